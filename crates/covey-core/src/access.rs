@@ -1,0 +1,126 @@
+//! Who calls: the organisation and the rights that an operation is given.
+
+use crate::error::{Error, Result};
+use crate::id::OrgId;
+
+/// What a caller may do. Stored as bits, shown as names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Rights(pub u32);
+
+/// Each right with its name, in the order of its bit.
+pub const RIGHT_NAMES: [&str; 5] =
+    ["tasks:read", "tasks:write", "devices:read", "devices:write", "keys:write"];
+
+impl Rights {
+    /// Read tasks and results.
+    pub const TASKS_READ: Self = Self(1);
+    /// Create and delete tasks.
+    pub const TASKS_WRITE: Self = Self(1 << 1);
+    /// Read devices.
+    pub const DEVICES_READ: Self = Self(1 << 2);
+    /// Register, tag and retire devices.
+    pub const DEVICES_WRITE: Self = Self(1 << 3);
+    /// Make and revoke API keys, of any organisation.
+    pub const KEYS_WRITE: Self = Self(1 << 4);
+    /// Everything.
+    pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
+
+    /// Whether all of `wanted` are held.
+    #[must_use]
+    pub const fn contains(self, wanted: Self) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+
+    /// The names of the rights held.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        RIGHT_NAMES
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 & (1 << bit) != 0)
+            .map(|(_, name)| name)
+    }
+
+    /// Reads a list of names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is not in [`RIGHT_NAMES`].
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut rights = Self::default();
+        for name in names {
+            let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
+                "rights",
+                "known are tasks:read, tasks:write, devices:read, devices:write, keys:write",
+            ))?;
+            rights.0 |= 1 << bit;
+        }
+        Ok(rights)
+    }
+}
+
+/// A caller: its organisation and rights, taken from its credential alone.
+///
+/// Every operation for a caller takes one, and the store demands the
+/// organisation, so that a tenant cannot be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The caller's rights.
+    pub rights: Rights,
+}
+
+impl Scope {
+    /// Demands a right.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] naming the right.
+    pub fn require(&self, wanted: Rights) -> Result<()> {
+        if self.rights.contains(wanted) {
+            Ok(())
+        } else {
+            let right = wanted.names().next().unwrap_or("unknown");
+            Err(Error::Forbidden { right })
+        }
+    }
+}
+
+/// A digest under which an API key is kept; the key itself is never stored.
+pub type KeyDigest = [u8; 32];
+
+/// An API key as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its number.
+    pub id: i64,
+    /// Its organisation.
+    pub org: OrgId,
+    /// The organisation's name.
+    pub org_name: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub rights: Rights,
+    /// When it was made.
+    pub created_at: crate::id::UnixMs,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rights_are_read_by_the_names_they_are_shown_with() {
+        let all: Vec<_> = Rights::ALL.names().collect();
+        assert_eq!(all, RIGHT_NAMES);
+        assert_eq!(Rights::parse(all).unwrap(), Rights::ALL);
+        assert!(Rights::parse(["root"]).is_err());
+    }
+
+    #[test]
+    fn a_scope_without_the_right_is_refused_by_name() {
+        let scope = Scope { org: OrgId(1), rights: Rights::TASKS_READ };
+        assert!(scope.require(Rights::TASKS_READ).is_ok());
+        assert_eq!(scope.require(Rights::TASKS_WRITE), Err(Error::Forbidden { right: "tasks:write" }));
+    }
+}

@@ -1,0 +1,179 @@
+//! Which tasks have been announced to which connected device, so that no
+//! device is told of more than a bounded number at a time
+//! (device-rpc "device connects and subscribes").
+//!
+//! This is memory, not truth: the store knows which tasks are open, and a
+//! device that connects is told again. So a crash loses nothing here.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crate::device::DeviceIdentity;
+use crate::id::{DeviceKey, TaskId};
+use crate::port::Announcement;
+
+/// The announcements of all devices that listen for them.
+pub struct Announcer {
+    announcements_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    listening: HashMap<DeviceKey, Listener>,
+    due: Vec<DeviceKey>,
+    waker: Option<Waker>,
+}
+
+struct Listener {
+    /// Announced and not taken.
+    window: Vec<TaskId>,
+    /// Whether there may be open tasks in the store beyond the window.
+    backlog: bool,
+    /// Whether a look-up has been asked for and not begun.
+    is_due: bool,
+    /// Whether a look-up is under way.
+    is_looking: bool,
+    /// Whether a task opened since that look-up began, and so may not be in it.
+    has_missed: bool,
+}
+
+impl State {
+    fn make_due(&mut self, device: DeviceKey) {
+        if let Some(listener) = self.listening.get_mut(&device)
+            && !listener.is_due
+        {
+            listener.is_due = true;
+            self.due.push(device);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Announcer {
+    /// An announcer that keeps to `announcements_max` per device.
+    #[must_use]
+    pub fn new(announcements_max: usize) -> Self {
+        Self { announcements_max: announcements_max.max(1), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole at every moment, so a poisoned lock is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device listens from now on; all of its open tasks are to be announced.
+    pub fn listens(&self, device: &DeviceIdentity) {
+        let mut state = self.state();
+        let listener = Listener {
+            window: Vec::new(),
+            backlog: true,
+            is_due: false,
+            is_looking: false,
+            has_missed: false,
+        };
+        state.listening.insert(device.device, listener);
+        state.make_due(device.device);
+    }
+
+    /// A device no longer listens.
+    pub fn gone(&self, device: DeviceKey) {
+        self.state().listening.remove(&device);
+    }
+
+    /// A task has become open: was created, or was given up by its device.
+    /// Answers whether to announce it now; otherwise its turn comes.
+    pub fn opened(&self, task: &Announcement) -> bool {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&task.device) else { return false };
+        if listener.window.contains(&task.id) {
+            return false;
+        }
+        if listener.backlog || listener.window.len() >= self.announcements_max {
+            listener.backlog = true;
+            listener.has_missed = listener.is_looking;
+            return false;
+        }
+        listener.window.push(task.id);
+        true
+    }
+
+    /// A task was taken or became final: there may be room for the next.
+    pub fn answered(&self, device: DeviceKey, task: TaskId) {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return };
+        let before = listener.window.len();
+        listener.window.retain(|announced| *announced != task);
+        if listener.backlog && listener.window.len() < before {
+            state.make_due(device);
+        }
+    }
+
+    /// Waits until devices have room for announcements and may have tasks, and
+    /// answers which, each with how many tasks to look for.
+    pub async fn due(&self) -> Vec<(DeviceKey, usize)> {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.due.is_empty() {
+                state.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            let due = std::mem::take(&mut state.due);
+            let mut wanted = Vec::with_capacity(due.len());
+            for device in due {
+                if let Some(listener) = state.listening.get_mut(&device) {
+                    listener.is_due = false;
+                    listener.is_looking = true;
+                    listener.has_missed = false;
+                    wanted.push((device, self.announcements_max + listener.window.len() + 1));
+                }
+            }
+            Poll::Ready(wanted)
+        })
+        .await
+    }
+
+    /// Takes what a look-up for `wanted` tasks found, in selection order;
+    /// answers which of them to announce now.
+    pub fn refill(&self, device: DeviceKey, wanted: usize, found: Vec<Announcement>) -> Vec<Announcement> {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return Vec::new() };
+        listener.is_looking = false;
+        listener.backlog = found.len() >= wanted || listener.has_missed;
+        let mut now = Vec::new();
+        for task in found {
+            if listener.window.contains(&task.id) {
+                continue;
+            }
+            if listener.window.len() >= self.announcements_max {
+                listener.backlog = true;
+                break;
+            }
+            listener.window.push(task.id);
+            now.push(task);
+        }
+        if listener.backlog && listener.window.len() < self.announcements_max {
+            state.make_due(device);
+        }
+        now
+    }
+
+    /// A look-up failed; it is to be made again.
+    pub fn retry(&self, device: DeviceKey) {
+        let mut state = self.state();
+        if let Some(listener) = state.listening.get_mut(&device) {
+            listener.backlog = true;
+        }
+        state.make_due(device);
+    }
+
+    /// How many devices listen.
+    #[must_use]
+    pub fn listening(&self) -> usize {
+        self.state().listening.len()
+    }
+}

@@ -1,0 +1,109 @@
+//! Devices: the registry, their certificates and their presence.
+
+use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
+
+/// Longest tag name, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+/// Longest tag value, in bytes.
+pub const TAG_VALUE_BYTES_MAX: usize = 1024;
+/// How many tags a device may have.
+pub const TAGS_MAX: usize = 64;
+/// Highest number that an application may give a device.
+pub const DEVICE_ID_MAX: i64 = (1 << 53) - 1;
+
+/// A device that has proved who it is. Only the link makes one, from a
+/// certificate; everything that a device does is done under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceIdentity {
+    /// The organisation that owns the device.
+    pub org: OrgId,
+    /// Its registration.
+    pub device: DeviceKey,
+    /// Its number for applications.
+    pub device_id: DeviceId,
+    /// Its serial number.
+    pub sn: Sn,
+}
+
+/// A name with a value, given to a device by an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The name.
+    pub tag: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A device as a caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Who it is.
+    pub identity: DeviceIdentity,
+    /// When it was registered.
+    pub created_at: UnixMs,
+    /// Its tags, in the order of their names.
+    pub tags: Vec<Tag>,
+    /// Its connection, if it ever had one.
+    pub presence: Option<Presence>,
+}
+
+/// A device's last known connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Whether it is connected.
+    pub online: bool,
+    /// When it last connected.
+    pub connected_at: Option<UnixMs>,
+    /// When that was last looked at.
+    pub checked_at: UnixMs,
+    /// Details by name: `address`, `protocol`, `reason`.
+    pub details: Vec<(String, String)>,
+}
+
+/// Which devices a caller wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFilter {
+    /// The one with this number.
+    pub device_id: Option<DeviceId>,
+    /// The one with this serial number.
+    pub sn: Option<String>,
+    /// Those with this tag, and this value of it if one is given.
+    pub tag: Option<(String, Option<String>)>,
+    /// Those that are connected, or those that are not.
+    pub online: Option<bool>,
+}
+
+/// What is kept of a certificate that was issued to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRecord {
+    /// Its serial number in lower-case hexadecimal digits.
+    pub serial_hex: String,
+    /// When it ends.
+    pub not_after: UnixMs,
+}
+
+/// A certificate that was just issued, on its way to its owner.
+#[derive(Clone)]
+pub struct IssuedCertificate {
+    /// What is kept of it.
+    pub record: CertificateRecord,
+    /// The leaf, then the issuing CA, in PEM.
+    pub certificate_pem: String,
+    /// The root, in PEM.
+    pub ca_pem: String,
+    /// The private key in PEM, if it was made here. Never stored, never logged.
+    pub private_key_pem: Option<String>,
+}
+
+/// What an application gives to register a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Its serial number; one is made if none is given.
+    pub sn: Option<Sn>,
+    /// Its number; the next free one if none is given.
+    pub device_id: Option<i64>,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// A certificate signing request in PEM; a key is made if none is given.
+    pub csr_pem: Option<String>,
+}

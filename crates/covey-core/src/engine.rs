@@ -1,0 +1,147 @@
+//! The engine: one method for each thing that an application or a device can
+//! ask for. Each takes the request through the store and, after the commit,
+//! tells those whom it concerns.
+
+mod device;
+mod task;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::announcer::Announcer;
+use crate::error::{Error, Result, StorageFault};
+use crate::id::UnixMs;
+use crate::limits::Limits;
+use crate::operation::{Operation, OperationJob};
+use crate::port::{
+    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, Observer, PageRequest, Step, Store, TaskCount,
+};
+use crate::watch::Watchers;
+
+/// The parts that an engine is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The way to devices.
+    pub link: Arc<dyn Link>,
+    /// Who signs certificates.
+    pub issuer: Arc<dyn CertificateIssuer>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where identifiers come from.
+    pub ids: Arc<dyn Ids>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// How API keys are digested.
+    pub key_hasher: KeyHasher,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// The domain of Covey, ready to be asked.
+pub struct Engine {
+    parts: Parts,
+    announcer: Announcer,
+    watchers: Arc<Watchers>,
+    lapses_seen_until: Mutex<UnixMs>,
+}
+
+/// How many tasks one sweep takes at a time.
+const SWEEP_MAX: usize = 1_000;
+
+/// Largest page of a list.
+pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
+
+impl Engine {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let announcer = Announcer::new(parts.limits.announcements_max);
+        Self { parts, announcer, watchers: Arc::default(), lapses_seen_until: Mutex::new(UnixMs(0)) }
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.parts.limits
+    }
+
+    /// The present instant, by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> UnixMs {
+        self.parts.clock.now()
+    }
+
+    /// Those who wait for tasks.
+    #[must_use]
+    pub fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
+    }
+
+    /// How many devices listen for announcements.
+    #[must_use]
+    pub fn listening(&self) -> usize {
+        self.announcer.listening()
+    }
+
+    /// How many tasks are in each state, over all organisations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn task_counts_of_every_org(&self) -> Result<Vec<TaskCount>> {
+        self.parts.store.task_counts_of_every_org().await
+    }
+
+    /// Runs an operation and waits for its commit.
+    async fn execute<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let (job, answer) = OperationJob::new(operation);
+        self.parts.store.submit(job)?;
+        answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
+    }
+
+    /// Runs an operation whose answer nobody needs.
+    fn execute_later<O: Operation>(&self, operation: O) -> Result<()> {
+        let (job, _) = OperationJob::new(operation);
+        Ok(self.parts.store.submit(job)?)
+    }
+
+    fn took_since(&self, step: Step, began_us: u64) {
+        let now_us = self.parts.clock.monotonic_us();
+        self.parts.observer.took(step, now_us.saturating_sub(began_us));
+    }
+
+    /// Reports how long a step took by the times that are stored with a task.
+    fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
+        let duration_ms = u64::try_from(to.since_ms(from)).unwrap_or(0);
+        self.parts.observer.took(step, duration_ms.saturating_mul(1_000));
+    }
+
+    fn count(&self, event: Event) {
+        self.parts.observer.happened(event);
+    }
+
+    fn lapses_seen_until(&self) -> std::sync::MutexGuard<'_, UnixMs> {
+        self.lapses_seen_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PageRequest {
+    /// Checks a page's number and size.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming `page` or `size`.
+    pub fn validate(self) -> Result<Self> {
+        if self.page == 0 || self.page > 1_000_000_000 {
+            return Err(Error::invalid("page", "must be 1 to 1000000000"));
+        }
+        if self.size == 0 || self.size > PAGE_SIZE_MAX {
+            return Err(Error::invalid("size", "must be 1 to 1000"));
+        }
+        Ok(self)
+    }
+
+    /// How many entries come before this page.
+    #[must_use]
+    pub fn offset(self) -> u64 {
+        u64::from(self.page.saturating_sub(1)) * u64::from(self.size)
+    }
+}

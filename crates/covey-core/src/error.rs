@@ -1,0 +1,94 @@
+//! What can go wrong with a request, said in terms of what the caller may do.
+
+/// The result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request was not carried out. Nothing has changed when it is returned.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// Fix the request: one field is out of its range.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field as the caller named it.
+        field: &'static str,
+        /// What it must be.
+        problem: &'static str,
+    },
+    /// There is no such thing, or it belongs to another organisation.
+    #[error("{what} not found")]
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+    },
+    /// The request contradicts what is stored; repeating it will not help.
+    #[error("{problem}")]
+    Conflict {
+        /// What it contradicts.
+        problem: &'static str,
+    },
+    /// The caller lacks a right.
+    #[error("the right {right} is missing")]
+    Forbidden {
+        /// The name of the right.
+        right: &'static str,
+    },
+    /// A limit was reached; the caller may try again later.
+    #[error("{limit}")]
+    Exhausted {
+        /// The limit, with its name.
+        limit: &'static str,
+    },
+    /// The store does not take writes now; the caller may try again later.
+    #[error("storage is not available: {reason}")]
+    Unavailable {
+        /// Why, in words for an operator.
+        reason: StorageFault,
+    },
+}
+
+/// Why the store does not take writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageFault {
+    /// No room is left on the disk.
+    Full,
+    /// The database may only be read.
+    ReadOnly,
+    /// The disk or the database answered with an error.
+    Io,
+    /// Too many operations wait already.
+    Overloaded,
+    /// The store was stopped.
+    Stopped,
+}
+
+impl std::fmt::Display for StorageFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the disk is full",
+            Self::ReadOnly => "the database is read-only",
+            Self::Io => "the database reported an error",
+            Self::Overloaded => "too many operations are waiting",
+            Self::Stopped => "the server is stopping",
+        })
+    }
+}
+
+impl Error {
+    /// A field that is out of its range.
+    #[must_use]
+    pub const fn invalid(field: &'static str, problem: &'static str) -> Self {
+        Self::Invalid { field, problem }
+    }
+
+    /// Something that is not there for this caller.
+    #[must_use]
+    pub const fn not_found(what: &'static str) -> Self {
+        Self::NotFound { what }
+    }
+}
+
+impl From<StorageFault> for Error {
+    fn from(reason: StorageFault) -> Self {
+        Self::Unavailable { reason }
+    }
+}

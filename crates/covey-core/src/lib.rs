@@ -1,0 +1,27 @@
+//! The domain of Covey: types, rules and operations, over ports.
+//!
+//! Nothing here knows a runtime, a database, a protocol or a wire format.
+//! Time, randomness, storage, the link to devices and the issuing of
+//! certificates come in through the traits of [`port`], so that a test can run
+//! a day in a millisecond and replay a seed.
+//!
+//! The way of every request is the same: an entry (HTTP handler, broker hook)
+//! calls one method of [`Engine`], the engine submits one [`Operation`] to the
+//! store, the store runs it inside a transaction that many operations share,
+//! and the answer goes out after the commit.
+
+pub mod access;
+pub mod announcer;
+pub mod device;
+mod engine;
+mod error;
+pub mod id;
+pub mod limits;
+pub mod operation;
+pub mod port;
+pub mod task;
+pub mod watch;
+
+pub use engine::{Engine, Parts};
+pub use error::{Error, Result};
+pub use operation::Operation;

@@ -1,0 +1,35 @@
+//! Bounds of the domain, each with a name and a unit.
+
+/// Limits that an operator may set. The defaults are those of the contracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a taken task stays with its device after the last sign of
+    /// life, in milliseconds (device-rpc "req, poll").
+    pub lease_ms: i64,
+    /// How long a task that was created with ttl 0 lives, in milliseconds
+    /// (device-rpc "expiry").
+    pub push_only_ms: i64,
+    /// How many announcements of a device may be unanswered at a time
+    /// (device-rpc "device connects").
+    pub announcements_max: usize,
+    /// How many results a task may have.
+    pub results_per_task_max: u32,
+    /// How many tasks that are not final a device may have.
+    pub live_tasks_per_device_max: u32,
+    /// How long an idempotency key is remembered, in milliseconds
+    /// (rest-api "Tasks").
+    pub idempotency_ms: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lease_ms: 60_000,
+            push_only_ms: 60_000,
+            announcements_max: 16,
+            results_per_task_max: 10_000,
+            live_tasks_per_device_max: 100_000,
+            idempotency_ms: 24 * 3_600_000,
+        }
+    }
+}

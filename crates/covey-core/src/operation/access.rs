@@ -1,0 +1,86 @@
+//! Operations on API keys.
+
+use crate::access::{ApiKey, KeyDigest, Rights};
+use crate::error::{Error, Result};
+use crate::operation::{Operation, Stop};
+use crate::port::Transaction;
+
+/// Longest name of an organisation or of a key, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+
+/// A key that was just made: the only time its clear text is seen.
+#[derive(Clone)]
+pub struct MadeKey {
+    /// The key as it is stored.
+    pub key: ApiKey,
+    /// Its clear text. Never stored, never logged.
+    pub clear_text: String,
+}
+
+/// Makes an API key, and its organisation if there is none of that name.
+pub struct ApiKeyAdd {
+    /// The organisation's name.
+    pub org_name: String,
+    /// What the owner calls the key.
+    pub name: String,
+    /// What it may do.
+    pub rights: Rights,
+    /// The digest of its clear text.
+    pub digest: KeyDigest,
+}
+
+impl ApiKeyAdd {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first field that is out of range.
+    pub fn validate(org_name: &str, name: &str) -> Result<()> {
+        let good = |text: &str| {
+            !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
+        };
+        if !good(org_name) {
+            return Err(Error::invalid("org", "must be 1 to 128 bytes without control characters"));
+        }
+        if !good(name) {
+            return Err(Error::invalid("name", "must be 1 to 128 bytes without control characters"));
+        }
+        Ok(())
+    }
+}
+
+impl Operation for ApiKeyAdd {
+    type Output = ApiKey;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Stop> {
+        let org = tx.org_ensure(&self.org_name)?;
+        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest)?)
+    }
+}
+
+/// Makes the first key of a deployment, if it has none yet.
+pub struct FirstKeyAdd(pub ApiKeyAdd);
+
+impl Operation for FirstKeyAdd {
+    type Output = Option<ApiKey>;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Stop> {
+        if tx.api_key_exists()? {
+            return Ok(None);
+        }
+        self.0.apply(tx).map(Some)
+    }
+}
+
+/// Revokes an API key.
+pub struct ApiKeyRevoke {
+    /// Its number.
+    pub id: i64,
+}
+
+impl Operation for ApiKeyRevoke {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }
+    }
+}

@@ -1,0 +1,147 @@
+//! Operations on devices.
+
+use crate::device::{
+    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_BYTES_MAX, TAG_VALUE_BYTES_MAX,
+    TAGS_MAX, Tag,
+};
+use crate::error::{Error, Result};
+use crate::id::{DeviceId, DeviceKey, OrgId, Sn};
+use crate::operation::{Operation, Stop};
+use crate::port::{NewDevice, Transaction};
+
+/// Registers a device with the certificate that was issued to it.
+pub struct DeviceRegister {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The device's serial number.
+    pub sn: Sn,
+    /// The number asked for, or none for the next free one.
+    pub device_id: Option<i64>,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// Its certificate.
+    pub certificate: CertificateRecord,
+}
+
+impl DeviceRegister {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first field that is out of range.
+    pub fn validate(device_id: Option<i64>, tags: &[Tag]) -> Result<()> {
+        if device_id.is_some_and(|id| !(1..=DEVICE_ID_MAX).contains(&id)) {
+            return Err(Error::invalid("device_id", "must be 1 to 9007199254740991"));
+        }
+        if tags.len() > TAGS_MAX {
+            return Err(Error::invalid("tags", "must be at most 64"));
+        }
+        tags.iter().try_for_each(TagPut::validate)
+    }
+}
+
+impl Operation for DeviceRegister {
+    type Output = Device;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Stop> {
+        let created_at = tx.now();
+        if tx.sn_is_taken(&self.sn)? {
+            return Err(Error::Conflict { problem: "a device with this serial number is registered" }.into());
+        }
+        let device_id = match self.device_id {
+            None => tx.device_id_free(self.org)?,
+            Some(id) if tx.device(self.org, DeviceId(id))?.is_some() => {
+                return Err(Error::Conflict { problem: "a device with this device_id is registered" }.into());
+            }
+            Some(id) => DeviceId(id),
+        };
+        let device =
+            NewDevice { org: self.org, device_id, sn: self.sn.clone(), created_at, tags: self.tags.clone() };
+        let key = tx.device_insert(&device)?;
+        tx.certificate_insert(key, &self.certificate)?;
+        let identity = DeviceIdentity { org: self.org, device: key, device_id, sn: self.sn.clone() };
+        Ok(Device { identity, created_at, tags: self.tags.clone(), presence: None })
+    }
+}
+
+/// Retires a device and revokes its certificates.
+pub struct DeviceRetire {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The device.
+    pub device_id: DeviceId,
+}
+
+impl Operation for DeviceRetire {
+    type Output = DeviceIdentity;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Stop> {
+        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        tx.device_retire(device.identity.device)?;
+        Ok(device.identity)
+    }
+}
+
+/// Sets a tag of a device.
+pub struct TagPut {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// The tag with its value.
+    pub tag: Tag,
+}
+
+impl TagPut {
+    /// Checks a tag against its ranges.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming `tag` or `value`.
+    pub fn validate(tag: &Tag) -> Result<()> {
+        if tag.tag.is_empty() || tag.tag.len() > TAG_BYTES_MAX || tag.tag.chars().any(char::is_control) {
+            return Err(Error::invalid("tag", "must be 1 to 64 bytes without control characters"));
+        }
+        if tag.value.len() > TAG_VALUE_BYTES_MAX || tag.value.contains('\0') {
+            return Err(Error::invalid("value", "must be at most 1024 bytes without NUL"));
+        }
+        Ok(())
+    }
+}
+
+impl Operation for TagPut {
+    type Output = i64;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Stop> {
+        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        if tx.tags_beside(device.identity.device, &self.tag.tag)? >= TAGS_MAX {
+            return Err(Error::invalid("tag", "a device may have at most 64 tags").into());
+        }
+        Ok(tx.tag_put(device.identity.device, &self.tag)?)
+    }
+}
+
+/// Remembers that a device connected or went.
+pub struct PresencePut {
+    /// The device.
+    pub device: DeviceKey,
+    /// Its presence now.
+    pub presence: Presence,
+}
+
+impl Operation for PresencePut {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        Ok(tx.presence_put(self.device, &self.presence)?)
+    }
+}
+
+/// Forgets all connections, at the start of a server that holds them all.
+pub struct PresenceClear;
+
+impl Operation for PresenceClear {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        Ok(tx.presence_clear()?)
+    }
+}

@@ -1,0 +1,89 @@
+//! The operations that write: each is a value that says what is asked for, and
+//! a function that does it inside a transaction.
+//!
+//! An operation first looks, then decides with the rules of [`crate::task`],
+//! then writes. One that refuses has not written.
+
+mod access;
+mod device;
+mod task;
+
+use futures_channel::oneshot;
+
+pub use access::{ApiKeyAdd, ApiKeyRevoke, FirstKeyAdd, MadeKey};
+pub use device::{DeviceRegister, DeviceRetire, PresenceClear, PresencePut, TagPut};
+pub use task::{
+    CreatedTask, FinishedTask, IdempotencyKey, SweptTasks, TaskAck, TaskCreate, TaskDelete, TaskFinish,
+    TaskNext, TaskSweep,
+};
+
+use crate::error::{Error, Result, StorageFault};
+use crate::port::{Job, Transaction};
+
+/// Why an operation gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It refused; the transaction goes on without it.
+    Refused(Error),
+    /// The storage failed; the transaction fails.
+    Fault(StorageFault),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<StorageFault> for Stop {
+    fn from(fault: StorageFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Something that is done inside a transaction, all of it or nothing.
+pub trait Operation: Send + 'static {
+    /// The answer.
+    type Output: Send + 'static;
+
+    /// Does it. May be called again when the transaction failed as a whole.
+    ///
+    /// # Errors
+    /// [`Stop::Refused`] before anything was written, or the storage's fault.
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Stop>;
+}
+
+/// An operation on its way through the store, with the way back for its answer.
+pub(crate) struct OperationJob<O: Operation> {
+    operation: O,
+    answer: Option<Result<O::Output>>,
+    reply: oneshot::Sender<Result<O::Output>>,
+}
+
+impl<O: Operation> OperationJob<O> {
+    /// A job, and where its answer will come.
+    pub(crate) fn new(operation: O) -> (Box<Self>, oneshot::Receiver<Result<O::Output>>) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Self { operation, answer: None, reply }), answer)
+    }
+}
+
+impl<O: Operation> Job for OperationJob<O> {
+    fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
+        self.answer = match self.operation.apply(tx) {
+            Ok(output) => Some(Ok(output)),
+            Err(Stop::Refused(error)) => Some(Err(error)),
+            Err(Stop::Fault(fault)) => return Err(fault),
+        };
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StorageFault>) {
+        let answer = match committed {
+            Ok(()) => self.answer.unwrap_or(Err(Error::from(StorageFault::Stopped))),
+            Err(fault) => Err(Error::from(fault)),
+        };
+        // A caller that has gone away needs no answer; what it asked for is done.
+        let _ = self.reply.send(answer);
+    }
+}

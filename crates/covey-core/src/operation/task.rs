@@ -1,0 +1,252 @@
+//! Operations on tasks.
+
+use std::sync::Arc;
+
+use crate::device::DeviceIdentity;
+use crate::error::{Error, Result};
+use crate::id::{OrgId, ResultId, TaskId};
+use crate::limits::Limits;
+use crate::operation::{Operation, Stop};
+use crate::port::{Idempotency, Transaction};
+use crate::task::{NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
+
+/// Makes a task, once for each idempotency key.
+pub struct TaskCreate {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The id that the task gets if it is made.
+    pub id: TaskId,
+    /// What is asked for, validated.
+    pub spec: TaskSpec,
+    /// The caller's idempotency key with the digest of the request.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// A key under which a request is carried out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The key that the caller chose.
+    pub key: String,
+    /// A digest of the request.
+    pub request_digest: [u8; 32],
+}
+
+/// The answer to a creation.
+#[derive(Clone, Debug)]
+pub struct CreatedTask {
+    /// The task.
+    pub task: Arc<Task>,
+    /// Whether an earlier request with the same key had made it.
+    pub replayed: bool,
+}
+
+impl Operation for TaskCreate {
+    type Output = CreatedTask;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Stop> {
+        let now = tx.now();
+        if let Some(replayed) = self.replay(tx)? {
+            return Ok(replayed);
+        }
+        let target = tx.device_target(self.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
+        if tx.tasks_live_reach(self.org, target.device, self.limits.live_tasks_per_device_max)? {
+            return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
+        }
+        let mut task = self.spec.clone().into_task(self.id, target, &self.limits, now);
+        tx.task_insert(&mut task)?;
+        if let Some(IdempotencyKey { key, request_digest }) = &self.idempotency {
+            let entry = Idempotency { request_digest: *request_digest, task: self.id, created_at: now };
+            tx.idempotency_put(self.org, key, &entry)?;
+        }
+        Ok(CreatedTask { task: Arc::new(task), replayed: false })
+    }
+}
+
+impl TaskCreate {
+    fn replay(&self, tx: &mut dyn Transaction) -> Result<Option<CreatedTask>, Stop> {
+        let Some(IdempotencyKey { key, request_digest }) = &self.idempotency else { return Ok(None) };
+        let Some(entry) = tx.idempotency(self.org, key)? else { return Ok(None) };
+        if tx.now().since_ms(entry.created_at) >= self.limits.idempotency_ms {
+            return Ok(None);
+        }
+        if entry.request_digest != *request_digest {
+            return Err(Error::invalid("Idempotency-Key", "was used with another body").into());
+        }
+        let task = tx.task(self.org, entry.task)?;
+        Ok(task.map(|task| CreatedTask { task: Arc::new(task), replayed: true }))
+    }
+}
+
+/// A device acknowledges an announcement (device-rpc "ack").
+pub struct TaskAck {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The task.
+    pub id: TaskId,
+}
+
+impl Operation for TaskAck {
+    type Output = Verdict;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Stop> {
+        let now = tx.now();
+        let mut task = own_task(tx, &self.device, self.id)?;
+        let verdict = task.acknowledge(now);
+        if verdict == Verdict::Changed {
+            tx.task_update(&task)?;
+        }
+        Ok(verdict)
+    }
+}
+
+/// A device asks for a named task, or for the next one (device-rpc "req").
+pub struct TaskNext {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The task it names, or none for a poll.
+    pub id: Option<TaskId>,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+impl Operation for TaskNext {
+    type Output = Option<Arc<Task>>;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<Task>>, Stop> {
+        let now = tx.now();
+        let found = match self.id {
+            Some(id) => tx.task(self.device.org, id)?.filter(|task| task.belongs_to(self.device.device)),
+            None => tx.task_best(self.device.org, self.device.device)?,
+        };
+        let Some(mut task) = found else { return Ok(None) };
+        if task.take(self.limits.lease_ms, now) == Verdict::Unchanged {
+            return Ok(None);
+        }
+        tx.task_update(&task)?;
+        Ok(Some(Arc::new(task)))
+    }
+}
+
+/// A device sends a result (device-rpc "res").
+pub struct TaskFinish {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The task.
+    pub id: TaskId,
+    /// The result.
+    pub result: NewResult,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// The answer to a result.
+#[derive(Clone, Debug)]
+pub struct FinishedTask {
+    /// The number of the result: of the one stored now, or of the equal one
+    /// stored before.
+    pub result_id: ResultId,
+    /// Whether an equal result had been stored before.
+    pub duplicate: bool,
+    /// The task with its results, if this result made it final.
+    pub finished: Option<Arc<TaskDetail>>,
+}
+
+impl Operation for TaskFinish {
+    type Output = FinishedTask;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Stop> {
+        let now = tx.now();
+        let mut task = own_task(tx, &self.device, self.id)?;
+        if task.results > 0
+            && let Some(result_id) = tx.result_equal(&task, &self.result)?
+        {
+            return Ok(FinishedTask { result_id, duplicate: true, finished: None });
+        }
+        if task.results >= self.limits.results_per_task_max {
+            return Err(Error::Exhausted { limit: "the task has too many results" }.into());
+        }
+        let was_live = task.is_live(now);
+        // A task that is overdue stays so for the sweep, which tells those who wait.
+        task.receive(&self.result, self.limits.lease_ms, now);
+        let result_id = tx.result_insert(&task, &self.result)?;
+        tx.task_update(&task)?;
+        let finished = if was_live && task.status.is_final() {
+            let results = match task.results {
+                1 => vec![TaskResult { id: result_id, result: self.result.clone(), received_at: now }],
+                _ => tx.results(&task)?,
+            };
+            Some(Arc::new(TaskDetail { task, results }))
+        } else {
+            None
+        };
+        Ok(FinishedTask { result_id, duplicate: false, finished })
+    }
+}
+
+/// An application deletes a task.
+pub struct TaskDelete {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The task.
+    pub id: TaskId,
+}
+
+impl Operation for TaskDelete {
+    type Output = Arc<TaskDetail>;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Stop> {
+        let now = tx.now();
+        let mut task = tx.task(self.org, self.id)?.ok_or(Error::not_found("task"))?;
+        if task.delete(now) == Verdict::Changed {
+            tx.task_update(&task)?;
+        }
+        let results = tx.results(&task)?;
+        Ok(Arc::new(TaskDetail { task, results }))
+    }
+}
+
+/// Stores that the time of tasks ran out, and forgets idempotency keys that
+/// are too old; a bounded number of each.
+pub struct TaskSweep {
+    /// How many tasks, and how many keys, at most.
+    pub limit: usize,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// What a sweep found.
+#[derive(Clone, Debug, Default)]
+pub struct SweptTasks {
+    /// The tasks that expired, with their results.
+    pub expired: Vec<Arc<TaskDetail>>,
+    /// How many idempotency keys were forgotten.
+    pub keys_forgotten: usize,
+}
+
+impl Operation for TaskSweep {
+    type Output = SweptTasks;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Stop> {
+        let now = tx.now();
+        let mut swept = SweptTasks::default();
+        for mut task in tx.tasks_overdue_of_every_org(self.limit)? {
+            if task.expire(now) == Verdict::Changed {
+                tx.task_update(&task)?;
+                let results = if task.results == 0 { Vec::new() } else { tx.results(&task)? };
+                swept.expired.push(Arc::new(TaskDetail { task, results }));
+            }
+        }
+        let oldest = now.plus_ms(-self.limits.idempotency_ms);
+        swept.keys_forgotten = tx.idempotency_prune(oldest, self.limit)?;
+        Ok(swept)
+    }
+}
+
+/// The task, if it is this device's. Whether it exists for another device is
+/// not told (device-rpc "What each step does").
+fn own_task(tx: &mut dyn Transaction, device: &DeviceIdentity, id: TaskId) -> Result<Task, Stop> {
+    let task = tx.task(device.org, id)?.filter(|task| task.belongs_to(device.device));
+    task.ok_or_else(|| Error::not_found("task").into())
+}

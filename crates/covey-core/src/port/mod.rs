@@ -1,0 +1,51 @@
+//! The traits through which the world comes in.
+
+mod link;
+mod observer;
+mod store;
+mod transaction;
+
+pub use link::{Announcement, Link};
+pub use observer::{Event, Observer, Refusal, Step};
+pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};
+pub use transaction::{Idempotency, NewDevice, Transaction, TxResult};
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::device::IssuedCertificate;
+use crate::error::Result;
+use crate::id::{Sn, TaskId, UnixMs};
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// The present instant.
+    fn now(&self) -> UnixMs;
+    /// Microseconds since some fixed instant; never runs backwards.
+    fn monotonic_us(&self) -> u64;
+}
+
+/// Where identifiers that nobody can guess come from.
+pub trait Ids: Send + Sync + 'static {
+    /// A new task id. Ids made later sort later (RFC 9562 §5.7).
+    fn task_id(&self) -> TaskId;
+    /// A new serial number for a device that came without one.
+    fn sn(&self) -> Sn;
+    /// A new API key, in clear text.
+    fn api_key(&self) -> String;
+}
+
+/// Who signs the certificates of devices.
+pub trait CertificateIssuer: Send + Sync + 'static {
+    /// Makes a key and a certificate for `sn`, or signs the given request.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] naming `csr` for a request that cannot be signed.
+    fn issue(&self, sn: &Sn, csr_pem: Option<&str>, now: UnixMs) -> Result<IssuedCertificate>;
+}
+
+/// How an API key is turned into the digest under which it is kept.
+pub type KeyHasher = fn(&str) -> crate::access::KeyDigest;

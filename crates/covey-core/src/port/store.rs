@@ -1,0 +1,126 @@
+//! The port to the store: jobs that write, and reads.
+
+use crate::access::{ApiKey, KeyDigest, Scope};
+use crate::device::{Device, DeviceFilter, DeviceIdentity};
+use crate::error::{Result, StorageFault};
+use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
+use crate::port::{BoxFuture, Transaction};
+use crate::task::{Task, TaskDetail, TaskFilter, TaskStatus};
+
+/// A unit of work that the store runs inside a transaction of its choosing.
+///
+/// A store runs many jobs in one transaction and commits once; then it settles
+/// each. When a transaction fails as a whole, its jobs may be run again.
+pub trait Job: Send {
+    /// Does the work and keeps the answer.
+    ///
+    /// # Errors
+    /// Only a fault of the storage; a refusal is an answer like any other. A job
+    /// that refuses must not have written.
+    fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault>;
+
+    /// Hands out the answer: after the commit, or with the fault that
+    /// prevented it.
+    fn settle(self: Box<Self>, committed: Result<(), StorageFault>);
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The entries of this page.
+    pub items: Vec<T>,
+    /// How many entries there are on all pages.
+    pub total: u64,
+}
+
+/// Which page is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Its number, from 1.
+    pub page: u32,
+    /// How many entries it has at most.
+    pub size: u32,
+}
+
+/// A page of tasks.
+pub type TaskPage = Page<Task>;
+/// A page of devices.
+pub type DevicePage = Page<Device>;
+
+/// How many tasks are in one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskCount {
+    /// The state.
+    pub status: TaskStatus,
+    /// How many tasks are in it.
+    pub count: u64,
+}
+
+/// The reads. They see what was committed before they began, and do not wait
+/// for writers.
+pub trait Reader: Send + Sync + 'static {
+    /// A task of the caller's organisation with its results.
+    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>>;
+
+    /// Tasks of the caller's organisation, newest first.
+    fn task_list(
+        &self,
+        scope: Scope,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>>;
+
+    /// Devices of the caller's organisation, in the order of their numbers.
+    fn device_list(
+        &self,
+        scope: Scope,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>>;
+
+    /// The tasks of a device that may be announced at `now`, in selection order.
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Task>>>;
+
+    /// The tasks whose lease ran out after `after` and not after `now`, oldest
+    /// lapse first.
+    fn task_lapsed_of_every_org(
+        &self,
+        after: UnixMs,
+        now: UnixMs,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Task>>>;
+
+    /// Whether any task's time has run out without that being stored.
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>>;
+
+    /// Who a certificate belongs to, if it is one of ours that was not revoked.
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>>;
+
+    /// The API key with this digest, unless it was revoked.
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>>;
+
+    /// All API keys that were not revoked.
+    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>>;
+
+    /// How many tasks are in each state.
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>>;
+}
+
+/// The store.
+pub trait Store: Reader {
+    /// Takes a job, to be run and settled soon.
+    ///
+    /// # Errors
+    /// [`StorageFault::Overloaded`] when too many jobs wait, or
+    /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
+}

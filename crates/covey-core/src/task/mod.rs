@@ -1,0 +1,235 @@
+//! Tasks: what an application asks of a device, and what became of it.
+
+mod result;
+mod rules;
+mod spec;
+
+use std::sync::Arc;
+
+use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
+
+pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
+pub use rules::{Rank, Verdict};
+pub use spec::Target;
+pub use spec::{
+    DeviceRef, EXT_TASK_ID_BYTES_MAX, METHOD_BYTES_MAX, METHOD_CODE_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
+    TTL_MINUTES_MAX, TaskSpec,
+};
+
+/// The state of a task, with the numbers of the contract (device-rpc "States").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum TaskStatus {
+    /// Stored, not yet acknowledged by the device.
+    Ready = 0,
+    /// The device has acknowledged the announcement.
+    Pending = 1,
+    /// The device has taken the task.
+    Lock = 2,
+    /// Finished with a status code below 400.
+    Done = 3,
+    /// Its time ran out.
+    Expired = 4,
+    /// Deleted by an application.
+    Deleted = 5,
+    /// Finished with a status code of 400 or more.
+    Failed = 6,
+    /// Never produced; kept so that the numbers stay.
+    Undefined = 7,
+}
+
+impl TaskStatus {
+    /// All states, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Ready,
+        Self::Pending,
+        Self::Lock,
+        Self::Done,
+        Self::Expired,
+        Self::Deleted,
+        Self::Failed,
+        Self::Undefined,
+    ];
+
+    /// The state with this number.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied())
+    }
+
+    /// The number of the state.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The name of the state, as the contract spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "READY",
+            Self::Pending => "PENDING",
+            Self::Lock => "LOCK",
+            Self::Done => "DONE",
+            Self::Expired => "EXPIRED",
+            Self::Deleted => "DELETED",
+            Self::Failed => "FAILED",
+            Self::Undefined => "UNDEFINED",
+        }
+    }
+
+    /// Whether nothing but a deletion can follow (device-rpc "States").
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        self as u8 >= Self::Done as u8
+    }
+}
+
+/// Why a task's state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An application created the task.
+    Created,
+    /// The device acknowledged the announcement.
+    Acknowledged,
+    /// The device asked for the task and got it.
+    Taken,
+    /// The device sent a partial result without having asked for the task.
+    Progress,
+    /// The device sent a result.
+    Result,
+    /// The task's time ran out.
+    TimedOut,
+    /// An application deleted the task.
+    Deleted,
+}
+
+impl Cause {
+    /// Each cause with the name under which it is stored and shown.
+    pub const NAMES: [(Self, &'static str); 7] = [
+        (Self::Created, "created"),
+        (Self::Acknowledged, "acknowledged"),
+        (Self::Taken, "taken"),
+        (Self::Progress, "progress"),
+        (Self::Result, "result"),
+        (Self::TimedOut, "timed_out"),
+        (Self::Deleted, "deleted"),
+    ];
+
+    /// The cause's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(cause, _)| *cause == self).map_or("", |(_, name)| name)
+    }
+
+    /// The cause with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(cause, _)| *cause)
+    }
+}
+
+/// One entry of a task's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When it happened.
+    pub at: UnixMs,
+    /// The state that the task was then in.
+    pub to: TaskStatus,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// A task as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// The number of its creation; later tasks have larger ones. 0 until stored.
+    pub seq: i64,
+    /// The organisation that owns it.
+    pub org: OrgId,
+    /// The registration of the device that it is for.
+    pub device: DeviceKey,
+    /// That device's number for applications.
+    pub device_id: DeviceId,
+    /// That device's serial number.
+    pub sn: Sn,
+    /// The application's own id for the task.
+    pub ext_task_id: String,
+    /// What is to be done, as a number.
+    pub method_code: u16,
+    /// What is to be done, as a name.
+    pub method: Option<String>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// The parameters, as the JSON text that the application sent.
+    pub payload: Option<Arc<str>>,
+    /// Whether it is never polled (created with ttl 0).
+    pub push_only: bool,
+    /// When it was created.
+    pub created_at: UnixMs,
+    /// When it expires.
+    pub expires_at: UnixMs,
+    /// Its state.
+    pub status: TaskStatus,
+    /// When the device acknowledged it.
+    pub pending_at: Option<UnixMs>,
+    /// When the device first took it.
+    pub locked_at: Option<UnixMs>,
+    /// Until when the device that took it has it to itself.
+    pub lease_until: Option<UnixMs>,
+    /// How often it was given to the device.
+    pub deliveries: u32,
+    /// How many results it has.
+    pub results: u32,
+    /// Its states, oldest first.
+    pub timeline: Vec<Change>,
+}
+
+impl Task {
+    /// The state at `now`: a task whose time ran out is expired from that
+    /// instant on, whether or not a sweep has stored that yet.
+    #[must_use]
+    pub fn status_at(&self, now: UnixMs) -> TaskStatus {
+        if self.is_overdue(now) { TaskStatus::Expired } else { self.status }
+    }
+
+    /// What is left of its life in whole minutes, rounded up; 0 when it ran
+    /// out (rest-api "Tasks").
+    #[must_use]
+    pub fn ttl_minutes_left(&self, now: UnixMs) -> i64 {
+        let left_ms = self.expires_at.since_ms(now).max(0);
+        left_ms.saturating_add(59_999) / 60_000
+    }
+
+    /// When it was deleted, if it was.
+    #[must_use]
+    pub fn deleted_at(&self) -> Option<UnixMs> {
+        self.timeline.iter().rev().find(|change| change.to == TaskStatus::Deleted).map(|change| change.at)
+    }
+}
+
+/// A task with its results, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskDetail {
+    /// The task.
+    pub task: Task,
+    /// Its results, newest first.
+    pub results: Vec<TaskResult>,
+}
+
+/// Which tasks a caller wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// Those of the device with this number.
+    pub device_id: Option<DeviceId>,
+    /// Those in this state.
+    pub status: Option<TaskStatus>,
+    /// Those with this id of the application.
+    pub ext_task_id: Option<String>,
+    /// Those created at or after this instant.
+    pub created_after: Option<UnixMs>,
+    /// Those created before this instant.
+    pub created_before: Option<UnixMs>,
+}

@@ -1,0 +1,76 @@
+//! Results: what a device sent back.
+
+use std::sync::Arc;
+
+use crate::id::{ResultId, UnixMs};
+
+/// The status code of a partial result (device-rpc "res"; RFC 9110 §15.3.7).
+pub const PARTIAL_STATUS_CODE: i64 = 206;
+
+/// The body of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ResultBody {
+    /// The device sent no body.
+    Empty,
+    /// JSON text, kept as it was sent.
+    Json(Arc<str>),
+    /// Text that is not JSON, kept as a string.
+    Text(Arc<str>),
+}
+
+impl ResultBody {
+    /// The text of the body; empty if there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Empty => "",
+            Self::Json(text) | Self::Text(text) => text,
+        }
+    }
+}
+
+/// A result as a device sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewResult {
+    /// The device's own number of the result; 0 if it gives none.
+    pub ext_id: i64,
+    /// How it went, on the scale of HTTP.
+    pub status_code: i64,
+    /// The body.
+    pub body: ResultBody,
+}
+
+impl NewResult {
+    /// Whether more results are to follow.
+    #[must_use]
+    pub const fn is_partial(&self) -> bool {
+        self.status_code == PARTIAL_STATUS_CODE
+    }
+
+    /// A number that equal results share (64-bit FNV-1a of the body). It
+    /// narrows the search for a repeated result; the bodies are compared then.
+    #[must_use]
+    pub fn body_hash(&self) -> i64 {
+        let kind = match self.body {
+            ResultBody::Empty => 0_u8,
+            ResultBody::Json(_) => 1,
+            ResultBody::Text(_) => 2,
+        };
+        let bytes = std::iter::once(kind).chain(self.body.text().bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        i64::from_ne_bytes(hash.to_ne_bytes())
+    }
+}
+
+/// A result as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskResult {
+    /// Its number.
+    pub id: ResultId,
+    /// What the device sent.
+    pub result: NewResult,
+    /// When it was stored.
+    pub received_at: UnixMs,
+}

@@ -1,0 +1,1 @@
+//! The device SDK of Covey: register handlers, be called, answer once.

@@ -1,0 +1,35 @@
+//! Covey's certification authority: it makes and keeps the CA set, issues server and device
+//! certificates, signs device requests, and says when a certificate must be renewed.
+//!
+//! ```text
+//! ca.pem (root, 20 years, pathlen 1)
+//!   └─ issuing.pem (10 years, pathlen 0)
+//!        ├─ server.pem   serverAuth, 397 days, renewed when a third of its life is left
+//!        └─ device       clientAuth, CN = SN, never past the end of issuing.pem
+//! ```
+//!
+//! Whoever verifies trusts the root alone; servers and devices send leaf and issuing certificate.
+//!
+//! What this crate does not do: it opens no connection, reads no clock (`now` always comes in as
+//! an argument), writes no log (what an operator should know is returned as a [`Notice`]), and
+//! knows nothing of who may register a device.
+
+mod authority;
+mod certificate;
+mod device;
+mod error;
+mod folder;
+mod key;
+mod lifetime;
+mod server;
+
+pub use authority::{Authority, Notice};
+pub use device::{
+    DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,
+};
+pub use error::PkiError;
+pub use key::PrivateKeyPem;
+pub use lifetime::CertificateLifetimes;
+pub use server::{
+    RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config,
+};

@@ -1,0 +1,1 @@
+//! Simulated devices, faults, load and the benchmark of Covey.

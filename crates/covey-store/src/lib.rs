@@ -1,0 +1,1 @@
+//! Stores for Covey: SQLite with group commit.
