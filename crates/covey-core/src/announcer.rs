@@ -16,7 +16,7 @@ use crate::port::Announcement;
 
 /// The announcements of all devices that listen for them.
 pub struct Announcer {
-    announcements_max: usize,
+    announcements_max: u32,
     state: Mutex<State>,
 }
 
@@ -57,7 +57,7 @@ impl State {
 impl Announcer {
     /// An announcer that keeps to `announcements_max` per device.
     #[must_use]
-    pub fn new(announcements_max: usize) -> Self {
+    pub fn new(announcements_max: u32) -> Self {
         Self { announcements_max: announcements_max.max(1), state: Mutex::default() }
     }
 
@@ -93,7 +93,7 @@ impl Announcer {
         if listener.window.contains(&task.id) {
             return false;
         }
-        if listener.backlog || listener.window.len() >= self.announcements_max {
+        if listener.backlog || listener.window.len() >= self.announcements_max as usize {
             listener.backlog = true;
             listener.has_missed = listener.is_looking;
             return false;
@@ -115,7 +115,7 @@ impl Announcer {
 
     /// Waits until devices have room for announcements and may have tasks, and
     /// answers which, each with how many tasks to look for.
-    pub async fn due(&self) -> Vec<(DeviceKey, usize)> {
+    pub async fn due(&self) -> Vec<(DeviceKey, u32)> {
         poll_fn(|context| {
             let mut state = self.state();
             if state.due.is_empty() {
@@ -129,7 +129,7 @@ impl Announcer {
                     listener.is_due = false;
                     listener.is_looking = true;
                     listener.has_missed = false;
-                    wanted.push((device, self.announcements_max + listener.window.len() + 1));
+                    wanted.push((device, self.announcements_max.saturating_mul(2).saturating_add(1)));
                 }
             }
             Poll::Ready(wanted)
@@ -139,24 +139,24 @@ impl Announcer {
 
     /// Takes what a look-up for `wanted` tasks found, in selection order;
     /// answers which of them to announce now.
-    pub fn refill(&self, device: DeviceKey, wanted: usize, found: Vec<Announcement>) -> Vec<Announcement> {
+    pub fn refill(&self, device: DeviceKey, wanted: u32, found: Vec<Announcement>) -> Vec<Announcement> {
         let mut state = self.state();
         let Some(listener) = state.listening.get_mut(&device) else { return Vec::new() };
         listener.is_looking = false;
-        listener.backlog = found.len() >= wanted || listener.has_missed;
+        listener.backlog = found.len() >= wanted as usize || listener.has_missed;
         let mut now = Vec::new();
         for task in found {
             if listener.window.contains(&task.id) {
                 continue;
             }
-            if listener.window.len() >= self.announcements_max {
+            if listener.window.len() >= self.announcements_max as usize {
                 listener.backlog = true;
                 break;
             }
             listener.window.push(task.id);
             now.push(task);
         }
-        if listener.backlog && listener.window.len() < self.announcements_max {
+        if listener.backlog && listener.window.len() < self.announcements_max as usize {
             state.make_due(device);
         }
         now

@@ -7,7 +7,7 @@ pub const TAG_BYTES_MAX: usize = 64;
 /// Longest tag value, in bytes.
 pub const TAG_VALUE_BYTES_MAX: usize = 1024;
 /// How many tags a device may have.
-pub const TAGS_MAX: usize = 64;
+pub const TAGS_MAX: u32 = 64;
 /// Highest number that an application may give a device.
 pub const DEVICE_ID_MAX: i64 = (1 << 53) - 1;
 

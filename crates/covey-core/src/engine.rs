@@ -46,7 +46,7 @@ pub struct Engine {
 }
 
 /// How many tasks one sweep takes at a time.
-const SWEEP_MAX: usize = 1_000;
+const SWEEP_MAX: u32 = 1_000;
 
 /// Largest page of a list.
 pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;

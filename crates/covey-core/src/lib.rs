@@ -14,7 +14,7 @@ pub mod access;
 pub mod announcer;
 pub mod device;
 mod engine;
-mod error;
+pub mod error;
 pub mod id;
 pub mod limits;
 pub mod operation;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub push_only_ms: i64,
     /// How many announcements of a device may be unanswered at a time
     /// (device-rpc "device connects").
-    pub announcements_max: usize,
+    pub announcements_max: u32,
     /// How many results a task may have.
     pub results_per_task_max: u32,
     /// How many tasks that are not final a device may have.
@@ -28,7 +28,7 @@ impl Default for Limits {
             push_only_ms: 60_000,
             announcements_max: 16,
             results_per_task_max: 10_000,
-            live_tasks_per_device_max: 100_000,
+            live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
         }
     }

@@ -1,1 +1,7 @@
-//! Stores for Covey: SQLite with group commit.
+//! Stores for Covey. Each implements [`covey_core::port::Store`] and passes the
+//! same battery of tests; none holds a rule of the domain.
+
+mod error;
+pub mod sqlite;
+
+pub use error::StoreError;

@@ -157,15 +157,15 @@ impl Engine {
             let limits = self.parts.limits;
             let swept = self.execute(TaskSweep { limit: SWEEP_MAX, limits }).await?;
             swept.expired.iter().for_each(|detail| self.tell_finished(detail));
-            is_more = swept.expired.len() >= SWEEP_MAX;
+            is_more = swept.expired.len() >= SWEEP_MAX as usize;
         }
         let after = *self.lapses_seen_until();
         let lapsed = self.parts.store.task_lapsed_of_every_org(after, now, SWEEP_MAX).await?;
         let seen_until = match lapsed.last() {
-            Some(last) if lapsed.len() >= SWEEP_MAX => last.lease_until.unwrap_or(now),
+            Some(last) if lapsed.len() >= SWEEP_MAX as usize => last.lease_until.unwrap_or(now),
             _ => now,
         };
-        is_more |= lapsed.len() >= SWEEP_MAX && seen_until > after;
+        is_more |= lapsed.len() >= SWEEP_MAX as usize && seen_until > after;
         *self.lapses_seen_until() = seen_until;
         lapsed.into_iter().for_each(|task| self.announce_opened(&Arc::new(task)));
         Ok(is_more)

@@ -32,7 +32,7 @@ impl DeviceRegister {
         if device_id.is_some_and(|id| !(1..=DEVICE_ID_MAX).contains(&id)) {
             return Err(Error::invalid("device_id", "must be 1 to 9007199254740991"));
         }
-        if tags.len() > TAGS_MAX {
+        if tags.len() > TAGS_MAX as usize {
             return Err(Error::invalid("tags", "must be at most 64"));
         }
         tags.iter().try_for_each(TagPut::validate)

@@ -211,7 +211,7 @@ impl Operation for TaskDelete {
 /// are too old; a bounded number of each.
 pub struct TaskSweep {
     /// How many tasks, and how many keys, at most.
-    pub limit: usize,
+    pub limit: u32,
     /// The limits in force.
     pub limits: Limits,
 }

@@ -83,7 +83,7 @@ pub trait Reader: Send + Sync + 'static {
         &self,
         device: DeviceKey,
         now: UnixMs,
-        limit: usize,
+        limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Task>>>;
 
     /// The tasks whose lease ran out after `after` and not after `now`, oldest
@@ -92,7 +92,7 @@ pub trait Reader: Send + Sync + 'static {
         &self,
         after: UnixMs,
         now: UnixMs,
-        limit: usize,
+        limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Task>>>;
 
     /// Whether any task's time has run out without that being stored.

@@ -46,7 +46,7 @@ pub trait Transaction {
     /// ([`Task::rank`], [`Task::is_eligible`]).
     fn task_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>>;
     /// Tasks of any organisation whose time ran out, soonest expiry first.
-    fn tasks_overdue_of_every_org(&mut self, limit: usize) -> TxResult<Vec<Task>>;
+    fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>>;
     /// Whether a device has at least this many tasks that are not final.
     fn tasks_live_reach(&mut self, org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool>;
     /// Stores a new task and sets its `seq`.
@@ -66,7 +66,7 @@ pub trait Transaction {
     /// Remembers what a key is used for, in place of what it was used for before.
     fn idempotency_put(&mut self, org: OrgId, key: &str, entry: &Idempotency) -> TxResult<()>;
     /// Forgets keys of any organisation that were used before `before`; answers how many.
-    fn idempotency_prune(&mut self, before: UnixMs, limit: usize) -> TxResult<usize>;
+    fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize>;
 
     /// The device that a caller names.
     fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>>;
@@ -84,7 +84,7 @@ pub trait Transaction {
     /// Sets a tag of a device; answers the tag's number.
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64>;
     /// How many tags a device has beside the one of this name.
-    fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<usize>;
+    fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32>;
     /// Remembers a certificate of a device.
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()>;
     /// Sets a device's presence.

@@ -1,0 +1,78 @@
+//! Checkpoints: moving pages from the write-ahead log into the database file,
+//! in a thread and on a connection of their own, so that no caller waits for
+//! them (SQLite "Write-Ahead Logging" §3.2: a passive checkpoint blocks nobody).
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use rusqlite::Connection;
+
+use crate::error::StoreError;
+use crate::sqlite::connection;
+
+/// After how many pages written a checkpoint is asked for.
+const PAGES_BETWEEN: u64 = 2_000;
+
+/// Asks for checkpoints.
+pub(super) struct Checkpoints {
+    wanted: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    groups_since: u64,
+}
+
+/// About how many pages a group of operations writes, at least.
+const PAGES_PER_GROUP: u64 = 8;
+
+impl Checkpoints {
+    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
+        let connection = connection::open_for_writing(path)?;
+        // One may be under way and one may wait; more than that says nothing new.
+        let (wanted, asked) = crossbeam_channel::bounded(1);
+        let thread = super::spawn("store-checkpoint".to_owned(), move || run(&connection, &asked))?;
+        Ok(Self { wanted: Some(wanted), thread: Some(thread), groups_since: 0 })
+    }
+
+    /// A group of `operations` was committed.
+    pub(super) fn committed(&mut self, operations: usize) {
+        self.groups_since += PAGES_PER_GROUP + operations as u64;
+        if self.groups_since >= PAGES_BETWEEN {
+            self.groups_since = 0;
+            if let Some(wanted) = &self.wanted {
+                // A full channel means that one is asked for already.
+                let _ = wanted.try_send(());
+            }
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.wanted = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has no more consequence than a log that stays long.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(connection: &Connection, asked: &Receiver<()>) {
+    while asked.recv().is_ok() {
+        checkpoint(connection, "PASSIVE");
+    }
+    checkpoint(connection, "TRUNCATE");
+}
+
+fn checkpoint(connection: &Connection, mode: &str) {
+    let outcome = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    match outcome {
+        Ok((busy, log_pages, moved_pages)) => {
+            tracing::debug!(mode, busy, log_pages, moved_pages, "checkpoint");
+        }
+        Err(error) => {
+            tracing::warn!(mode, %error, "a checkpoint failed; the log stays longer until the next")
+        }
+    }
+}

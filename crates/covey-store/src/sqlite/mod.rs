@@ -1,0 +1,129 @@
+//! The store on SQLite: one writer that commits for many, and separate readers.
+//!
+//! All writes go through one thread. It takes every job that waits, runs them
+//! in one transaction, commits once (WAL, `synchronous=FULL`: the commit
+//! returns after the fsync), and only then gives each caller its answer. While
+//! one commit waits for the disk the next group gathers, so the group grows
+//! with the load and nobody waits for a timer.
+
+mod backup;
+mod checkpoint;
+mod connection;
+mod migrations;
+mod reader;
+mod rows;
+mod statements;
+mod transaction;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use covey_core::error::StorageFault;
+use covey_core::port::{Clock, Job, Observer, Store};
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::error::StoreError;
+
+pub use backup::{backup, verify};
+
+/// How a SQLite store is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file; made if it is missing.
+    pub path: PathBuf,
+    /// How many threads read.
+    pub readers: usize,
+    /// How many jobs, and how many reads, may wait before more are refused.
+    pub queue_max: usize,
+    /// How many jobs may share one commit.
+    pub group_max: usize,
+}
+
+impl Options {
+    /// The defaults, for a file.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512 }
+    }
+}
+
+/// A store on SQLite.
+pub struct Sqlite {
+    jobs: Option<Sender<Box<dyn Job>>>,
+    reads: Option<Sender<reader::Read>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sqlite {
+    /// Opens the database, bringing it to the newest version, and starts the
+    /// threads of the store.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, is not ours or is newer than this program.
+    pub fn open(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StoreError> {
+        let mut writing = connection::open_for_writing(&options.path)?;
+        migrations::run(&mut writing, &options.path)?;
+        let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max);
+        let (reads, read_queue) = crossbeam_channel::bounded(options.queue_max);
+        let mut threads = Vec::new();
+        for number in 0..options.readers.max(1) {
+            let reading = connection::open_for_reading(&options.path)?;
+            let queue = read_queue.clone();
+            threads.push(spawn(format!("store-read-{number}"), move || reader::run(&reading, &queue))?);
+        }
+        let checkpoints = checkpoint::Checkpoints::start(&options.path)?;
+        let group_max = options.group_max.max(1);
+        let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints };
+        threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
+        Ok(Self { jobs: Some(jobs), reads: Some(reads), threads })
+    }
+}
+
+impl Store for Sqlite {
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
+        let jobs = self.jobs.as_ref().ok_or(StorageFault::Stopped)?;
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StorageFault::Overloaded,
+            TrySendError::Disconnected(_) => StorageFault::Stopped,
+        })
+    }
+}
+
+impl Drop for Sqlite {
+    /// Lets the threads finish what was submitted, and waits for them.
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.reads = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store has panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(|source| StoreError::Thread { source })
+}
+
+/// What a fault of SQLite means for a caller. The details go to the log alone.
+fn fault(error: &rusqlite::Error) -> StorageFault {
+    use rusqlite::ffi::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StorageFault::Full,
+        Some(ErrorCode::ReadOnly) => StorageFault::ReadOnly,
+        _ => StorageFault::Io,
+    }
+}
+
+/// Where the database of a data directory is.
+#[must_use]
+pub fn file_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("covey.db")
+}

@@ -1,0 +1,284 @@
+//! The threads that read, and what they can be asked.
+
+use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::device::{Device, DeviceFilter, DeviceIdentity, Tag};
+use covey_core::error::{Error, Result, StorageFault};
+use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
+use covey_core::port::{BoxFuture, DevicePage, Page, PageRequest, Reader, TaskCount, TaskPage};
+use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
+use crossbeam_channel::{Receiver, TrySendError};
+use futures_channel::oneshot;
+use rusqlite::{Connection, OptionalExtension, ToSql};
+
+use crate::sqlite::{Sqlite, fault, rows, statements};
+
+/// A read on its way to a thread.
+pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Runs until the last sender is gone.
+pub(super) fn run(connection: &Connection, queue: &Receiver<Read>) {
+    queue.iter().for_each(|read| read(connection));
+}
+
+impl Sqlite {
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        let read: Read = Box::new(move |connection| {
+            let outcome = query(connection).map_err(|error| {
+                tracing::error!(%error, "SQLite");
+                Error::from(fault(&error))
+            });
+            // Whoever asked may have gone away.
+            let _ = reply.send(outcome);
+        });
+        let sent = match &self.reads {
+            None => Err(StorageFault::Stopped),
+            Some(reads) => reads.try_send(read).map_err(|error| match error {
+                TrySendError::Full(_) => StorageFault::Overloaded,
+                TrySendError::Disconnected(_) => StorageFault::Stopped,
+            }),
+        };
+        Box::pin(async move {
+            sent?;
+            answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
+        })
+    }
+}
+
+impl Reader for Sqlite {
+    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        self.read(move |connection| {
+            // One transaction, so that the task and its results are of one moment.
+            let snapshot = connection.unchecked_transaction()?;
+            let mut statement = snapshot.prepare_cached(statements::TASK)?;
+            let task = statement.query_row((id.0.as_bytes(), scope.org.0), rows::task).optional()?;
+            let Some(task) = task else { return Ok(None) };
+            let results = results(&snapshot, task.seq)?;
+            Ok(Some(TaskDetail { task, results }))
+        })
+    }
+
+    fn task_list(
+        &self,
+        scope: Scope,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        self.read(move |connection| task_page(connection, scope, &filter, page))
+    }
+
+    fn device_list(
+        &self,
+        scope: Scope,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        self.read(move |connection| device_page(connection, scope, &filter, page))
+    }
+
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(statements::TASK_ANNOUNCEABLE)?;
+            statement.query_map((device.0, now.0, limit), rows::task)?.collect()
+        })
+    }
+
+    fn task_lapsed_of_every_org(
+        &self,
+        after: UnixMs,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(statements::TASK_LAPSED)?;
+            statement.query_map((after.0, now.0, limit), rows::task)?.collect()
+        })
+    }
+
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(statements::TASK_OVERDUE_ANY)?;
+            statement.query_row([now.0], |row| row.get(0))
+        })
+    }
+
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT d.id, d.org_id, d.device_id, d.sn FROM certificates c \
+                 JOIN devices d ON d.id = c.device_key \
+                 WHERE c.serial = ?1 AND c.revoked_at IS NULL AND d.sn = ?2 AND d.retired_at IS NULL",
+            )?;
+            statement.query_row((serial_hex, sn.as_str()), rows::identity).optional()
+        })
+    }
+
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT k.id, k.org_id, o.name, k.name, k.rights, k.created_at FROM api_keys k \
+                 JOIN orgs o ON o.id = k.org_id WHERE k.digest = ?1 AND k.revoked_at IS NULL",
+            )?;
+            statement.query_row([digest.as_slice()], rows::api_key).optional()
+        })
+    }
+
+    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT k.id, k.org_id, o.name, k.name, k.rights, k.created_at FROM api_keys k \
+                 JOIN orgs o ON o.id = k.org_id WHERE k.revoked_at IS NULL ORDER BY k.id",
+            )?;
+            statement.query_map([], rows::api_key)?.collect()
+        })
+    }
+
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status",
+            )?;
+            let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+            counts
+                .map(|count| {
+                    let (number, count) = count?;
+                    let status = TaskStatus::from_number(number).unwrap_or(TaskStatus::Undefined);
+                    Ok(TaskCount { status, count: u64::try_from(count).unwrap_or(0) })
+                })
+                .collect()
+        })
+    }
+}
+
+/// All results of a task, newest first.
+pub(super) fn results(connection: &Connection, task_seq: i64) -> rusqlite::Result<Vec<TaskResult>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, ext_id, status_code, received_at, body_kind, body FROM results \
+         WHERE task_seq = ?1 ORDER BY id DESC",
+    )?;
+    statement.query_map([task_seq], rows::result)?.collect()
+}
+
+/// A device with its tags.
+pub(super) fn with_tags(connection: &Connection, mut device: Device) -> rusqlite::Result<Device> {
+    let mut statement =
+        connection.prepare_cached("SELECT tag, value FROM device_tags WHERE device_key = ?1 ORDER BY tag")?;
+    let tags = statement
+        .query_map([device.identity.device.0], |row| Ok(Tag { tag: row.get(0)?, value: row.get(1)? }))?;
+    device.tags = tags.collect::<rusqlite::Result<_>>()?;
+    Ok(device)
+}
+
+/// The conditions of a list, each with its value.
+#[derive(Default)]
+struct Conditions {
+    sql: Vec<&'static str>,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Conditions {
+    fn add(&mut self, sql: &'static str, value: impl ToSql + 'static) {
+        self.sql.push(sql);
+        self.values.push(Box::new(value));
+    }
+
+    fn add_if(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
+        if let Some(value) = value {
+            self.add(sql, value);
+        }
+    }
+
+    fn clause(&self) -> String {
+        self.sql.join(" AND ")
+    }
+
+    fn parameters(&self) -> Vec<&dyn ToSql> {
+        self.values.iter().map(AsRef::as_ref).collect()
+    }
+}
+
+fn task_page(
+    connection: &Connection,
+    scope: Scope,
+    filter: &TaskFilter,
+    page: PageRequest,
+) -> rusqlite::Result<TaskPage> {
+    let mut conditions = Conditions::default();
+    conditions.add("t.org_id = ?", scope.org.0);
+    conditions.add_if("t.device_id = ?", filter.device_id.map(|id| id.0));
+    conditions.add_if("t.ext_task_id = ?", filter.ext_task_id.clone());
+    conditions.add_if("t.status = ?", filter.status.map(TaskStatus::number));
+    conditions.add_if("t.created_at >= ?", filter.created_after.map(|at| at.0));
+    conditions.add_if("t.created_at < ?", filter.created_before.map(|at| at.0));
+    let clause = conditions.clause();
+    let snapshot = connection.unchecked_transaction()?;
+    let total = if *filter == TaskFilter::default() {
+        let sql = "SELECT coalesce(sum(count), 0) FROM task_counts WHERE org_id = ?1";
+        snapshot.prepare_cached(sql)?.query_row([scope.org.0], |row| row.get::<_, i64>(0))?
+    } else {
+        let sql = format!("SELECT count(*) FROM tasks t WHERE {clause}");
+        snapshot.prepare_cached(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?
+    };
+    let sql = format!(
+        "SELECT {} FROM tasks t CROSS JOIN devices d ON d.id = t.device_key WHERE {clause} \
+         ORDER BY t.seq DESC LIMIT {} OFFSET {}",
+        statements::task_columns!(),
+        page.size,
+        page.offset()
+    );
+    let mut statement = snapshot.prepare(&sql)?;
+    let items = statement.query_map(conditions.parameters().as_slice(), rows::task)?;
+    Ok(Page { items: items.collect::<rusqlite::Result<_>>()?, total: u64::try_from(total).unwrap_or(0) })
+}
+
+fn device_page(
+    connection: &Connection,
+    scope: Scope,
+    filter: &DeviceFilter,
+    page: PageRequest,
+) -> rusqlite::Result<DevicePage> {
+    let mut conditions = Conditions::default();
+    conditions.add("d.org_id = ?", scope.org.0);
+    conditions.add_if("d.device_id = ?", filter.device_id.map(|id| id.0));
+    conditions.add_if("d.sn = ?", filter.sn.clone());
+    conditions.add_if("coalesce(c.online, 0) = ?", filter.online);
+    match filter.tag.clone() {
+        None => {}
+        Some((tag, None)) => {
+            conditions.add("d.id IN (SELECT device_key FROM device_tags WHERE tag = ?)", tag);
+        }
+        Some((tag, Some(value))) => {
+            conditions.add("d.id IN (SELECT device_key FROM device_tags WHERE tag = ?", tag);
+            conditions.add("value = ?)", value);
+        }
+    }
+    let clause = conditions.clause();
+    let from = "devices d LEFT JOIN connections c ON c.device_key = d.id";
+    let snapshot = connection.unchecked_transaction()?;
+    let total: i64 = snapshot
+        .prepare_cached(&format!("SELECT count(*) FROM {from} WHERE d.retired_at IS NULL AND {clause}"))?
+        .query_row(conditions.parameters().as_slice(), |row| row.get(0))?;
+    let sql = format!(
+        "SELECT {} FROM {from} WHERE d.retired_at IS NULL AND {clause} ORDER BY d.device_id \
+         LIMIT {} OFFSET {}",
+        rows::DEVICE_COLUMNS,
+        page.size,
+        page.offset()
+    );
+    let mut statement = snapshot.prepare(&sql)?;
+    let devices = statement.query_map(conditions.parameters().as_slice(), rows::device)?;
+    let items = devices.map(|device| with_tags(&snapshot, device?)).collect::<rusqlite::Result<_>>()?;
+    Ok(Page { items, total: u64::try_from(total).unwrap_or(0) })
+}

@@ -1,0 +1,91 @@
+//! The thread that writes: group commit.
+
+use std::sync::Arc;
+
+use covey_core::error::StorageFault;
+use covey_core::port::{Clock, Event, Job, Observer, Step};
+use crossbeam_channel::Receiver;
+use rusqlite::Connection;
+
+use crate::sqlite::checkpoint::Checkpoints;
+use crate::sqlite::fault;
+use crate::sqlite::transaction::SqliteTransaction;
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) group_max: usize,
+    pub(super) checkpoints: Checkpoints,
+}
+
+type Group = Vec<Box<dyn Job>>;
+
+impl Writer {
+    /// Runs until the last sender is gone and every job is settled.
+    pub(super) fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+        let mut group = Group::new();
+        while let Ok(first) = queue.recv() {
+            group.push(first);
+            group.extend(queue.try_iter().take(self.group_max - 1));
+            self.commit(&mut group);
+        }
+    }
+
+    /// Runs a group of jobs in one transaction and settles them.
+    fn commit(&mut self, group: &mut Group) {
+        let outcome = self.attempt(group);
+        match outcome {
+            Err(StorageFault::Io) if group.len() > 1 => {
+                // One job may have spoilt it for all: each gets its own chance.
+                for job in group.drain(..) {
+                    let mut alone = vec![job];
+                    let outcome = self.attempt(&mut alone);
+                    alone.into_iter().for_each(|job| job.settle(outcome));
+                }
+            }
+            outcome => group.drain(..).for_each(|job| job.settle(outcome)),
+        }
+    }
+
+    fn attempt(&mut self, group: &mut Group) -> Result<(), StorageFault> {
+        let began_us = self.clock.monotonic_us();
+        let outcome = self.transact(group);
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+        match outcome {
+            Ok(()) => {
+                let took_us = self.clock.monotonic_us().saturating_sub(began_us);
+                self.observer.took(Step::Commit, took_us);
+                self.observer.happened(Event::Committed { operations: group.len() });
+                self.checkpoints.committed(group.len());
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::error!(operations = group.len(), %fault, "a transaction failed");
+                Err(fault)
+            }
+        }
+    }
+
+    fn transact(&mut self, group: &mut Group) -> Result<(), StorageFault> {
+        let run = |sql: &str| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.raw_execute().map(drop)
+        };
+        let report = |error: rusqlite::Error| {
+            tracing::error!(%error, "SQLite");
+            fault(&error)
+        };
+        run("BEGIN IMMEDIATE").map_err(report)?;
+        let mut transaction = SqliteTransaction::new(&self.connection, self.clock.now());
+        for job in group.iter_mut() {
+            job.run(&mut transaction)?;
+        }
+        transaction.flush()?;
+        run("COMMIT").map_err(report)
+    }
+}
