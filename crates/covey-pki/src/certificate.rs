@@ -37,13 +37,11 @@ pub(crate) fn fingerprint_sha256(der: &[u8]) -> String {
 /// Lowercase hex, two digits a byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Parses one certificate; `None` if it is none or bytes follow it.
@@ -74,9 +72,7 @@ pub(crate) fn first_from_pem(text: &str) -> Option<(CertificateDer<'static>, Str
 
 /// All certificates of a PEM text, in order; `None` if one is broken.
 pub(crate) fn chain_from_pem(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    CertificateDer::pem_slice_iter(text)
-        .collect::<Result<_, _>>()
-        .ok()
+    CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().ok()
 }
 
 #[cfg(test)]

@@ -62,16 +62,20 @@ impl Folder {
     /// Makes the folder (mode 0700) if it is missing. The mode of one that exists stays as the
     /// operator chose it.
     pub(crate) fn open(path: &Path) -> Result<Self, PkiError> {
+        let missing: Vec<_> = path.ancestors().take_while(|part| !part.exists()).collect();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         mode::of_new_folder(&mut builder);
-        builder.create(path).map_err(|source| PkiError::Write {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        builder.create(path).map_err(|source| PkiError::Write { path: path.to_owned(), source })?;
+        for made in missing {
+            // The parent of a relative path's first part is the empty path, meaning here.
+            match made.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new("."))?,
+                Some(parent) => sync_folder(parent)?,
+                None => {}
+            }
+        }
+        Ok(Self { path: path.to_owned() })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -93,23 +97,19 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
             other => other.map(|()| file),
         });
-        lock.map(|file| FolderLock { _file: file })
-            .map_err(|source| PkiError::Write { path, source })
+        lock.map(|file| FolderLock { _file: file }).map_err(|source| PkiError::Write { path, source })
     }
 
     pub(crate) fn has(&self, name: &str) -> Result<bool, PkiError> {
         let path = self.path(name);
-        path.try_exists()
-            .map_err(|source| PkiError::Read { path, source })
+        path.try_exists().map_err(|source| PkiError::Read { path, source })
     }
 
     /// The file's content, or `None` if there is no such file.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PkiError> {
         let path = self.path(name);
         match File::open(&path) {
-            Ok(file) => read_bounded(file)
-                .map(Some)
-                .map_err(|source| PkiError::Read { path, source }),
+            Ok(file) => read_bounded(file).map(Some).map_err(|source| PkiError::Read { path, source }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(PkiError::Read { path, source }),
         }
@@ -127,10 +127,7 @@ impl Folder {
             Err((_, source)) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err((_, source)) => return Err(PkiError::Read { path, source }),
         };
-        Ok(self.read(name)?.map(|text| KeyFile {
-            text,
-            narrowed_from,
-        }))
+        Ok(self.read(name)?.map(|text| KeyFile { text, narrowed_from }))
     }
 
     /// Writes or replaces one file in one step.
@@ -144,20 +141,11 @@ impl Folder {
     }
 
     /// Writes files that belong together: after a kill either all will be there or none.
-    pub(crate) fn write_set(
-        &self,
-        lock: &FolderLock,
-        files: &[NewFile<'_>],
-    ) -> Result<(), PkiError> {
+    pub(crate) fn write_set(&self, lock: &FolderLock, files: &[NewFile<'_>]) -> Result<(), PkiError> {
         let unfinished = self.path(UNFINISHED);
         let mut builder = fs::DirBuilder::new();
         mode::of_new_folder(&mut builder);
-        builder
-            .create(&unfinished)
-            .map_err(|source| PkiError::Write {
-                path: unfinished.clone(),
-                source,
-            })?;
+        builder.create(&unfinished).map_err(|source| PkiError::Write { path: unfinished.clone(), source })?;
         for file in files {
             create(&unfinished.join(file.name), file)?;
         }
@@ -172,10 +160,7 @@ impl Folder {
     pub(crate) fn recover_set(&self, _lock: &FolderLock) -> Result<(), PkiError> {
         let unfinished = self.path(UNFINISHED);
         if self.has(UNFINISHED)? {
-            fs::remove_dir_all(&unfinished).map_err(|source| PkiError::Write {
-                path: unfinished,
-                source,
-            })?;
+            fs::remove_dir_all(&unfinished).map_err(|source| PkiError::Write { path: unfinished, source })?;
         }
         if !self.has(FINISHED)? {
             return Ok(());
@@ -185,26 +170,16 @@ impl Folder {
             self.move_into_place(&finished.join(&name), &self.path.join(&name))?;
         }
         sync_folder(&self.path)?;
-        fs::remove_dir(&finished).map_err(|source| PkiError::Write {
-            path: finished,
-            source,
-        })?;
+        fs::remove_dir(&finished).map_err(|source| PkiError::Write { path: finished, source })?;
         sync_folder(&self.path)
     }
 
     /// Moves one file of a set, and never over a different one.
     fn move_into_place(&self, from: &Path, to: &Path) -> Result<(), PkiError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|source| PkiError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
+        let read =
+            |path: &Path| fs::read(path).map_err(|source| PkiError::Read { path: path.to_owned(), source });
         if to.exists() && read(from)? != read(to)? {
-            return Err(PkiError::Mixed {
-                unfinished: from.to_owned(),
-                existing: to.to_owned(),
-            });
+            return Err(PkiError::Mixed { unfinished: from.to_owned(), existing: to.to_owned() });
         }
         rename(from, to)
     }
@@ -225,25 +200,18 @@ fn create(path: &Path, file: &NewFile<'_>) -> Result<(), PkiError> {
         open.write_all(file.text.as_bytes())?;
         open.sync_all()
     });
-    written.map_err(|source| PkiError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    written.map_err(|source| PkiError::Write { path: path.to_owned(), source })
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), PkiError> {
-    fs::rename(from, to).map_err(|source| PkiError::Write {
-        path: to.to_owned(),
-        source,
-    })
+    fs::rename(from, to).map_err(|source| PkiError::Write { path: to.to_owned(), source })
 }
 
 fn remove_if_there(path: &Path) -> Result<(), PkiError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PkiError::Write {
-            path: path.to_owned(),
-            source: error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PkiError::Write { path: path.to_owned(), source: error })
+        }
         _ => Ok(()),
     }
 }
@@ -251,10 +219,7 @@ fn remove_if_there(path: &Path) -> Result<(), PkiError> {
 fn names_in(folder: &Path) -> Result<Vec<std::ffi::OsString>, PkiError> {
     fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
-        .map_err(|source| PkiError::Read {
-            path: folder.to_owned(),
-            source,
-        })
+        .map_err(|source| PkiError::Read { path: folder.to_owned(), source })
 }
 
 /// Makes renames in `folder` survive a power cut.
@@ -265,10 +230,7 @@ fn sync_folder(folder: &Path) -> Result<(), PkiError> {
     }
     File::open(folder)
         .and_then(|open| open.sync_all())
-        .map_err(|source| PkiError::Write {
-            path: folder.to_owned(),
-            source,
-        })
+        .map_err(|source| PkiError::Write { path: folder.to_owned(), source })
 }
 
 /// Permission bits, where the operating system has them.
@@ -333,8 +295,6 @@ mod mode {
     }
 
     pub(super) fn narrow(path: &Path) -> Result<Option<u32>, (u32, io::Error)> {
-        std::fs::metadata(path)
-            .map(|_| None)
-            .map_err(|error| (0, error))
+        std::fs::metadata(path).map(|_| None).map_err(|error| (0, error))
     }
 }

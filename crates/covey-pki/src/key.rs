@@ -55,9 +55,6 @@ mod tests {
     #[test]
     fn text_that_is_no_key_is_refused() {
         assert!(key_from_pem(b"").is_none());
-        assert!(
-            key_from_pem(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-                .is_none()
-        );
+        assert!(key_from_pem(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_none());
     }
 }

@@ -30,6 +30,4 @@ pub use device::{
 pub use error::PkiError;
 pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
-pub use server::{
-    RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config,
-};
+pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};

@@ -33,12 +33,7 @@ pub struct CertificateLifetimes {
 
 impl Default for CertificateLifetimes {
     fn default() -> Self {
-        Self {
-            root: DAY * 7305,
-            issuing: DAY * 3652,
-            server: DAY * 397,
-            device: DAY * 3652,
-        }
+        Self { root: DAY * 7305, issuing: DAY * 3652, server: DAY * 397, device: DAY * 3652 }
     }
 }
 
@@ -52,29 +47,18 @@ pub(crate) struct Validity {
 impl Validity {
     /// What a self-signed root may claim.
     pub(crate) fn unbounded() -> Self {
-        Self {
-            not_before: OffsetDateTime::UNIX_EPOCH,
-            not_after: LAST_MOMENT,
-        }
+        Self { not_before: OffsetDateTime::UNIX_EPOCH, not_after: LAST_MOMENT }
     }
 
     /// A span of `lifetime` from `now`, begun `backdate` earlier, within the issuer's span.
-    pub(crate) fn within(
-        self,
-        now: OffsetDateTime,
-        backdate: time::Duration,
-        lifetime: Duration,
-    ) -> Self {
+    pub(crate) fn within(self, now: OffsetDateTime, backdate: time::Duration, lifetime: Duration) -> Self {
         let now = whole_seconds(now);
         let start = now.checked_sub(backdate).unwrap_or(self.not_before);
         let end = time::Duration::try_from(lifetime)
             .ok()
             .and_then(|lifetime| now.checked_add(lifetime))
             .unwrap_or(self.not_after);
-        Self {
-            not_before: start.max(self.not_before),
-            not_after: whole_seconds(end).min(self.not_after),
-        }
+        Self { not_before: start.max(self.not_before), not_after: whole_seconds(end).min(self.not_after) }
     }
 
     pub(crate) fn contains(self, now: OffsetDateTime) -> bool {
@@ -121,10 +105,7 @@ mod tests {
     fn renewal_is_due_when_a_third_of_the_life_is_left() {
         let leaf = issuer().within(NOW, LEAF_BACKDATE, Duration::from_secs(90));
         assert_eq!(leaf.not_before, datetime!(2026-03-01 11:55:00 UTC));
-        assert_eq!(
-            leaf.renew_at(issuer()),
-            datetime!(2026-03-01 12:01:00 UTC)
-        );
+        assert_eq!(leaf.renew_at(issuer()), datetime!(2026-03-01 12:01:00 UTC));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -69,41 +69,25 @@ pub(super) fn create(
     let issuing_validity = root_validity.within(now, CA_BACKDATE, lifetimes.issuing);
     let mut issuing = ca_params(&format!("Covey Issuing CA {label}"), 0, issuing_validity)?;
     issuing.use_authority_key_identifier_extension = true;
-    let issuing_pem = issuing
-        .signed_by(&issuing_key, &Issuer::from_params(&root, &root_key))?
-        .pem();
+    let issuing_pem = issuing.signed_by(&issuing_key, &Issuer::from_params(&root, &root_key))?.pem();
 
     let file = |name, access, text| NewFile { name, access, text };
     folder.write_set(
         lock,
         &[
-            file(
-                ROOT_KEY,
-                Access::Secret,
-                PrivateKeyPem::of(&root_key).expose(),
-            ),
+            file(ROOT_KEY, Access::Secret, PrivateKeyPem::of(&root_key).expose()),
             file(ROOT_CERTIFICATE, Access::Public, &root_pem),
-            file(
-                ISSUING_KEY,
-                Access::Secret,
-                PrivateKeyPem::of(&issuing_key).expose(),
-            ),
+            file(ISSUING_KEY, Access::Secret, PrivateKeyPem::of(&issuing_key).expose()),
             file(ISSUING_CERTIFICATE, Access::Public, &issuing_pem),
         ],
     )
 }
 
 /// A CA certificate's content (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
-fn ca_params(
-    common_name: &str,
-    path_len: u8,
-    validity: Validity,
-) -> Result<CertificateParams, PkiError> {
+fn ca_params(common_name: &str, path_len: u8, validity: Validity) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_len));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = validity.not_before;
@@ -120,44 +104,24 @@ pub(super) fn load(folder: &Folder, now: OffsetDateTime) -> Result<CaSet, PkiErr
     match load_key(folder, ROOT_KEY, ROOT_CERTIFICATE, &root.der, &mut notices)? {
         // Checked, and then dropped: nothing here signs with the root again.
         Some(_root_key) => {}
-        None => notices.push(Notice::RootKeyAbsent {
-            path: folder.path(ROOT_KEY),
-        }),
+        None => notices.push(Notice::RootKeyAbsent { path: folder.path(ROOT_KEY) }),
     }
-    let issuing_key = load_key(
-        folder,
-        ISSUING_KEY,
-        ISSUING_CERTIFICATE,
-        &issuing.der,
-        &mut notices,
-    )?
-    .ok_or_else(|| incomplete(folder, ISSUING_KEY))?;
+    let issuing_key = load_key(folder, ISSUING_KEY, ISSUING_CERTIFICATE, &issuing.der, &mut notices)?
+        .ok_or_else(|| incomplete(folder, ISSUING_KEY))?;
 
     check_signatures(folder, &root, &issuing)?;
     root.check_dates(folder.path(ROOT_CERTIFICATE), now)?;
     issuing.check_dates(folder.path(ISSUING_CERTIFICATE), now)?;
     let issuer = Issuer::from_ca_cert_der(&issuing.der, issuing_key)?;
-    Ok(CaSet {
-        root,
-        issuing,
-        issuer,
-        notices,
-    })
+    Ok(CaSet { root, issuing, issuer, notices })
 }
 
 impl CaCertificate {
     /// Whether the CA may sign at `now`.
     pub(super) fn check_dates(&self, path: PathBuf, now: OffsetDateTime) -> Result<(), PkiError> {
-        let Validity {
-            not_before,
-            not_after,
-        } = self.validity;
+        let Validity { not_before, not_after } = self.validity;
         if now < not_before {
-            return Err(PkiError::NotYetValid {
-                path,
-                not_before,
-                now,
-            });
+            return Err(PkiError::NotYetValid { path, not_before, now });
         }
         if now >= not_after {
             return Err(PkiError::Expired { path, not_after });
@@ -167,27 +131,17 @@ impl CaCertificate {
 }
 
 fn incomplete(folder: &Folder, missing: &'static str) -> PkiError {
-    PkiError::Incomplete {
-        dir: folder.dir().to_owned(),
-        missing,
-    }
+    PkiError::Incomplete { dir: folder.dir().to_owned(), missing }
 }
 
 fn load_certificate(folder: &Folder, name: &'static str) -> Result<CaCertificate, PkiError> {
-    let text = folder
-        .read(name)?
-        .ok_or_else(|| incomplete(folder, name))?;
-    let loaded = std::str::from_utf8(&text)
-        .ok()
-        .and_then(certificate::first_from_pem)
-        .and_then(|(der, pem)| {
+    let text = folder.read(name)?.ok_or_else(|| incomplete(folder, name))?;
+    let loaded =
+        std::str::from_utf8(&text).ok().and_then(certificate::first_from_pem).and_then(|(der, pem)| {
             let validity = certificate::validity(&certificate::parse(&der)?)?;
             Some(CaCertificate { der, pem, validity })
         });
-    loaded.ok_or_else(|| PkiError::Corrupt {
-        path: folder.path(name),
-        expected: "certificate in PEM",
-    })
+    loaded.ok_or_else(|| PkiError::Corrupt { path: folder.path(name), expected: "certificate in PEM" })
 }
 
 /// Loads a private key and checks that it is the certificate's; `None` if there is no file.
@@ -202,10 +156,7 @@ fn load_key(
         return Ok(None);
     };
     if let Some(mode) = file.narrowed_from {
-        notices.push(Notice::KeyPermissionsNarrowed {
-            path: folder.path(name),
-            mode,
-        });
+        notices.push(Notice::KeyPermissionsNarrowed { path: folder.path(name), mode });
     }
     let key = key_from_pem(&file.text).ok_or_else(|| PkiError::Corrupt {
         path: folder.path(name),
@@ -223,22 +174,16 @@ fn load_key(
 }
 
 /// The root signs itself and the issuing CA, and both may sign certificates.
-fn check_signatures(
-    folder: &Folder,
-    root: &CaCertificate,
-    issuing: &CaCertificate,
-) -> Result<(), PkiError> {
-    let refuse = |name| PkiError::NotOurAuthority {
-        path: folder.path(name),
-        root: folder.path(ROOT_CERTIFICATE),
-    };
+fn check_signatures(folder: &Folder, root: &CaCertificate, issuing: &CaCertificate) -> Result<(), PkiError> {
+    let refuse =
+        |name| PkiError::NotOurAuthority { path: folder.path(name), root: folder.path(ROOT_CERTIFICATE) };
     let root = certificate::parse(&root.der).ok_or_else(|| refuse(ROOT_CERTIFICATE))?;
     let issuing = certificate::parse(&issuing.der).ok_or_else(|| refuse(ISSUING_CERTIFICATE))?;
     if !may_sign_certificates(&root) || root.verify_signature(None).is_err() {
         return Err(refuse(ROOT_CERTIFICATE));
     }
-    let signed_by_root = issuing.issuer() == root.subject()
-        && issuing.verify_signature(Some(root.public_key())).is_ok();
+    let signed_by_root =
+        issuing.issuer() == root.subject() && issuing.verify_signature(Some(root.public_key())).is_ok();
     if !may_sign_certificates(&issuing) || !signed_by_root {
         return Err(refuse(ISSUING_CERTIFICATE));
     }

@@ -61,38 +61,23 @@ impl Authority {
         if created {
             ca_set::create(&folder, &lock, lifetimes, now)?;
         }
-        let CaSet {
-            root,
-            issuing,
-            issuer,
-            mut notices,
-        } = ca_set::load(&folder, now)?;
+        let CaSet { root, issuing, issuer, mut notices } = ca_set::load(&folder, now)?;
         if created {
             notices.insert(0, Notice::Created { dir: dir.to_owned() });
         }
-        Ok(Self {
-            folder,
-            lifetimes,
-            root,
-            issuing,
-            issuer,
-            opening_notices: notices,
-        })
+        Ok(Self { folder, lifetimes, root, issuing, issuer, opening_notices: notices })
     }
 
     /// What an operator should be told: what opening found, and CA certificates with less than a
     /// tenth of their life left at `now`. Ask again once a day.
     pub fn notices(&self, now: OffsetDateTime) -> Vec<Notice> {
-        let near_end = [
-            (ROOT_CERTIFICATE, &self.root),
-            (ISSUING_CERTIFICATE, &self.issuing),
-        ]
-        .into_iter()
-        .filter(|(_, ca)| ca.validity.is_near_end(now))
-        .map(|(name, ca)| Notice::NearEnd {
-            path: self.folder.path(name),
-            not_after: ca.validity.not_after,
-        });
+        let near_end = [(ROOT_CERTIFICATE, &self.root), (ISSUING_CERTIFICATE, &self.issuing)]
+            .into_iter()
+            .filter(|(_, ca)| ca.validity.is_near_end(now))
+            .map(|(name, ca)| Notice::NearEnd {
+                path: self.folder.path(name),
+                not_after: ca.validity.not_after,
+            });
         self.opening_notices.iter().cloned().chain(near_end).collect()
     }
 
@@ -156,8 +141,7 @@ impl Authority {
         lifetime: std::time::Duration,
         now: OffsetDateTime,
     ) -> Result<Validity, PkiError> {
-        self.issuing
-            .check_dates(self.folder.path(ISSUING_CERTIFICATE), now)?;
+        self.issuing.check_dates(self.folder.path(ISSUING_CERTIFICATE), now)?;
         Ok(self.issuing.validity.within(now, LEAF_BACKDATE, lifetime))
     }
 

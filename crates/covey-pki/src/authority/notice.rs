@@ -38,21 +38,16 @@ pub enum Notice {
 impl Notice {
     /// Whether the operator has to act (log as a warning), or only to know.
     pub fn is_warning(&self) -> bool {
-        matches!(
-            self,
-            Self::KeyPermissionsNarrowed { .. } | Self::NearEnd { .. }
-        )
+        matches!(self, Self::KeyPermissionsNarrowed { .. } | Self::NearEnd { .. })
     }
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created { dir } => write!(
-                f,
-                "a new CA was made in {}; include the folder in the backup",
-                dir.display()
-            ),
+            Self::Created { dir } => {
+                write!(f, "a new CA was made in {}; include the folder in the backup", dir.display())
+            }
             Self::KeyPermissionsNarrowed { path, mode } => write!(
                 f,
                 "{} was open to other users (mode {mode:04o}) and has been set to 0600; if \

@@ -3,8 +3,8 @@
 mod request;
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType,
 };
 use time::OffsetDateTime;
 
@@ -104,11 +104,7 @@ impl Authority {
 }
 
 /// A device certificate's content: a client of TLS and nothing else.
-fn device_params(
-    sn: &str,
-    serial: [u8; 16],
-    validity: Validity,
-) -> Result<CertificateParams, PkiError> {
+fn device_params(sn: &str, serial: [u8; 16], validity: Validity) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, sn);

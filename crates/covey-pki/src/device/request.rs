@@ -12,9 +12,9 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::error::X509Error;
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
-    OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA,
-    OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ED25519,
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS,
+    OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ED25519,
 };
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -60,10 +60,7 @@ impl PublicKeyData for VerifiedPublicKey {
 /// Reads a signing request for the device `sn`, checks it, and takes its public key out.
 pub(super) fn verified_public_key(sn: &str, csr_pem: &str) -> Result<VerifiedPublicKey, PkiError> {
     if csr_pem.len() > DEVICE_REQUEST_BYTES_MAX {
-        return Err(PkiError::RequestTooLarge {
-            bytes: csr_pem.len(),
-            bytes_max: DEVICE_REQUEST_BYTES_MAX,
-        });
+        return Err(PkiError::RequestTooLarge { bytes: csr_pem.len(), bytes_max: DEVICE_REQUEST_BYTES_MAX });
     }
     let pem = csr_pem.replace(OLD_LABEL, LABEL);
     let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
@@ -136,10 +133,7 @@ fn accepted_key(info: &SubjectPublicKeyInfo<'_>) -> Result<VerifiedPublicKey, Pk
     } else {
         return Err(PkiError::RequestKeyUnsupported);
     };
-    Ok(VerifiedPublicKey {
-        key: bits.data.to_vec(),
-        algorithm,
-    })
+    Ok(VerifiedPublicKey { key: bits.data.to_vec(), algorithm })
 }
 
 fn check_rsa_size(info: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
@@ -148,9 +142,7 @@ fn check_rsa_size(info: &SubjectPublicKeyInfo<'_>) -> Result<(), PkiError> {
     };
     let zeros = rsa.modulus.iter().take_while(|byte| **byte == 0).count();
     let modulus = &rsa.modulus[zeros..];
-    let bits = modulus.first().map_or(0, |top| {
-        modulus.len() * 8 - top.leading_zeros() as usize
-    });
+    let bits = modulus.first().map_or(0, |top| modulus.len() * 8 - top.leading_zeros() as usize);
     if (RSA_KEY_BITS_MIN..=RSA_KEY_BITS_MAX).contains(&bits) {
         Ok(())
     } else {

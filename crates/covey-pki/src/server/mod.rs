@@ -6,8 +6,8 @@ mod resolver;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
@@ -111,10 +111,8 @@ impl Authority {
         };
         let (chain_pem, key_pem) = self.new_server_certificate(names, now)?;
         let file = |name, access, text| NewFile { name, access, text };
-        self.folder()
-            .write(&lock, &file(SERVER_KEY, Access::Secret, key_pem.expose()))?;
-        self.folder()
-            .write(&lock, &file(SERVER_CERTIFICATE, Access::Public, &chain_pem))?;
+        self.folder().write(&lock, &file(SERVER_KEY, Access::Secret, key_pem.expose()))?;
+        self.folder().write(&lock, &file(SERVER_CERTIFICATE, Access::Public, &chain_pem))?;
         let made = self.server_certificate_from(chain_pem.as_bytes(), key_pem.expose().as_bytes());
         let mut made = made.map_err(|_| PkiError::Corrupt {
             path: self.server_certificate_path(),
@@ -133,9 +131,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         // Clients look at the alternative names only (RFC 9525 section 2); this is for people.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Covey server");
+        params.distinguished_name.push(DnType::CommonName, "Covey server");
         params.subject_alt_names = names.alternative_names()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -165,11 +161,8 @@ impl Authority {
         };
         let loaded = self.server_certificate_from(&chain_pem, &key_pem.text)?;
         self.check_issued_here(&loaded.chain)?;
-        let covered = loaded
-            .chain
-            .first()
-            .and_then(certificate::parse)
-            .is_some_and(|leaf| names.are_covered_by(&leaf));
+        let covered =
+            loaded.chain.first().and_then(certificate::parse).is_some_and(|leaf| names.are_covered_by(&leaf));
         if !covered {
             return Err(RenewalReason::NamesMissing);
         }
@@ -214,7 +207,6 @@ impl Authority {
         }
         let leaf = certificate::parse(leaf).ok_or(other)?;
         let issuing = certificate::parse(issuing).ok_or(other)?;
-        leaf.verify_signature(Some(issuing.public_key()))
-            .map_err(|_| other)
+        leaf.verify_signature(Some(issuing.public_key())).map_err(|_| other)
     }
 }

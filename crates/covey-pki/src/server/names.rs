@@ -29,10 +29,7 @@ impl ServerNames {
     pub fn from_hosts<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut names = Self::default();
         for host in hosts {
-            let bare = host
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-                .unwrap_or(host);
+            let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
             match bare.parse() {
                 Ok(address) => names.ip.push(address),
                 Err(_) => names.dns.push(host.to_owned()),
@@ -46,9 +43,7 @@ impl ServerNames {
             return Err(PkiError::ServerNamesEmpty);
         }
         match self.dns.iter().find(|name| !is_dns_name(name)) {
-            Some(name) => Err(PkiError::ServerName {
-                name: shortened(name),
-            }),
+            Some(name) => Err(PkiError::ServerName { name: shortened(name) }),
             None => Ok(()),
         }
     }
@@ -70,18 +65,16 @@ impl ServerNames {
         };
         let present = &extension.value.general_names;
         let has_dns = |wanted: &String| {
-            present.iter().any(
-                |name| matches!(name, GeneralName::DNSName(dns) if dns.eq_ignore_ascii_case(wanted)),
-            )
+            present
+                .iter()
+                .any(|name| matches!(name, GeneralName::DNSName(dns) if dns.eq_ignore_ascii_case(wanted)))
         };
         let has_ip = |wanted: &IpAddr| {
             let octets = match wanted {
                 IpAddr::V4(address) => address.octets().to_vec(),
                 IpAddr::V6(address) => address.octets().to_vec(),
             };
-            present
-                .iter()
-                .any(|name| matches!(name, GeneralName::IPAddress(ip) if *ip == octets))
+            present.iter().any(|name| matches!(name, GeneralName::IPAddress(ip) if *ip == octets))
         };
         self.dns.iter().all(has_dns) && self.ip.iter().all(has_ip)
     }
@@ -92,13 +85,9 @@ fn is_dns_name(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     let label = |label: &str| {
         (1..=DNS_LABEL_CHARS_MAX).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
-    name.len() <= DNS_NAME_CHARS_MAX
-        && name.parse::<IpAddr>().is_err()
-        && host.split('.').all(label)
+    name.len() <= DNS_NAME_CHARS_MAX && name.parse::<IpAddr>().is_err() && host.split('.').all(label)
 }
 
 #[cfg(test)]
@@ -123,9 +112,6 @@ mod tests {
             assert!(!is_dns_name(name), "{name}");
         }
         assert!(!is_dns_name(&"a".repeat(64)));
-        assert!(matches!(
-            ServerNames::default().check(),
-            Err(PkiError::ServerNamesEmpty)
-        ));
+        assert!(matches!(ServerNames::default().check(), Err(PkiError::ServerNamesEmpty)));
     }
 }

@@ -25,9 +25,7 @@ impl ServerCertResolver {
     /// # Errors
     /// [`PkiError::Tls`] if rustls cannot use the key.
     pub fn new(certificate: &ServerCertificate) -> Result<Self, PkiError> {
-        Ok(Self {
-            current: ArcSwap::from_pointee(certified_key(certificate)?),
-        })
+        Ok(Self { current: ArcSwap::from_pointee(certified_key(certificate)?) })
     }
 
     /// Uses this certificate from the next handshake on.
@@ -52,9 +50,7 @@ impl ResolvesServerCert for ServerCertResolver {
 ///
 /// # Errors
 /// [`PkiError::Tls`], which would mean that rustls was built without these versions.
-pub fn https_server_config(
-    resolver: Arc<ServerCertResolver>,
-) -> Result<Arc<ServerConfig>, PkiError> {
+pub fn https_server_config(resolver: Arc<ServerCertResolver>) -> Result<Arc<ServerConfig>, PkiError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
@@ -64,11 +60,7 @@ pub fn https_server_config(
 }
 
 fn certified_key(certificate: &ServerCertificate) -> Result<CertifiedKey, PkiError> {
-    Ok(CertifiedKey::from_der(
-        certificate.chain().to_vec(),
-        certificate.key().clone_key(),
-        &provider(),
-    )?)
+    Ok(CertifiedKey::from_der(certificate.chain().to_vec(), certificate.key().clone_key(), &provider())?)
 }
 
 /// Named here and passed on, so that nothing depends on a process-wide default.

@@ -1,0 +1,156 @@
+//! The broker's hooks: what happens when.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rmqtt::codec::v5::SubscribeAckReason;
+use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
+use rmqtt::session::Session;
+use rmqtt::types::{ConnectInfo, Reason, SubscribeAclResult};
+
+use covey_core::port::Refusal;
+
+use crate::embedded::sessions::{Connection, Hearing};
+use crate::embedded::{Shared, admission, uplink};
+use crate::wire::subscription_matches;
+
+/// The hooks that are needed.
+const TYPES: [Type; 8] = [
+    Type::ClientAuthenticate,
+    Type::ClientConnected,
+    Type::ClientDisconnected,
+    Type::SessionTerminated,
+    Type::ClientSubscribeCheckAcl,
+    Type::SessionSubscribed,
+    Type::SessionUnsubscribed,
+    Type::MessagePublishCheckAcl,
+];
+
+/// Installs the hooks.
+pub(super) async fn register(shared: &Shared) {
+    let register = shared.broker.extends.hook_mgr().register();
+    for hook in TYPES {
+        register.add(hook, Box::new(Hooks(shared.clone()))).await;
+    }
+    register.start().await;
+}
+
+struct Hooks(Shared);
+
+#[async_trait]
+impl Handler for Hooks {
+    async fn hook(&self, parameter: &Parameter, before: Option<HookResult>) -> ReturnType {
+        let shared = &self.0;
+        let answer = match parameter {
+            Parameter::ClientAuthenticate(connect) => {
+                Some(HookResult::AuthResult(admission::admit(shared, connect).await))
+            }
+            Parameter::ClientConnected(session) => {
+                connected(shared, session).await;
+                None
+            }
+            Parameter::ClientDisconnected(session, reason) => {
+                disconnected(shared, session, reason);
+                None
+            }
+            Parameter::SessionTerminated(session, _) => {
+                shared.link.sessions.terminated(&session.id);
+                None
+            }
+            Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
+                let may = may_subscribe(shared, session, &subscribe.topic_filter);
+                let answer = if may {
+                    SubscribeAclResult::new_success(subscribe.opts.qos(), None)
+                } else {
+                    SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
+                };
+                Some(HookResult::SubscribeAclResult(answer))
+            }
+            Parameter::SessionSubscribed(session, subscribe) => {
+                let qos = subscribe.opts.qos();
+                hear(
+                    shared,
+                    session,
+                    shared.link.sessions.subscribed(&session.id, &subscribe.topic_filter, qos),
+                );
+                None
+            }
+            Parameter::SessionUnsubscribed(session, unsubscribe) => {
+                hear(
+                    shared,
+                    session,
+                    shared.link.sessions.unsubscribed(&session.id, &unsubscribe.topic_filter),
+                );
+                None
+            }
+            Parameter::MessagePublishCheckAcl(session, publish) => {
+                Some(HookResult::PublishAclResult(uplink::handle(shared, session, publish).await))
+            }
+            _ => return (true, before),
+        };
+        (false, answer.or(before))
+    }
+}
+
+async fn connected(shared: &Shared, session: &Session) {
+    let id = &session.id;
+    let tx = shared.broker.extends.shared().await.entry(id.clone()).tx();
+    let (Ok(connect), Some(tx)) = (session.connect_info().await, tx) else { return };
+    let Some(claim) = admission::Claim::of(&connect) else { return };
+    let has_properties = matches!(*connect, ConnectInfo::V5(..));
+    let is_resumed = session.session_present().await.unwrap_or_default();
+    // Asked again now that a revocation would find the session: one that came
+    // between the first look and this one is seen here.
+    let device = match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
+        Ok(Some(device)) => Arc::new(device),
+        Ok(None) | Err(_) => {
+            let reason = Reason::SubscribeRefused; // the one that the broker tells as 0x87
+            let _ = tx.unbounded_send(rmqtt::types::Message::Closed(reason));
+            return;
+        }
+    };
+    tracing::debug!(sn = %device.sn, "connected");
+    shared.engine.device_connected(&device, details(&connect, None));
+    let connection =
+        Connection { id: id.clone(), device: Arc::clone(&device), tx, has_properties, is_resumed };
+    if shared.link.sessions.connected(connection) {
+        shared.engine.device_listens(&device);
+    }
+}
+
+fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
+    if let Some(device) = shared.link.sessions.disconnected(&session.id) {
+        tracing::debug!(sn = %device.sn, %reason, "disconnected");
+        shared.engine.device_disconnected(&device, vec![("reason".to_owned(), reason.to_string())]);
+    }
+}
+
+/// What is told of a connection.
+fn details(connect: &ConnectInfo, reason: Option<String>) -> Vec<(String, String)> {
+    let protocol = match connect {
+        ConnectInfo::V3(..) => "MQTT 3.1.1",
+        ConnectInfo::V5(..) => "MQTT 5",
+    };
+    let address = connect.ipaddress().map(|address| ("address".to_owned(), address.to_string()));
+    let protocol = ("protocol".to_owned(), protocol.to_owned());
+    let reason = reason.map(|reason| ("reason".to_owned(), reason));
+    address.into_iter().chain([protocol]).chain(reason).collect()
+}
+
+fn may_subscribe(shared: &Shared, session: &Session, filter: &str) -> bool {
+    let may = subscription_matches(&session.id.client_id, filter).is_some();
+    if !may {
+        shared.link.refuse(Refusal::SubscribeTopic);
+        tracing::warn!(sn = %session.id.client_id, filter, "a subscription was refused");
+    }
+    may
+}
+
+fn hear(shared: &Shared, session: &Session, hearing: Hearing) {
+    let Some(device) = shared.link.sessions.device(&session.id) else { return };
+    match hearing {
+        Hearing::Listens => shared.engine.device_listens(&device),
+        Hearing::Deaf => shared.engine.device_deaf(&device),
+        Hearing::AsBefore => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! The link of the embedded shape: the MQTT broker `rmqtt` inside the process,
+//! driven by its hooks.
+//!
+//! A message of a device is handled in the ACL hook, because that hook is
+//! awaited before the PUBACK and its answer is the PUBACK's reason code: first
+//! who sends it, then one operation of the core, then the code. What the
+//! server says to a device goes straight into that device's session; topics
+//! are never routed from one device to another.
+
+mod admission;
+mod hooks;
+mod listener;
+mod sessions;
+mod uplink;
+
+use std::sync::Arc;
+
+use covey_core::Engine;
+use covey_core::id::Sn;
+use covey_core::port::{Announcement, Clock, Event, Link, Observer, Refusal};
+use rmqtt::context::ServerContext;
+
+use crate::wire::Outbound;
+
+pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
+
+/// The way from the core to the devices that are connected here.
+pub struct EmbeddedLink {
+    sessions: sessions::Sessions,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+}
+
+impl EmbeddedLink {
+    /// A link without devices. The engine is built on it, then the
+    /// [`Broker`] is started with both.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        Arc::new(Self { sessions: sessions::Sessions::default(), clock, observer })
+    }
+
+    /// How many devices are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.sessions.online()
+    }
+
+    fn refuse(&self, reason: Refusal) {
+        self.observer.happened(Event::Refused(reason));
+    }
+
+    /// Ends all connections, saying that the server shuts down.
+    fn close_all(&self) {
+        self.sessions.close_all();
+    }
+}
+
+impl Link for EmbeddedLink {
+    fn announce(&self, task: Announcement) {
+        let message = Outbound::announcement(&task, self.clock.now());
+        self.sessions.send(task.sn.as_str(), Some(task.device), &message);
+    }
+
+    fn revoke(&self, sn: &Sn) {
+        self.sessions.revoke(sn.as_str());
+    }
+}
+
+/// What the hooks are made of.
+#[derive(Clone)]
+struct Shared {
+    link: Arc<EmbeddedLink>,
+    engine: Arc<Engine>,
+    broker: ServerContext,
+}
