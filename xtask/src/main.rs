@@ -1,2 +1,126 @@
-//! x
-fn main() {}
+//! Checks and chores of the Covey workspace: `cargo xtask test` runs all of
+//! them, as CI does.
+
+mod arrows;
+mod conformance;
+mod step;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step::{cargo, run, step};
+
+const HELP: &str = "cargo xtask COMMAND
+
+  test          everything below, then all tests (what CI runs)
+  check         formatting, lints, docs, licences, arrows between crates, tidiness
+  unit          the tests of the Rust crates
+  conformance   the tests with clients that others wrote (makes a venv in target/);
+                more arguments go to pytest
+  openapi       write openapi/covey.json anew from the code";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+    let outcome = match command {
+        "test" => test(),
+        "check" => check(),
+        "unit" => unit(),
+        "conformance" => conformance::run_suite(rest),
+        "openapi" => write_openapi(),
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test() -> Result<()> {
+    check()?;
+    unit()?;
+    conformance::run_suite(&[])
+}
+
+fn check() -> Result<()> {
+    step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    step("documentation", || {
+        let mut command = std::process::Command::new("cargo");
+        command.env("RUSTDOCFLAGS", "-D warnings");
+        run(command.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]))
+    })?;
+    step("arrows between crates", arrows::check)?;
+    step("tidiness", || tidy::check(&root()))?;
+    step("licences and sources", deny)?;
+    step("openapi/covey.json", check_openapi)
+}
+
+fn unit() -> Result<()> {
+    step("tests of the crates", || cargo(&["test", "--workspace", "--locked", "--quiet"]))
+}
+
+/// Runs cargo-deny, building it first where it is missing.
+fn deny() -> Result<()> {
+    let tools = root().join("target/tools");
+    let ours = tools.join("bin/cargo-deny");
+    let found = if step::is_installed("cargo-deny") { PathBuf::from("cargo-deny") } else { ours };
+    if found.is_absolute() && !found.exists() {
+        eprintln!("xtask: building cargo-deny into target/tools, once");
+        let tools = tools.to_string_lossy().into_owned();
+        cargo(&["install", "cargo-deny", "--version", "0.20.2", "--locked", "--quiet", "--root", &tools])?;
+    }
+    run(std::process::Command::new(found).args([
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+}
+
+fn openapi_now() -> Result<String> {
+    cargo(&["build", "--package", "covey", "--locked", "--quiet"])?;
+    let output = std::process::Command::new(conformance::binary())
+        .arg("openapi")
+        .output()
+        .context("cannot run covey openapi")?;
+    if !output.status.success() {
+        bail!("covey openapi failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn openapi_path() -> PathBuf {
+    root().join("openapi/covey.json")
+}
+
+fn check_openapi() -> Result<()> {
+    let written = std::fs::read_to_string(openapi_path()).context("cannot read openapi/covey.json")?;
+    if written != openapi_now()? {
+        bail!(
+            "openapi/covey.json is not what the code says; look at the difference after: cargo xtask openapi"
+        );
+    }
+    Ok(())
+}
+
+fn write_openapi() -> Result<()> {
+    Ok(std::fs::write(openapi_path(), openapi_now()?)?)
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

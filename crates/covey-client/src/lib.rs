@@ -1,1 +1,41 @@
-//! A typed client of the REST API of Covey.
+//! A typed client of the REST API of Covey, for the command line, simulated
+//! devices, benchmarks, and applications in Rust.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), covey_client::Error> {
+//! use std::time::Duration;
+//! use covey_client::{Client, TaskRequest};
+//!
+//! let client = Client::local("./covey-data")?;
+//! let request = TaskRequest::for_sn("lamp-1").with_method("blink").with_payload(r#"{"times":3}"#)?;
+//! let outcome = client.call(&request, Duration::from_secs(30)).await?;
+//! println!("{}", outcome.task.status);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A call is one POST that waits and one small parse of its answer; payloads
+//! and results pass through as JSON text, unread. Nothing is repeated unless
+//! asked for ([`Client::with_refused_retry`]), and there is no global state:
+//! the crypto provider is passed to TLS, not installed.
+
+mod api_key;
+mod client;
+mod device;
+mod error;
+mod health;
+mod local;
+mod task;
+mod transport;
+
+pub use api_key::{ApiKey, ApiKeyRequest, MadeApiKey};
+pub use client::Client;
+pub use device::{Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag};
+pub use error::{Error, Result};
+pub use health::metric_value;
+pub use local::{Addresses, LocalServer};
+pub use serde_json::value::RawValue;
+pub use task::{
+    Change, Created, Deleted, Page, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskRequest,
+    TaskResult, TaskRow, TaskStatus, WAIT_SECONDS_MAX,
+};

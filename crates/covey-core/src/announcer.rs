@@ -38,6 +38,9 @@ struct Listener {
     is_looking: bool,
     /// Whether a task opened since that look-up began, and so may not be in it.
     has_missed: bool,
+    /// The tasks that were taken or became final since that look-up began, and
+    /// so may be in it.
+    answered: Vec<TaskId>,
 }
 
 impl State {
@@ -75,6 +78,7 @@ impl Announcer {
             is_due: false,
             is_looking: false,
             has_missed: false,
+            answered: Vec::new(),
         };
         state.listening.insert(device.device, listener);
         state.make_due(device.device);
@@ -108,6 +112,9 @@ impl Announcer {
         let Some(listener) = state.listening.get_mut(&device) else { return };
         let before = listener.window.len();
         listener.window.retain(|announced| *announced != task);
+        if listener.is_looking {
+            listener.answered.push(task);
+        }
         if listener.backlog && listener.window.len() < before {
             state.make_due(device);
         }
@@ -128,7 +135,10 @@ impl Announcer {
                 if let Some(listener) = state.listening.get_mut(&device) {
                     listener.is_due = false;
                     listener.is_looking = true;
+                    // Until it is known, so that what opens now waits its turn.
+                    listener.backlog = true;
                     listener.has_missed = false;
+                    listener.answered.clear();
                     wanted.push((device, self.announcements_max.saturating_mul(2).saturating_add(1)));
                 }
             }
@@ -142,11 +152,19 @@ impl Announcer {
     pub fn refill(&self, device: DeviceKey, wanted: u32, found: Vec<Announcement>) -> Vec<Announcement> {
         let mut state = self.state();
         let Some(listener) = state.listening.get_mut(&device) else { return Vec::new() };
-        listener.is_looking = false;
-        listener.backlog = found.len() >= wanted as usize || listener.has_missed;
+        // The look-up was made for an earlier connection: this one's own is due.
+        if !std::mem::take(&mut listener.is_looking) {
+            return Vec::new();
+        }
+        let is_all = found.len() < wanted as usize;
+        if is_all {
+            // What was announced and is no longer open holds no place.
+            listener.window.retain(|announced| found.iter().any(|task| task.id == *announced));
+        }
+        listener.backlog = !is_all || listener.has_missed;
         let mut now = Vec::new();
         for task in found {
-            if listener.window.contains(&task.id) {
+            if listener.window.contains(&task.id) || listener.answered.contains(&task.id) {
                 continue;
             }
             if listener.window.len() >= self.announcements_max as usize {

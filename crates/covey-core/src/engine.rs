@@ -3,11 +3,13 @@
 //! tells those whom it concerns.
 
 mod device;
+mod outlet;
 mod task;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::announcer::Announcer;
+use crate::engine::outlet::Outlet;
 use crate::error::{Error, Result, StorageFault};
 use crate::id::UnixMs;
 use crate::limits::Limits;
@@ -40,13 +42,23 @@ pub struct Parts {
 /// The domain of Covey, ready to be asked.
 pub struct Engine {
     parts: Parts,
-    announcer: Announcer,
-    watchers: Arc<Watchers>,
-    lapses_seen_until: Mutex<UnixMs>,
+    outlet: Arc<Outlet>,
+    swept: Mutex<Swept>,
+}
+
+/// How far the sweeps have come.
+#[derive(Clone, Copy, Default)]
+struct Swept {
+    /// The last lapse of a lease that was seen: its instant and its task's `seq`.
+    lapse: (UnixMs, i64),
+    /// When all idempotency keys that were too old had last been forgotten.
+    keys_at: UnixMs,
 }
 
 /// How many tasks one sweep takes at a time.
 const SWEEP_MAX: u32 = 1_000;
+/// How long idempotency keys may be kept beyond their time, in milliseconds.
+const KEYS_SWEEP_MS: i64 = 60_000;
 
 /// Largest page of a list.
 pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
@@ -55,8 +67,13 @@ impl Engine {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let announcer = Announcer::new(parts.limits.announcements_max);
-        Self { parts, announcer, watchers: Arc::default(), lapses_seen_until: Mutex::new(UnixMs(0)) }
+        let outlet = Outlet {
+            announcer: Announcer::new(parts.limits.announcements_max),
+            watchers: Arc::default(),
+            link: Arc::clone(&parts.link),
+            observer: Arc::clone(&parts.observer),
+        };
+        Self { parts, outlet: Arc::new(outlet), swept: Mutex::default() }
     }
 
     /// The limits in force.
@@ -74,13 +91,13 @@ impl Engine {
     /// Those who wait for tasks.
     #[must_use]
     pub fn watchers(&self) -> &Arc<Watchers> {
-        &self.watchers
+        &self.outlet.watchers
     }
 
     /// How many devices listen for announcements.
     #[must_use]
     pub fn listening(&self) -> usize {
-        self.announcer.listening()
+        self.outlet.announcer.listening()
     }
 
     /// How many tasks are in each state, over all organisations.
@@ -93,14 +110,25 @@ impl Engine {
 
     /// Runs an operation and waits for its commit.
     async fn execute<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let (job, answer) = OperationJob::new(operation);
+        self.execute_then(operation, |_, _| ()).await
+    }
+
+    /// Runs an operation, tells those whom it concerns, and waits for both. It
+    /// is carried out and told even if nobody waits any more.
+    async fn execute_then<O: Operation>(
+        &self,
+        operation: O,
+        tell: impl FnOnce(&Outlet, &O::Output) + Send + 'static,
+    ) -> Result<O::Output> {
+        let outlet = Arc::clone(&self.outlet);
+        let (job, answer) = OperationJob::new(operation, move |output| tell(&outlet, output));
         self.parts.store.submit(job)?;
         answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
     }
 
     /// Runs an operation whose answer nobody needs.
     fn execute_later<O: Operation>(&self, operation: O) -> Result<()> {
-        let (job, _) = OperationJob::new(operation);
+        let (job, _) = OperationJob::new(operation, |_| ());
         Ok(self.parts.store.submit(job)?)
     }
 
@@ -119,8 +147,8 @@ impl Engine {
         self.parts.observer.happened(event);
     }
 
-    fn lapses_seen_until(&self) -> std::sync::MutexGuard<'_, UnixMs> {
-        self.lapses_seen_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn swept(&self) -> MutexGuard<'_, Swept> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

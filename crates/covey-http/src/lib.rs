@@ -1,1 +1,29 @@
-//! The REST API of Covey.
+//! The REST API of Covey: axum routes over the engine of [`covey_core`].
+//!
+//! A handler reads the wire form, calls one method of the engine, and writes
+//! the wire form of its answer. There are no rules of the domain here and no
+//! storage; what the API promises is in the OpenAPI document ([`openapi`]).
+//!
+//! The way of a request: a listener ([`serve_http`], [`serve_https`]), the
+//! envelope that every request gets (id, limits, measurement), the caller by
+//! its credential, the handler of the resource.
+
+mod api_keys;
+mod app;
+mod auth;
+mod carry_out;
+mod device_tasks;
+mod devices;
+mod docs;
+mod envelope;
+mod extract;
+mod health;
+mod metrics;
+mod problem;
+mod server;
+mod wire;
+
+pub use app::{Api, openapi, router};
+pub use auth::key_digest;
+pub use metrics::Metrics;
+pub use server::{SHUTDOWN_GRACE_MS, serve_http, serve_https};

@@ -13,6 +13,20 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The file cannot be made, or is there already.
+    #[error("cannot make the file {path}: {source}; give a new name in a folder that may be written")]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file may only be read.
+    #[error("the database {path} may only be read; give this user the right to write it")]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
     /// The database was written by a newer version.
     #[error(
         "the database {path} has version {found}, this program knows up to {known}; \

@@ -1,2 +1,28 @@
-//! c
-fn main() {}
+//! The command line of Covey, and the only place where its parts are wired
+//! together.
+
+mod backup;
+mod cli;
+mod fault;
+mod logging;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+/// Thousands of sessions make many small allocations of many sizes; this
+/// allocator gives their memory back (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli::run(cli) {
+        Ok(code) => code,
+        Err(error) => fault::report(&error),
+    }
+}

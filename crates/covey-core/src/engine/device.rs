@@ -56,9 +56,8 @@ impl Engine {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn device_retire(&self, scope: Scope, device_id: DeviceId) -> Result<DeviceIdentity> {
         scope.require(Rights::DEVICES_WRITE)?;
-        let identity = self.execute(DeviceRetire { org: scope.org, device_id }).await?;
-        self.parts.link.revoke(&identity.sn);
-        Ok(identity)
+        let operation = DeviceRetire { org: scope.org, device_id };
+        self.execute_then(operation, |outlet, identity| outlet.link.revoke(&identity.sn)).await
     }
 
     /// Sets a tag of a device; answers the tag's number.
@@ -89,18 +88,18 @@ impl Engine {
 
     /// A device listens for announcements from now on.
     pub fn device_listens(&self, device: &DeviceIdentity) {
-        self.announcer.listens(device);
+        self.outlet.announcer.listens(device);
     }
 
     /// A device no longer listens for announcements.
     pub fn device_deaf(&self, device: &DeviceIdentity) {
-        self.announcer.gone(device.device);
+        self.outlet.announcer.gone(device.device);
     }
 
     /// A device's connection has ended.
     pub fn device_disconnected(&self, device: &DeviceIdentity, details: Vec<(String, String)>) {
         self.count(Event::Disconnected);
-        self.announcer.gone(device.device);
+        self.outlet.announcer.gone(device.device);
         let presence = Presence { online: false, connected_at: None, checked_at: self.now(), details };
         self.remember_presence(device, presence);
     }
@@ -145,6 +144,14 @@ impl Engine {
         let clear_text = self.parts.ids.api_key();
         let key = self.execute(self.key_to_add(org_name, name, rights, &clear_text)?).await?;
         Ok(MadeKey { key, clear_text })
+    }
+
+    /// Whether there is any API key.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn api_key_exists(&self) -> Result<bool> {
+        Ok(!self.parts.store.api_key_list_of_every_org().await?.is_empty())
     }
 
     /// Makes the first key, with this clear text, if there is none at all;

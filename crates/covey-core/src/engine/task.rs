@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::access::{Rights, Scope};
 use crate::device::DeviceIdentity;
-use crate::engine::{Engine, SWEEP_MAX};
+use crate::engine::{Engine, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::TaskId;
 use crate::operation::{
     CreatedTask, FinishedTask, IdempotencyKey, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext,
     TaskSweep,
 };
-use crate::port::{Announcement, Event, PageRequest, Step, TaskPage};
+use crate::port::{Event, PageRequest, Step, TaskPage};
 use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskSpec};
 use crate::watch::Watch;
 
@@ -37,13 +37,17 @@ impl Engine {
     ) -> Result<CreatedTask> {
         scope.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
+        idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
         let began_us = self.parts.clock.monotonic_us();
         let limits = self.parts.limits;
-        let created = self.execute(TaskCreate { org: scope.org, id, spec, idempotency, limits }).await?;
+        let operation = TaskCreate { org: scope.org, id, spec, idempotency, limits };
+        let created = self.execute_then(operation, |outlet, created| {
+            if !created.replayed {
+                outlet.opened(&created.task);
+            }
+        });
+        let created = created.await?;
         self.took_since(Step::Create, began_us);
-        if !created.replayed {
-            self.announce_opened(&created.task);
-        }
         Ok(created)
     }
 
@@ -59,7 +63,7 @@ impl Engine {
     /// Begins to wait for a task to become final. Begin before looking at it.
     #[must_use]
     pub fn task_watch(&self, id: TaskId) -> Watch {
-        self.watchers.watch(id)
+        self.outlet.watchers.watch(id)
     }
 
     /// A page of tasks, newest first.
@@ -77,9 +81,8 @@ impl Engine {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_delete(&self, scope: Scope, id: TaskId) -> Result<Arc<TaskDetail>> {
         scope.require(Rights::TASKS_WRITE)?;
-        let detail = self.execute(TaskDelete { org: scope.org, id }).await?;
-        self.tell_finished(&detail);
-        Ok(detail)
+        let operation = TaskDelete { org: scope.org, id };
+        self.execute_then(operation, |outlet, detail| outlet.finished(detail)).await
     }
 
     /// A device acknowledges an announcement.
@@ -98,18 +101,18 @@ impl Engine {
     pub async fn task_next(&self, device: &DeviceIdentity, id: Option<TaskId>) -> Result<Option<Arc<Task>>> {
         let began_us = self.parts.clock.monotonic_us();
         let limits = self.parts.limits;
-        let taken = self.execute(TaskNext { device: device.clone(), id, limits }).await?;
-        self.took_since(Step::Take, began_us);
-        match (&taken, id) {
-            (Some(task), _) => {
-                self.announcer.answered(device.device, task.id);
-                if task.deliveries == 1 {
-                    self.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
-                }
-            }
+        let key = device.device;
+        let operation = TaskNext { device: device.clone(), id, limits };
+        let taken = self.execute_then(operation, move |outlet, taken| {
             // What a device asked for and did not get needs no announcement any more.
-            (None, Some(id)) => self.announcer.answered(device.device, id),
-            (None, None) => {}
+            if let Some(id) = taken.as_ref().map(|task| task.id).or(id) {
+                outlet.announcer.answered(key, id);
+            }
+        });
+        let taken = taken.await?;
+        self.took_since(Step::Take, began_us);
+        if let Some(task) = taken.as_ref().filter(|task| task.deliveries == 1) {
+            self.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
         }
         Ok(taken)
     }
@@ -128,19 +131,24 @@ impl Engine {
         let began_us = self.parts.clock.monotonic_us();
         let limits = self.parts.limits;
         let operation = TaskFinish { device: device.clone(), id, result, limits };
-        let outcome = self.execute(operation).await?;
+        let key = device.device;
+        let outcome = self.execute_then(operation, move |outlet, outcome| {
+            outlet.announcer.answered(key, id);
+            if let Some(detail) = &outcome.finished {
+                outlet.finished(detail);
+            }
+        });
+        let outcome = outcome.await?;
         self.took_since(Step::Finish, began_us);
         if outcome.duplicate {
             self.count(Event::DuplicateResult);
         }
-        self.announcer.answered(device.device, id);
         if let Some(detail) = &outcome.finished {
             let now = self.now();
             self.took_between(Step::Call, detail.task.created_at, now);
             if let Some(locked_at) = detail.task.locked_at {
                 self.took_between(Step::Run, locked_at, now);
             }
-            self.tell_finished(detail);
         }
         Ok(outcome)
     }
@@ -151,23 +159,42 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn task_sweep(&self) -> Result<bool> {
+        let is_more_overdue = self.sweep_overdue().await?;
+        let is_more_lapsed = self.sweep_lapsed().await?;
+        Ok(is_more_overdue || is_more_lapsed)
+    }
+
+    async fn sweep_overdue(&self) -> Result<bool> {
         let now = self.now();
-        let mut is_more = false;
-        if self.parts.store.task_overdue_of_every_org(now).await? {
-            let limits = self.parts.limits;
-            let swept = self.execute(TaskSweep { limit: SWEEP_MAX, limits }).await?;
-            swept.expired.iter().for_each(|detail| self.tell_finished(detail));
-            is_more = swept.expired.len() >= SWEEP_MAX as usize;
+        let keys_age_ms = now.since_ms(self.swept().keys_at);
+        let are_keys_due = !(0..KEYS_SWEEP_MS).contains(&keys_age_ms);
+        if !are_keys_due && !self.parts.store.task_overdue_of_every_org(now).await? {
+            return Ok(false);
         }
-        let after = *self.lapses_seen_until();
+        let operation = TaskSweep { limit: SWEEP_MAX, limits: self.parts.limits };
+        let swept = self.execute_then(operation, |outlet, swept| {
+            swept.expired.iter().for_each(|detail| outlet.finished(detail));
+        });
+        let swept = swept.await?;
+        let are_keys_left = swept.keys_forgotten >= SWEEP_MAX as usize;
+        if !are_keys_left {
+            self.swept().keys_at = now;
+        }
+        Ok(are_keys_left || swept.expired.len() >= SWEEP_MAX as usize)
+    }
+
+    async fn sweep_lapsed(&self) -> Result<bool> {
+        let now = self.now();
+        let all_until_now = (now, i64::MAX);
+        // Should the clock have been set back, leases end earlier than what was seen.
+        let after = self.swept().lapse.min(all_until_now);
         let lapsed = self.parts.store.task_lapsed_of_every_org(after, now, SWEEP_MAX).await?;
-        let seen_until = match lapsed.last() {
-            Some(last) if lapsed.len() >= SWEEP_MAX as usize => last.lease_until.unwrap_or(now),
-            _ => now,
+        let is_more = lapsed.len() >= SWEEP_MAX as usize;
+        self.swept().lapse = match lapsed.last() {
+            Some(last) if is_more => (last.lease_until.unwrap_or(now), last.seq),
+            _ => all_until_now,
         };
-        is_more |= lapsed.len() >= SWEEP_MAX as usize && seen_until > after;
-        *self.lapses_seen_until() = seen_until;
-        lapsed.into_iter().for_each(|task| self.announce_opened(&Arc::new(task)));
+        lapsed.into_iter().for_each(|task| self.outlet.opened(&Arc::new(task)));
         Ok(is_more)
     }
 
@@ -176,38 +203,22 @@ impl Engine {
     /// # Errors
     /// The store's; the devices concerned are looked at again on the next call.
     pub async fn task_announce(&self) -> Result<()> {
-        let due = self.announcer.due().await;
+        let due = self.outlet.announcer.due().await;
         let mut failure = None;
         for (device, wanted) in due {
             let found = self.parts.store.task_announceable(device, self.now(), wanted).await;
             match found {
                 Ok(tasks) => {
                     let tasks = tasks.into_iter().map(Arc::new).collect();
-                    let now = self.announcer.refill(device, wanted, tasks);
-                    now.into_iter().for_each(|task| self.announce(task));
+                    let now = self.outlet.announcer.refill(device, wanted, tasks);
+                    now.into_iter().for_each(|task| self.outlet.announce(task));
                 }
                 Err(error) => {
-                    self.announcer.retry(device);
+                    self.outlet.announcer.retry(device);
                     failure = Some(error);
                 }
             }
         }
         failure.map_or(Ok(()), Err)
-    }
-
-    fn announce_opened(&self, task: &Announcement) {
-        if self.announcer.opened(task) {
-            self.announce(Arc::clone(task));
-        }
-    }
-
-    fn announce(&self, task: Announcement) {
-        self.count(Event::Announced);
-        self.parts.link.announce(task);
-    }
-
-    fn tell_finished(&self, detail: &Arc<TaskDetail>) {
-        self.announcer.answered(detail.task.device, detail.task.id);
-        self.watchers.finished(detail);
     }
 }

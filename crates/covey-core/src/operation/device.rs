@@ -1,5 +1,7 @@
 //! Operations on devices.
 
+use std::collections::BTreeMap;
+
 use crate::device::{
     CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_BYTES_MAX, TAG_VALUE_BYTES_MAX,
     TAGS_MAX, Tag,
@@ -48,7 +50,14 @@ impl Operation for DeviceRegister {
             return Err(Error::Conflict { problem: "a device with this serial number is registered" }.into());
         }
         let device_id = match self.device_id {
-            None => tx.device_id_free(self.org)?,
+            None => match tx.device_id_free(self.org)? {
+                DeviceId(id) if id > DEVICE_ID_MAX => {
+                    return Err(
+                        Error::invalid("device_id", "must be given: the highest one is in use").into()
+                    );
+                }
+                free => free,
+            },
             Some(id) if tx.device(self.org, DeviceId(id))?.is_some() => {
                 return Err(Error::Conflict { problem: "a device with this device_id is registered" }.into());
             }
@@ -59,7 +68,10 @@ impl Operation for DeviceRegister {
         let key = tx.device_insert(&device)?;
         tx.certificate_insert(key, &self.certificate)?;
         let identity = DeviceIdentity { org: self.org, device: key, device_id, sn: self.sn.clone() };
-        Ok(Device { identity, created_at, tags: self.tags.clone(), presence: None })
+        // As they are stored: by name, and of those with one name the last.
+        let tags: BTreeMap<_, _> = self.tags.iter().map(|tag| (tag.tag.clone(), tag.value.clone())).collect();
+        let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
+        Ok(Device { identity, created_at, tags, presence: None })
     }
 }
 

@@ -13,8 +13,8 @@ use futures_channel::oneshot;
 pub use access::{ApiKeyAdd, ApiKeyRevoke, FirstKeyAdd, MadeKey};
 pub use device::{DeviceRegister, DeviceRetire, PresenceClear, PresencePut, TagPut};
 pub use task::{
-    CreatedTask, FinishedTask, IdempotencyKey, SweptTasks, TaskAck, TaskCreate, TaskDelete, TaskFinish,
-    TaskNext, TaskSweep,
+    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
+    TaskDelete, TaskFinish, TaskNext, TaskSweep,
 };
 
 use crate::error::{Error, Result, StorageFault};
@@ -53,18 +53,29 @@ pub trait Operation: Send + 'static {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Stop>;
 }
 
+/// What is done with an answer after the commit.
+type Tell<O> = Box<dyn FnOnce(&<O as Operation>::Output) + Send>;
+
 /// An operation on its way through the store, with the way back for its answer.
 pub(crate) struct OperationJob<O: Operation> {
     operation: O,
     answer: Option<Result<O::Output>>,
+    tell: Tell<O>,
     reply: oneshot::Sender<Result<O::Output>>,
 }
 
+/// Where the answer to an operation will come.
+pub(crate) type Answer<O> = oneshot::Receiver<Result<<O as Operation>::Output>>;
+
 impl<O: Operation> OperationJob<O> {
-    /// A job, and where its answer will come.
-    pub(crate) fn new(operation: O) -> (Box<Self>, oneshot::Receiver<Result<O::Output>>) {
+    /// A job, and where its answer will come. After the commit it calls
+    /// `tell`, whether or not anyone still waits for the answer.
+    pub(crate) fn new(
+        operation: O,
+        tell: impl FnOnce(&O::Output) + Send + 'static,
+    ) -> (Box<Self>, Answer<O>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { operation, answer: None, reply }), answer)
+        (Box::new(Self { operation, answer: None, tell: Box::new(tell), reply }), answer)
     }
 }
 
@@ -79,11 +90,15 @@ impl<O: Operation> Job for OperationJob<O> {
     }
 
     fn settle(self: Box<Self>, committed: Result<(), StorageFault>) {
+        let Self { answer, tell, reply, .. } = *self;
         let answer = match committed {
-            Ok(()) => self.answer.unwrap_or(Err(Error::from(StorageFault::Stopped))),
+            Ok(()) => answer.unwrap_or(Err(Error::from(StorageFault::Stopped))),
             Err(fault) => Err(Error::from(fault)),
         };
+        if let Ok(output) = &answer {
+            tell(output);
+        }
         // A caller that has gone away needs no answer; what it asked for is done.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }

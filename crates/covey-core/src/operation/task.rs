@@ -33,6 +33,23 @@ pub struct IdempotencyKey {
     pub request_digest: [u8; 32],
 }
 
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+impl IdempotencyKey {
+    /// Checks the key against its range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming `Idempotency-Key`.
+    pub fn validate(&self) -> Result<()> {
+        if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&self.key.len()) {
+            Ok(())
+        } else {
+            Err(Error::invalid("Idempotency-Key", "must be 1 to 256 bytes"))
+        }
+    }
+}
+
 /// The answer to a creation.
 #[derive(Clone, Debug)]
 pub struct CreatedTask {
@@ -162,12 +179,18 @@ impl Operation for TaskFinish {
         if task.results > 0
             && let Some(result_id) = tx.result_equal(&task, &self.result)?
         {
+            // A partial result is a sign of life even if it says nothing new.
+            if task.renew(&self.result, self.limits.lease_ms, now) == Verdict::Changed {
+                tx.task_update(&task)?;
+            }
             return Ok(FinishedTask { result_id, duplicate: true, finished: None });
         }
-        if task.results >= self.limits.results_per_task_max {
+        let was_live = task.is_live(now);
+        // The result that ends the task is taken even then: otherwise it could never end.
+        let ends_it = was_live && !self.result.is_partial();
+        if task.results >= self.limits.results_per_task_max && !ends_it {
             return Err(Error::Exhausted { limit: "the task has too many results" }.into());
         }
-        let was_live = task.is_live(now);
         // A task that is overdue stays so for the sweep, which tells those who wait.
         task.receive(&self.result, self.limits.lease_ms, now);
         let result_id = tx.result_insert(&task, &self.result)?;

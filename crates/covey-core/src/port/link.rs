@@ -8,7 +8,9 @@ use crate::task::Task;
 /// A task that is to be announced.
 pub type Announcement = Arc<Task>;
 
-/// The way to devices. Nothing here waits: a message to a device that has just
+/// The way to devices. Both are called from a thread of the store, outside any
+/// runtime, between a commit and the answers to it: they must not block, and
+/// must not panic. Nothing here waits: a message to a device that has just
 /// gone is dropped, because the store still knows what it was about and the
 /// device is told again when it connects.
 pub trait Link: Send + Sync + 'static {

@@ -20,7 +20,7 @@ pub trait Job: Send {
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault>;
 
     /// Hands out the answer: after the commit, or with the fault that
-    /// prevented it.
+    /// prevented it. Jobs are settled in the order in which they were run.
     fn settle(self: Box<Self>, committed: Result<(), StorageFault>);
 }
 
@@ -86,11 +86,11 @@ pub trait Reader: Send + Sync + 'static {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Task>>>;
 
-    /// The tasks whose lease ran out after `after` and not after `now`, oldest
-    /// lapse first.
+    /// The tasks whose lease ran out not after `now`, oldest lapse first, then
+    /// by `seq`; those that come after the lapse and the `seq` of `after`.
     fn task_lapsed_of_every_org(
         &self,
-        after: UnixMs,
+        after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Task>>>;

@@ -102,7 +102,8 @@ pub trait Transaction {
         rights: Rights,
         digest: &KeyDigest,
     ) -> TxResult<ApiKey>;
-    /// Whether there is any API key that was not revoked.
+    /// Whether there is or was any API key. One that was revoked counts: the
+    /// first key must not come to life again with the next start.
     fn api_key_exists(&mut self) -> TxResult<bool>;
     /// Revokes an API key; answers whether there was one.
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;

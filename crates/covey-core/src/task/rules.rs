@@ -101,6 +101,16 @@ impl Task {
         self.move_to(to, Cause::Result, now)
     }
 
+    /// A partial result that came before comes again: nothing new, but a sign
+    /// of life, so the lease of a taken task starts anew (device-rpc "req, poll").
+    pub fn renew(&mut self, result: &NewResult, lease_ms: i64, now: UnixMs) -> Verdict {
+        if !result.is_partial() || self.status_at(now) != TaskStatus::Lock {
+            return Verdict::Unchanged;
+        }
+        self.lease_until = Some(now.plus_ms(lease_ms));
+        Verdict::Changed
+    }
+
     /// delete: any state becomes DELETED.
     pub fn delete(&mut self, now: UnixMs) -> Verdict {
         if self.status == TaskStatus::Deleted {

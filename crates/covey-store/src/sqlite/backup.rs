@@ -1,8 +1,10 @@
 //! Copies of a database that is in use (SQLite "Online Backup API").
 
+use std::fs::OpenOptions;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ffi};
 
 use crate::error::StoreError;
 use crate::sqlite::{connection, migrations};
@@ -11,14 +13,21 @@ use crate::sqlite::{connection, migrations};
 /// who write to it are not held up, and may be other processes.
 ///
 /// # Errors
-/// A file that cannot be read or written, or a copy that fails its check.
+/// A file that cannot be read or written, a target that is there already, or a
+/// copy that fails its check.
 pub fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
     let source = connection::open_for_reading(from)?;
-    migrations::check(&source, from)?;
+    check_ours(&source, from)?;
+    // It holds what the database holds, so it is as private.
+    connection::make_private(OpenOptions::new().create_new(true), to)
+        .map_err(|source| StoreError::Make { path: to.to_owned(), source })?;
     let copy = |to: &Path| {
         let mut target = Connection::open(to)?;
         // All pages in one step: under WAL this is one read transaction.
-        rusqlite::backup::Backup::new(&source, &mut target)?.step(-1)?;
+        match Backup::new(&source, &mut target)?.step(-1)? {
+            StepResult::Done => {}
+            _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+        }
         target.pragma_update(None, "journal_mode", "DELETE")?;
         target.close().map_err(|(_, error)| error)
     };
@@ -32,9 +41,17 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// A file that is not ours, is newer than this program, or is damaged.
 pub fn verify(path: &Path) -> Result<(), StoreError> {
     let connection = connection::open_for_reading(path)?;
-    migrations::check(&connection, path)?;
+    check_ours(&connection, path)?;
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     let problem: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(open)?;
     if problem == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), problem }) }
+}
+
+/// An empty file is good enough to begin with, but is a copy of nothing.
+fn check_ours(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    match migrations::check(connection, path)? {
+        0 => Err(StoreError::Foreign { path: path.to_owned() }),
+        _ => Ok(()),
+    }
 }

@@ -14,6 +14,10 @@ use crate::sqlite::connection;
 /// After how many pages written a checkpoint is asked for.
 const PAGES_BETWEEN: u64 = 2_000;
 
+/// How many pages the log may have before a checkpoint holds writers up. The
+/// passive kind never ends the log while someone always writes.
+const LOG_PAGES_MAX: i64 = 16_000;
+
 /// Asks for checkpoints.
 pub(super) struct Checkpoints {
     wanted: Option<Sender<()>>,
@@ -58,21 +62,27 @@ impl Drop for Checkpoints {
 
 fn run(connection: &Connection, asked: &Receiver<()>) {
     while asked.recv().is_ok() {
-        checkpoint(connection, "PASSIVE");
+        if checkpoint(connection, "PASSIVE") > LOG_PAGES_MAX {
+            // Most pages were moved just now, so this takes a moment.
+            checkpoint(connection, "RESTART");
+        }
     }
     checkpoint(connection, "TRUNCATE");
 }
 
-fn checkpoint(connection: &Connection, mode: &str) {
+/// Answers how many pages are in the log.
+fn checkpoint(connection: &Connection, mode: &str) -> i64 {
     let outcome = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
     });
     match outcome {
         Ok((busy, log_pages, moved_pages)) => {
             tracing::debug!(mode, busy, log_pages, moved_pages, "checkpoint");
+            log_pages
         }
         Err(error) => {
-            tracing::warn!(mode, %error, "a checkpoint failed; the log stays longer until the next")
+            tracing::warn!(mode, %error, "a checkpoint failed; the log stays longer until the next");
+            0
         }
     }
 }

@@ -1,11 +1,14 @@
 //! How connections to the database are set up.
 
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::StoreError;
+use crate::sqlite::migrations;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS_KEPT: usize = 128;
@@ -16,11 +19,30 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 /// The same for a connection that reads.
 const READER_CACHE_KIB: i64 = 8 * 1024;
 
-/// The connection that writes. The file is made, readable by its owner alone.
+/// Makes a file that its owner alone may read and write. SQLite gives the log
+/// beside a database the rights of the database.
+pub(super) fn make_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.write(true).open(path)
+}
+
+/// The connection that writes. The file is made if it is missing. One that is
+/// not ours is refused before anything is written to it.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        let made = make_private(OpenOptions::new().create(true).truncate(false), path);
+        made.map_err(|source| StoreError::Make { path: path.to_owned(), source })?;
+    }
+    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    let connection = Connection::open(path).map_err(open)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;
+    migrations::check(&connection, path)?;
+    // SQLite falls back to reading when it may not write.
+    if connection.is_readonly("main").map_err(open)? {
+        return Err(StoreError::ReadOnly { path: path.to_owned() });
+    }
     let set_up = || {
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // The commit returns after the fsync of the log (SQLite "PRAGMA synchronous").
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -32,7 +54,13 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         Ok(connection)
     };
-    set_up().map_err(|source| StoreError::Open { path: path.to_owned(), source })
+    set_up().map_err(open)
+}
+
+/// Bounds the database (SQLite "PRAGMA max_page_count"). The bound is the
+/// connection's and not the file's, so the next start may give another.
+pub(super) fn limit_pages(connection: &Connection, pages_max: u32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "max_page_count", pages_max)
 }
 
 /// A connection that cannot write.

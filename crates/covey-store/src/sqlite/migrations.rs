@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::ffi::ErrorCode;
 
 use crate::error::StoreError;
 
@@ -18,9 +19,13 @@ pub(super) fn newest() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Refuses a database that is not ours or is newer than this program.
+/// Refuses a database that is not ours or is newer than this program; answers
+/// its version, which is 0 for one that is empty.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
-    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    let open = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
+        _ => StoreError::Open { path: path.to_owned(), source },
+    };
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let found = pragma("user_version").map_err(open)?;
     let application = pragma("application_id").map_err(open)?;

@@ -39,13 +39,16 @@ pub struct Options {
     pub queue_max: usize,
     /// How many jobs may share one commit.
     pub group_max: usize,
+    /// How many pages of 4 KiB the database may have before it refuses writes
+    /// as on a full disk; none for as many as the disk holds.
+    pub pages_max: Option<u32>,
 }
 
 impl Options {
     /// The defaults, for a file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512 }
+        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512, pages_max: None }
     }
 }
 
@@ -69,6 +72,10 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         let mut writing = connection::open_for_writing(&options.path)?;
         migrations::run(&mut writing, &options.path)?;
+        if let Some(pages_max) = options.pages_max {
+            connection::limit_pages(&writing, pages_max)
+                .map_err(|source| StoreError::Open { path: options.path.clone(), source })?;
+        }
         let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max);
         let (reads, read_queue) = crossbeam_channel::bounded(options.queue_max);
         let mut threads = Vec::new();
@@ -120,6 +127,14 @@ fn fault(error: &rusqlite::Error) -> StorageFault {
         Some(ErrorCode::ReadOnly) => StorageFault::ReadOnly,
         _ => StorageFault::Io,
     }
+}
+
+/// The statements whose cost must not grow with the number of tasks ever made,
+/// by name, for the test that looks at their plans.
+#[doc(hidden)]
+#[must_use]
+pub fn hot_statements() -> &'static [(&'static str, &'static str)] {
+    &statements::HOT
 }
 
 /// Where the database of a data directory is.

@@ -93,13 +93,13 @@ impl Reader for Sqlite {
 
     fn task_lapsed_of_every_org(
         &self,
-        after: UnixMs,
+        after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Task>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(statements::TASK_LAPSED)?;
-            statement.query_map((after.0, now.0, limit), rows::task)?.collect()
+            statement.query_map((after.0.0, after.1, now.0, limit), rows::task)?.collect()
         })
     }
 

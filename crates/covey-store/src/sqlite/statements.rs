@@ -51,13 +51,13 @@ pub(super) const TASK_OVERDUE: &str = concat!(
 pub(super) const TASK_OVERDUE_ANY: &str =
     "SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_expiry WHERE status < 3 AND expires_at <= ?1)";
 
-/// Tasks whose lease ran out: after, until, limit.
+/// Tasks whose lease ran out: after this instant and this `seq`, until, limit.
 pub(super) const TASK_LAPSED: &str = concat!(
     "SELECT ",
     task_columns!(),
     " FROM tasks t INDEXED BY tasks_lease CROSS JOIN devices d ON d.id = t.device_key \
-     WHERE t.status = 2 AND t.lease_until > ?1 AND t.lease_until <= ?2 AND t.expires_at > ?2 \
-     ORDER BY t.lease_until LIMIT ?3"
+     WHERE t.status = 2 AND (t.lease_until, t.seq) > (?1, ?2) AND t.lease_until <= ?3 AND t.expires_at > ?3 \
+     ORDER BY t.lease_until, t.seq LIMIT ?4"
 );
 
 /// Whether a device has more than this many open tasks: device, number to skip.
@@ -73,3 +73,15 @@ pub(super) const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key,
 /// What can change of a task.
 pub(super) const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \
      lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8 WHERE seq = ?1";
+
+/// Each of them with its name.
+pub(super) const HOT: [(&str, &str); 8] = [
+    ("task", TASK),
+    ("task_best", TASK_BEST),
+    ("task_announceable", TASK_ANNOUNCEABLE),
+    ("task_overdue", TASK_OVERDUE),
+    ("task_overdue_any", TASK_OVERDUE_ANY),
+    ("task_lapsed", TASK_LAPSED),
+    ("task_open_beyond", TASK_OPEN_BEYOND),
+    ("task_update", TASK_UPDATE),
+];

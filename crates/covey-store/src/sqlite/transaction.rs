@@ -202,7 +202,7 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn api_key_exists(&mut self) -> TxResult<bool> {
-        self.sql("SELECT 1 FROM api_keys WHERE revoked_at IS NULL", |statement| statement.exists([]))
+        self.sql("SELECT 1 FROM api_keys", |statement| statement.exists([]))
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {

@@ -21,6 +21,23 @@ pub(super) struct Writer {
 
 type Group = Vec<Box<dyn Job>>;
 
+/// Why a transaction failed.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// One of its jobs met a fault.
+    OfJob(StorageFault),
+    /// It could not begin or commit, which every job in it would meet again.
+    OfAll(StorageFault),
+}
+
+impl Failure {
+    fn fault(self) -> StorageFault {
+        match self {
+            Self::OfJob(fault) | Self::OfAll(fault) => fault,
+        }
+    }
+}
+
 impl Writer {
     /// Runs until the last sender is gone and every job is settled.
     pub(super) fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
@@ -36,19 +53,22 @@ impl Writer {
     fn commit(&mut self, group: &mut Group) {
         let outcome = self.attempt(group);
         match outcome {
-            Err(StorageFault::Io) if group.len() > 1 => {
+            Err(Failure::OfJob(StorageFault::Io)) if group.len() > 1 => {
                 // One job may have spoilt it for all: each gets its own chance.
                 for job in group.drain(..) {
                     let mut alone = vec![job];
-                    let outcome = self.attempt(&mut alone);
+                    let outcome = self.attempt(&mut alone).map_err(Failure::fault);
                     alone.into_iter().for_each(|job| job.settle(outcome));
                 }
             }
-            outcome => group.drain(..).for_each(|job| job.settle(outcome)),
+            outcome => {
+                let outcome = outcome.map_err(Failure::fault);
+                group.drain(..).for_each(|job| job.settle(outcome));
+            }
         }
     }
 
-    fn attempt(&mut self, group: &mut Group) -> Result<(), StorageFault> {
+    fn attempt(&mut self, group: &mut Group) -> Result<(), Failure> {
         let began_us = self.clock.monotonic_us();
         let outcome = self.transact(group);
         if !self.connection.is_autocommit()
@@ -64,28 +84,29 @@ impl Writer {
                 self.checkpoints.committed(group.len());
                 Ok(())
             }
-            Err(fault) => {
+            Err(failure) => {
+                let fault = failure.fault();
                 tracing::error!(operations = group.len(), %fault, "a transaction failed");
-                Err(fault)
+                Err(failure)
             }
         }
     }
 
-    fn transact(&mut self, group: &mut Group) -> Result<(), StorageFault> {
+    fn transact(&mut self, group: &mut Group) -> Result<(), Failure> {
         let run = |sql: &str| {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.raw_execute().map(drop)
         };
         let report = |error: rusqlite::Error| {
             tracing::error!(%error, "SQLite");
-            fault(&error)
+            Failure::OfAll(fault(&error))
         };
         run("BEGIN IMMEDIATE").map_err(report)?;
         let mut transaction = SqliteTransaction::new(&self.connection, self.clock.now());
         for job in group.iter_mut() {
-            job.run(&mut transaction)?;
+            job.run(&mut transaction).map_err(Failure::OfJob)?;
         }
-        transaction.flush()?;
+        transaction.flush().map_err(Failure::OfAll)?;
         run("COMMIT").map_err(report)
     }
 }

@@ -1,0 +1,176 @@
+//! Devices: registering, finding, tagging and retiring them.
+
+use std::fmt;
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::client::Client;
+use crate::error::Result;
+use crate::task::PageRequest;
+
+/// A name with a value, given to a device by an application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// The name.
+    pub tag: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A device that is to be registered.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeviceRequest {
+    /// Its serial number; the server makes one if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sn: Option<String>,
+    /// Its number; the next free one if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<i64>,
+    /// Its tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
+    /// A certificate signing request in PEM; the server makes a key if none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csr: Option<String>,
+}
+
+/// A device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Device {
+    /// Its number for applications.
+    pub device_id: i64,
+    /// Its serial number.
+    pub sn: String,
+    /// Its last known connection.
+    #[serde(default)]
+    pub connection: Option<Connection>,
+    /// Its tags.
+    #[serde(default)]
+    pub device_tags: Vec<Tag>,
+    /// What it measured last, by kind, as the server sent it.
+    #[serde(default)]
+    pub device_gauges: Vec<Box<RawValue>>,
+    /// When it was registered, in RFC 3339.
+    #[serde(default)]
+    pub created_at: Option<String>,
+}
+
+/// A page of devices.
+#[derive(Clone, Debug)]
+pub struct DevicePage {
+    /// What is on it.
+    pub items: Vec<Device>,
+    /// How many there are in all, if the server says so.
+    pub total: Option<u64>,
+}
+
+/// A device's last known connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Connection {
+    /// When it last connected, in RFC 3339.
+    #[serde(default)]
+    pub connected_at: Option<String>,
+    /// When that was last looked at, in RFC 3339.
+    #[serde(default)]
+    pub checked_at: Option<String>,
+    /// Whether it was connected then.
+    #[serde(default)]
+    pub last_checked_result: bool,
+    /// Details, such as address and protocol, as the server sent them.
+    #[serde(default)]
+    pub details: Option<Box<RawValue>>,
+}
+
+impl Device {
+    /// Whether it is connected, as far as the server knows.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.last_checked_result)
+    }
+}
+
+/// A device that was just registered, with all that it needs to connect.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Registered {
+    /// The device.
+    pub device: Device,
+    /// Its certificate, then the issuing one, in PEM.
+    pub certificate_pem: String,
+    /// The root certificate by which it knows the server, in PEM.
+    pub ca_pem: String,
+    /// Its private key in PEM, if the server made it; shown once and never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key_pem: Option<String>,
+}
+
+/// Never shows the key.
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// Which devices are wanted; all, if nothing is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFilter {
+    /// The one with this number.
+    pub device_id: Option<i64>,
+    /// The one with this serial number.
+    pub sn: Option<String>,
+    /// Those with this tag: `name`, or `name:value`.
+    pub tag: Option<String>,
+    /// Those that are connected, or those that are not.
+    pub online: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct TagPut {
+    tag_id: i64,
+}
+
+impl Client {
+    /// Registers a device and has a certificate issued for it.
+    ///
+    /// # Errors
+    /// A refusal (409 if the serial number or the number is taken), or the
+    /// transport's.
+    pub async fn device_register(&self, request: &DeviceRequest) -> Result<Registered> {
+        self.request(Method::POST, &["api", "v1", "devices"]).json(request).send().await?.json()
+    }
+
+    /// A page of devices, in the order of their numbers.
+    ///
+    /// # Errors
+    /// A refusal, or the transport's.
+    pub async fn device_list(&self, filter: &DeviceFilter, page: PageRequest) -> Result<DevicePage> {
+        let request = self
+            .request(Method::GET, &["api", "v1", "devices"])
+            .query_if("device_id", filter.device_id)
+            .query_if("sn", filter.sn.as_ref())
+            .query_if("tag", filter.tag.as_ref())
+            .query_if("online", filter.online);
+        let answer = page.add_to(request).send().await?;
+        Ok(DevicePage { items: answer.json()?, total: answer.total_count })
+    }
+
+    /// Sets a tag of a device, and answers the tag's number.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such device), or the transport's.
+    pub async fn device_tag(&self, device_id: i64, tag: &Tag) -> Result<i64> {
+        let id = device_id.to_string();
+        let answer = self.request(Method::PUT, &["api", "v1", "devices", &id]).json(tag).send().await?;
+        answer.json::<TagPut>().map(|put| put.tag_id)
+    }
+
+    /// Retires a device: its certificates are revoked and it is disconnected.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such device), or the transport's.
+    pub async fn device_retire(&self, device_id: i64) -> Result<()> {
+        let id = device_id.to_string();
+        self.request(Method::DELETE, &["api", "v1", "devices", &id]).send().await.map(|_| ())
+    }
+}

@@ -1,0 +1,132 @@
+//! Creating, following, listing and deleting tasks.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::error::Result;
+use crate::task::{Created, Deleted, Page, PageRequest, Task, TaskFilter, TaskOutcome, TaskRequest, TaskRow};
+
+/// How long one request may wait (rest-api "Tasks"); a longer wait takes several.
+pub const WAIT_SECONDS_MAX: u64 = 60;
+/// How long to pause between two requests that wait.
+const WAIT_PAUSE: Duration = Duration::from_millis(50);
+
+const TASKS: [&str; 3] = ["api", "v1", "device-tasks"];
+
+impl Client {
+    /// Creates a task and waits for its end, for at most `wait`.
+    ///
+    /// # Errors
+    /// A refusal, or the transport's. After [`crate::Error::Interrupted`] the
+    /// task may exist; calling again with the same idempotency key finds it.
+    pub async fn call(&self, request: &TaskRequest, wait: Duration) -> Result<TaskOutcome> {
+        let until = Instant::now() + wait;
+        let Some(wait_s) = wait_seconds(wait) else {
+            let created = self.task_create(request).await?;
+            let task = self.task_get(created.id).await?;
+            return Ok(TaskOutcome { task, is_replayed: created.is_replayed });
+        };
+        let answer = self
+            .request(Method::POST, &TASKS)
+            .json(request)
+            .idempotency_key(request.idempotency_key.as_deref())
+            .wait(wait_s)
+            .send()
+            .await?;
+        let task: Task = answer.json()?;
+        let outcome = TaskOutcome { task, is_replayed: answer.is_replayed };
+        if answer.status != StatusCode::ACCEPTED || outcome.is_final() {
+            return Ok(outcome);
+        }
+        let task = self.task_wait(outcome.task.id, until.saturating_duration_since(Instant::now())).await?;
+        Ok(TaskOutcome { task, ..outcome })
+    }
+
+    /// Creates a task. It is stored durably when this returns.
+    ///
+    /// # Errors
+    /// A refusal, or the transport's. After [`crate::Error::Interrupted`] the
+    /// task may exist; creating it again with the same idempotency key finds it.
+    pub async fn task_create(&self, request: &TaskRequest) -> Result<Created> {
+        let answer = self
+            .request(Method::POST, &TASKS)
+            .json(request)
+            .idempotency_key(request.idempotency_key.as_deref())
+            .send()
+            .await?;
+        let created: Created = answer.json()?;
+        Ok(Created { is_replayed: answer.is_replayed, ..created })
+    }
+
+    /// A task with its results.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such task), or the transport's.
+    pub async fn task_get(&self, id: Uuid) -> Result<Task> {
+        self.request(Method::GET, &task_path(&id.to_string())).send().await?.json()
+    }
+
+    /// A task with its results as soon as it is final, or as it is after `wait`.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such task), or the transport's.
+    pub async fn task_wait(&self, id: Uuid, wait: Duration) -> Result<Task> {
+        let until = Instant::now() + wait;
+        let id_text = id.to_string();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(wait_s) = wait_seconds(left) else { return self.task_get(id).await };
+            let task: Task =
+                self.request(Method::GET, &task_path(&id_text)).wait(wait_s).send().await?.json()?;
+            if task.status.is_final() || Instant::now() >= until {
+                return Ok(task);
+            }
+            // A server that is stopping answers before the time is up.
+            tokio::time::sleep(WAIT_PAUSE).await;
+        }
+    }
+
+    /// A page of tasks, newest first.
+    ///
+    /// # Errors
+    /// A refusal, or the transport's.
+    pub async fn task_list(&self, filter: &TaskFilter, page: PageRequest) -> Result<Page<TaskRow>> {
+        page.add_to(filter.add_to(self.request(Method::GET, &TASKS))).send().await?.json()
+    }
+
+    /// Deletes a task, in whatever state it is.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such task), or the transport's.
+    pub async fn task_delete(&self, id: Uuid) -> Result<Deleted> {
+        self.request(Method::DELETE, &task_path(&id.to_string())).send().await?.json()
+    }
+}
+
+fn task_path(id: &str) -> [&str; 4] {
+    [TASKS[0], TASKS[1], TASKS[2], id]
+}
+
+/// How long the next request is to wait: whole seconds, at least one, at most
+/// [`WAIT_SECONDS_MAX`]; none when there is no time left.
+fn wait_seconds(left: Duration) -> Option<u64> {
+    let rounded_up = left.as_millis().div_ceil(1000);
+    u64::try_from(rounded_up).ok().filter(|seconds| *seconds > 0).map(|seconds| seconds.min(WAIT_SECONDS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_whole_seconds_within_the_limit() {
+        assert_eq!(wait_seconds(Duration::ZERO), None);
+        assert_eq!(wait_seconds(Duration::from_micros(1)), None);
+        assert_eq!(wait_seconds(Duration::from_millis(1)), Some(1));
+        assert_eq!(wait_seconds(Duration::from_millis(30_001)), Some(31));
+        assert_eq!(wait_seconds(Duration::from_secs(3600)), Some(60));
+    }
+}

@@ -1,0 +1,206 @@
+//! `POST /api/v1/device-tasks`: makes a task, and waits for its end if asked to.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use covey_core::access::Rights;
+use covey_core::operation::{CreatedTask, IdempotencyKey};
+use covey_core::task::{TaskDetail, TaskSpec};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::device_tasks::request::{TaskNew, TaskNewSchema};
+use crate::device_tasks::view::TaskView;
+use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
+use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
+use crate::extract::{Parameters, RawBody};
+use crate::problem::Problem;
+use crate::wire::json;
+
+/// The header under whose value a request is carried out once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longest value of it, in bytes.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// The header that tells that an earlier request did it.
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The value of `Idempotency-Key`, if there is one.
+pub(super) struct KeyOfRequest(Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(Self(None)) };
+        let key = value.to_str().ok().filter(|key| {
+            (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+        });
+        match key {
+            Some(key) => Ok(Self(Some(key.to_owned()))),
+            None => Err(Problem::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")),
+        }
+    }
+}
+
+/// A task that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TaskCreated {
+    /// The task's id.
+    id: Uuid,
+    /// When it was made, in Unix seconds.
+    #[schema(example = 1_770_091_506)]
+    created_at: i64,
+}
+
+/// Makes a task for a device
+///
+/// It is stored when the answer comes, and announced to the device if that is connected. With `wait` the
+/// answer comes when the task is final, as `GET /api/v1/device-tasks/{id}` would give it (for which the key
+/// needs the right tasks:read as well), or as 202 with its state when the time is up.
+#[utoipa::path(
+    post, path = "/api/v1/device-tasks", tag = "tasks",
+    params(
+        WaitQuery,
+        ("Idempotency-Key" = inline(Option<String>), Header, nullable = false,
+            min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "Carries the request out once: the same key with the same body gives the same task \
+                for 24 hours; with another body 422."),
+    ),
+    request_body(content = TaskNewSchema, content_type = "application/json", example = json!({
+        "ext_task_id": "lamp-1", "device_id": 1, "method_code": 20, "priority": 5, "ttl": 10,
+        "payload": {"dt": [{"cl": 5}]}
+    })),
+    responses(
+        (status = 200, description = "The task is stored; with `wait`, the task is final.",
+            body = inline(view_or_created::Either),
+            headers(("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."))),
+        (status = 202, description = "The time to wait is up and the task is not final: its state now.",
+            body = TaskView,
+            headers(
+                ("Location" = String, description = "Where to ask again."),
+                ("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."),
+            )),
+        BodyProblems, NotFoundProblem, LimitProblem, GuardProblems,
+    )
+)]
+pub(super) async fn task_create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<WaitQuery>,
+    KeyOfRequest(key): KeyOfRequest,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let spec = body.read::<TaskNew<'_>>()?.into_spec()?;
+    let idempotency = key.map(|key| IdempotencyKey { key, request_digest: Sha256::digest(&body.0).into() });
+    let Some(wait) = query.wait else {
+        let created = create(&api, &caller, spec, idempotency).await?;
+        let task = TaskCreated { id: created.task.id.0, created_at: created.task.created_at.seconds() };
+        return Ok(marked(json(StatusCode::OK, &task), created.replayed));
+    };
+    create_and_wait(&api, &caller, spec, idempotency, wait).await
+}
+
+async fn create(
+    api: &Api,
+    caller: &Caller,
+    spec: TaskSpec,
+    idempotency: Option<IdempotencyKey>,
+) -> Result<CreatedTask, Problem> {
+    let (engine, scope) = (Arc::clone(&api.engine), caller.scope);
+    let id = engine.task_id();
+    Ok(carry_out(async move { engine.task_create(scope, id, spec, idempotency).await }).await?)
+}
+
+async fn create_and_wait(
+    api: &Api,
+    caller: &Caller,
+    spec: TaskSpec,
+    idempotency: Option<IdempotencyKey>,
+    wait: Wait,
+) -> Result<Response, Problem> {
+    // Before anything is made: the answer is one for which this right is needed.
+    caller.scope.require(Rights::TASKS_READ)?;
+    let (engine, scope) = (Arc::clone(&api.engine), caller.scope);
+    let id = engine.task_id();
+    // Watched before it is made, so that there is nothing to miss.
+    let mut watch = engine.task_watch(id);
+    let created = carry_out(async move { engine.task_create(scope, id, spec, idempotency).await }).await?;
+    let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
+    if created.replayed {
+        watch = api.engine.task_watch(last.task.id);
+        last = api.engine.task_get(scope, last.task.id).await?;
+        let now = api.engine.now();
+        if last.task.status_at(now).is_final() {
+            return Ok(marked(json(StatusCode::OK, &TaskView::of(&last, now)), true));
+        }
+    }
+    let response = match wait.for_end(watch, &api.shutdown).await {
+        Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
+        None => state_now(api, scope, last).await,
+    };
+    Ok(marked(response, created.replayed))
+}
+
+fn marked(mut response: Response, replayed: bool) -> Response {
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The schema of the answer: either of two forms.
+mod view_or_created {
+    use utoipa::openapi::schema::AnyOfBuilder;
+    use utoipa::openapi::schema::Schema;
+    use utoipa::openapi::{Ref, RefOr};
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::{TaskCreated, TaskView};
+
+    pub(super) struct Either;
+
+    impl PartialSchema for Either {
+        fn schema() -> RefOr<Schema> {
+            let of = AnyOfBuilder::new()
+                .item(Ref::from_schema_name(TaskView::name()))
+                .item(Ref::from_schema_name(TaskCreated::name()));
+            RefOr::T(Schema::AnyOf(of.build()))
+        }
+    }
+
+    impl ToSchema for Either {
+        fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+            schemas.push((TaskCreated::name().into_owned(), TaskCreated::schema()));
+            TaskCreated::schemas(schemas);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::http::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idempotency_key_is_visible_ascii() {
+        let read = async |value: &[u8]| {
+            let request = Request::builder().header(IDEMPOTENCY_KEY, value).body(()).unwrap();
+            KeyOfRequest::from_request_parts(&mut request.into_parts().0, &()).await.map(|key| key.0)
+        };
+        assert_eq!(read(b"order-7").await.unwrap().as_deref(), Some("order-7"));
+        assert!(read(&[b'x'; 255]).await.is_ok());
+        for bad in [b"".as_slice(), b"a b", b"\xc3\xbc", &[b'x'; 256]] {
+            assert_eq!(read(bad).await.unwrap_err().field.as_deref(), Some("Idempotency-Key"), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `GET /api/v1/device-tasks`: a page of tasks, newest first.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::id::UnixMs;
+use covey_core::port::{PageRequest, TaskPage};
+use covey_core::task::{Task, TaskFilter, TaskStatus};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{OneOfBuilder, RefOr};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::device_tasks::view::{StatusName, StatusNumber};
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Moment, Time, from_text, json};
+
+/// How many tasks a page has unless asked for otherwise (rest-api "Tasks").
+const SIZE_DEFAULT: u32 = 50;
+
+/// Which tasks are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TaskListQuery {
+    /// Those of the device with this number.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<DeviceNumber>,
+    /// Those in this state, by its number or its name.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = StatusFilter, required = false, inline)]
+    status: Option<StatusFilter>,
+    /// Those with this id of the application.
+    #[serde(default)]
+    #[param(nullable = false)]
+    ext_task_id: Option<String>,
+    /// Those made at or after this instant: Unix seconds, or RFC 3339.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    created_after: Option<Moment>,
+    /// Those made before this instant: Unix seconds, or RFC 3339.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    created_before: Option<Moment>,
+    /// The number of the page.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
+    page: Option<u32>,
+    /// How many tasks a page has.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    size: Option<u32>,
+}
+
+/// A state in a query.
+#[derive(Clone, Copy)]
+struct StatusFilter(TaskStatus);
+
+impl FromStr for StatusFilter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let by_number = || text.parse().ok().and_then(TaskStatus::from_number);
+        let by_name = || TaskStatus::ALL.into_iter().find(|status| status.name() == text);
+        by_number().or_else(by_name).map(Self).ok_or("must be 0 to 7 or the name of a state, like READY")
+    }
+}
+
+impl PartialSchema for StatusFilter {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
+        let name = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+        let either = OneOfBuilder::new()
+            .item(number.minimum(Some(0)).maximum(Some(7)))
+            .item(name.enum_values(Some(TaskStatus::ALL.map(TaskStatus::name))));
+        RefOr::T(Schema::OneOf(either.build()))
+    }
+}
+
+impl ToSchema for StatusFilter {}
+
+/// A page of tasks, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskPage)]
+struct PageView<'a> {
+    items: Vec<ItemView<'a>>,
+    /// How many tasks there are on all pages.
+    total: u64,
+    /// The number of this page.
+    page: u32,
+    /// How many tasks a page has.
+    size: u32,
+    /// How many pages there are.
+    pages: u64,
+}
+
+/// A task in a list.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TaskItem)]
+struct ItemView<'a> {
+    /// The task's id.
+    id: Uuid,
+    /// The application's own id for the task.
+    ext_task_id: &'a str,
+    /// The device's number.
+    #[schema(minimum = 1)]
+    device_id: i64,
+    /// The device's serial number.
+    device_sn: &'a str,
+    /// What the device is to do, as a number.
+    #[schema(minimum = 0, maximum = 65_534)]
+    method_code: u16,
+    /// What the device is to do, as a name.
+    #[schema(required = true)]
+    method: Option<&'a str>,
+    /// A task of higher priority is taken first.
+    #[schema(minimum = 0, maximum = 9)]
+    priority: u8,
+    /// What is left of its life in minutes, rounded up.
+    #[schema(minimum = 0)]
+    ttl: i64,
+    /// Its state, as a number.
+    status: StatusNumber,
+    /// Its state, as a name.
+    status_name: StatusName,
+    /// When it was made.
+    created_at: Time,
+    /// When the device acknowledged it.
+    #[schema(required = true)]
+    pending_at: Option<Time>,
+    /// When the device first took it.
+    #[schema(required = true)]
+    locked_at: Option<Time>,
+    /// When it expires.
+    expires_at: Time,
+    /// The organisation that owns it.
+    org_id: i64,
+}
+
+impl<'a> ItemView<'a> {
+    fn of(task: &'a Task, now: UnixMs) -> Self {
+        let status = task.status_at(now);
+        Self {
+            id: task.id.0,
+            ext_task_id: &task.ext_task_id,
+            device_id: task.device_id.0,
+            device_sn: task.sn.as_str(),
+            method_code: task.method_code,
+            method: task.method.as_deref(),
+            priority: task.priority,
+            ttl: task.ttl_minutes_left(now),
+            status: StatusNumber(status),
+            status_name: StatusName(status),
+            created_at: Time(task.created_at),
+            pending_at: task.pending_at.map(Time),
+            locked_at: task.locked_at.map(Time),
+            expires_at: Time(task.expires_at),
+            org_id: task.org.0,
+        }
+    }
+}
+
+impl<'a> PageView<'a> {
+    fn of(found: &'a TaskPage, asked: PageRequest, now: UnixMs) -> Self {
+        Self {
+            items: found.items.iter().map(|task| ItemView::of(task, now)).collect(),
+            total: found.total,
+            page: asked.page,
+            size: asked.size,
+            pages: found.total.div_ceil(u64::from(asked.size.max(1))),
+        }
+    }
+}
+
+/// A page of tasks, newest first
+#[utoipa::path(
+    get, path = "/api/v1/device-tasks", tag = "tasks",
+    params(TaskListQuery),
+    responses(
+        (status = 200, description = "The page.", body = PageView),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn task_list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<TaskListQuery>,
+) -> Result<Response, Problem> {
+    let page = PageRequest { page: query.page.unwrap_or(1), size: query.size.unwrap_or(SIZE_DEFAULT) };
+    let filter = TaskFilter {
+        device_id: query.device_id.map(|DeviceNumber(id)| id),
+        status: query.status.map(|StatusFilter(status)| status),
+        ext_task_id: query.ext_task_id,
+        created_after: query.created_after.map(|Moment(at)| at),
+        created_before: query.created_before.map(|Moment(at)| at),
+    };
+    let found = api.engine.task_list(caller.scope, filter, page).await?;
+    Ok(json(StatusCode::OK, &PageView::of(&found, page, api.engine.now())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_named_by_its_number_or_its_name() {
+        for (text, status) in
+            [("0", TaskStatus::Ready), ("6", TaskStatus::Failed), ("LOCK", TaskStatus::Lock)]
+        {
+            assert_eq!(text.parse::<StatusFilter>().map(|found| found.0), Ok(status), "{text}");
+        }
+        for bad in ["", "8", "-1", "lock", "1.0"] {
+            assert!(bad.parse::<StatusFilter>().is_err(), "{bad}");
+        }
+    }
+}

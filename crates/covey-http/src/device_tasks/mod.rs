@@ -1,0 +1,103 @@
+//! `/api/v1/device-tasks`: making tasks, looking at them, waiting for them,
+//! deleting them (rest-api "Tasks").
+
+mod create;
+mod list;
+mod request;
+mod view;
+mod wait;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::extract::{Parameters, Segment};
+use crate::problem::Problem;
+use crate::wire::json;
+use request::TaskNumber;
+use view::TaskView;
+use wait::WaitQuery;
+
+/// The routes of tasks.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    let router = with_slash(OpenApiRouter::default(), routes!(create::task_create, list::task_list));
+    with_slash(router, routes!(task_get, task_delete))
+}
+
+/// One task with its results
+///
+/// With `wait` the answer comes when the task is final, or as 202 with its state when the time is up.
+#[utoipa::path(
+    get, path = "/api/v1/device-tasks/{id}", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id."), WaitQuery),
+    responses(
+        (status = 200, description = "The task.", body = TaskView),
+        (status = 202, description = "The time to wait is up and the task is not final: its state now.",
+            body = TaskView, headers(("Location" = String, description = "Where to ask again."))),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn task_get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(TaskNumber(id)): Segment<TaskNumber>,
+    Parameters(query): Parameters<WaitQuery>,
+) -> Result<Response, Problem> {
+    let Some(wait) = query.wait else {
+        let detail = api.engine.task_get(caller.scope, id).await?;
+        return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
+    };
+    // Watched before it is looked at, so that its end is not missed in between.
+    let watch = api.engine.task_watch(id);
+    let detail = api.engine.task_get(caller.scope, id).await?;
+    if detail.task.status_at(api.engine.now()).is_final() {
+        return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
+    }
+    Ok(match wait.for_end(watch, &api.shutdown).await {
+        Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
+        None => wait::state_now(&api, caller.scope, detail).await,
+    })
+}
+
+/// A task that was deleted.
+#[derive(Serialize, ToSchema)]
+struct TaskDeleted {
+    /// The task's id.
+    id: Uuid,
+    /// When it was deleted, in Unix seconds.
+    #[schema(example = 1_770_091_506)]
+    deleted_at: i64,
+}
+
+/// Deletes a task, whatever its state
+///
+/// A device that asks for it afterwards gets "nothing to do". Deleting it again changes nothing.
+#[utoipa::path(
+    delete, path = "/api/v1/device-tasks/{id}", tag = "tasks",
+    params(("id" = Uuid, Path, description = "The task's id.")),
+    responses(
+        (status = 200, description = "The task is deleted.", body = TaskDeleted),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn task_delete(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(TaskNumber(id)): Segment<TaskNumber>,
+) -> Result<Response, Problem> {
+    let engine = Arc::clone(&api.engine);
+    let detail = carry_out(async move { engine.task_delete(caller.scope, id).await }).await?;
+    let deleted_at = detail.task.deleted_at().unwrap_or_else(|| api.engine.now()).seconds();
+    Ok(json(StatusCode::OK, &TaskDeleted { id: id.0, deleted_at }))
+}

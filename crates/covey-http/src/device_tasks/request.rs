@@ -1,0 +1,235 @@
+//! What an application sends to make a task, and how it names one.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use covey_core::id::{Sn, TaskId};
+use covey_core::task::{DeviceRef, TaskSpec};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
+use utoipa::openapi::{AllOfBuilder, OneOfBuilder, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Whole, present};
+
+/// The method code of a task that names none (rest-api "Tasks").
+const METHOD_CODE_DEFAULT: i64 = 20;
+/// The life of a task that asks for none, in minutes (rest-api "Tasks").
+const TTL_MINUTES_DEFAULT: i64 = 1;
+/// How deep objects and arrays of a payload may be nested. Devices read it
+/// with little memory and often with a recursive parser.
+const PAYLOAD_DEPTH_MAX: usize = 64;
+
+/// A task's id in a path, in the form in which it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TaskNumber(pub(super) TaskId);
+
+impl FromStr for TaskNumber {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hyphenated = Some(text).filter(|text| text.len() == 36);
+        let id = hyphenated.and_then(|text| Uuid::try_parse(text).ok());
+        id.map(|id| Self(TaskId(id))).ok_or("must be a UUID of 36 characters")
+    }
+}
+
+/// A task to be made.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = TaskNewFields)]
+pub(super) struct TaskNew<'a> {
+    /// The application's own id for the task. Need not be unique.
+    #[serde(default)]
+    #[schema(max_length = 256)]
+    ext_task_id: Option<String>,
+    /// The device, by its number; or else `device_sn`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<Whole>,
+    /// The device, by its serial number; or else `device_id`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    device_sn: Option<String>,
+    /// What the device is to do, as a number.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_534, default = 20)]
+    method_code: Option<Whole>,
+    /// What the device is to do, as a name; carried to the device.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$")]
+    method: Option<String>,
+    /// A task of higher priority is taken first.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9, default = 0)]
+    priority: Option<Whole>,
+    /// How long the task lives, in minutes. 0: it is only pushed to a device that is connected, never polled.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 44_639, default = 1)]
+    ttl: Option<Whole>,
+    /// The parameters, carried to the device byte for byte. At most 64 levels deep.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<Object>)]
+    payload: Option<&'a RawValue>,
+}
+
+impl TaskNew<'_> {
+    /// What the core is asked for.
+    pub(super) fn into_spec(self) -> Result<TaskSpec, Problem> {
+        let or = |number: Option<Whole>, default| number.map_or(default, |Whole(number)| number);
+        Ok(TaskSpec {
+            device: device(self.device_id, self.device_sn.as_deref())?,
+            ext_task_id: self.ext_task_id.unwrap_or_default(),
+            method_code: or(self.method_code, METHOD_CODE_DEFAULT),
+            method: self.method,
+            priority: or(self.priority, 0),
+            ttl_minutes: or(self.ttl, TTL_MINUTES_DEFAULT),
+            payload: self.payload.map(payload).transpose()?,
+        })
+    }
+}
+
+fn device(id: Option<Whole>, sn: Option<&str>) -> Result<DeviceRef, Problem> {
+    match (id, sn) {
+        (Some(Whole(number)), None) => match DeviceNumber::try_from(number) {
+            Ok(DeviceNumber(id)) => Ok(DeviceRef::Id(id)),
+            Err(problem) => Err(Problem::invalid("device_id", problem)),
+        },
+        (None, Some(sn)) => match Sn::parse(sn) {
+            Ok(sn) => Ok(DeviceRef::Sn(sn)),
+            Err(_) => Err(Problem::invalid("device_sn", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")),
+        },
+        (None, None) => Err(Problem::invalid("device_id", "give device_id or device_sn")),
+        (Some(_), Some(_)) => Err(Problem::invalid("device_id", "give device_id or device_sn, not both")),
+    }
+}
+
+fn payload(sent: &RawValue) -> Result<Arc<str>, Problem> {
+    let text = sent.get();
+    if !text.starts_with('{') {
+        return Err(Problem::invalid("payload", "must be a JSON object"));
+    }
+    if depth(text) > PAYLOAD_DEPTH_MAX {
+        return Err(Problem::invalid("payload", "must be nested at most 64 deep"));
+    }
+    Ok(Arc::from(text))
+}
+
+/// How deep a JSON text is nested; brackets in strings do not count.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The schema of a task to be made: its fields, and that exactly one of two
+/// of them names the device.
+pub(super) struct TaskNewSchema;
+
+impl PartialSchema for TaskNewSchema {
+    fn schema() -> RefOr<Schema> {
+        let with = |field: &str| ObjectBuilder::new().schema_type(SchemaType::AnyValue).required(field);
+        let device = OneOfBuilder::new().item(with("device_id")).item(with("device_sn"));
+        let all = AllOfBuilder::new().item(<TaskNew<'_> as PartialSchema>::schema()).item(device);
+        RefOr::T(Schema::AllOf(all.build()))
+    }
+}
+
+impl ToSchema for TaskNewSchema {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "TaskNew".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_core::id::DeviceId;
+
+    use super::*;
+    use crate::extract::RawBody;
+    use crate::problem::Kind;
+
+    fn spec(body: &str) -> Result<TaskSpec, Problem> {
+        RawBody(bytes::Bytes::copy_from_slice(body.as_bytes())).read::<TaskNew<'_>>()?.into_spec()
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let expected = TaskSpec {
+            device: DeviceRef::Id(DeviceId(7)),
+            ext_task_id: String::new(),
+            method_code: 20,
+            method: None,
+            priority: 0,
+            ttl_minutes: 1,
+            payload: None,
+        };
+        assert_eq!(spec(r#"{"device_id":7}"#).unwrap(), expected);
+        let nulls = r#"{"device_id":7,"ext_task_id":null,"method_code":null,"method":null,"priority":null,
+            "ttl":null,"payload":null,"unknown":[]}"#;
+        assert_eq!(spec(nulls).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        let payload = "{ \"b\" : 1.50, \"a\":\"\\u00fc\\/\",\"a\":[ ] }";
+        let found = spec(&format!("{{\"device_sn\":\"d-1\",\"payload\": {payload} }}")).unwrap();
+        assert_eq!(found.payload.as_deref(), Some(payload));
+        assert_eq!(found.device, DeviceRef::Sn(Sn::parse("d-1").unwrap()));
+    }
+
+    #[test]
+    fn a_wrong_field_is_refused_by_name() {
+        for (body, field) in [
+            (r#"{}"#, "device_id"),
+            (r#"{"device_id":1,"device_sn":"a"}"#, "device_id"),
+            (r#"{"device_id":0}"#, "device_id"),
+            (r#"{"device_id":null,"device_sn":"a"}"#, "device_id"),
+            (r#"{"device_id":"1"}"#, "device_id"),
+            (r#"{"device_sn":"a/b"}"#, "device_sn"),
+            (r#"{"device_id":1,"ttl":1.5}"#, "ttl"),
+            (r#"{"device_id":1,"payload":[]}"#, "payload"),
+            (r#"{"device_id":1,"payload":"{}"}"#, "payload"),
+        ] {
+            let problem = spec(body).unwrap_err();
+            assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some(field)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_payload_may_be_deep_but_not_bottomless() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            format!(r#"{{"device_id":1,"payload":{{"}}]\"{{[":{open}{close}}}}}"#)
+        };
+        assert!(spec(&nested(PAYLOAD_DEPTH_MAX)).is_ok());
+        assert_eq!(spec(&nested(PAYLOAD_DEPTH_MAX + 1)).unwrap_err().field.as_deref(), Some("payload"));
+        assert_eq!(spec(&nested(100_000)).unwrap_err().kind, Kind::Invalid);
+    }
+
+    #[test]
+    fn a_task_is_named_by_its_uuid_as_it_is_written() {
+        assert!("0198c0de-0000-7000-8000-000000000001".parse::<TaskNumber>().is_ok());
+        for bad in
+            ["", "7", "0198c0de00007000800000000000000", "urn:uuid:0198c0de-0000-7000-8000-000000000001"]
+        {
+            assert!(bad.parse::<TaskNumber>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `GET /api/v1/devices`: a list of devices, in the order of their numbers.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use covey_core::device::DeviceFilter;
+use covey_core::port::PageRequest;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::devices::view::DeviceView;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, from_text, json};
+
+/// How many devices a page has unless asked for otherwise: as many as one may
+/// have, because clients that know no pages expect all.
+const SIZE_DEFAULT: u32 = 1_000;
+/// The header that tells how many devices there are on all pages.
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+
+/// Which devices are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeviceListQuery {
+    /// The one with this number.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<DeviceNumber>,
+    /// The one with this serial number.
+    #[serde(default)]
+    #[param(nullable = false)]
+    sn: Option<String>,
+    /// Those with this tag: `name`, or `name:value`.
+    #[serde(default)]
+    #[param(nullable = false)]
+    tag: Option<String>,
+    /// Those that are connected, or those that are not.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(nullable = false)]
+    online: Option<bool>,
+    /// The number of the page.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
+    page: Option<u32>,
+    /// How many devices a page has.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 1000)]
+    size: Option<u32>,
+}
+
+fn tag_filter(text: &str) -> (String, Option<String>) {
+    match text.split_once(':') {
+        Some((tag, value)) => (tag.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    }
+}
+
+/// A list of devices, in the order of their numbers
+#[utoipa::path(
+    get, path = "/api/v1/devices", tag = "devices",
+    params(DeviceListQuery),
+    responses(
+        (status = 200, description = "The devices of the page.", body = Vec<DeviceView>,
+            headers(("X-Total-Count" = u64, description = "How many devices there are on all pages."))),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn device_list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<DeviceListQuery>,
+) -> Result<Response, Problem> {
+    let page = PageRequest { page: query.page.unwrap_or(1), size: query.size.unwrap_or(SIZE_DEFAULT) };
+    let filter = DeviceFilter {
+        device_id: query.device_id.map(|DeviceNumber(id)| id),
+        sn: query.sn,
+        tag: query.tag.as_deref().map(tag_filter),
+        online: query.online,
+    };
+    let found = api.engine.device_list(caller.scope, filter, page).await?;
+    let devices: Vec<_> = found.items.iter().map(DeviceView::of).collect();
+    let mut response = json(StatusCode::OK, &devices);
+    response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
+    Ok(response)
+}

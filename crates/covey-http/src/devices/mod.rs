@@ -1,0 +1,169 @@
+//! `/api/v1/devices`: the registry, tags, presence, certificates (rest-api "Devices").
+
+mod list;
+mod request;
+mod view;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use covey_core::Error;
+use covey_core::device::DeviceFilter;
+use covey_core::port::PageRequest;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::extract::{RawBody, Segment};
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, json};
+use request::{DeviceNew, TagNew};
+use view::DeviceView;
+
+/// The routes of devices.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    let router = with_slash(OpenApiRouter::default(), routes!(list::device_list, device_register));
+    with_slash(router, routes!(device_get, tag_put, device_retire))
+}
+
+/// A device with its certificate.
+#[derive(Serialize, ToSchema)]
+struct DeviceRegistered<'a> {
+    device: DeviceView<'a>,
+    /// The device's certificate, then that of the CA that issued it, in PEM.
+    certificate_pem: &'a str,
+    /// The certificate of the root CA, in PEM.
+    ca_pem: &'a str,
+    /// The device's private key in PEM, if there was no CSR. Shown once and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    private_key_pem: Option<&'a str>,
+}
+
+/// Registers a device and issues its certificate
+#[utoipa::path(
+    post, path = "/api/v1/devices", tag = "devices",
+    request_body(content = DeviceNew, content_type = "application/json",
+        example = json!({"sn": "lamp-1", "tags": [{"tag": "room", "value": "hall"}]})),
+    responses(
+        (status = 201, description = "The device is registered. Keep the private key: it is not stored.",
+            body = DeviceRegistered,
+            headers(
+                ("Location" = String, description = "Where the device is."),
+                ("Cache-Control" = String, description = "Always `no-store`."),
+            )),
+        BodyProblems, ConflictProblem, GuardProblems,
+    )
+)]
+async fn device_register(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let spec = body.read::<DeviceNew>()?.into_spec()?;
+    let engine = Arc::clone(&api.engine);
+    let registered = carry_out(async move { engine.device_register(caller.scope, spec).await });
+    let (device, issued) = registered.await?;
+    let answer = DeviceRegistered {
+        device: DeviceView::of(&device),
+        certificate_pem: &issued.certificate_pem,
+        ca_pem: &issued.ca_pem,
+        private_key_pem: issued.private_key_pem.as_deref(),
+    };
+    let mut response = json(StatusCode::CREATED, &answer);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/devices/{}", device.identity.device_id.0)) {
+        headers.insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// One device
+#[utoipa::path(
+    get, path = "/api/v1/devices/{device_id}", tag = "devices",
+    params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
+    responses(
+        (status = 200, description = "The device.", body = DeviceView),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn device_get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+) -> Result<Response, Problem> {
+    let filter = DeviceFilter { device_id: Some(id), ..DeviceFilter::default() };
+    let found = api.engine.device_list(caller.scope, filter, PageRequest { page: 1, size: 1 }).await?;
+    let device = found.items.first().ok_or(Error::not_found("device"))?;
+    Ok(json(StatusCode::OK, &DeviceView::of(device)))
+}
+
+/// A tag that was set.
+#[derive(Serialize, ToSchema)]
+struct TagPut {
+    /// The tag's number.
+    tag_id: i64,
+}
+
+/// Sets a tag of a device
+#[utoipa::path(
+    put, path = "/api/v1/devices/{device_id}", tag = "devices",
+    params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
+    request_body(content = TagNew, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The tag is set.", body = TagPut),
+        BodyProblems, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn tag_put(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let tag = body.read::<TagNew>()?.into_tag();
+    let tag_id = api.engine.tag_put(caller.scope, id, tag).await?;
+    Ok(json(StatusCode::OK, &TagPut { tag_id }))
+}
+
+/// A device that was retired.
+#[derive(Serialize, ToSchema)]
+struct DeviceRetired<'a> {
+    /// Its number.
+    device_id: i64,
+    /// Its serial number.
+    sn: &'a str,
+    /// When it was retired, in Unix seconds.
+    #[schema(example = 1_770_091_506)]
+    retired_at: i64,
+}
+
+/// Retires a device: its certificates are revoked and its connection is closed
+#[utoipa::path(
+    delete, path = "/api/v1/devices/{device_id}", tag = "devices",
+    params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
+    responses(
+        (status = 200, description = "The device is retired.", body = DeviceRetired),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn device_retire(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+) -> Result<Response, Problem> {
+    let engine = Arc::clone(&api.engine);
+    let identity = carry_out(async move { engine.device_retire(caller.scope, id).await }).await?;
+    let retired_at = api.engine.now().seconds();
+    let answer = DeviceRetired { device_id: identity.device_id.0, sn: identity.sn.as_str(), retired_at };
+    Ok(json(StatusCode::OK, &answer))
+}

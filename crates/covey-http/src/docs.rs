@@ -1,0 +1,174 @@
+//! The OpenAPI document beside the operations (introduction, key, problems,
+//! headers), and where it is served: `/openapi.json`, and Swagger UI at
+//! `/docs`, which needs nothing from the Internet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::routing::get;
+use bytes::Bytes;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder,
+};
+use utoipa::{IntoResponses, ToSchema};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::Api;
+use crate::auth::API_KEY_HEADER;
+use crate::envelope::REQUEST_ID;
+use crate::problem::{Document, PROBLEM_JSON};
+
+/// Where the document is.
+const OPENAPI_PATH: &str = "/openapi.json";
+/// The name of the security scheme.
+const SCHEME: &str = "api_key";
+
+const INTRODUCTION: &str = "\
+Call any device of a swarm, and hear from it.
+
+* Send an API key in the header `x-api-key`. Your organisation comes from the key alone; what belongs to \
+another organisation answers 404.
+* A slash at the end of a path makes no difference.
+* Fields that are not known are ignored, and answers may get new fields.
+* Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
+range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Retry-After`.
+* Every answer carries `x-request-id`: yours, if you sent one, or a new one.
+* `/healthz`, `/readyz` and `/metrics` need no key.";
+
+/// The problems that operations share, each with its status and meaning.
+const PROBLEMS: [(&str, &str, &str); 10] = [
+    ("NotJson", "400", "The body is not JSON."),
+    ("Unauthenticated", "401", "There is no API key, or it is not valid."),
+    ("Forbidden", "403", "The API key lacks a right."),
+    ("NotFound", "404", "There is no such thing for this caller."),
+    ("Conflict", "409", "The request contradicts what is stored."),
+    ("TooLarge", "413", "The body has more than 256 KiB."),
+    ("Invalid", "422", "A field, parameter or header is out of its range or of a wrong type."),
+    ("LimitReached", "429", "A limit was reached; try again later."),
+    ("Internal", "500", "The server made a mistake."),
+    ("Unavailable", "503", "The server or its store cannot do this now; try again later."),
+];
+
+/// Makes a type that stands for some of [`PROBLEMS`] in an operation's answers.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $($status:literal)+;)+) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
+
+            impl IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    [$($status),+].into_iter().filter_map(problem_ref).collect()
+                }
+            }
+        )+
+    };
+}
+
+problems! {
+    /// What every operation with a key may answer.
+    GuardProblems = "401" "403" "500" "503";
+    /// A body that cannot be read.
+    BodyProblems = "400" "413" "422";
+    /// A value out of its range.
+    InvalidProblem = "422";
+    /// Something that is not there.
+    NotFoundProblem = "404";
+    /// A contradiction to what is stored.
+    ConflictProblem = "409";
+    /// A limit.
+    LimitProblem = "429";
+    /// A mistake of the server.
+    InternalProblem = "500";
+    /// A store that does not answer.
+    UnavailableProblem = "503";
+}
+
+fn problem_ref(status: &str) -> Option<(String, RefOr<Response>)> {
+    let (name, ..) = PROBLEMS.into_iter().find(|(_, known, _)| *known == status)?;
+    Some((status.to_owned(), RefOr::Ref(Ref::from_response_name(name))))
+}
+
+/// The document before the operations are added.
+pub(crate) fn frame() -> OpenApi {
+    let key = ApiKeyValue::with_description(API_KEY_HEADER, "`KEY` or `ApiKey KEY`.");
+    let mut schemas = Vec::new();
+    Document::schemas(&mut schemas);
+    let components = ComponentsBuilder::new()
+        .schema("Problem", <Document<'_> as utoipa::PartialSchema>::schema())
+        .schemas_from_iter(schemas)
+        .responses_from_iter(PROBLEMS.map(|(name, status, meaning)| (name, problem(status, meaning))))
+        .security_scheme(SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)))
+        .build();
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
+    let info = InfoBuilder::new()
+        .title("Covey")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(INTRODUCTION))
+        .license(Some(license))
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]))
+        .build()
+}
+
+fn problem(status: &str, meaning: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, content);
+    let response = response.header(REQUEST_ID.as_str(), request_id());
+    let response = match status {
+        "401" => response.header(WWW_AUTHENTICATE.as_str(), header(Type::String, "Always `ApiKey`.")),
+        "429" | "503" => response
+            .header(RETRY_AFTER.as_str(), header(Type::Integer, "Seconds to wait before another try.")),
+        _ => response,
+    };
+    response.build()
+}
+
+fn header(of: Type, description: &str) -> Header {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::Type(of));
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
+fn request_id() -> Header {
+    header(Type::String, "The id of the request, as in the server's log.")
+}
+
+/// Adds what holds for every operation.
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                response.headers.insert(REQUEST_ID.to_string(), RefOr::T(request_id()));
+            }
+        }
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [get, put, post, delete].into_iter().flatten()
+}
+
+/// The routes of the document.
+pub(crate) fn router(document: &OpenApi) -> Router<Arc<Api>> {
+    let text = Bytes::from(document.to_json().unwrap_or_default());
+    let answer = move || {
+        let text = text.clone();
+        async move { ([(CONTENT_TYPE, "application/json"), NO_SNIFF], text) }
+    };
+    let swagger = SwaggerUi::new("/docs").config(Config::from(OPENAPI_PATH).try_it_out_enabled(true));
+    Router::from(swagger).route(OPENAPI_PATH, get(answer))
+}
+
+const NO_SNIFF: (HeaderName, &str) = (HeaderName::from_static("x-content-type-options"), "nosniff");

@@ -1,0 +1,198 @@
+//! Extractors: the body, the query and the path of a request, with refusals
+//! as problem documents. What is not JSON is 400, what is out of its range or
+//! of a wrong type is 422, what is too large is 413 (rest-api, introduction).
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::problem::{Kind, Problem};
+
+/// Largest body of a request, in bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
+/// How much of a body that is too large is read and dropped, in bytes, so that
+/// its sender gets to see the refusal instead of a closed connection.
+const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The body of a request, as it was sent.
+pub(crate) struct RawBody(pub(crate) Bytes);
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read(request.into_body()).await.map(Self)
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let announced = body.size_hint().lower();
+    let mut chunks = body.into_data_stream();
+    let mut total = 0_usize;
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Kind::NotJson, "the body ended too early"))?;
+        total = total.saturating_add(chunk.len());
+        if announced.max(total as u64) > BODY_BYTES_MAX as u64 {
+            if total > DRAIN_BYTES_MAX {
+                break;
+            }
+        } else if first.is_empty() {
+            // A small body comes in one piece and is not copied.
+            first = chunk;
+        } else {
+            if rest.is_empty() {
+                rest.reserve(usize::try_from(announced).unwrap_or(0).max(2 * total));
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&chunk);
+        }
+    }
+    if announced.max(total as u64) > BODY_BYTES_MAX as u64 {
+        return Err(Problem::new(Kind::TooLarge, "the body must be at most 262144 bytes"));
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+impl RawBody {
+    /// Reads the body as a JSON object.
+    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let bytes: &'a [u8] = &self.0;
+        // A derived reader would take an array for a list of the fields.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+                Ok(_) => Problem::new(Kind::Invalid, "the body must be a JSON object"),
+                Err(error) => not_json(&error),
+            });
+        }
+        serde_json::from_slice(bytes)
+            .map_err(|error| if error.is_data() { wrong_field::<T>(bytes, &error) } else { not_json(&error) })
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::new(Kind::NotJson, format!("the body is not JSON: {error}"))
+}
+
+/// Reads once more, to learn which field it is. Slower, so only now.
+fn wrong_field<'a, T: Deserialize<'a>>(bytes: &'a [u8], error: &serde_json::Error) -> Problem {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(located) if located.path().iter().next().is_some() => {
+            Problem::invalid(located.path().to_string(), &located.inner().to_string())
+        }
+        _ => Problem::new(Kind::Invalid, error.to_string()),
+    }
+}
+
+/// The parameters in a request's query.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read_query(parts.uri.query().unwrap_or("")).map(Self)
+    }
+}
+
+fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let field = error.path().to_string();
+        match field.as_str() {
+            "." => Problem::new(Kind::Invalid, error.inner().to_string()),
+            _ => Problem::invalid(field, &error.inner().to_string()),
+        }
+    })
+}
+
+/// The one parameter in a request's path.
+pub(crate) struct Segment<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: FromStr<Err: Display>> FromRequestParts<S> for Segment<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let unreadable = |_| Problem::new(Kind::Invalid, "the path is not UTF-8");
+        // With its name, so that a refusal can say which parameter is meant.
+        let Path(mut named) =
+            Path::<Vec<(String, String)>>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        let (name, text) = named.pop().unwrap_or_default();
+        text.parse().map(Self).map_err(|error: T::Err| Problem::invalid(name, &error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::wire::{DeviceNumber, Whole, from_text};
+
+    #[derive(Debug, Deserialize)]
+    struct Shape {
+        #[serde(default)]
+        number: Option<Whole>,
+    }
+
+    fn refusal(body: &'static [u8]) -> Problem {
+        RawBody(Bytes::from_static(body)).read::<Shape>().unwrap_err()
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_from_what_is_of_a_wrong_type() {
+        for body in [b"".as_slice(), b"{", b"{]", b"nul", b"{\"number\":1}x", b"\xff", b"\"\\ud800\""] {
+            let problem = refusal(Box::leak(body.to_vec().into_boxed_slice()));
+            let is_string = body.starts_with(b"\"");
+            assert_eq!(problem.kind, if is_string { Kind::Invalid } else { Kind::NotJson }, "{body:?}");
+        }
+        for body in [b"[]".as_slice(), b"[1]", b"null", b"7", b"{\"number\":\"7\"}", b"{\"number\":7.5}"] {
+            let problem = refusal(Box::leak(body.to_vec().into_boxed_slice()));
+            assert_eq!(problem.kind, Kind::Invalid, "{body:?}");
+        }
+        assert_eq!(refusal(b"{\"number\":true}").field.as_deref(), Some("number"));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let body = RawBody(Bytes::from_static(b" {\"number\":7,\"more\":[{\"a\":1}]}"));
+        assert_eq!(body.read::<Shape>().unwrap().number, Some(Whole(7)));
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Asked {
+        #[serde(default, deserialize_with = "from_text")]
+        device_id: Option<DeviceNumber>,
+    }
+
+    #[test]
+    fn a_parameter_that_cannot_be_read_is_named() {
+        assert_eq!(read_query::<Asked>("device_id=7&x=y").unwrap().device_id.unwrap().0.0, 7);
+        for query in ["device_id=abc", "device_id=0", "device_id=", "device_id=9007199254740992"] {
+            let problem = read_query::<Asked>(query).unwrap_err();
+            assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some("device_id")));
+        }
+        assert_eq!(read_query::<Asked>("device_id=1&device_id=2").unwrap_err().kind, Kind::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let pieces = |count: usize| {
+            let chunks = (0..count).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1024])));
+            Body::from_stream(futures_util::stream::iter(chunks))
+        };
+        assert_eq!(read(pieces(256)).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(read(pieces(257)).await.unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(read(pieces(1)).await.unwrap().len(), 1024);
+        let announced = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);
+        assert_eq!(read(announced).await.unwrap_err().kind, Kind::TooLarge);
+    }
+}

@@ -1,0 +1,217 @@
+//! Everything that the API refuses, as RFC 9457 problem documents, and the one
+//! table that turns an error of the core into an HTTP status.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use covey_core::Error;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The content type of a problem document (RFC 9457 §3).
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Longest text that is told of a problem; a refused value may be part of it.
+const DETAIL_BYTES_MAX: usize = 300;
+
+/// The kinds of problems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    NotJson,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    TooLarge,
+    Invalid,
+    LimitReached,
+    Internal,
+    Unavailable,
+}
+
+impl Kind {
+    /// Status, last part of the type's name, title, and after how many seconds
+    /// a repetition makes sense.
+    const fn row(self) -> (StatusCode, &'static str, &'static str, Option<u16>) {
+        match self {
+            Self::NotJson => (StatusCode::BAD_REQUEST, "not-json", "The body is not JSON", None),
+            Self::Unauthenticated => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid API key is needed", None)
+            }
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "A right is missing", None),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing", None),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here", None)
+            }
+            Self::Conflict => {
+                (StatusCode::CONFLICT, "conflict", "The request contradicts what is stored", None)
+            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
+            Self::Invalid => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is out of its range", None)
+            }
+            Self::LimitReached => {
+                (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "A limit was reached", Some(5))
+            }
+            Self::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server made a mistake", None)
+            }
+            Self::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now", Some(1))
+            }
+        }
+    }
+}
+
+/// A refusal on its way to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) field: Option<Cow<'static, str>>,
+}
+
+impl Problem {
+    /// A problem that concerns no single field.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: shortened(detail.into()), field: None }
+    }
+
+    /// A field that is out of its range.
+    pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, problem: &str) -> Self {
+        let field = field.into();
+        let detail = shortened(Cow::Owned(format!("{field}: {problem}")));
+        Self { kind: Kind::Invalid, detail, field: Some(shortened(field)) }
+    }
+
+    /// Writes the document. The id of the request is known only to the
+    /// envelope, so that is where this is called.
+    pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
+        let (status, name, title, _) = self.kind.row();
+        let document = Document {
+            problem_type: format!("urn:covey:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            field: self.field.as_deref(),
+            request_id,
+        };
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+fn shortened(text: Cow<'static, str>) -> Cow<'static, str> {
+    match text.char_indices().nth(DETAIL_BYTES_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => text,
+    }
+}
+
+/// The table: what each error of the core is over HTTP. The texts of the core
+/// are made for callers; those of a database never get into them.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Invalid { field, problem } => return Self::invalid(*field, problem),
+            Error::NotFound { .. } => Kind::NotFound,
+            Error::Conflict { .. } => Kind::Conflict,
+            Error::Forbidden { .. } => Kind::Forbidden,
+            Error::Exhausted { .. } => Kind::LimitReached,
+            Error::Unavailable { .. } => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, _, _, retry_after_s) = self.kind.row();
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == Kind::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// An RFC 9457 problem document.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
+    /// The kind of the problem, as a URI that stays the same.
+    #[serde(rename = "type")]
+    #[schema(format = "uri", example = "urn:covey:problem:invalid")]
+    problem_type: String,
+    /// The kind of the problem, in words.
+    #[schema(example = "A value is out of its range")]
+    title: &'a str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 422)]
+    status: u16,
+    /// What is wrong with this request, and what to do about it.
+    #[schema(example = "priority: must be 0 to 9")]
+    detail: &'a str,
+    /// The field or parameter that is wrong, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "priority")]
+    field: Option<&'a str>,
+    /// The id of the request, as in `x-request-id` and in the server's log.
+    #[schema(example = "9f86d081884c7d65-2a")]
+    request_id: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_core::error::StorageFault;
+
+    use super::*;
+
+    #[test]
+    fn each_error_of_the_core_has_its_status() {
+        let statuses = [
+            (Error::invalid("ttl", "must be 0 to 44639 minutes"), 422),
+            (Error::not_found("task"), 404),
+            (Error::Conflict { problem: "taken" }, 409),
+            (Error::Forbidden { right: "tasks:read" }, 403),
+            (Error::Exhausted { limit: "the device has too many open tasks" }, 429),
+            (Error::Unavailable { reason: StorageFault::Io }, 503),
+        ];
+        for (error, status) in statuses {
+            let response = Problem::from(error.clone()).into_response();
+            assert_eq!(response.status().as_u16(), status, "{error}");
+            let is_repeatable = matches!(status, 429 | 503);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), is_repeatable, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_document_names_the_field_and_the_request() {
+        let problem = Problem::from(Error::invalid("ttl", "must be 0 to 44639 minutes"));
+        let document: serde_json::Value = serde_json::from_slice(&problem.document("r-1")).unwrap();
+        assert_eq!(
+            document,
+            serde_json::json!({
+                "type": "urn:covey:problem:invalid", "title": "A value is out of its range", "status": 422,
+                "detail": "ttl: must be 0 to 44639 minutes", "field": "ttl", "request_id": "r-1",
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_told_of_a_refused_value_is_bounded() {
+        let problem = Problem::invalid("status", &"ü".repeat(100_000));
+        assert!(problem.detail.len() < 1_000);
+    }
+}

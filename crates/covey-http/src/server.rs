@@ -1,0 +1,207 @@
+//! Listeners: HTTP and HTTPS on a socket that is already bound, HTTP/1.1 and
+//! HTTP/2, until a token says to stop. Requests that run then get their
+//! answers, within a time of grace.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long requests that run when the server stops may still take, in milliseconds.
+pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
+
+/// How many connections a listener holds; more wait in the system's backlog.
+const CONNECTIONS_MAX: usize = 10_000;
+/// How long a TLS handshake may take, in milliseconds.
+const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// How long a connection may take to send the head of its next request, idle
+/// time included, in milliseconds. Longer than the 90 s for which common
+/// clients keep idle connections, so that it is they who close them: a server
+/// that closes first makes requests fail that are on their way.
+const HEAD_MS_MAX: u64 = 95_000;
+/// Largest head of a request over HTTP/1.1, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How many requests may run at a time on one connection over HTTP/2.
+const STREAMS_MAX: u32 = 256;
+/// How often a quiet connection over HTTP/2 is probed, in milliseconds.
+const PROBE_MS: u64 = 30_000;
+/// Pause after a connection could not be accepted, in milliseconds.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// Serves plain HTTP until `shutdown`. For the loopback address: keys travel
+/// unencrypted.
+///
+/// # Errors
+/// A listener that does not tell its own address.
+pub async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    serve(listener, None, router, shutdown).await
+}
+
+/// Serves HTTPS until `shutdown`. The certificate is the business of the
+/// resolver in `tls`, which may change it at any time. HTTP/2 and HTTP/1.1 are
+/// offered by ALPN (RFC 7301) if `tls` names no protocols itself.
+///
+/// # Errors
+/// A listener that does not tell its own address.
+pub async fn serve_https(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let tls = if tls.alpn_protocols.is_empty() {
+        let mut with_protocols = ServerConfig::clone(&tls);
+        with_protocols.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(with_protocols)
+    } else {
+        tls
+    };
+    serve(listener, Some(TlsAcceptor::from(tls)), router, shutdown).await
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, tls = tls.is_some(), "serving HTTP");
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    let server =
+        Connections { builder: builder(), router, shutdown: shutdown.clone(), cut: CancellationToken::new() };
+    let server = Arc::new(server);
+    while let Some((stream, place)) = next(&listener, &places, &shutdown).await {
+        let (server, tls) = (Arc::clone(&server), tls.clone());
+        connections.spawn(async move {
+            server.run(stream, tls).await;
+            drop(place);
+        });
+    }
+    // Closed first, so that a client that connects now is refused at once.
+    drop(listener);
+    connections.close();
+    if timeout(Duration::from_millis(SHUTDOWN_GRACE_MS), connections.wait()).await.is_err() {
+        tracing::warn!(%address, open = connections.len(), "cutting connections that did not end in time");
+        server.cut.cancel();
+        connections.wait().await;
+    }
+    Ok(())
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+/// The next connection, as soon as there is a place for it; none at the end.
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<(TcpStream, Place)> {
+    let accept = async {
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((stream, place)),
+                Err(error) => {
+                    // Out of file descriptors, or a connection that is gone already.
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        accepted = accept => accepted,
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Duration::from_millis(PROBE_MS));
+    builder
+}
+
+/// What the connections of a listener share.
+struct Connections {
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    shutdown: CancellationToken,
+    /// Ends connections that outlive the time of grace.
+    cut: CancellationToken,
+}
+
+impl Connections {
+    async fn run(&self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        // Answers are small and wanted at once.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection is gone already");
+            return;
+        }
+        let Some(tls) = tls else { return self.speak(stream).await };
+        let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => {}
+            shaken = handshake => match shaken {
+                Ok(Ok(stream)) => self.speak(stream).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let mut connection = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        // A child, because all that wait on one token share one lock.
+        let shutdown = self.shutdown.child_token();
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => Some(ended),
+            () = shutdown.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    ended = connection => ended,
+                    () = self.cut.cancelled() => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error, "a connection ended with an error");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Forms that several resources share on the wire: whole numbers, instants,
+//! and values that come as text in a path or a query.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use covey_core::device::DEVICE_ID_MAX;
+use covey_core::id::{DeviceId, UnixMs};
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::{OneOfBuilder, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::{Kind, Problem};
+
+/// The last second of the year 9999, the last that RFC 3339 can write.
+const SECONDS_MAX: i64 = 253_402_300_799;
+
+/// A whole number in JSON. `2.0` is one (JSON Schema 2020-12 §6.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whole(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WholeVisitor;
+
+        impl Visitor<'_> for WholeVisitor {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
+                i64::try_from(number)
+                    .map(Whole)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            #[allow(clippy::cast_possible_truncation)] // whole and below 2^53: nothing is cut off
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 {
+                    Ok(Whole(number as i64))
+                } else {
+                    Err(E::invalid_value(Unexpected::Float(number), &self))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(WholeVisitor)
+    }
+}
+
+/// Reads a field that may be left out but may not be null.
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Reads a parameter of a query, which is always text.
+pub(crate) fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
+/// An instant as RFC 3339 text in UTC with milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) UnixMs);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.0.clamp(0, SECONDS_MAX * 1_000);
+        let instant = OffsetDateTime::from_unix_timestamp(ms / 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (year, month, day) = instant.to_calendar_date();
+        let (hour, minute, second) = instant.to_hms();
+        let month = u8::from(month);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1_000)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let schema = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("An instant in UTC (RFC 3339)."))
+            .examples([serde_json::json!("2026-02-03T04:05:06.789Z")])
+            .build();
+        RefOr::T(Schema::Object(schema))
+    }
+}
+
+impl ToSchema for Time {}
+
+/// An instant in a query: Unix seconds, or RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) UnixMs);
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(seconds) = text.parse::<i64>() {
+            let is_known = (0..=SECONDS_MAX).contains(&seconds);
+            return if is_known { Ok(Self(UnixMs(seconds * 1_000))) } else { Err(Self::EXPECTED) };
+        }
+        let instant = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| Self::EXPECTED)?;
+        let ms = instant.unix_timestamp() * 1_000 + i64::from(instant.millisecond());
+        Ok(Self(UnixMs(ms)))
+    }
+}
+
+impl Moment {
+    const EXPECTED: &str = "must be Unix seconds or an instant like 2026-02-03T04:05:06Z";
+
+    /// The schema of a parameter of this type.
+    pub(crate) fn parameter() -> Schema {
+        let seconds = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .minimum(Some(0))
+            .maximum(Some(SECONDS_MAX));
+        let text = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        Schema::OneOf(OneOfBuilder::new().item(seconds).item(text).build())
+    }
+}
+
+/// The number of a device, in its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceNumber(pub(crate) DeviceId);
+
+impl TryFrom<i64> for DeviceNumber {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        let is_known = (1..=DEVICE_ID_MAX).contains(&number);
+        if is_known { Ok(Self(DeviceId(number))) } else { Err("must be 1 to 9007199254740991") }
+    }
+}
+
+impl FromStr for DeviceNumber {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<i64>().map_err(|_| "must be a whole number from 1").and_then(Self::try_from)
+    }
+}
+
+/// A response with a JSON body.
+pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            let mut response = Response::new(Body::from(bytes));
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            Problem::new(Kind::Internal, "the answer could not be written").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_however_json_writes_them() {
+        for (text, number) in [("7", 7), ("-7", -7), ("7.0", 7), ("7e2", 700)] {
+            assert_eq!(serde_json::from_str::<Whole>(text).unwrap(), Whole(number), "{text}");
+        }
+        for text in ["7.5", "\"7\"", "true", "null", "[7]", "1e300", "18446744073709551615"] {
+            assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn instants_are_written_in_utc_with_milliseconds() {
+        assert_eq!(Time(UnixMs(0)).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Time(UnixMs(1_700_000_000_007)).to_string(), "2023-11-14T22:13:20.007Z");
+        assert_eq!(Time(UnixMs(i64::MAX)).to_string(), "9999-12-31T23:59:59.000Z");
+    }
+
+    #[test]
+    fn moments_are_read_as_seconds_or_as_rfc_3339() {
+        let read = |text: &str| text.parse::<Moment>().map(|moment| moment.0.0);
+        assert_eq!(read("1700000000"), Ok(1_700_000_000_000));
+        assert_eq!(read("2023-11-14T22:13:20Z"), Ok(1_700_000_000_000));
+        assert_eq!(read("2023-11-15T00:13:20.5+02:00"), Ok(1_700_000_000_500));
+        for bad in ["", "-1", "253402300800", "yesterday", "2023-11-14", "1.5"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

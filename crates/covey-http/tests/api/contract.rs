@@ -1,0 +1,182 @@
+//! What holds for every operation: keys, rights, tenants, problems, paths.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, answer};
+
+/// Operations that need no key. This list may only become shorter.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+#[tokio::test]
+async fn every_operation_of_the_document_is_there_and_needs_a_key() {
+    let stage = Stage::new().await;
+    let document: BTreeMap<String, Value> =
+        serde_json::from_value(answer(stage.bare(Method::GET, "/openapi.json")).await.body).unwrap();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let concrete = path
+                .replace("/device-tasks/{id}", "/device-tasks/0198c0de-0000-7000-8000-000000000001")
+                .replace("{id}", "1")
+                .replace("{device_id}", "1");
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let found = answer(stage.bare(method.clone(), &concrete)).await;
+            if OPEN.contains(&path.as_str()) {
+                assert_eq!(found.status, 200, "{method} {path}");
+                assert!(!found.header("x-request-id").is_empty(), "{method} {path}");
+                continue;
+            }
+            for spelling in [concrete.clone(), format!("{concrete}/")] {
+                let found = answer(stage.bare(method.clone(), &spelling)).await;
+                found.assert_problem(401, &format!("{method} {spelling}"));
+                assert_eq!(found.header("www-authenticate"), "ApiKey");
+                let wrong = stage.bare(method.clone(), &spelling).header("x-api-key", "ApiKey wrong");
+                answer(wrong).await.assert_problem(401, &format!("{method} {spelling}"));
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 12);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_a_problem_document() {
+    let stage = Stage::new().await;
+    stage.device("d-1").await;
+    let tasks = "/api/v1/device-tasks";
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        ("[]", 422),
+        ("{}", 422),
+        (r#"{"device_id":1,"ttl":44640}"#, 422),
+        (r#"{"device_id":1,"method_code":65535}"#, 422),
+        (r#"{"device_id":1,"priority":10}"#, 422),
+        (r#"{"device_id":77}"#, 404),
+        (r#"{"device_sn":"nobody"}"#, 404),
+    ] {
+        answer(stage.post(tasks, body)).await.assert_problem(status, body);
+    }
+    let large = format!(r#"{{"device_id":1,"payload":{{"a":"{}"}}}}"#, "x".repeat(256 * 1024));
+    answer(stage.post(tasks, &large)).await.assert_problem(413, "a large body");
+    for path in [
+        "/api/v1/device-tasks?page=abc",
+        "/api/v1/device-tasks?page=0",
+        "/api/v1/device-tasks?size=1001",
+        "/api/v1/device-tasks?status=LOCKED",
+        "/api/v1/device-tasks?created_after=yesterday",
+        "/api/v1/device-tasks?device_id=1&device_id=2",
+        "/api/v1/device-tasks/7",
+        "/api/v1/device-tasks/0198c0de-0000-7000-8000-000000000001?wait=61",
+        "/api/v1/devices?online=maybe",
+        "/api/v1/devices/abc",
+        "/api/v1/devices/%ff",
+    ] {
+        answer(stage.get(path)).await.assert_problem(422, path);
+    }
+    for path in ["/", "/api/v1/nothing", "/api/v1/device-tasks//", "/api/v1/devices/77"] {
+        answer(stage.get(path)).await.assert_problem(404, path);
+    }
+    let wrong_method = answer(stage.bare(Method::PATCH, tasks)).await;
+    wrong_method.assert_problem(405, "PATCH");
+    assert_eq!(wrong_method.header("allow"), "GET,HEAD,POST");
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_own_id() {
+    let stage = Stage::new().await;
+    let found = answer(stage.get("/api/v1/nothing").header("x-request-id", "mine-1")).await;
+    assert_eq!(found.body["request_id"], "mine-1");
+    assert_eq!(found.header("x-request-id"), "mine-1");
+}
+
+#[tokio::test]
+async fn what_another_organisation_owns_is_not_there() {
+    let stage = Stage::new().await;
+    stage.device("d-1").await;
+    let id = answer(stage.post("/api/v1/device-tasks", r#"{"device_id":1}"#)).await.body["id"].clone();
+    let other = stage.key("rival", &["tasks:read", "tasks:write", "devices:read", "devices:write"]).await;
+    let task = format!("/api/v1/device-tasks/{}", id.as_str().unwrap());
+    for (method, path) in [
+        (Method::GET, task.as_str()),
+        (Method::GET, &format!("{task}?wait=5")),
+        (Method::DELETE, &task),
+        (Method::DELETE, "/api/v1/devices/1"),
+        (Method::GET, "/api/v1/devices/1"),
+    ] {
+        // Which organisation it is comes from the key alone.
+        let request = stage.bare(method, path).header("x-api-key", &other).header("orgId", "1");
+        answer(request).await.assert_problem(404, path);
+    }
+    let list = answer(stage.bare(Method::GET, "/api/v1/devices").header("x-api-key", &other)).await;
+    assert_eq!((list.body, list.headers["x-total-count"].to_str().unwrap()), (json!([]), "0"));
+    assert_eq!(answer(stage.get(&task)).await.status, 200);
+}
+
+#[tokio::test]
+async fn rights_are_demanded_and_a_revoked_key_is_dead() {
+    let stage = Stage::new().await;
+    stage.device("d-1").await;
+    let key = stage.key("acme", &["tasks:write"]).await;
+    let with = |method, path: &str| stage.bare(method, path).header("x-api-key", format!("ApiKey {key}"));
+    answer(with(Method::GET, "/api/v1/device-tasks")).await.assert_problem(403, "list");
+    answer(with(Method::GET, "/api/v1/devices")).await.assert_problem(403, "devices");
+    answer(with(Method::POST, "/api/v1/api-keys").body(r#"{"name":"n","rights":[]}"#))
+        .await
+        .assert_problem(403, "key");
+    let body = r#"{"device_id":1}"#;
+    assert_eq!(answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.status, 200);
+    // Its answer would show results, which this key may not see; and nothing must have been made.
+    let waiting = with(Method::POST, "/api/v1/device-tasks?wait=1").body(body);
+    answer(waiting).await.assert_problem(403, "wait");
+    assert_eq!(answer(stage.get("/api/v1/device-tasks")).await.body["total"], 1);
+
+    let keys = answer(stage.get("/api/v1/api-keys")).await.body;
+    assert!(!keys.to_string().contains(&key));
+    let id = keys.as_array().unwrap().iter().find(|found| found["rights"] == json!(["tasks:write"])).unwrap();
+    let revoke = stage.bare(Method::DELETE, &format!("/api/v1/api-keys/{}", id["id"]));
+    assert_eq!(answer(revoke.header("x-api-key", crate::stage::KEY)).await.status, 200);
+    answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.assert_problem(401, "revoked");
+}
+
+#[tokio::test]
+async fn a_device_is_registered_tagged_and_retired() {
+    let stage = Stage::new().await;
+    let body = r#"{"sn":"lamp","device_id":42,"tags":{"room":"hall"}}"#;
+    let made = answer(stage.post("/api/v1/devices/", body)).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(made.header("location"), "/api/v1/devices/42");
+    assert_eq!(made.header("cache-control"), "no-store");
+    assert_eq!(made.body["private_key_pem"], "private key");
+    assert_eq!(made.body["device"]["connection"], Value::Null);
+    answer(stage.post("/api/v1/devices", r#"{"sn":"lamp"}"#)).await.assert_problem(409, "taken");
+    let with_csr = answer(stage.post("/api/v1/devices", r#"{"csr":"a request"}"#)).await;
+    assert_eq!((with_csr.status.as_u16(), with_csr.body.get("private_key_pem")), (201, None));
+
+    let put = stage.bare(Method::PUT, "/api/v1/devices/42").header("x-api-key", crate::stage::KEY);
+    let put = answer(put.body(r#"{"tag":"floor","value":"2"}"#)).await;
+    assert!(put.body["tag_id"].is_i64(), "{}", put.text);
+    for (query, count) in [
+        ("", "2"),
+        ("?device_id=42", "1"),
+        ("?sn=lamp", "1"),
+        ("?tag=room", "1"),
+        ("?tag=floor:2", "1"),
+        ("?tag=floor:3", "0"),
+        ("?online=true", "0"),
+        ("?size=1", "2"),
+    ] {
+        let list = answer(stage.get(&format!("/api/v1/devices{query}"))).await;
+        assert_eq!(list.header("x-total-count"), count, "{query}: {}", list.text);
+    }
+    let tags = answer(stage.get("/api/v1/devices/42")).await.body["device_tags"].clone();
+    assert_eq!(tags, json!([{"tag": "floor", "value": "2"}, {"tag": "room", "value": "hall"}]));
+
+    let retire = || stage.bare(Method::DELETE, "/api/v1/devices/42").header("x-api-key", crate::stage::KEY);
+    let retired = answer(retire()).await;
+    assert_eq!((&retired.body["device_id"], &retired.body["sn"]), (&json!(42), &json!("lamp")));
+    answer(retire()).await.assert_problem(404, "retired");
+}

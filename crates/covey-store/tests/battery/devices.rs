@@ -1,0 +1,164 @@
+//! The registry: numbers, certificates, presence, tags, keys.
+
+use covey_core::Error;
+use covey_core::access::{Rights, Scope};
+use covey_core::device::{DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
+use covey_core::id::{DeviceId, Sn};
+use futures_executor::block_on;
+
+use crate::bench::{Bench, World, result, spec};
+
+fn named(sn: &str, device_id: Option<i64>) -> DeviceSpec {
+    DeviceSpec { sn: Some(Sn::parse(sn).unwrap()), device_id, ..DeviceSpec::default() }
+}
+
+fn tag(tag: &str, value: &str) -> Tag {
+    Tag { tag: tag.to_owned(), value: value.to_owned() }
+}
+
+pub fn numbers_and_serial_numbers_are_unique(bench: impl Bench) {
+    let world = World::new(bench);
+    let number = |org, spec| world.register(org, spec).map(|(device, _)| device.identity.device_id.0);
+    assert_eq!(number(0, named("a", None)).unwrap(), 1);
+    assert_eq!(number(0, named("b", Some(10))).unwrap(), 10);
+    assert_eq!(number(0, named("c", None)).unwrap(), 11);
+    // A number is the organisation's own, a serial number is everyone's.
+    assert_eq!(number(1, named("d", Some(10))).unwrap(), 10);
+    assert!(matches!(number(1, named("a", None)), Err(Error::Conflict { .. })));
+    assert!(matches!(number(0, named("e", Some(10))), Err(Error::Conflict { .. })));
+    // The number of a retired device is not given to the next one by itself.
+    block_on(world.engine().device_retire(world.org(0), DeviceId(11))).unwrap();
+    assert_eq!(number(0, named("f", None)).unwrap(), 12);
+    let highest = covey_core::device::DEVICE_ID_MAX;
+    assert_eq!(number(0, named("g", Some(highest))).unwrap(), highest);
+    assert!(matches!(number(0, named("h", None)), Err(Error::Invalid { field: "device_id", .. })));
+}
+
+pub fn a_revoked_certificate_admits_nobody(bench: impl Bench) {
+    let mut world = World::new(bench);
+    let (device, serial) = world.register(0, named("a", None)).unwrap();
+    let (_, other_serial) = world.register(0, named("b", None)).unwrap();
+    let sn = Sn::parse("a").unwrap();
+    let admit = |world: &World, serial: &str| block_on(world.engine().device_admit(&sn, serial)).unwrap();
+    assert_eq!(admit(&world, &serial), Some(device.identity.clone()));
+    assert_eq!(admit(&world, &other_serial), None, "a certificate of another device");
+    assert_eq!(admit(&world, "ffff"), None);
+    let retired = block_on(world.engine().device_retire(world.org(0), device.identity.device_id)).unwrap();
+    assert_eq!(retired, device.identity);
+    assert_eq!(world.link.revoked(), std::slice::from_ref(&sn));
+    assert_eq!(admit(&world, &serial), None);
+    let again = block_on(world.engine().device_retire(world.org(0), device.identity.device_id));
+    assert_eq!(again.unwrap_err(), Error::not_found("device"));
+    world.restart();
+    assert_eq!(admit(&world, &serial), None);
+}
+
+pub fn a_reused_serial_number_inherits_nothing(bench: impl Bench) {
+    let world = World::new(bench);
+    let (old, old_serial) = world.register(0, named("a", None)).unwrap();
+    let old = old.identity;
+    let task = world.create(spec(&old));
+    block_on(world.engine().tag_put(world.org(0), old.device_id, tag("site", "north"))).unwrap();
+    block_on(world.engine().device_retire(world.org(0), old.device_id)).unwrap();
+    // Even another organisation may have it now.
+    let (new, new_serial) = world.register(1, named("a", Some(old.device_id.0))).unwrap();
+    assert!(new.tags.is_empty());
+    let new = new.identity;
+    assert_ne!(new.device, old.device);
+    assert!(world.poll(&new).is_none());
+    assert!(world.request(&new, task.id).is_none());
+    assert!(world.finish(&new, task.id, result(200, 0, "")).is_err());
+    world.listen(&new);
+    assert!(world.announced().is_empty());
+    let admit = |serial: &str| block_on(world.engine().device_admit(&new.sn, serial)).unwrap();
+    assert_eq!(admit(&old_serial), None);
+    assert_eq!(admit(&new_serial), Some(new.clone()));
+    let listed = world.devices(1, DeviceFilter::default()).items;
+    assert_eq!((listed.len(), listed[0].tags.len()), (1, 0));
+    assert!(world.devices(0, DeviceFilter::default()).items.is_empty());
+}
+
+pub fn presence_keeps_the_instant_of_the_last_connect(bench: impl Bench) {
+    let mut world = World::new(bench);
+    let device = world.device(0);
+    let presence = |world: &World| {
+        // Presence is written behind the caller's back; a write after it waits for it.
+        block_on(world.engine().tag_put(world.org(0), device.device_id, tag("t", ""))).unwrap();
+        world.devices(0, DeviceFilter::default()).items[0].presence.clone()
+    };
+    assert_eq!(presence(&world), None);
+    let connected_at = world.now();
+    let details = vec![("address".to_owned(), "127.0.0.1".to_owned())];
+    world.engine().device_connected(&device, details.clone());
+    let online = presence(&world).unwrap();
+    assert!(online.online);
+    assert_eq!((online.connected_at, online.details), (Some(connected_at), details));
+    world.pass_ms(5_000);
+    world.engine().device_disconnected(&device, vec![("reason".to_owned(), "gone".to_owned())]);
+    let offline = presence(&world).unwrap();
+    assert!(!offline.online);
+    assert_eq!((offline.connected_at, offline.checked_at), (Some(connected_at), world.now()));
+    world.engine().device_connected(&device, Vec::new());
+    assert_eq!(presence(&world).unwrap().connected_at, Some(world.now()));
+    // A server that has just started holds no connection.
+    let of = |online| DeviceFilter { online: Some(online), ..DeviceFilter::default() };
+    assert_eq!(world.devices(0, of(true)).total, 1);
+    let connected_at = world.now();
+    world.restart();
+    let after = presence(&world).unwrap();
+    assert_eq!((after.online, after.connected_at), (false, Some(connected_at)));
+    assert_eq!((world.devices(0, of(true)).total, world.devices(0, of(false)).total), (0, 1));
+}
+
+pub fn tags_are_set_replaced_and_bounded(bench: impl Bench) {
+    let world = World::new(bench);
+    let tags = vec![tag("b", "1"), tag("a", "2"), tag("b", "3")];
+    let (device, _) = world.register(0, DeviceSpec { tags, ..DeviceSpec::default() }).unwrap();
+    let other = world.device(0);
+    assert_eq!(device.tags, [tag("a", "2"), tag("b", "3")]);
+    let id = device.identity.device_id;
+    let put = |device_id, tag| block_on(world.engine().tag_put(world.org(0), device_id, tag));
+    let number = put(id, tag("a", "4")).unwrap();
+    assert_eq!(put(id, tag("a", "5")).unwrap(), number, "the same tag");
+    assert_ne!(put(other.device_id, tag("a", "5")).unwrap(), number);
+    let found = |tag: &str, value: Option<&str>| {
+        let tag = Some((tag.to_owned(), value.map(ToOwned::to_owned)));
+        world.devices(0, DeviceFilter { tag, ..DeviceFilter::default() }).total
+    };
+    assert_eq!((found("a", None), found("a", Some("5")), found("a", Some("4"))), (2, 2, 0));
+    assert_eq!((found("b", Some("3")), found("c", None)), (1, 0));
+    for number in 2..TAGS_MAX {
+        put(id, tag(&format!("t{number}"), "")).unwrap();
+    }
+    assert!(matches!(put(id, tag("more", "")), Err(Error::Invalid { field: "tag", .. })));
+    put(id, tag("a", "6")).unwrap();
+    let stranger = block_on(world.engine().tag_put(world.org(1), id, tag("a", "7")));
+    assert_eq!(stranger.unwrap_err(), Error::not_found("device"));
+    assert_eq!(found("a", Some("6")), 1);
+}
+
+pub fn api_keys_are_known_until_they_are_revoked(bench: impl Bench) {
+    let mut world = World::new(bench);
+    let root = world.org(0);
+    let made = block_on(world.engine().api_key_add(root, "second", "reader", Rights::TASKS_READ)).unwrap();
+    assert_eq!(made.key.org, world.org(1).org, "an organisation of that name is there");
+    world.restart();
+    let check = |world: &World, text: &str| block_on(world.engine().api_key_check(text)).unwrap();
+    assert_eq!(check(&world, &made.clear_text), Some(made.key.clone()));
+    assert_eq!(check(&world, "wrong"), None);
+    let small = Scope { rights: Rights::KEYS_WRITE, ..root };
+    assert!(block_on(world.engine().api_key_add(small, "first", "more", Rights::ALL)).is_err());
+    let keys = block_on(world.engine().api_key_list(root)).unwrap();
+    assert!(keys.contains(&made.key));
+    for key in &keys {
+        block_on(world.engine().api_key_revoke(root, key.id)).unwrap();
+    }
+    assert_eq!(check(&world, &made.clear_text), None);
+    assert_eq!(
+        block_on(world.engine().api_key_revoke(root, made.key.id)).unwrap_err(),
+        Error::not_found("key")
+    );
+    // A key that was revoked does not come back as the first one.
+    assert!(!block_on(world.engine().api_key_first("first", "first", &made.clear_text)).unwrap());
+    assert_eq!(check(&world, &made.clear_text), None);
+}

@@ -1,0 +1,268 @@
+//! The bench on which stores are tested: a whole engine over a store of the
+//! test's choosing, with everything else in the test's hand.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+pub mod parts;
+pub mod sqlite;
+pub mod store;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use covey_core::access::{Rights, Scope};
+use covey_core::device::{Device, DeviceFilter, DeviceIdentity, DeviceSpec};
+use covey_core::error::{Result, StorageFault};
+use covey_core::id::{DeviceId, TaskId, UnixMs};
+use covey_core::limits::Limits;
+use covey_core::operation::FinishedTask;
+use covey_core::port::{Clock, DevicePage, Job, Observer, PageRequest, Store, TaskPage, Transaction};
+use covey_core::task::{DeviceRef, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskSpec};
+use covey_core::{Engine, Parts};
+use futures_executor::block_on;
+
+use parts::{Outside, RecordingLink, digest};
+use store::WatchedStore;
+
+/// A kind of store. Opening it again, after the last one was dropped, shows
+/// what that one had stored.
+pub trait Bench: Sync + 'static {
+    fn open(&self, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<dyn Store>;
+}
+
+/// An engine over a store, and the world around it.
+pub struct World {
+    bench: Box<dyn Bench>,
+    pub limits: Limits,
+    pub outside: Outside,
+    pub link: Arc<RecordingLink>,
+    server: Option<(Arc<Engine>, Arc<WatchedStore>)>,
+    orgs: Vec<Scope>,
+}
+
+impl World {
+    pub fn new(bench: impl Bench) -> Self {
+        Self::with_limits(bench, Limits::default())
+    }
+
+    pub fn with_limits(bench: impl Bench, limits: Limits) -> Self {
+        let outside = Outside::default();
+        let link = Arc::default();
+        let mut world = Self { bench: Box::new(bench), limits, outside, link, server: None, orgs: vec![] };
+        world.start();
+        for name in ["first", "second"] {
+            let root = Scope { org: covey_core::id::OrgId(0), rights: Rights::ALL };
+            let made = block_on(world.engine().api_key_add(root, name, "test", Rights::ALL)).unwrap();
+            world.orgs.push(Scope { org: made.key.org, rights: Rights::ALL });
+        }
+        world
+    }
+
+    fn start(&mut self) {
+        let Outside { clock, counts, ids, issuer } = self.outside.clone();
+        let inner = self.bench.open(Arc::clone(&clock) as _, Arc::clone(&counts) as _);
+        let store = Arc::new(WatchedStore::new(inner));
+        let engine = Engine::new(Parts {
+            store: Arc::clone(&store) as _,
+            link: Arc::clone(&self.link) as _,
+            issuer,
+            clock,
+            ids,
+            observer: counts,
+            key_hasher: digest,
+            limits: self.limits,
+        });
+        self.server = Some((Arc::new(engine), store));
+    }
+
+    /// Stops the server, and starts it on what it had stored.
+    pub fn restart(&mut self) {
+        self.server = None;
+        self.link = Arc::default();
+        self.start();
+        block_on(self.engine().presence_clear()).unwrap();
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.server.as_ref().unwrap().0
+    }
+
+    pub fn store(&self) -> &Arc<WatchedStore> {
+        &self.server.as_ref().unwrap().1
+    }
+
+    pub fn now(&self) -> UnixMs {
+        self.outside.clock.now()
+    }
+
+    pub fn pass_ms(&self, ms: i64) {
+        self.outside.clock.pass_ms(ms);
+    }
+
+    /// The caller of the first organisation, and of the second.
+    pub fn org(&self, number: usize) -> Scope {
+        self.orgs[number]
+    }
+
+    pub fn register(&self, org: usize, spec: DeviceSpec) -> Result<(Device, String)> {
+        let registered = block_on(self.engine().device_register(self.org(org), spec));
+        registered.map(|(device, issued)| (device, issued.record.serial_hex))
+    }
+
+    /// A new device of an organisation.
+    pub fn device(&self, org: usize) -> DeviceIdentity {
+        self.register(org, DeviceSpec::default()).unwrap().0.identity
+    }
+
+    pub fn create(&self, spec: TaskSpec) -> Arc<Task> {
+        self.create_as(0, spec).unwrap()
+    }
+
+    pub fn create_as(&self, org: usize, spec: TaskSpec) -> Result<Arc<Task>> {
+        let engine = self.engine();
+        block_on(engine.task_create(self.org(org), engine.task_id(), spec, None)).map(|made| made.task)
+    }
+
+    pub fn ack(&self, device: &DeviceIdentity, id: TaskId) -> Result<()> {
+        block_on(self.engine().task_ack(device, id))
+    }
+
+    pub fn request(&self, device: &DeviceIdentity, id: TaskId) -> Option<Arc<Task>> {
+        block_on(self.engine().task_next(device, Some(id))).unwrap()
+    }
+
+    pub fn poll(&self, device: &DeviceIdentity) -> Option<Arc<Task>> {
+        block_on(self.engine().task_next(device, None)).unwrap()
+    }
+
+    pub fn finish(&self, device: &DeviceIdentity, id: TaskId, result: NewResult) -> Result<FinishedTask> {
+        block_on(self.engine().task_finish(device, id, result))
+    }
+
+    pub fn delete(&self, org: usize, id: TaskId) -> Result<Arc<TaskDetail>> {
+        block_on(self.engine().task_delete(self.org(org), id))
+    }
+
+    pub fn get(&self, id: TaskId) -> TaskDetail {
+        self.get_as(0, id).unwrap()
+    }
+
+    pub fn get_as(&self, org: usize, id: TaskId) -> Result<TaskDetail> {
+        block_on(self.engine().task_get(self.org(org), id))
+    }
+
+    pub fn list(&self, org: usize, filter: TaskFilter, page: u32, size: u32) -> TaskPage {
+        block_on(self.engine().task_list(self.org(org), filter, PageRequest { page, size })).unwrap()
+    }
+
+    pub fn devices(&self, org: usize, filter: DeviceFilter) -> DevicePage {
+        let page = PageRequest { page: 1, size: 1000 };
+        block_on(self.engine().device_list(self.org(org), filter, page)).unwrap()
+    }
+
+    /// Sweeps until nothing is left.
+    pub fn sweep(&self) {
+        while block_on(self.engine().task_sweep()).unwrap() {}
+    }
+
+    pub fn listen(&self, device: &DeviceIdentity) {
+        self.engine().device_connected(device, Vec::new());
+        self.engine().device_listens(device);
+        self.announce();
+    }
+
+    /// Lets the engine make announcements until it waits for something to happen.
+    pub fn announce(&self) {
+        loop {
+            let mut announcing = pin!(self.engine().task_announce());
+            let (waker, woken) = wake_channel();
+            loop {
+                match announcing.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(outcome) => {
+                        outcome.unwrap();
+                        break;
+                    }
+                    Poll::Pending if self.store().is_looking() => woken.recv().unwrap(),
+                    Poll::Pending => return,
+                }
+            }
+        }
+    }
+
+    /// What was announced since the last look, in order.
+    pub fn announced(&self) -> Vec<TaskId> {
+        self.link.announced().into_iter().map(|task| task.id).collect()
+    }
+
+    /// Holds the store's writer in a job until the gate is opened, so that what
+    /// is submitted meanwhile gathers.
+    pub fn hold_writer(&self) -> Gate {
+        let (open, opened) = mpsc::channel();
+        let (reach, reached) = mpsc::channel();
+        self.store().submit(Box::new(Hold { reach, opened })).unwrap();
+        reached.recv().unwrap();
+        Gate(open)
+    }
+}
+
+/// Opens on drop.
+pub struct Gate(#[allow(dead_code)] mpsc::Sender<()>);
+
+struct Hold {
+    reach: mpsc::Sender<()>,
+    opened: mpsc::Receiver<()>,
+}
+
+impl Job for Hold {
+    fn run(&mut self, _: &mut dyn Transaction) -> Result<(), StorageFault> {
+        self.reach.send(()).unwrap();
+        // Ends with an error when the gate is dropped.
+        let _ = self.opened.recv();
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, _: Result<(), StorageFault>) {}
+}
+
+struct SendOnWake(mpsc::Sender<()>);
+
+impl Wake for SendOnWake {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+fn wake_channel() -> (Waker, mpsc::Receiver<()>) {
+    let (send, receive) = mpsc::channel();
+    (Waker::from(Arc::new(SendOnWake(send))), receive)
+}
+
+/// What an application asks of a device, if it says no more than it must.
+pub fn spec(device: &DeviceIdentity) -> TaskSpec {
+    TaskSpec {
+        device: DeviceRef::Sn(device.sn.clone()),
+        ext_task_id: String::new(),
+        method_code: 20,
+        method: None,
+        priority: 0,
+        ttl_minutes: 10,
+        payload: Some(r#"{"dt":[{"cl":5}]}"#.into()),
+    }
+}
+
+/// The same with a priority.
+pub fn urgent(device: &DeviceIdentity, priority: i64) -> TaskSpec {
+    TaskSpec { priority, ..spec(device) }
+}
+
+/// The same by the device's number, with a life in minutes.
+pub fn lasting(device: &DeviceIdentity, ttl_minutes: i64) -> TaskSpec {
+    TaskSpec { device: DeviceRef::Id(DeviceId(device.device_id.0)), ttl_minutes, ..spec(device) }
+}
+
+pub fn result(status_code: i64, ext_id: i64, body: &str) -> NewResult {
+    let body = if body.is_empty() { ResultBody::Empty } else { ResultBody::Text(body.into()) };
+    NewResult { ext_id, status_code, body }
+}

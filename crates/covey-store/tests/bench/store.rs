@@ -1,0 +1,118 @@
+//! A store around a store, which tells a test when the engine waits for a
+//! look-up, and lets it act while one is under way.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::device::{DeviceFilter, DeviceIdentity};
+use covey_core::error::{Result, StorageFault};
+use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
+use covey_core::port::{BoxFuture, DevicePage, Job, PageRequest, Reader, Store, TaskCount, TaskPage};
+use covey_core::task::{Task, TaskDetail, TaskFilter};
+
+/// What a test does when a look-up has read and not yet answered.
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+pub struct WatchedStore {
+    inner: Arc<dyn Store>,
+    looking: AtomicUsize,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+impl WatchedStore {
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, looking: AtomicUsize::new(0), meanwhile: Mutex::default() }
+    }
+
+    /// Whether a look-up for tasks to announce is under way.
+    pub fn is_looking(&self) -> bool {
+        self.looking.load(Ordering::SeqCst) > 0
+    }
+
+    /// Acts once, between what the next look-up reads and its answer.
+    pub fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
+    }
+}
+
+impl Store for WatchedStore {
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
+        self.inner.submit(job)
+    }
+}
+
+impl Reader for WatchedStore {
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        Box::pin(async move {
+            self.looking.fetch_add(1, Ordering::SeqCst);
+            let found = self.inner.task_announceable(device, now, limit).await;
+            self.looking.fetch_sub(1, Ordering::SeqCst);
+            let act = self.meanwhile.lock().unwrap().take();
+            if let Some(act) = act {
+                act();
+            }
+            found
+        })
+    }
+
+    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        self.inner.task_get(scope, id)
+    }
+
+    fn task_list(
+        &self,
+        scope: Scope,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        self.inner.task_list(scope, filter, page)
+    }
+
+    fn device_list(
+        &self,
+        scope: Scope,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        self.inner.device_list(scope, filter, page)
+    }
+
+    fn task_lapsed_of_every_org(
+        &self,
+        after: (UnixMs, i64),
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        self.inner.task_lapsed_of_every_org(after, now, limit)
+    }
+
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        self.inner.task_overdue_of_every_org(now)
+    }
+
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.inner.device_of_certificate_of_every_org(sn, serial_hex)
+    }
+
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
+        self.inner.api_key_of_every_org(digest)
+    }
+
+    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
+        self.inner.api_key_list_of_every_org()
+    }
+
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.inner.task_counts_of_every_org()
+    }
+}

@@ -1,0 +1,132 @@
+//! The commands.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::settings::{Options, Settings};
+use crate::{backup, fault, logging, serve};
+
+/// Call any device of a swarm, and hear from it, over networks that fail.
+///
+/// Start a server with `covey up`; in a second terminal register a device with
+/// `covey device add`, run it, and call it with `covey call`.
+#[derive(Parser)]
+#[command(name = "covey", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server: CA, MQTT broker, task queue and REST API in one process
+    #[command(after_help = "Example: covey up --data ./covey-data\n\
+        Every option is also a key of the configuration file (--config) and an environment variable.")]
+    Up {
+        /// Configuration file in TOML
+        #[arg(long, env = "COVEY_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Copy the data directory, keys included, while the server runs or not
+    #[command(after_help = "Example: covey backup --to /backups/covey-2026-11-21\n\
+        The copy holds private keys: keep it as safe as the data directory itself.")]
+    Backup {
+        /// The data directory
+        #[arg(long, env = "COVEY_DATA", value_name = "DIR", default_value = "covey-data")]
+        data: PathBuf,
+        /// The folder to make
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Print what was copied as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fill a new data directory from a backup, after checking the backup
+    #[command(after_help = "Example: covey restore --from /backups/covey-2026-11-21 --data ./covey-data")]
+    Restore {
+        /// The folder of the backup
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// The data directory to make; it must not exist yet, or be empty
+        #[arg(long, env = "COVEY_DATA", value_name = "DIR", default_value = "covey-data")]
+        data: PathBuf,
+        /// Print what was copied as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the OpenAPI document of the REST API
+    Openapi,
+    /// Write the completion script of a shell to standard output
+    #[command(
+        after_help = "Example: covey completions bash > ~/.local/share/bash-completion/completions/covey"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration and print what would be in force, as TOML
+    Check {
+        /// Configuration file in TOML
+        #[arg(long, env = "COVEY_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Up { config, options } => {
+            let settings = Settings::settle(*options, config.as_deref())?;
+            logging::start(&settings.log, settings.log_format)?;
+            runtime()?.block_on(serve::up(settings))?;
+        }
+        Command::Config(ConfigCommand::Check { config, options }) => {
+            let settings = Settings::settle(*options, config.as_deref())?;
+            print!("{}", toml::to_string(&settings)?);
+        }
+        Command::Backup { data, to, json } => {
+            let manifest = backup::backup(&data, &to)?;
+            tell_copied(&manifest, "backed up to", &to, json)?;
+        }
+        Command::Restore { from, data, json } => {
+            let manifest = backup::restore(&from, &data)?;
+            tell_copied(&manifest, "restored to", &data, json)?;
+        }
+        Command::Openapi => {
+            let document = covey_http::openapi().to_pretty_json().map_err(fault::setup)?;
+            println!("{document}");
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "covey", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn tell_copied(manifest: &backup::Manifest, what: &str, to: &std::path::Path, as_json: bool) -> Result<()> {
+    if as_json {
+        println!("{}", serde_json::to_string(manifest)?);
+    } else {
+        let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+        println!("{} files, {} KiB, {what} {}", manifest.files.len(), bytes / 1024, to.display());
+    }
+    Ok(())
+}

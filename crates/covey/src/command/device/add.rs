@@ -1,0 +1,142 @@
+//! `covey device add`: registers a device and hands out what it needs.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use covey_client::{DeviceRequest, Registered};
+use serde_json::json;
+
+use crate::command::connection::{Connection, shell_word};
+use crate::command::device::AddArgs;
+use crate::command::device::identity_folder::{CA_FILE, CERTIFICATE_FILE, IdentityFolder, KEY_FILE};
+use crate::fault;
+
+/// Longest certificate signing request, in bytes.
+const CSR_BYTES_MAX: u64 = 64 * 1024;
+
+/// Runs `covey device add`.
+pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
+    let csr = args.csr.as_deref().map(read_csr).transpose()?;
+    let has_own_key = csr.is_some();
+    let names: &[&str] =
+        if has_own_key { &[CA_FILE, CERTIFICATE_FILE] } else { &[CA_FILE, CERTIFICATE_FILE, KEY_FILE] };
+    let folder = args.out.as_deref().map(|path| IdentityFolder::reserve(path, names, args.force));
+    let folder = folder.transpose().map_err(fault::setup)?;
+
+    let request = DeviceRequest { sn: args.sn, device_id: args.device_id, tags: args.tags, csr };
+    let registered = connection.client.device_register(&request).await?;
+    if !has_own_key && registered.private_key_pem.is_none() {
+        bail!(
+            "the server registered {} and sent no private key: retire it with \"{}\"",
+            registered.device.sn,
+            connection.command(&format!("device rm sn:{}", registered.device.sn))
+        );
+    }
+    match (folder, args.out.as_deref()) {
+        (Some(folder), Some(path)) => {
+            folder.write(&contents(&registered)).with_context(|| {
+                format!(
+                    "{} is registered, but its files could not be written: retire it with \"{}\" and add it again",
+                    registered.device.sn,
+                    connection.command(&format!("device rm sn:{}", registered.device.sn))
+                )
+            })?;
+            tell_written(connection, &registered, path)
+        }
+        _ => print(connection, &registered),
+    }
+}
+
+fn read_csr(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(CSR_BYTES_MAX).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(CSR_BYTES_MAX).read_to_string(&mut text))
+    };
+    read.map_err(|error| fault::setup(format!("cannot read the request {}: {error}", path.display())))?;
+    if !text.contains("-----BEGIN") {
+        bail!(
+            "{} holds no certificate signing request in PEM: make one with \"openssl req -new -key key.pem \
+             -subj /CN=SN\"",
+            path.display()
+        );
+    }
+    Ok(text)
+}
+
+fn contents(registered: &Registered) -> Vec<(&'static str, &str)> {
+    vec![
+        (CA_FILE, registered.ca_pem.as_str()),
+        (CERTIFICATE_FILE, registered.certificate_pem.as_str()),
+        (KEY_FILE, registered.private_key_pem.as_deref().unwrap_or_default()),
+    ]
+}
+
+/// Prints the certificates, and the key if there is one.
+fn print(connection: &Connection, registered: &Registered) -> Result<()> {
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(registered)?);
+    }
+    let pems = [&registered.certificate_pem, &registered.ca_pem];
+    let pems = pems.into_iter().chain(&registered.private_key_pem);
+    output.text(&pems.map(|pem| pem.trim_end()).collect::<Vec<_>>().join("\n"))?;
+    let device = &registered.device;
+    let key = if registered.private_key_pem.is_some() { ", private key (shown this once)" } else { "" };
+    output.note(&format!(
+        "{} is registered as number {}. Above: certificate, issuing CA, root CA{key}. --out DIR writes files.",
+        device.sn, device.device_id
+    ));
+    output.note(&where_to_connect(connection, &device.sn));
+    Ok(())
+}
+
+/// Says what was written, and what to type next.
+fn tell_written(connection: &Connection, registered: &Registered, path: &Path) -> Result<()> {
+    let output = connection.output;
+    let device = &registered.device;
+    let file = |name: &str| path.join(name).to_string_lossy().into_owned();
+    let key = registered.private_key_pem.as_ref().map(|_| file(KEY_FILE));
+    if output.json {
+        let broker = connection.broker();
+        return Ok(output.json(&json!({
+            "device": device,
+            "files": {"ca": file(CA_FILE), "certificate": file(CERTIFICATE_FILE), "key": key},
+            "broker": {"host": broker.host, "port": broker.port, "is_known": broker.is_known},
+        }))?);
+    }
+    let mut files = vec![CA_FILE, CERTIFICATE_FILE];
+    files.extend(key.is_some().then_some(KEY_FILE));
+    output.text(&format!(
+        "{} is registered as number {}; in {}: {}",
+        device.sn,
+        device.device_id,
+        path.display(),
+        files.join(", ")
+    ))?;
+    let broker = connection.broker();
+    let key = key.unwrap_or_else(|| "YOUR-KEY.pem".to_owned());
+    output.note(&format!(
+        "{}\nTo see its tasks come in:\n  mosquitto_sub -V 5 -h {} -p {} --cafile {} --cert {} --key {} -i {sn} -q 1 \
+         -t srv/{sn}/tsk",
+        where_to_connect(connection, &device.sn),
+        broker.host,
+        broker.port,
+        shell_word(&file(CA_FILE)),
+        shell_word(&file(CERTIFICATE_FILE)),
+        shell_word(&key),
+        sn = device.sn,
+    ));
+    let call = connection.command(&format!("call {} METHOD", device.sn));
+    output.note(&format!("To call it, from another terminal: {call}"));
+    Ok(())
+}
+
+fn where_to_connect(connection: &Connection, sn: &str) -> String {
+    let broker = connection.broker();
+    let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host };
+    let doubt = if broker.is_known { "" } else { " (the usual port; ask who runs the server)" };
+    format!("It connects to mqtts://{host}:{}{doubt} with MQTT 5 and client id {sn}.", broker.port)
+}

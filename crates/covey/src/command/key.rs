@@ -1,0 +1,119 @@
+//! `covey key`: API keys for applications.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use covey_client::ApiKeyRequest;
+use covey_core::access::RIGHT_NAMES;
+
+use crate::command::connection::{Connection, Target};
+use crate::command::moment;
+use crate::command::output::cell;
+
+/// What an application needs to call devices; more must be asked for.
+const RIGHTS_DEFAULT: [&str; 3] = ["tasks:read", "tasks:write", "devices:read"];
+
+/// `covey key`.
+#[derive(Args)]
+pub struct KeyArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Make an API key: it is printed once, and only a digest of it is kept
+    ///
+    /// An application sends it in the header x-api-key. Standard output gets the key and nothing else, so
+    /// that it can go straight into a file or a variable.
+    #[command(after_help = "Examples:\n  \
+        covey key add dashboard --right tasks:read --right devices:read\n  \
+        COVEY_KEY=$(covey key add ci)")]
+    Add {
+        /// What to call it, so that you know later what it is for
+        name: String,
+        /// The organisation it speaks for, made if there is none of that name; without it, your own
+        #[arg(long, value_name = "ORG")]
+        org: Option<String>,
+        /// What it may do; repeat for more. Without any: tasks:read, tasks:write and devices:read
+        #[arg(long = "right", value_name = "RIGHT", value_parser = PossibleValuesParser::new(RIGHT_NAMES))]
+        rights: Vec<String>,
+    },
+    /// List API keys: who has which rights (never the keys themselves)
+    #[command(after_help = "Example: covey key list")]
+    List,
+    /// Revoke an API key: within a second no server accepts it any more
+    #[command(after_help = "Example: covey key rm 3   (the number is the one that covey key list shows)")]
+    Rm {
+        /// Its number
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+}
+
+/// Runs `covey key`.
+pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
+    match args.command {
+        KeyCommand::Add { name, org, rights } => add(connection, name, org, rights).await?,
+        KeyCommand::List => list(connection).await?,
+        KeyCommand::Rm { id } => rm(connection, id).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(
+    connection: &Connection,
+    name: String,
+    org: Option<String>,
+    rights: Vec<String>,
+) -> Result<()> {
+    let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
+    let made = connection.client.api_key_add(&ApiKeyRequest { name, org, rights }).await?;
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(&made)?);
+    }
+    output.text(&made.key)?;
+    let key = &made.api_key;
+    output.note(&format!(
+        "key {} of {} may {}; it is shown this once. Revoke it with: {}",
+        key.id,
+        key.org,
+        key.rights.join(", "),
+        connection.command(&format!("key rm {}", key.id))
+    ));
+    Ok(())
+}
+
+async fn list(connection: &Connection) -> Result<()> {
+    let keys = connection.client.api_key_list().await?;
+    let output = connection.output;
+    if output.json {
+        return Ok(keys.iter().try_for_each(|key| output.json(key))?);
+    }
+    let rows = keys.iter().map(|key| {
+        let made = key.created_at.as_deref().map(moment::of_text).unwrap_or_default();
+        vec![cell(key.id.to_string()), cell(&key.name), cell(&key.org), cell(key.rights.join(" ")), cell(made)]
+    });
+    output.text(&output.table(&["ID", "NAME", "ORG", "RIGHTS", "MADE"], rows.collect()))?;
+    Ok(())
+}
+
+async fn rm(connection: &Connection, id: i64) -> Result<()> {
+    connection.client.api_key_revoke(id).await.map_err(|error| match error {
+        error if error.is_not_found() => {
+            anyhow!("there is no key {id}: \"{}\" shows those that there are", connection.command("key list"))
+        }
+        error => error.into(),
+    })?;
+    if connection.output.json {
+        connection.output.json(&serde_json::json!({"id": id, "revoked": true}))?;
+    } else {
+        connection.output.text(&format!("key {id} is revoked"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Instants and spans for people.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 60 * MINUTE_S;
+const DAY_S: i64 = 24 * HOUR_S;
+
+/// Reads an instant as the API writes it.
+pub fn read(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// How long ago an instant was, as `12 s`, `5 min`, `3 h`, `9 d`; the text
+/// itself if it cannot be read.
+pub fn age(text: &str) -> String {
+    read(text).map_or_else(|| text.to_owned(), |then| span((OffsetDateTime::now_utc() - then).whole_seconds()))
+}
+
+/// A span of seconds in its largest unit that says enough.
+pub fn span(seconds: i64) -> String {
+    match seconds.max(0) {
+        s if s < 2 * MINUTE_S => format!("{s} s"),
+        s if s < 2 * HOUR_S => format!("{} min", s / MINUTE_S),
+        s if s < 2 * DAY_S => format!("{} h", s / HOUR_S),
+        s => format!("{} d", s / DAY_S),
+    }
+}
+
+/// An instant of Unix seconds as `2026-02-03 04:05:06 UTC`.
+pub fn of_unix(seconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| seconds.to_string(), in_utc)
+}
+
+/// An instant of RFC 3339 as `2026-02-03 04:05:06 UTC`; the text itself if it
+/// cannot be read.
+pub fn of_text(text: &str) -> String {
+    read(text).map_or_else(|| text.to_owned(), in_utc)
+}
+
+fn in_utc(instant: OffsetDateTime) -> String {
+    let instant = instant.to_offset(time::UtcOffset::UTC);
+    let (date, (hour, minute, second)) = (instant.date(), instant.to_hms());
+    format!("{date} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// A span that was measured, as `0.042 s` or `12.3 s`.
+pub fn measured(span: Duration) -> String {
+    let seconds = span.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.3} s") } else { format!("{seconds:.1} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_instants_read_well() {
+        let spans = [(-5, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h")];
+        for (seconds, text) in spans.into_iter().chain([(172_799, "47 h"), (172_800, "2 d")]) {
+            assert_eq!(span(seconds), text);
+        }
+        assert_eq!(of_text("2026-02-03T04:05:06.789+01:00"), "2026-02-03 03:05:06 UTC");
+        assert_eq!(of_unix(1_700_000_000), "2023-11-14 22:13:20 UTC");
+        assert_eq!(of_text("soon"), "soon");
+        assert_eq!(measured(Duration::from_micros(41_900)), "0.042 s");
+    }
+}

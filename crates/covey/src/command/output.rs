@@ -1,0 +1,127 @@
+//! How answers are printed: tables and text for people, JSON for programs.
+//!
+//! What was asked for goes to standard output; what is said about it (states,
+//! times, what to type next) to standard error. Texts that a device or an
+//! application chose are never given to a terminal with control characters.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use covey_client::TaskStatus;
+use serde::Serialize;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Print JSON.
+    pub json: bool,
+    /// Whether standard output is a terminal.
+    pub is_terminal: bool,
+    has_colour: bool,
+}
+
+impl Output {
+    /// Prints JSON if asked for, else for people.
+    pub fn new(json: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        // https://no-color.org
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { json, is_terminal, has_colour: is_terminal && !is_plain }
+    }
+
+    /// Prints lines of text.
+    pub fn text(self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", text.trim_end_matches('\n'))?;
+        stdout.flush()
+    }
+
+    /// Prints a value as one line of JSON.
+    pub fn json(self, value: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&line)?;
+        stdout.flush()
+    }
+
+    /// Says something about the answer, beside it.
+    pub fn note(self, text: &str) {
+        // Whoever does not listen to remarks need not get the answer spoilt.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// A table with these columns; the first is never broken into lines.
+    pub fn table(self, columns: &[&str], rows: Vec<Vec<Cell>>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(columns.iter().map(|name| Cell::new(name)));
+        if self.is_terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        if let Some(column) = table.column_mut(0) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        table.trim_fmt()
+    }
+
+    /// A state as a cell of a table.
+    pub fn status(self, status: TaskStatus) -> Cell {
+        let cell = Cell::new(status);
+        if self.has_colour { cell.fg(colour(status)) } else { cell }
+    }
+}
+
+fn colour(status: TaskStatus) -> Color {
+    match status {
+        TaskStatus::Done => Color::Green,
+        TaskStatus::Failed | TaskStatus::Expired => Color::Red,
+        TaskStatus::Deleted | TaskStatus::Undefined => Color::DarkGrey,
+        TaskStatus::Ready | TaskStatus::Pending | TaskStatus::Lock => Color::Yellow,
+    }
+}
+
+/// A text that somebody else chose, as a cell of a table.
+pub fn cell(text: impl AsRef<str>) -> Cell {
+    Cell::new(printable(text.as_ref()))
+}
+
+/// A text without the characters that command a terminal.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_direction(character) {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
+/// Whether a character turns the direction of writing, which can make a text
+/// look like another (Unicode Standard Annex #9 §2).
+fn is_direction(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_somebody_else_chose_commands_a_terminal() {
+        assert_eq!(printable("Küche 1 – \u{1f4a1}"), "Küche 1 – \u{1f4a1}");
+        assert_eq!(printable("\u{1b}[2Ja\r\nb\u{9b}\u{202e}c"), r"\u{1b}[2Ja\r\nb\u{9b}\u{202e}c");
+    }
+
+    #[test]
+    fn a_table_is_plain_text_when_nobody_looks() {
+        let output = Output { json: false, is_terminal: false, has_colour: false };
+        let rows = vec![vec![cell("a"), output.status(TaskStatus::Done)], vec![cell("bcd"), cell("")]];
+        assert_eq!(output.table(&["ID", "STATE"], rows), "ID   STATE\na    DONE\nbcd");
+    }
+}

@@ -1,0 +1,34 @@
+//! Where log lines go and how they look.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+
+use crate::fault;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Begins to log to standard error.
+pub fn start(filter: &str, format: LogFormat) -> Result<()> {
+    // The broker tells of each refused handshake at info; ours is the line that counts.
+    let filter = EnvFilter::try_new(format!("rmqtt=error,rmqtt_net=error,{filter}"))
+        .map_err(|error| fault::setup(format!("the log filter is wrong: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(())
+}

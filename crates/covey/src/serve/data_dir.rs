@@ -1,0 +1,121 @@
+//! The data directory: one server at a time, and files that only their owner
+//! may read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::fault;
+
+/// The data directory of a server that runs.
+pub struct DataDir {
+    path: PathBuf,
+    /// Held as long as the server runs; the system gives it back when the
+    /// process ends, however it ends.
+    _lock: File,
+}
+
+/// Where the server can be reached, as written to `addresses.json`.
+#[derive(Serialize)]
+pub struct Addresses {
+    pub http: String,
+    pub https: String,
+    pub mqtts: String,
+}
+
+impl DataDir {
+    /// Makes the directory if it is missing, and takes hold of it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let cannot = |error: std::io::Error| {
+            fault::setup(format!("cannot use the data directory {shown}: {error}; give another with --data"))
+        };
+        if !path.exists() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(cannot)?;
+        if lock.try_lock().is_err() {
+            return Err(fault::setup(format!(
+                "another server runs on {shown}; stop it, or give another folder with --data"
+            )));
+        }
+        let dir = Self { path: path.to_owned(), _lock: lock };
+        // What an earlier run wrote there does not hold for this one.
+        match fs::remove_file(dir.addresses_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cannot(error)),
+            _ => Ok(dir),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn pki_path(&self) -> PathBuf {
+        self.path.join("pki")
+    }
+
+    pub fn admin_key_path(&self) -> PathBuf {
+        self.path.join("admin.key")
+    }
+
+    pub fn addresses_path(&self) -> PathBuf {
+        self.path.join("addresses.json")
+    }
+
+    /// The first API key's clear text, if it was written before.
+    pub fn admin_key(&self) -> Result<Option<String>> {
+        match fs::read_to_string(self.admin_key_path()) {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(fault::setup(format!("cannot read {}: {error}", self.admin_key_path().display())))
+            }
+        }
+    }
+
+    /// Writes the first API key's clear text, for its owner alone.
+    pub fn write_admin_key(&self, clear_text: &str) -> Result<()> {
+        self.write(&self.admin_key_path(), format!("{clear_text}\n").as_bytes(), 0o600)
+    }
+
+    /// Tells where the server can be reached, now that it can.
+    pub fn write_addresses(&self, addresses: &Addresses) -> Result<()> {
+        let text = serde_json::to_string(addresses)?;
+        self.write(&self.addresses_path(), text.as_bytes(), 0o644)
+    }
+
+    /// Writes a file so that it is there whole or not at all.
+    fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        let write = || {
+            let unfinished = path.with_extension("unfinished");
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&unfinished)?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error: std::io::Error| {
+            fault::setup(format!("cannot write {}: {error}", path.display()))
+        })
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // Whoever finds no addresses knows that no server runs.
+        let _ = fs::remove_file(self.addresses_path());
+    }
+}

@@ -1,0 +1,267 @@
+//! `covey up`: the embedded shape, wired together, from the first bind to the
+//! last goodbye.
+
+mod data_dir;
+mod parts;
+mod renewal;
+mod work;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use covey_core::limits::Limits;
+use covey_core::port::{Clock, Ids, Observer};
+use covey_core::{Engine, Parts};
+use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, TlsFiles};
+use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerCertificate, ServerNames};
+use covey_store::sqlite::{self, Sqlite};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fault;
+use crate::serve::data_dir::{Addresses, DataDir};
+use crate::serve::parts::{Issuer, RandomIds, SystemClock};
+use crate::settings::Settings;
+
+/// The organisation of the first API key.
+const FIRST_ORG: &str = "default";
+/// How many open files each device needs, and how many the rest of the server.
+const FILES_RESERVED: u64 = 256;
+
+/// Runs a server until it is told to stop.
+pub async fn up(settings: Settings) -> Result<()> {
+    let began = Instant::now();
+    check_open_files(&settings);
+    let data = DataDir::open(&settings.data)?;
+    let http = bind("HTTP", "--http", settings.http)?;
+    let https = bind("HTTPS", "--https", settings.https)?;
+
+    let names = server_names(&settings);
+    let authority = Arc::new(open_authority(&data, &settings)?);
+    let certificate =
+        authority.server_certificate(&names, OffsetDateTime::now_utc()).map_err(fault::setup)?;
+    let resolver = Arc::new(ServerCertResolver::new(&certificate).map_err(fault::setup)?);
+
+    let clock: Arc<dyn Clock> = SystemClock::start();
+    let metrics = Arc::new(covey_http::Metrics::new());
+    let observer: Arc<dyn Observer> = metrics.clone();
+    let link = EmbeddedLink::new(Arc::clone(&clock), Arc::clone(&observer));
+    let engine = Arc::new(open_engine(&data, &settings, &authority, &clock, &observer, &link)?);
+    let is_first_start = ensure_first_key(&data, &engine).await?;
+    engine.presence_clear().await?;
+
+    let broker = Broker::start(
+        Arc::clone(&link),
+        Arc::clone(&engine),
+        broker_options(&settings, &certificate, &authority),
+    )
+    .await
+    .map_err(|error| {
+        fault::setup(format!("{error}; stop what uses the port, or give another with --mqtts"))
+    })?;
+    let addresses = Addresses {
+        http: format!("http://{}", http.local_addr()?),
+        https: format!("https://{}", reachable(https.local_addr()?)),
+        mqtts: format!("mqtts://{}", reachable(broker.address())),
+    };
+
+    let stop = CancellationToken::new();
+    let running = TaskTracker::new();
+    let router = covey_http::router(covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone()));
+    let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
+    running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
+    running.spawn(covey_http::serve_https(https, tls, router, stop.clone()));
+    let background = CancellationToken::new();
+    running.spawn(work::sweep(Arc::clone(&engine), background.clone()));
+    running.spawn(work::announce(Arc::clone(&engine), background.clone()));
+    let renewal = renewal::Renewal { authority, names, resolver, broker, renew_at: certificate.renew_at() };
+    let renewing = tokio::spawn(renewal::run(renewal, background.clone()));
+    running.close();
+
+    data.write_addresses(&addresses)?;
+    welcome(&data, &addresses, is_first_start, began.elapsed());
+    wait_for_signal().await?;
+
+    tracing::info!("stopping: running requests may end, devices are told");
+    stop.cancel();
+    background.cancel();
+    if let Ok(broker) = renewing.await {
+        broker.stop().await;
+    }
+    running.wait().await;
+    drop(engine);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn bind(what: &str, option: &str, address: SocketAddr) -> Result<TcpListener> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind().map_err(|error: std::io::Error| {
+        fault::setup(format!(
+            "cannot listen for {what} on {address}: {error}; stop what uses the port, or give another with {option}"
+        ))
+    })
+}
+
+fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
+    let lifetimes = CertificateLifetimes {
+        server: Duration::from_secs(settings.server_certificate_seconds.into()),
+        ..CertificateLifetimes::default()
+    };
+    let now = OffsetDateTime::now_utc();
+    let authority = Authority::open_or_create(&data.pki_path(), lifetimes, now).map_err(fault::setup)?;
+    for notice in authority.notices(now) {
+        if notice.is_warning() {
+            tracing::warn!("{notice}");
+        } else {
+            tracing::info!("{notice}");
+        }
+    }
+    Ok(authority)
+}
+
+fn open_engine(
+    data: &DataDir,
+    settings: &Settings,
+    authority: &Arc<Authority>,
+    clock: &Arc<dyn Clock>,
+    observer: &Arc<dyn Observer>,
+    link: &Arc<EmbeddedLink>,
+) -> Result<Engine> {
+    let options = sqlite::Options::new(sqlite::file_in(data.path()));
+    let store = Sqlite::open(&options, Arc::clone(clock), Arc::clone(observer)).map_err(fault::setup)?;
+    let limits = Limits {
+        lease_ms: i64::from(settings.lease_seconds) * 1000,
+        announcements_max: settings.announcements_max,
+        live_tasks_per_device_max: settings.open_tasks_max,
+        ..Limits::default()
+    };
+    Ok(Engine::new(Parts {
+        store: Arc::new(store),
+        link: Arc::clone(link) as _,
+        issuer: Arc::new(Issuer(Arc::clone(authority))),
+        clock: Arc::clone(clock),
+        ids: Arc::new(RandomIds),
+        observer: Arc::clone(observer),
+        key_hasher: covey_http::key_digest,
+        limits,
+    }))
+}
+
+fn broker_options(
+    settings: &Settings,
+    certificate: &ServerCertificate,
+    authority: &Authority,
+) -> BrokerOptions {
+    BrokerOptions {
+        address: settings.mqtts,
+        tls: TlsFiles {
+            certificate: certificate.certificate_path().to_owned(),
+            key: certificate.key_path().to_owned(),
+            device_root: authority.root_path(),
+        },
+        sessions_max: settings.sessions_max as usize,
+        packet_bytes_max: settings.packet_bytes_max,
+    }
+}
+
+/// Makes the first API key. Its clear text is written before its digest is
+/// stored: a crash in between leaves a file that the next start takes up, and
+/// never a key that nobody knows.
+async fn ensure_first_key(data: &DataDir, engine: &Engine) -> Result<bool> {
+    let written = data.admin_key()?;
+    let clear_text = written.clone().unwrap_or_else(|| RandomIds.api_key());
+    if written.is_none() {
+        // Only a deployment without any key gets one; ask before leaving a file.
+        if engine.api_key_exists().await? {
+            return Ok(false);
+        }
+        data.write_admin_key(&clear_text)?;
+    }
+    Ok(engine.api_key_first(FIRST_ORG, "admin", &clear_text).await?)
+}
+
+/// The names and addresses by which this machine is reached.
+fn server_names(settings: &Settings) -> ServerNames {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = interfaces.iter().map(|interface| interface.ip().to_string());
+    let bound = [settings.https.ip(), settings.mqtts.ip()];
+    let bound = bound.into_iter().filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([host])
+        .chain(addresses)
+        .chain(bound)
+        .chain(settings.names.iter().cloned())
+        .collect();
+    ServerNames::from_hosts(hosts.iter().map(String::as_str))
+}
+
+/// An address at which a client on this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        _ => address,
+    }
+}
+
+/// Lifts the limit of open files as far as allowed, and says when it is low:
+/// each device holds one.
+fn check_open_files(settings: &Settings) {
+    let wanted = u64::from(settings.sessions_max) + FILES_RESERVED;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            limit,
+            wanted,
+            "the limit of open files allows about {} devices; raise it with ulimit -n or LimitNOFILE=",
+            limit.saturating_sub(FILES_RESERVED)
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
+    }
+}
+
+fn welcome(data: &DataDir, addresses: &Addresses, is_first_start: bool, took: Duration) {
+    let folder = data.path().display();
+    println!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
+    println!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
+    println!("  Swagger UI {}/docs", addresses.http);
+    println!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
+    println!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
+    println!("  API key    {}", data.admin_key_path().display());
+    if is_first_start {
+        if let Ok(Some(key)) = data.admin_key() {
+            println!("             {key}   (shown this once)");
+        }
+    }
+    println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
+}
+
+fn data_option(data: &DataDir) -> String {
+    if data.path() == std::path::Path::new("covey-data") {
+        String::new()
+    } else {
+        format!(" --data {}", data.path().display())
+    }
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

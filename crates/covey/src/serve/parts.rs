@@ -1,0 +1,95 @@
+//! The parts of the engine that come from the system: time, randomness and
+//! the certification authority.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use covey_core::device::{CertificateRecord, IssuedCertificate};
+use covey_core::error::{Error, Result, StorageFault};
+use covey_core::id::{Sn, TaskId, UnixMs};
+use covey_core::port::{CertificateIssuer, Clock, Ids};
+use covey_pki::Authority;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// The clock of the system.
+pub struct SystemClock(Instant);
+
+impl SystemClock {
+    pub fn start() -> Arc<Self> {
+        Arc::new(Self(Instant::now()))
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMs {
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        UnixMs(i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Identifiers from the system's source of randomness.
+pub struct RandomIds;
+
+impl RandomIds {
+    fn hex<const BYTES: usize>() -> String {
+        let mut bytes = [0_u8; BYTES];
+        // A system without randomness cannot serve anybody; ids that can be
+        // guessed would be worse than none.
+        if getrandom::fill(&mut bytes).is_err() {
+            tracing::error!("the system gives no randomness; stopping");
+            std::process::abort();
+        }
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Ids for RandomIds {
+    fn task_id(&self) -> TaskId {
+        TaskId(Uuid::now_v7())
+    }
+
+    fn sn(&self) -> Sn {
+        // Hexadecimal digits are always a serial number.
+        Sn::parse(&Self::hex::<10>()).unwrap_or_else(|_| std::process::abort())
+    }
+
+    fn api_key(&self) -> String {
+        format!("covey_{}", Self::hex::<32>())
+    }
+}
+
+/// Certificates from the authority in the data directory.
+pub struct Issuer(pub Arc<Authority>);
+
+impl CertificateIssuer for Issuer {
+    fn issue(&self, sn: &Sn, csr_pem: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+        let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let issued = match csr_pem {
+            None => self.0.issue_device(sn.as_str(), now),
+            Some(csr_pem) => self.0.sign_device_request(sn.as_str(), csr_pem, now),
+        };
+        let issued = issued.map_err(|error| {
+            if error.is_request_fault() {
+                tracing::info!(%sn, %error, "a certificate signing request was refused");
+                Error::invalid("csr", "cannot be signed: it must be a PEM request with a P-256, P-384, Ed25519 or RSA key of 2048 bits or more, signed by that key, its CN the serial number or absent")
+            } else {
+                tracing::error!(%sn, %error, "a certificate could not be issued");
+                Error::from(StorageFault::Io)
+            }
+        })?;
+        Ok(IssuedCertificate {
+            record: CertificateRecord {
+                serial_hex: issued.serial_hex,
+                not_after: UnixMs(issued.not_after_s.saturating_mul(1000)),
+            },
+            certificate_pem: issued.certificate_pem,
+            ca_pem: issued.ca_pem,
+            private_key_pem: issued.private_key_pem.map(covey_pki::PrivateKeyPem::into_exposed),
+        })
+    }
+}

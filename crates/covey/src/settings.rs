@@ -1,0 +1,204 @@
+//! The settings of a server: from the command line, else from the environment,
+//! else from the configuration file, else the defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::fault;
+use crate::logging::LogFormat;
+
+/// Every setting, each of which may be missing.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Folder for the database, the keys and everything else that must survive
+    /// [default: ./covey-data]
+    #[arg(long, env = "COVEY_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address for plain HTTP, on loopback only [default: 127.0.0.1:8080]
+    #[arg(long, env = "COVEY_HTTP", value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// Address for HTTPS [default: 0.0.0.0:8443]
+    #[arg(long, env = "COVEY_HTTPS", value_name = "ADDR")]
+    pub https: Option<SocketAddr>,
+    /// Address for devices: MQTT over mutual TLS [default: 0.0.0.0:8883]
+    #[arg(long, env = "COVEY_MQTTS", value_name = "ADDR")]
+    pub mqtts: Option<SocketAddr>,
+    /// More names or addresses by which this server is reached; they go into
+    /// its certificate, beside its host name and its addresses
+    #[arg(long = "name", env = "COVEY_NAMES", value_name = "HOST", value_delimiter = ',')]
+    pub names: Option<Vec<String>>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as
+    /// info,covey_link=debug [default: info]
+    #[arg(long, env = "COVEY_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, env = "COVEY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// How long a taken task stays with its device after the last sign of
+    /// life, in seconds [default: 60]
+    #[arg(long, env = "COVEY_LEASE_SECONDS", value_name = "N")]
+    pub lease_seconds: Option<u32>,
+    /// How many announcements of a device may be unanswered at a time [default: 16]
+    #[arg(long, env = "COVEY_ANNOUNCEMENTS_MAX", value_name = "N")]
+    pub announcements_max: Option<u32>,
+    /// How many open tasks a device may have [default: 10000]
+    #[arg(long, env = "COVEY_OPEN_TASKS_MAX", value_name = "N")]
+    pub open_tasks_max: Option<u32>,
+    /// How many device sessions there may be [default: 100000]
+    #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
+    pub sessions_max: Option<u32>,
+    /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
+    #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
+    pub packet_bytes_max: Option<u32>,
+    /// Life of the server's certificate in seconds; renewed when a third of it
+    /// is left [default: 34300800, that is 397 days]
+    #[arg(long, env = "COVEY_SERVER_CERTIFICATE_SECONDS", value_name = "N")]
+    pub server_certificate_seconds: Option<u32>,
+}
+
+/// Every setting, settled.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    pub data: PathBuf,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub mqtts: SocketAddr,
+    pub names: Vec<String>,
+    pub log: String,
+    pub log_format: LogFormat,
+    pub lease_seconds: u32,
+    pub announcements_max: u32,
+    pub open_tasks_max: u32,
+    pub sessions_max: u32,
+    pub packet_bytes_max: u32,
+    pub server_certificate_seconds: u32,
+}
+
+const DEFAULT_DATA: &str = "covey-data";
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_HTTPS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
+const DEFAULT_MQTTS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8883);
+const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
+
+impl Settings {
+    /// Settles the settings: what `given` holds wins over the file.
+    pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
+        let file = file.map(read).transpose()?.unwrap_or_default();
+        let limits = covey_core::limits::Limits::default();
+        let settings = Self {
+            data: given.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+            http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),
+            https: given.https.or(file.https).unwrap_or(DEFAULT_HTTPS),
+            mqtts: given.mqtts.or(file.mqtts).unwrap_or(DEFAULT_MQTTS),
+            names: given.names.or(file.names).unwrap_or_default(),
+            log: given.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: given.log_format.or(file.log_format).unwrap_or_default(),
+            lease_seconds: given.lease_seconds.or(file.lease_seconds).unwrap_or(60),
+            announcements_max: given
+                .announcements_max
+                .or(file.announcements_max)
+                .unwrap_or(limits.announcements_max),
+            open_tasks_max: given
+                .open_tasks_max
+                .or(file.open_tasks_max)
+                .unwrap_or(limits.live_tasks_per_device_max),
+            sessions_max: given.sessions_max.or(file.sessions_max).unwrap_or(100_000),
+            packet_bytes_max: given.packet_bytes_max.or(file.packet_bytes_max).unwrap_or(1024 * 1024),
+            server_certificate_seconds: given
+                .server_certificate_seconds
+                .or(file.server_certificate_seconds)
+                .unwrap_or(DEFAULT_SERVER_CERTIFICATE_SECONDS),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |name: &str, must: &str| Err(fault::setup(format!("the setting {name} must be {must}")));
+        if !self.http.ip().is_loopback() {
+            return wrong("http", "a loopback address, such as 127.0.0.1:8080; use https for the network");
+        }
+        if !(1..=86_400).contains(&self.lease_seconds) {
+            return wrong("lease_seconds", "1 to 86400");
+        }
+        if !(1..=1_000).contains(&self.announcements_max) {
+            return wrong("announcements_max", "1 to 1000");
+        }
+        if !(1..=1_000_000).contains(&self.open_tasks_max) {
+            return wrong("open_tasks_max", "1 to 1000000");
+        }
+        if self.sessions_max == 0 {
+            return wrong("sessions_max", "at least 1");
+        }
+        if !(65_536..=16 * 1024 * 1024).contains(&self.packet_bytes_max) {
+            return wrong("packet_bytes_max", "65536 to 16777216");
+        }
+        if self.server_certificate_seconds < 6 {
+            return wrong("server_certificate_seconds", "at least 6");
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Options> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        fault::setup(format!("cannot read the configuration {}: {error}", path.display()))
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let problem = error.message();
+        fault::setup(format!("the configuration {} is wrong at line {line}: {problem}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_given_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = file("http = '127.0.0.1:1'\nhttps = '127.0.0.1:2'\n");
+        let given = Options { http: Some("127.0.0.1:3".parse().unwrap()), ..Options::default() };
+        let settings = Settings::settle(given, Some(file.path())).unwrap();
+        assert_eq!(settings.http.port(), 3);
+        assert_eq!(settings.https.port(), 2);
+        assert_eq!(settings.mqtts, DEFAULT_MQTTS);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_its_line() {
+        for (text, expected) in [
+            ("http = 'x'", "line 1"),
+            ("\n\nhttp_port = 1", "line 3"),
+            ("http = ", "line 1"),
+            ("http = '0.0.0.0:80'", "loopback"),
+            ("lease_seconds = 0", "lease_seconds"),
+        ] {
+            let error = Settings::settle(Options::default(), Some(file(text).path())).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.downcast_ref::<fault::SetupFault>().is_some());
+        }
+    }
+
+    #[test]
+    fn the_settled_settings_are_a_valid_file() {
+        let settings = Settings::settle(Options::default(), None).unwrap();
+        let text = toml::to_string(&settings).unwrap();
+        let again = Settings::settle(Options::default(), Some(file(&text).path())).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), text);
+    }
+}
