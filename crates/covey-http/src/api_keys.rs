@@ -20,7 +20,7 @@ use crate::auth::Caller;
 use crate::docs::{BodyProblems, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
-use crate::wire::{Time, json};
+use crate::wire::{Time, Whole, json};
 
 /// The routes of API keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -167,7 +167,7 @@ struct ApiKeyRevoked {
 async fn api_key_revoke(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Segment(id): Segment<i64>,
+    Segment(Whole(id)): Segment<Whole>,
 ) -> Result<Response, Problem> {
     api.engine.api_key_revoke(caller.scope, id).await?;
     api.callers.forget();

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use covey_core::device::DEVICE_ID_MAX;
 use covey_core::id::{DeviceId, UnixMs};
+use covey_core::port::PageRequest;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 use time::OffsetDateTime;
@@ -50,7 +51,7 @@ impl<'de> Deserialize<'de> for Whole {
 
             #[allow(clippy::cast_possible_truncation)] // whole and below 2^53: nothing is cut off
             fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
-                if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 {
+                if is_whole(number) {
                     Ok(Whole(number as i64))
                 } else {
                     Err(E::invalid_value(Unexpected::Float(number), &self))
@@ -60,6 +61,29 @@ impl<'de> Deserialize<'de> for Whole {
 
         deserializer.deserialize_any(WholeVisitor)
     }
+}
+
+impl FromStr for Whole {
+    type Err = &'static str;
+
+    /// `2.0` is a whole number in a query or a path too.
+    #[allow(clippy::cast_possible_truncation)] // whole and below 2^53: nothing is cut off
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let by_decimal = || text.parse().ok().filter(|number| is_whole(*number)).map(|number| number as i64);
+        text.parse().ok().or_else(by_decimal).map(Self).ok_or("must be a whole number")
+    }
+}
+
+fn is_whole(number: f64) -> bool {
+    number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0
+}
+
+/// The page that a caller asks for. What does not fit is left to the core to refuse.
+pub(crate) fn page(number: Option<Whole>, size: Option<Whole>, size_default: u32) -> PageRequest {
+    let fitting = |asked: Option<Whole>, default| {
+        asked.map_or(default, |Whole(number)| u32::try_from(number).unwrap_or(0))
+    };
+    PageRequest { page: fitting(number, 1), size: fitting(size, size_default) }
 }
 
 /// Reads a field that may be left out but may not be null.
@@ -124,7 +148,7 @@ impl FromStr for Moment {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(seconds) = text.parse::<i64>() {
+        if let Ok(Whole(seconds)) = text.parse() {
             let is_known = (0..=SECONDS_MAX).contains(&seconds);
             return if is_known { Ok(Self(UnixMs(seconds * 1_000))) } else { Err(Self::EXPECTED) };
         }
@@ -167,7 +191,7 @@ impl FromStr for DeviceNumber {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<i64>().map_err(|_| "must be a whole number from 1").and_then(Self::try_from)
+        text.parse().and_then(|Whole(number)| Self::try_from(number))
     }
 }
 
@@ -196,6 +220,12 @@ mod tests {
     fn whole_numbers_are_read_however_json_writes_them() {
         for (text, number) in [("7", 7), ("-7", -7), ("7.0", 7), ("7e2", 700)] {
             assert_eq!(serde_json::from_str::<Whole>(text).unwrap(), Whole(number), "{text}");
+        }
+        for (text, number) in [("7", 7), ("-7", -7), ("7.0", 7)] {
+            assert_eq!(text.parse(), Ok(Whole(number)), "{text}");
+        }
+        for text in ["", "7.5", "inf", "NaN", "1e300", "seven"] {
+            assert!(text.parse::<Whole>().is_err(), "{text}");
         }
         for text in ["7.5", "\"7\"", "true", "null", "[7]", "1e300", "18446744073709551615"] {
             assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");

@@ -21,7 +21,7 @@ use crate::device_tasks::view::{StatusName, StatusNumber};
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Moment, Time, from_text, json};
+use crate::wire::{DeviceNumber, Moment, Time, Whole, from_text, json, page};
 
 /// How many tasks a page has unless asked for otherwise (rest-api "Tasks").
 const SIZE_DEFAULT: u32 = 50;
@@ -53,11 +53,11 @@ pub(super) struct TaskListQuery {
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
-    page: Option<u32>,
+    page: Option<Whole>,
     /// How many tasks a page has.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
-    size: Option<u32>,
+    size: Option<Whole>,
 }
 
 /// A state in a query.
@@ -68,7 +68,7 @@ impl FromStr for StatusFilter {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let by_number = || text.parse().ok().and_then(TaskStatus::from_number);
+        let by_number = || text.parse().ok().and_then(|Whole(number)| TaskStatus::from_number(number));
         let by_name = || TaskStatus::ALL.into_iter().find(|status| status.name() == text);
         by_number().or_else(by_name).map(Self).ok_or("must be 0 to 7 or the name of a state, like READY")
     }
@@ -194,7 +194,7 @@ pub(super) async fn task_list(
     caller: Caller,
     Parameters(query): Parameters<TaskListQuery>,
 ) -> Result<Response, Problem> {
-    let page = PageRequest { page: query.page.unwrap_or(1), size: query.size.unwrap_or(SIZE_DEFAULT) };
+    let page = page(query.page, query.size, SIZE_DEFAULT);
     let filter = TaskFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         status: query.status.map(|StatusFilter(status)| status),
@@ -217,7 +217,7 @@ mod tests {
         {
             assert_eq!(text.parse::<StatusFilter>().map(|found| found.0), Ok(status), "{text}");
         }
-        for bad in ["", "8", "-1", "lock", "1.0"] {
+        for bad in ["", "8", "-1", "lock", "1.5"] {
             assert!(bad.parse::<StatusFilter>().is_err(), "{bad}");
         }
     }

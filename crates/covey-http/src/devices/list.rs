@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use covey_core::device::DeviceFilter;
-use covey_core::port::PageRequest;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -16,7 +15,7 @@ use crate::devices::view::DeviceView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, from_text, json};
+use crate::wire::{DeviceNumber, Whole, from_text, json, page};
 
 /// How many devices a page has unless asked for otherwise: as many as one may
 /// have, because clients that know no pages expect all.
@@ -47,11 +46,11 @@ pub(super) struct DeviceListQuery {
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
-    page: Option<u32>,
+    page: Option<Whole>,
     /// How many devices a page has.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 1000)]
-    size: Option<u32>,
+    size: Option<Whole>,
 }
 
 fn tag_filter(text: &str) -> (String, Option<String>) {
@@ -76,7 +75,7 @@ pub(super) async fn device_list(
     caller: Caller,
     Parameters(query): Parameters<DeviceListQuery>,
 ) -> Result<Response, Problem> {
-    let page = PageRequest { page: query.page.unwrap_or(1), size: query.size.unwrap_or(SIZE_DEFAULT) };
+    let page = page(query.page, query.size, SIZE_DEFAULT);
     let filter = DeviceFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         sn: query.sn,

@@ -77,12 +77,14 @@ async fn what_is_refused_is_a_problem_document() {
     ] {
         answer(stage.get(path)).await.assert_problem(422, path);
     }
-    for path in ["/", "/api/v1/nothing", "/api/v1/device-tasks//", "/api/v1/devices/77"] {
+    for path in ["/", "/api/v1/nothing", "/api/v1/devices/77"] {
         answer(stage.get(path)).await.assert_problem(404, path);
     }
     let wrong_method = answer(stage.bare(Method::PATCH, tasks)).await;
     wrong_method.assert_problem(405, "PATCH");
-    assert_eq!(wrong_method.header("allow"), "GET,HEAD,POST");
+    let mut allowed: Vec<_> = wrong_method.header("allow").split(',').collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
 }
 
 #[tokio::test]

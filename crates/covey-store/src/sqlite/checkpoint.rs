@@ -3,6 +3,7 @@
 //! them (SQLite "Write-Ahead Logging" §3.2: a passive checkpoint blocks nobody).
 
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -14,15 +15,37 @@ use crate::sqlite::connection;
 /// After how many pages written a checkpoint is asked for.
 const PAGES_BETWEEN: u64 = 2_000;
 
-/// How many pages the log may have before a checkpoint holds writers up. The
+/// How many pages the log may have before a checkpoint holds the writer up. The
 /// passive kind never ends the log while someone always writes.
 const LOG_PAGES_MAX: i64 = 16_000;
+
+/// Keeps the writer from beginning while a checkpoint ends the log. SQLite's
+/// own lock is not fair: a writer that never pauses would hardly let it in.
+#[derive(Default)]
+struct Hold {
+    is_held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Hold {
+    fn set(&self, is_held: bool) {
+        *self.is_held.lock().unwrap_or_else(PoisonError::into_inner) = is_held;
+        self.changed.notify_all();
+    }
+
+    /// Waits no longer than the checkpoint itself would.
+    fn wait(&self) {
+        let is_held = self.is_held.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(is_held, connection::BUSY_TIMEOUT, |is_held| *is_held));
+    }
+}
 
 /// Asks for checkpoints.
 pub(super) struct Checkpoints {
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    groups_since: u64,
+    pages_since: u64,
+    hold: Arc<Hold>,
 }
 
 /// About how many pages a group of operations writes, at least.
@@ -33,20 +56,27 @@ impl Checkpoints {
         let connection = connection::open_for_writing(path)?;
         // One may be under way and one may wait; more than that says nothing new.
         let (wanted, asked) = crossbeam_channel::bounded(1);
-        let thread = super::spawn("store-checkpoint".to_owned(), move || run(&connection, &asked))?;
-        Ok(Self { wanted: Some(wanted), thread: Some(thread), groups_since: 0 })
+        let hold = Arc::<Hold>::default();
+        let holds = Arc::clone(&hold);
+        let thread = super::spawn("store-checkpoint".to_owned(), move || run(&connection, &asked, &holds))?;
+        Ok(Self { wanted: Some(wanted), thread: Some(thread), pages_since: 0, hold })
     }
 
     /// A group of `operations` was committed.
     pub(super) fn committed(&mut self, operations: usize) {
-        self.groups_since += PAGES_PER_GROUP + operations as u64;
-        if self.groups_since >= PAGES_BETWEEN {
-            self.groups_since = 0;
+        self.pages_since += PAGES_PER_GROUP + operations as u64;
+        if self.pages_since >= PAGES_BETWEEN {
+            self.pages_since = 0;
             if let Some(wanted) = &self.wanted {
                 // A full channel means that one is asked for already.
                 let _ = wanted.try_send(());
             }
         }
+    }
+
+    /// Waits while a checkpoint ends the log.
+    pub(super) fn give_way(&self) {
+        self.hold.wait();
     }
 }
 
@@ -60,11 +90,13 @@ impl Drop for Checkpoints {
     }
 }
 
-fn run(connection: &Connection, asked: &Receiver<()>) {
+fn run(connection: &Connection, asked: &Receiver<()>, hold: &Hold) {
     while asked.recv().is_ok() {
         if checkpoint(connection, "PASSIVE") > LOG_PAGES_MAX {
             // Most pages were moved just now, so this takes a moment.
+            hold.set(true);
             checkpoint(connection, "RESTART");
+            hold.set(false);
         }
     }
     checkpoint(connection, "TRUNCATE");

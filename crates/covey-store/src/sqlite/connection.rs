@@ -13,7 +13,7 @@ use crate::sqlite::migrations;
 /// How many prepared statements a connection keeps.
 const STATEMENTS_KEPT: usize = 128;
 /// How long a connection waits for another one's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many KiB of pages a connection keeps in memory.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
 /// The same for a connection that reads.

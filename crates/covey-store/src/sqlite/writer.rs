@@ -45,6 +45,7 @@ impl Writer {
         while let Ok(first) = queue.recv() {
             group.push(first);
             group.extend(queue.try_iter().take(self.group_max - 1));
+            self.checkpoints.give_way();
             self.commit(&mut group);
         }
     }

@@ -48,7 +48,17 @@ impl World {
     }
 
     pub fn with_limits(bench: impl Bench, limits: Limits) -> Self {
+        Self::with_ids_from(bench, limits, 0)
+    }
+
+    /// On a store that others have filled, whose ids were smaller.
+    pub fn on_what_is_there(bench: impl Bench, ids_from: u64) -> Self {
+        Self::with_ids_from(bench, Limits::default(), ids_from)
+    }
+
+    fn with_ids_from(bench: impl Bench, limits: Limits, ids_from: u64) -> Self {
         let outside = Outside::default();
+        outside.ids.skip_to(ids_from);
         let link = Arc::default();
         let mut world = Self { bench: Box::new(bench), limits, outside, link, server: None, orgs: vec![] };
         world.start();

@@ -105,7 +105,6 @@ impl Observer for Counts {
 pub struct CountedIds(AtomicU64);
 
 impl CountedIds {
-    /// For a process that goes on where another one ended.
     pub fn skip_to(&self, number: u64) {
         self.0.store(number, Ordering::SeqCst);
     }

@@ -27,7 +27,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_instant() {
     }
     let path = folder.path().join("covey.db");
     verify(&path).unwrap();
-    let world = World::new(SqliteBench::at(Options::new(&path)));
+    let world = World::on_what_is_there(SqliteBench::at(Options::new(&path)), u64::from(u32::MAX));
     assert!(acknowledged.len() > 100, "only {} writes were acknowledged", acknowledged.len());
     for line in &acknowledged {
         let words: Vec<_> = line.split(' ').collect();
@@ -76,9 +76,9 @@ fn lines_until_killed(child: &mut Child, after: Duration) -> Vec<String> {
 #[ignore = "a process that another test starts"]
 fn child_that_writes_until_it_is_killed() {
     let Some(folder) = std::env::var_os(crate::CHILD_FOLDER) else { return };
+    let bench = SqliteBench::at(Options::new(Path::new(&folder).join("covey.db")));
     let run: u64 = std::env::var("COVEY_TEST_RUN").unwrap().parse().unwrap();
-    let world = World::new(SqliteBench::at(Options::new(Path::new(&folder).join("covey.db"))));
-    world.outside.ids.skip_to((run + 1) * 1_000_000);
+    let world = World::on_what_is_there(bench, run * 1_000_000);
     let say = |line: String| {
         let mut out = std::io::stdout().lock();
         out.write_all(format!("> {line}\n").as_bytes()).and_then(|()| out.flush()).unwrap();

@@ -139,7 +139,9 @@ impl Connection {
                 "{detail}: give a key that has it, or make one with \"{}\"",
                 self.command("key add NAME --right RIGHT")
             ),
-            Error::Refused { status: 429 | 503, detail, .. } => anyhow!("{detail}: try again in a few seconds"),
+            Error::Refused { status: 429 | 503, detail, .. } => {
+                anyhow!("{detail}: try again in a few seconds")
+            }
             Error::Refused { status: 500.., request_id: Some(id), .. } => {
                 anyhow!("{error}: the log of the server has more under request {id}")
             }

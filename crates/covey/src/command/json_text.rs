@@ -89,8 +89,7 @@ mod tests {
         let sent = "{\"a\":\"\u{9b}2J\u{7f}\"}";
         let shown = in_lines(sent);
         assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
-        let values: [serde_json::Value; 2] =
-            [sent, &shown].map(|text| serde_json::from_str(text).unwrap());
+        let values: [serde_json::Value; 2] = [sent, &shown].map(|text| serde_json::from_str(text).unwrap());
         assert_eq!(values[0], values[1]);
     }
 

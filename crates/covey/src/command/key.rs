@@ -65,12 +65,7 @@ pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(
-    connection: &Connection,
-    name: String,
-    org: Option<String>,
-    rights: Vec<String>,
-) -> Result<()> {
+async fn add(connection: &Connection, name: String, org: Option<String>, rights: Vec<String>) -> Result<()> {
     let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
     let made = connection.client.api_key_add(&ApiKeyRequest { name, org, rights }).await?;
     let output = connection.output;
@@ -97,7 +92,13 @@ async fn list(connection: &Connection) -> Result<()> {
     }
     let rows = keys.iter().map(|key| {
         let made = key.created_at.as_deref().map(moment::of_text).unwrap_or_default();
-        vec![cell(key.id.to_string()), cell(&key.name), cell(&key.org), cell(key.rights.join(" ")), cell(made)]
+        vec![
+            cell(key.id.to_string()),
+            cell(&key.name),
+            cell(&key.org),
+            cell(key.rights.join(" ")),
+            cell(made),
+        ]
     });
     output.text(&output.table(&["ID", "NAME", "ORG", "RIGHTS", "MADE"], rows.collect()))?;
     Ok(())

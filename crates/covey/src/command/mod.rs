@@ -2,7 +2,7 @@
 //! server by the same options ([`connection::Target`]).
 
 mod call;
-mod connection;
+pub mod connection;
 mod device;
 mod json_text;
 mod key;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub use connection::{Connection, Target};
+use connection::Connection;
 
 /// The commands that speak to a server.
 #[derive(Subcommand)]

@@ -17,7 +17,8 @@ pub fn read(text: &str) -> Option<OffsetDateTime> {
 /// How long ago an instant was, as `12 s`, `5 min`, `3 h`, `9 d`; the text
 /// itself if it cannot be read.
 pub fn age(text: &str) -> String {
-    read(text).map_or_else(|| text.to_owned(), |then| span((OffsetDateTime::now_utc() - then).whole_seconds()))
+    read(text)
+        .map_or_else(|| text.to_owned(), |then| span((OffsetDateTime::now_utc() - then).whole_seconds()))
 }
 
 /// A span of seconds in its largest unit that says enough.

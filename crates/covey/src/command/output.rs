@@ -54,7 +54,7 @@ impl Output {
     /// A table with these columns; the first is never broken into lines.
     pub fn table(self, columns: &[&str], rows: Vec<Vec<Cell>>) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(columns.iter().map(|name| Cell::new(name)));
+        table.load_style(presets::NOTHING).set_header(columns.iter().map(Cell::new));
         if self.is_terminal {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }

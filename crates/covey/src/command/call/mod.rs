@@ -118,7 +118,10 @@ async fn create(request: &TaskRequest, connection: &Connection) -> Result<ExitCo
     } else {
         output.text(&created.id.to_string())?;
         let follow = connection.command(&format!("task watch {}", created.id));
-        output.note(&format!("{}; follow it: {follow}", if created.is_replayed { "created before" } else { "created" }));
+        output.note(&format!(
+            "{}; follow it: {follow}",
+            if created.is_replayed { "created before" } else { "created" }
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -158,7 +158,8 @@ async fn rm(connection: &Connection, device: &DeviceName) -> Result<()> {
     if connection.output.json {
         connection.output.json(&serde_json::json!({"device_id": found.device_id, "sn": found.sn}))?;
     } else {
-        let text = format!("{} (number {}) is retired; its certificates are revoked", found.sn, found.device_id);
+        let text =
+            format!("{} (number {}) is retired; its certificates are revoked", found.sn, found.device_id);
         connection.output.text(&text)?;
     }
     Ok(())

@@ -17,7 +17,10 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
     if found.items.is_empty() {
         let is_all = *filter == DeviceFilter::default() && page.page == 1;
         output.note(&if is_all {
-            format!("no devices yet; register one: {}", connection.command("device add lamp-1 --out ./lamp-1"))
+            format!(
+                "no devices yet; register one: {}",
+                connection.command("device add lamp-1 --out ./lamp-1")
+            )
         } else {
             "no such devices".to_owned()
         });
@@ -55,11 +58,8 @@ pub fn show(connection: &Connection, device: &Device) -> Result<()> {
     if output.json {
         return Ok(output.json(device)?);
     }
-    let mut rows = vec![
-        ("sn", device.sn.clone()),
-        ("number", device.device_id.to_string()),
-        ("link", link(device)),
-    ];
+    let mut rows =
+        vec![("sn", device.sn.clone()), ("number", device.device_id.to_string()), ("link", link(device))];
     if let Some(details) = device.connection.as_ref().and_then(|connection| connection.details.as_ref()) {
         rows.extend(details_of(details.get()));
     }
@@ -72,8 +72,10 @@ pub fn show(connection: &Connection, device: &Device) -> Result<()> {
     for gauges in &device.device_gauges {
         rows.push(("gauges", json_text::in_lines(gauges.get())));
     }
-    let lines: Vec<_> =
-        rows.iter().map(|(name, value)| format!("{name:<11} {}", value.replace('\n', "\n            "))).collect();
+    let lines: Vec<_> = rows
+        .iter()
+        .map(|(name, value)| format!("{name:<11} {}", value.replace('\n', "\n            ")))
+        .collect();
     output.text(&lines.join("\n"))?;
     Ok(())
 }

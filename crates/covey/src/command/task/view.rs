@@ -1,0 +1,140 @@
+//! How tasks are shown.
+
+use std::io;
+
+use covey_client::{Change, Task, TaskResult, TaskRow};
+use time::OffsetDateTime;
+
+use crate::command::output::{Output, cell, printable};
+use crate::command::{json_text, moment};
+
+/// Tasks as a table.
+pub fn table(output: Output, tasks: &[TaskRow]) -> String {
+    let rows = tasks.iter().map(|task| {
+        vec![
+            cell(task.id.to_string()),
+            output.status(task.status),
+            cell(task.device_sn.clone().unwrap_or_else(|| task.device_id.to_string())),
+            cell(task.method.clone().unwrap_or_else(|| task.method_code.to_string())),
+            cell(moment::age(&task.created_at)),
+            cell(left(task)),
+            cell(task.priority.to_string()),
+            cell(&task.ext_task_id),
+        ]
+    });
+    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "EXT ID"], rows.collect())
+}
+
+/// What is left of the life of a task that is still open.
+fn left(task: &TaskRow) -> String {
+    if task.status.is_final() {
+        return String::new();
+    }
+    let until = task.expires_at.as_deref().and_then(moment::read);
+    until.map_or_else(
+        || format!("{} min", task.ttl),
+        |until| moment::span((until - OffsetDateTime::now_utc()).whole_seconds()),
+    )
+}
+
+/// Prints all that is known of a task.
+pub fn show(output: Output, task: &Task) -> io::Result<()> {
+    if output.json {
+        return output.json(task);
+    }
+    let mut lines = header(task);
+    lines.push(String::new());
+    lines.push("timeline".to_owned());
+    let mut began = None;
+    for change in &task.timeline {
+        lines.push(format!("  {}", change_text(change, &mut began)));
+    }
+    for result in &task.results {
+        lines.push(String::new());
+        lines.push(result_text(result));
+    }
+    output.text(&lines.join("\n"))
+}
+
+fn header(task: &Task) -> Vec<String> {
+    let asked = &task.header;
+    let device = match &task.device_sn {
+        Some(sn) => format!("{} (number {})", printable(sn), asked.device_id),
+        None => format!("number {}", asked.device_id),
+    };
+    let method = match &task.method {
+        Some(name) => format!("{} (code {})", printable(name), asked.method_code),
+        None => asked.method_code.to_string(),
+    };
+    let mut rows = vec![
+        ("task", task.id.to_string()),
+        ("state", task.status.to_string()),
+        ("device", device),
+        ("method", method),
+        ("priority", asked.priority.to_string()),
+        ("created", moment::of_unix(task.created_at)),
+    ];
+    if let Some(expires_at) = task.expires_at {
+        let name = if task.status.is_final() { "would expire" } else { "expires" };
+        rows.push((name, moment::of_unix(expires_at)));
+    }
+    if !asked.ext_task_id.is_empty() {
+        rows.push(("ext id", printable(&asked.ext_task_id)));
+    }
+    if task.deliveries > 1 {
+        rows.push(("given", format!("{} times", task.deliveries)));
+    }
+    rows.into_iter().map(|(name, value)| format!("{name:<13} {value}")).collect()
+}
+
+/// One change of state: the first with its instant, the others by how long
+/// after it they came.
+pub fn change_text(change: &Change, began: &mut Option<OffsetDateTime>) -> String {
+    let at = moment::read(&change.at);
+    let when = match (*began, at) {
+        (Some(began), Some(at)) => format!("+ {:.3} s", (at - began).as_seconds_f64()),
+        (None, Some(at)) => {
+            *began = Some(at);
+            moment::of_text(&change.at)
+        }
+        (_, None) => printable(&change.at),
+    };
+    format!("{when:<25} {:<9} {}", change.status, printable(&change.cause).replace('_', " "))
+}
+
+/// A result with its status code.
+pub fn result_text(result: &TaskResult) -> String {
+    let kind = if result.is_partial() { "partial result" } else { "result" };
+    let ext =
+        if result.ext_id == 0 { String::new() } else { format!(", the device's number {}", result.ext_id) };
+    let head = format!("{kind} {} (status {}{ext})", result.id, result.status_code);
+    match &result.result {
+        Some(json) => format!("{head}\n{}", json_text::in_lines(json.get())),
+        None => format!("{head}: empty"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use covey_client::TaskStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_timeline_tells_the_instant_once_and_then_how_long_it_took() {
+        let change =
+            |at: &str, status, cause: &str| Change { at: at.to_owned(), status, cause: cause.to_owned() };
+        let mut began = None;
+        let lines = [
+            change("2026-02-03T04:05:06.100Z", TaskStatus::Ready, "created"),
+            change("2026-02-03T04:05:06.142Z", TaskStatus::Lock, "taken"),
+            change("2026-02-03T04:06:06.100Z", TaskStatus::Expired, "timed_out"),
+            change("soon\u{1b}", TaskStatus::Deleted, "deleted"),
+        ]
+        .map(|change| change_text(&change, &mut began));
+        assert_eq!(lines[0], "2026-02-03 04:05:06 UTC   READY     created");
+        assert_eq!(lines[1], "+ 0.042 s                 LOCK      taken");
+        assert_eq!(lines[2], "+ 60.000 s                EXPIRED   timed out");
+        assert!(!lines[3].contains('\u{1b}'), "{}", lines[3]);
+    }
+}

@@ -1,0 +1,126 @@
+//! `covey task watch`: tasks as they change.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use covey_client::{PageRequest, Task, TaskFilter, TaskRow, TaskStatus};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::command::call::exit_code;
+use crate::command::connection::Connection;
+use crate::command::moment;
+use crate::command::output::{Output, printable};
+use crate::command::task::{explained, view};
+
+/// Puts the cursor to the top and clears what is below (ECMA-48 §8.3.21, §8.3.39).
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
+/// Follows one task until it is final.
+pub async fn one(id: Uuid, interval: Duration, connection: &Connection) -> Result<ExitCode> {
+    let mut told = Told::default();
+    // The first look does not wait: it tells what there is already.
+    let mut task = connection.client.task_get(id).await.map_err(|error| explained(error, id, connection))?;
+    loop {
+        told.tell(&task, connection.output)?;
+        if task.status.is_final() {
+            return Ok(exit_code(task.status));
+        }
+        // Ends at once when the task does; states before that show at the next look.
+        task = connection
+            .client
+            .task_wait(id, interval)
+            .await
+            .map_err(|error| explained(error, id, connection))?;
+    }
+}
+
+/// What was told of a task so far.
+#[derive(Default)]
+struct Told {
+    began: Option<OffsetDateTime>,
+    changes: usize,
+    results: usize,
+}
+
+impl Told {
+    fn tell(&mut self, task: &Task, output: Output) -> io::Result<()> {
+        let is_news = task.timeline.len() > self.changes || task.results.len() > self.results;
+        if output.json && is_news {
+            output.json(task)?;
+        }
+        if !output.json {
+            for change in task.timeline.iter().skip(self.changes) {
+                output.text(&view::change_text(change, &mut self.began))?;
+            }
+            // Newest first: those not told yet are at the front.
+            let fresh = task.results.len().saturating_sub(self.results);
+            for result in task.results.iter().take(fresh).rev() {
+                output.text(&view::result_text(result))?;
+            }
+        }
+        self.changes = task.timeline.len();
+        self.results = task.results.len();
+        Ok(())
+    }
+}
+
+/// Shows the newest tasks, again and again: on a terminal as a table that
+/// stays in its place, else as a line for each change.
+pub async fn newest(
+    filter: &TaskFilter,
+    size: u32,
+    interval: Duration,
+    connection: &Connection,
+) -> Result<()> {
+    let output = connection.output;
+    let page = PageRequest { page: 1, size };
+    let mut known = HashMap::new();
+    let mut is_first = true;
+    loop {
+        let found = connection.client.task_list(filter, page).await?;
+        if output.is_terminal && !output.json {
+            let table = view::table(output, &found.items);
+            let count = format!("{} tasks; Ctrl-C ends", found.total);
+            output.text(&format!("{CLEAR}{table}\n\n{count}"))?;
+        } else {
+            changed(&mut known, &found.items, is_first, output)?;
+        }
+        is_first = false;
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Prints the tasks whose state has changed, oldest first.
+fn changed(
+    known: &mut HashMap<Uuid, TaskStatus>,
+    tasks: &[TaskRow],
+    is_first: bool,
+    output: Output,
+) -> io::Result<()> {
+    for task in tasks.iter().rev() {
+        // What was there before somebody looked is no change.
+        let is_news = known.insert(task.id, task.status) != Some(task.status);
+        if !is_news || is_first {
+            continue;
+        }
+        if output.json {
+            output.json(task)?;
+        } else {
+            output.text(&line(task))?;
+        }
+    }
+    // Bounded: what has left the page is forgotten.
+    known.retain(|id, _| tasks.iter().any(|task| task.id == *id));
+    Ok(())
+}
+
+fn line(task: &TaskRow) -> String {
+    let method = task.method.clone().unwrap_or_else(|| task.method_code.to_string());
+    let device = task.device_sn.clone().unwrap_or_else(|| task.device_id.to_string());
+    let age = moment::age(&task.created_at);
+    format!("{:<9} {}  {} {}  {age}", task.status, task.id, printable(&device), printable(&method))
+}
