@@ -39,6 +39,9 @@ pub struct DeviceRequest {
 /// A device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Device {
+    /// The number of its registration; a new one when it is registered anew.
+    #[serde(default)]
+    pub id: i64,
     /// Its number for applications.
     pub device_id: i64,
     /// Its serial number.

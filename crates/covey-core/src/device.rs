@@ -2,10 +2,10 @@
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 
-/// Longest tag name, in bytes.
-pub const TAG_BYTES_MAX: usize = 64;
-/// Longest tag value, in bytes.
-pub const TAG_VALUE_BYTES_MAX: usize = 1024;
+/// Longest tag name, in characters.
+pub const TAG_CHARS_MAX: usize = 64;
+/// Longest tag value, in characters.
+pub const TAG_VALUE_CHARS_MAX: usize = 1024;
 /// How many tags a device may have.
 pub const TAGS_MAX: u32 = 64;
 /// Highest number that an application may give a device.

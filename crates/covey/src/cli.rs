@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::command::{self, ClientCommand};
 use crate::settings::{Options, Settings};
 use crate::{backup, fault, logging, serve};
 
@@ -32,6 +33,8 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -94,6 +97,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             logging::start(&settings.log, settings.log_format)?;
             runtime()?.block_on(serve::up(settings))?;
         }
+        Command::Client(command) => return runtime()?.block_on(command::run(command)),
         Command::Config(ConfigCommand::Check { config, options }) => {
             let settings = Settings::settle(*options, config.as_deref())?;
             print!("{}", toml::to_string(&settings)?);

@@ -3,6 +3,7 @@
 
 mod backup;
 mod cli;
+mod command;
 mod fault;
 mod logging;
 mod serve;

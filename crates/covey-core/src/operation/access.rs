@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::operation::{Operation, Stop};
 use crate::port::Transaction;
 
-/// Longest name of an organisation or of a key, in bytes.
-const NAME_BYTES_MAX: usize = 128;
+/// Longest name of an organisation or of a key, in characters.
+const NAME_CHARS_MAX: usize = 128;
 
 /// A key that was just made: the only time its clear text is seen.
 #[derive(Clone)]
@@ -36,13 +36,13 @@ impl ApiKeyAdd {
     /// [`Error::Invalid`] naming the first field that is out of range.
     pub fn validate(org_name: &str, name: &str) -> Result<()> {
         let good = |text: &str| {
-            !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
+            !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control)
         };
         if !good(org_name) {
-            return Err(Error::invalid("org", "must be 1 to 128 bytes without control characters"));
+            return Err(Error::invalid("org", "must be 1 to 128 characters without control characters"));
         }
         if !good(name) {
-            return Err(Error::invalid("name", "must be 1 to 128 bytes without control characters"));
+            return Err(Error::invalid("name", "must be 1 to 128 characters without control characters"));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::device::{
-    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_BYTES_MAX, TAG_VALUE_BYTES_MAX,
+    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX,
     TAGS_MAX, Tag,
 };
 use crate::error::{Error, Result};
@@ -109,11 +109,14 @@ impl TagPut {
     /// # Errors
     /// [`Error::Invalid`] naming `tag` or `value`.
     pub fn validate(tag: &Tag) -> Result<()> {
-        if tag.tag.is_empty() || tag.tag.len() > TAG_BYTES_MAX || tag.tag.chars().any(char::is_control) {
-            return Err(Error::invalid("tag", "must be 1 to 64 bytes without control characters"));
+        if tag.tag.is_empty()
+            || tag.tag.chars().count() > TAG_CHARS_MAX
+            || tag.tag.chars().any(char::is_control)
+        {
+            return Err(Error::invalid("tag", "must be 1 to 64 characters without control characters"));
         }
-        if tag.value.len() > TAG_VALUE_BYTES_MAX || tag.value.contains('\0') {
-            return Err(Error::invalid("value", "must be at most 1024 bytes without NUL"));
+        if tag.value.chars().count() > TAG_VALUE_CHARS_MAX || tag.value.contains('\0') {
+            return Err(Error::invalid("value", "must be at most 1024 characters without NUL"));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
 pub use rules::{Rank, Verdict};
 pub use spec::Target;
 pub use spec::{
-    DeviceRef, EXT_TASK_ID_BYTES_MAX, METHOD_BYTES_MAX, METHOD_CODE_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
+    DeviceRef, EXT_TASK_ID_CHARS_MAX, METHOD_CHARS_MAX, METHOD_CODE_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX,
     TTL_MINUTES_MAX, TaskSpec,
 };
 

@@ -13,10 +13,10 @@ pub const METHOD_CODE_MAX: i64 = 65_534;
 pub const PRIORITY_MAX: i64 = 9;
 /// Longest life that an application may ask for, in minutes (rest-api "Tasks").
 pub const TTL_MINUTES_MAX: i64 = 44_639;
-/// Longest id of the application's own, in bytes.
-pub const EXT_TASK_ID_BYTES_MAX: usize = 256;
-/// Longest method name, in bytes.
-pub const METHOD_BYTES_MAX: usize = 128;
+/// Longest id of the application's own, in characters.
+pub const EXT_TASK_ID_CHARS_MAX: usize = 256;
+/// Longest method name, in characters.
+pub const METHOD_CHARS_MAX: usize = 128;
 /// Longest parameters, in bytes of JSON text.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 
@@ -64,13 +64,15 @@ impl TaskSpec {
         if !within(self.ttl_minutes, TTL_MINUTES_MAX) {
             return Err(Error::invalid("ttl", "must be 0 to 44639 minutes"));
         }
-        if self.ext_task_id.len() > EXT_TASK_ID_BYTES_MAX {
-            return Err(Error::invalid("ext_task_id", "must be at most 256 bytes"));
+        if self.ext_task_id.chars().count() > EXT_TASK_ID_CHARS_MAX || self.ext_task_id.contains('\0') {
+            return Err(Error::invalid("ext_task_id", "must be at most 256 characters without NUL"));
         }
         if let Some(method) = &self.method
-            && (method.is_empty() || method.len() > METHOD_BYTES_MAX || method.chars().any(char::is_control))
+            && (method.is_empty()
+                || method.chars().count() > METHOD_CHARS_MAX
+                || method.chars().any(char::is_control))
         {
-            return Err(Error::invalid("method", "must be 1 to 128 bytes without control characters"));
+            return Err(Error::invalid("method", "must be 1 to 128 characters without control characters"));
         }
         if self.payload.as_ref().is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX) {
             return Err(Error::invalid("payload", "must be at most 262144 bytes of JSON"));

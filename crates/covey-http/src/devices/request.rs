@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use covey_core::device::{DeviceSpec, TAG_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, Tag};
+use covey_core::device::{DeviceSpec, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag};
 use covey_core::id::Sn;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -146,8 +146,8 @@ impl PartialSchema for Tags {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
         let name: Object =
-            text().min_length(Some(1)).max_length(Some(TAG_BYTES_MAX)).pattern(Some(TAG_PATTERN)).build();
-        let value = text().max_length(Some(TAG_VALUE_BYTES_MAX)).pattern(Some(r"^[^\x00]*$"));
+            text().min_length(Some(1)).max_length(Some(TAG_CHARS_MAX)).pattern(Some(TAG_PATTERN)).build();
+        let value = text().max_length(Some(TAG_VALUE_CHARS_MAX)).pattern(Some(r"^[^\x00]*$"));
         let by_name = ObjectBuilder::new()
             .property_names(Some(Schema::Object(name)))
             .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(value.into()))))

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use covey_core::task::TaskFilter;
 use covey_store::StoreError;
 use covey_store::sqlite::{Options, backup, verify};
-use futures_executor::block_on;
 use rusqlite::Connection;
 
 use crate::bench::sqlite::SqliteBench;
@@ -65,7 +64,6 @@ fn a_copy_made_while_writes_go_on_is_whole_and_of_one_moment() {
     assert!(restored.list(0, TaskFilter::default(), 1, 1).total >= 200);
     // Each writer may have been between making a task and finishing it.
     assert!(std::iter::from_fn(|| restored.poll(&device)).count() <= 2);
-    assert!(block_on(restored.engine().task_counts_of_every_org()).unwrap().len() <= 2);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use covey_client::{DeviceRequest, Registered};
+use anyhow::{Context, Result, anyhow, bail};
+use covey_client::{DeviceRequest, Error, Registered};
 use serde_json::json;
 
 use crate::command::connection::{Connection, shell_word};
@@ -25,7 +25,13 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     let folder = folder.transpose().map_err(fault::setup)?;
 
     let request = DeviceRequest { sn: args.sn, device_id: args.device_id, tags: args.tags, csr };
-    let registered = connection.client.device_register(&request).await?;
+    let registered = connection.client.device_register(&request).await;
+    let registered = registered.map_err(|error| match &error {
+        Error::Refused { status: 409, detail, .. } => {
+            anyhow!("{detail}: choose another, or see \"{}\"", connection.command("device list"))
+        }
+        _ => error.into(),
+    })?;
     if !has_own_key && registered.private_key_pem.is_none() {
         bail!(
             "the server registered {} and sent no private key: retire it with \"{}\"",

@@ -1,0 +1,94 @@
+"""The forms in which a device names a task (device-rpc "Correlation")."""
+
+import uuid
+
+import pytest
+
+from api import DONE, LOCK, PENDING, READY
+
+NATIVE = {
+    "36 characters": lambda task_id: task_id.encode(),
+    "36 characters in capitals": lambda task_id: task_id.upper().encode(),
+    "32 hex digits": lambda task_id: uuid.UUID(task_id).hex.encode(),
+    "urn": lambda task_id: uuid.UUID(task_id).urn.encode(),
+    "16 raw bytes": lambda task_id: uuid.UUID(task_id).bytes,
+}
+PROPERTY = {name: form for name, form in NATIVE.items() if name != "16 raw bytes"}
+FORMS = [pytest.param(form, False, id=f"native {name}") for name, form in NATIVE.items()]
+FORMS += [pytest.param(form, True, id=f"property {name}") for name, form in PROPERTY.items()]
+
+
+def correlated(form, is_property: bool, task_id: str) -> dict:
+    """How `publish` is told."""
+    if is_property:
+        return {"properties": {"correlationData": form(task_id).decode()}}
+    return {"correlation": form(task_id)}
+
+
+@pytest.mark.parametrize(("form", "is_property"), FORMS)
+def test_every_form_names_the_task_in_every_step(api, device, form, is_property):
+    task_id, topic = api.create(device), f"dev/{device.sn}"
+    device.expect("tsk")
+    how = correlated(form, is_property, task_id)
+
+    assert device.publish(f"{topic}/ack", **how) == 0
+    assert api.status(task_id) == PENDING
+    assert device.publish(f"{topic}/req", **how) == 0
+    assert device.expect("rsp").task_id == task_id
+    how["properties"] = {**how.get("properties", {}), "status_code": "200"}
+    assert device.publish(f"{topic}/res", "{}", **how) == 0
+    assert device.expect("cmt").task_id == task_id
+    assert api.status(task_id) == DONE
+
+
+def test_native_correlation_goes_before_the_property(api, device):
+    first, second = api.create(device), api.create(device)
+    device.publish(f"dev/{device.sn}/req", correlation=second, properties={"correlationData": first})
+    assert device.expect("rsp").task_id == second
+    assert (api.status(first), api.status(second)) == (READY, LOCK)
+
+
+MALFORMED = [
+    b"x",
+    b"01901f2e-3d4c-7b5a-8877-66554433221",
+    b"01901f2e-3d4c-7b5a-8877-6655443322110",
+    b"01901f2e-3d4c-7b5a-8877-66554433221g",
+    b"01901f2e3d4c7b5a887766554433221",
+    b"{01901f2e-3d4c-7b5a-8877-665544332211}",
+    b"urn:uuid:01901f2e",
+    b"uuid:01901f2e-3d4c-7b5a-8877-665544332211",
+    b"\x01" * 15,
+    b"\x01" * 17,
+    b"\xff" * 36,
+    b"x" * 5000,
+]
+
+
+@pytest.mark.parametrize("correlation", MALFORMED, ids=lambda bytes: repr(bytes[:40]))
+def test_a_malformed_correlation_is_refused_in_every_step(api, server, device, correlation):
+    task_id = api.create(device)
+    device.expect("tsk")
+    refused = server.refusals("correlation")
+    for level in ("ack", "req", "res"):
+        code = device.publish(
+            f"dev/{device.sn}/{level}", "{}", correlation=correlation, properties={"status_code": "200"}
+        )
+        assert code >= 0x80, level
+    assert device.is_quiet("rsp", "cmt", seconds=0.3)
+    assert api.status(task_id) == READY
+    assert server.refusals("correlation") == refused + 3
+
+
+@pytest.mark.parametrize("text", ["x", "{01901f2e-3d4c-7b5a-8877-665544332211}", "0" * 31])
+def test_a_malformed_property_is_refused(device, text):
+    assert device.publish(f"dev/{device.sn}/req", properties={"correlationData": text}) >= 0x80
+    assert device.is_quiet("rsp", seconds=0.3)
+
+
+@pytest.mark.parametrize("correlation", [None, bytes(16), b"00000000-0000-0000-0000-000000000000"])
+def test_a_result_needs_a_task(api, device, correlation):
+    task_id = api.create(device)
+    device.expect("tsk")
+    assert device.res(correlation, 200, "{}") >= 0x80
+    assert device.is_quiet("cmt", seconds=0.3)
+    assert api.task(task_id)["results"] == []

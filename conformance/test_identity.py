@@ -1,0 +1,221 @@
+"""A device is its certificate, and nobody else's (device-rpc "Identity")."""
+
+import datetime
+import socket
+import ssl
+import time
+
+import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from api import DONE, READY
+from certificate import DAY, Signer
+from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, SESSION_TAKEN_OVER, Device, Refused
+
+# CONNECT of MQTT 5 with client id "x" and clean start.
+CONNECT = bytes.fromhex("100e00044d5154540502003c00000178")
+
+
+def says_hello(server, context: ssl.SSLContext) -> bytes:
+    """What the server answers to a CONNECT over this TLS; raises where TLS fails."""
+    with socket.create_connection(server.mqtts, timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
+            stream.sendall(CONNECT)
+            return stream.recv(64)
+
+
+def is_refused_by_tls(server, context: ssl.SSLContext, *alerts: str) -> bool:
+    """Whether the handshake fails, with one of these alerts; never is there a CONNACK."""
+    try:
+        answer = says_hello(server, context)
+    except ssl.SSLError as error:
+        text = str(error).lower().replace("_", " ")
+        assert not alerts or any(alert in text for alert in alerts), text
+        return True
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    assert answer == b"", f"TLS went through, and the server answered {answer!r}"
+    return True
+
+
+@pytest.fixture
+def issuing(server) -> Signer:
+    """The server's own issuing CA."""
+    return Signer.of(server.data / "pki" / "issuing.pem", server.data / "pki" / "issuing.key")
+
+
+def test_a_client_id_that_is_not_the_cn_is_refused(server, connect, identity, victim_identity):
+    refused = server.refusals("client_id_not_cn")
+    wrong = [victim_identity.sn, identity.sn + "x", identity.sn.upper(), identity.sn[:-1], "+", "#", ".*"]
+    for client_id in wrong:
+        with pytest.raises(Refused) as refusal:
+            connect(server, identity, client_id=client_id)
+        assert refusal.value.code == CLIENT_ID_NOT_VALID, client_id
+    assert server.refusals("client_id_not_cn") == refused + len(wrong)
+
+
+def test_an_empty_client_id_is_refused(server, connect, identity):
+    with pytest.raises(Refused) as refusal:
+        connect(server, identity, client_id="")
+    assert refusal.value.code == CLIENT_ID_NOT_VALID
+
+
+def test_without_a_certificate_there_is_no_connection(server):
+    assert is_refused_by_tls(server, ssl.create_default_context(cafile=str(server.ca)))
+
+
+def test_a_certificate_of_another_ca_is_refused(server, tmp_path, identity):
+    forged = Signer.forged().issue(tmp_path, identity.sn)
+    assert is_refused_by_tls(server, forged.tls(server.ca))
+
+
+def test_a_certificate_of_a_ca_that_only_bears_the_right_name_is_refused(server, tmp_path, identity, issuing):
+    forged = Signer.forged(like=issuing).issue(tmp_path, identity.sn)
+    assert is_refused_by_tls(server, forged.tls(server.ca))
+
+
+def test_a_certificate_signed_by_a_device_is_refused(server, tmp_path, identity, victim_identity):
+    device = Signer.of(identity.certificate, identity.key)
+    forged = device.issue(tmp_path, victim_identity.sn)
+    assert is_refused_by_tls(server, forged.tls(server.ca))
+
+
+def test_an_expired_certificate_is_refused(server, tmp_path, identity, issuing):
+    expired = issuing.issue(tmp_path, identity.sn, begins=-2 * DAY, ends=-datetime.timedelta(seconds=5))
+    assert is_refused_by_tls(server, expired.tls(server.ca), "expired")
+
+
+def test_a_certificate_that_is_not_valid_yet_is_refused(server, tmp_path, identity, issuing):
+    early = issuing.issue(tmp_path, identity.sn, begins=DAY, ends=2 * DAY)
+    assert is_refused_by_tls(server, early.tls(server.ca))
+
+
+def test_a_certificate_for_servers_makes_no_device(server, tmp_path, identity, issuing):
+    wrong = issuing.issue(tmp_path, identity.sn, use=ExtendedKeyUsageOID.SERVER_AUTH)
+    assert is_refused_by_tls(server, wrong.tls(server.ca))
+
+
+def test_a_serial_number_that_was_never_registered_is_refused(server, connect, tmp_path, issuing):
+    refused = server.refusals("not_admitted")
+    with pytest.raises(Refused) as refusal:
+        connect(server, issuing.issue(tmp_path, "nobody-knows-me"))
+    assert refusal.value.code == NOT_AUTHORIZED
+    assert server.refusals("not_admitted") == refused + 1
+
+
+def test_a_name_that_is_no_serial_number_is_refused(server, connect, tmp_path, issuing):
+    for name in ("a.b", "a b"):
+        with pytest.raises(Refused):
+            connect(server, issuing.issue(tmp_path, name), client_id=name)
+
+
+def test_a_user_name_and_a_password_make_nobody_else(api, server, connect, identity, victim_identity):
+    device = connect(server, identity, username=victim_identity.sn)
+    task_id = api.create(victim_identity)
+    assert device.publish(f"dev/{victim_identity.sn}/req", correlation=task_id) == NOT_AUTHORIZED
+    assert device.take()["method_code"] == "0"
+    assert api.status(task_id) == READY
+
+
+def test_a_retired_device_is_cut_off_within_a_second_and_refused(api, server, connect, identity):
+    device = connect(server, identity)
+    began = time.monotonic()
+    assert api.delete(f"/devices/{identity.device_id}").status_code in (200, 204)
+    assert device.expect_disconnect(5) == (NOT_AUTHORIZED, True)
+    assert device.ended_at - began < 1.0
+    with pytest.raises(Refused) as refusal:
+        connect(server, identity)
+    assert refusal.value.code == NOT_AUTHORIZED
+
+
+def test_a_retired_device_cannot_finish_what_it_took(api, server, connect, identity):
+    device = connect(server, identity)
+    api.create(identity)
+    device.take()
+    api.delete(f"/devices/{identity.device_id}")
+    device.expect_disconnect(5)
+    with pytest.raises(Refused):
+        connect(server, identity)
+
+
+def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(api, server, connect, identity, tmp_path):
+    old_task = api.create(identity)
+    api.delete(f"/devices/{identity.device_id}")
+    again = api.register(tmp_path, sn=identity.sn)
+    with pytest.raises(Refused) as refusal:
+        connect(server, identity)
+    assert refusal.value.code == NOT_AUTHORIZED
+    device = connect(server, again)
+    assert device.take()["method_code"] == "0", "the old one's tasks are not the new one's"
+    assert device.take(old_task)["method_code"] == "0"
+    task_id = api.create(again)
+    assert device.expect("tsk").task_id == task_id
+
+
+def test_a_second_connection_takes_the_session_over(api, server, connect, identity):
+    first = connect(server, identity)
+    second = connect(server, identity)
+    assert first.expect_disconnect() == (SESSION_TAKEN_OVER, True)
+    task_id = api.create(identity)
+    assert second.expect("tsk").task_id == task_id
+    second.take(task_id)
+    second.finish(task_id)
+    assert api.status(task_id) == DONE
+    assert [one.level for one in first.heard] == []
+
+
+def test_a_device_counts_as_online_after_a_take_over(api, server, connect, identity):
+    first = connect(server, identity)
+    connect(server, identity)
+    first.expect_disconnect()
+    time.sleep(0.3)
+    (row,) = api.get("/devices", params={"device_id": identity.device_id}).json()
+    assert row["connection"]["last_checked_result"] is True, row
+
+
+@pytest.mark.parametrize("topic", ["dev/{victim}/res", "srv/{victim}/rsp", "srv/{own}/rsp", "dev/{own}", "will", "$SYS/x"])
+def test_a_will_elsewhere_is_refused(server, connect, identity, victim_identity, topic):
+    victim = connect(server, victim_identity, "#")
+    will = topic.format(victim=victim_identity.sn, own=identity.sn)
+    with pytest.raises(Refused) as refusal:
+        connect(server, identity, will=will)
+    assert refusal.value.code == NOT_AUTHORIZED
+    assert victim.is_quiet(seconds=0.3)
+
+
+def test_a_will_of_its_own_is_allowed_and_harms_nobody(server, connect, identity, victim_identity):
+    victim = connect(server, victim_identity, "#")
+    device = connect(server, identity, will=f"dev/{identity.sn}/res")
+    device.drop()
+    assert victim.is_quiet(seconds=0.5)
+    connect(server, identity)
+
+
+def test_tls_1_2_and_1_3_are_spoken_and_1_1_is_not(server, identity, connect):
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = identity.tls(server.ca)
+        context.minimum_version = context.maximum_version = version
+        connect(server, identity, context=context).close()
+    old = identity.tls(server.ca)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        says_hello(server, old)
+
+
+def test_a_device_trusts_the_server_only_under_its_names(server, identity):
+    context = identity.tls(server.ca)
+    with socket.create_connection(server.mqtts, timeout=10) as plain, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(plain, server_hostname="another.example")
+
+
+def test_a_session_that_resumes_tls_is_refused_after_retirement(api, server, connect, identity):
+    """What a TLS session ticket remembers is not who may connect."""
+    context = identity.tls(server.ca)
+    connect(server, identity, context=context).close()
+    api.delete(f"/devices/{identity.device_id}")
+    device = Device(identity, server.mqtts, server.ca, context=context)
+    with pytest.raises(Refused) as refusal:
+        device.connect()
+    assert refusal.value.code == NOT_AUTHORIZED

@@ -1,0 +1,198 @@
+"""How the server starts, refuses to start, and ends."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from api import DONE, READY
+from server import BINARY, Server
+
+
+def refuses(server: Server, *expected: str, **how) -> bool:
+    """Whether the server ends at once with exit code 2 and one line that holds these words."""
+    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=60, **how)
+    assert done.returncode == 2, f"exit code {done.returncode}: {done.stderr}"
+    assert "panicked" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, f"not one line: {done.stderr}"
+    assert lines[0].startswith("covey: ")
+    for words in expected:
+        assert words in lines[0], f"{words!r} is not in {lines[0]!r}"
+    assert not server.addresses_path.exists()
+    return True
+
+
+def quiet(path, *options) -> Server:
+    """A server that logs errors only, so that what it says is what it says to a person."""
+    return Server(path, *options, log="error")
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["http", "https", "mqtts"])
+def test_a_port_in_use_is_told(tmp_path, index):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = quiet(tmp_path / "data")
+        server.listen[2 * index + 1] = address
+        assert refuses(server, address, server.listen[2 * index])
+
+
+def test_a_second_server_on_the_same_data_is_refused_and_the_first_goes_on(new_server, new_api):
+    first = new_server()
+    command = quiet(first.data).command()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "another server" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert first.addresses_path.exists(), "it did not take the first one's addresses away"
+    assert new_api(first).get("/devices").status_code == 200
+
+
+def test_a_file_in_place_of_the_data_directory_is_told(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    assert refuses(quiet(tmp_path / "data"), str(tmp_path / "data"), "--data")
+
+
+def test_a_data_directory_below_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    assert refuses(quiet(tmp_path / "file" / "data"), "--data")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+def test_an_unreadable_data_directory_is_told(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    if subprocess.run([BINARY, "--version"], user=65534, group=65534, extra_groups=[]).returncode:
+        pytest.skip("the binary cannot be run by another user")
+    for folder in [tmp_path, *tmp_path.parents]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    assert refuses(quiet(data), str(data), user=65534, group=65534, extra_groups=[])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http = ", "line 1"),
+        ("\n\nnonsense", "line 3"),
+        ("http = 5", "line 1"),
+        ("https = 'here'", "line 1"),
+        ("no_such_setting = 1", "no_such_setting"),
+        ("lease_seconds = -1", "line 1"),
+        ("lease_seconds = 0", "lease_seconds"),
+        ("http = '0.0.0.0:8080'", "loopback"),
+        ("log = '[[['", "log"),
+        ("\x00\x01", "line 1"),
+    ],
+)
+def test_a_broken_configuration_is_told_with_its_place(tmp_path, text, expected):
+    config = tmp_path / "covey.toml"
+    config.write_text(text)
+    server = Server(tmp_path / "data", "--config", str(config))
+    command = [str(BINARY), "up", "--data", str(server.data), "--config", str(config)]
+    if not text.startswith("http "):
+        command += server.listen
+    if "log" not in text:
+        command += ["--log", "error"]
+    server.command = lambda: command
+    assert refuses(server, expected)
+
+
+def test_a_missing_configuration_is_told(tmp_path):
+    assert refuses(quiet(tmp_path / "data", "--config", str(tmp_path / "none.toml")), "none.toml")
+
+
+def test_a_configuration_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "covey.toml").write_bytes(b"\xff\xfe")
+    assert refuses(quiet(tmp_path / "data", "--config", str(tmp_path / "covey.toml")), "covey.toml")
+
+
+def test_a_damaged_database_is_told_and_left_alone(new_server):
+    server = new_server()
+    assert server.stop() == 0
+    files = [path for path in server.data.iterdir() if path.is_file()]
+    (database,) = [path for path in files if path.read_bytes().startswith(b"SQLite format 3")]
+    damaged = b"not a database at all" * 1000
+    database.write_bytes(damaged)
+    server.log_filter = "error"
+    assert refuses(server)
+    assert database.read_bytes() == damaged
+
+
+def test_a_damaged_key_of_the_ca_is_told_and_left_alone(new_server):
+    server = new_server()
+    assert server.stop() == 0
+    key = server.data / "pki" / "issuing.key"
+    key.write_text("hello")
+    server.log_filter = "error"
+    assert refuses(server, "issuing.key")
+    assert key.read_text() == "hello"
+
+
+def test_a_restart_keeps_tasks_devices_and_keys(new_server, new_api, connect, tmp_path):
+    server = new_server()
+    api = new_api(server)
+    identity = api.register(tmp_path, tags=[{"tag": "site", "value": "Riga"}])
+    device = connect(server, identity)
+    done, ready = api.create(identity, payload={"a": 1}), api.create(identity, payload={"b": [1, 2]})
+    device.take(done)
+    device.finish(done, 200, '{"c":1}')
+    key, ca = server.key, server.ca.read_text()
+    seen = [api.task(done), api.task(ready)]
+
+    server.restart()
+    assert (server.key, server.ca.read_text()) == (key, ca)
+    api = new_api(server, key)
+    for before, after in zip(seen, [api.task(done), api.task(ready)], strict=True):
+        before["header"].pop("ttl"), after["header"].pop("ttl")
+        assert after == before
+    assert [api.status(done), api.status(ready)] == [DONE, READY]
+    (row,) = api.get("/devices", params={"sn": identity.sn}).json()
+    assert row["device_tags"] == [{"tag": "site", "value": "Riga"}]
+    assert row["connection"] is None or row["connection"]["last_checked_result"] is False
+    device = connect(server, identity)
+    assert device.take(ready).body == b'{"b":[1,2]}'
+
+
+def test_sigterm_lets_a_waiting_request_end_and_exits_0(new_server, new_api, tmp_path):
+    server = new_server()
+    api = new_api(server)
+    identity = api.register(tmp_path)
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(api.request_task(identity, wait=60)))
+    caller.start()
+    time.sleep(1)
+    began = time.monotonic()
+    server.terminate()
+    assert server.process.wait(30) == 0
+    assert time.monotonic() - began < 15
+    caller.join(5)
+    (answer,) = answers
+    assert answer.status_code == 202 and answer.json()["status"] == READY
+    assert not server.addresses_path.exists()
+
+
+def test_a_stop_with_devices_and_idle_callers_takes_seconds_not_minutes(new_server, new_api, connect, tmp_path):
+    server = new_server()
+    api = new_api(server)
+    for _ in range(5):
+        connect(server, api.register(tmp_path))
+    idle = socket.create_connection(("127.0.0.1", int(server.http.rsplit(":", 1)[1])))
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 15
+    idle.close()
+
+
+def test_sigint_ends_it_as_well(new_server):
+    server = new_server()
+    server.process.send_signal(2)
+    assert server.process.wait(30) == 0
+
+
+def test_the_addresses_are_those_at_which_it_answers(server, api):
+    assert server.http.startswith("http://127.0.0.1:") and server.https.startswith("https://127.0.0.1:")
+    assert api.get("/devices").status_code == 200
+    socket.create_connection(server.mqtts, timeout=5).close()

@@ -1,0 +1,94 @@
+//! The device itself: built, watched, and run until it is told to stop.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::builder::DeviceBuilder;
+use crate::error::Error;
+use crate::handlers::Handlers;
+use crate::journal::Journal;
+use crate::session::{self, Parts, Settings};
+use crate::status::{Counters, Status, StatusSender};
+
+/// A device, ready to run.
+pub struct Device {
+    parts: Parts,
+}
+
+impl Device {
+    /// Begins a device.
+    pub fn builder() -> DeviceBuilder {
+        DeviceBuilder::new()
+    }
+
+    pub(crate) fn new(
+        settings: Settings,
+        tls: Arc<ClientConfig>,
+        handlers: Arc<Handlers>,
+        journal: Journal,
+    ) -> Self {
+        Self {
+            parts: Parts {
+                settings,
+                tls,
+                handlers,
+                journal: Arc::new(journal),
+                status: Arc::new(StatusSender::new()),
+                counters: Counters::default(),
+            },
+        }
+    }
+
+    /// The SN, from the certificate.
+    #[must_use]
+    pub fn sn(&self) -> &str {
+        &self.parts.settings.sn
+    }
+
+    /// The connection's status, to be watched while the device runs.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.parts.status.subscribe()
+    }
+
+    /// The device's counters, to be read while it runs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.parts.counters.clone()
+    }
+
+    /// Connects, answers calls, and connects again whenever the connection is lost, until `stop`
+    /// is cancelled. Then it takes no new calls, lets running ones finish and their results be
+    /// committed for up to [`shutdown_grace`](DeviceBuilder::shutdown_grace), and returns.
+    ///
+    /// A call that is cut off by the end of the grace counts as interrupted; see
+    /// [`rerun_interrupted`](DeviceBuilder::rerun_interrupted).
+    ///
+    /// # Errors
+    /// [`Error::Refused`], with [`stop_when_refused`](DeviceBuilder::stop_when_refused) only.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        session::run(self.parts, stop).await
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("settings", &self.parts.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spawnable<T: Send + 'static>(_: impl FnOnce(Device, CancellationToken) -> T) {}
+
+    #[test]
+    fn a_device_can_be_spawned() {
+        spawnable(Device::run);
+    }
+}
