@@ -1,5 +1,6 @@
 """The REST API as an application calls it: httpx and an API key."""
 
+import ssl
 import time
 import uuid
 from pathlib import Path
@@ -15,7 +16,7 @@ FINAL = {DONE, EXPIRED, DELETED, FAILED}
 class Api(httpx.Client):
     """A client of one organisation. Paths are relative to `/api/v1`."""
 
-    def __init__(self, base: str, key: str | None, verify: str | bool = True, **more):
+    def __init__(self, base: str, key: str | None, verify: ssl.SSLContext | bool = True, **more):
         headers = {"x-api-key": key} if key else {}
         self.root = base
         super().__init__(base_url=f"{base}/api/v1", headers=headers, verify=verify, timeout=70.0, **more)

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import socket
+import ssl
 import threading
 import time
 import uuid
@@ -26,11 +28,11 @@ class Answering(threading.Thread):
         while True:
             try:
                 task_id = self.device.expect("tsk", seconds=30).task_id
+                taken = self.device.take(task_id)
+                time.sleep(self.delay)
+                self.device.finish(task_id, self.status_code, taken.body)
             except AssertionError:
-                return
-            taken = self.device.take(task_id)
-            time.sleep(self.delay)
-            self.device.finish(task_id, self.status_code, taken.body)
+                return  # the test has ended, and with it the connection
 
 
 # Waiting.
@@ -342,7 +344,19 @@ def test_a_slash_at_the_end_makes_no_difference(api, identity):
 # Devices.
 
 
+def wait_until_online(api, device, seconds: float = 5.0) -> None:
+    """That a device connected is stored a moment after it did."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        (row,) = api.get("/devices", params={"device_id": device.device_id}).json()
+        if row["connection"] and row["connection"]["last_checked_result"]:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{device.sn} does not show as online")
+
+
 def test_a_device_has_the_fields_of_the_contract(api, device):
+    wait_until_online(api, device)
     assert "tag_id" in api.put(f"/devices/{device.device_id}", json={"tag": "site", "value": "Riga"}).json()
     (row,) = api.get("/devices", params={"device_id": device.device_id}).json()
     assert (row["device_id"], row["sn"], row["device_gauges"]) == (device.device_id, device.sn, [])
@@ -365,6 +379,7 @@ def test_devices_are_found_by_serial_number_tag_and_presence(api, server, connec
     everyone = sorted(one.device_id for one in tagged)
     assert found(sn=identity.sn) == [identity.device_id]
     assert found(tag=tag) == everyone
+    wait_until_online(api, tagged[1])
     assert found(tag=tag, online="true") == [tagged[1].device_id]
     assert found(tag=tag, online="false") == sorted([tagged[0].device_id, tagged[2].device_id])
     assert len(found(tag=tag, page=1, size=2)) == 2 and len(found(tag=tag, page=2, size=2)) == 1
@@ -488,6 +503,19 @@ def test_a_revoked_key_is_dead(api, server, new_api):
 # What is refused.
 
 
+def test_a_refusal_leaves_the_connection_usable_or_says_that_it_ends(server):
+    """A client that keeps its connections must not lose its next call to an earlier refusal (RFC 9112 §9.6)."""
+    port = int(server.http.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+        stream.sendall(b"POST /api/v1/device-tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        answer = stream.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 401")
+        if b"connection: close" in answer.lower():
+            return
+        stream.sendall(b"0123456789GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stream.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -586,7 +614,8 @@ def test_health_readiness_and_metrics_need_no_key(server):
 
 
 def test_https_serves_the_same_api(server, identity):
-    with Api(server.https, server.key, verify=str(server.ca)) as secure:
+    trusted = ssl.create_default_context(cafile=str(server.ca))
+    with Api(server.https, server.key, verify=trusted) as secure:
         assert secure.request_task(identity).status_code == 200
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.https}/healthz")

@@ -114,6 +114,8 @@ def test_a_damaged_database_is_told_and_left_alone(new_server):
     assert server.stop() == 0
     files = [path for path in server.data.iterdir() if path.is_file()]
     (database,) = [path for path in files if path.read_bytes().startswith(b"SQLite format 3")]
+    for beside in server.data.glob(f"{database.name}-*"):
+        beside.unlink()  # the log and its index, from which a database can be made whole again
     damaged = b"not a database at all" * 1000
     database.write_bytes(damaged)
     server.log_filter = "error"

@@ -193,5 +193,4 @@ fn correlation_text(task_id: Uuid) -> Bytes {
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

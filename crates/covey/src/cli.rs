@@ -35,6 +35,10 @@ enum Command {
     },
     #[command(flatten)]
     Client(ClientCommand),
+    /// Run simulated devices, one or thousands
+    Sim(Box<command::sim::SimArgs>),
+    /// Measure calls, connects and memory with simulated devices over real sockets
+    Bench(Box<command::bench::BenchArgs>),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -98,6 +102,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             runtime()?.block_on(serve::up(settings))?;
         }
         Command::Client(command) => return runtime()?.block_on(command::run(command)),
+        Command::Sim(args) => return runtime()?.block_on(command::sim::run(*args)),
+        Command::Bench(args) => return runtime()?.block_on(command::bench::run(*args)),
         Command::Config(ConfigCommand::Check { config, options }) => {
             let settings = Settings::settle(*options, config.as_deref())?;
             print!("{}", toml::to_string(&settings)?);

@@ -152,7 +152,8 @@ fn read(path: &Path) -> Result<Options> {
         fault::setup(format!("cannot read the configuration {}: {error}", path.display()))
     })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line =
+            error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let problem = error.message();
         fault::setup(format!("the configuration {} is wrong at line {line}: {problem}", path.display()))
     })

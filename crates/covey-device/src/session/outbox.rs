@@ -19,8 +19,8 @@ const REPEAT_FIRST: Duration = Duration::from_secs(10);
 const REPEAT_MAX: Duration = Duration::from_secs(300);
 /// Times a result is sent on one connection. A new connection starts anew.
 const ATTEMPTS_MAX: u32 = 12;
-/// Result ids remembered, to recognise a commit that comes twice.
-const RESULT_IDS_MAX: usize = 32;
+/// Commits remembered, to recognise one that comes twice.
+const COMMITS_MAX: usize = 32;
 
 /// Names an item of the outbox.
 pub(crate) type ItemNumber = u64;
@@ -54,7 +54,8 @@ pub(crate) struct Outbox {
     partials: usize,
     /// No repetition is due before this.
     earliest: Option<Instant>,
-    result_ids: VecDeque<i64>,
+    /// Task and `result_id` of the last commits.
+    commits: VecDeque<(Uuid, i64)>,
 }
 
 impl Outbox {
@@ -136,13 +137,14 @@ impl Outbox {
     /// in the order they were sent, and a repeated commit has the same `result_id`.
     pub(crate) fn committed(&mut self, commit: Commit) -> Option<Item> {
         if let Some(id) = commit.result_id {
-            if self.result_ids.contains(&id) {
+            let this = (commit.task_id, id);
+            if self.commits.contains(&this) {
                 return None;
             }
-            if self.result_ids.len() == RESULT_IDS_MAX {
-                self.result_ids.pop_front();
+            if self.commits.len() == COMMITS_MAX {
+                self.commits.pop_front();
             }
-            self.result_ids.push_back(id);
+            self.commits.push_back(this);
         }
         let at = self.items.iter().position(|item| {
             item.task_id == commit.task_id

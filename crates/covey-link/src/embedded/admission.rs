@@ -76,7 +76,10 @@ pub(super) async fn admit(shared: &Shared, connect: &ConnectInfo) -> AuthResult 
         );
     }
     match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
-        Ok(Some(_)) => AuthResult::Allow(false, None),
+        Ok(Some(device)) => {
+            shared.link.sessions.admitted(connect.id(), device);
+            AuthResult::Allow(false, None)
+        }
         Ok(None) => {
             refuse(Refused::NotAuthorized, Refusal::NotAdmitted, "the certificate is unknown or revoked")
         }

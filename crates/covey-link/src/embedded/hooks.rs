@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rmqtt::codec::v5::SubscribeAckReason;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
-use rmqtt::types::{ConnectInfo, Reason, SubscribeAclResult};
+use rmqtt::types::{ConnectInfo, Message, Reason, SubscribeAclResult, Tx};
 
 use covey_core::port::Refusal;
 
@@ -96,26 +96,37 @@ async fn connected(shared: &Shared, session: &Session) {
     let id = &session.id;
     let tx = shared.broker.extends.shared().await.entry(id.clone()).tx();
     let (Ok(connect), Some(tx)) = (session.connect_info().await, tx) else { return };
-    let Some(claim) = admission::Claim::of(&connect) else { return };
+    let (Some(claim), Some(device)) =
+        (admission::Claim::of(&connect), shared.link.sessions.take_admitted(id))
+    else {
+        return close(&tx);
+    };
     let has_properties = matches!(*connect, ConnectInfo::V5(..));
     let is_resumed = session.session_present().await.unwrap_or_default();
-    // Asked again now that a revocation would find the session: one that came
-    // between the first look and this one is seen here.
-    let device = match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
-        Ok(Some(device)) => Arc::new(device),
-        Ok(None) | Err(_) => {
-            let reason = Reason::SubscribeRefused; // the one that the broker tells as 0x87
-            let _ = tx.unbounded_send(rmqtt::types::Message::Closed(reason));
-            return;
-        }
+    let connection = Connection {
+        id: id.clone(),
+        device: Arc::clone(&device),
+        tx: tx.clone(),
+        has_properties,
+        is_resumed,
     };
+    let listens = shared.link.sessions.connected(connection);
     tracing::debug!(sn = %device.sn, "connected");
-    shared.engine.device_connected(&device, details(&connect, None));
-    let connection =
-        Connection { id: id.clone(), device: Arc::clone(&device), tx, has_properties, is_resumed };
-    if shared.link.sessions.connected(connection) {
+    shared.engine.device_connected(&device, details(&connect));
+    // From here on a retirement finds the session. One that came between the
+    // first look and now has not, and is seen by a second look.
+    match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
+        Ok(Some(admitted)) if admitted == *device => {}
+        Ok(_) | Err(_) => return close(&tx),
+    }
+    if listens {
         shared.engine.device_listens(&device);
     }
+}
+
+/// Ends a connection that must not be, with the reason that tells 0x87.
+fn close(tx: &Tx) {
+    let _ = tx.unbounded_send(Message::Closed(Reason::SubscribeRefused));
 }
 
 fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
@@ -126,15 +137,13 @@ fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
 }
 
 /// What is told of a connection.
-fn details(connect: &ConnectInfo, reason: Option<String>) -> Vec<(String, String)> {
+fn details(connect: &ConnectInfo) -> Vec<(String, String)> {
     let protocol = match connect {
         ConnectInfo::V3(..) => "MQTT 3.1.1",
         ConnectInfo::V5(..) => "MQTT 5",
     };
     let address = connect.ipaddress().map(|address| ("address".to_owned(), address.to_string()));
-    let protocol = ("protocol".to_owned(), protocol.to_owned());
-    let reason = reason.map(|reason| ("reason".to_owned(), reason));
-    address.into_iter().chain([protocol]).chain(reason).collect()
+    address.into_iter().chain([("protocol".to_owned(), protocol.to_owned())]).collect()
 }
 
 fn may_subscribe(shared: &Shared, session: &Session, filter: &str) -> bool {

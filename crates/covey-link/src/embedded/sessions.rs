@@ -17,7 +17,11 @@ use crate::wire::{Downlink, Outbound, Qos, subscription_matches};
 
 /// All sessions by client id, which is the serial number.
 #[derive(Default)]
-pub(super) struct Sessions(DashMap<ByteString, Session>);
+pub(super) struct Sessions {
+    live: DashMap<ByteString, Session>,
+    /// Whose CONNECT was let in and is not a session yet; at most one a device.
+    admitted: DashMap<ByteString, (Id, Arc<DeviceIdentity>)>,
+}
 
 /// One device's session. It outlives the connection if the device asked for that.
 struct Session {
@@ -70,10 +74,21 @@ pub(super) struct Connection {
 }
 
 impl Sessions {
+    /// A CONNECT was let in.
+    pub(super) fn admitted(&self, id: &Id, device: DeviceIdentity) {
+        self.admitted.insert(id.client_id.clone(), (id.clone(), Arc::new(device)));
+    }
+
+    /// As whom a CONNECT was let in.
+    pub(super) fn take_admitted(&self, id: &Id) -> Option<Arc<DeviceIdentity>> {
+        let (_, (_, device)) = self.admitted.remove_if(&id.client_id, |_, (admitted, _)| admitted == id)?;
+        Some(device)
+    }
+
     /// A device has connected. Answers whether it hears announcements already.
     pub(super) fn connected(&self, connection: Connection) -> bool {
         let Connection { id, device, tx, has_properties, is_resumed } = connection;
-        let earlier = self.0.remove(&id.client_id).map(|(_, session)| session);
+        let earlier = self.live.remove(&id.client_id).map(|(_, session)| session);
         let subscriptions = match earlier {
             Some(earlier) if is_resumed && earlier.device == device => earlier.subscriptions,
             _ => Vec::new(),
@@ -81,32 +96,32 @@ impl Sessions {
         let client_id = id.client_id.clone();
         let session = Session { id, device, tx, is_online: true, has_properties, subscriptions };
         let listens = session.hears(Downlink::Tsk).is_some();
-        self.0.insert(client_id, session);
+        self.live.insert(client_id, session);
         listens
     }
 
     /// A connection has ended. Answers whose it was, unless another connection
     /// of the same device has taken over since.
     pub(super) fn disconnected(&self, id: &Id) -> Option<Arc<DeviceIdentity>> {
-        let mut session = self.0.get_mut(&id.client_id).filter(|session| session.id == *id)?;
+        let mut session = self.live.get_mut(&id.client_id).filter(|session| session.id == *id)?;
         session.is_online = false;
         Some(Arc::clone(&session.device))
     }
 
     /// A session has ended.
     pub(super) fn terminated(&self, id: &Id) {
-        self.0.remove_if(&id.client_id, |_, session| session.id == *id);
+        self.live.remove_if(&id.client_id, |_, session| session.id == *id);
     }
 
     /// Whose connection this is.
     pub(super) fn device(&self, id: &Id) -> Option<Arc<DeviceIdentity>> {
-        let session = self.0.get(&id.client_id).filter(|session| session.id == *id)?;
+        let session = self.live.get(&id.client_id).filter(|session| session.id == *id)?;
         Some(Arc::clone(&session.device))
     }
 
     /// A device has subscribed.
     pub(super) fn subscribed(&self, id: &Id, filter: &ByteString, qos: QoS) -> Hearing {
-        let Some(mut session) = self.0.get_mut(&id.client_id).filter(|session| session.id == *id) else {
+        let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
             return Hearing::AsBefore;
         };
         let Some(reaches) = subscription_matches(&id.client_id, filter) else { return Hearing::AsBefore };
@@ -118,7 +133,7 @@ impl Sessions {
 
     /// A device has unsubscribed.
     pub(super) fn unsubscribed(&self, id: &Id, filter: &str) -> Hearing {
-        let Some(mut session) = self.0.get_mut(&id.client_id).filter(|session| session.id == *id) else {
+        let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
             return Hearing::AsBefore;
         };
         session.subscriptions.retain(|subscription| subscription.filter != *filter);
@@ -128,7 +143,7 @@ impl Sessions {
     /// Sends a message, if the device is connected (with this registration, if
     /// one is given) and has subscribed to its topic.
     pub(super) fn send(&self, sn: &str, device: Option<DeviceKey>, message: &Outbound) {
-        let Some(session) = self.0.get(sn) else { return };
+        let Some(session) = self.live.get(sn) else { return };
         if !session.is_online || device.is_some_and(|device| device != session.device.device) {
             return;
         }
@@ -140,21 +155,21 @@ impl Sessions {
 
     /// Ends the connection of a device that is no longer authorised.
     pub(super) fn revoke(&self, sn: &str) {
-        if let Some(session) = self.0.get(sn) {
+        if let Some(session) = self.live.get(sn) {
             close(&session, DisconnectReasonCode::NotAuthorized, "the device was retired");
         }
     }
 
     /// Ends all connections.
     pub(super) fn close_all(&self) {
-        for session in &self.0 {
+        for session in &self.live {
             close(&session, DisconnectReasonCode::ServerShuttingDown, "the server shuts down");
         }
     }
 
     /// How many devices are connected.
     pub(super) fn online(&self) -> usize {
-        self.0.iter().filter(|session| session.is_online).count()
+        self.live.iter().filter(|session| session.is_online).count()
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::wire::inbound::Malformed;
+use crate::wire::inbound::{Malformed, is_object};
 
 /// What a 3.1.1 client sends. Every field may be missing; others are ignored.
 #[derive(Debug)]
@@ -32,6 +32,9 @@ struct Fields<'a> {
 
 impl<'a> InboundEnvelope<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+        if !is_object(body) {
+            return Err(Malformed::NotEnvelope);
+        }
         let fields: Fields<'a> = serde_json::from_slice(body).map_err(|_| Malformed::NotEnvelope)?;
         Ok(Self {
             correlation_data: fields.correlation_data,

@@ -184,11 +184,17 @@ fn status_code_in(body: &ResultBody) -> Option<i64> {
         status_code: i32,
     }
     match body {
-        ResultBody::Json(text) => {
+        ResultBody::Json(text) if is_object(text.as_bytes()) => {
             serde_json::from_str::<Coded>(text).ok().map(|coded| coded.status_code.into())
         }
-        ResultBody::Empty | ResultBody::Text(_) => None,
+        ResultBody::Json(_) | ResultBody::Empty | ResultBody::Text(_) => None,
     }
+}
+
+/// Whether JSON text is an object: the parser would take an array for the
+/// fields of a structure in their order.
+pub(super) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 #[cfg(test)]

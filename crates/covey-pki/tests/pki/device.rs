@@ -85,17 +85,3 @@ fn an_sn_outside_the_alphabet_gets_no_certificate() {
         authority.issue_device(sn, NOW).unwrap();
     }
 }
-
-/// A measurement: `cargo test --release -p covey-pki -- --ignored --nocapture five_thousand`.
-#[test]
-#[ignore = "a measurement, of use in release only"]
-fn five_thousand_devices_take_a_few_seconds() {
-    let (_dir, authority) = new_authority();
-    let start = std::time::Instant::now();
-    for number in 0..5_000 {
-        authority.issue_device(&format!("d{number}"), NOW).unwrap();
-    }
-    let took = start.elapsed();
-    println!("5000 device certificates: {took:?}");
-    assert!(took.as_secs() < 5);
-}

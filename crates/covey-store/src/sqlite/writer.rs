@@ -38,9 +38,23 @@ impl Failure {
     }
 }
 
+/// Ends the process when the thread that writes panics: a server that answers
+/// and cannot store is worse than one that is started again, which loses nothing.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the thread that writes has panicked; stopping");
+            std::process::abort();
+        }
+    }
+}
+
 impl Writer {
     /// Runs until the last sender is gone and every job is settled.
     pub(super) fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+        let _guard = AbortOnPanic;
         let mut group = Group::new();
         while let Ok(first) = queue.recv() {
             group.push(first);

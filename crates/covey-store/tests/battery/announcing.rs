@@ -140,6 +140,19 @@ pub fn what_is_answered_during_a_look_up_is_not_announced_again(bench: impl Benc
     assert_eq!(world.announced(), tasks[1..]);
 }
 
+pub fn what_opens_during_a_look_up_is_announced(bench: impl Bench) {
+    let world = World::with_limits(bench, window_of(2));
+    let device = world.device(0);
+    let first = world.create(spec(&device)).id;
+    let (engine, org, wanted) = (Arc::clone(world.engine()), world.org(0), spec(&device));
+    let second = engine.task_id();
+    world.store().meanwhile(move || {
+        block_on(engine.task_create(org, second, wanted, None)).unwrap();
+    });
+    world.listen(&device);
+    assert_eq!(world.announced(), [first, second]);
+}
+
 pub fn a_look_up_for_an_earlier_connection_is_not_used(bench: impl Bench) {
     let world = World::with_limits(bench, window_of(2));
     let device = world.device(0);

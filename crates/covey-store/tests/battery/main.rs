@@ -52,6 +52,7 @@ macro_rules! battery {
                 every_lapse_is_announced_however_many_share_an_instant,
                 a_task_is_announced_even_if_its_maker_hung_up,
                 what_is_answered_during_a_look_up_is_not_announced_again,
+                what_opens_during_a_look_up_is_announced,
                 a_look_up_for_an_earlier_connection_is_not_used,
             ],
             committing: [

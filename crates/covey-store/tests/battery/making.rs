@@ -23,7 +23,7 @@ pub fn fields_come_back_as_they_were_sent(bench: impl Bench) {
     let world = World::new(bench);
     let device = world.device(0);
     let asked = TaskSpec {
-        ext_task_id: "order 7/ü\0'\"".to_owned(),
+        ext_task_id: "order 7/ü'\"".to_owned(),
         method_code: 65_534,
         method: Some("größe.set".to_owned()),
         priority: 9,

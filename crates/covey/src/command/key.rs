@@ -96,11 +96,12 @@ async fn list(connection: &Connection) -> Result<()> {
             cell(key.id.to_string()),
             cell(&key.name),
             cell(&key.org),
-            cell(key.rights.join(" ")),
             cell(made),
+            cell(key.rights.join(" ")),
         ]
     });
-    output.text(&output.table(&["ID", "NAME", "ORG", "RIGHTS", "MADE"], rows.collect()))?;
+    let rows: Vec<_> = rows.collect();
+    output.text(&output.table(&["ID", "NAME", "ORG", "MADE", "RIGHTS"], &rows))?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The commands that speak to a server: one noun, one file. Each says to which
 //! server by the same options ([`connection::Target`]).
 
+pub mod bench;
 mod call;
 pub mod connection;
 mod device;
@@ -8,6 +9,7 @@ mod json_text;
 mod key;
 mod moment;
 mod output;
+pub mod sim;
 mod task;
 
 use std::process::ExitCode;
@@ -21,13 +23,16 @@ use connection::Connection;
 #[derive(Subcommand)]
 pub enum ClientCommand {
     /// Register devices, look at them, tag them, retire them
-    Device(device::DeviceArgs),
+    Device(Box<device::DeviceArgs>),
     /// Ask a device to do something, and wait for the answer
-    Call(call::CallArgs),
+    ///
+    /// The task is stored before anything is sent, so it reaches the device even if that is asleep now; it
+    /// lives for --ttl minutes. Standard output gets the result, standard error what became of the task.
+    Call(Box<call::CallArgs>),
     /// Look at tasks, follow them, delete them
-    Task(task::TaskArgs),
+    Task(Box<task::TaskArgs>),
     /// Make API keys for applications, and revoke them
-    Key(key::KeyArgs),
+    Key(Box<key::KeyArgs>),
 }
 
 /// Runs a command that speaks to a server.
@@ -40,10 +45,10 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     };
     let connection = Connection::open(target)?;
     let result = match command {
-        ClientCommand::Device(args) => device::run(args, &connection).await,
-        ClientCommand::Call(args) => call::run(args, &connection).await,
-        ClientCommand::Task(args) => task::run(args, &connection).await,
-        ClientCommand::Key(args) => key::run(args, &connection).await,
+        ClientCommand::Device(args) => device::run(*args, &connection).await,
+        ClientCommand::Call(args) => call::run(*args, &connection).await,
+        ClientCommand::Task(args) => task::run(*args, &connection).await,
+        ClientCommand::Key(args) => key::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))
 }

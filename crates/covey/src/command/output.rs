@@ -10,6 +10,11 @@ use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, pres
 use covey_client::TaskStatus;
 use serde::Serialize;
 
+/// Spaces between two columns of a table.
+const GAP: u16 = 2;
+/// Narrower than this, a column that is broken into lines cannot be read.
+const BREAKING_WIDTH_MIN: u16 = 20;
+
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
@@ -51,19 +56,29 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    /// A table with these columns; the first is never broken into lines.
-    pub fn table(self, columns: &[&str], rows: Vec<Vec<Cell>>) -> String {
+    /// A table with these columns, but for those in which there is nothing. On
+    /// a terminal the last one is broken into lines if there is room for that.
+    pub fn table(self, columns: &[&str], rows: &[Vec<Cell>]) -> String {
+        let is_empty = |column: usize| {
+            rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.content().is_empty()))
+        };
+        let shown: Vec<usize> = (0..columns.len()).filter(|column| !is_empty(*column)).collect();
+        let pick =
+            |cells: Vec<Cell>| shown.iter().filter_map(|at| cells.get(*at).cloned()).collect::<Vec<_>>();
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(columns.iter().map(Cell::new));
-        if self.is_terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        table.add_rows(rows);
+        table.load_style(presets::NOTHING).set_header(pick(columns.iter().map(Cell::new).collect()));
+        table.add_rows(rows.iter().map(|row| pick(row.clone())));
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
         }
-        if let Some(column) = table.column_mut(0) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+        let Some(last) = shown.len().checked_sub(1) else { return String::new() };
+        let before: u16 = table.column_max_content_widths().iter().take(last).map(|width| width + GAP).sum();
+        let room = table.width().map_or(0, |width| width.saturating_sub(before));
+        if self.is_terminal && room >= BREAKING_WIDTH_MIN {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            for column in table.column_iter_mut().take(last) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         table.trim_fmt()
     }
@@ -121,7 +136,11 @@ mod tests {
     #[test]
     fn a_table_is_plain_text_when_nobody_looks() {
         let output = Output { json: false, is_terminal: false, has_colour: false };
-        let rows = vec![vec![cell("a"), output.status(TaskStatus::Done)], vec![cell("bcd"), cell("")]];
-        assert_eq!(output.table(&["ID", "STATE"], rows), "ID   STATE\na    DONE\nbcd");
+        let rows = [
+            vec![cell("a"), cell(""), output.status(TaskStatus::Done)],
+            vec![cell("bcd"), cell(""), cell("")],
+        ];
+        assert_eq!(output.table(&["ID", "NOTHING", "STATE"], &rows), "ID   STATE\na    DONE\nbcd");
+        assert_eq!(output.table(&["ID"], &[]), "");
     }
 }

@@ -24,9 +24,6 @@ const WAIT_MAX_S: u64 = 7 * 24 * 3600;
 const TTL_MINUTES_MAX: u64 = 44_639;
 
 /// `covey call`.
-///
-/// The task is stored before anything is sent, so it reaches the device even if that is asleep now; it
-/// lives for --ttl minutes. Standard output gets the result, standard error what became of the task.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     covey call lamp-1 blink '{\"times\":3}'\n  \
@@ -139,7 +136,12 @@ async fn wait(request: &TaskRequest, wait: Duration, connection: &Connection) ->
         output.text(&json_text::in_lines(result.get()))?;
     }
     let again = if outcome.is_replayed { " (called before with this key)" } else { "" };
-    output.note(&format!("{} in {}{again}", told(task), moment::measured(began.elapsed())));
+    output.note(&format!(
+        "{} after {}{again}  (task {})",
+        told(task),
+        moment::measured(began.elapsed()),
+        task.id
+    ));
     if !outcome.is_final() {
         let show = connection.command(&format!("task show {}", task.id));
         output.note(&format!("{} Look again: {show}", open_because(task)));
@@ -156,13 +158,13 @@ pub fn exit_code(status: TaskStatus) -> ExitCode {
     }
 }
 
-/// State, status code and id of a task in a line.
+/// State and status code of a task in a line.
 fn told(task: &Task) -> String {
     let newest = task.results.first();
     let code = newest.map(|result| format!(" {}", result.status_code)).unwrap_or_default();
     let parts = task.results.iter().filter(|result| result.is_partial()).count();
     let parts = if parts > 0 { format!(", {parts} partial results") } else { String::new() };
-    format!("{}{code}{parts}  task {}", task.status, task.id)
+    format!("{}{code}{parts}", task.status)
 }
 
 /// What a task that is still open waits for.

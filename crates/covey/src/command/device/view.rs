@@ -36,7 +36,8 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
             cell(tags.join(" ")),
         ]
     });
-    output.text(&output.table(&["SN", "ID", "LINK", "SINCE", "TAGS"], rows.collect()))?;
+    let rows: Vec<_> = rows.collect();
+    output.text(&output.table(&["SN", "ID", "LINK", "SINCE", "TAGS"], &rows))?;
     if let Some(total) = found.total
         && total > found.items.len() as u64
     {

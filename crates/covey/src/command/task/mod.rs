@@ -36,14 +36,14 @@ enum TaskCommand {
         EXPIRED or DELETED.")]
     Show {
         /// The task's id
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = read_id)]
         id: Uuid,
     },
     /// Delete a task: a device that asks for it gets nothing to do. What it has done already, it has done
     #[command(after_help = "Example: covey task rm 01976f4e-0000-7000-8000-000000000001")]
     Rm {
         /// The task's id
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = read_id)]
         id: Uuid,
     },
     /// Follow a task until it ends; without an id, the newest tasks for as long as you like
@@ -54,7 +54,7 @@ enum TaskCommand {
         Exit code with an id: 0 done, 1 failed, expired or deleted. Ctrl-C ends it; the task goes on.")]
     Watch {
         /// The task's id
-        #[arg(value_name = "ID", conflicts_with = "device")]
+        #[arg(value_name = "ID", conflicts_with = "device", value_parser = read_id)]
         id: Option<Uuid>,
         /// Only tasks of this device: serial number, or number
         #[arg(long, value_name = "SN|ID")]
@@ -91,6 +91,10 @@ struct ListArgs {
     /// How many on a page
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     size: u32,
+}
+
+fn read_id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "a task's id is a UUID of 36 characters, as covey task list shows it")
 }
 
 /// Runs `covey task`.

@@ -18,11 +18,12 @@ pub fn table(output: Output, tasks: &[TaskRow]) -> String {
             cell(task.method.clone().unwrap_or_else(|| task.method_code.to_string())),
             cell(moment::age(&task.created_at)),
             cell(left(task)),
-            cell(task.priority.to_string()),
+            cell(if task.priority == 0 { String::new() } else { task.priority.to_string() }),
             cell(&task.ext_task_id),
         ]
     });
-    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "EXT ID"], rows.collect())
+    let rows: Vec<_> = rows.collect();
+    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "EXT ID"], &rows)
 }
 
 /// What is left of the life of a task that is still open.
@@ -74,9 +75,10 @@ fn header(task: &Task) -> Vec<String> {
         ("priority", asked.priority.to_string()),
         ("created", moment::of_unix(task.created_at)),
     ];
-    if let Some(expires_at) = task.expires_at {
-        let name = if task.status.is_final() { "would expire" } else { "expires" };
-        rows.push((name, moment::of_unix(expires_at)));
+    if let Some(expires_at) = task.expires_at
+        && !task.status.is_final()
+    {
+        rows.push(("expires", moment::of_unix(expires_at)));
     }
     if !asked.ext_task_id.is_empty() {
         rows.push(("ext id", printable(&asked.ext_task_id)));
@@ -84,7 +86,7 @@ fn header(task: &Task) -> Vec<String> {
     if task.deliveries > 1 {
         rows.push(("given", format!("{} times", task.deliveries)));
     }
-    rows.into_iter().map(|(name, value)| format!("{name:<13} {value}")).collect()
+    rows.into_iter().map(|(name, value)| format!("{name:<9} {value}")).collect()
 }
 
 /// One change of state: the first with its instant, the others by how long

@@ -53,13 +53,19 @@ impl Told {
             output.json(task)?;
         }
         if !output.json {
-            for change in task.timeline.iter().skip(self.changes) {
+            // A result comes before the end that it brings.
+            let changes = task.timeline.iter().skip(self.changes);
+            let (ends, others): (Vec<_>, Vec<_>) = changes.partition(|change| change.status.is_final());
+            for change in others {
                 output.text(&view::change_text(change, &mut self.began))?;
             }
             // Newest first: those not told yet are at the front.
             let fresh = task.results.len().saturating_sub(self.results);
             for result in task.results.iter().take(fresh).rev() {
                 output.text(&view::result_text(result))?;
+            }
+            for change in ends {
+                output.text(&view::change_text(change, &mut self.began))?;
             }
         }
         self.changes = task.timeline.len();

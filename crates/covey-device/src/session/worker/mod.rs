@@ -1,12 +1,13 @@
 //! The device's side of the contract, step by step: what an announcement, a task and a commit
-//! lead to, and what goes out when there is room.
+//! lead to.
+
+mod sending;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ClientError, Event, ManualAck, Packet, Publish, PublishOptions, PublishProperties, QoS,
     SubscribeFilter,
@@ -28,9 +29,6 @@ use crate::wire::{self, Announcement, Commit, Inbound, Parameters, Topics};
 
 /// How long to wait for the answer to a poll: "nothing to do" comes with QoS 0.
 const POLL_ANSWER_WAIT: Duration = Duration::from_secs(30);
-/// Room for everything of a `res` but its body.
-const RESULT_HEAD_BYTES: usize = 512;
-
 /// A message to be handed to the client.
 #[derive(Debug)]
 enum Outgoing {
@@ -374,76 +372,6 @@ impl Worker {
         if self.timer_at.is_none_or(|set| next < set) {
             self.timer.as_mut().reset(next);
             self.timer_at = Some(next);
-        }
-    }
-
-    fn hand_over_all(&mut self, now: Instant) {
-        while let Some(message) = self.outgoing.pop_front() {
-            if !self.hand_over(&message, now) {
-                self.outgoing.push_front(message);
-                break;
-            }
-        }
-        while let Some(ack) = self.acks.pop_front() {
-            if self.client.try_manual_ack(ack.clone()).is_err() {
-                self.acks.push_front(ack);
-                break;
-            }
-        }
-    }
-
-    /// Hands one message to the client. False if there is no room now.
-    fn hand_over(&mut self, message: &Outgoing, now: Instant) -> bool {
-        let request_qos = if self.settings.request_at_most_once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        match message {
-            Outgoing::Ack(task_id) => {
-                let properties = wire::request_properties(*task_id);
-                self.publish(&self.topics.ack, request_qos, properties, Bytes::new())
-            }
-            Outgoing::Request(task_id) => {
-                let properties = wire::request_properties(*task_id);
-                self.publish(&self.topics.req, request_qos, properties, Bytes::new())
-            }
-            Outgoing::Poll => {
-                let properties = wire::request_properties(Uuid::nil());
-                self.publish(&self.topics.req, request_qos, properties, Bytes::new())
-            }
-            Outgoing::Result(number) => self.hand_over_result(*number, now),
-        }
-    }
-
-    fn hand_over_result(&mut self, number: ItemNumber, now: Instant) -> bool {
-        let Some(item) = self.outbox.get(number) else {
-            return true;
-        };
-        let (mut status, mut body) = (item.status, item.body.clone());
-        // The server closes the connection over a larger packet, for ever again. It gets a
-        // failure it can take instead.
-        let bytes_max = self.server_packet_bytes_max.map_or(usize::MAX, |max| max as usize);
-        if body.len().saturating_add(RESULT_HEAD_BYTES) > bytes_max {
-            tracing::error!(task_id = %item.task_id, bytes = body.len(), bytes_max, "the result is larger than the server takes");
-            status = if item.is_partial() { status } else { 413 };
-            body = Answer::error(413, "the result is larger than the server takes").body;
-        }
-        let properties = wire::result_properties(item.task_id, status, item.ext_id);
-        let partial = item.is_partial();
-        if !self.publish(&self.topics.res, QoS::AtLeastOnce, properties, body) {
-            return false;
-        }
-        self.outbox.sent(number, now);
-        self.counters.sent(partial);
-        true
-    }
-
-    fn publish(&self, topic: &str, qos: QoS, properties: PublishProperties, body: Bytes) -> bool {
-        let options = PublishOptions::new(qos).properties(properties);
-        match self.client.try_publish(topic, body, options) {
-            Ok(()) => true,
-            Err(ClientError::RequestChannelFull(_)) => false,
-            Err(error) => {
-                tracing::error!(sn = %self.settings.sn, topic, %error, "a message cannot be sent");
-                true
-            }
         }
     }
 }

@@ -1,0 +1,78 @@
+"""The OpenAPI document, and schemathesis over the whole of it with every check it has."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = os.environ.get("COVEY_EXAMPLES", "40")
+SEED = "1"
+
+
+def test_the_document_is_served_without_a_key_and_names_every_resource(server):
+    answer = httpx.get(f"{server.http}/openapi.json")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("application/json")
+    document = answer.json()
+    assert document["openapi"].startswith("3.")
+    methods = {(path, method) for path, item in document["paths"].items() for method in item}
+    for path, method in [
+        ("/api/v1/device-tasks", "post"),
+        ("/api/v1/device-tasks", "get"),
+        ("/api/v1/device-tasks/{id}", "get"),
+        ("/api/v1/device-tasks/{id}", "delete"),
+        ("/api/v1/devices", "get"),
+        ("/api/v1/devices", "post"),
+        ("/api/v1/devices/{device_id}", "put"),
+        ("/api/v1/devices/{device_id}", "delete"),
+    ]:
+        assert (path, method) in methods, f"{method} {path} is not documented"
+
+
+def test_swagger_ui_is_served_and_needs_nothing_from_elsewhere(server):
+    with httpx.Client(base_url=server.http, follow_redirects=True) as client:
+        page = client.get("/docs")
+        assert page.status_code == 200 and "text/html" in page.headers["content-type"]
+        texts = [page.text]
+        for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+            assert not path.startswith(("http:", "https:", "//")), path
+            part = client.get(httpx.URL(str(page.url)).join(path))
+            assert part.status_code == 200, path
+            texts.append(part.text)
+        assert any("/openapi.json" in text for text in texts)
+
+
+@pytest.mark.timeout(600)
+def test_schemathesis_finds_nothing(new_server, new_api, tmp_path):
+    server = new_server()
+    api = new_api(server)
+    for _ in range(3):
+        api.create(api.register(tmp_path))
+    # Its key is made late, so that no number it tries is that of its own key or of the first.
+    body = {"org": "default", "name": "schemathesis", "rights": rights(api)}
+    keys = [api.post("/api-keys", json=body).json() for _ in range(60)]
+
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "schemathesis", "run", f"{server.http}/openapi.json",
+            "--header", f"x-api-key: {keys[-1]['key']}", "--checks", "all", "--max-examples", EXAMPLES,
+            "--seed", SEED, "--generation-deterministic",
+            "--suppress-health-check", "all", "--request-timeout", "20", "--continue-on-failure", "--no-color",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=580,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
+    assert new_api(server).get("/devices").status_code == 200
+
+
+def rights(api) -> list[str]:
+    """All the rights that there are, as the document lists them or as the refusal of a wrong one does."""
+    refusal = api.post("/api-keys", json={"org": "default", "name": "x", "rights": ["no-such-right"]})
+    known = re.findall(r"[a-z]+:[a-z]+", refusal.json()["detail"])
+    assert "keys:write" in known, refusal.text
+    return known

@@ -1,0 +1,113 @@
+//! What can keep a simulation or a benchmark from running. Each variant says
+//! what to do next.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The result of a simulation or a benchmark.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a simulation or a benchmark could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server refused a request, or could not be asked.
+    #[error(transparent)]
+    Client(#[from] covey_client::Error),
+    /// A device's identity cannot be used.
+    #[error(transparent)]
+    Device(#[from] covey_device::Error),
+    /// A wanted SN belongs to a device whose key is not here.
+    #[error(
+        "device {sn} is registered already, and its key is not in {}: give the folder that has it with --identities, or other devices with --prefix, or retire it",
+        dir.display()
+    )]
+    DeviceTaken {
+        /// Its SN.
+        sn: String,
+        /// The folder of identities.
+        dir: PathBuf,
+    },
+    /// The server gave no private key for a device that it registered.
+    #[error("the server made no key for device {sn}: it is not a Covey server of this version")]
+    KeyMissing {
+        /// Its SN.
+        sn: String,
+    },
+    /// The folder of identities cannot be read or written.
+    #[error("cannot use {}: {source}; give another folder with --identities", path.display())]
+    Identities {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Two programs with the same devices would throw each other's out.
+    #[error("{} is in use by another simulation or benchmark: stop it, or give another folder with --identities", path.display())]
+    IdentitiesInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Devices did not connect.
+    #[error("{missing} of {count} devices did not connect within {} s, the first is {sn}: {why}", waited.as_secs())]
+    NotConnected {
+        /// How many did not.
+        missing: usize,
+        /// Of how many.
+        count: usize,
+        /// One of them.
+        sn: String,
+        /// What its connection says.
+        why: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The system allows too few open files for so many devices.
+    #[error(
+        "{wanted} open files are needed and {limit} allowed: raise the limit with `ulimit -n {wanted}`, or take fewer devices"
+    )]
+    OpenFiles {
+        /// How many are needed.
+        wanted: u64,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// The private server could not be started.
+    #[error("the private server cannot be started: {source}")]
+    OwnServerStart {
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The private server ended before it was ready.
+    #[error("the private server did not get ready: {log}")]
+    OwnServerEnded {
+        /// The end of what it said.
+        log: String,
+    },
+    /// No call of the benchmark came to a good end.
+    #[error("no call succeeded: {why}")]
+    NoCall {
+        /// What went wrong, and how often.
+        why: String,
+    },
+    /// It was stopped before there was anything to tell.
+    #[error("stopped before the benchmark was done")]
+    Stopped,
+    /// An output file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The plot cannot be drawn.
+    #[error("the plot cannot be drawn: {why}")]
+    Plot {
+        /// What the drawing library says.
+        why: String,
+    },
+}

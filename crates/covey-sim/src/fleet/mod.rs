@@ -1,0 +1,9 @@
+//! A fleet of simulated devices: getting their identities, and running them.
+
+mod device;
+mod identities;
+mod register;
+mod simulation;
+
+pub use register::{Fleet, FleetOptions, Member};
+pub use simulation::{JoinOptions, JoinReport, Simulation, SimulationOptions, Summary};

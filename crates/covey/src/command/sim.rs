@@ -1,0 +1,248 @@
+//! `covey sim`: devices that are simulated, with latency and faults, for
+//! whoever has none at hand yet, or not as many.
+
+use std::io::{IsTerminal, stderr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use covey_sim::{
+    Behaviour, Fleet, FleetOptions, JoinOptions, Latency, OfflinePattern, Rate, Simulation,
+    SimulationOptions, allow_open_files, parse_duration,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::command::connection::{Connection, Target};
+use crate::command::output::Output;
+use crate::fault;
+
+/// How long a device may take to join before the next one takes its turn.
+const JOIN_WAIT: Duration = Duration::from_secs(5);
+
+/// Arguments of `covey sim`.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    covey sim --identity ./lamp-1                  run the device that `covey device add` wrote there\n  \
+    covey sim --count 1000 --latency 5ms..50ms     run a swarm of new devices\n  \
+    covey sim --count 10 --failure-rate 0.1 --duplicate-rate 0.1 --offline 30s/10s\n\n\
+    What the devices can do (--method-code or method name):\n  \
+    20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3}")]
+pub struct SimArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// How many devices; they are registered on the first run and used again on the next
+    #[arg(long, value_name = "N", default_value = "1")]
+    count: NonZeroU32,
+    /// What their serial numbers begin with: sim gives sim-00001, sim-00002, …
+    #[arg(long, value_name = "TEXT", default_value = "sim")]
+    prefix: String,
+    /// Folder for their certificates and keys
+    #[arg(long, value_name = "DIR", default_value = "./covey-sim")]
+    identities: PathBuf,
+    /// Run the one device of this folder (ca.pem, cert.pem, key.pem) instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["count", "prefix", "identities"])]
+    identity: Option<PathBuf>,
+    /// Where devices connect, mqtts://HOST:PORT; without it, where the server says
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// Stop after this time, such as 30s; without it, run until interrupted
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    run_for: Option<Duration>,
+    /// Devices that are connecting at a time
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    #[command(flatten)]
+    behaviour: BehaviourArgs,
+}
+
+/// How the devices behave.
+#[derive(Args)]
+#[command(next_help_heading = "Behaviour")]
+struct BehaviourArgs {
+    /// How long a device works on a call: 5ms, or a range such as 5ms..50ms
+    #[arg(long, value_name = "DURATION", default_value = "0ms")]
+    latency: Latency,
+    /// How often a device answers 500: 0 never to 1 always
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    failure_rate: Rate,
+    /// How often a device sends its result twice: 0 never to 1 always
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    duplicate_rate: Rate,
+    /// How often a device takes a task and never answers: 0 never to 1 always
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    drop_rate: Rate,
+    /// Time online and time offline, again and again, such as 30s/10s
+    #[arg(long, value_name = "ON/OFF")]
+    offline: Option<OfflinePattern>,
+    /// Ask for tasks at this interval in seconds, instead of having them announced
+    #[arg(long, value_name = "SECONDS", value_parser = poll_interval)]
+    poll: Option<Duration>,
+    /// What happens by chance follows from this number and the serial numbers
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+}
+
+fn poll_interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim_end_matches('s').parse().map_err(|_| "write a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(interval) if interval >= Duration::from_millis(10) => Ok(interval),
+        _ => Err("write 0.01 seconds or more".to_owned()),
+    }
+}
+
+/// Runs simulated devices until it is told to stop.
+pub async fn run(args: SimArgs) -> Result<ExitCode> {
+    let output = Output::new(args.target.json);
+    let stop = stop_on_signal()?;
+    let (fleet, server) = match (&args.identity, &args.broker) {
+        (Some(dir), Some(broker)) => (Fleet::of_folder(dir).map_err(told)?, broker.clone()),
+        _ => found(&args, output, &stop).await?,
+    };
+    allow_open_files(fleet.members.len() as u64).map_err(told)?;
+    let behaviour = Behaviour {
+        latency: args.behaviour.latency,
+        failure_rate: args.behaviour.failure_rate,
+        duplicate_rate: args.behaviour.duplicate_rate,
+        drop_rate: args.behaviour.drop_rate,
+        offline: args.behaviour.offline,
+        poll: args.behaviour.poll,
+    };
+    let options = SimulationOptions { server, behaviour, seed: args.behaviour.seed };
+    output.note(&format!("{} devices connect to {}", fleet.members.len(), options.server));
+    let simulation = Simulation::new(&fleet.members, options).map_err(told)?;
+
+    let over = stop.clone();
+    let run_for = args.run_for;
+    tokio::spawn(async move {
+        if let Some(run_for) = run_for {
+            tokio::time::sleep(run_for).await;
+            over.cancel();
+        }
+    });
+    let join = JoinOptions { concurrency: args.concurrency.into(), per_second: None, wait_max: JOIN_WAIT };
+    let joined = match simulation.join(join, &stop).await {
+        // Stopped while joining is stopped all the same.
+        Err(covey_sim::Error::Stopped) => Ok(()),
+        other => other.map(|report| {
+            for (sn, why) in report.missing.iter().take(3) {
+                output.note(&format!("{sn} is not connected yet: {why}"));
+            }
+        }),
+    };
+    let shown = match joined.map_err(told) {
+        Ok(()) => show(&simulation, output, &stop).await,
+        Err(error) => Err(error),
+    };
+    simulation.stop().await;
+    shown?;
+    if output.json {
+        output.json(&simulation.summary())?;
+    } else {
+        output.text(&simulation.summary().to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The devices, and where they connect.
+async fn found(args: &SimArgs, output: Output, stop: &CancellationToken) -> Result<(Fleet, String)> {
+    let connection = Connection::open(&args.target)?;
+    let server = args.broker.clone().unwrap_or_else(|| broker_url(&connection));
+    let Some(dir) = &args.identity else {
+        let options = FleetOptions {
+            count: args.count,
+            prefix: args.prefix.clone(),
+            identities: args.identities.clone(),
+            ca_pem: ca_pem(&args.target),
+        };
+        let fleet = tokio::select! {
+            fleet = Fleet::prepare(&connection.client, &options) => fleet,
+            () = stop.cancelled() => Err(covey_sim::Error::Stopped),
+        };
+        let fleet = fleet.map_err(|error| explained(error, &connection))?;
+        if fleet.registered > 0 {
+            let folder = args.identities.display();
+            output.note(&format!("{} devices registered; their keys are in {folder}", fleet.registered));
+        }
+        return Ok((fleet, server));
+    };
+    Ok((Fleet::of_folder(dir).map_err(told)?, server))
+}
+
+/// Says each second how it goes: as a line that changes in a terminal, as
+/// lines of JSON for programs, else not at all.
+async fn show(simulation: &Simulation, output: Output, stop: &CancellationToken) -> Result<()> {
+    let line = if output.json || !stderr().is_terminal() {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{msg}")?)
+    };
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        if output.json {
+            output.json(&simulation.summary())?;
+        } else if !line.is_hidden() {
+            line.set_message(simulation.summary().to_string());
+            line.tick();
+        }
+    }
+    line.finish_and_clear();
+    Ok(())
+}
+
+/// Where the devices of a server connect.
+pub fn broker_url(connection: &Connection) -> String {
+    let broker = connection.broker();
+    let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host };
+    format!("mqtts://{host}:{}", broker.port)
+}
+
+/// The CA of the server on this machine, if that is the one.
+pub fn ca_pem(target: &Target) -> Option<String> {
+    if target.url.as_deref().is_some_and(|url| !url.is_empty()) {
+        return None;
+    }
+    covey_client::LocalServer::find(&target.data).and_then(|server| server.ca_pem()).ok()
+}
+
+/// Cancelled on the first SIGINT or SIGTERM; a second one ends the program, as
+/// it would have without this.
+pub fn stop_on_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for is_first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if is_first {
+                told.cancel();
+            }
+        }
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
+
+/// Says in one line what to do about an error.
+pub fn explained(error: covey_sim::Error, connection: &Connection) -> anyhow::Error {
+    match error {
+        covey_sim::Error::Client(error) => connection.explained(error.into()),
+        other => told(other),
+    }
+}
+
+fn told(error: covey_sim::Error) -> anyhow::Error {
+    fault::setup(error)
+}
