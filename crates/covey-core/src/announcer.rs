@@ -89,8 +89,20 @@ impl Announcer {
         self.state().listening.remove(&device);
     }
 
-    /// A task has become open: was created, or was given up by its device.
-    /// Answers whether to announce it now; otherwise its turn comes.
+    /// Tasks of a device have become open again: it took them and gave no sign
+    /// of life. Which of them come first, a look-up tells.
+    pub fn reopened(&self, device: DeviceKey) {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return };
+        listener.backlog = true;
+        listener.has_missed |= listener.is_looking;
+        if !listener.is_looking {
+            state.make_due(device);
+        }
+    }
+
+    /// A task was created. Answers whether to announce it now; otherwise its
+    /// turn comes.
     pub fn opened(&self, task: &Announcement) -> bool {
         let mut state = self.state();
         let Some(listener) = state.listening.get_mut(&task.device) else { return false };
@@ -99,7 +111,7 @@ impl Announcer {
         }
         if listener.backlog || listener.window.len() >= self.announcements_max as usize {
             listener.backlog = true;
-            listener.has_missed = listener.is_looking;
+            listener.has_missed |= listener.is_looking;
             return false;
         }
         listener.window.push(task.id);

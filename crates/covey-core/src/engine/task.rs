@@ -194,7 +194,7 @@ impl Engine {
             Some(last) if is_more => (last.lease_until.unwrap_or(now), last.seq),
             _ => all_until_now,
         };
-        lapsed.into_iter().for_each(|task| self.outlet.opened(&Arc::new(task)));
+        lapsed.iter().for_each(|task| self.outlet.announcer.reopened(task.device));
         Ok(is_more)
     }
 

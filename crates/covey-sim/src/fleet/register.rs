@@ -19,7 +19,7 @@ use crate::fleet::identities::{Identities, StoredIdentity};
 /// Registrations under way at a time.
 const REGISTRATIONS_MAX: usize = 24;
 /// Devices on a page of the server's list.
-const PAGE_DEVICES: u32 = 100;
+const PAGE_DEVICES: u32 = 1_000;
 /// Every simulated device has this tag.
 const TAG: &str = "sim";
 const TAG_VALUE: &str = "true";
@@ -69,22 +69,24 @@ impl Fleet {
     pub async fn prepare(client: &Client, options: &FleetOptions) -> Result<Self> {
         let mut identities = Identities::open(&options.identities)?;
         let known = known_sns(client).await?;
-        let is_usable = |identity: &StoredIdentity| {
-            known.contains(&identity.sn)
-                && options.ca_pem.as_ref().is_none_or(|ca_pem| ca_pem.trim() == identity.ca_pem.trim())
+        let is_of_server = |identity: &StoredIdentity| {
+            options.ca_pem.as_ref().is_none_or(|ca_pem| ca_pem.trim() == identity.ca_pem.trim())
         };
         let mut found = Vec::new();
         let mut wanted = Vec::new();
         for sn in sns(&options.prefix, options.count) {
-            match identities.take(&sn).filter(is_usable) {
-                Some(identity) => found.push(identity),
-                None => wanted.push(sn),
+            match identities.take(&sn).filter(is_of_server) {
+                Some(identity) if known.contains(&sn) => found.push(identity),
+                earlier => wanted.push(Wanted { sn, earlier }),
             }
         }
-        let registered = wanted.len();
+        let mut registered = 0;
         register_all(client, wanted, &options.identities, |identity| {
-            identities.add(&identity)?;
-            found.push(identity);
+            if let Found::Registered(identity) = &identity {
+                identities.add(identity)?;
+                registered += 1;
+            }
+            found.push(identity.into_identity());
             Ok(())
         })
         .await?;
@@ -114,6 +116,28 @@ impl Fleet {
     }
 }
 
+/// A device that is to be registered.
+struct Wanted {
+    sn: String,
+    /// An identity of an earlier run. Somebody may have taken its tag away, so
+    /// that the server did not list it.
+    earlier: Option<StoredIdentity>,
+}
+
+/// What came of it.
+enum Found {
+    Registered(StoredIdentity),
+    Earlier(StoredIdentity),
+}
+
+impl Found {
+    fn into_identity(self) -> StoredIdentity {
+        match self {
+            Self::Registered(identity) | Self::Earlier(identity) => identity,
+        }
+    }
+}
+
 fn sns(prefix: &str, count: NonZeroU32) -> impl Iterator<Item = String> {
     (1..=count.get()).map(move |number| format!("{prefix}-{number:05}"))
 }
@@ -138,7 +162,7 @@ fn members(identities: Vec<StoredIdentity>) -> Vec<Member> {
 
 /// The simulated devices that the server knows.
 async fn known_sns(client: &Client) -> Result<HashSet<String>> {
-    let filter = DeviceFilter { tag: Some(format!("{TAG}={TAG_VALUE}")), ..DeviceFilter::default() };
+    let filter = DeviceFilter { tag: Some(TAG.to_owned()), ..DeviceFilter::default() };
     let mut known = HashSet::new();
     for page in 1.. {
         let devices = client.device_list(&filter, PageRequest { page, size: PAGE_DEVICES }).await?;
@@ -155,15 +179,15 @@ async fn known_sns(client: &Client) -> Result<HashSet<String>> {
 
 async fn register_all(
     client: &Client,
-    wanted: Vec<String>,
+    wanted: Vec<Wanted>,
     dir: &Path,
-    mut keep: impl FnMut(StoredIdentity) -> Result<()>,
+    mut keep: impl FnMut(Found) -> Result<()>,
 ) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
     let bar = progress_bar("registering", wanted.len());
-    let wanted: Arc<[String]> = Arc::from(wanted);
+    let wanted: Arc<[Wanted]> = Arc::from(wanted);
     let next = Arc::new(AtomicUsize::new(0));
     let (done, mut registered) = mpsc::channel(REGISTRATIONS_MAX);
     let mut workers = JoinSet::new();
@@ -171,8 +195,8 @@ async fn register_all(
         let (client, wanted) = (client.clone(), Arc::clone(&wanted));
         let (next, done, dir) = (Arc::clone(&next), done.clone(), dir.to_owned());
         workers.spawn(async move {
-            while let Some(sn) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if done.send(register(&client, sn, &dir).await).await.is_err() {
+            while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if done.send(register(&client, wanted, &dir).await).await.is_err() {
                     break;
                 }
             }
@@ -196,17 +220,18 @@ async fn register_all(
     outcome
 }
 
-async fn register(client: &Client, sn: &str, dir: &Path) -> Result<StoredIdentity> {
+async fn register(client: &Client, wanted: &Wanted, dir: &Path) -> Result<Found> {
     let request = DeviceRequest {
-        sn: Some(sn.to_owned()),
+        sn: Some(wanted.sn.clone()),
         tags: vec![Tag { tag: TAG.to_owned(), value: TAG_VALUE.to_owned() }],
         ..DeviceRequest::default()
     };
     match client.device_register(&request).await {
-        Ok(registered) => StoredIdentity::of(registered),
-        Err(error) if error.status() == Some(409) => {
-            Err(Error::DeviceTaken { sn: sn.to_owned(), dir: dir.to_owned() })
-        }
+        Ok(registered) => StoredIdentity::of(registered).map(Found::Registered),
+        Err(error) if error.status() == Some(409) => match &wanted.earlier {
+            Some(earlier) => Ok(Found::Earlier(earlier.clone())),
+            None => Err(Error::DeviceTaken { sn: wanted.sn.clone(), dir: dir.to_owned() }),
+        },
         Err(error) => Err(error.into()),
     }
 }

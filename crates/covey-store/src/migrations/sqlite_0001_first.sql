@@ -65,7 +65,9 @@ CREATE TABLE tasks (
     id BLOB NOT NULL UNIQUE,
     org_id INTEGER NOT NULL,
     device_key INTEGER NOT NULL REFERENCES devices (id),
+    -- These two repeat what the device's row says, so that no look at a task needs a join.
     device_id INTEGER NOT NULL,
+    sn TEXT NOT NULL,
     ext_task_id TEXT NOT NULL,
     method_code INTEGER NOT NULL,
     method TEXT,

@@ -232,7 +232,7 @@ fn task_page(
         snapshot.prepare_cached(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?
     };
     let sql = format!(
-        "SELECT {} FROM tasks t CROSS JOIN devices d ON d.id = t.device_key WHERE {clause} \
+        "SELECT {} FROM tasks t WHERE {clause} \
          ORDER BY t.seq DESC LIMIT {} OFFSET {}",
         statements::task_columns!(),
         page.size,

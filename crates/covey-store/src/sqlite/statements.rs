@@ -4,7 +4,7 @@
 /// The columns of a task, in the order that [`super::rows::task`] reads them.
 macro_rules! task_columns {
     () => {
-        "t.seq, t.id, t.org_id, t.device_key, t.device_id, d.sn, t.ext_task_id, t.method_code, t.method, \
+        "t.seq, t.id, t.org_id, t.device_key, t.device_id, t.sn, t.ext_task_id, t.method_code, t.method, \
          t.priority, t.push_only, t.created_at, t.expires_at, t.status, t.pending_at, t.locked_at, \
          t.lease_until, t.deliveries, t.results, t.timeline, t.payload"
     };
@@ -12,18 +12,15 @@ macro_rules! task_columns {
 pub(super) use task_columns;
 
 /// A task by its id: id, organisation.
-pub(super) const TASK: &str = concat!(
-    "SELECT ",
-    task_columns!(),
-    " FROM tasks t CROSS JOIN devices d ON d.id = t.device_key WHERE t.id = ?1 AND t.org_id = ?2"
-);
+pub(super) const TASK: &str =
+    concat!("SELECT ", task_columns!(), " FROM tasks t WHERE t.id = ?1 AND t.org_id = ?2");
 
 /// The eligible task of a device that comes first: device, now, organisation.
 /// The order is that of `Task::rank`, the condition that of `Task::is_eligible`.
 pub(super) const TASK_BEST: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t INDEXED BY tasks_open CROSS JOIN devices d ON d.id = t.device_key \
+    " FROM tasks t INDEXED BY tasks_open \
      WHERE t.device_key = ?1 AND t.status < 3 AND t.push_only = 0 AND t.expires_at > ?2 \
      AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= ?2) AND t.org_id = ?3 \
      ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT 1"
@@ -33,7 +30,7 @@ pub(super) const TASK_BEST: &str = concat!(
 pub(super) const TASK_ANNOUNCEABLE: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t INDEXED BY tasks_open CROSS JOIN devices d ON d.id = t.device_key \
+    " FROM tasks t INDEXED BY tasks_open \
      WHERE t.device_key = ?1 AND t.status < 3 AND t.expires_at > ?2 \
      AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= ?2) \
      ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?3"
@@ -43,7 +40,7 @@ pub(super) const TASK_ANNOUNCEABLE: &str = concat!(
 pub(super) const TASK_OVERDUE: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t INDEXED BY tasks_expiry CROSS JOIN devices d ON d.id = t.device_key \
+    " FROM tasks t INDEXED BY tasks_expiry \
      WHERE t.status < 3 AND t.expires_at <= ?1 ORDER BY t.expires_at LIMIT ?2"
 );
 
@@ -55,7 +52,7 @@ pub(super) const TASK_OVERDUE_ANY: &str =
 pub(super) const TASK_LAPSED: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM tasks t INDEXED BY tasks_lease CROSS JOIN devices d ON d.id = t.device_key \
+    " FROM tasks t INDEXED BY tasks_lease \
      WHERE t.status = 2 AND (t.lease_until, t.seq) > (?1, ?2) AND t.lease_until <= ?3 AND t.expires_at > ?3 \
      ORDER BY t.lease_until, t.seq LIMIT ?4"
 );
@@ -65,10 +62,10 @@ pub(super) const TASK_OPEN_BEYOND: &str =
     "SELECT 1 FROM tasks INDEXED BY tasks_open WHERE device_key = ?1 AND status < 3 LIMIT 1 OFFSET ?2";
 
 /// A new task.
-pub(super) const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id, ext_task_id, \
+pub(super) const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id, sn, ext_task_id, \
      method_code, method, priority, push_only, created_at, expires_at, status, pending_at, locked_at, \
      lease_until, deliveries, results, timeline, payload) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
 
 /// What can change of a task.
 pub(super) const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \

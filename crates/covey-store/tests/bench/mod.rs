@@ -175,6 +175,7 @@ impl World {
     /// Sweeps until nothing is left.
     pub fn sweep(&self) {
         while block_on(self.engine().task_sweep()).unwrap() {}
+        self.announce();
     }
 
     pub fn listen(&self, device: &DeviceIdentity) {

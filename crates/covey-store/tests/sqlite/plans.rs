@@ -59,9 +59,9 @@ fn hot_statements_search_their_partial_index_and_sort_nothing() {
 /// Adds tasks that are done, of the same device and otherwise like any other.
 fn add_final_tasks(connection: &Connection, device: &DeviceIdentity, now: i64, from: i64, to: i64) {
     let sql = "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2) \
-         INSERT INTO tasks (id, org_id, device_key, device_id, ext_task_id, method_code, priority, \
+         INSERT INTO tasks (id, org_id, device_key, device_id, sn, ext_task_id, method_code, priority, \
          push_only, created_at, expires_at, status, lease_until, deliveries, results, timeline) \
-         SELECT randomblob(16), ?3, ?4, ?5, '', 20, i % 10, 0, ?6 - i, ?6 - i % 1000 + 500, 3 + i % 4, \
+         SELECT randomblob(16), ?3, ?4, ?5, 'x', '', 20, i % 10, 0, ?6 - i, ?6 - i % 1000 + 500, 3 + i % 4, \
          ?6 - i, 1, 0, '[]' FROM n";
     let (org, key, number) = (device.org.0, device.device.0, device.device_id.0);
     connection.execute(sql, (from, to, org, key, number, now)).unwrap();

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use covey_sim::{
     Behaviour, Fleet, FleetOptions, JoinOptions, Latency, OfflinePattern, Rate, Simulation,
-    SimulationOptions, allow_open_files, parse_duration,
+    SimulationOptions, Summary, allow_open_files, parse_duration,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +23,8 @@ use crate::fault;
 
 /// How long a device may take to join before the next one takes its turn.
 const JOIN_WAIT: Duration = Duration::from_secs(5);
+/// Of how many that take longer it is said why.
+const MISSING_SHOWN: usize = 3;
 
 /// Arguments of `covey sim`.
 #[derive(Args)]
@@ -104,48 +106,63 @@ pub async fn run(args: SimArgs) -> Result<ExitCode> {
         _ => found(&args, output, &stop).await?,
     };
     allow_open_files(fleet.members.len() as u64).map_err(told)?;
-    let behaviour = Behaviour {
-        latency: args.behaviour.latency,
-        failure_rate: args.behaviour.failure_rate,
-        duplicate_rate: args.behaviour.duplicate_rate,
-        drop_rate: args.behaviour.drop_rate,
-        offline: args.behaviour.offline,
-        poll: args.behaviour.poll,
-    };
-    let options = SimulationOptions { server, behaviour, seed: args.behaviour.seed };
-    output.note(&format!("{} devices connect to {}", fleet.members.len(), options.server));
+    let (behaviour, seed) = args.behaviour.settled();
+    output.note(&format!("{} devices connect to {server}", fleet.members.len()));
+    let options = SimulationOptions { server, behaviour, seed };
     let simulation = Simulation::new(&fleet.members, options).map_err(told)?;
-
-    let over = stop.clone();
-    let run_for = args.run_for;
-    tokio::spawn(async move {
-        if let Some(run_for) = run_for {
-            tokio::time::sleep(run_for).await;
-            over.cancel();
-        }
-    });
-    let join = JoinOptions { concurrency: args.concurrency.into(), per_second: None, wait_max: JOIN_WAIT };
-    let joined = match simulation.join(join, &stop).await {
-        // Stopped while joining is stopped all the same.
-        Err(covey_sim::Error::Stopped) => Ok(()),
-        other => other.map(|report| {
-            for (sn, why) in report.missing.iter().take(3) {
-                output.note(&format!("{sn} is not connected yet: {why}"));
-            }
-        }),
-    };
-    let shown = match joined.map_err(told) {
-        Ok(()) => show(&simulation, output, &stop).await,
-        Err(error) => Err(error),
-    };
+    if let Some(run_for) = args.run_for {
+        stop_after(run_for, stop.clone());
+    }
+    let shown = join_and_show(&simulation, args.concurrency.into(), output, &stop).await;
+    let connected = simulation.summary().connected;
     simulation.stop().await;
     shown?;
+    let last = Summary { connected, ..simulation.summary() };
     if output.json {
-        output.json(&simulation.summary())?;
+        output.json(&last)?;
     } else {
-        output.text(&simulation.summary().to_string())?;
+        output.text(&last.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl BehaviourArgs {
+    fn settled(&self) -> (Behaviour, u64) {
+        let behaviour = Behaviour {
+            latency: self.latency,
+            failure_rate: self.failure_rate,
+            duplicate_rate: self.duplicate_rate,
+            drop_rate: self.drop_rate,
+            offline: self.offline,
+            poll: self.poll,
+        };
+        (behaviour, self.seed)
+    }
+}
+
+fn stop_after(duration: Duration, stop: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::time::sleep(duration).await;
+        stop.cancel();
+    });
+}
+
+async fn join_and_show(
+    simulation: &Simulation,
+    concurrency: usize,
+    output: Output,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let join = JoinOptions { concurrency, per_second: None, wait_max: JOIN_WAIT };
+    let report = match simulation.join(join, stop).await {
+        // Who stops it while devices join wants to know what there was all the same.
+        Err(covey_sim::Error::Stopped) => return Ok(()),
+        joined => joined.map_err(told)?,
+    };
+    for (sn, why) in report.missing.iter().take(MISSING_SHOWN) {
+        output.note(&format!("{sn} is not connected yet: {why}"));
+    }
+    show(simulation, output, stop).await
 }
 
 /// The devices, and where they connect.

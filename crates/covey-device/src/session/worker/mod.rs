@@ -8,10 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{
-    AsyncClient, ClientError, Event, ManualAck, Packet, Publish, PublishOptions, PublishProperties, QoS,
-    SubscribeFilter,
-};
+use rumqttc::{AsyncClient, Event, ManualAck, Packet, Publish, QoS, SubscribeFilter};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use uuid::Uuid;

@@ -54,6 +54,7 @@ impl SqliteTransaction<'_> {
                 task.org.0,
                 task.device.0,
                 task.device_id.0,
+                task.sn.as_str(),
                 task.ext_task_id,
                 task.method_code,
                 task.method,

@@ -1,0 +1,130 @@
+"""`covey backup` while the server runs, and `covey restore` into a new place."""
+
+import subprocess
+import threading
+
+import pytest
+
+from api import DONE, READY
+from server import BINARY, Server
+
+
+def covey(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+def refuses(done: subprocess.CompletedProcess) -> bool:
+    """Whether a command ended with exit code 2 and one line."""
+    assert done.returncode == 2, f"{done.returncode}: {done.stderr}"
+    assert len(done.stderr.strip().splitlines()) == 1 and "panicked" not in done.stderr, done.stderr
+    return True
+
+
+@pytest.fixture
+def backed_up(new_server, new_api, tmp_path, connect):
+    """A server, its caller, a device with a finished and an open task, and a backup of it."""
+    server = new_server()
+    api = new_api(server)
+    identity = api.register(tmp_path)
+    device = connect(server, identity)
+    done, ready = api.create(identity, ttl=60), api.create(identity, ttl=60, payload={"a": 1})
+    device.take(done)
+    device.finish(done, 200, '{"b":2}')
+    backup = tmp_path / "backup"
+    made = covey("backup", "--data", server.data, "--to", backup)
+    assert made.returncode == 0, made.stderr
+    return server, api, identity, done, ready, backup
+
+
+def test_a_restored_server_knows_tasks_devices_keys_and_its_ca(backed_up, tmp_path, new_api, connect):
+    server, api, identity, done, ready, backup = backed_up
+    later = api.create(identity)
+    key, ca = server.key, server.ca.read_text()
+    server.kill()
+
+    restored = Server(tmp_path / "restored")
+    made = covey("restore", "--from", backup, "--data", restored.data)
+    assert made.returncode == 0, made.stderr
+    restored.start()
+    try:
+        assert (restored.key, restored.ca.read_text()) == (key, ca)
+        api = new_api(restored, key)
+        assert api.status(done) == DONE and api.status(ready) == READY
+        assert api.task(done)["results"][0]["result"] == {"b": 2}
+        assert api.get(f"/device-tasks/{later}").status_code == 404, "it was made after the backup"
+        device = connect(restored, identity)
+        assert device.expect("tsk").task_id == ready
+        assert device.take(ready).body == b'{"a":1}'
+        device.finish(ready)
+        assert api.status(ready) == DONE
+    finally:
+        assert restored.stop() == 0
+    assert not restored.panics()
+
+
+def test_a_backup_under_load_is_whole(new_server, new_api, tmp_path):
+    server = new_server()
+    api = new_api(server)
+    identity = api.register(tmp_path)
+    accepted, stopping = [], threading.Event()
+
+    def load():
+        caller = new_api(server)
+        while not stopping.is_set():
+            accepted.append(caller.create(identity, ttl=60, payload={"text": "x" * 1000}))
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        while len(accepted) < 50:
+            pass
+        before = list(accepted)
+        made = covey("backup", "--data", server.data, "--to", tmp_path / "backup")
+    finally:
+        stopping.set()
+        loading.join(10)
+    assert made.returncode == 0, made.stderr
+    restored = Server(tmp_path / "restored")
+    assert covey("restore", "--from", tmp_path / "backup", "--data", restored.data).returncode == 0
+    restored.start()
+    try:
+        total = new_api(restored).get("/device-tasks", params={"device_id": identity.device_id}).json()["total"]
+        assert len(before) <= total <= len(accepted)
+        assert {new_api(restored).status(task_id) for task_id in before} == {READY}
+    finally:
+        assert restored.stop() == 0
+
+
+def test_a_backup_is_for_its_owner_alone(backed_up):
+    *_, backup = backed_up
+    assert backup.stat().st_mode & 0o077 == 0
+    for path in backup.rglob("*"):
+        if path.suffix in (".key", ".db"):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_damaged_backup_is_not_restored(backed_up, tmp_path):
+    *_, backup = backed_up
+    for path in [path for path in backup.rglob("*") if path.is_file()]:
+        good = path.read_bytes()
+        damaged = bytearray(good)
+        damaged[len(damaged) // 2] ^= 1
+        path.write_bytes(damaged)
+        assert refuses(covey("restore", "--from", backup, "--data", tmp_path / "none")), path
+        path.unlink()
+        assert refuses(covey("restore", "--from", backup, "--data", tmp_path / "none")), path
+        path.write_bytes(good)
+    assert not list((tmp_path / "none").glob("**/*.db")), "nothing half restored is left"
+    assert covey("restore", "--from", backup, "--data", tmp_path / "none").returncode == 0
+
+
+def test_neither_command_writes_over_what_is_there(backed_up):
+    server, *_, backup = backed_up
+    assert refuses(covey("backup", "--data", server.data, "--to", backup))
+    assert refuses(covey("restore", "--from", backup, "--data", server.data))
+    assert server.is_running()
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    assert refuses(covey("backup", "--data", tmp_path / "none", "--to", tmp_path / "backup"))
+    assert refuses(covey("restore", "--from", tmp_path / "none", "--data", tmp_path / "data"))
