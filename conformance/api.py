@@ -10,7 +10,8 @@ import httpx
 from device import Identity
 
 READY, PENDING, LOCK, DONE, EXPIRED, DELETED, FAILED = range(7)
-FINAL = {DONE, EXPIRED, DELETED, FAILED}
+# All rights but those over keys.
+RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write"]
 
 
 class Api(httpx.Client):
@@ -33,6 +34,12 @@ class Api(httpx.Client):
         answer = self.request_task(device, **fields)
         assert answer.status_code == 200, answer.text
         return answer.json()["id"]
+
+    def key_with(self, rights: list[str], org: str = "default") -> str:
+        """Makes an API key with these rights."""
+        answer = self.post("/api-keys", json={"org": org, "name": "conformance", "rights": rights})
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()["key"]
 
     def request_task(self, device, *, wait: float | None = None, key: str | None = None, **fields):
         """Asks for a task and answers the response, whatever it is."""

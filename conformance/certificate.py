@@ -36,7 +36,9 @@ class Signer:
         certificate = _build(name, name, key.public_key(), is_ca=True).sign(key, hashes.SHA256())
         return cls(certificate, key, _pem(certificate))
 
-    def issue(self, folder: Path, sn: str, *, begins=-DAY, ends=DAY, use=ExtendedKeyUsageOID.CLIENT_AUTH) -> Identity:
+    def issue(
+        self, folder: Path, sn: str, *, begins=-DAY, ends=DAY, use=ExtendedKeyUsageOID.CLIENT_AUTH
+    ) -> Identity:
         """A certificate for `sn`, valid from `begins` to `ends` as seen from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _build(_name(sn), self.certificate.subject, key.public_key(), False, begins, ends)

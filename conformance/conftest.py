@@ -1,8 +1,10 @@
 """What the tests share: a server for those that need no other, and makers of servers, callers and devices."""
 
+import uuid
+
 import pytest
 
-from api import Api
+from api import RIGHTS, Api
 from device import Device
 from server import Server
 
@@ -50,6 +52,12 @@ def new_api():
 def api(server, new_api):
     """A caller with all rights at the shared server."""
     return new_api(server)
+
+
+@pytest.fixture
+def other_api(api, server, new_api):
+    """A caller of another organisation, with all rights there but those over keys."""
+    return new_api(server, api.key_with(RIGHTS, org=f"org-{uuid.uuid4().hex[:8]}"))
 
 
 @pytest.fixture

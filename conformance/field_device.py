@@ -25,7 +25,7 @@ class Journal:
         if path.exists():
             for line in path.read_text().splitlines():
                 self._apply(json.loads(line))
-        self.file = open(path, "a")
+        self.file = open(path, "a")  # noqa: SIM115
 
     def write(self, *entry) -> None:
         """Keeps an entry; durable when this returns."""
@@ -94,6 +94,7 @@ class FieldDevice(threading.Thread):
         self.connections += 1
         try:
             # As after a power cut of its own: nothing is known but the journal.
+            self.journal.file.close()
             self.journal = Journal(self.journal_path)
             Connection(self, device).serve()
         except ConnectionError:

@@ -3,6 +3,7 @@
 import random
 import socket
 import ssl
+from pathlib import Path
 
 from device import Identity
 
@@ -90,10 +91,19 @@ def mutated(packets: list[bytes], chance: random.Random) -> bytes:
 class Stream:
     """A TLS connection of a device, for bytes."""
 
-    def __init__(self, address: tuple[str, int], identity: Identity, ca, timeout: float = 5.0):
-        plain = socket.create_connection(address, timeout=timeout)
+    def __init__(
+        self,
+        address: tuple[str, int],
+        identity: Identity,
+        ca: Path,
+        *,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ):
+        plain = socket.create_connection(address, timeout=10)
         try:
-            self.tls = identity.tls(ca).wrap_socket(plain, server_hostname=address[0])
+            context = context or identity.tls(ca)
+            self.tls = context.wrap_socket(plain, server_hostname=address[0], session=session)
         except BaseException:
             plain.close()
             raise

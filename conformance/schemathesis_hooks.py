@@ -1,4 +1,5 @@
-"""What schemathesis cannot know: that no device answers, which device there is, and how a signing request looks."""
+"""What schemathesis cannot know: that no device answers, which device there is, how a signing request looks, and
+that it needs the key with which it calls."""
 
 import itertools
 import os
@@ -11,21 +12,35 @@ WAIT_SECONDS_MAX = 1
 SIGNING_REQUEST = (Path(__file__).parent / "any-name.csr").read_text()
 # A device that is registered, under a number that nothing else tries.
 DEVICE_ID = int(os.environ["COVEY_CONFORMANCE_DEVICE_ID"])
+# The number of its own key.
+KEY_ID = int(os.environ["COVEY_CONFORMANCE_KEY_ID"])
+UNKNOWN_ID = 4_321_987
 
 numbers = itertools.count()
 
 
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """Shortens waits that are in their range, and makes good values good where no schema can say how."""
+    """Shortens waits that are in their range, keeps what is needed for all other calls from being deleted, and makes
+    good values good where no schema can say how."""
     query = case.query if isinstance(case.query, dict) else {}
     try:
         if WAIT_SECONDS_MAX < float(query["wait"]) <= 60:
             query["wait"] = WAIT_SECONDS_MAX
     except (KeyError, TypeError, ValueError):
         pass
+    if case.method.upper() == "DELETE":
+        spare(case, "/api-keys/", KEY_ID)
+        spare(case, "/devices/", DEVICE_ID)
     if case.meta is not None and case.meta.generation.mode.is_positive:
         make_good(case)
+
+
+def spare(case, path: str, number: int) -> None:
+    """Turns a deletion of this one into one of nothing."""
+    for name, value in (case.path_parameters or {}).items():
+        if path in case.operation.path and str(value) == str(number):
+            case.path_parameters[name] = UNKNOWN_ID
 
 
 def make_good(case) -> None:

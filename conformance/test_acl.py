@@ -117,7 +117,9 @@ def test_a_topic_alias_does_not_smuggle_a_foreign_topic_in(server, device, victi
     assert victim.is_quiet(seconds=0.5)
 
 
-def test_what_a_device_leaves_retained_below_its_own_prefix_reaches_nobody(server, connect, device, victim_identity):
+def test_what_a_device_leaves_retained_below_its_own_prefix_reaches_nobody(
+    server, connect, device, victim_identity
+):
     device.publish(f"dev/{device.sn}/state", b"here", retain=True)
     assert connect(server, victim_identity, "#").is_quiet(seconds=0.3)
 
@@ -182,8 +184,9 @@ def test_mosquitto_sub_to_a_foreign_topic_is_denied(api, server, identity, victi
 @mosquitto
 def test_mosquitto_pub_and_sub_serve_a_device_of_their_own(api, server, identity):
     """The positive control: with the right topics the same programs are announced to, and poll."""
+    topic = f"srv/{identity.sn}/tsk"
     listening = subprocess.Popen(
-        command("mosquitto_sub", server, identity, "-q", "1", "-t", f"srv/{identity.sn}/tsk", "-C", "1", "-W", "20"),
+        command("mosquitto_sub", server, identity, "-q", "1", "-t", topic, "-C", "1", "-W", "20"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     task_id = api.create(identity)

@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -76,8 +77,8 @@ def test_a_backup_under_load_is_whole(new_server, new_api, tmp_path):
     loading = threading.Thread(target=load)
     loading.start()
     try:
-        while len(accepted) < 50:
-            pass
+        while len(accepted) < 50 and loading.is_alive():
+            time.sleep(0.01)
         before = list(accepted)
         made = covey("backup", "--data", server.data, "--to", tmp_path / "backup")
     finally:

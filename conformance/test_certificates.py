@@ -1,4 +1,4 @@
-"""Certificates: signed from requests of openssl, checked by openssl, and the server's own renewed while it runs."""
+"""Certificates: signed from requests of openssl, checked by openssl, and the server's own renewed in service."""
 
 import socket
 import ssl

@@ -126,8 +126,7 @@ def test_a_kill_while_the_disk_is_full_loses_nothing(full, disk, new_api, connec
 def test_a_3_1_1_device_is_closed_without_a_puback(full, connect):
     """It cannot be told by a code, so the missing PUBACK must tell it (docs/mqtt-3.1.1.md)."""
     server, api, device, taken, _ = full
-    device.close()
-    old = connect(server, device.identity, protocol=MQTTv311)
+    old = connect(server, device.identity, protocol=MQTTv311)  # takes the session over
     mid = old.send(f"dev/{old.sn}/res", f'{{"correlationData":"{taken}","status_code":200,"payload":{BODY}}}')
     old.expect_disconnect()
     assert mid not in old.acks

@@ -8,19 +8,18 @@ import time
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+import packet
 from api import DONE, READY
 from certificate import DAY, Signer
-from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, SESSION_TAKEN_OVER, Device, Refused
-
-# CONNECT of MQTT 5 with client id "x" and clean start.
-CONNECT = bytes.fromhex("100e00044d5154540502003c00000178")
+from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, SESSION_TAKEN_OVER, Refused
+from packet import Stream
 
 
 def says_hello(server, context: ssl.SSLContext) -> bytes:
     """What the server answers to a CONNECT over this TLS; raises where TLS fails."""
     with socket.create_connection(server.mqtts, timeout=10) as plain:
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
-            stream.sendall(CONNECT)
+            stream.sendall(packet.connect("x"))
             return stream.recv(64)
 
 
@@ -138,7 +137,9 @@ def test_a_retired_device_cannot_finish_what_it_took(api, server, connect, ident
         connect(server, identity)
 
 
-def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(api, server, connect, identity, tmp_path):
+def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(
+    api, server, connect, identity, tmp_path
+):
     old_task = api.create(identity)
     api.delete(f"/devices/{identity.device_id}")
     again = api.register(tmp_path, sn=identity.sn)
@@ -173,7 +174,9 @@ def test_a_device_counts_as_online_after_a_take_over(api, server, connect, ident
     assert row["connection"]["last_checked_result"] is True, row
 
 
-@pytest.mark.parametrize("topic", ["dev/{victim}/res", "srv/{victim}/rsp", "srv/{own}/rsp", "dev/{own}", "will", "$SYS/x"])
+@pytest.mark.parametrize(
+    "topic", ["dev/{victim}/res", "srv/{victim}/rsp", "srv/{own}/rsp", "dev/{own}", "will", "$SYS/x"]
+)
 def test_a_will_elsewhere_is_refused(server, connect, identity, victim_identity, topic):
     victim = connect(server, victim_identity, "#")
     will = topic.format(victim=victim_identity.sn, own=identity.sn)
@@ -191,11 +194,11 @@ def test_a_will_of_its_own_is_allowed_and_harms_nobody(server, connect, identity
     connect(server, identity)
 
 
-def test_tls_1_2_and_1_3_are_spoken_and_1_1_is_not(server, identity, connect):
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        context = identity.tls(server.ca)
+def test_tls_1_2_and_1_3_are_spoken_and_1_1_is_not(server, identity, victim_identity, connect):
+    for version, device in [(ssl.TLSVersion.TLSv1_2, identity), (ssl.TLSVersion.TLSv1_3, victim_identity)]:
+        context = device.tls(server.ca)
         context.minimum_version = context.maximum_version = version
-        connect(server, identity, context=context).close()
+        connect(server, device, context=context).close()
     old = identity.tls(server.ca)
     old.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning):
@@ -210,12 +213,18 @@ def test_a_device_trusts_the_server_only_under_its_names(server, identity):
         context.wrap_socket(plain, server_hostname="another.example")
 
 
-def test_a_session_that_resumes_tls_is_refused_after_retirement(api, server, connect, identity):
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_tls_session_that_is_resumed_after_retirement_is_refused(api, server, identity, version):
     """What a TLS session ticket remembers is not who may connect."""
     context = identity.tls(server.ca)
-    connect(server, identity, context=context).close()
+    context.minimum_version = context.maximum_version = version
+    hello = packet.connect(identity.sn)
+    with Stream(server.mqtts, identity, server.ca, context=context) as stream:
+        stream.send(hello)
+        assert stream.answer()[3] == 0, "CONNACK with success"
+        session = stream.tls.session
     api.delete(f"/devices/{identity.device_id}")
-    device = Device(identity, server.mqtts, server.ca, context=context)
-    with pytest.raises(Refused) as refusal:
-        device.connect()
-    assert refusal.value.code == NOT_AUTHORIZED
+    with Stream(server.mqtts, identity, server.ca, context=context, session=session) as stream:
+        stream.send(hello)
+        answer = stream.answer()
+        assert answer[:1] == b"\x20" and answer[3] == NOT_AUTHORIZED, (stream.tls.session_reused, answer)

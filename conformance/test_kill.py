@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from api import DONE, Api
+from api import DONE, LOCK, PENDING, READY, Api
 from field_device import FieldDevice
 from server import kept_ports
 
@@ -100,8 +100,9 @@ def test_nothing_accepted_is_lost_and_nothing_is_done_twice(new_server, new_api,
     server = new_server("--lease-seconds", "2", ports=kept_ports(), log="warn")
     api = new_api(server)
     identities = [api.register(tmp_path) for _ in range(DEVICES)]
-    fields = [FieldDevice(one, server, tmp_path / f"{one.sn}.journal", chance.randrange(1 << 32)) for one in identities]
-    callers = [Caller(f"caller-{index}", server, identities, chance.randrange(1 << 32)) for index in range(CALLERS)]
+    seeds = (chance.randrange(1 << 32) for _ in range(DEVICES + CALLERS))
+    fields = [FieldDevice(one, server, tmp_path / f"{one.sn}.journal", next(seeds)) for one in identities]
+    callers = [Caller(f"caller-{index}", server, identities, next(seeds)) for index in range(CALLERS)]
     for thread in [*fields, *callers]:
         thread.start()
 
@@ -131,15 +132,17 @@ def drain(api: Api, identities) -> None:
     """Waits until no task is open."""
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     while True:
-        totals = [
-            api.get("/device-tasks", params={"device_id": one.device_id, "status": status, "size": 1}).json()["total"]
-            for one in identities
-            for status in range(3)
-        ]
+        totals = [open_total(api, one, status) for one in identities for status in (READY, PENDING, LOCK)]
         if not any(totals):
             return
         assert time.monotonic() < deadline, f"open after {DRAIN_SECONDS_MAX} s: {totals}"
         time.sleep(0.2)
+
+
+def open_total(api: Api, identity, status: int) -> int:
+    """How many tasks of a device are in this state."""
+    params = {"device_id": identity.device_id, "status": status, "size": 1}
+    return api.get("/device-tasks", params=params).json()["total"]
 
 
 def stored_tasks(api: Api, identities) -> dict[str, dict]:

@@ -52,7 +52,7 @@ def test_a_repeated_partial_result_is_stored_once(api, device, task_id):
 @pytest.mark.parametrize(
     "change",
     [{"ext_id": 6}, {"status_code": 500}, {"body": '{"a":2}'}, {"body": ""}, {"body": "text"}],
-    ids=lambda change: str(change),
+    ids=str,
 )
 def test_a_different_late_result_is_stored_and_moves_nothing(api, device, task_id, change):
     sent = {"ext_id": 5, "status_code": 200, "body": '{"a":1}'}

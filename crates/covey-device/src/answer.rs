@@ -12,6 +12,7 @@ pub struct Answer {
     pub(crate) status: u16,
     pub(crate) ext_id: i64,
     pub(crate) body: Bytes,
+    pub(crate) is_sent_twice: bool,
 }
 
 impl Answer {
@@ -65,6 +66,14 @@ impl Answer {
         self
     }
 
+    /// Sends the answer twice, as a network that repeats would: for simulators and tests of a
+    /// server, which stores it once. A journal on disk does not keep this.
+    #[must_use]
+    pub fn sent_twice(mut self) -> Self {
+        self.is_sent_twice = true;
+        self
+    }
+
     /// The status code.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -84,7 +93,7 @@ impl Answer {
     }
 
     fn new(status: u16, body: Bytes) -> Self {
-        Self { status: final_status(status), ext_id: 0, body }
+        Self { status: final_status(status), ext_id: 0, body, is_sent_twice: false }
     }
 }
 

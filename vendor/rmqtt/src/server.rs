@@ -279,7 +279,7 @@ async fn listen_tls(scx: ServerContext, l: &Listener, lid: ListenerId) {
                     let remote_addr = accept.remote_addr;
                     log::debug!("TLS connection from {remote_addr}");
 
-                    let stream = match accept.tls().await {
+                    let stream = match Box::pin(accept.tls()).await {
                         Ok(s) => s,
                         Err(e) => {
                             log::warn!("TLS accept error: {e}, from: {remote_addr}");
@@ -287,14 +287,14 @@ async fn listen_tls(scx: ServerContext, l: &Listener, lid: ListenerId) {
                         }
                     };
 
-                    match stream.mqtt().await {
+                    match Box::pin(stream.mqtt()).await {
                         Ok(MqttStream::V3(s)) => {
-                            if let Err(e) = v3::process(scx.clone(), s, lid).await {
+                            if let Err(e) = Box::pin(v3::process(scx.clone(), s, lid)).await {
                                 log::info!("MQTTv3/TLS processing error: {e}, from: {remote_addr}");
                             }
                         }
                         Ok(MqttStream::V5(s)) => {
-                            if let Err(e) = v5::process(scx.clone(), s, lid).await {
+                            if let Err(e) = Box::pin(v5::process(scx.clone(), s, lid)).await {
                                 log::info!("MQTTv5/TLS processing error: {e}, from: {remote_addr}");
                             }
                         }

@@ -1858,6 +1858,16 @@ impl SessionState {
 ///
 /// Wraps an `Arc<_Session>` for efficient cloning and shared access.
 /// Derefs to `_Session` for field and method access.
+/// Covey: room for reading and for writing, in bytes, of a connection that is idle most of the time.
+const SMALL_BUFFER_SIZE: usize = 1024;
+
+/// Covey: shrinks one of the buffers of 8 KiB each that every connection begins with; it grows again as needed.
+pub(crate) fn small_buffer(buffer: &mut bytes::BytesMut) {
+    let mut small = bytes::BytesMut::with_capacity(SMALL_BUFFER_SIZE.max(buffer.len()));
+    small.extend_from_slice(buffer);
+    *buffer = small;
+}
+
 /// Covey: tells an MQTT 5 client why the server ends the connection, before it does.
 /// A client that takes longer than this to read it is not waited for.
 const DISCONNECT_REASON_TIMEOUT: Duration = Duration::from_millis(100);

@@ -58,7 +58,7 @@ use crate::codec::error::DecodeError;
 use crate::codec::v5::{Connect as ConnectV5, ConnectAck, ConnectAckReason as ConnectAckReasonV5};
 use crate::context::ServerContext;
 use crate::net::v5;
-use crate::session::{Session, SessionState};
+use crate::session::{small_buffer, Session, SessionState};
 use crate::types::{
     ClientId, ConnectAckReason, ConnectInfo, Id, ListenerConfig, ListenerId, Message, OfflineSession,
     SessionSubs, Sink,
@@ -91,7 +91,7 @@ where
             scx.handshakings.dec();
         }
 
-        let (state, keep_alive) = match handshake(&scx, &mut sink, lid).await {
+        let (state, keep_alive) = match Box::pin(handshake(&scx, &mut sink, lid)).await {
             Ok(c) => c,
             Err((ack_code, e)) => {
                 refused_ack(&scx, &mut sink, None, ack_code, e.to_string()).await?;
@@ -104,7 +104,10 @@ where
         (state, keep_alive)
     };
 
-    state.run(Sink::V5(sink), keep_alive).await;
+    // Covey: boxed, as is the handshake, so that a session does not keep the room of its handshake.
+    small_buffer(sink.io.read_buffer_mut());
+    small_buffer(sink.io.write_buffer_mut());
+    Box::pin(state.run(Sink::V5(sink), keep_alive)).await;
 
     Ok(())
 }
@@ -167,6 +170,9 @@ where
     } else {
         false
     };
+
+    // Covey: a copy, because the id lives as long as the session and would keep the whole read buffer.
+    c.client_id = ClientId::from(c.client_id.to_string());
 
     let id = Id::new(
         scx.node.id(),

@@ -109,6 +109,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Record> {
                 status: line.status?,
                 ext_id: line.ext_id?,
                 body: Bytes::from(line.body?.into_owned()),
+                is_sent_twice: false,
             },
             committed: line.committed,
         }),

@@ -35,7 +35,7 @@ struct Session {
 }
 
 struct Subscription {
-    filter: ByteString,
+    filter: Box<str>,
     reaches: [bool; 3],
     qos: QoS,
 }
@@ -120,13 +120,13 @@ impl Sessions {
     }
 
     /// A device has subscribed.
-    pub(super) fn subscribed(&self, id: &Id, filter: &ByteString, qos: QoS) -> Hearing {
+    pub(super) fn subscribed(&self, id: &Id, filter: &str, qos: QoS) -> Hearing {
         let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
             return Hearing::AsBefore;
         };
         let Some(reaches) = subscription_matches(&id.client_id, filter) else { return Hearing::AsBefore };
-        session.subscriptions.retain(|subscription| subscription.filter != *filter);
-        session.subscriptions.push(Subscription { filter: filter.clone(), reaches, qos });
+        session.subscriptions.retain(|subscription| &*subscription.filter != filter);
+        session.subscriptions.push(Subscription { filter: filter.into(), reaches, qos });
         // A device that subscribes again wants to be told again.
         if reaches.first() == Some(&true) { Hearing::Listens } else { Hearing::AsBefore }
     }
@@ -136,7 +136,7 @@ impl Sessions {
         let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
             return Hearing::AsBefore;
         };
-        session.subscriptions.retain(|subscription| subscription.filter != *filter);
+        session.subscriptions.retain(|subscription| &*subscription.filter != filter);
         if session.hears(Downlink::Tsk).is_some() { Hearing::AsBefore } else { Hearing::Deaf }
     }
 

@@ -166,7 +166,11 @@ where
     if answer.status() >= 400 {
         count(&shared.tally.failures);
     }
-    answer
+    if !fate.is_duplicated {
+        return answer;
+    }
+    count(&shared.tally.sent_twice);
+    answer.sent_twice()
 }
 
 fn until_expiry(call: &Call) -> Duration {

@@ -23,4 +23,4 @@ pub use own_server::OwnServer;
 pub use plot::plot;
 pub use report::{Header, Measurement, Report, redacted_command_line};
 pub use server_work::{Memory, ServerWork, StepWork};
-pub use suite::{SuiteOptions, suite};
+pub use suite::{Planned, SuiteFolder, SuiteOptions, suite};

@@ -29,10 +29,9 @@ pub struct Header {
     pub machine: Machine,
     /// The command line, without keys.
     pub command: String,
-    /// The server's address.
-    pub server: String,
-    /// Whether the server was started for this benchmark alone.
-    pub is_own_server: bool,
+    /// The server's address; `None`: one was started for each measurement, and
+    /// nothing else used it.
+    pub server: Option<String>,
     /// What holds for every measurement.
     pub setting: &'static str,
 }
@@ -59,7 +58,7 @@ pub struct Report {
 impl Header {
     /// Looks at this machine and the clock.
     #[must_use]
-    pub fn now(server: &str, is_own_server: bool) -> Self {
+    pub fn now(server: Option<String>) -> Self {
         let words: Vec<String> =
             std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         Self {
@@ -71,8 +70,7 @@ impl Header {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::this(),
             command: redacted_command_line(&words),
-            server: server.to_owned(),
-            is_own_server,
+            server,
             setting: SETTING,
         }
     }
@@ -101,10 +99,10 @@ pub fn redacted_command_line(words: &[String]) -> String {
 }
 
 impl Report {
-    /// A report of one measurement.
+    /// A report without measurements.
     #[must_use]
-    pub fn of(header: Header, measurement: Measurement) -> Self {
-        Self { header, measurements: vec![measurement] }
+    pub fn new(header: Header) -> Self {
+        Self { header, measurements: Vec::new() }
     }
 
     /// For people, in a terminal.

@@ -60,6 +60,8 @@ pub struct Memory {
     /// The slope of the line that fits the samples best (least squares), in
     /// bytes per second.
     pub slope_bytes_per_s: f64,
+    /// The same of the second half of the samples: caches fill in the first.
+    pub late_slope_bytes_per_s: f64,
     /// How many samples there are.
     pub samples: usize,
 }
@@ -140,6 +142,7 @@ impl Memory {
             before_bytes: first.resident_bytes(),
             after_bytes: last.resident_bytes(),
             slope_bytes_per_s: slope(&points),
+            late_slope_bytes_per_s: slope(points.split_at(points.len() / 2).1),
             samples: samples.len(),
         })
     }
@@ -209,6 +212,7 @@ mod tests {
         assert_eq!(Memory::of(&samples(0)).unwrap().slope_bytes_per_s, 0.0);
         let leak = Memory::of(&samples(4_096)).unwrap();
         assert!((leak.slope_bytes_per_s - 4_096.0).abs() < 1e-6);
+        assert!((leak.late_slope_bytes_per_s - 4_096.0).abs() < 1e-6);
         assert_eq!((leak.before_bytes, leak.after_bytes), (1_000_000, 1_036_864));
         assert_eq!(Memory::of(&[]), None);
         assert_eq!(Memory::of(&[(start, ServerCounters::default())]), None);

@@ -1,5 +1,5 @@
-//! `bench suite`: the standard set, always the same, so that two runs can be
-//! compared; written as JSON, as a table in Markdown and as plots.
+//! What is measured one after the other: a single measurement, or the standard
+//! set, always the same, so that two runs can be compared.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,21 @@ use crate::bench::bed::Bed;
 use crate::bench::calls::{CallsOptions, calls};
 use crate::bench::connect::{ConnectOptions, connect};
 use crate::bench::plot::plot;
-use crate::bench::report::{Header, Measurement, Report, write_file};
+use crate::bench::report::{Measurement, Report, write_file};
 use crate::error::{Error, Result};
+
+/// A measurement that is still to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planned {
+    /// Calls of devices.
+    Calls(CallsOptions),
+    /// Devices that join.
+    Connect(ConnectOptions),
+}
 
 /// How much of the standard set.
 #[derive(Clone, Debug)]
 pub struct SuiteOptions {
-    /// Where the files go.
-    pub out: PathBuf,
     /// Devices of the measurements of calls.
     pub devices: NonZeroU32,
     /// Devices that join.
@@ -25,30 +32,28 @@ pub struct SuiteOptions {
     pub duration: Duration,
 }
 
-/// Runs the standard set and writes its files: `bench.json`, `bench.md` and a
-/// plot for each measurement.
-///
-/// # Errors
-/// Those of the measurements, and [`Error::Output`].
-pub async fn suite(bed: &Bed, header: Header, options: &SuiteOptions) -> Result<Report> {
-    let out = &options.out;
-    std::fs::create_dir_all(out).map_err(|source| Error::Output { path: out.clone(), source })?;
-    let mut report = Report { header, measurements: Vec::new() };
-    for (name, callers, rate_per_s) in [
-        ("calls-1", 1, None),
-        ("calls-64", 64, None),
-        ("calls-256", 256, None),
-        ("calls-1000-per-s", 128, Some(1_000.0)),
-    ] {
-        let measured = CallsOptions {
-            devices: options.devices,
-            callers,
-            rate_per_s,
-            warmup: Duration::from_secs(2),
-            duration: options.duration,
-        };
-        add(&mut report, out, name, Measurement::Calls(calls(bed, measured).await?))?;
+/// The folder of a suite's files: `bench.json`, `bench.md`, and a plot for
+/// each measurement.
+#[derive(Clone, Debug)]
+pub struct SuiteFolder(PathBuf);
+
+impl Planned {
+    /// Measures.
+    ///
+    /// # Errors
+    /// Those of the measurement.
+    pub async fn run(self, bed: &Bed) -> Result<Measurement> {
+        match self {
+            Self::Calls(options) => calls(bed, options).await.map(Measurement::Calls),
+            Self::Connect(options) => connect(bed, options).await.map(Measurement::Connect),
+        }
     }
+}
+
+/// The standard set, each with its name. Joining comes first: on a server that
+/// has worked before, devices would move into memory that it has already.
+#[must_use]
+pub fn suite(options: &SuiteOptions) -> Vec<(&'static str, Planned)> {
     let joining = ConnectOptions {
         devices: options.joining_devices,
         concurrency: 256,
@@ -56,18 +61,45 @@ pub async fn suite(bed: &Bed, header: Header, options: &SuiteOptions) -> Result<
         settle: Duration::from_secs(10),
         calls: 200,
     };
-    add(&mut report, out, "connect", Measurement::Connect(connect(bed, joining).await?))?;
-    Ok(report)
+    let calls = |callers, rate_per_s| {
+        Planned::Calls(CallsOptions {
+            devices: options.devices,
+            callers,
+            rate_per_s,
+            warmup: Duration::from_secs(2),
+            duration: options.duration,
+        })
+    };
+    vec![
+        ("connect", Planned::Connect(joining)),
+        ("calls-1-caller", calls(1, None)),
+        ("calls-64-callers", calls(64, None)),
+        ("calls-256-callers", calls(256, None)),
+        ("calls-1000-per-s", calls(128, Some(1_000.0))),
+    ]
 }
 
-/// Writes what there is after each measurement: a suite that is stopped is not
-/// lost. Its plot comes last, so that one that fails leaves the numbers.
-fn add(report: &mut Report, out: &Path, name: &str, measurement: Measurement) -> Result<()> {
-    report.measurements.push(measurement);
-    write_file(&out.join("bench.json"), &report.json())?;
-    write_file(&out.join("bench.md"), &report.markdown())?;
-    match report.measurements.last() {
-        Some(last) => plot(std::slice::from_ref(last), &out.join(format!("{name}.svg"))),
-        None => Ok(()),
+impl SuiteFolder {
+    /// Makes the folder if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub fn create(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(|source| Error::Output { path: path.to_owned(), source })?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Writes the report as it is after a measurement with this name, so that a
+    /// suite that is stopped is not lost, and the plot of that measurement.
+    ///
+    /// # Errors
+    /// [`Error::Output`] and [`Error::Plot`].
+    pub fn write(&self, report: &Report, name: &str) -> Result<()> {
+        write_file(&self.0.join("bench.json"), &report.json())?;
+        write_file(&self.0.join("bench.md"), &report.markdown())?;
+        match report.measurements.last() {
+            Some(last) => plot(std::slice::from_ref(last), &self.0.join(format!("{name}.svg"))),
+            None => Ok(()),
+        }
     }
 }

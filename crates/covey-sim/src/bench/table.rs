@@ -24,7 +24,7 @@ pub(crate) fn lines(lines: &[Line]) -> String {
 
 pub(crate) fn header(header: &Header) -> Vec<Line> {
     let machine = &header.machine;
-    let own = if header.is_own_server { ", started for this" } else { "" };
+    let server = header.server.as_deref().unwrap_or("a private one for each measurement, on loopback");
     vec![
         ("covey", format!("{}, {}", header.version, header.date)),
         (
@@ -38,7 +38,7 @@ pub(crate) fn header(header: &Header) -> Vec<Line> {
             ),
         ),
         ("command", header.command.clone()),
-        ("server", format!("{}{own}", header.server)),
+        ("server", server.to_owned()),
         ("setting", header.setting.to_owned()),
     ]
 }
@@ -143,10 +143,11 @@ fn latency(latency: &LatencySummary) -> String {
 
 fn memory(memory: &Memory) -> String {
     format!(
-        "{} to {} in the server, {:+.1} KiB/s",
+        "{} to {} in the server, {:+.1} KiB/s, {:+.1} in the second half",
         mebibytes(memory.before_bytes),
         mebibytes(memory.after_bytes),
-        memory.slope_bytes_per_s / 1024.0
+        memory.slope_bytes_per_s / 1024.0,
+        memory.late_slope_bytes_per_s / 1024.0
     )
 }
 
@@ -170,7 +171,7 @@ pub(crate) fn markdown(report: &Report) -> String {
     if !calls.is_empty() {
         text.push_str(
             "\n| devices | callers | pace | calls/s | errors | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | \
-             server us a call | others us a call | memory KiB/s | operations a commit |\n\
+             server us a call | others us a call | memory KiB/s, late | operations a commit |\n\
              | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         text.push_str(&calls.concat());
@@ -195,7 +196,7 @@ fn calls_row(measurement: &Measurement) -> Option<String> {
     let slope = result
         .server_memory
         .as_ref()
-        .map_or_else(String::new, |memory| format!("{:+.1}", memory.slope_bytes_per_s / 1024.0));
+        .map_or_else(String::new, |memory| format!("{:+.1}", memory.late_slope_bytes_per_s / 1024.0));
     Some(format!(
         "| {} | {} | {} | {:.0} | {errors} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {slope} | {:.1} |\n",
         result.options.devices,

@@ -9,12 +9,14 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use covey_sim::bench::{
-    Bed, CallsOptions, ConnectOptions, Header, Measurement, OwnServer, Report, SuiteOptions, calls, connect,
-    plot, suite,
+    Bed, CallsOptions, ConnectOptions, Header, OwnServer, Planned, Report, SuiteFolder, SuiteOptions, plot,
+    suite,
 };
 use covey_sim::parse_duration;
+use tokio_util::sync::CancellationToken;
 
 use crate::command::connection::{Connection, Target};
+use crate::command::output::Output;
 use crate::command::sim::{broker_url, ca_pem, explained, stop_on_signal};
 use crate::fault;
 
@@ -29,7 +31,7 @@ use crate::fault;
 pub struct BenchArgs {
     #[command(flatten)]
     pub target: Target,
-    /// Start a private server in a temporary folder (TMPDIR) for this, and stop it afterwards
+    /// Start a private server in a temporary folder (under TMPDIR) for each measurement, and stop it afterwards
     #[arg(long, global = true, conflicts_with = "url")]
     own_server: bool,
     /// What the serial numbers of the devices begin with
@@ -121,55 +123,86 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// Measures, and tells.
-pub async fn run(mut args: BenchArgs) -> Result<ExitCode> {
+pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
-    let own_server = start_own_server(&mut args).await?;
-    let connection = Connection::open(&args.target)?;
-    let bed = Bed {
-        client: connection.client.clone(),
-        mqtts: args.broker.clone().unwrap_or_else(|| broker_url(&connection)),
-        ca_pem: ca_pem(&args.target),
-        identities: args.identities,
-        prefix: args.prefix,
-        stop,
+    let output = Output::new(args.target.json);
+    let folder = match &args.what {
+        What::Suite(what) => Some(SuiteFolder::create(&what.out).map_err(fault::setup)?),
+        What::Calls(_) | What::Connect(_) => None,
     };
-    let header = Header::now(connection.client.base_url(), own_server.is_some());
-    let measured = match args.what {
-        What::Calls(what) => {
-            calls(&bed, what.options()).await.map(|result| Report::of(header, Measurement::Calls(result)))
-        }
-        What::Connect(what) => {
-            connect(&bed, what.options()).await.map(|result| Report::of(header, Measurement::Connect(result)))
-        }
-        What::Suite(what) => suite(&bed, header, &what.options()).await,
+    let server = if args.own_server {
+        None
+    } else {
+        Some(Connection::open(&args.target)?.client.base_url().to_owned())
     };
-    // Ends before its port is missed.
-    drop(own_server);
-    let report = measured.map_err(|error| explained(error, &connection))?;
+    let mut report = Report::new(Header::now(server));
+    for (name, planned) in args.what.plan() {
+        let place = Place::open(&args).await?;
+        let bed = place.bed(&args, stop.clone());
+        let measured = planned.run(&bed).await;
+        report.measurements.push(measured.map_err(|error| explained(error, &place.connection))?);
+        if let Some(folder) = &folder {
+            folder.write(&report, name).map_err(fault::setup)?;
+            output.note(&format!("{name} is done"));
+        }
+    }
     if let Some(path) = &args.plot {
         plot(&report.measurements, path).map_err(fault::setup)?;
     }
-    if connection.output.json {
-        connection.output.json(&report)?;
+    if output.json {
+        output.json(&report)?;
     } else {
-        connection.output.text(&report.text())?;
+        output.text(&report.text())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start_own_server(args: &mut BenchArgs) -> Result<Option<OwnServer>> {
-    if !args.own_server {
-        return Ok(None);
+/// The server of one measurement.
+struct Place {
+    connection: Connection,
+    target: Target,
+    /// Ends with this place.
+    own: Option<OwnServer>,
+}
+
+impl Place {
+    async fn open(args: &BenchArgs) -> Result<Self> {
+        if !args.own_server {
+            let target = args.target.clone();
+            return Ok(Self { connection: Connection::open(&target)?, target, own: None });
+        }
+        let own = OwnServer::start(&std::env::current_exe()?).await.map_err(fault::setup)?;
+        let target = Target { url: None, key: None, ca: None, data: own.data_dir(), json: args.target.json };
+        Ok(Self { connection: Connection::open(&target)?, target, own: Some(own) })
     }
-    let server = OwnServer::start(&std::env::current_exe()?).await.map_err(fault::setup)?;
-    args.target = Target { url: None, key: None, ca: None, data: server.data_dir(), json: args.target.json };
-    args.identities = server.identities_dir();
-    args.broker = None;
-    Ok(Some(server))
+
+    fn bed(&self, args: &BenchArgs, stop: CancellationToken) -> Bed {
+        // An address that was given is not that of a server started for this.
+        let broker = args.broker.clone().filter(|_| self.own.is_none());
+        Bed {
+            client: self.connection.client.clone(),
+            mqtts: broker.unwrap_or_else(|| broker_url(&self.connection)),
+            ca_pem: ca_pem(&self.target),
+            identities: self.own.as_ref().map_or_else(|| args.identities.clone(), OwnServer::identities_dir),
+            prefix: args.prefix.clone(),
+            stop,
+        }
+    }
+}
+
+impl What {
+    /// What to measure, each with its name.
+    fn plan(&self) -> Vec<(&'static str, Planned)> {
+        match self {
+            Self::Calls(what) => vec![("calls", Planned::Calls(what.options()))],
+            Self::Connect(what) => vec![("connect", Planned::Connect(what.options()))],
+            Self::Suite(what) => suite(&what.options()),
+        }
+    }
 }
 
 impl CallsArgs {
-    fn options(self) -> CallsOptions {
+    fn options(&self) -> CallsOptions {
         CallsOptions {
             devices: self.devices,
             callers: self.callers.into(),
@@ -181,7 +214,7 @@ impl CallsArgs {
 }
 
 impl ConnectArgs {
-    fn options(self) -> ConnectOptions {
+    fn options(&self) -> ConnectOptions {
         ConnectOptions {
             devices: self.devices,
             concurrency: self.concurrency.into(),
@@ -193,9 +226,8 @@ impl ConnectArgs {
 }
 
 impl SuiteArgs {
-    fn options(self) -> SuiteOptions {
+    fn options(&self) -> SuiteOptions {
         SuiteOptions {
-            out: self.out,
             devices: self.devices,
             joining_devices: self.joining_devices,
             duration: self.duration.max(Duration::from_millis(100)),

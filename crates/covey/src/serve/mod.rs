@@ -221,10 +221,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn check_open_files(settings: &Settings) {
     let wanted = u64::from(settings.sessions_max) + FILES_RESERVED;
     match rlimit::increase_nofile_limit(wanted) {
-        Ok(limit) if limit < wanted => tracing::warn!(
-            limit,
-            wanted,
-            "the limit of open files allows about {} devices; raise it with ulimit -n or LimitNOFILE=",
+        Ok(limit) if limit < wanted => tracing::info!(
+            "the limit of open files ({limit}) allows about {} devices; raise it with ulimit -n or LimitNOFILE=",
             limit.saturating_sub(FILES_RESERVED)
         ),
         Ok(_) => {}
@@ -240,10 +238,8 @@ fn welcome(data: &DataDir, addresses: &Addresses, is_first_start: bool, took: Du
     println!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
     println!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
     println!("  API key    {}", data.admin_key_path().display());
-    if is_first_start {
-        if let Ok(Some(key)) = data.admin_key() {
-            println!("             {key}   (shown this once)");
-        }
+    if is_first_start && let Ok(Some(key)) = data.admin_key() {
+        println!("             {key}   (shown this once)");
     }
     println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
 }

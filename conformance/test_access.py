@@ -1,0 +1,75 @@
+"""Who may call what: keys, rights, organisations (rest-api.md "Who calls")."""
+
+import httpx
+
+from api import READY, RIGHTS, is_problem
+
+
+def every_call(identity, task_id: str) -> list[tuple[str, str, dict | None, str]]:
+    """Method, path, body and the right that it needs."""
+    device = f"/devices/{identity.device_id}"
+    body = {"ext_task_id": "x", "device_id": identity.device_id}
+    return [
+        ("POST", "/device-tasks", body, "tasks:write"),
+        ("GET", f"/device-tasks/{task_id}", None, "tasks:read"),
+        ("GET", f"/device-tasks/{task_id}?wait=1", None, "tasks:read"),
+        ("GET", "/device-tasks", None, "tasks:read"),
+        ("DELETE", f"/device-tasks/{task_id}", None, "tasks:write"),
+        ("GET", "/devices", None, "devices:read"),
+        ("PUT", device, {"tag": "a", "value": "b"}, "devices:write"),
+        ("POST", "/devices", {}, "devices:write"),
+        ("DELETE", device, None, "devices:write"),
+        ("POST", "/api-keys", {"org": "x", "name": "x", "rights": []}, "keys:write"),
+    ]
+
+
+def test_without_a_valid_key_everything_is_401(api, server, identity):
+    task_id = api.create(identity)
+    refused = server.refusals("credential")
+    credentials = [{}, {"x-api-key": "wrong"}, {"x-api-key": ""}, {"authorization": "Bearer wrong"}]
+    credentials += [{"x-api-key": server.key[:-1]}, {"authorization": "Basic Og=="}]
+    with httpx.Client(base_url=f"{server.http}/api/v1") as stranger:
+        for method, path, body, _ in every_call(identity, task_id):
+            for headers in credentials:
+                assert is_problem(stranger.request(method, path, json=body, headers=headers), 401), path
+    assert api.status(task_id) == READY
+    assert server.refusals("credential") > refused
+
+
+def test_both_spellings_of_the_key_are_good(server, identity):
+    for value in (server.key, f"ApiKey {server.key}"):
+        answer = httpx.get(f"{server.http}/api/v1/devices", headers={"x-api-key": value})
+        assert answer.status_code == 200
+
+
+def test_a_missing_right_is_403(api, server, new_api, identity):
+    task_id = api.create(identity)
+    for right in RIGHTS:
+        poor = new_api(server, api.key_with([one for one in RIGHTS if one != right]))
+        for method, path, body, needed in every_call(identity, task_id):
+            if needed in (right, "keys:write"):
+                assert is_problem(poor.request(method, path, json=body), 403), f"{method} {path}"
+    assert api.status(task_id) == READY
+    reader = new_api(server, api.key_with(["tasks:read"]))
+    assert reader.task(task_id)["id"] == task_id, "a right that is there suffices"
+
+
+def test_what_another_organisation_owns_is_404(api, other_api, identity):
+    task_id = api.create(identity)
+    for method, path, body, _ in every_call(identity, task_id):
+        if any(text in path for text in (task_id, f"/{identity.device_id}")) or "device_id" in (body or {}):
+            for headers in ({}, {"orgId": "default"}, {"orgId": "1"}):
+                assert is_problem(other_api.request(method, path, json=body, headers=headers), 404), path
+    sn = {"ext_task_id": "x", "device_sn": identity.sn}
+    assert is_problem(other_api.post("/device-tasks", json=sn), 404)
+    assert other_api.get("/devices", params={"sn": identity.sn}).json() == []
+    assert other_api.get("/device-tasks").json()["total"] == 0
+    assert api.status(task_id) == READY
+
+
+def test_a_revoked_key_is_dead(api, server, new_api):
+    made = api.post("/api-keys", json={"org": "default", "name": "short", "rights": ["devices:read"]}).json()
+    short = new_api(server, made["key"])
+    assert short.get("/devices").status_code == 200
+    assert api.delete(f"/api-keys/{made['id']}").status_code in (200, 204)
+    assert is_problem(short.get("/devices"), 401)
