@@ -21,8 +21,8 @@ numbers = itertools.count()
 
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """Shortens waits that are in their range, keeps what is needed for all other calls from being deleted, and makes
-    good values good where no schema can say how."""
+    """Shortens waits that are in their range, keeps what all calls need from being deleted, and makes good values
+    good where no schema can say how."""
     query = case.query if isinstance(case.query, dict) else {}
     try:
         if WAIT_SECONDS_MAX < float(query["wait"]) <= 60:

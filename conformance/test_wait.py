@@ -69,8 +69,10 @@ def test_waiting_for_what_is_final_takes_no_time(api, device):
 
 def test_a_deletion_ends_the_wait(api, server, new_api, identity):
     task_id = api.create(identity)
-    threading.Timer(0.5, lambda: new_api(server).delete(f"/device-tasks/{task_id}")).start()
+    deletion = threading.Timer(0.5, lambda: new_api(server).delete(f"/device-tasks/{task_id}"))
+    deletion.start()
     assert api.task(task_id, wait=20)["status"] == DELETED
+    deletion.join()
 
 
 def test_a_wait_of_0_answers_at_once(api, identity):

@@ -1,5 +1,7 @@
 //! The command line of Covey, and the only place where its parts are wired
 //! together.
+// What documents the command line is its help text, where a URL stands bare.
+#![allow(rustdoc::bare_urls)]
 
 mod backup;
 mod cli;

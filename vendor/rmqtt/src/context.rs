@@ -113,7 +113,13 @@ pub struct ServerContextBuilder {
     /// Built by `rmqtt-bin` from `Settings::instance().circuit_breaker`.
     /// Defaults to `CircuitBreakerConfig::default()` when not explicitly set.
     pub circuit_breaker_config: CircuitBreakerConfig,
+
+    /// Covey: told of connections that end before there is a session
+    pub refused_connection: Option<RefusedConnection>,
 }
+
+/// Covey: whose connection ended before there was a session, and why
+pub type RefusedConnection = Arc<dyn Fn(std::net::SocketAddr, &dyn fmt::Display) + Send + Sync>;
 
 impl Default for ServerContextBuilder {
     fn default() -> Self {
@@ -135,7 +141,14 @@ impl ServerContextBuilder {
             #[cfg(feature = "plugin")]
             plugins_config: PluginManagerConfig::default(),
             circuit_breaker_config: CircuitBreakerConfig::default(),
+            refused_connection: None,
         }
+    }
+
+    /// Covey: whom to tell of connections that end before there is a session
+    pub fn refused_connection(mut self, told: RefusedConnection) -> Self {
+        self.refused_connection = Some(told);
+        self
     }
 
     /// Sets command line arguments configuration
@@ -255,6 +268,7 @@ impl ServerContextBuilder {
                 task_exec_queue_max: self.task_exec_queue_max,
 
                 circuit_breaker_config: self.circuit_breaker_config,
+                refused_connection: self.refused_connection,
             }),
         }
         .config()
@@ -312,6 +326,7 @@ pub struct ServerContextInner {
     /// The `CircuitBreakerLayer` is built from this config on first use.
     /// Defaults to `CircuitBreakerConfig::default()` when not explicitly set.
     pub circuit_breaker_config: CircuitBreakerConfig,
+    refused_connection: Option<RefusedConnection>,
 }
 
 impl Deref for ServerContext {
@@ -360,6 +375,13 @@ impl ServerContext {
             });
         }
         self
+    }
+
+    /// Covey: a connection has ended before there was a session
+    pub(crate) fn refused_connection(&self, from: std::net::SocketAddr, why: &dyn fmt::Display) {
+        if let Some(told) = &self.refused_connection {
+            told(from, why);
+        }
     }
 
     /// Checks if server is in busy state

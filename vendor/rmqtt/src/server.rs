@@ -283,6 +283,7 @@ async fn listen_tls(scx: ServerContext, l: &Listener, lid: ListenerId) {
                         Ok(s) => s,
                         Err(e) => {
                             log::warn!("TLS accept error: {e}, from: {remote_addr}");
+                            scx.refused_connection(remote_addr, &e);
                             return;
                         }
                     };
@@ -291,15 +292,18 @@ async fn listen_tls(scx: ServerContext, l: &Listener, lid: ListenerId) {
                         Ok(MqttStream::V3(s)) => {
                             if let Err(e) = Box::pin(v3::process(scx.clone(), s, lid)).await {
                                 log::info!("MQTTv3/TLS processing error: {e}, from: {remote_addr}");
+                            scx.refused_connection(remote_addr, &e);
                             }
                         }
                         Ok(MqttStream::V5(s)) => {
                             if let Err(e) = Box::pin(v5::process(scx.clone(), s, lid)).await {
                                 log::info!("MQTTv5/TLS processing error: {e}, from: {remote_addr}");
+                            scx.refused_connection(remote_addr, &e);
                             }
                         }
                         Err(e) => {
                             log::info!("MQTT/TLS version detection failed: {e}, from: {remote_addr}");
+                            scx.refused_connection(remote_addr, &e);
                         }
                     }
                 });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rmqtt::codec::v5::SubscribeAckReason;
+use rmqtt::codec::v5::{DisconnectReasonCode, SubscribeAckReason, ToReasonCode};
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{ConnectInfo, Message, Reason, SubscribeAclResult, Tx};
@@ -131,8 +131,43 @@ fn close(tx: &Tx) {
 
 fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
     if let Some(device) = shared.link.sessions.disconnected(&session.id) {
-        tracing::debug!(sn = %device.sn, %reason, "disconnected");
-        shared.engine.device_disconnected(&device, vec![("reason".to_owned(), reason.to_string())]);
+        if is_violation(reason) {
+            shared.link.refuse(Refusal::Protocol);
+            tracing::warn!(sn = %device.sn, %reason, "a connection was closed");
+        } else {
+            tracing::debug!(sn = %device.sn, %reason, "disconnected");
+        }
+        shared.engine.device_disconnected(&device, vec![("reason".to_owned(), told(reason).to_owned())]);
+    }
+}
+
+/// Whether a device has broken the rules of MQTT (MQTT 5 §4.13).
+fn is_violation(reason: &Reason) -> bool {
+    !matches!(reason, Reason::ConnectDisconnect(_))
+        && matches!(
+            reason.to_reason_code(),
+            DisconnectReasonCode::MalformedPacket
+                | DisconnectReasonCode::ProtocolError
+                | DisconnectReasonCode::PacketTooLarge
+                | DisconnectReasonCode::ReceiveMaximumExceeded
+                | DisconnectReasonCode::TopicAliasInvalid
+                | DisconnectReasonCode::TopicNameInvalid
+                | DisconnectReasonCode::TopicFilterInvalid
+                | DisconnectReasonCode::PayloadFormatInvalid
+                | DisconnectReasonCode::ImplementationSpecificError
+        )
+}
+
+/// How a connection ended, in words for applications.
+fn told(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::ConnectDisconnect(_) => "disconnected by the device or the server",
+        Reason::ConnectKeepaliveTimeout => "keep-alive timed out",
+        Reason::ConnectKicked(_) => "taken over by another connection",
+        Reason::ConnectReadWriteTimeout => "timed out",
+        Reason::SubscribeRefused => "not authorised",
+        reason if is_violation(reason) => "protocol error",
+        _ => "connection lost",
     }
 }
 

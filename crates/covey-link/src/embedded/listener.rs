@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::Engine;
-use rmqtt::context::ServerContext;
+use covey_core::port::Refusal;
+use rmqtt::context::{RefusedConnection, ServerContext};
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
 use rmqtt::types::ListenerId;
@@ -110,8 +111,12 @@ impl Broker {
         drop(probe);
         let listener = listen(&options)?;
         let sessions_max = isize::try_from(options.sessions_max).unwrap_or(isize::MAX);
-        let broker =
-            ServerContext::new().busy_check_enable(false).mqtt_max_sessions(sessions_max).build().await;
+        let broker = ServerContext::new()
+            .busy_check_enable(false)
+            .mqtt_max_sessions(sessions_max)
+            .refused_connection(tell_refused(&link))
+            .build()
+            .await;
         let shared = Shared { link, engine, broker };
         hooks::register(&shared).await;
         let listener_id = ListenerId::from(1_u8);
@@ -153,6 +158,22 @@ impl Broker {
         // Whoever has not gone by then learns it from the closed socket.
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
+}
+
+/// What the broker says of a CONNECT that admission has refused, and told of.
+const REFUSED_BY_ADMISSION: &str = "Authentication failed";
+
+/// Counts and logs connections that end before there is a session: a TLS
+/// handshake that fails, a certificate of another CA, bytes that are no MQTT.
+fn tell_refused(link: &Arc<EmbeddedLink>) -> RefusedConnection {
+    let link = Arc::clone(link);
+    Arc::new(move |address, why| {
+        let why = why.to_string();
+        if why != REFUSED_BY_ADMISSION {
+            link.refuse(Refusal::Protocol);
+            tracing::warn!(%address, why, "a connection was refused");
+        }
+    })
 }
 
 fn listen(options: &BrokerOptions) -> Result<Listener, BrokerError> {

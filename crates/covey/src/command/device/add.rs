@@ -125,9 +125,10 @@ fn tell_written(connection: &Connection, registered: &Registered, path: &Path) -
     let broker = connection.broker();
     let key = key.unwrap_or_else(|| "YOUR-KEY.pem".to_owned());
     output.note(&format!(
-        "{}\nTo see its tasks come in:\n  mosquitto_sub -V 5 -h {} -p {} --cafile {} --cert {} --key {} -i {sn} -q 1 \
+        "{}\nTo simulate it: {}\nTo see its tasks come in with a client of another make:\n  mosquitto_sub -V 5 -h {} -p {} --cafile {} --cert {} --key {} -i {sn} -q 1 \
          -t srv/{sn}/tsk",
         where_to_connect(connection, &device.sn),
+        connection.command(&format!("sim --identity {}", shell_word(&path.to_string_lossy()))),
         broker.host,
         broker.port,
         shell_word(&file(CA_FILE)),
@@ -135,7 +136,7 @@ fn tell_written(connection: &Connection, registered: &Registered, path: &Path) -
         shell_word(&key),
         sn = device.sn,
     ));
-    let call = connection.command(&format!("call {} METHOD", device.sn));
+    let call = connection.command(&format!("call {} 51 '{{\"dt\":[{{\"cl\":5}}]}}'", device.sn));
     output.note(&format!("To call it, from another terminal: {call}"));
     Ok(())
 }
