@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_LENGTH, HeaderName};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -85,6 +85,7 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     let id = api.request_ids.of(request.headers());
     let method = request.method().clone();
     let route = RouteName(request.extensions().get::<MatchedPath>().cloned());
+    let may_leave_body = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
 
     let mut response = match api.running.enter() {
         Some(_place) => run(request, next).await,
@@ -92,6 +93,10 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     };
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
+    if may_leave_body && is_early(response.status()) {
+        // The body was not read, so the connection cannot go on (RFC 9112 §9.6).
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 
     let (status, duration) = (response.status(), began.elapsed());
     let (name, id, duration_us) = (route.as_str(), id.to_str().unwrap_or(""), duration.as_micros());
@@ -102,6 +107,17 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     }
     api.metrics.request(&method, route, status, duration.as_secs_f64());
     response
+}
+
+/// Whether a request is refused with this status before its body is read.
+fn is_early(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::SERVICE_UNAVAILABLE
+    )
 }
 
 async fn run(request: Request, next: Next) -> Response {

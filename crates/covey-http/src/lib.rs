@@ -17,6 +17,7 @@ mod devices;
 mod docs;
 mod envelope;
 mod extract;
+mod first_byte;
 mod health;
 mod metrics;
 mod problem;

@@ -20,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::first_byte::FirstByte;
+
 /// How long requests that run when the server stops may still take, in milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
@@ -28,10 +30,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// How long a TLS handshake may take, in milliseconds.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long a connection may take to send the head of its next request, idle
-/// time included, in milliseconds. Longer than the 90 s for which common
-/// clients keep idle connections, so that it is they who close them: a server
-/// that closes first makes requests fail that are on their way.
-const HEAD_MS_MAX: u64 = 95_000;
+/// time included, in milliseconds. It bounds how long a stranger who sends
+/// nothing holds a place.
+const HEAD_MS_MAX: u64 = 30_000;
 /// Largest head of a request over HTTP/1.1, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How many requests may run at a time on one connection over HTTP/2.
@@ -86,8 +87,13 @@ async fn serve(
     tracing::info!(%address, tls = tls.is_some(), "serving HTTP");
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
-    let server =
-        Connections { builder: builder(), router, shutdown: shutdown.clone(), cut: CancellationToken::new() };
+    let server = Connections {
+        http1: builder().http1_only(),
+        http2: builder().http2_only(),
+        router,
+        shutdown: shutdown.clone(),
+        cut: CancellationToken::new(),
+    };
     let server = Arc::new(server);
     while let Some((stream, place)) = next(&listener, &places, &shutdown).await {
         let (server, tls) = (Arc::clone(&server), tls.clone());
@@ -152,7 +158,10 @@ fn builder() -> Builder<TokioExecutor> {
 
 /// What the connections of a listener share.
 struct Connections {
-    builder: Builder<TokioExecutor>,
+    /// What is spoken unless HTTP/2 was agreed on by ALPN. Which of the two it is
+    /// is never guessed from the first bytes: nothing would bound the wait for them.
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
     router: Router,
     shutdown: CancellationToken,
     /// Ends connections that outlive the time of grace.
@@ -166,22 +175,29 @@ impl Connections {
             tracing::debug!(%error, "a connection is gone already");
             return;
         }
-        let Some(tls) = tls else { return self.speak(stream).await };
+        let Some(tls) = tls else { return self.speak(&self.http1, stream).await };
         let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
         tokio::select! {
             biased;
             () = self.cut.cancelled() => {}
             shaken = handshake => match shaken {
-                Ok(Ok(stream)) => self.speak(stream).await,
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                    self.speak(&self.http2, stream).await;
+                }
+                Ok(Ok(stream)) => self.speak(&self.http1, stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             },
         }
     }
 
-    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+    async fn speak<S>(&self, builder: &Builder<TokioExecutor>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream);
         let service = TowerToHyperService::new(self.router.clone());
-        let mut connection = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         // A child, because all that wait on one token share one lock.
         let shutdown = self.shutdown.child_token();
         let ended = tokio::select! {

@@ -288,7 +288,10 @@ async fn listen_tls(scx: ServerContext, l: &Listener, lid: ListenerId) {
                         }
                     };
 
-                    match Box::pin(stream.mqtt()).await {
+                    // Covey: whoever is silent after the TLS handshake is not waited for without end.
+                    let handshake_timeout = stream.cfg.handshake_timeout;
+                    let detected = tokio::time::timeout(handshake_timeout, Box::pin(stream.mqtt())).await;
+                    match detected.unwrap_or_else(|_| Err(crate::net::MqttError::ReadTimeout.into())) {
                         Ok(MqttStream::V3(s)) => {
                             if let Err(e) = Box::pin(v3::process(scx.clone(), s, lid)).await {
                                 log::info!("MQTTv3/TLS processing error: {e}, from: {remote_addr}");

@@ -2550,7 +2550,11 @@ impl std::convert::From<Error> for Reason {
     #[inline]
     fn from(e: Error) -> Self {
         match e.downcast::<MqttError>() {
-            Err(e) => Reason::Error(ByteString::from(e.to_string())),
+            // Covey: a packet that cannot be decoded keeps its reason code.
+            Err(e) => match e.downcast::<codec::error::DecodeError>() {
+                Err(e) => Reason::Error(ByteString::from(e.to_string())),
+                Ok(e) => Reason::MqttError(MqttError::Decode(e)),
+            },
             Ok(e) => Reason::MqttError(e),
         }
     }

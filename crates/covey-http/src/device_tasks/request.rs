@@ -42,9 +42,8 @@ impl FromStr for TaskNumber {
 #[schema(as = TaskNewFields)]
 pub(super) struct TaskNew<'a> {
     /// The application's own id for the task. Need not be unique.
-    #[serde(default)]
-    #[schema(max_length = 256)]
-    ext_task_id: Option<String>,
+    #[schema(max_length = 256, pattern = r"^[^\x00]*$")]
+    ext_task_id: String,
     /// The device, by its number; or else `device_sn`.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
@@ -81,7 +80,7 @@ impl TaskNew<'_> {
         let or = |number: Option<Whole>, default| number.map_or(default, |Whole(number)| number);
         Ok(TaskSpec {
             device: device(self.device_id, self.device_sn.as_deref())?,
-            ext_task_id: self.ext_task_id.unwrap_or_default(),
+            ext_task_id: self.ext_task_id,
             method_code: or(self.method_code, METHOD_CODE_DEFAULT),
             method: self.method,
             priority: or(self.priority, 0),
@@ -180,8 +179,8 @@ mod tests {
             ttl_minutes: 1,
             payload: None,
         };
-        assert_eq!(spec(r#"{"device_id":7}"#).unwrap(), expected);
-        let nulls = r#"{"device_id":7,"ext_task_id":null,"method_code":null,"method":null,"priority":null,
+        assert_eq!(spec(r#"{"device_id":7,"ext_task_id":""}"#).unwrap(), expected);
+        let nulls = r#"{"device_id":7,"ext_task_id":"","method_code":null,"method":null,"priority":null,
             "ttl":null,"payload":null,"unknown":[]}"#;
         assert_eq!(spec(nulls).unwrap(), expected);
     }
@@ -189,7 +188,8 @@ mod tests {
     #[test]
     fn a_payload_is_kept_byte_for_byte() {
         let payload = "{ \"b\" : 1.50, \"a\":\"\\u00fc\\/\",\"a\":[ ] }";
-        let found = spec(&format!("{{\"device_sn\":\"d-1\",\"payload\": {payload} }}")).unwrap();
+        let found =
+            spec(&format!("{{\"device_sn\":\"d-1\",\"ext_task_id\":\"\",\"payload\": {payload} }}")).unwrap();
         assert_eq!(found.payload.as_deref(), Some(payload));
         assert_eq!(found.device, DeviceRef::Sn(Sn::parse("d-1").unwrap()));
     }
@@ -197,15 +197,16 @@ mod tests {
     #[test]
     fn a_wrong_field_is_refused_by_name() {
         for (body, field) in [
-            (r#"{}"#, "device_id"),
-            (r#"{"device_id":1,"device_sn":"a"}"#, "device_id"),
-            (r#"{"device_id":0}"#, "device_id"),
-            (r#"{"device_id":null,"device_sn":"a"}"#, "device_id"),
-            (r#"{"device_id":"1"}"#, "device_id"),
-            (r#"{"device_sn":"a/b"}"#, "device_sn"),
-            (r#"{"device_id":1,"ttl":1.5}"#, "ttl"),
-            (r#"{"device_id":1,"payload":[]}"#, "payload"),
-            (r#"{"device_id":1,"payload":"{}"}"#, "payload"),
+            (r#"{"ext_task_id":""}"#, "device_id"),
+            (r#"{"device_id":1,"ext_task_id":null}"#, "ext_task_id"),
+            (r#"{"device_id":1,"device_sn":"a","ext_task_id":""}"#, "device_id"),
+            (r#"{"device_id":0,"ext_task_id":""}"#, "device_id"),
+            (r#"{"device_id":null,"device_sn":"a","ext_task_id":""}"#, "device_id"),
+            (r#"{"device_id":"1","ext_task_id":""}"#, "device_id"),
+            (r#"{"device_sn":"a/b","ext_task_id":""}"#, "device_sn"),
+            (r#"{"device_id":1,"ttl":1.5,"ext_task_id":""}"#, "ttl"),
+            (r#"{"device_id":1,"payload":[],"ext_task_id":""}"#, "payload"),
+            (r#"{"device_id":1,"payload":"{}","ext_task_id":""}"#, "payload"),
         ] {
             let problem = spec(body).unwrap_err();
             assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some(field)), "{body}");
@@ -216,7 +217,7 @@ mod tests {
     fn a_payload_may_be_deep_but_not_bottomless() {
         let nested = |depth: usize| {
             let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
-            format!(r#"{{"device_id":1,"payload":{{"}}]\"{{[":{open}{close}}}}}"#)
+            format!(r#"{{"device_id":1,"ext_task_id":"","payload":{{"}}]\"{{[":{open}{close}}}}}"#)
         };
         assert!(spec(&nested(PAYLOAD_DEPTH_MAX)).is_ok());
         assert_eq!(spec(&nested(PAYLOAD_DEPTH_MAX + 1)).unwrap_err().field.as_deref(), Some("payload"));

@@ -52,15 +52,16 @@ async fn what_is_refused_is_a_problem_document() {
         ("{", 400),
         ("[]", 422),
         ("{}", 422),
-        (r#"{"device_id":1,"ttl":44640}"#, 422),
-        (r#"{"device_id":1,"method_code":65535}"#, 422),
-        (r#"{"device_id":1,"priority":10}"#, 422),
-        (r#"{"device_id":77}"#, 404),
-        (r#"{"device_sn":"nobody"}"#, 404),
+        (r#"{"ext_task_id":"","device_id":1,"ttl":44640}"#, 422),
+        (r#"{"ext_task_id":"","device_id":1,"method_code":65535}"#, 422),
+        (r#"{"ext_task_id":"","device_id":1,"priority":10}"#, 422),
+        (r#"{"ext_task_id":"","device_id":77}"#, 404),
+        (r#"{"ext_task_id":"","device_sn":"nobody"}"#, 404),
     ] {
         answer(stage.post(tasks, body)).await.assert_problem(status, body);
     }
-    let large = format!(r#"{{"device_id":1,"payload":{{"a":"{}"}}}}"#, "x".repeat(256 * 1024));
+    let large =
+        format!(r#"{{"ext_task_id":"","device_id":1,"payload":{{"a":"{}"}}}}"#, "x".repeat(256 * 1024));
     answer(stage.post(tasks, &large)).await.assert_problem(413, "a large body");
     for path in [
         "/api/v1/device-tasks?page=abc",
@@ -99,7 +100,9 @@ async fn a_request_keeps_its_own_id() {
 async fn what_another_organisation_owns_is_not_there() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
-    let id = answer(stage.post("/api/v1/device-tasks", r#"{"device_id":1}"#)).await.body["id"].clone();
+    let id =
+        answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_id":1}"#)).await.body["id"]
+            .clone();
     let other = stage.key("rival", &["tasks:read", "tasks:write", "devices:read", "devices:write"]).await;
     let task = format!("/api/v1/device-tasks/{}", id.as_str().unwrap());
     for (method, path) in [
@@ -129,7 +132,7 @@ async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     answer(with(Method::POST, "/api/v1/api-keys").body(r#"{"name":"n","rights":[]}"#))
         .await
         .assert_problem(403, "key");
-    let body = r#"{"device_id":1}"#;
+    let body = r#"{"ext_task_id":"","device_id":1}"#;
     assert_eq!(answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.status, 200);
     // Its answer would show results, which this key may not see; and nothing must have been made.
     let waiting = with(Method::POST, "/api/v1/device-tasks?wait=1").body(body);

@@ -42,7 +42,7 @@ async fn results_that_are_no_object_come_in_one() {
     for (sent, shown) in
         [("[1,2]", json!({"value": [1, 2]})), ("plain", json!({"value": "plain"})), ("", Value::Null)]
     {
-        let post = stage.post(&format!("{TASKS}?wait=20"), r#"{"device_sn":"d-1"}"#);
+        let post = stage.post(&format!("{TASKS}?wait=20"), r#"{"ext_task_id":"","device_sn":"d-1"}"#);
         let (done, ()) = tokio::join!(answer(post), stage.run_next(&device, 500, sent));
         assert_eq!((&done.body["results"][0]["result"], &done.body["status"]), (&shown, &json!(6)), "{sent}");
     }
@@ -52,7 +52,7 @@ async fn results_that_are_no_object_come_in_one() {
 async fn a_wait_whose_time_is_up_is_answered_with_the_state() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
-    let found = answer(stage.post(&format!("{TASKS}?wait=0.1"), r#"{"device_id":1}"#)).await;
+    let found = answer(stage.post(&format!("{TASKS}?wait=0.1"), r#"{"ext_task_id":"","device_id":1}"#)).await;
     assert_eq!((found.status.as_u16(), &found.body["status_name"]), (202, &json!("READY")));
     let location = found.header("location").to_owned();
     assert_eq!(location, format!("{TASKS}/{}", found.body["id"].as_str().unwrap()));
@@ -75,17 +75,17 @@ async fn a_repeated_request_makes_one_task() {
     let post = |query: &str, body: &str| {
         stage.post(&format!("{TASKS}{query}"), body).header("Idempotency-Key", "order-7")
     };
-    let first = answer(post("", r#"{"device_id":1}"#)).await;
+    let first = answer(post("", r#"{"ext_task_id":"","device_id":1}"#)).await;
     assert_eq!(first.header("idempotent-replayed"), "");
-    let again = answer(post("", r#"{"device_id":1}"#)).await;
+    let again = answer(post("", r#"{"ext_task_id":"","device_id":1}"#)).await;
     assert_eq!((&again.body["id"], again.header("idempotent-replayed")), (&first.body["id"], "true"));
-    answer(post("", r#"{"device_id":1,"ttl":2}"#)).await.assert_problem(422, "other body");
+    answer(post("", r#"{"ext_task_id":"","device_id":1,"ttl":2}"#)).await.assert_problem(422, "other body");
     answer(stage.post(TASKS, "{}").header("Idempotency-Key", "a b")).await.assert_problem(422, "bad key");
 
-    let waiting = post("?wait=20", r#"{"device_id":1}"#);
+    let waiting = post("?wait=20", r#"{"ext_task_id":"","device_id":1}"#);
     let (waited, ()) = tokio::join!(answer(waiting), stage.run_next(&device, 200, "{}"));
     assert_eq!((waited.status.as_u16(), &waited.body["id"]), (200, &first.body["id"]));
-    let late = answer(post("?wait=20", r#"{"device_id":1}"#)).await;
+    let late = answer(post("?wait=20", r#"{"ext_task_id":"","device_id":1}"#)).await;
     assert_eq!((&late.body["status"], late.header("idempotent-replayed")), (&json!(3), "true"));
 }
 
@@ -94,7 +94,7 @@ async fn a_list_is_filtered_and_paged() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
     for number in 0..3 {
-        let body = format!(r#"{{"device_id":1,"ext_task_id":"e-{number}"}}"#);
+        let body = format!(r#"{{"ext_task_id":"","device_id":1,"ext_task_id":"e-{number}"}}"#);
         assert_eq!(answer(stage.post(TASKS, &body)).await.status, 200);
     }
     let page = answer(stage.get(&format!("{TASKS}/?device_id=1&page=2&size=2"))).await.body;
@@ -122,9 +122,9 @@ async fn a_limit_is_answered_429() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
     for _ in 0..50 {
-        assert_eq!(answer(stage.post(TASKS, r#"{"device_id":1}"#)).await.status, 200);
+        assert_eq!(answer(stage.post(TASKS, r#"{"ext_task_id":"","device_id":1}"#)).await.status, 200);
     }
-    let refused = answer(stage.post(TASKS, r#"{"device_id":1}"#)).await;
+    let refused = answer(stage.post(TASKS, r#"{"ext_task_id":"","device_id":1}"#)).await;
     refused.assert_problem(429, "one too many");
     assert_eq!(refused.header("retry-after"), "5");
 }
@@ -137,7 +137,8 @@ async fn a_call_costs_little() {
     let mut durations = Vec::new();
     for _ in 0..40 {
         let began = Instant::now();
-        let post = stage.post(&format!("{TASKS}?wait=20"), r#"{"device_id":1,"payload":{}}"#);
+        let post =
+            stage.post(&format!("{TASKS}?wait=20"), r#"{"ext_task_id":"","device_id":1,"payload":{}}"#);
         let (done, ()) = tokio::join!(answer(post), stage.run_next(&device, 200, "{}"));
         assert_eq!(done.status, 200);
         durations.push(began.elapsed());

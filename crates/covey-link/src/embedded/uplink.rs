@@ -24,6 +24,12 @@ struct Refused {
 
 /// Handles a message and answers with the reason code of its PUBACK (MQTT 5 §3.4.2.1).
 pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish) -> PublishAclResult {
+    // A name with a wildcard or a NUL is none (MQTT 5 [3.3.2-2], [1.5.4-2]).
+    if publish.topic.contains(['+', '#', '\0']) {
+        shared.link.refuse(Refusal::Protocol);
+        tracing::warn!(sn = %session.id.client_id, topic = ?publish.topic, "a publish was refused");
+        return refuse(PublishAckReason::TopicNameInvalid, "no topic name", true);
+    }
     let Some((_, channel)) = parse_publish(&publish.topic).filter(|(sn, _)| *sn == &*session.id.client_id)
     else {
         shared.link.refuse(Refusal::PublishTopic);

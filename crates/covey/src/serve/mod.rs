@@ -19,7 +19,7 @@ use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerCerti
 use covey_store::sqlite::{self, Sqlite};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -83,9 +83,11 @@ pub async fn up(settings: Settings) -> Result<()> {
     let renewing = tokio::spawn(renewal::run(renewal, background.clone()));
     running.close();
 
+    // Whoever reads the addresses may also send a signal.
+    let mut signals = Signals::listen()?;
     data.write_addresses(&addresses)?;
     welcome(&data, &addresses, is_first_start, began.elapsed());
-    wait_for_signal().await?;
+    signals.wait().await;
 
     tracing::info!("stopping: running requests may end, devices are told");
     stop.cancel();
@@ -252,12 +254,21 @@ fn data_option(data: &DataDir) -> String {
     }
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What tells a server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
