@@ -94,7 +94,7 @@ async fn a_list_is_filtered_and_paged() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
     for number in 0..3 {
-        let body = format!(r#"{{"ext_task_id":"","device_id":1,"ext_task_id":"e-{number}"}}"#);
+        let body = format!(r#"{{"device_id":1,"ext_task_id":"e-{number}"}}"#);
         assert_eq!(answer(stage.post(TASKS, &body)).await.status, 200);
     }
     let page = answer(stage.get(&format!("{TASKS}/?device_id=1&page=2&size=2"))).await.body;
