@@ -1,5 +1,7 @@
 //! Where log lines go and how they look.
 
+use std::io::IsTerminal;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     // The broker tells of each refused handshake at info; ours is the line that counts.
     let filter = EnvFilter::try_new(format!("rmqtt=error,rmqtt_net=error,{filter}"))
         .map_err(|error| fault::setup(format!("the log filter is wrong: {error}")))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let has_colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colours);
     let lines = match format {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
