@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept. Shorter than what servers and proxies
 /// commonly allow, so that they seldom close one that is being taken.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The header that carries the key (rest-api "Who calls").
 const API_KEY_HEADER: &str = "x-api-key";
 
