@@ -1,0 +1,52 @@
+"""What a newcomer types: the README's steps, the simulator and the benchmark, each with the binary itself."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from server import BINARY
+
+
+def covey(server, *arguments, seconds=60) -> subprocess.CompletedProcess:
+    command = [str(BINARY), *map(str, arguments), "--data", str(server.data)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+
+
+@pytest.fixture
+def simulated(new_server, tmp_path):
+    """A server, and the registered device lamp-1 that runs beside it."""
+    server = new_server()
+    folder = tmp_path / "lamp-1"
+    added = covey(server, "device", "add", "lamp-1", "--out", folder)
+    assert added.returncode == 0, added.stderr
+    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o600
+    command = [str(BINARY), "sim", "--identity", str(folder), "--data", str(server.data)]
+    device = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield server
+    device.send_signal(signal.SIGTERM)
+    assert device.wait(20) == 0
+
+
+def test_the_first_call_answers_in_the_same_command(simulated):
+    called = covey(simulated, "call", "lamp-1", "51", '{"dt":[{"cl":5}]}', "--json")
+    assert called.returncode == 0, called.stderr
+    task = json.loads(called.stdout)
+    assert task["status_name"] == "DONE"
+    expected = {"cl": 5, "result": "ok", "accepted": True, "method_code": 51}
+    assert [result["result"] for result in task["results"]] == [expected]
+    shown = covey(simulated, "task", "show", task["id"])
+    assert shown.returncode == 0 and "DONE" in shown.stdout
+
+
+def test_the_benchmark_completes_calls_without_an_error(new_server, tmp_path):
+    server = new_server()
+    measured = covey(
+        server, "bench", "--identities", tmp_path / "identities", "--json",
+        "calls", "--devices", 3, "--callers", 2, "--warmup", "0s", "--duration", "1s",
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert '"completed"' in measured.stdout, measured.stdout
+    assert server.metric("covey_tasks", status="DONE") > 0
+    assert server.metric("covey_tasks", status="FAILED") == 0
