@@ -10,9 +10,19 @@ use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::device::DeviceIdentity;
 use crate::id::{DeviceKey, TaskId};
 use crate::port::Announcement;
+
+/// What to do about a task that became open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Announce it now; it has its place in the window.
+    Announce,
+    /// Its turn comes, or it was announced before.
+    Wait,
+    /// Its device does not listen here.
+    Elsewhere,
+}
 
 /// The announcements of all devices that listen for them.
 pub struct Announcer {
@@ -43,6 +53,27 @@ struct Listener {
     answered: Vec<TaskId>,
 }
 
+impl Listener {
+    const fn new() -> Self {
+        Self {
+            window: Vec::new(),
+            backlog: true,
+            is_due: false,
+            is_looking: false,
+            has_missed: false,
+            answered: Vec::new(),
+        }
+    }
+
+    /// Takes a task out of the window, and out of what a look-up may bring.
+    fn forget(&mut self, task: TaskId) {
+        self.window.retain(|announced| *announced != task);
+        if self.is_looking {
+            self.answered.push(task);
+        }
+    }
+}
+
 impl State {
     fn make_due(&mut self, device: DeviceKey) {
         if let Some(listener) = self.listening.get_mut(&device)
@@ -70,18 +101,31 @@ impl Announcer {
     }
 
     /// A device listens from now on; all of its open tasks are to be announced.
-    pub fn listens(&self, device: &DeviceIdentity) {
+    pub fn listens(&self, device: DeviceKey) {
         let mut state = self.state();
-        let listener = Listener {
-            window: Vec::new(),
-            backlog: true,
-            is_due: false,
-            is_looking: false,
-            has_missed: false,
-            answered: Vec::new(),
-        };
-        state.listening.insert(device.device, listener);
-        state.make_due(device.device);
+        state.listening.insert(device, Listener::new());
+        state.make_due(device);
+    }
+
+    /// A device listens from now on, and another server announces what is open.
+    pub fn listens_elsewhere(&self, device: DeviceKey) {
+        self.state().listening.insert(device, Listener::new());
+    }
+
+    /// Another server has announced a task.
+    pub fn announced_elsewhere(&self, device: DeviceKey, task: TaskId) {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return };
+        if !listener.window.contains(&task) {
+            listener.window.push(task);
+        }
+    }
+
+    /// Another server has taken an answer, and announces what comes next.
+    pub fn answered_elsewhere(&self, device: DeviceKey, task: TaskId) {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return };
+        listener.forget(task);
     }
 
     /// A device no longer listens.
@@ -101,35 +145,37 @@ impl Announcer {
         }
     }
 
-    /// A task was created. Answers whether to announce it now; otherwise its
-    /// turn comes.
-    pub fn opened(&self, task: &Announcement) -> bool {
+    /// A task was created.
+    pub fn opened(&self, task: &Announcement) -> Opened {
         let mut state = self.state();
-        let Some(listener) = state.listening.get_mut(&task.device) else { return false };
+        let Some(listener) = state.listening.get_mut(&task.device) else { return Opened::Elsewhere };
         if listener.window.contains(&task.id) {
-            return false;
+            return Opened::Wait;
         }
-        if listener.backlog || listener.window.len() >= self.announcements_max as usize {
-            listener.backlog = true;
-            listener.has_missed |= listener.is_looking;
-            return false;
+        let has_room = listener.window.len() < self.announcements_max as usize;
+        if has_room && !listener.backlog {
+            listener.window.push(task.id);
+            return Opened::Announce;
         }
-        listener.window.push(task.id);
-        true
+        listener.backlog = true;
+        listener.has_missed |= listener.is_looking;
+        if has_room && !listener.is_looking {
+            state.make_due(task.device);
+        }
+        Opened::Wait
     }
 
     /// A task was taken or became final: there may be room for the next.
-    pub fn answered(&self, device: DeviceKey, task: TaskId) {
+    /// Answers whether its device listens here.
+    pub fn answered(&self, device: DeviceKey, task: TaskId) -> bool {
         let mut state = self.state();
-        let Some(listener) = state.listening.get_mut(&device) else { return };
+        let Some(listener) = state.listening.get_mut(&device) else { return false };
         let before = listener.window.len();
-        listener.window.retain(|announced| *announced != task);
-        if listener.is_looking {
-            listener.answered.push(task);
-        }
+        listener.forget(task);
         if listener.backlog && listener.window.len() < before {
             state.make_due(device);
         }
+        true
     }
 
     /// Waits until devices have room for announcements and may have tasks, and
@@ -199,6 +245,16 @@ impl Announcer {
             listener.backlog = true;
         }
         state.make_due(device);
+    }
+
+    /// The devices that listen, in the order of their keys, those after `after`.
+    #[must_use]
+    pub fn listening_after(&self, after: DeviceKey, limit: usize) -> Vec<DeviceKey> {
+        let mut devices: Vec<_> =
+            self.state().listening.keys().copied().filter(|device| *device > after).collect();
+        devices.sort_unstable();
+        devices.truncate(limit);
+        devices
     }
 
     /// How many devices listen.

@@ -58,6 +58,23 @@ pub struct Presence {
     pub checked_at: UnixMs,
     /// Details by name: `address`, `protocol`, `reason`.
     pub details: Vec<(String, String)>,
+    /// Which connection this is about, in words of the link.
+    pub session: String,
+    /// The server that holds the connection; empty if a broker does that is
+    /// not part of any server.
+    pub server: String,
+}
+
+/// A connection of a device, as its link tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Which one, in words of the link; differs between any two of a device.
+    pub session: String,
+    /// The server that holds it; empty if a broker does that is not part of
+    /// any server.
+    pub server: String,
+    /// Details by name: `address`, `protocol`, `reason`.
+    pub details: Vec<(String, String)>,
 }
 
 /// Which devices a caller wants to see.

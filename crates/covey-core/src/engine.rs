@@ -4,6 +4,7 @@
 
 mod device;
 mod outlet;
+mod peers;
 mod task;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::operation::{Operation, OperationJob};
 use crate::port::{
-    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, Observer, PageRequest, Step, Store, TaskCount,
+    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, Observer, PageRequest, Peers, Step, Store,
+    TaskCount,
 };
 use crate::watch::Watchers;
 
@@ -25,6 +27,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The way to devices.
     pub link: Arc<dyn Link>,
+    /// The other servers of the deployment.
+    pub peers: Arc<dyn Peers>,
     /// Who signs certificates.
     pub issuer: Arc<dyn CertificateIssuer>,
     /// Where the time comes from.
@@ -71,6 +75,7 @@ impl Engine {
             announcer: Announcer::new(parts.limits.announcements_max),
             watchers: Arc::default(),
             link: Arc::clone(&parts.link),
+            peers: Arc::clone(&parts.peers),
             observer: Arc::clone(&parts.observer),
         };
         Self { parts, outlet: Arc::new(outlet), swept: Mutex::default() }

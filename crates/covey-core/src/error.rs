@@ -38,6 +38,9 @@ pub enum Error {
         /// The limit, with its name.
         limit: &'static str,
     },
+    /// No message to devices can leave now; the caller may try again later.
+    #[error("the broker takes no messages to devices now")]
+    Blocked,
     /// The store does not take writes now; the caller may try again later.
     #[error("storage is not available: {reason}")]
     Unavailable {
@@ -55,6 +58,8 @@ pub enum StorageFault {
     ReadOnly,
     /// The disk or the database answered with an error.
     Io,
+    /// The database cannot be reached.
+    Unreachable,
     /// Too many operations wait already.
     Overloaded,
     /// The store was stopped.
@@ -67,6 +72,7 @@ impl std::fmt::Display for StorageFault {
             Self::Full => "the disk is full",
             Self::ReadOnly => "the database is read-only",
             Self::Io => "the database reported an error",
+            Self::Unreachable => "the database cannot be reached",
             Self::Overloaded => "too many operations are waiting",
             Self::Stopped => "the server is stopping",
         })

@@ -57,6 +57,18 @@ impl Watchers {
         }
     }
 
+    /// The tasks that someone waits for.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskId> {
+        lock(&self.waiting).keys().copied().collect()
+    }
+
+    /// Whether someone waits for this task.
+    #[must_use]
+    pub fn is_watched(&self, id: TaskId) -> bool {
+        lock(&self.waiting).contains_key(&id)
+    }
+
     /// How many are waiting.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -2,10 +2,12 @@
 //! connecting and going.
 
 use crate::access::{ApiKey, Rights, Scope};
-use crate::device::{Device, DeviceFilter, DeviceIdentity, DeviceSpec, IssuedCertificate, Presence, Tag};
+use crate::device::{
+    Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec, IssuedCertificate, Presence, Tag,
+};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, Sn};
+use crate::id::{DeviceId, DeviceKey, Sn};
 use crate::operation::{
     ApiKeyAdd, ApiKeyRevoke, DeviceRegister, DeviceRetire, FirstKeyAdd, MadeKey, PresenceClear, PresencePut,
     TagPut,
@@ -33,6 +35,7 @@ impl Engine {
         let operation =
             DeviceRegister { org: scope.org, sn, device_id: spec.device_id, tags: spec.tags, certificate };
         let device = self.execute(operation).await?;
+        self.parts.link.admit(&device.identity.sn).await;
         Ok((device, issued))
     }
 
@@ -57,7 +60,7 @@ impl Engine {
     pub async fn device_retire(&self, scope: Scope, device_id: DeviceId) -> Result<DeviceIdentity> {
         scope.require(Rights::DEVICES_WRITE)?;
         let operation = DeviceRetire { org: scope.org, device_id };
-        self.execute_then(operation, |outlet, identity| outlet.link.revoke(&identity.sn)).await
+        self.execute_then(operation, |outlet, identity| outlet.revoked(&identity.sn)).await
     }
 
     /// Sets a tag of a device; answers the tag's number.
@@ -78,17 +81,88 @@ impl Engine {
         self.parts.store.device_of_certificate_of_every_org(sn.clone(), serial_hex.to_owned()).await
     }
 
+    /// The device that is registered under a serial number, for a link whose
+    /// broker has checked the certificate.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_of_sn(&self, sn: &Sn) -> Result<Option<DeviceIdentity>> {
+        self.parts.store.device_of_sn_of_every_org(sn.clone()).await
+    }
+
+    /// The serial numbers of registered devices in their order, those after
+    /// `after`: for a broker that keeps accounts of its own.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_sns(&self, after: Option<&Sn>, limit: u32) -> Result<Vec<Sn>> {
+        self.parts.store.device_sns_of_every_org(after.cloned(), limit).await
+    }
+
+    /// The devices that were last seen connected, with their sessions, those
+    /// after `after`: for a link that has lost sight of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn presence_online(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> Result<Vec<(DeviceIdentity, String)>> {
+        self.parts.store.presence_online_of_every_org(after, limit).await
+    }
+
     /// A device has connected.
-    pub fn device_connected(&self, device: &DeviceIdentity, details: Vec<(String, String)>) {
+    pub fn device_connected(&self, device: &DeviceIdentity, connection: Connection) {
         self.count(Event::Connected);
-        let now = self.now();
-        let presence = Presence { online: true, connected_at: Some(now), checked_at: now, details };
-        self.remember_presence(device, presence);
+        self.remember_presence(device, self.presence(true, connection));
+    }
+
+    /// A device has connected to a broker that all servers hear of it.
+    /// Answers whether this server is the first to say so.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_connected_to_broker(
+        &self,
+        device: &DeviceIdentity,
+        connection: Connection,
+    ) -> Result<bool> {
+        let presence = self.presence(true, connection);
+        let is_first = self.execute(PresencePut { device: device.device, presence }).await?;
+        if is_first {
+            self.count(Event::Connected);
+        }
+        Ok(is_first)
+    }
+
+    /// A device's connection to a broker that all servers hear of has ended.
+    /// Answers whether this server is the first to say so.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_disconnected_from_broker(
+        &self,
+        device: &DeviceIdentity,
+        connection: Connection,
+    ) -> Result<bool> {
+        let presence = self.presence(false, connection);
+        let is_first = self.execute(PresencePut { device: device.device, presence }).await?;
+        if is_first {
+            self.count(Event::Disconnected);
+        }
+        Ok(is_first)
     }
 
     /// A device listens for announcements from now on.
     pub fn device_listens(&self, device: &DeviceIdentity) {
-        self.outlet.announcer.listens(device);
+        self.outlet.announcer.listens(device.device);
+    }
+
+    /// A device listens for announcements from now on, and another server
+    /// makes those that are due.
+    pub fn device_listens_elsewhere(&self, device: &DeviceIdentity) {
+        self.outlet.announcer.listens_elsewhere(device.device);
     }
 
     /// A device no longer listens for announcements.
@@ -97,11 +171,16 @@ impl Engine {
     }
 
     /// A device's connection has ended.
-    pub fn device_disconnected(&self, device: &DeviceIdentity, details: Vec<(String, String)>) {
+    pub fn device_disconnected(&self, device: &DeviceIdentity, connection: Connection) {
         self.count(Event::Disconnected);
         self.outlet.announcer.gone(device.device);
-        let presence = Presence { online: false, connected_at: None, checked_at: self.now(), details };
-        self.remember_presence(device, presence);
+        self.remember_presence(device, self.presence(false, connection));
+    }
+
+    fn presence(&self, online: bool, connection: Connection) -> Presence {
+        let now = self.now();
+        let Connection { session, server, details } = connection;
+        Presence { online, connected_at: online.then_some(now), checked_at: now, details, session, server }
     }
 
     /// Presence is told to applications and decides nothing, so a device does
@@ -110,12 +189,12 @@ impl Engine {
         let _ = self.execute_later(PresencePut { device: device.device, presence });
     }
 
-    /// Forgets all connections, at the start of a server that holds them all.
+    /// Forgets the connections that this server held when it ran last.
     ///
     /// # Errors
     /// The store's.
-    pub async fn presence_clear(&self) -> Result<()> {
-        self.execute(PresenceClear).await
+    pub async fn presence_clear(&self, server: &str) -> Result<()> {
+        self.execute(PresenceClear { server: server.to_owned() }).await
     }
 
     /// The caller that an API key stands for.
@@ -137,13 +216,32 @@ impl Engine {
         name: &str,
         rights: Rights,
     ) -> Result<MadeKey> {
-        scope.require(Rights::KEYS_WRITE)?;
-        if !scope.rights.contains(rights) {
-            return Err(Error::Forbidden { right: "of the key to be made" });
-        }
+        may_grant(scope, rights)?;
         let clear_text = self.parts.ids.api_key();
         let key = self.execute(self.key_to_add(org_name, name, rights, &clear_text)?).await?;
         Ok(MadeKey { key, clear_text })
+    }
+
+    /// Takes a credential that its owner brings, such as a certificate, in
+    /// place of a key: `text` is what [`Engine::api_key_check`] will be asked.
+    ///
+    /// # Errors
+    /// A missing right, a field out of range, [`Error::Conflict`] for a
+    /// credential that is in use already, or the store's.
+    pub async fn credential_add(
+        &self,
+        scope: Scope,
+        org_name: &str,
+        name: &str,
+        rights: Rights,
+        text: &str,
+    ) -> Result<ApiKey> {
+        may_grant(scope, rights)?;
+        let operation = self.key_to_add(org_name, name, rights, text)?;
+        if self.api_key_check(text).await?.is_some() {
+            return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
+        }
+        self.execute(operation).await
     }
 
     /// Whether there is any API key.
@@ -192,5 +290,15 @@ impl Engine {
         ApiKeyAdd::validate(org_name, name)?;
         let digest = (self.parts.key_hasher)(clear_text);
         Ok(ApiKeyAdd { org_name: org_name.to_owned(), name: name.to_owned(), rights, digest })
+    }
+}
+
+/// Nobody hands out a right that it does not hold.
+fn may_grant(scope: Scope, rights: Rights) -> Result<()> {
+    scope.require(Rights::KEYS_WRITE)?;
+    if scope.rights.contains(rights) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden { right: "of the key to be made" })
     }
 }

@@ -26,8 +26,8 @@ impl Engine {
     /// Makes a task and announces it to its device.
     ///
     /// # Errors
-    /// A missing right, a field out of range, an unknown device, a limit, or
-    /// the store's.
+    /// A missing right, a field out of range, an unknown device, a limit, a
+    /// link that is blocked, or the store's.
     pub async fn task_create(
         &self,
         scope: Scope,
@@ -38,6 +38,9 @@ impl Engine {
         scope.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
+        if self.parts.link.is_blocked() {
+            return Err(Error::Blocked);
+        }
         let began_us = self.parts.clock.monotonic_us();
         let limits = self.parts.limits;
         let operation = TaskCreate { org: scope.org, id, spec, idempotency, limits };
@@ -106,7 +109,7 @@ impl Engine {
         let taken = self.execute_then(operation, move |outlet, taken| {
             // What a device asked for and did not get needs no announcement any more.
             if let Some(id) = taken.as_ref().map(|task| task.id).or(id) {
-                outlet.announcer.answered(key, id);
+                outlet.answered(key, id);
             }
         });
         let taken = taken.await?;
@@ -132,11 +135,9 @@ impl Engine {
         let limits = self.parts.limits;
         let operation = TaskFinish { device: device.clone(), id, result, limits };
         let key = device.device;
-        let outcome = self.execute_then(operation, move |outlet, outcome| {
-            outlet.announcer.answered(key, id);
-            if let Some(detail) = &outcome.finished {
-                outlet.finished(detail);
-            }
+        let outcome = self.execute_then(operation, move |outlet, outcome| match &outcome.finished {
+            Some(detail) => outlet.finished(detail),
+            None => outlet.answered(key, id),
         });
         let outcome = outcome.await?;
         self.took_since(Step::Finish, began_us);

@@ -134,7 +134,8 @@ impl Operation for TagPut {
     }
 }
 
-/// Remembers that a device connected or went.
+/// Remembers that a device connected or went. Answers whether that was news:
+/// of several servers that are told of the same connection, one is first.
 pub struct PresencePut {
     /// The device.
     pub device: DeviceKey,
@@ -143,20 +144,23 @@ pub struct PresencePut {
 }
 
 impl Operation for PresencePut {
-    type Output = ();
+    type Output = bool;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
         Ok(tx.presence_put(self.device, &self.presence)?)
     }
 }
 
-/// Forgets all connections, at the start of a server that holds them all.
-pub struct PresenceClear;
+/// Forgets the connections that a server held when it ran last.
+pub struct PresenceClear {
+    /// The server's name.
+    pub server: String,
+}
 
 impl Operation for PresenceClear {
     type Output = ();
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
-        Ok(tx.presence_clear()?)
+        Ok(tx.presence_clear(&self.server)?)
     }
 }

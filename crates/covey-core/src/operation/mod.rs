@@ -18,7 +18,7 @@ pub use task::{
 };
 
 use crate::error::{Error, Result, StorageFault};
-use crate::port::{Job, Transaction};
+use crate::port::{Job, Needs, Transaction};
 
 /// Why an operation gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,10 @@ impl From<StorageFault> for Stop {
 pub trait Operation: Send + 'static {
     /// The answer.
     type Output: Send + 'static;
+
+    /// Adds what [`apply`](Self::apply) will ask the transaction for, as far as
+    /// it is worth fetching beforehand: what happens often.
+    fn needs(&self, _needs: &mut Needs) {}
 
     /// Does it. May be called again when the transaction failed as a whole.
     ///
@@ -80,6 +84,10 @@ impl<O: Operation> OperationJob<O> {
 }
 
 impl<O: Operation> Job for OperationJob<O> {
+    fn needs(&self, needs: &mut Needs) {
+        self.operation.needs(needs);
+    }
+
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
         self.answer = match self.operation.apply(tx) {
             Ok(output) => Some(Ok(output)),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{OrgId, ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Operation, Stop};
-use crate::port::{Idempotency, Transaction};
+use crate::port::{Idempotency, Needs, Transaction};
 use crate::task::{NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
 
 /// Makes a task, once for each idempotency key.
@@ -62,6 +62,13 @@ pub struct CreatedTask {
 impl Operation for TaskCreate {
     type Output = CreatedTask;
 
+    fn needs(&self, needs: &mut Needs) {
+        let counted_to = self.limits.live_tasks_per_device_max;
+        needs.targets.push((self.org, self.spec.device.clone(), counted_to));
+        needs.idempotency.extend(self.idempotency.iter().map(|key| (self.org, key.key.clone())));
+        needs.tasks_new += 1;
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Stop> {
         let now = tx.now();
         if let Some(replayed) = self.replay(tx)? {
@@ -107,6 +114,10 @@ pub struct TaskAck {
 impl Operation for TaskAck {
     type Output = Verdict;
 
+    fn needs(&self, needs: &mut Needs) {
+        needs.tasks.push((self.device.org, self.id));
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Stop> {
         let now = tx.now();
         let mut task = own_task(tx, &self.device, self.id)?;
@@ -130,6 +141,13 @@ pub struct TaskNext {
 
 impl Operation for TaskNext {
     type Output = Option<Arc<Task>>;
+
+    fn needs(&self, needs: &mut Needs) {
+        match self.id {
+            Some(id) => needs.tasks.push((self.device.org, id)),
+            None => needs.best.push((self.device.org, self.device.device)),
+        }
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<Task>>, Stop> {
         let now = tx.now();
@@ -172,6 +190,11 @@ pub struct FinishedTask {
 
 impl Operation for TaskFinish {
     type Output = FinishedTask;
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.tasks.push((self.device.org, self.id));
+        needs.results_new += 1;
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Stop> {
         let now = tx.now();
@@ -218,6 +241,10 @@ pub struct TaskDelete {
 
 impl Operation for TaskDelete {
     type Output = Arc<TaskDetail>;
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.tasks.push((self.org, self.id));
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Stop> {
         let now = tx.now();

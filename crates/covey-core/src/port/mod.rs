@@ -1,12 +1,16 @@
 //! The traits through which the world comes in.
 
 mod link;
+mod needs;
 mod observer;
+mod peers;
 mod store;
 mod transaction;
 
 pub use link::{Announcement, Link};
+pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
+pub use peers::{News, NoPeers, Peers};
 pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};
 pub use transaction::{Idempotency, NewDevice, Transaction, TxResult};
 

@@ -4,7 +4,7 @@ use crate::access::{ApiKey, KeyDigest, Scope};
 use crate::device::{Device, DeviceFilter, DeviceIdentity};
 use crate::error::{Result, StorageFault};
 use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
-use crate::port::{BoxFuture, Transaction};
+use crate::port::{BoxFuture, Needs, Transaction};
 use crate::task::{Task, TaskDetail, TaskFilter, TaskStatus};
 
 /// A unit of work that the store runs inside a transaction of its choosing.
@@ -12,6 +12,9 @@ use crate::task::{Task, TaskDetail, TaskFilter, TaskStatus};
 /// A store runs many jobs in one transaction and commits once; then it settles
 /// each. When a transaction fails as a whole, its jobs may be run again.
 pub trait Job: Send {
+    /// Adds what [`run`](Self::run) will ask for.
+    fn needs(&self, _needs: &mut Needs) {}
+
     /// Does the work and keeps the answer.
     ///
     /// # Errors
@@ -97,6 +100,32 @@ pub trait Reader: Send + Sync + 'static {
 
     /// Whether any task's time has run out without that being stored.
     fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>>;
+
+    /// Which of these devices have tasks that may be announced at `now`.
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>>;
+
+    /// Those of these tasks that are final, with their results.
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>>;
+
+    /// The device that is registered under a serial number. Only for a link
+    /// whose broker has checked the certificate.
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>>;
+
+    /// The serial numbers of registered devices in their order, those after
+    /// `after`.
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>>;
+
+    /// The devices that were last seen connected, with their sessions, in the
+    /// order of their keys, those after `after`.
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>>;
 
     /// Who a certificate belongs to, if it is one of ours that was not revoked.
     fn device_of_certificate_of_every_org(

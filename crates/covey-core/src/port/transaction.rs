@@ -87,10 +87,11 @@ pub trait Transaction {
     fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32>;
     /// Remembers a certificate of a device.
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()>;
-    /// Sets a device's presence.
-    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<()>;
-    /// Marks every device as not connected, for a server that has just started.
-    fn presence_clear(&mut self) -> TxResult<()>;
+    /// Sets a device's presence; answers whether it changed it. A connection
+    /// that ended changes nothing once another session has taken its place.
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool>;
+    /// Marks the devices that this server holds as not connected.
+    fn presence_clear(&mut self, server: &str) -> TxResult<()>;
 
     /// The organisation with this name, made if there is none.
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId>;

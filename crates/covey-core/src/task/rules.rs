@@ -141,6 +141,8 @@ impl Task {
 
     fn move_to(&mut self, to: TaskStatus, cause: Cause, at: UnixMs) -> Verdict {
         self.status = to;
+        // Servers agree on the time to the millisecond and no better.
+        let at = self.timeline.last().map_or(at, |last| at.max(last.at));
         self.timeline.push(Change { at, to, cause });
         Verdict::Changed
     }

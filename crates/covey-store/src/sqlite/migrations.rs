@@ -12,7 +12,10 @@ use crate::error::StoreError;
 const APPLICATION_ID: i64 = 0x436f_7679;
 
 /// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite_0001_first.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/sqlite_0001_first.sql"),
+    include_str!("../migrations/sqlite_0002_sessions.sql"),
+];
 
 /// The newest version.
 pub(super) fn newest() -> i64 {

@@ -11,6 +11,7 @@ mod checkpoint;
 mod connection;
 mod migrations;
 mod reader;
+mod retention;
 mod rows;
 mod statements;
 mod transaction;
@@ -54,6 +55,7 @@ impl Options {
 
 /// A store on SQLite.
 pub struct Sqlite {
+    path: PathBuf,
     jobs: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<reader::Read>>,
     threads: Vec<JoinHandle<()>>,
@@ -88,7 +90,7 @@ impl Sqlite {
         let group_max = options.group_max.max(1);
         let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
-        Ok(Self { jobs: Some(jobs), reads: Some(reads), threads })
+        Ok(Self { path: options.path.clone(), jobs: Some(jobs), reads: Some(reads), threads })
     }
 }
 

@@ -110,6 +110,76 @@ impl Reader for Sqlite {
         })
     }
 
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(statements::TASK_WAITING)?;
+            let mut waiting = Vec::new();
+            for device in devices {
+                if statement.exists((device.0, now.0))? {
+                    waiting.push(device);
+                }
+            }
+            Ok(waiting)
+        })
+    }
+
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let mut statement = snapshot.prepare_cached(statements::TASK_FINAL)?;
+            let mut details = Vec::new();
+            for id in ids {
+                if let Some(task) = statement.query_row([id.0.as_bytes()], rows::task).optional()? {
+                    let results = results(&snapshot, task.seq)?;
+                    details.push(TaskDetail { task, results });
+                }
+            }
+            Ok(details)
+        })
+    }
+
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, org_id, device_id, sn FROM devices WHERE sn = ?1 AND retired_at IS NULL",
+            )?;
+            statement.query_row([sn.as_str()], rows::identity).optional()
+        })
+    }
+
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT sn FROM devices WHERE sn > ?1 AND retired_at IS NULL ORDER BY sn LIMIT ?2",
+            )?;
+            let after = after.as_ref().map_or("", Sn::as_str);
+            statement.query_map((after, limit), |row| rows::sn(row, 0))?.collect()
+        })
+    }
+
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
+                 JOIN devices d ON d.id = c.device_key \
+                 WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
+            )?;
+            let online = statement.query_map((after.0, limit), |row| {
+                let session = row.get(4)?;
+                Ok((rows::identity(row)?, session))
+            })?;
+            online.collect()
+        })
+    }
+
     fn device_of_certificate_of_every_org(
         &self,
         sn: Sn,

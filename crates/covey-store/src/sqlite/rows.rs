@@ -5,10 +5,12 @@ use std::sync::Arc;
 use covey_core::access::{ApiKey, Rights};
 use covey_core::device::{Device, DeviceIdentity, Presence};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
-use covey_core::task::{Cause, Change, NewResult, ResultBody, Task, TaskResult, TaskStatus};
+use covey_core::task::{NewResult, Task, TaskResult, TaskStatus};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use uuid::Uuid;
+
+use crate::encoding;
 
 /// A column that holds what no version of this program wrote there.
 fn damaged(column: usize, kind: Type, problem: &'static str) -> rusqlite::Error {
@@ -23,7 +25,7 @@ fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UnixMs>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(UnixMs))
 }
 
-fn sn(row: &Row<'_>, column: usize) -> rusqlite::Result<Sn> {
+pub(super) fn sn(row: &Row<'_>, column: usize) -> rusqlite::Result<Sn> {
     Sn::parse(row.get_ref(column)?.as_str()?).map_err(|_| damaged(column, Type::Text, "no serial number"))
 }
 
@@ -50,51 +52,23 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         lease_until: instant(row, 16)?,
         deliveries: number(row, 17)?,
         results: number(row, 18)?,
-        timeline: timeline_from(row.get_ref(19)?.as_str()?)
+        timeline: encoding::timeline_from(row.get_ref(19)?.as_str()?)
             .ok_or_else(|| damaged(19, Type::Text, "no timeline"))?,
         payload: row.get::<_, Option<Arc<str>>>(20)?,
     })
 }
 
-/// A timeline as JSON: `[[at, status, "cause"], …]`.
-pub(super) fn timeline_text(timeline: &[Change]) -> String {
-    let entries: Vec<_> =
-        timeline.iter().map(|change| (change.at.0, change.to.number(), change.cause.name())).collect();
-    serde_json::to_string(&entries).unwrap_or_default()
-}
-
-fn timeline_from(text: &str) -> Option<Vec<Change>> {
-    let entries: Vec<(i64, i64, &str)> = serde_json::from_str(text).ok()?;
-    let change = |(at, to, cause): (i64, i64, &str)| {
-        Some(Change { at: UnixMs(at), to: TaskStatus::from_number(to)?, cause: Cause::from_name(cause)? })
-    };
-    entries.into_iter().map(change).collect()
-}
-
-/// The number under which the kind of a body is stored.
-pub(super) fn body_kind(body: &ResultBody) -> i64 {
-    match body {
-        ResultBody::Empty => 0,
-        ResultBody::Json(_) => 1,
-        ResultBody::Text(_) => 2,
-    }
-}
-
 /// A result, from `id, ext_id, status_code, received_at, body_kind, body`.
 pub(super) fn result(row: &Row<'_>) -> rusqlite::Result<TaskResult> {
-    let body = match row.get::<_, i64>(4)? {
-        0 => ResultBody::Empty,
-        1 => ResultBody::Json(row.get(5)?),
-        2 => ResultBody::Text(row.get(5)?),
-        _ => return Err(damaged(4, Type::Integer, "no kind of body")),
-    };
+    let body = encoding::body_from(row.get(4)?, row.get::<_, Arc<str>>(5)?)
+        .ok_or_else(|| damaged(4, Type::Integer, "no kind of body"))?;
     let result = NewResult { ext_id: row.get(1)?, status_code: row.get(2)?, body };
     Ok(TaskResult { id: ResultId(row.get(0)?), result, received_at: UnixMs(row.get(3)?) })
 }
 
 /// The columns of a device, in the order that [`device`] reads them.
-pub(super) const DEVICE_COLUMNS: &str =
-    "d.id, d.org_id, d.device_id, d.sn, d.created_at, c.online, c.connected_at, c.checked_at, c.details";
+pub(super) const DEVICE_COLUMNS: &str = "d.id, d.org_id, d.device_id, d.sn, d.created_at, c.online, c.connected_at, c.checked_at, c.details, \
+     c.session, c.server";
 
 /// A device without its tags, from [`DEVICE_COLUMNS`].
 pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
@@ -106,6 +80,8 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
             checked_at: UnixMs(row.get(7)?),
             details: serde_json::from_str(row.get_ref(8)?.as_str()?)
                 .map_err(|_| damaged(8, Type::Text, "no details"))?,
+            session: row.get(9)?,
+            server: row.get(10)?,
         }),
     };
     Ok(Device { identity: identity(row)?, created_at: UnixMs(row.get(4)?), tags: Vec::new(), presence })

@@ -36,6 +36,15 @@ pub(super) const TASK_ANNOUNCEABLE: &str = concat!(
      ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?3"
 );
 
+/// Whether a device has tasks that may be announced: device, now.
+pub(super) const TASK_WAITING: &str = "SELECT 1 FROM tasks INDEXED BY tasks_open \
+     WHERE device_key = ?1 AND status < 3 AND expires_at > ?2 \
+     AND (status < 2 OR lease_until IS NULL OR lease_until <= ?2) LIMIT 1";
+
+/// A final task by its id.
+pub(super) const TASK_FINAL: &str =
+    concat!("SELECT ", task_columns!(), " FROM tasks t WHERE t.id = ?1 AND t.status >= 3");
+
 /// Tasks whose time ran out: now, limit.
 pub(super) const TASK_OVERDUE: &str = concat!(
     "SELECT ",
@@ -72,7 +81,9 @@ pub(super) const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at =
      lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8 WHERE seq = ?1";
 
 /// Each of them with its name.
-pub(super) const HOT: [(&str, &str); 8] = [
+pub(super) const HOT: [(&str, &str); 10] = [
+    ("task_waiting", TASK_WAITING),
+    ("task_final", TASK_FINAL),
     ("task", TASK),
     ("task_best", TASK_BEST),
     ("task_announceable", TASK_ANNOUNCEABLE),

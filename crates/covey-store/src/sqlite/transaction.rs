@@ -166,14 +166,15 @@ impl Transaction for SqliteTransaction<'_> {
         )
     }
 
-    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<()> {
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
         self.write_presence(device, presence)
     }
 
-    fn presence_clear(&mut self) -> TxResult<()> {
-        self.sql("UPDATE connections SET online = 0, checked_at = ?1 WHERE online = 1", |statement| {
-            statement.execute([self.now.0]).map(drop)
-        })
+    fn presence_clear(&mut self, server: &str) -> TxResult<()> {
+        self.sql(
+            "UPDATE connections SET online = 0, checked_at = ?1 WHERE online = 1 AND server = ?2",
+            |statement| statement.execute((self.now.0, server)).map(drop),
+        )
     }
 
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
@@ -206,8 +207,10 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
-        self.sql("UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL", |statement| {
-            Ok(statement.execute((id, self.now.0))? > 0)
-        })
+        // The digest makes room: a certificate that stood for this key may be registered anew.
+        self.sql(
+            "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE id = ?1 AND revoked_at IS NULL",
+            |statement| Ok(statement.execute((id, self.now.0))? > 0),
+        )
     }
 }

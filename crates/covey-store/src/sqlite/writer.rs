@@ -7,6 +7,7 @@ use covey_core::port::{Clock, Event, Job, Observer, Step};
 use crossbeam_channel::Receiver;
 use rusqlite::Connection;
 
+use crate::guard::AbortOnPanic;
 use crate::sqlite::checkpoint::Checkpoints;
 use crate::sqlite::fault;
 use crate::sqlite::transaction::SqliteTransaction;
@@ -34,19 +35,6 @@ impl Failure {
     fn fault(self) -> StorageFault {
         match self {
             Self::OfJob(fault) | Self::OfAll(fault) => fault,
-        }
-    }
-}
-
-/// Ends the process when the thread that writes panics: a server that answers
-/// and cannot store is worse than one that is started again, which loses nothing.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the thread that writes has panicked; stopping");
-            std::process::abort();
         }
     }
 }

@@ -77,18 +77,30 @@ impl SqliteTransaction<'_> {
         )
     }
 
-    /// Keeps the instant of the last connect when the device goes.
-    pub(super) fn write_presence(&self, device: DeviceKey, presence: &Presence) -> TxResult<()> {
+    /// Keeps the instant of the last connect when the device goes. Answers
+    /// whether it was news.
+    pub(super) fn write_presence(&self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
         let details = serde_json::to_string(&presence.details).unwrap_or_else(|_| "[]".to_owned());
         self.sql(
-            "INSERT INTO connections (device_key, org_id, online, connected_at, checked_at, details) \
-             SELECT id, org_id, ?2, ?3, ?4, ?5 FROM devices WHERE id = ?1 \
+            "INSERT INTO connections (device_key, org_id, online, connected_at, checked_at, details, session, \
+             server) SELECT id, org_id, ?2, ?3, ?4, ?5, ?6, ?7 FROM devices WHERE id = ?1 \
              ON CONFLICT DO UPDATE SET online = excluded.online, checked_at = excluded.checked_at, \
-             details = excluded.details, connected_at = coalesce(excluded.connected_at, connected_at)",
+             details = excluded.details, connected_at = coalesce(excluded.connected_at, connected_at), \
+             session = excluded.session, server = excluded.server \
+             WHERE CASE WHEN excluded.online THEN NOT online OR session <> excluded.session \
+             ELSE online AND session = excluded.session END",
             |statement| {
                 let connected_at = presence.connected_at.map(|at| at.0);
-                let values = (device.0, presence.online, connected_at, presence.checked_at.0, details);
-                statement.execute(values).map(drop)
+                let values = (
+                    device.0,
+                    presence.online,
+                    connected_at,
+                    presence.checked_at.0,
+                    details,
+                    &presence.session,
+                    &presence.server,
+                );
+                Ok(statement.execute(values)? > 0)
             },
         )
     }

@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use rusqlite::params;
 use uuid::Uuid;
 
+use crate::encoding;
 use crate::sqlite::transaction::SqliteTransaction;
 use crate::sqlite::{rows, statements};
 
@@ -68,7 +69,7 @@ impl SqliteTransaction<'_> {
                 task.lease_until.map(|at| at.0),
                 task.deliveries,
                 task.results,
-                rows::timeline_text(&task.timeline),
+                encoding::timeline_text(&task.timeline),
                 task.payload.as_deref(),
             ])
         })?;
@@ -87,7 +88,7 @@ impl SqliteTransaction<'_> {
                 task.lease_until.map(|at| at.0),
                 task.deliveries,
                 task.results,
-                rows::timeline_text(&task.timeline),
+                encoding::timeline_text(&task.timeline),
             ])
         })?;
         if let Some(before) = self.stored.insert(task.seq, task.status) {
@@ -107,7 +108,7 @@ impl SqliteTransaction<'_> {
                     result.ext_id,
                     result.status_code,
                     result.body_hash(),
-                    rows::body_kind(&result.body),
+                    encoding::body_kind(&result.body),
                     result.body.text(),
                 ];
                 statement.query_row(values, |row| row.get(0).map(ResultId)).optional()
@@ -127,7 +128,7 @@ impl SqliteTransaction<'_> {
                     result.status_code,
                     result.body_hash(),
                     self.now.0,
-                    rows::body_kind(&result.body),
+                    encoding::body_kind(&result.body),
                     result.body.text(),
                 ];
                 statement.insert(values).map(ResultId)

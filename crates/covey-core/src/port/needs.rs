@@ -1,0 +1,24 @@
+//! What jobs will look at, told before they run.
+
+use crate::id::{DeviceKey, OrgId, TaskId};
+use crate::task::DeviceRef;
+
+/// What a group of jobs will ask its transaction for. A store with a network
+/// between itself and its database fetches it in one go; a hint, no promise: a
+/// job may ask for more, or for less.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Tasks by their id.
+    pub tasks: Vec<(OrgId, TaskId)>,
+    /// Devices whose best eligible task is wanted, one entry a request.
+    pub best: Vec<(OrgId, DeviceKey)>,
+    /// Devices that a caller names, with the number of open tasks up to which
+    /// theirs are to be counted.
+    pub targets: Vec<(OrgId, DeviceRef, u32)>,
+    /// Idempotency keys.
+    pub idempotency: Vec<(OrgId, String)>,
+    /// How many tasks may be stored.
+    pub tasks_new: u32,
+    /// How many results may be stored.
+    pub results_new: u32,
+}

@@ -1,0 +1,34 @@
+//! The port to the other servers of the same deployment.
+
+use crate::id::{DeviceKey, Sn, TaskId};
+
+/// What one server tells the others after a commit. Any of it may be lost or
+/// come twice: all of it follows from what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A task of this device became open, and the device does not listen here.
+    Opened(DeviceKey),
+    /// A task was announced to a device that all servers reach.
+    Announced(DeviceKey, TaskId),
+    /// A task was taken or became final: its announcement is answered.
+    Answered(DeviceKey, TaskId),
+    /// A task became final.
+    Finished(TaskId),
+    /// A device is no longer authorised.
+    Revoked(Sn),
+}
+
+/// The way to the other servers. Called between a commit and its answers, like
+/// [`super::Link`]: it must not block, and must not panic.
+pub trait Peers: Send + Sync + 'static {
+    /// Tells all others.
+    fn tell(&self, news: News);
+}
+
+/// A server that is alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPeers;
+
+impl Peers for NoPeers {
+    fn tell(&self, _: News) {}
+}

@@ -1,0 +1,214 @@
+//! Several engines on one store, with the wire between them in the test's hand.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use covey_core::access::{Rights, Scope};
+use covey_core::device::{DeviceIdentity, DeviceSpec};
+use covey_core::id::{DeviceKey, OrgId, Sn, TaskId};
+use covey_core::limits::Limits;
+use covey_core::port::{Announcement, BoxFuture, Link, News, Peers, Store};
+use covey_core::task::{Task, TaskSpec};
+use covey_core::watch::Watch;
+use covey_core::{Engine, Parts};
+use futures_executor::block_on;
+
+use crate::bench::parts::{Outside, digest};
+use crate::bench::sqlite::SqliteBench;
+use crate::bench::store::WatchedStore;
+use crate::bench::{Bench, announce_at, result};
+
+/// What one server has told and the others have not heard yet.
+#[derive(Default)]
+struct Wire(Mutex<Vec<News>>);
+
+impl Peers for Wire {
+    fn tell(&self, news: News) {
+        self.0.lock().unwrap().push(news);
+    }
+}
+
+/// A link to devices that all servers reach, or each its own.
+struct Broker {
+    is_shared: bool,
+    announced: Arc<Mutex<Vec<TaskId>>>,
+}
+
+impl Link for Broker {
+    fn announce(&self, task: Announcement) {
+        self.announced.lock().unwrap().push(task.id);
+    }
+
+    fn revoke(&self, _: &Sn) {}
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+}
+
+struct Server {
+    engine: Engine,
+    store: Arc<WatchedStore>,
+    wire: Arc<Wire>,
+}
+
+/// The servers, and the devices' side of their links.
+pub struct Servers {
+    servers: Vec<Server>,
+    scope: Scope,
+    is_shared: bool,
+    announced: Arc<Mutex<Vec<TaskId>>>,
+    outside: Outside,
+    store: Arc<dyn Store>,
+    _bench: SqliteBench,
+}
+
+impl Servers {
+    pub fn new(count: usize, is_shared: bool) -> Self {
+        let bench = SqliteBench::new();
+        let outside = Outside::default();
+        let store = bench.open(Arc::clone(&outside.clock) as _, Arc::clone(&outside.counts) as _);
+        let announced = Arc::default();
+        let servers = (0..count).map(|_| server(&outside, &store, is_shared, &announced)).collect::<Vec<_>>();
+        let root = Scope { org: OrgId(0), rights: Rights::ALL };
+        let made = block_on(servers[0].engine.api_key_add(root, "first", "test", Rights::ALL)).unwrap();
+        let scope = Scope { org: made.key.org, rights: Rights::ALL };
+        Self { servers, scope, is_shared, announced, outside, store, _bench: bench }
+    }
+
+    pub fn device(&self) -> DeviceIdentity {
+        let registered = self.servers[0].engine.device_register(self.scope, DeviceSpec::default());
+        block_on(registered).unwrap().0.identity
+    }
+
+    /// The device connects: to this server, or to the broker that all share,
+    /// and this server is the first to say so.
+    pub fn listen_at(&self, first: usize, device: &DeviceIdentity) {
+        for (number, server) in self.servers.iter().enumerate() {
+            if number == first {
+                server.engine.device_listens(device);
+            } else if self.is_shared {
+                server.engine.device_listens_elsewhere(device);
+            }
+        }
+        self.announce();
+    }
+
+    pub fn create(&self, at: usize, spec: TaskSpec) -> Arc<Task> {
+        let engine = &self.servers[at].engine;
+        let made = block_on(engine.task_create(self.scope, engine.task_id(), spec, None)).unwrap().task;
+        self.announce();
+        made
+    }
+
+    /// A server that knows of no device stores a task, tells nobody, and is gone.
+    pub fn create_and_die(&self, _at: usize, spec: TaskSpec) -> TaskId {
+        let dying = server(&self.outside, &self.store, self.is_shared, &Arc::default());
+        let made = dying.engine.task_create(self.scope, dying.engine.task_id(), spec, None);
+        block_on(made).unwrap().task.id
+    }
+
+    pub fn finish(&self, at: usize, device: &DeviceIdentity, task: TaskId) {
+        let engine = &self.servers[at].engine;
+        block_on(engine.task_next(device, Some(task))).unwrap();
+        block_on(engine.task_finish(device, task, result(200, 0, ""))).unwrap();
+        self.announce();
+    }
+
+    pub fn watch(&self, at: usize, task: TaskId) -> Waiting {
+        Waiting(self.servers[at].engine.task_watch(task))
+    }
+
+    /// Everything that was told reaches all others, and so does what they tell then.
+    pub fn deliver(&self) {
+        self.deliver_times(1);
+    }
+
+    pub fn deliver_twice(&self) {
+        self.deliver_times(2);
+    }
+
+    fn deliver_times(&self, times: usize) {
+        loop {
+            let told: Vec<_> = self.servers.iter().map(|server| server.take_told()).collect();
+            if told.iter().all(Vec::is_empty) {
+                return;
+            }
+            for (from, news) in told.into_iter().enumerate() {
+                for (to, server) in self.servers.iter().enumerate() {
+                    for _ in 0..if from == to { 0 } else { times } {
+                        block_on(server.engine.heard(news.clone())).unwrap();
+                    }
+                }
+            }
+            self.announce();
+        }
+    }
+
+    /// Everything that was told is lost.
+    pub fn lose(&self) {
+        self.servers.iter().for_each(|server| drop(server.take_told()));
+    }
+
+    /// A server looks by itself, as it does from time to time.
+    pub fn look(&self, at: usize) {
+        let engine = &self.servers[at].engine;
+        block_on(engine.task_catch_up()).unwrap();
+        block_on(engine.task_look_again(DeviceKey(0))).unwrap();
+        self.announce();
+        self.deliver();
+    }
+
+    /// What was announced since the last look, in order.
+    pub fn announced(&self) -> Vec<TaskId> {
+        std::mem::take(&mut self.announced.lock().unwrap())
+    }
+
+    fn announce(&self) {
+        self.servers.iter().for_each(|server| announce_at(&server.engine, &server.store));
+    }
+}
+
+impl Server {
+    fn take_told(&self) -> Vec<News> {
+        std::mem::take(&mut self.wire.0.lock().unwrap())
+    }
+}
+
+fn server(
+    outside: &Outside,
+    store: &Arc<dyn Store>,
+    is_shared: bool,
+    announced: &Arc<Mutex<Vec<TaskId>>>,
+) -> Server {
+    let Outside { clock, counts, ids, issuer } = outside.clone();
+    let store = Arc::new(WatchedStore::new(Arc::clone(store)));
+    let wire = Arc::<Wire>::default();
+    let engine = Engine::new(Parts {
+        store: Arc::clone(&store) as _,
+        link: Arc::new(Broker { is_shared, announced: Arc::clone(announced) }),
+        peers: Arc::clone(&wire) as _,
+        issuer,
+        clock,
+        ids,
+        observer: counts,
+        key_hasher: digest,
+        limits: Limits::default(),
+    });
+    Server { engine, store, wire }
+}
+
+/// Someone who waits for a task.
+pub struct Waiting(Watch);
+
+impl Waiting {
+    pub fn is_told(&mut self) -> bool {
+        Pin::new(&mut self.0).poll(&mut Context::from_waker(Waker::noop())) != Poll::Pending
+    }
+}
