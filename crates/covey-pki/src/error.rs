@@ -196,6 +196,28 @@ pub enum PkiError {
     },
 
     /// No name at all was given for the server certificate.
+    #[error(
+        "the name {name:?} is not valid: use letters, digits, _ - and at least one dot, such as covey.server"
+    )]
+    ServiceName {
+        /// The name, shortened.
+        name: String,
+    },
+
+    /// The folder holds another CA than the one that is to be used.
+    #[error(
+        "{} holds another CA than {}: all servers of a deployment share one. Give an empty data directory",
+        present.display(),
+        given.display()
+    )]
+    OtherAuthority {
+        /// The folder with the other CA.
+        present: PathBuf,
+        /// The folder of the CA to be used.
+        given: PathBuf,
+    },
+
+    /// No name at all was given for the server certificate.
     #[error("the server certificate needs at least one DNS name or IP address")]
     ServerNamesEmpty,
 

@@ -78,6 +78,11 @@ impl Folder {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// A folder that is there, to be read.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

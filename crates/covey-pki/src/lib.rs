@@ -22,6 +22,7 @@ mod folder;
 mod key;
 mod lifetime;
 mod server;
+mod service;
 
 pub use authority::{Authority, Notice};
 pub use device::{
@@ -31,3 +32,4 @@ pub use error::PkiError;
 pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
 pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};
+pub use service::IssuedService;

@@ -1,6 +1,7 @@
 //! The authority itself: opening its folder, and what others need from it (the root that devices
 //! trust, the paths of the files).
 
+mod adopt;
 mod ca_set;
 mod notice;
 
@@ -104,6 +105,12 @@ impl Authority {
     /// The last moment of any certificate issued by this CA.
     pub fn issuing_not_after(&self) -> OffsetDateTime {
         self.issuing.validity.not_after
+    }
+
+    /// SHA-256 of the issuing CA's certificate, in lowercase hex: tells one deployment's CA from
+    /// another's.
+    pub fn fingerprint_sha256(&self) -> String {
+        crate::certificate::fingerprint_sha256(&self.issuing.der)
     }
 
     /// Path of the root certificate, for a TLS listener that reads files.

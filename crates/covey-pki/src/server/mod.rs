@@ -1,5 +1,6 @@
 //! The server certificate: loaded from the folder while it is good, made anew when it is not.
 
+mod client;
 mod names;
 mod resolver;
 

@@ -38,7 +38,7 @@ impl ServerNames {
         names
     }
 
-    pub(super) fn check(&self) -> Result<(), PkiError> {
+    pub(crate) fn check(&self) -> Result<(), PkiError> {
         if self.dns.is_empty() && self.ip.is_empty() {
             return Err(PkiError::ServerNamesEmpty);
         }
@@ -48,7 +48,7 @@ impl ServerNames {
         }
     }
 
-    pub(super) fn alternative_names(&self) -> Result<Vec<SanType>, PkiError> {
+    pub(crate) fn alternative_names(&self) -> Result<Vec<SanType>, PkiError> {
         let mut names = Vec::with_capacity(self.dns.len() + self.ip.len());
         for name in &self.dns {
             names.push(SanType::DnsName(name.to_ascii_lowercase().try_into()?));

@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::ServerCertificate;
+use super::client::ProofOfKey;
 use crate::error::PkiError;
 
 /// Gives every new handshake the certificate of the moment; handshakes under way and connections
@@ -45,15 +46,17 @@ impl ResolvesServerCert for ServerCertResolver {
     }
 }
 
-/// What an HTTPS listener needs: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 (RFC 7301), no client
-/// certificate.
+/// What an HTTPS listener needs: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 (RFC 7301). Clients may show a
+/// certificate of any issuer if they hold its key; whether it means anything is not decided here.
 ///
 /// # Errors
 /// [`PkiError::Tls`], which would mean that rustls was built without these versions.
 pub fn https_server_config(resolver: Arc<ServerCertResolver>) -> Result<Arc<ServerConfig>, PkiError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let provider = provider();
+    let client_certificates = ProofOfKey::by(&provider);
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(client_certificates)
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -19,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{NOW, chain, new_authority, request};
 
 #[derive(Debug)]
-struct At(OffsetDateTime);
+pub struct At(pub OffsetDateTime);
 
 impl TimeProvider for At {
     fn current_time(&self) -> Option<UnixTime> {
@@ -28,11 +28,11 @@ impl TimeProvider for At {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn root_of(authority: &Authority) -> Arc<RootCertStore> {
+pub fn root_of(authority: &Authority) -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.root_der().clone()).unwrap();
     Arc::new(roots)
@@ -74,7 +74,7 @@ fn own_key(issued: &IssuedDevice) -> PrivateKeyDer<'static> {
 }
 
 /// Carries bytes to and fro until both have finished or one refuses.
-fn handshake(
+pub fn handshake(
     client: ClientConfig,
     server: Arc<ServerConfig>,
 ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
