@@ -8,9 +8,15 @@ use anyhow::{Result, bail};
 use crate::root;
 use crate::step::{cargo, is_installed, run, step};
 
-/// Debian packages that the suite needs, each with a program that it brings.
-const PACKAGES: [(&str, &str); 3] =
-    [("mosquitto-clients", "mosquitto_pub"), ("openssl", "openssl"), ("python3-venv", "python3")];
+/// Debian packages that the suite needs, each with a program or a file that it brings.
+const PACKAGES: [(&str, &str); 6] = [
+    ("curl", "curl"),
+    ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
+    ("mosquitto-clients", "mosquitto_pub"),
+    ("nginx", "/usr/sbin/nginx"),
+    ("openssl", "openssl"),
+    ("python3-venv", "python3"),
+];
 
 /// The binary that is tested: `COVEY_BIN`, else the one that cargo builds.
 pub fn binary() -> PathBuf {

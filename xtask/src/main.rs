@@ -1,8 +1,11 @@
 //! Checks and chores of the Covey workspace: `cargo xtask test` runs all of
-//! them, as CI does.
+//! the checks, as CI does; `cargo xtask services` runs PostgreSQL and brokers
+//! for tests.
 
 mod arrows;
+mod bench;
 mod conformance;
+mod services;
 mod step;
 mod tidy;
 
@@ -20,7 +23,11 @@ const HELP: &str = "cargo xtask COMMAND
   unit          the tests of the Rust crates
   conformance   the tests with clients that others wrote (makes a venv in target/);
                 more arguments go to pytest
-  openapi       write openapi/covey.json anew from the code";
+  openapi       write openapi/covey.json anew from the code
+  services      PostgreSQL, RabbitMQ 4, Mosquitto and nginx on free ports of loopback, for
+                tests of the distributed shapes; more: cargo xtask services help
+  bench         the same calls in every shape, beside the embedded one: cargo xtask bench
+                [--seconds N] [SHAPE…]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +38,8 @@ fn main() -> ExitCode {
         "unit" => unit(),
         "conformance" => conformance::run_suite(rest),
         "openapi" => write_openapi(),
+        "services" => services::run(rest),
+        "bench" => bench::run(rest),
         _ => {
             eprintln!("{HELP}");
             return ExitCode::from(2);
