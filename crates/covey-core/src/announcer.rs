@@ -178,6 +178,15 @@ impl Announcer {
         true
     }
 
+    /// A device has asked for a task and could not be answered: it is to be
+    /// announced again when there is a look at what was never announced.
+    pub fn unanswered(&self, device: DeviceKey, task: TaskId) {
+        let mut state = self.state();
+        let Some(listener) = state.listening.get_mut(&device) else { return };
+        listener.forget(task);
+        listener.backlog = true;
+    }
+
     /// Waits until devices have room for announcements and may have tasks, and
     /// answers which, each with how many tasks to look for.
     pub async fn due(&self) -> Vec<(DeviceKey, u32)> {

@@ -76,4 +76,70 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The address of the database cannot be read.
+    #[error(
+        "the address of the database cannot be used: {problem}; \
+         write postgres://user:password@host:port/database?sslmode=verify-full"
+    )]
+    Address {
+        /// What is wrong, without the address itself: it may hold a password.
+        problem: String,
+    },
+    /// A file for TLS to the database cannot be used.
+    #[error("cannot use {path} for TLS to the database: {problem}; give a readable PEM file")]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database cannot be reached.
+    #[error(
+        "cannot reach the database at {place}: {problem}; check that PostgreSQL runs there and admits this user"
+    )]
+    Unreachable {
+        /// Host and database.
+        place: String,
+        /// What was said last.
+        problem: String,
+    },
+    /// PostgreSQL answered with an error.
+    #[error(
+        "the database refused to {what}: {problem}; check the rights of this user and the log of PostgreSQL"
+    )]
+    Postgres {
+        /// What was asked for.
+        what: &'static str,
+        /// What PostgreSQL said.
+        problem: String,
+    },
+    /// The server or the database is not of a kind that can be used.
+    #[error("the database at {place} cannot be used: {problem}")]
+    Unsuitable {
+        /// Host and database.
+        place: String,
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// A newer program has brought the database to a version that this one must not write to.
+    #[error(
+        "the database has version {found}, which demands a program that knows version {requires}; \
+         this one knows up to {known}: start the newer program"
+    )]
+    TooOld {
+        /// The database's version.
+        found: i32,
+        /// The version that a program must know.
+        requires: i32,
+        /// The newest version that this program knows.
+        known: i32,
+    },
+    /// Another server of this name is running.
+    #[error(
+        "a server named {name} runs on this database already; stop it, or give this one another --server-name"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
 }

@@ -1,7 +1,10 @@
 //! Stores for Covey. Each implements [`covey_core::port::Store`] and passes the
 //! same battery of tests; none holds a rule of the domain.
 
+mod encoding;
 mod error;
+mod guard;
+pub mod postgres;
 pub mod sqlite;
 
 pub use error::StoreError;

@@ -11,7 +11,7 @@ use crate::operation::{
     CreatedTask, FinishedTask, IdempotencyKey, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext,
     TaskSweep,
 };
-use crate::port::{Event, PageRequest, Step, TaskPage};
+use crate::port::{Event, PageRequest, Pruned, Step, TaskPage};
 use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskSpec};
 use crate::watch::Watch;
 
@@ -112,7 +112,11 @@ impl Engine {
                 outlet.answered(key, id);
             }
         });
-        let taken = taken.await?;
+        let taken = taken.await;
+        if let (Err(Error::Unavailable { .. }), Some(id)) = (&taken, id) {
+            self.outlet.announcer.unanswered(key, id);
+        }
+        let taken = taken?;
         self.took_since(Step::Take, began_us);
         if let Some(task) = taken.as_ref().filter(|task| task.deliveries == 1) {
             self.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
@@ -197,6 +201,15 @@ impl Engine {
         };
         lapsed.iter().for_each(|task| self.outlet.announcer.reopened(task.device));
         Ok(is_more)
+    }
+
+    /// Forgets final tasks that were made before `age_ms` ago; answers how
+    /// many, and whether there are more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn task_prune(&self, age_ms: i64) -> Result<Pruned> {
+        self.parts.store.prune(self.now().plus_ms(-age_ms)).await
     }
 
     /// Waits until devices have room for more announcements, and makes them.

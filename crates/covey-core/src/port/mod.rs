@@ -11,7 +11,7 @@ pub use link::{Announcement, Link};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{News, NoPeers, Peers};
-pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};
+pub use store::{DevicePage, Job, Page, PageRequest, Pruned, Reader, Store, TaskCount, TaskPage};
 pub use transaction::{Idempotency, NewDevice, Transaction, TxResult};
 
 use std::future::Future;

@@ -144,6 +144,15 @@ pub trait Reader: Send + Sync + 'static {
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>>;
 }
 
+/// What was forgotten because of its age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many final tasks.
+    pub tasks: u64,
+    /// Whether there may be more that could be forgotten now.
+    pub is_more: bool,
+}
+
 /// The store.
 pub trait Store: Reader {
     /// Takes a job, to be run and settled soon.
@@ -152,4 +161,8 @@ pub trait Store: Reader {
     /// [`StorageFault::Overloaded`] when too many jobs wait, or
     /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
+
+    /// Forgets final tasks that were made before an instant, with their
+    /// results: a bounded amount of them, beside the jobs.
+    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>>;
 }

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use covey_core::error::StorageFault;
-use covey_core::port::{Clock, Job, Observer, Store};
+use covey_core::id::UnixMs;
+use covey_core::port::{BoxFuture, Clock, Job, Observer, Pruned, Store};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::error::StoreError;
@@ -101,6 +102,10 @@ impl Store for Sqlite {
             TrySendError::Full(_) => StorageFault::Overloaded,
             TrySendError::Disconnected(_) => StorageFault::Stopped,
         })
+    }
+
+    fn prune(&self, before: UnixMs) -> BoxFuture<'_, covey_core::Result<Pruned>> {
+        self.retain(before)
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::UnixMs;
-use covey_core::port::BoxFuture;
+use covey_core::port::{BoxFuture, Pruned};
 use futures_channel::oneshot;
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::StoreError;
 use crate::sqlite::{Sqlite, connection, fault, spawn};
-use crate::{Pruned, StoreError};
 
 /// How many tasks, and how many keys, one transaction looks at.
 const STEP_ROWS: u32 = 500;
@@ -24,7 +24,7 @@ impl Sqlite {
     /// Drops final tasks that were made before an instant, with their results,
     /// and idempotency keys of that age. A bounded amount.
     #[must_use]
-    pub fn retain(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+    pub(super) fn retain(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let started = spawn("store-retain".to_owned(), move || {

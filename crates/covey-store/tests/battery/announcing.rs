@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use covey_core::limits::Limits;
 use futures_executor::block_on;
 
-use crate::bench::{Bench, World, result, spec, urgent};
+use crate::bench::{Bench, World, connection, result, spec, urgent};
 
 fn window_of(announcements_max: u32) -> Limits {
     Limits { announcements_max, ..Limits::default() }
@@ -33,7 +33,7 @@ pub fn a_device_that_connects_is_told_best_first_within_the_window(bench: impl B
         assert_eq!(world.announced(), [order[next]]);
     }
     // A new connection is told all that is still open, and not what was taken.
-    world.engine().device_disconnected(&device, Vec::new());
+    world.engine().device_disconnected(&device, connection(""));
     world.listen(&device);
     assert_eq!(world.announced(), order[8..]);
 }
@@ -159,7 +159,7 @@ pub fn a_look_up_for_an_earlier_connection_is_not_used(bench: impl Bench) {
     let tasks: Vec<_> = (0..3).map(|_| world.create(spec(&device)).id).collect();
     let (engine, taker, first) = (Arc::clone(world.engine()), device.clone(), tasks[0]);
     world.store().meanwhile(move || {
-        engine.device_disconnected(&taker, Vec::new());
+        engine.device_disconnected(&taker, connection(""));
         engine.device_listens(&taker);
         block_on(engine.task_next(&taker, Some(first))).unwrap().unwrap();
     });

@@ -2,11 +2,11 @@
 
 use covey_core::Error;
 use covey_core::access::{Rights, Scope};
-use covey_core::device::{DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
+use covey_core::device::{Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{DeviceId, Sn};
 use futures_executor::block_on;
 
-use crate::bench::{Bench, World, result, spec};
+use crate::bench::{Bench, World, connection, result, spec};
 
 fn named(sn: &str, device_id: Option<i64>) -> DeviceSpec {
     DeviceSpec { sn: Some(Sn::parse(sn).unwrap()), device_id, ..DeviceSpec::default() }
@@ -89,17 +89,22 @@ pub fn presence_keeps_the_instant_of_the_last_connect(bench: impl Bench) {
     assert_eq!(presence(&world), None);
     let connected_at = world.now();
     let details = vec![("address".to_owned(), "127.0.0.1".to_owned())];
-    world.engine().device_connected(&device, details.clone());
+    world.engine().device_connected(&device, Connection { details: details.clone(), ..connection("a") });
     let online = presence(&world).unwrap();
     assert!(online.online);
     assert_eq!((online.connected_at, online.details), (Some(connected_at), details));
     world.pass_ms(5_000);
-    world.engine().device_disconnected(&device, vec![("reason".to_owned(), "gone".to_owned())]);
+    world.engine().device_disconnected(&device, connection("a"));
     let offline = presence(&world).unwrap();
     assert!(!offline.online);
     assert_eq!((offline.connected_at, offline.checked_at), (Some(connected_at), world.now()));
-    world.engine().device_connected(&device, Vec::new());
+    world.engine().device_connected(&device, connection("b"));
     assert_eq!(presence(&world).unwrap().connected_at, Some(world.now()));
+    // A late word of the earlier connection ends nothing.
+    world.engine().device_disconnected(&device, connection("a"));
+    assert!(presence(&world).unwrap().online);
+    let told_again = world.engine().device_connected_to_broker(&device, connection("b"));
+    assert!(!block_on(told_again).unwrap(), "one server is first to tell of a connection");
     // A server that has just started holds no connection.
     let of = |online| DeviceFilter { online: Some(online), ..DeviceFilter::default() };
     assert_eq!(world.devices(0, of(true)).total, 1);

@@ -91,3 +91,4 @@ macro_rules! battery {
 }
 
 battery!(sqlite, crate::bench::sqlite::SqliteBench::new());
+battery!(postgres, crate::bench::postgres::PostgresBench::new());

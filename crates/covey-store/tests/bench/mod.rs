@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 pub mod parts;
+pub mod postgres;
 pub mod sqlite;
 pub mod store;
 
@@ -13,12 +14,14 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use covey_core::access::{Rights, Scope};
-use covey_core::device::{Device, DeviceFilter, DeviceIdentity, DeviceSpec};
+use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec};
 use covey_core::error::{Result, StorageFault};
 use covey_core::id::{DeviceId, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::operation::FinishedTask;
-use covey_core::port::{Clock, DevicePage, Job, Observer, PageRequest, Store, TaskPage, Transaction};
+use covey_core::port::{
+    Clock, DevicePage, Job, NoPeers, Observer, PageRequest, Store, TaskPage, Transaction,
+};
 use covey_core::task::{DeviceRef, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskSpec};
 use covey_core::{Engine, Parts};
 use futures_executor::block_on;
@@ -77,6 +80,7 @@ impl World {
         let engine = Engine::new(Parts {
             store: Arc::clone(&store) as _,
             link: Arc::clone(&self.link) as _,
+            peers: Arc::new(NoPeers),
             issuer,
             clock,
             ids,
@@ -92,7 +96,7 @@ impl World {
         self.server = None;
         self.link = Arc::default();
         self.start();
-        block_on(self.engine().presence_clear()).unwrap();
+        block_on(self.engine().presence_clear(SERVER)).unwrap();
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -179,27 +183,14 @@ impl World {
     }
 
     pub fn listen(&self, device: &DeviceIdentity) {
-        self.engine().device_connected(device, Vec::new());
+        self.engine().device_connected(device, connection(""));
         self.engine().device_listens(device);
         self.announce();
     }
 
     /// Lets the engine make announcements until it waits for something to happen.
     pub fn announce(&self) {
-        loop {
-            let mut announcing = pin!(self.engine().task_announce());
-            let (waker, woken) = wake_channel();
-            loop {
-                match announcing.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(outcome) => {
-                        outcome.unwrap();
-                        break;
-                    }
-                    Poll::Pending if self.store().is_looking() => woken.recv().unwrap(),
-                    Poll::Pending => return,
-                }
-            }
-        }
+        announce_at(self.engine(), self.store());
     }
 
     /// What was announced since the last look, in order.
@@ -215,6 +206,24 @@ impl World {
         self.store().submit(Box::new(Hold { reach, opened })).unwrap();
         reached.recv().unwrap();
         Gate(open)
+    }
+}
+
+/// Lets an engine make announcements until it waits for something to happen.
+pub fn announce_at(engine: &Engine, store: &WatchedStore) {
+    loop {
+        let mut announcing = pin!(engine.task_announce());
+        let (waker, woken) = wake_channel();
+        loop {
+            match announcing.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(outcome) => {
+                    outcome.unwrap();
+                    break;
+                }
+                Poll::Pending if store.is_looking() => woken.recv().unwrap(),
+                Poll::Pending => return,
+            }
+        }
     }
 }
 
@@ -248,6 +257,14 @@ impl Wake for SendOnWake {
 fn wake_channel() -> (Waker, mpsc::Receiver<()>) {
     let (send, receive) = mpsc::channel();
     (Waker::from(Arc::new(SendOnWake(send))), receive)
+}
+
+/// The name of the server that the tests run.
+pub const SERVER: &str = "server-1";
+
+/// A connection of a device to that server.
+pub fn connection(session: &str) -> Connection {
+    Connection { session: session.to_owned(), server: SERVER.to_owned(), details: Vec::new() }
 }
 
 /// What an application asks of a device, if it says no more than it must.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result;
 use covey_core::id::{Sn, TaskId, UnixMs};
-use covey_core::port::{Announcement, CertificateIssuer, Clock, Event, Ids, Link, Observer, Step};
+use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Event, Ids, Link, Observer, Step};
 
 /// The instant at which every test begins.
 pub const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
@@ -63,6 +63,14 @@ impl Link for RecordingLink {
 
     fn revoke(&self, sn: &Sn) {
         self.revoked.lock().unwrap().push(sn.clone());
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 

@@ -8,7 +8,7 @@ use covey_core::access::{ApiKey, KeyDigest, Scope};
 use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::{Result, StorageFault};
 use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, DevicePage, Job, PageRequest, Reader, Store, TaskCount, TaskPage};
+use covey_core::port::{BoxFuture, DevicePage, Job, PageRequest, Pruned, Reader, Store, TaskCount, TaskPage};
 use covey_core::task::{Task, TaskDetail, TaskFilter};
 
 /// What a test does when a look-up has read and not yet answered.
@@ -39,6 +39,10 @@ impl WatchedStore {
 impl Store for WatchedStore {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
         self.inner.submit(job)
+    }
+
+    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+        self.inner.prune(before)
     }
 }
 
@@ -94,6 +98,34 @@ impl Reader for WatchedStore {
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
         self.inner.task_overdue_of_every_org(now)
+    }
+
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+        self.inner.task_waiting_of_every_org(devices, now)
+    }
+
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+        self.inner.task_final_of_every_org(ids)
+    }
+
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.inner.device_of_sn_of_every_org(sn)
+    }
+
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+        self.inner.device_sns_of_every_org(after, limit)
+    }
+
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        self.inner.presence_online_of_every_org(after, limit)
     }
 
     fn device_of_certificate_of_every_org(

@@ -18,8 +18,9 @@ use covey_core::task::{Task, TaskFilter, TaskSpec};
 use futures_executor::block_on;
 use proptest::prelude::*;
 
+use bench::postgres::PostgresBench;
 use bench::sqlite::SqliteBench;
-use bench::{World, lasting, result};
+use bench::{Bench, World, connection, lasting, result};
 use model::{EXPIRED, Finished, Model, Sent};
 use windows::Windows;
 
@@ -112,9 +113,9 @@ struct Both {
 }
 
 impl Both {
-    fn new() -> Self {
+    fn new(bench: impl Bench) -> Self {
         let limits = Limits { announcements_max: ANNOUNCEMENTS_MAX, ..Limits::default() };
-        let world = World::with_limits(SqliteBench::new(), limits);
+        let world = World::with_limits(bench, limits);
         let devices: Vec<_> = (0..DEVICES).map(|device| world.device(org_of(device))).collect();
         let model = Model { now: world.now().0, ..Model::default() };
         Self { world, model, windows: Windows::new(ANNOUNCEMENTS_MAX), devices, said: Vec::new() }
@@ -148,12 +149,12 @@ impl Both {
             }
             Action::Listen(device) => {
                 self.windows.listen(device);
-                self.world.engine().device_connected(&self.devices[device], Vec::new());
+                self.world.engine().device_connected(&self.devices[device], connection(""));
                 self.world.engine().device_listens(&self.devices[device]);
             }
             Action::Disconnect(device) => {
                 self.windows.gone(device);
-                self.world.engine().device_disconnected(&self.devices[device], Vec::new());
+                self.world.engine().device_disconnected(&self.devices[device], connection(""));
             }
             Action::Pass(ms) => {
                 self.world.pass_ms(ms);
@@ -276,25 +277,36 @@ fn timeline(task: &Task, now: UnixMs) -> Vec<(i64, u8)> {
     timeline
 }
 
-/// The number of histories, unless `PROPTEST_CASES` says otherwise.
-fn cases() -> u32 {
-    if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 100 }
+/// So many histories, unless `PROPTEST_CASES` says otherwise.
+fn histories(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2_000, ..default }
+}
+
+fn follow(bench: impl Bench, actions: Vec<Action>) {
+    let mut both = Both::new(bench);
+    actions.into_iter().for_each(|action| both.act(action));
+    both.act(Action::Sweep);
+    both.act(Action::Restart);
+    both.compare_results();
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(histories(100))]
 
     #[test]
-    fn every_history_keeps_the_contract(actions in actions()) {
-        let mut both = Both::new();
-        actions.into_iter().for_each(|action| both.act(action));
-        both.act(Action::Sweep);
-        both.act(Action::Restart);
-        both.compare_results();
+    fn every_history_keeps_the_contract_on_sqlite(actions in actions()) {
+        follow(SqliteBench::new(), actions);
+    }
+}
+
+proptest! {
+    // Each begins with a database of its own, which takes a while.
+    #![proptest_config(histories(30))]
+
+    #[test]
+    fn every_history_keeps_the_contract_on_postgres(actions in actions()) {
+        follow(PostgresBench::new(), actions);
     }
 }

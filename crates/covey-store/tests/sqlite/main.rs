@@ -11,6 +11,7 @@ mod crashes;
 mod disks;
 mod files;
 mod plans;
+mod retention;
 
 use std::path::Path;
 use std::process::Command;

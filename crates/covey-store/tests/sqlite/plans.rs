@@ -16,6 +16,8 @@ fn expected(name: &str, device: &DeviceIdentity, now: i64) -> (&'static str, Vec
     let (device_key, org) = (device.device.0, device.org.0);
     match name {
         "task" => ("sqlite_autoindex_tasks_1", vec![id.into(), org.into()]),
+        "task_waiting" => ("tasks_open", vec![device_key.into(), now.into()]),
+        "task_final" => ("sqlite_autoindex_tasks_1", vec![id.into()]),
         "task_best" => ("tasks_open", vec![device_key.into(), now.into(), org.into()]),
         "task_announceable" => ("tasks_open", vec![device_key.into(), now.into(), 33.into()]),
         "task_overdue" => ("tasks_expiry", vec![now.into(), 1_000.into()]),
@@ -81,7 +83,10 @@ fn steps(connection: &Connection, device: &DeviceIdentity, now: i64) -> Vec<(&'s
         }
         assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0, "{name}");
         assert_eq!(statement.get_status(StatementStatus::Sort), 0, "{name}");
-        assert!(rows > 0 || ["task", "task_open_beyond", "task_update"].contains(name), "{name}");
+        assert!(
+            rows > 0 || ["task", "task_final", "task_open_beyond", "task_update"].contains(name),
+            "{name}"
+        );
         (*name, statement.get_status(StatementStatus::VmStep))
     };
     hot_statements().iter().map(count).collect()

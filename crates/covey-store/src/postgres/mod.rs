@@ -1,0 +1,251 @@
+//! The store on PostgreSQL: one writer that commits for many, and separate readers.
+//!
+//! All writes of a server go through one thread with one connection. It takes
+//! every job that waits, fetches what they need in one trip, runs them in
+//! memory, and sends what they wrote with the commit in a second trip. Several
+//! servers may share a database.
+//!
+//! Its sessions hold locks and settings, so a pooler that gives each
+//! transaction another connection (PgBouncer in transaction mode) cannot be
+//! between the store and PostgreSQL.
+
+mod clock;
+mod connection;
+mod fault;
+mod lists;
+mod locks;
+mod migrations;
+mod news;
+mod options;
+mod partitions;
+mod peers;
+mod pipeline;
+mod pool;
+mod reader;
+mod retention;
+mod rows;
+mod servers;
+mod session;
+mod statements;
+mod tls;
+mod transaction;
+mod writer;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use covey_core::error::{Error, Result, StorageFault};
+use covey_core::id::UnixMs;
+use covey_core::port::{BoxFuture, Clock, Job, Observer, Peers, Pruned, Store};
+use crossbeam_channel::{Sender, TrySendError};
+use futures_channel::oneshot;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::error::StoreError;
+use crate::postgres::connection::{Connector, asked};
+use crate::postgres::fault::failure;
+use crate::postgres::options::said;
+use crate::postgres::peers::{Exchange, PeerSession};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::Session;
+
+pub use clock::DatabaseClock;
+pub use options::{Options, TlsMode};
+pub use peers::{Heard, OnHeard};
+
+/// How many threads do what is neither writing nor waiting for a caller.
+const IO_THREADS: usize = 2;
+/// How long a call beside the operations may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A store on PostgreSQL.
+pub struct Postgres {
+    jobs: Option<Sender<Box<dyn Job>>>,
+    reads: Pool,
+    connector: Connector,
+    exchange: Arc<Exchange>,
+    writer: Option<JoinHandle<()>>,
+    io: Option<Runtime>,
+}
+
+impl Postgres {
+    /// Connects, takes this server's name, brings the database to the newest
+    /// version, and starts the threads of the store. Blocks.
+    ///
+    /// # Errors
+    /// A database that cannot be reached for [`Options::open_timeout`], that
+    /// refuses us, or is not of a kind that can be used; a name that is taken.
+    pub fn open(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StoreError> {
+        // A thread of its own, because the caller's may belong to a runtime.
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Self::start(options, clock, observer));
+            opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn start(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StoreError> {
+        let thread = |source| StoreError::Thread { source };
+        let connector = Connector::new(options)?;
+        let writing = Builder::new_current_thread().enable_all().build().map_err(thread)?;
+        let io = Builder::new_multi_thread()
+            .worker_threads(IO_THREADS)
+            .thread_name("store-io")
+            .enable_all()
+            .build()
+            .map_err(thread)?;
+        writing.block_on(prepare(&connector, &*clock))?;
+        let exchange = Arc::<Exchange>::default();
+        let peers = io.block_on(PeerSession::open(&connector, &exchange))?;
+        let session = writing.block_on(first_session(&connector))?;
+        io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
+        let reads = Pool::new(io.handle().clone(), connector.clone());
+        let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
+        let writer = writer::Writer::new(writing, connector.clone(), session, clock, observer, queue);
+        let writer = std::thread::Builder::new()
+            .name("store-write".to_owned())
+            .spawn(move || writer.run())
+            .map_err(thread)?;
+        let (jobs, writer, io) = (Some(jobs), Some(writer), Some(io));
+        Ok(Self { jobs, reads, connector, exchange, writer, io })
+    }
+
+    /// The way to the other servers on the database.
+    #[must_use]
+    pub fn peers(&self) -> Arc<dyn Peers> {
+        Arc::clone(&self.exchange) as _
+    }
+
+    /// Sets whom to tell what other servers say, in place of whoever was told before.
+    pub fn on_heard(&self, on_heard: OnHeard) {
+        self.exchange.on_heard(on_heard);
+    }
+
+    /// A fact that all servers on the database must agree on: `value`, if none
+    /// was stored under this key, or else what was stored first. Blocks.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn deployment_fact(&self, key: &str, value: &str) -> Result<String, StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.call("store a fact of the deployment", move |client| {
+            Box::pin(async move {
+                let sql = "INSERT INTO deployment (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                client.execute(sql, &[&key, &value]).await?;
+                client.query_one("SELECT value FROM deployment WHERE key = $1", &[&key]).await?.try_get(0)
+            })
+        })
+    }
+
+    /// Drops final tasks that were made before an instant, with their results:
+    /// whole months, as soon as no open task was made in or before them; tasks
+    /// whose ids do not tell their age, one by one. A bounded amount.
+    fn retain(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+        let connector = self.connector.clone();
+        let (reply, answer) = oneshot::channel();
+        if let Some(io) = &self.io {
+            io.spawn(async move {
+                let prune = async {
+                    let client = connector.connect().await?;
+                    // A month is counted before it is dropped.
+                    client.batch_execute("SET statement_timeout = '600s'").await?;
+                    retention::prune(&client, before).await
+                };
+                // Whoever asked may have gone away.
+                let _ = reply.send(prune.await.map_err(|error| Error::from(failure(&error).fault())));
+            });
+        }
+        Box::pin(async move { answer.await.unwrap_or(Err(StorageFault::Stopped.into())) })
+    }
+
+    /// Something that is done on a connection of its own, awaited by blocking.
+    fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        act: impl FnOnce(Client) -> BoxFuture<'static, Result<T, tokio_postgres::Error>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connector = self.connector.clone();
+        let place = self.connector.options().place();
+        let unreachable = |problem: &str| StoreError::Unreachable { place, problem: problem.to_owned() };
+        let (tell, told) = std::sync::mpsc::channel();
+        if let Some(io) = &self.io {
+            io.spawn(async move {
+                let done = timeout(CALL_TIMEOUT, async { act(connector.connect().await?).await }).await;
+                let _ = tell.send(done);
+            });
+        }
+        match told.recv() {
+            Ok(Ok(done)) => done.map_err(|error| asked(what, &error)),
+            Ok(Err(_)) => Err(unreachable("it does not answer")),
+            Err(_) => Err(unreachable("the store was stopped")),
+        }
+    }
+}
+
+/// How a connection is set up, and the prepared statements by their names, for
+/// the tests that look at their plans.
+#[doc(hidden)]
+#[must_use]
+pub fn statements_of_hot_ways() -> (&'static str, Vec<(&'static str, &'static str)>) {
+    (connection::SET_UP, [statements::Writing::ALL, statements::Reading::ALL].concat())
+}
+
+/// Checks the database and brings it to the newest version, as soon as it can
+/// be reached.
+async fn prepare(connector: &Connector, clock: &dyn Clock) -> Result<(), StoreError> {
+    let client = connector.connect_patiently().await?;
+    connector.check(&client).await?;
+    migrations::run(&client, &connector.options().place()).await?;
+    if let Err(error) = partitions::make_ahead(&client, clock.now()).await {
+        // Rows for which there is no partition have a place of their own.
+        tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again later");
+    }
+    Ok(())
+}
+
+async fn first_session(connector: &Connector) -> Result<Session, StoreError> {
+    Session::open(connector, None).await.map_err(|failure| StoreError::Unreachable {
+        place: connector.options().place(),
+        problem: failure.fault().to_string(),
+    })
+}
+
+impl Store for Postgres {
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
+        let jobs = self.jobs.as_ref().ok_or(StorageFault::Stopped)?;
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StorageFault::Overloaded,
+            TrySendError::Disconnected(_) => StorageFault::Stopped,
+        })
+    }
+
+    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+        self.retain(before)
+    }
+}
+
+impl Drop for Postgres {
+    /// Lets the writer finish what was submitted, and waits for it.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes has panicked");
+        }
+        if let Some(io) = self.io.take() {
+            // Dropped at once it would wait, which is forbidden inside another runtime.
+            io.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The partitions of final tasks and results: one for each month of the tasks'
+//! making, made ahead.
+//!
+//! Months, not weeks: PostgreSQL before version 18 locks every partition
+//! whenever a statement that names the whole table is run from a kept plan, so
+//! few are better; and a bound on age in months or years needs no finer steps.
+
+use covey_core::id::UnixMs;
+use tokio_postgres::{Client, Error};
+use uuid::Uuid;
+
+use crate::postgres::locks::LockClass;
+
+/// How many months are prepared beyond the present one.
+const MONTHS_AHEAD: i64 = 2;
+/// The tables that are partitioned alike.
+pub(super) const TABLES: [&str; 2] = ["tasks_done", "results"];
+
+/// A month, counted from January of the year 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Month(i64);
+
+impl Month {
+    /// The month of an instant, in UTC ("days from civil", proleptic Gregorian).
+    pub(super) fn of(at: UnixMs) -> Self {
+        let days = at.0.div_euclid(86_400_000) + 719_468;
+        let era = days.div_euclid(146_097);
+        let day_of_era = days.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        // Counted from March, so that the day that some years have comes last.
+        let month = (5 * day_of_year + 2) / 153;
+        let year = era * 400 + year_of_era;
+        Self(year * 12 + month + 2)
+    }
+
+    pub(super) const fn plus(self, months: i64) -> Self {
+        Self(self.0 + months)
+    }
+
+    /// The instant at which it begins.
+    pub(super) fn begin(self) -> UnixMs {
+        let from_march = self.0 - 2;
+        let (year, month) = (from_march.div_euclid(12), from_march.rem_euclid(12));
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let day_of_year = (153 * month + 2) / 5;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        UnixMs((era * 146_097 + day_of_era - 719_468) * 86_400_000)
+    }
+
+    /// The month of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let (year, month) = name.split_once('_')?;
+        let (year, month): (i64, i64) = (year.parse().ok()?, month.parse().ok()?);
+        (1..=12).contains(&month).then(|| Self(year * 12 + month - 1))
+    }
+
+    /// As `2026_11`.
+    pub(super) fn name(self) -> String {
+        format!("{:04}_{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
+    }
+}
+
+/// The smallest id of a task made at this instant (RFC 9562 §5.7: the first 48
+/// bits are milliseconds).
+pub(super) fn id_from(at: UnixMs) -> Uuid {
+    let ms = u128::try_from(at.0.clamp(0, (1 << 48) - 1)).unwrap_or(0);
+    Uuid::from_u128(ms << 80)
+}
+
+/// Makes the partitions of this month and the next ones, as far as they are
+/// missing. Of several servers one does it, and the others go on.
+pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error> {
+    for month in (0..=MONTHS_AHEAD).map(|ahead| Month::of(now).plus(ahead)) {
+        for table in TABLES {
+            if !exists(client, table, month).await? {
+                make(client, table, month).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn exists(client: &Client, table: &str, month: Month) -> Result<bool, Error> {
+    let name = format!("public.{table}_{}", month.name());
+    client.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&name]).await?.try_get(0)
+}
+
+/// Attaching takes a weaker lock of the whole table than making the partition
+/// in place would; writers go on. Rows that came before it, because nobody had
+/// made it in time, move in.
+async fn make(client: &Client, table: &str, month: Month) -> Result<(), Error> {
+    let (from, to) = (id_from(month.begin()), id_from(month.plus(1).begin()));
+    let name = format!("{table}_{}", month.name());
+    let class = LockClass::Partitions.number();
+    let key = if table == TABLES[0] { "id" } else { "task_id" };
+    let sql = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); \
+         CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL); \
+         DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
+         WITH moved AS (DELETE FROM {table}_default WHERE {key} >= '{from}' AND {key} < '{to}' RETURNING *) \
+         INSERT INTO {name} SELECT * FROM moved; \
+         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}'); \
+         END IF; END $$; COMMIT"
+    );
+    let made = client.batch_execute(&sql).await;
+    if made.is_err() {
+        // What was begun is undone; should even that fail, the connection is of no use to anyone.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_begin_where_calendars_say() {
+        assert_eq!((Month::named("default"), Month::named("2026_13")), (None, None));
+        for (at, name, begin) in [
+            (0, "1970_01", 0),
+            (1_700_000_000_000, "2023_11", 1_698_796_800_000),
+            (1_709_251_199_999, "2024_02", 1_706_745_600_000),
+            (1_709_251_200_000, "2024_03", 1_709_251_200_000),
+            (1_798_761_599_999, "2026_12", 1_796_083_200_000),
+        ] {
+            let month = Month::of(UnixMs(at));
+            assert_eq!((month.name().as_str(), month.begin().0), (name, begin));
+            assert_eq!((Month::of(month.begin()), Month::named(name)), (month, Some(month)));
+            assert_eq!(Month::of(UnixMs(month.begin().0 - 1)), month.plus(-1));
+        }
+    }
+}

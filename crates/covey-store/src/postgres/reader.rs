@@ -1,0 +1,218 @@
+//! What can be read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::device::{DeviceFilter, DeviceIdentity};
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
+use covey_core::port::{BoxFuture, DevicePage, PageRequest, Reader, TaskCount, TaskPage};
+use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::postgres::Postgres;
+use crate::postgres::lists::{self, SNAPSHOT};
+use crate::postgres::pipeline::{self, Reply, query};
+use crate::postgres::rows::{self, Read};
+use crate::postgres::statements::Reading;
+
+/// Values of a statement that can be given to it twice.
+type Values = Vec<Box<dyn ToSql + Sync + Send>>;
+
+impl Postgres {
+    /// One prepared statement, each row of which says one thing.
+    fn rows<T: Send + 'static>(
+        &self,
+        statement: fn(&Reading) -> &tokio_postgres::Statement,
+        values: Values,
+        read: fn(&Row) -> Read<T>,
+    ) -> BoxFuture<'static, Result<Vec<T>>> {
+        let values = Arc::new(values);
+        self.reads.read(move |session| {
+            let values = Arc::clone(&values);
+            Box::pin(async move {
+                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+                session.client.query(statement(&session.sql), &values).await?.iter().map(read).collect()
+            })
+        })
+    }
+
+    fn row<T: Send + 'static>(
+        &self,
+        statement: fn(&Reading) -> &tokio_postgres::Statement,
+        values: Values,
+        read: fn(&Row) -> Read<T>,
+    ) -> BoxFuture<'static, Result<Option<T>>> {
+        let rows = self.rows(statement, values, read);
+        Box::pin(async move { Ok(rows.await?.into_iter().next()) })
+    }
+}
+
+impl Reader for Postgres {
+    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let of_task = || vec![Box::new(id.0) as _, Box::new(scope.org.0) as _];
+                let steps = vec![
+                    pipeline::batch(client, SNAPSHOT),
+                    query(client, &sql.task_open, of_task()),
+                    query(client, &sql.task_done, of_task()),
+                    query(client, &sql.results, vec![Box::new(id.0)]),
+                    pipeline::batch(client, "COMMIT"),
+                ];
+                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
+                let tasks = replies.next().into_iter().chain(replies.next()).flatten().collect::<Vec<_>>();
+                let Some(row) = tasks.first() else { return Ok(None) };
+                let results = replies.next().unwrap_or_default();
+                let results = results.iter().map(rows::result).collect::<Read<_>>()?;
+                Ok(Some(TaskDetail { task: rows::task(row)?, results }))
+            })
+        })
+    }
+
+    fn task_list(
+        &self,
+        scope: Scope,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { lists::task_page(session, scope, &filter, page).await })
+        })
+    }
+
+    fn device_list(
+        &self,
+        scope: Scope,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { lists::device_page(session, scope, &filter, page).await })
+        })
+    }
+
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        let values: Values = vec![Box::new(device.0), Box::new(now.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.task_announceable, values, rows::task)
+    }
+
+    fn task_lapsed_of_every_org(
+        &self,
+        after: (UnixMs, i64),
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        let values: Values =
+            vec![Box::new(after.0.0), Box::new(after.1), Box::new(now.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.task_lapsed, values, rows::task)
+    }
+
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        let found = self.row(|sql| &sql.task_overdue_any, vec![Box::new(now.0)], |row| rows::get(row, 0));
+        Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
+    }
+
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+        let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
+        self.rows(
+            |sql| &sql.task_waiting,
+            vec![Box::new(keys), Box::new(now.0)],
+            |row| rows::get(row, 0).map(DeviceKey),
+        )
+    }
+
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        self.reads.read(move |session| {
+            let ids = ids.clone();
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let steps = vec![
+                    pipeline::batch(client, SNAPSHOT),
+                    query(client, &sql.task_final, vec![Box::new(ids.clone())]),
+                    query(client, &sql.results_of, vec![Box::new(ids)]),
+                    pipeline::batch(client, "COMMIT"),
+                ];
+                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
+                let tasks = replies.next().unwrap_or_default();
+                let mut results: HashMap<Uuid, Vec<TaskResult>> = HashMap::new();
+                for row in replies.next().unwrap_or_default() {
+                    results.entry(rows::get(&row, 6)?).or_default().push(rows::result(&row)?);
+                }
+                let detail = |row: &Row| {
+                    let task = rows::task(row)?;
+                    let results = results.remove(&task.id.0).unwrap_or_default();
+                    Ok(TaskDetail { task, results })
+                };
+                tasks.iter().map(detail).collect()
+            })
+        })
+    }
+
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.row(|sql| &sql.device_of_sn, vec![Box::new(sn.as_str().to_owned())], rows::identity)
+    }
+
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+        let after = after.as_ref().map_or("", Sn::as_str).to_owned();
+        let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.device_sns, values, |row| rows::sn(row, 0))
+    }
+
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        let values: Values = vec![Box::new(after.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.presence_online, values, |row| Ok((rows::identity(row)?, rows::get(row, 4)?)))
+    }
+
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        let values: Values = vec![Box::new(serial_hex), Box::new(sn.as_str().to_owned())];
+        self.row(|sql| &sql.device_of_certificate, values, rows::identity)
+    }
+
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
+        self.row(|sql| &sql.api_key, vec![Box::new(digest.to_vec())], rows::api_key)
+    }
+
+    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
+        self.rows(|sql| &sql.api_keys, Vec::new(), rows::api_key)
+    }
+
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.rows(
+            |sql| &sql.task_counts,
+            Vec::new(),
+            |row| {
+                let status = TaskStatus::from_number(rows::get::<i16>(row, 0)?.into());
+                let count: i64 = rows::get(row, 1)?;
+                Ok(TaskCount {
+                    status: status.unwrap_or(TaskStatus::Undefined),
+                    count: u64::try_from(count).unwrap_or(0),
+                })
+            },
+        )
+    }
+}

@@ -1,0 +1,107 @@
+//! The connection that writes, and what makes it one of its kind: the lock on
+//! its writer's number, and its slot in the counts.
+//!
+//! Whether a commit whose answer was lost took place is told by the writer's
+//! mark: each group that writes leaves its number in `writers` in the same
+//! transaction. PostgreSQL's own `pg_xact_status` would not do: a number of a
+//! transaction that was never flushed is given again after a crash.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use crate::postgres::connection::Connector;
+use crate::postgres::fault::{Failure, failure};
+use crate::postgres::locks::LockClass;
+use crate::postgres::statements::Writing;
+
+/// How long a new connection waits for the end of the one before it.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many writers may have a slot at a time.
+const SLOTS_MAX: i32 = 4_096;
+
+/// What stays the same over all connections of a writer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriterId(i32);
+
+/// A connection that writes.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) sql: Writing,
+    pub(super) writer: WriterId,
+    pub(super) slot: i32,
+    /// The number of the last group of this writer that was committed.
+    pub(super) group_number: i64,
+}
+
+impl WriterId {
+    pub(super) fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl Session {
+    /// Connects. A writer that had a connection before goes on under its
+    /// number, once that connection has ended for PostgreSQL too.
+    pub(super) async fn open(connector: &Connector, writer: Option<WriterId>) -> Result<Self, Failure> {
+        let report = |error: tokio_postgres::Error| match failure(&error) {
+            // A password that is refused, say: nothing that another attempt could not meet.
+            Failure::OfJob(fault) => Failure::OfAll(fault),
+            other => other,
+        };
+        let client = connector.connect().await.map_err(report)?;
+        // What a pooler in transaction mode cannot keep: sessions have locks.
+        let writer = match writer {
+            Some(writer) => writer,
+            None => {
+                let sql = "INSERT INTO writers (server, group_number) VALUES ($1, 0) RETURNING id";
+                let row = client.query_one(sql, &[&connector.options().server]).await.map_err(report)?;
+                WriterId(row.try_get(0).map_err(report)?)
+            }
+        };
+        lock_writer(&client, writer).await?;
+        let sql = "SELECT group_number FROM writers WHERE id = $1";
+        let group_number = match client.query_opt(sql, &[&writer.0]).await.map_err(report)? {
+            Some(row) => row.try_get(0).map_err(report)?,
+            None => {
+                let sql = "INSERT INTO writers (id, server, group_number) OVERRIDING SYSTEM VALUE VALUES ($1, $2, 0)";
+                client.execute(sql, &[&writer.0, &connector.options().server]).await.map_err(report)?;
+                0
+            }
+        };
+        let sql = "SELECT n FROM generate_series(0, $1) AS n WHERE pg_try_advisory_lock($2, n) LIMIT 1";
+        let row = client.query_opt(sql, &[&SLOTS_MAX, &LockClass::Slot.number()]).await.map_err(report)?;
+        let Some(row) = row else {
+            tracing::error!("all {SLOTS_MAX} slots for counts are taken");
+            return Err(Failure::Lost);
+        };
+        let slot = row.try_get(0).map_err(report)?;
+        let sql = Writing::prepare(&client).await.map_err(report)?;
+        Ok(Self { client, sql, writer, slot, group_number })
+    }
+}
+
+/// Takes the writer's lock. Its holder is the connection that was lost: it may
+/// still be at work on what it was sent, or not know yet that nobody listens.
+async fn lock_writer(client: &Client, writer: WriterId) -> Result<(), Failure> {
+    let report = |error: tokio_postgres::Error| failure(&error);
+    let class = LockClass::Writer.number();
+    let begun = Instant::now();
+    loop {
+        let sql = "SELECT pg_try_advisory_lock($1, $2)";
+        let row = client.query_one(sql, &[&class, &writer.0]).await.map_err(report)?;
+        if row.try_get(0).map_err(report)? {
+            return Ok(());
+        }
+        if begun.elapsed() > PREDECESSOR_TIMEOUT {
+            tracing::error!("the last connection of this writer does not end");
+            return Err(Failure::Lost);
+        }
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND classid = $1::int8::oid AND objid = $2::int8::oid AND objsubid = 2";
+        client.query(sql, &[&i64::from(class), &i64::from(writer.0)]).await.map_err(report)?;
+        sleep(Duration::from_millis(20)).await;
+    }
+}

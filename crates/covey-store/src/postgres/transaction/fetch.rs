@@ -1,0 +1,220 @@
+//! The first trip: what the jobs of a group said they would ask for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use covey_core::error::StorageFault;
+use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
+use covey_core::port::{Idempotency, Needs};
+use covey_core::task::{DeviceRef, Target};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::postgres::fault::Failure;
+use crate::postgres::locks::of_idempotency_key;
+use crate::postgres::pipeline::{Reply, Step, query};
+use crate::postgres::rows::{self, Read};
+use crate::postgres::transaction::PostgresTransaction;
+use crate::postgres::transaction::known::{Best, Known, Name, OpenCount, Place};
+
+/// What an answer is about.
+type Keep<'n> = Box<dyn FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n>;
+
+/// Statements, each with what is done with its rows.
+#[derive(Default)]
+struct Fetches<'s, 'n> {
+    steps: Vec<Step<'s>>,
+    keeps: Vec<Keep<'n>>,
+}
+
+impl<'s, 'n> Fetches<'s, 'n> {
+    fn add(&mut self, step: Step<'s>, keep: impl FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n) {
+        self.steps.push(step);
+        self.keeps.push(Box::new(keep));
+    }
+}
+
+impl<'s> PostgresTransaction<'s> {
+    /// Fetches, and locks, in an order that all servers keep: keys, then tasks
+    /// by their ids, then the best ones, which nobody waits for.
+    pub(in crate::postgres) fn fetch(&mut self, needs: &Needs) -> Result<(), Failure> {
+        let mut fetches = Fetches::default();
+        self.fetch_idempotency(needs, &mut fetches);
+        self.fetch_tasks(needs, &mut fetches);
+        self.fetch_best(needs, &mut fetches);
+        self.fetch_targets(needs, &mut fetches);
+        self.fetch_numbers(needs, &mut fetches);
+        let Fetches { steps, keeps } = fetches;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let replies = self.trip(steps);
+        let replies = replies.map_err(|fault| self.failure.unwrap_or(Failure::OfAll(fault)))?;
+        for (keep, reply) in keeps.into_iter().zip(replies) {
+            if let Err(error) = keep(&mut self.known, Reply::rows(reply)) {
+                tracing::error!(%error, "PostgreSQL");
+                return Err(Failure::OfJob(StorageFault::Io));
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_idempotency<'n>(&self, needs: &'n Needs, fetches: &mut Fetches<'s, 'n>) {
+        if needs.idempotency.is_empty() {
+            return;
+        }
+        let keys: BTreeSet<&(OrgId, String)> = needs.idempotency.iter().collect();
+        let numbers: BTreeSet<i64> = keys.iter().map(|(org, key)| of_idempotency_key(org.0, key)).collect();
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        fetches.add(query(client, &sql.idempotency_lock, vec![Box::new(numbers)]), |_, _| Ok(()));
+        let orgs: Vec<i64> = keys.iter().map(|(org, _)| org.0).collect();
+        let texts: Vec<String> = keys.iter().map(|(_, key)| key.clone()).collect();
+        let step = query(client, &sql.idempotency, vec![Box::new(orgs), Box::new(texts)]);
+        fetches.add(step, move |known, rows| {
+            known.idempotency.extend(keys.into_iter().map(|key| (key.clone(), None)));
+            for row in rows {
+                let (key, entry) = idempotency(&row)?;
+                known.idempotency.insert(key, Some(entry));
+            }
+            Ok(())
+        });
+    }
+
+    fn fetch_tasks<'n>(&self, needs: &'n Needs, fetches: &mut Fetches<'s, 'n>) {
+        if needs.tasks.is_empty() {
+            return;
+        }
+        let ids: BTreeSet<TaskId> = needs.tasks.iter().map(|(_, id)| *id).collect();
+        let uuids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let step = query(&self.session.client, &self.session.sql.tasks_open, vec![Box::new(uuids)]);
+        fetches.add(step, move |known, rows| {
+            known.not_open.extend(ids);
+            for row in rows {
+                let task = rows::task(&row)?;
+                known.not_open.remove(&task.id);
+                known.remember(task, Place::Open);
+            }
+            Ok(())
+        });
+    }
+
+    fn fetch_best<'n>(&self, needs: &'n Needs, fetches: &mut Fetches<'s, 'n>) {
+        if needs.best.is_empty() {
+            return;
+        }
+        let devices: BTreeSet<(DeviceKey, OrgId)> =
+            needs.best.iter().map(|(org, device)| (*device, *org)).collect();
+        let orgs: Vec<i64> = devices.iter().map(|(_, org)| org.0).collect();
+        let keys: Vec<i64> = devices.iter().map(|(device, _)| device.0).collect();
+        let values = vec![Box::new(orgs) as _, Box::new(keys) as _, Box::new(self.now.0) as _];
+        let step = query(&self.session.client, &self.session.sql.tasks_best, values);
+        fetches.add(step, |known, rows| {
+            for row in rows {
+                let device = DeviceKey(rows::get(&row, 21)?);
+                let best = if rows::get::<Option<i64>>(&row, 0)?.is_some() {
+                    Best::Task(known.remember(rows::task(&row)?, Place::Open).id)
+                } else if rows::get(&row, 22)? {
+                    Best::Held
+                } else {
+                    Best::None
+                };
+                known.best.insert(device, best);
+            }
+            Ok(())
+        });
+    }
+
+    fn fetch_targets<'n>(&self, needs: &'n Needs, fetches: &mut Fetches<'s, 'n>) {
+        let mut by_id: BTreeMap<(OrgId, i64), i64> = BTreeMap::new();
+        let mut by_sn: BTreeMap<(OrgId, &str), i64> = BTreeMap::new();
+        for (org, device, bound) in &needs.targets {
+            let counted_to = match device {
+                DeviceRef::Id(id) => by_id.entry((*org, id.0)).or_default(),
+                DeviceRef::Sn(sn) => by_sn.entry((*org, sn.as_str())).or_default(),
+            };
+            *counted_to = (*counted_to).max(i64::from(*bound));
+        }
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        if !by_id.is_empty() {
+            let orgs: Vec<i64> = by_id.keys().map(|(org, _)| org.0).collect();
+            let ids: Vec<i64> = by_id.keys().map(|(_, id)| *id).collect();
+            let bounds: Vec<i64> = by_id.values().copied().collect();
+            let values = vec![Box::new(orgs) as _, Box::new(ids) as _, Box::new(bounds) as _];
+            fetches.add(query(client, &sql.targets_by_id, values), move |known, rows| {
+                known.targets.extend(by_id.keys().map(|(org, id)| ((*org, Name::Id(*id)), None)));
+                keep_targets(known, &rows, |target| {
+                    let name = Name::Id(target.device_id.0);
+                    let bound = by_id.get(&(target.org, target.device_id.0)).copied().unwrap_or(0);
+                    (name, bound)
+                })
+            });
+        }
+        if !by_sn.is_empty() {
+            let orgs: Vec<i64> = by_sn.keys().map(|(org, _)| org.0).collect();
+            let sns: Vec<String> = by_sn.keys().map(|(_, sn)| (*sn).to_owned()).collect();
+            let bounds: Vec<i64> = by_sn.values().copied().collect();
+            let values = vec![Box::new(orgs) as _, Box::new(sns) as _, Box::new(bounds) as _];
+            fetches.add(query(client, &sql.targets_by_sn, values), move |known, rows| {
+                known
+                    .targets
+                    .extend(by_sn.keys().map(|(org, sn)| ((*org, Name::Sn((*sn).to_owned())), None)));
+                keep_targets(known, &rows, |target| {
+                    let name = Name::Sn(target.sn.as_str().to_owned());
+                    let bound = by_sn.get(&(target.org, target.sn.as_str())).copied().unwrap_or(0);
+                    (name, bound)
+                })
+            });
+        }
+    }
+
+    fn fetch_numbers<'n>(&self, needs: &Needs, fetches: &mut Fetches<'s, 'n>) {
+        let (tasks, results) = (i64::from(needs.tasks_new), i64::from(needs.results_new));
+        if tasks + results == 0 {
+            return;
+        }
+        let values = vec![Box::new(tasks) as _, Box::new(results) as _];
+        let step = query(&self.session.client, &self.session.sql.numbers, values);
+        fetches.add(step, |known, rows| keep_numbers(known, &rows));
+    }
+}
+
+/// Numbers in ascending order, as they are to be used.
+pub(super) fn keep_numbers(known: &mut Known, rows: &[Row]) -> Read<()> {
+    for row in rows {
+        let numbers = if rows::get(row, 1)? { &mut known.task_numbers } else { &mut known.result_numbers };
+        numbers.push_back(rows::get(row, 0)?);
+    }
+    known.task_numbers.make_contiguous().sort_unstable();
+    known.result_numbers.make_contiguous().sort_unstable();
+    Ok(())
+}
+
+fn keep_targets(known: &mut Known, rows: &[Row], name: impl Fn(&Target) -> (Name, i64)) -> Read<()> {
+    let mut counts = HashMap::new();
+    for row in rows {
+        let target = target(row)?;
+        let (name, bound) = name(&target);
+        counts.insert(target.device, OpenCount { counted: rows::get(row, 4)?, bound });
+        known.targets.insert((target.org, name), Some(target));
+    }
+    known.open_counts.extend(counts);
+    Ok(())
+}
+
+/// A target, from `id, org_id, device_id, sn`.
+pub(super) fn target(row: &Row) -> Read<Target> {
+    let device = rows::identity(row)?;
+    Ok(Target { org: device.org, device: device.device, device_id: device.device_id, sn: device.sn })
+}
+
+/// What a key was used for, from `org_id, key, request_digest, task_id, created_at`.
+pub(super) fn idempotency(row: &Row) -> Read<((OrgId, String), Idempotency)> {
+    let digest: &[u8] = rows::get(row, 2)?;
+    let request_digest = digest.try_into().map_err(|_| rows::Damaged::Value(2, "digest"))?;
+    let entry = Idempotency {
+        request_digest,
+        task: TaskId(rows::get(row, 3)?),
+        created_at: UnixMs(rows::get(row, 4)?),
+    };
+    Ok(((OrgId(rows::get(row, 0)?), rows::get(row, 1)?), entry))
+}

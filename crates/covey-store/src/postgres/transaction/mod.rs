@@ -1,0 +1,307 @@
+//! A transaction under way: what was fetched beforehand, what jobs changed of
+//! it, and what is still to be sent.
+//!
+//! Jobs look at what was fetched and write into memory. What was not fetched is
+//! asked for at once, after everything gathered so far: the database then sees
+//! it in the order in which it was done.
+
+mod device;
+mod fetch;
+mod known;
+mod pending;
+mod task;
+
+use std::time::Duration;
+
+use covey_core::access::{ApiKey, KeyDigest, Rights};
+use covey_core::device::{CertificateRecord, Device, Presence, Tag};
+use covey_core::error::StorageFault;
+use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
+use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
+use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+
+use crate::postgres::fault::{Failure, failure};
+use crate::postgres::pipeline::{self, Reply, Step};
+use crate::postgres::rows::{Damaged, Read};
+use crate::postgres::session::Session;
+
+use known::Known;
+use pending::Pending;
+
+/// How long one trip may take; the server's own bound on a statement is shorter.
+const TRIP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// What a group left behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Committed {
+    /// The number of the writer's last group that wrote something.
+    pub(super) group_number: i64,
+}
+
+/// A transaction on the connection that writes.
+pub(super) struct PostgresTransaction<'s> {
+    session: &'s Session,
+    runtime: &'s Runtime,
+    now: UnixMs,
+    known: Known,
+    pending: Pending,
+    /// The first thing that the database refused; nothing is worth more then.
+    failure: Option<Failure>,
+    has_begun: bool,
+    has_written: bool,
+    is_commit_sent: bool,
+}
+
+impl<'s> PostgresTransaction<'s> {
+    pub(super) fn new(session: &'s Session, runtime: &'s Runtime, now: UnixMs) -> Self {
+        Self {
+            session,
+            runtime,
+            now,
+            known: Known::default(),
+            pending: Pending::default(),
+            failure: None,
+            has_begun: false,
+            has_written: false,
+            is_commit_sent: false,
+        }
+    }
+
+    /// Whether the database may have committed.
+    pub(super) fn is_commit_sent(&self) -> bool {
+        self.is_commit_sent
+    }
+
+    /// Whether all went well so far.
+    pub(super) fn checked(&self) -> Result<(), Failure> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// Sends what is gathered, and commits.
+    pub(super) fn commit(&mut self) -> Result<Committed, Failure> {
+        let mut group_number = self.session.group_number;
+        if !self.has_begun && self.pending.is_empty() {
+            return Ok(Committed { group_number });
+        }
+        if self.has_written || !self.pending.is_empty() {
+            group_number += 1;
+            self.pending.mark(group_number);
+        }
+        let commit = vec![pipeline::batch(&self.session.client, "COMMIT")];
+        self.is_commit_sent = true;
+        match self.trip(commit) {
+            Ok(_) => Ok(Committed { group_number }),
+            Err(fault) => Err(self.failure.unwrap_or(Failure::OfAll(fault))),
+        }
+    }
+
+    /// Sends what is gathered and then `steps`, in one trip; answers the steps.
+    fn trip(&mut self, steps: Vec<Step<'s>>) -> TxResult<Vec<Reply>> {
+        if let Some(failure) = self.failure {
+            return Err(failure.fault());
+        }
+        let session = self.session;
+        let mut all = Vec::new();
+        if !self.has_begun {
+            self.has_begun = true;
+            all.push(pipeline::batch(&session.client, "BEGIN ISOLATION LEVEL READ COMMITTED"));
+        }
+        let expected = if self.pending.is_empty() {
+            Vec::new()
+        } else {
+            self.has_written = true;
+            self.pending.send(session, &mut self.known, &mut all)
+        };
+        let begin_at = all.len();
+        all.extend(steps);
+        let outcome = self.runtime.block_on(async { timeout(TRIP_TIMEOUT, pipeline::run(all)).await });
+        let mut replies = match outcome {
+            Ok(Ok(replies)) => replies,
+            Ok(Err(error)) => return Err(self.fail(failure(&error))),
+            Err(_) => {
+                tracing::error!("PostgreSQL did not answer in {TRIP_TIMEOUT:?}");
+                return Err(self.fail(Failure::Lost));
+            }
+        };
+        let answers = replies.split_off(begin_at);
+        for (place, count, what) in expected {
+            let changed = replies.get(place).map_or(0, Reply::changed);
+            if changed != count {
+                tracing::error!(changed, count, "{what}: not as many rows as there should be");
+                return Err(self.fail(Failure::OfAll(StorageFault::Io)));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// One statement that is needed now: its rows.
+    fn ask(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
+        let replies = self.trip(vec![step])?;
+        Ok(replies.into_iter().next().map(Reply::rows).unwrap_or_default())
+    }
+
+    /// One statement that writes now: how many rows it changed.
+    fn write(&mut self, step: Step<'s>) -> TxResult<u64> {
+        self.has_written = true;
+        let replies = self.trip(vec![step])?;
+        Ok(replies.first().map_or(0, Reply::changed))
+    }
+
+    /// One statement that writes now and answers rows.
+    fn write_and_ask(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
+        self.has_written = true;
+        self.ask(step)
+    }
+
+    fn fail(&mut self, failure: Failure) -> StorageFault {
+        self.failure.get_or_insert(failure).fault()
+    }
+
+    fn read<T>(&mut self, read: Read<T>) -> TxResult<T> {
+        read.map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&mut self, error: &Damaged) -> StorageFault {
+        tracing::error!(%error, "PostgreSQL");
+        self.fail(Failure::OfJob(StorageFault::Io))
+    }
+
+    /// What `read` makes of the first row, if there is one.
+    fn first<T>(&mut self, rows: &[Row], read: impl FnOnce(&Row) -> Read<T>) -> TxResult<Option<T>> {
+        let found = rows.first().map(read).transpose();
+        self.read(found)
+    }
+
+    /// What `read` makes of the one row that a statement always answers.
+    fn only<T>(&mut self, rows: &[Row], read: impl FnOnce(&Row) -> Read<T>) -> TxResult<T> {
+        match self.first(rows, read)? {
+            Some(found) => Ok(found),
+            None => Err(self.fail(Failure::OfJob(StorageFault::Io))),
+        }
+    }
+}
+
+impl Transaction for PostgresTransaction<'_> {
+    fn now(&self) -> UnixMs {
+        self.now
+    }
+
+    fn task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
+        self.read_task(org, id)
+    }
+
+    fn task_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
+        self.read_task_best(org, device)
+    }
+
+    fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>> {
+        self.read_tasks_overdue(limit)
+    }
+
+    fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
+        self.has_open_tasks(device, count)
+    }
+
+    fn task_insert(&mut self, task: &mut Task) -> TxResult<()> {
+        self.write_new_task(task)
+    }
+
+    fn task_update(&mut self, task: &Task) -> TxResult<()> {
+        self.write_task(task)
+    }
+
+    fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>> {
+        self.find_result(task, result)
+    }
+
+    fn result_insert(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId> {
+        self.write_result(task, result)
+    }
+
+    fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
+        self.read_results(task)
+    }
+
+    fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {
+        self.read_idempotency(org, key)
+    }
+
+    fn idempotency_put(&mut self, org: OrgId, key: &str, entry: &Idempotency) -> TxResult<()> {
+        self.known.idempotency.insert((org, key.to_owned()), Some(*entry));
+        self.pending.idempotency.insert((org, key.to_owned()), *entry);
+        Ok(())
+    }
+
+    fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
+        self.write_idempotency_prune(before, limit)
+    }
+
+    fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
+        self.read_target(org, device)
+    }
+
+    fn device(&mut self, org: OrgId, device_id: DeviceId) -> TxResult<Option<Device>> {
+        self.read_device(org, device_id)
+    }
+
+    fn sn_is_taken(&mut self, sn: &Sn) -> TxResult<bool> {
+        self.read_sn_is_taken(sn)
+    }
+
+    fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
+        self.read_device_id_free(org)
+    }
+
+    fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
+        self.write_new_device(device)
+    }
+
+    fn device_retire(&mut self, device: DeviceKey) -> TxResult<()> {
+        self.write_retirement(device)
+    }
+
+    fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64> {
+        self.write_tag(device, tag)
+    }
+
+    fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32> {
+        self.read_tags_beside(device, tag)
+    }
+
+    fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()> {
+        self.write_certificate(device, certificate)
+    }
+
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
+        self.write_presence(device, presence)
+    }
+
+    fn presence_clear(&mut self, server: &str) -> TxResult<()> {
+        self.write_presence_clear(server)
+    }
+
+    fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
+        self.write_org(name)
+    }
+
+    fn api_key_insert(
+        &mut self,
+        org: OrgId,
+        name: &str,
+        rights: Rights,
+        digest: &KeyDigest,
+    ) -> TxResult<ApiKey> {
+        self.write_api_key(org, name, rights, digest)
+    }
+
+    fn api_key_exists(&mut self) -> TxResult<bool> {
+        self.read_api_key_exists()
+    }
+
+    fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
+        self.write_api_key_revocation(id)
+    }
+}

@@ -1,0 +1,235 @@
+//! What a transaction has yet to send: gathered writes, as statements over arrays.
+
+use std::collections::{BTreeSet, HashMap};
+
+use covey_core::id::{OrgId, TaskId, UnixMs};
+use covey_core::port::Idempotency;
+use covey_core::task::{Task, TaskResult, TaskStatus};
+use tokio_postgres::Statement;
+use uuid::Uuid;
+
+use crate::encoding;
+use crate::postgres::pipeline::{Step, Value, execute};
+use crate::postgres::session::Session;
+use crate::postgres::transaction::known::{Known, Place};
+
+/// How many rows the statement at a place must change, and what it is about.
+pub(super) type Expected = (usize, u64, &'static str);
+
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Tasks that are new or have changed, in the order of their ids, which is
+    /// about that of their making.
+    tasks: BTreeSet<TaskId>,
+    results: Vec<(TaskId, OrgId, TaskResult)>,
+    pub(super) idempotency: HashMap<(OrgId, String), Idempotency>,
+    counts: HashMap<(OrgId, TaskStatus), i64>,
+    mark: Option<i64>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+            && self.results.is_empty()
+            && self.idempotency.is_empty()
+            && self.counts.is_empty()
+            && self.mark.is_none()
+    }
+
+    pub(super) fn task(&mut self, id: TaskId) {
+        self.tasks.insert(id);
+    }
+
+    pub(super) fn result(&mut self, task: &Task, result: TaskResult) {
+        self.results.push((task.id, task.org, result));
+    }
+
+    pub(super) fn count(&mut self, org: OrgId, status: TaskStatus, change: i64) {
+        *self.counts.entry((org, status)).or_default() += change;
+    }
+
+    /// The group leaves its number behind.
+    pub(super) fn mark(&mut self, group_number: i64) {
+        self.mark = Some(group_number);
+    }
+
+    /// Turns everything gathered into statements. What is known follows suit.
+    pub(super) fn send<'s>(
+        &mut self,
+        session: &'s Session,
+        known: &mut Known,
+        steps: &mut Vec<Step<'s>>,
+    ) -> Vec<Expected> {
+        let mut expected = Vec::new();
+        self.send_tasks(session, known, steps, &mut expected);
+        let (client, sql) = (&session.client, &session.sql);
+        let results = std::mem::take(&mut self.results);
+        if !results.is_empty() {
+            expected.push((steps.len(), results.len() as u64, "results"));
+            steps.push(execute(client, &sql.insert_results, result_values(&results)));
+        }
+        let idempotency = std::mem::take(&mut self.idempotency);
+        if !idempotency.is_empty() {
+            steps.push(execute(client, &sql.put_idempotency, idempotency_values(idempotency)));
+        }
+        self.counts.retain(|_, change| *change != 0);
+        let Some(mark) = self.mark.take() else { return expected };
+        // Counts go with the mark: their rows are this writer's alone, so the
+        // longer they wait the fewer statements they take.
+        let mut counts: Vec<_> = std::mem::take(&mut self.counts).into_iter().collect();
+        counts.sort_unstable();
+        let column = |of: fn(&((OrgId, TaskStatus), i64)) -> i64| counts.iter().map(of).collect::<Vec<i64>>();
+        let states: Vec<i16> = counts.iter().map(|((_, status), _)| i16::from(status.number())).collect();
+        let values: Vec<Value<'s>> = vec![
+            Box::new(session.slot),
+            Box::new(column(|((org, _), _)| org.0)),
+            Box::new(states),
+            Box::new(column(|(_, change)| *change)),
+            Box::new(session.writer.number()),
+            Box::new(mark),
+        ];
+        steps.push(execute(client, &sql.put_counts, values));
+        expected
+    }
+
+    fn send_tasks<'s>(
+        &mut self,
+        session: &'s Session,
+        known: &mut Known,
+        steps: &mut Vec<Step<'s>>,
+        expected: &mut Vec<Expected>,
+    ) {
+        let (client, sql) = (&session.client, &session.sql);
+        let (mut new_open, mut new_done) = (Vec::new(), Vec::new());
+        let (mut changed, mut moved) = (Vec::new(), Vec::new());
+        let ids = std::mem::take(&mut self.tasks);
+        for known in ids.iter().filter_map(|id| known.tasks.get(id)) {
+            let is_final = known.task.status.is_final();
+            match (known.place, is_final) {
+                (Place::Nowhere, false) => new_open.push(&known.task),
+                (Place::Nowhere, true) => new_done.push(&known.task),
+                (Place::Open, false) => changed.push(&known.task),
+                (Place::Open, true) => moved.push(&known.task),
+                (Place::Done, _) => {
+                    expected.push((steps.len(), 1, "a final task"));
+                    steps.push(execute(client, &sql.update_done, one_change(&known.task)));
+                }
+            }
+        }
+        let mut add =
+            |tasks: Vec<&Task>, statement: &'s Statement, what, values: fn(&[&Task]) -> Vec<Value<'s>>| {
+                if !tasks.is_empty() {
+                    expected.push((steps.len(), tasks.len() as u64, what));
+                    steps.push(execute(client, statement, values(&tasks)));
+                }
+            };
+        add(new_open, &sql.insert_open, "new tasks", new_tasks);
+        add(new_done, &sql.insert_done, "new final tasks", new_tasks);
+        add(changed, &sql.update_open, "changed tasks", changes);
+        add(moved, &sql.move_done, "tasks that became final", changes);
+        for id in &ids {
+            if let Some(known) = known.tasks.get_mut(id) {
+                known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
+            }
+        }
+    }
+}
+
+/// One column of many tasks.
+fn column<'v, T>(tasks: &[&Task], of: impl Fn(&Task) -> T) -> Value<'v>
+where
+    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'v,
+{
+    Box::new(tasks.iter().map(|task| of(task)).collect::<Vec<T>>())
+}
+
+fn millis(instant: Option<UnixMs>) -> Option<i64> {
+    instant.map(|at| at.0)
+}
+
+/// The values of `insert_tasks!`.
+fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
+    vec![
+        column(tasks, |task| task.id.0),
+        column(tasks, |task| task.seq),
+        column(tasks, |task| task.org.0),
+        column(tasks, |task| task.device.0),
+        column(tasks, |task| task.device_id.0),
+        column(tasks, |task| task.sn.as_str().to_owned()),
+        column(tasks, |task| task.ext_task_id.clone()),
+        column(tasks, |task| i32::from(task.method_code)),
+        column(tasks, |task| task.method.clone()),
+        column(tasks, |task| i16::from(task.priority)),
+        column(tasks, |task| task.push_only),
+        column(tasks, |task| task.created_at.0),
+        column(tasks, |task| task.expires_at.0),
+        column(tasks, |task| i16::from(task.status.number())),
+        column(tasks, |task| millis(task.pending_at)),
+        column(tasks, |task| millis(task.locked_at)),
+        column(tasks, |task| millis(task.lease_until)),
+        column(tasks, |task| i64::from(task.deliveries)),
+        column(tasks, |task| i64::from(task.results)),
+        column(tasks, |task| encoding::timeline_text(&task.timeline)),
+        column(tasks, |task| task.payload.as_deref().map(ToOwned::to_owned)),
+    ]
+}
+
+/// The values of `changes!`.
+fn changes<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
+    vec![
+        column(tasks, |task| task.id.0),
+        column(tasks, |task| i16::from(task.status.number())),
+        column(tasks, |task| millis(task.pending_at)),
+        column(tasks, |task| millis(task.locked_at)),
+        column(tasks, |task| millis(task.lease_until)),
+        column(tasks, |task| i64::from(task.deliveries)),
+        column(tasks, |task| i64::from(task.results)),
+        column(tasks, |task| encoding::timeline_text(&task.timeline)),
+    ]
+}
+
+fn one_change<'v>(task: &Task) -> Vec<Value<'v>> {
+    vec![
+        Box::new(task.id.0),
+        Box::new(i16::from(task.status.number())),
+        Box::new(millis(task.pending_at)),
+        Box::new(millis(task.locked_at)),
+        Box::new(millis(task.lease_until)),
+        Box::new(i64::from(task.deliveries)),
+        Box::new(i64::from(task.results)),
+        Box::new(encoding::timeline_text(&task.timeline)),
+    ]
+}
+
+fn result_values<'v>(results: &[(TaskId, OrgId, TaskResult)]) -> Vec<Value<'v>> {
+    let numbers = |of: fn(&(TaskId, OrgId, TaskResult)) -> i64| -> Value<'v> {
+        Box::new(results.iter().map(of).collect::<Vec<i64>>())
+    };
+    vec![
+        Box::new(results.iter().map(|(task, _, _)| task.0).collect::<Vec<Uuid>>()),
+        numbers(|(_, _, one)| one.id.0),
+        numbers(|(_, org, _)| org.0),
+        numbers(|(_, _, one)| one.result.ext_id),
+        numbers(|(_, _, one)| one.result.status_code),
+        numbers(|(_, _, one)| one.result.body_hash()),
+        numbers(|(_, _, one)| one.received_at.0),
+        Box::new(
+            results.iter().map(|(_, _, one)| encoding::body_kind(&one.result.body)).collect::<Vec<i16>>(),
+        ),
+        Box::new(
+            results.iter().map(|(_, _, one)| one.result.body.text().as_bytes().to_vec()).collect::<Vec<_>>(),
+        ),
+    ]
+}
+
+fn idempotency_values<'v>(entries: HashMap<(OrgId, String), Idempotency>) -> Vec<Value<'v>> {
+    let (keys, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+    let (orgs, keys): (Vec<i64>, Vec<String>) = keys.into_iter().map(|(org, key)| (org.0, key)).unzip();
+    vec![
+        Box::new(orgs),
+        Box::new(keys),
+        Box::new(entries.iter().map(|entry| entry.request_digest.to_vec()).collect::<Vec<_>>()),
+        Box::new(entries.iter().map(|entry| entry.task.0).collect::<Vec<Uuid>>()),
+        Box::new(entries.iter().map(|entry| entry.created_at.0).collect::<Vec<i64>>()),
+    ]
+}

@@ -1,0 +1,220 @@
+//! Steps on tasks, results and idempotency keys.
+
+use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
+use covey_core::port::{Idempotency, TxResult};
+use covey_core::task::{NewResult, Task, TaskResult};
+use tokio_postgres::Row;
+
+use covey_core::error::StorageFault;
+
+use crate::encoding;
+use crate::postgres::fault::Failure;
+use crate::postgres::locks::of_idempotency_key;
+use crate::postgres::pipeline::{Reply, execute, query};
+use crate::postgres::rows;
+use crate::postgres::transaction::PostgresTransaction;
+use crate::postgres::transaction::fetch::{idempotency, keep_numbers};
+use crate::postgres::transaction::known::{Best, KnownTask, Place};
+
+impl PostgresTransaction<'_> {
+    pub(super) fn read_task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
+        if !self.known.tasks.contains_key(&id) {
+            self.look_for_task(id)?;
+        }
+        let known = self.known.tasks.get(&id);
+        Ok(known.map(|known| &known.task).filter(|task| task.org == org).cloned())
+    }
+
+    /// Looks among open tasks and then among final ones, each with a look of
+    /// its own: a task that moves in between is seen by the second.
+    fn look_for_task(&mut self, id: TaskId) -> TxResult<()> {
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let mut steps = Vec::new();
+        if !self.known.not_open.contains(&id) {
+            steps.push(query(client, &sql.tasks_open, vec![Box::new(vec![id.0])]));
+        }
+        steps.push(query(client, &sql.task_done, vec![Box::new(id.0)]));
+        let count = steps.len();
+        for (step, reply) in self.trip(steps)?.into_iter().enumerate() {
+            let place = if step + 1 == count { Place::Done } else { Place::Open };
+            self.remember_task(&reply.rows(), place)?;
+        }
+        Ok(())
+    }
+
+    fn remember_task(&mut self, rows: &[Row], place: Place) -> TxResult<Option<TaskId>> {
+        let Some(task) = self.first(rows, rows::task)? else { return Ok(None) };
+        Ok(Some(self.known.remember(task, place).id))
+    }
+
+    /// A change of a task never makes one eligible at the same instant, so the
+    /// best one that was fetched stays the best until it is taken; only tasks
+    /// that this transaction made can come before it.
+    pub(super) fn read_task_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
+        let fetched = match self.known.best.get(&device) {
+            Some(Best::Task(id)) => self.eligible(*id, org),
+            Some(Best::None) => None,
+            Some(Best::Held) | None => return self.look_for_best(org, device),
+        };
+        if matches!(self.known.best.get(&device), Some(Best::Task(_))) && fetched.is_none() {
+            return self.look_for_best(org, device);
+        }
+        let made = self.known.made.get(&device).into_iter().flatten();
+        let made = made.filter_map(|id| self.eligible(*id, org));
+        Ok(made.chain(fetched).min_by_key(|task| task.rank()).cloned())
+    }
+
+    fn eligible(&self, id: TaskId, org: OrgId) -> Option<&Task> {
+        let task = &self.known.tasks.get(&id)?.task;
+        (task.org == org && task.is_eligible(self.now)).then_some(task)
+    }
+
+    fn look_for_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
+        let values = vec![Box::new(org.0) as _, Box::new(device.0) as _, Box::new(self.now.0) as _];
+        let rows = self.ask(query(&self.session.client, &self.session.sql.task_best, values))?;
+        let found = self.remember_task(&rows, Place::Open)?;
+        self.known.best.insert(device, found.map_or(Best::None, Best::Task));
+        Ok(found.and_then(|id| self.known.tasks.get(&id)).map(|known| known.task.clone()))
+    }
+
+    pub(super) fn read_tasks_overdue(&mut self, limit: u32) -> TxResult<Vec<Task>> {
+        let values = vec![Box::new(self.now.0) as _, Box::new(i64::from(limit)) as _];
+        let rows = self.ask(query(&self.session.client, &self.session.sql.tasks_overdue, values))?;
+        let mut tasks = Vec::new();
+        for row in &rows {
+            let task = self.read(rows::task(row))?;
+            tasks.push(self.known.remember(task, Place::Open).clone());
+        }
+        Ok(tasks)
+    }
+
+    pub(super) fn has_open_tasks(&mut self, device: DeviceKey, count: u32) -> TxResult<bool> {
+        let count = i64::from(count);
+        if let Some(known) = self.known.open_counts.get(&device) {
+            let change = self.known.open_changes.get(&device).copied().unwrap_or(0);
+            if known.counted + change >= count {
+                return Ok(true);
+            }
+            if known.counted < known.bound {
+                return Ok(false);
+            }
+        }
+        let values = vec![Box::new(device.0) as _, Box::new(count) as _];
+        let rows = self.ask(query(&self.session.client, &self.session.sql.open_count, values))?;
+        let counted: i64 = self.only(&rows, |row| rows::get(row, 0))?;
+        Ok(counted >= count)
+    }
+
+    pub(super) fn write_new_task(&mut self, task: &mut Task) -> TxResult<()> {
+        task.seq = self.number(|this| this.known.task_numbers.pop_front(), (1, 0))?;
+        self.pending.task(task.id);
+        self.pending.count(task.org, task.status, 1);
+        if !task.status.is_final() {
+            *self.known.open_changes.entry(task.device).or_default() += 1;
+        }
+        self.known.made.entry(task.device).or_default().push(task.id);
+        let known = KnownTask {
+            task: task.clone(),
+            place: Place::Nowhere,
+            has_older_results: false,
+            new_results: Vec::new(),
+        };
+        self.known.tasks.insert(task.id, known);
+        Ok(())
+    }
+
+    /// A number that was fetched, or else one that is fetched now.
+    fn number(&mut self, next: impl Fn(&mut Self) -> Option<i64>, wanted: (i64, i64)) -> TxResult<i64> {
+        if let Some(number) = next(self) {
+            return Ok(number);
+        }
+        let values = vec![Box::new(wanted.0) as _, Box::new(wanted.1) as _];
+        let rows = self.ask(query(&self.session.client, &self.session.sql.numbers, values))?;
+        let kept = keep_numbers(&mut self.known, &rows);
+        self.read(kept)?;
+        next(self).ok_or_else(|| self.fail(Failure::OfJob(StorageFault::Io)))
+    }
+
+    pub(super) fn write_task(&mut self, task: &Task) -> TxResult<()> {
+        let Some(known) = self.known.tasks.get_mut(&task.id) else {
+            tracing::error!(task = %task.id, "a task was changed that this transaction has not read");
+            return Err(self.fail(Failure::OfJob(StorageFault::Io)));
+        };
+        let before = known.task.status;
+        known.task = task.clone();
+        self.pending.task(task.id);
+        if before != task.status {
+            self.pending.count(task.org, before, -1);
+            self.pending.count(task.org, task.status, 1);
+        }
+        if !before.is_final() && task.status.is_final() {
+            *self.known.open_changes.entry(task.device).or_default() -= 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn find_result(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>> {
+        let known = self.known.tasks.get(&task.id);
+        if let Some(known) = known.filter(|known| !known.has_older_results) {
+            return Ok(known.new_results.iter().find(|one| one.result == *result).map(|one| one.id));
+        }
+        let values = vec![
+            Box::new(task.id.0) as _,
+            Box::new(result.ext_id) as _,
+            Box::new(result.status_code) as _,
+            Box::new(result.body_hash()) as _,
+            Box::new(encoding::body_kind(&result.body)) as _,
+            Box::new(result.body.text().as_bytes().to_vec()) as _,
+        ];
+        let rows = self.ask(query(&self.session.client, &self.session.sql.result_equal, values))?;
+        self.first(&rows, |row| rows::get(row, 0).map(ResultId))
+    }
+
+    pub(super) fn write_result(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId> {
+        let id = ResultId(self.number(|this| this.known.result_numbers.pop_front(), (0, 1))?);
+        let stored = TaskResult { id, result: result.clone(), received_at: self.now };
+        if let Some(known) = self.known.tasks.get_mut(&task.id) {
+            known.new_results.push(stored.clone());
+        }
+        self.pending.result(task, stored);
+        Ok(id)
+    }
+
+    pub(super) fn read_results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
+        let known = self.known.tasks.get(&task.id);
+        if let Some(known) = known.filter(|known| !known.has_older_results) {
+            return Ok(known.new_results.iter().rev().cloned().collect());
+        }
+        let step = query(&self.session.client, &self.session.sql.results, vec![Box::new(task.id.0)]);
+        let rows = self.ask(step)?;
+        let results = rows.iter().map(rows::result).collect();
+        self.read(results)
+    }
+
+    pub(super) fn read_idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {
+        let wanted = (org, key.to_owned());
+        if let Some(known) = self.known.idempotency.get(&wanted) {
+            return Ok(*known);
+        }
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let number = of_idempotency_key(org.0, key);
+        let steps = vec![
+            query(client, &sql.idempotency_lock, vec![Box::new(vec![number])]),
+            query(client, &sql.idempotency, vec![Box::new(vec![org.0]), Box::new(vec![key.to_owned()])]),
+        ];
+        let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
+        let found = self.first(&rows, idempotency)?.map(|(_, entry)| entry);
+        self.known.idempotency.insert(wanted, found);
+        Ok(found)
+    }
+
+    pub(super) fn write_idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
+        let values = vec![Box::new(before.0) as _, Box::new(i64::from(limit)) as _];
+        let count = self.write(execute(&self.session.client, &self.session.sql.prune_idempotency, values))?;
+        if count > 0 {
+            // Whatever was forgotten is to be asked for again.
+            self.known.idempotency.clear();
+        }
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,201 @@
+//! Jobs that share a transaction see what those before them did, although most
+//! of it happens in memory: random groups, compared with the store on SQLite,
+//! which runs each job's statements one after the other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use covey_core::device::DeviceIdentity;
+use covey_core::error::Result;
+use covey_core::id::TaskId;
+use covey_core::limits::Limits;
+use covey_core::operation::IdempotencyKey;
+use covey_core::task::{Task, TaskDetail, TaskFilter, TaskSpec};
+use futures_executor::block_on;
+use proptest::prelude::*;
+
+use crate::bench::postgres::PostgresBench;
+use crate::bench::sqlite::SqliteBench;
+use crate::bench::{Bench, World, lasting, result, spec};
+
+const DEVICES: usize = 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create { device: usize, priority: i64, ttl_minutes: i64, key: Option<u8>, by_sn: bool },
+    Ack { device: usize, task: usize },
+    Request { device: usize, task: usize },
+    Poll { device: usize },
+    Finish { device: usize, task: usize, status_code: i64, ext_id: i64 },
+    Delete { task: usize },
+    Sweep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (device, task) = (|| 0..DEVICES, || 0..8_usize);
+    prop_oneof![
+        6 => (device(), 0..3_i64, 0..4_i64, proptest::option::weighted(0.3, 0..2_u8), any::<bool>()).prop_map(
+            |(device, priority, ttl_minutes, key, by_sn)| Step::Create { device, priority, ttl_minutes, key, by_sn }
+        ),
+        1 => (device(), task()).prop_map(|(device, task)| Step::Ack { device, task }),
+        2 => (device(), task()).prop_map(|(device, task)| Step::Request { device, task }),
+        5 => device().prop_map(|device| Step::Poll { device }),
+        5 => (device(), task(), prop_oneof![Just(200), Just(206), Just(206), Just(500)], 0..2_i64).prop_map(
+            |(device, task, status_code, ext_id)| Step::Finish { device, task, status_code, ext_id }
+        ),
+        1 => task().prop_map(|task| Step::Delete { task }),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+/// What is compared: everything but numbers that a store gives as it likes.
+fn task_text(task: &Task) -> String {
+    format!("{:?}", Task { seq: 0, ..task.clone() })
+}
+
+fn detail_text(detail: &TaskDetail) -> String {
+    let results: Vec<_> = detail.results.iter().map(|one| (&one.result, one.received_at)).collect();
+    format!("{} {results:?}", task_text(&detail.task))
+}
+
+fn text<T>(outcome: Result<T>, good: impl FnOnce(T) -> String) -> String {
+    outcome.map_or_else(|error| error.to_string(), good)
+}
+
+type Answer = Pin<Box<dyn Future<Output = String>>>;
+
+struct Side {
+    world: World,
+    devices: Vec<DeviceIdentity>,
+    /// Most recent last.
+    tasks: Vec<TaskId>,
+}
+
+impl Side {
+    fn new(bench: impl Bench) -> Self {
+        let limits = Limits { live_tasks_per_device_max: 4, results_per_task_max: 3, ..Limits::default() };
+        let world = World::with_limits(bench, limits);
+        let devices = (0..DEVICES).map(|_| world.device(0)).collect();
+        Self { world, devices, tasks: Vec::new() }
+    }
+
+    fn task(&self, place: usize) -> TaskId {
+        let count = self.tasks.len();
+        if count == 0 { TaskId::NIL } else { self.tasks[count - 1 - place % count] }
+    }
+
+    fn begin(&mut self, step: &Step) -> Answer {
+        let engine = Arc::clone(self.world.engine());
+        let org = self.world.org(0);
+        match step.clone() {
+            Step::Create { device, priority, ttl_minutes, key, by_sn } => {
+                let device = &self.devices[device];
+                let named = if by_sn { spec(device) } else { lasting(device, 0) };
+                let spec = TaskSpec { priority, ttl_minutes, ..named };
+                let id = engine.task_id();
+                self.tasks.push(id);
+                let key = key.map(|key| IdempotencyKey {
+                    key: format!("key-{key}"),
+                    request_digest: [priority as u8; 32],
+                });
+                Box::pin(async move {
+                    let made = engine.task_create(org, id, spec, key).await;
+                    text(made, |made| format!("{} {}", task_text(&made.task), made.replayed))
+                })
+            }
+            Step::Ack { device, task } => {
+                let (device, task) = (self.devices[device].clone(), self.task(task));
+                Box::pin(
+                    async move { text(engine.task_ack(&device, task).await, |()| "acknowledged".to_owned()) },
+                )
+            }
+            Step::Request { device, task } => {
+                let (device, task) = (self.devices[device].clone(), self.task(task));
+                Box::pin(async move {
+                    text(engine.task_next(&device, Some(task)).await, |task| {
+                        task.map_or("nothing".to_owned(), |task| task_text(&task))
+                    })
+                })
+            }
+            Step::Poll { device } => {
+                let device = self.devices[device].clone();
+                Box::pin(async move {
+                    text(engine.task_next(&device, None).await, |task| {
+                        task.map_or("nothing".to_owned(), |task| task_text(&task))
+                    })
+                })
+            }
+            Step::Finish { device, task, status_code, ext_id } => {
+                let (device, task) = (self.devices[device].clone(), self.task(task));
+                Box::pin(async move {
+                    let finished =
+                        engine.task_finish(&device, task, result(status_code, ext_id, "a\0b")).await;
+                    text(finished, |done| {
+                        let detail = done.finished.as_deref().map(detail_text);
+                        format!("{} {detail:?}", done.duplicate)
+                    })
+                })
+            }
+            Step::Delete { task } => {
+                let task = self.task(task);
+                Box::pin(
+                    async move { text(engine.task_delete(org, task).await, |detail| detail_text(&detail)) },
+                )
+            }
+            Step::Sweep => Box::pin(async move { text(engine.task_sweep().await, |more| more.to_string()) }),
+        }
+    }
+
+    /// Runs steps in one transaction; answers what each was told.
+    fn group(&mut self, steps: &[Step]) -> Vec<String> {
+        let gate = self.world.hold_writer();
+        let mut answers: Vec<_> = steps.iter().map(|step| self.begin(step)).collect();
+        for answer in &mut answers {
+            // A sweep reads first, and joins the group as soon as it has.
+            let _ = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        drop(gate);
+        answers.into_iter().map(block_on).collect()
+    }
+
+    fn stored(&self) -> Vec<String> {
+        let page = self.world.list(0, TaskFilter::default(), 1, 1_000);
+        assert_eq!(page.total, page.items.len() as u64);
+        let mut all: Vec<_> = page.items.iter().map(|task| detail_text(&self.world.get(task.id))).collect();
+        let counts = block_on(self.world.engine().task_counts_of_every_org()).unwrap();
+        all.extend(counts.iter().filter(|count| count.count > 0).map(|count| format!("{count:?}")));
+        all
+    }
+}
+
+/// So many histories, unless `PROPTEST_CASES` says otherwise.
+fn histories(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 1_000, ..default }
+}
+
+proptest! {
+    #![proptest_config(histories(20))]
+
+    #[test]
+    fn a_group_ends_as_if_its_jobs_had_run_one_by_one(
+        groups in proptest::collection::vec(
+            (proptest::collection::vec(step(), 1..12), prop_oneof![Just(1_i64), Just(30_000), Just(60_000)]), 1..8)
+    ) {
+        let (mut postgres, mut sqlite) = (Side::new(PostgresBench::new()), Side::new(SqliteBench::new()));
+        for (steps, pass_ms) in groups {
+            // A sweep is not decided by the group alone: it looks before it writes.
+            let (sweeps, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| matches!(step, Step::Sweep));
+            prop_assert_eq!(postgres.group(&steps), sqlite.group(&steps));
+            if !sweeps.is_empty() {
+                postgres.world.sweep();
+                sqlite.world.sweep();
+            }
+            postgres.world.pass_ms(pass_ms);
+            sqlite.world.pass_ms(pass_ms);
+        }
+        prop_assert_eq!(postgres.stored(), sqlite.stored());
+    }
+}

@@ -1,0 +1,18 @@
+//! What only the store on PostgreSQL promises: groups fetched and sent as one,
+//! several servers on one database, and what becomes of it when connections,
+//! processes or time fail.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../bench/mod.rs"]
+mod bench;
+
+mod crashes;
+mod groups;
+mod migrations;
+mod months;
+mod peers;
+mod plans;
+mod servers;
+mod speed;
+mod tls;

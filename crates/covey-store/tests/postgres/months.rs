@@ -1,0 +1,130 @@
+//! Months of final tasks: made ahead, and dropped with what belongs to them.
+
+use std::sync::Arc;
+
+use covey_core::device::DeviceIdentity;
+use covey_core::id::{TaskId, UnixMs};
+use covey_core::port::{Pruned, Store};
+use covey_core::task::TaskFilter;
+use covey_store::postgres::{Options, Postgres};
+use futures_executor::block_on;
+use uuid::Uuid;
+
+use crate::bench::parts::Counts;
+use crate::bench::postgres::{PostgresBench, say};
+use crate::bench::{World, lasting, result};
+
+/// The world begins in November 2023.
+const NOVEMBER_END: UnixMs = UnixMs(1_701_388_800_000);
+const DECEMBER_END: UnixMs = UnixMs(1_704_067_200_000);
+const DAY_MS: i64 = 86_400_000;
+
+fn partitions(url: &str) -> Vec<String> {
+    let sql = "SELECT inhrelid::regclass::text FROM pg_inherits \
+         WHERE inhparent IN ('tasks_done'::regclass, 'results'::regclass) ORDER BY 1";
+    say(url, &[sql]).into_iter().map(|mut row| row.remove(0)).collect()
+}
+
+/// A store that has nothing to do but to prune.
+fn pruner(world: &World, url: &str) -> Postgres {
+    let options = Options::new(url, "pruner").unwrap();
+    Postgres::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap()
+}
+
+/// A task with an id of its time, made now.
+fn create(world: &World, device: &DeviceIdentity) -> TaskId {
+    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let id = (u128::try_from(world.now().0).unwrap() << 80) | (7 << 76) | (2 << 62) | u128::from(number);
+    let id = TaskId(Uuid::from_u128(id));
+    block_on(world.engine().task_create(world.org(0), id, lasting(device, 44_639), None)).unwrap();
+    id
+}
+
+fn finished(world: &World, device: &DeviceIdentity) -> TaskId {
+    let id = create(world, device);
+    world.finish(device, id, result(200, 0, "body")).unwrap();
+    id
+}
+
+fn counted(world: &World) -> u64 {
+    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let all: u64 = counts.iter().map(|count| count.count).sum();
+    assert_eq!(world.list(0, TaskFilter::default(), 1, 1).total, all);
+    let listed = TaskFilter { created_after: Some(UnixMs(0)), ..TaskFilter::default() };
+    assert_eq!(world.list(0, listed, 1, 1).total, all, "a recount says the same");
+    all
+}
+
+#[test]
+fn months_are_made_ahead_and_dropped_when_nothing_in_them_is_open() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let month = |name: &str| [format!("results_{name}"), format!("tasks_done_{name}")];
+    let made = partitions(&url);
+    for name in ["2023_11", "2023_12", "2024_01", "default"] {
+        assert!(month(name).iter().all(|table| made.contains(table)), "{made:?}");
+    }
+    let device = world.device(0);
+    let (old, open) = (finished(&world, &device), create(&world, &device));
+    world.pass_ms(20 * DAY_MS);
+    let newer = finished(&world, &device);
+    let store = pruner(&world, &url);
+    let prune = |before| block_on(store.prune(before)).unwrap();
+    let nothing = Pruned::default();
+    // The month's last instant is not yet behind the bound.
+    assert_eq!(prune(UnixMs(NOVEMBER_END.0 - 1)), nothing);
+    // A task of that month is still open.
+    assert_eq!(prune(NOVEMBER_END), nothing);
+    assert_eq!(counted(&world), 3);
+    world.finish(&device, open, result(500, 0, "body")).unwrap();
+    world.delete(0, old).unwrap();
+    assert_eq!(prune(NOVEMBER_END), Pruned { tasks: 2, is_more: false });
+    assert!(month("2023_11").iter().all(|table| !partitions(&url).contains(table)));
+    assert!(world.get_as(0, old).is_err() && world.get_as(0, open).is_err());
+    assert_eq!((world.get(newer).results.len(), counted(&world)), (1, 1));
+    assert_eq!(prune(DECEMBER_END).tasks, 1);
+    assert_eq!(counted(&world), 0);
+    assert_eq!(say(&url, &["SELECT count(*) FROM results"])[0][0], "0");
+}
+
+#[test]
+fn tasks_whose_ids_tell_no_time_are_deleted_by_their_age() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let device = world.device(0);
+    let make = |count: usize| {
+        for _ in 0..count {
+            let task = world.create(lasting(&device, 10));
+            world.finish(&device, task.id, result(200, 0, "body")).unwrap();
+        }
+    };
+    make(30);
+    let open = world.create(lasting(&device, 44_639));
+    world.pass_ms(DAY_MS);
+    let now = world.now();
+    make(5);
+    let store = pruner(&world, &url);
+    assert_eq!(block_on(store.prune(now)).unwrap(), Pruned { tasks: 30, is_more: false });
+    assert_eq!(counted(&world), 6);
+    assert_eq!(say(&url, &["SELECT count(*) FROM results"])[0][0], "5");
+    world.get(open.id);
+}
+
+#[test]
+fn a_month_that_was_made_late_takes_in_what_came_before_it() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let device = world.device(0);
+    say(&url, &["DROP TABLE tasks_done_2024_01", "DROP TABLE results_2024_01"]);
+    world.pass_ms(60 * DAY_MS);
+    let task = finished(&world, &device);
+    let rows = |table: &str| say(&url, &[&format!("SELECT count(*) FROM {table}")])[0][0].clone();
+    assert_eq!((rows("tasks_done_default"), rows("results_default")), ("1".to_owned(), "1".to_owned()));
+    drop(pruner(&world, &url));
+    assert_eq!((rows("tasks_done_2024_01"), rows("results_2024_01")), ("1".to_owned(), "1".to_owned()));
+    assert_eq!(world.get(task).results.len(), 1);
+}

@@ -1,0 +1,92 @@
+//! What servers tell each other.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use covey_core::id::{DeviceKey, Sn, TaskId};
+use covey_core::port::News;
+use covey_store::postgres::{Heard, Options, Postgres};
+use uuid::Uuid;
+
+use crate::bench::parts::{Counts, TestClock};
+use crate::bench::postgres::{PostgresBench, say};
+
+fn open(bench: &PostgresBench, server: &str) -> (Postgres, Receiver<Heard>) {
+    let options = Options::new(&bench.url(), server).unwrap();
+    let store =
+        Postgres::open(&options, Arc::new(TestClock::default()), Arc::new(Counts::default())).unwrap();
+    let (tell, heard) = channel();
+    store.on_heard(Arc::new(move |what| drop(tell.send(what))));
+    (store, heard)
+}
+
+/// News up to this many.
+fn news(heard: &Receiver<Heard>, count: usize) -> Vec<News> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        match heard.recv_timeout(Duration::from_secs(10)).unwrap() {
+            Heard::News(some) => all.extend(some),
+            Heard::Gap => {}
+        }
+    }
+    all
+}
+
+fn gap(heard: &Receiver<Heard>) {
+    while heard.recv_timeout(Duration::from_secs(10)).unwrap() != Heard::Gap {}
+}
+
+#[test]
+fn news_reach_the_others_in_their_order_and_not_their_teller() {
+    let bench = PostgresBench::new();
+    let (first, heard_by_first) = open(&bench, "a");
+    let (second, heard_by_second) = open(&bench, "b");
+    let (_third, heard_by_third) = open(&bench, "c");
+    let task = TaskId(Uuid::from_u128(5));
+    let told: Vec<_> = (0..3_000)
+        .map(|number| News::Answered(DeviceKey(number), task))
+        .chain([News::Opened(DeviceKey(1)), News::Finished(task), News::Revoked(Sn::parse("sn").unwrap())])
+        .collect();
+    let peers = first.peers();
+    told.iter().for_each(|one| peers.tell(one.clone()));
+    assert_eq!(news(&heard_by_second, told.len()), told);
+    assert_eq!(news(&heard_by_third, told.len()), told);
+    second.peers().tell(News::Opened(DeviceKey(9)));
+    assert_eq!(news(&heard_by_first, 1), [News::Opened(DeviceKey(9))], "nothing of its own before it");
+}
+
+#[test]
+fn a_server_that_could_not_listen_knows_of_a_gap() {
+    let bench = PostgresBench::new();
+    let (first, heard_by_first) = open(&bench, "a");
+    let (second, heard_by_second) = open(&bench, "b");
+    // Those that say how they have come.
+    gap(&heard_by_first);
+    gap(&heard_by_second);
+    second.peers().tell(News::Opened(DeviceKey(1)));
+    news(&heard_by_first, 1);
+    let cut = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN servers s ON s.id = l.objid::int8 \
+         WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = 1131378179 \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.name = 'a'";
+    assert_eq!(say(&bench.url(), &[cut]).len(), 1);
+    gap(&heard_by_first);
+    // From then on it hears again, and is heard.
+    second.peers().tell(News::Opened(DeviceKey(2)));
+    assert_eq!(news(&heard_by_first, 1), [News::Opened(DeviceKey(2))]);
+    first.peers().tell(News::Opened(DeviceKey(3)));
+    assert_eq!(news(&heard_by_second, 1), [News::Opened(DeviceKey(3))]);
+}
+
+#[test]
+fn too_much_news_is_a_gap_and_not_a_burden() {
+    let bench = PostgresBench::new();
+    let (first, _heard) = open(&bench, "a");
+    let (_second, heard_by_second) = open(&bench, "b");
+    gap(&heard_by_second);
+    let peers = first.peers();
+    for number in 0..400_000 {
+        peers.tell(News::Opened(DeviceKey(number)));
+    }
+    gap(&heard_by_second);
+}

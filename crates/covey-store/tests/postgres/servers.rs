@@ -1,0 +1,203 @@
+//! Several servers on one database.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use covey_core::device::{Connection, DeviceFilter};
+use covey_core::id::TaskId;
+use covey_core::operation::IdempotencyKey;
+use covey_core::port::Clock;
+use covey_core::task::{TaskFilter, TaskStatus};
+use covey_store::StoreError;
+use covey_store::postgres::{DatabaseClock, Options, Postgres};
+use futures_executor::block_on;
+
+use crate::bench::parts::{Counts, TestClock};
+use crate::bench::postgres::{Another, PostgresBench, say};
+use crate::bench::{SERVER, World, result, spec};
+
+/// Two servers on one database.
+fn two() -> (World, World) {
+    let bench = PostgresBench::new();
+    let another = Another::new(&bench.url(), "server-2");
+    let first = World::new(bench);
+    let second = World::on_what_is_there(another, 1_000_000);
+    assert_eq!(first.org(0), second.org(0), "both know the organisation by its name");
+    (first, second)
+}
+
+#[test]
+fn concurrent_polls_through_two_servers_never_get_the_same_task() {
+    let (first, second) = two();
+    let device = first.device(0);
+    let all: HashSet<TaskId> = (0..120).map(|_| first.create(spec(&device)).id).collect();
+    let mut taken = Vec::new();
+    std::thread::scope(|scope| {
+        let takers: Vec<_> = [&first, &second, &first, &second]
+            .into_iter()
+            .map(|world| {
+                let device = device.clone();
+                scope.spawn(move || {
+                    std::iter::from_fn(|| world.poll(&device).map(|task| task.id)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        takers.into_iter().for_each(|taker| taken.extend(taker.join().unwrap()));
+    });
+    assert_eq!(taken.len(), 120, "each was taken once, and none was left");
+    assert_eq!(taken.into_iter().collect::<HashSet<_>>(), all);
+}
+
+#[test]
+fn one_idempotency_key_at_two_servers_makes_one_task() {
+    let (first, second) = two();
+    let device = first.device(0);
+    let start = Barrier::new(2);
+    for round in 0..40 {
+        let key = IdempotencyKey { key: format!("key-{round}"), request_digest: [1; 32] };
+        let create = |world: &World| {
+            start.wait();
+            let engine = world.engine();
+            let made = engine.task_create(world.org(0), engine.task_id(), spec(&device), Some(key.clone()));
+            block_on(made).unwrap()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| create(&first));
+            (create(&second), one.join().unwrap())
+        });
+        assert_eq!(one.task.id, other.task.id);
+        assert!(one.replayed != other.replayed, "one of them made it");
+    }
+    assert_eq!(first.list(0, TaskFilter::default(), 1, 1).total, 40);
+}
+
+#[test]
+fn what_two_servers_do_to_one_task_happens_in_some_order() {
+    let (first, second) = two();
+    let device = first.device(0);
+    let start = Barrier::new(3);
+    let mut results = 0;
+    for _ in 0..40 {
+        let task = first.create(spec(&device)).id;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                first.delete(0, task).unwrap();
+            });
+            scope.spawn(|| {
+                start.wait();
+                first.finish(&device, task, result(200, 1, "")).unwrap();
+            });
+            scope.spawn(|| {
+                start.wait();
+                second.finish(&device, task, result(500, 2, "")).unwrap();
+            });
+        });
+        let detail = second.get(task);
+        assert_eq!(detail.task.status, TaskStatus::Deleted);
+        assert_eq!((detail.task.results as usize, detail.results.len()), (2, 2));
+        results += detail.results.len();
+    }
+    assert_eq!(results, 80);
+    let counts = block_on(second.engine().task_counts_of_every_org()).unwrap();
+    let counts: Vec<_> = counts.into_iter().filter(|count| count.count > 0).collect();
+    assert_eq!((counts.len(), counts[0].status, counts[0].count), (1, TaskStatus::Deleted, 40));
+}
+
+#[test]
+fn groups_that_lock_the_same_tasks_do_not_stand_in_each_others_way() {
+    let (first, second) = two();
+    let devices: Vec<_> = (0..8).map(|_| first.device(0)).collect();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        let tasks: Vec<_> = devices.iter().map(|device| first.create(spec(device)).id).collect();
+        std::thread::scope(|scope| {
+            for (number, device) in devices.iter().enumerate() {
+                for world in [&first, &second] {
+                    let tasks = &tasks;
+                    scope.spawn(move || {
+                        world.poll(device);
+                        world.ack(device, tasks[number]).unwrap();
+                        world.finish(device, tasks[number], result(206, 0, "")).unwrap();
+                    });
+                }
+            }
+        });
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let locked = TaskFilter { status: Some(TaskStatus::Lock), ..TaskFilter::default() };
+    assert_eq!(first.list(0, locked, 1, 1).total, 80);
+}
+
+#[test]
+fn a_name_is_one_servers_at_a_time() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let again = Postgres::open(
+        &Options::new(&url, SERVER).unwrap(),
+        Arc::new(TestClock::default()),
+        Arc::new(Counts::default()),
+    );
+    assert!(matches!(again.err(), Some(StoreError::NameTaken { name }) if name == SERVER));
+    drop(world);
+}
+
+#[test]
+fn the_connections_of_a_server_that_is_gone_are_marked_as_ended() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let first = World::new(bench);
+    let (device, other) = (first.device(0), first.device(0));
+    first
+        .engine()
+        .device_connected(&other, Connection { server: SERVER.to_owned(), ..Connection::default() });
+    {
+        let second = World::on_what_is_there(Another::new(&url, "server-2"), 1_000_000);
+        let held = Connection { server: "server-2".to_owned(), ..Connection::default() };
+        second.engine().device_connected(&device, held);
+        second.create(spec(&device));
+    }
+    let online = || first.devices(0, DeviceFilter { online: Some(true), ..DeviceFilter::default() }).total;
+    assert_eq!(online(), 2);
+    let begun = Instant::now();
+    while online() == 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the connection still counts");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(online(), 1, "those of a server that runs go on");
+    assert!(begun.elapsed() > Duration::from_secs(8), "a server has time to come back");
+    assert_eq!(say(&url, &["SELECT name FROM servers"]), [[SERVER]]);
+}
+
+#[test]
+fn the_clocks_of_two_servers_agree_with_the_database() {
+    let bench = PostgresBench::new();
+    let clocks: Vec<_> = (0..2).map(|_| DatabaseClock::start(&bench.options).unwrap()).collect();
+    for _ in 0..3 {
+        let before = clocks[0].now().0;
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
+        let told: i64 = say(&bench.url(), &[sql])[0][0].parse().unwrap();
+        let after = clocks[1].now().0;
+        assert!(before - 5 <= told && told <= after + 5, "{before} {told} {after}");
+        let (one, other) = (clocks[0].now().0, clocks[1].now().0);
+        assert!((one - other).abs() <= 5, "{one} {other}");
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let (one, other) = (clocks[0].monotonic_us(), clocks[0].monotonic_us());
+    assert!(one <= other);
+}
+
+#[test]
+fn the_first_fact_of_a_deployment_holds() {
+    let bench = PostgresBench::new();
+    let open = |server| {
+        let options = Options::new(&bench.url(), server).unwrap();
+        Postgres::open(&options, Arc::new(TestClock::default()), Arc::new(Counts::default())).unwrap()
+    };
+    let (first, second) = (open("a"), open("b"));
+    assert_eq!(first.deployment_fact("ca", "one").unwrap(), "one");
+    assert_eq!(second.deployment_fact("ca", "two").unwrap(), "one");
+    assert_eq!(second.deployment_fact("other", "two").unwrap(), "two");
+}
