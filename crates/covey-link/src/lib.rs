@@ -1,7 +1,17 @@
 //! Links between Covey and its devices.
 //!
 //! [`wire`] holds the form of the messages (device-rpc), once and without I/O,
-//! for all links. [`embedded`] is the MQTT broker inside the process.
+//! for all links. [`embedded`] is the MQTT broker inside the process;
+//! [`amqp`] reaches devices through RabbitMQ, [`mqtt`] through any MQTT 5 broker.
 
+pub mod amqp;
 pub mod embedded;
+mod identities;
+pub mod mqtt;
+mod status;
+mod tls;
+mod uplink;
 pub mod wire;
+
+pub use status::LinkStatus;
+pub use tls::{TlsError, TlsFiles};

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use rmqtt::codec::v5::{DisconnectReasonCode, SubscribeAckReason, ToReasonCode};
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
-use rmqtt::types::{ConnectInfo, Message, Reason, SubscribeAclResult, Tx};
+use rmqtt::types::{ConnectInfo, Id, Message, Reason, SubscribeAclResult, Tx};
 
+use covey_core::device::Connection;
 use covey_core::port::Refusal;
 
-use crate::embedded::sessions::{Connection, Hearing};
+use crate::embedded::sessions::{Hearing, Hold};
 use crate::embedded::{Shared, admission, uplink};
 use crate::wire::subscription_matches;
 
@@ -103,16 +104,11 @@ async fn connected(shared: &Shared, session: &Session) {
     };
     let has_properties = matches!(*connect, ConnectInfo::V5(..));
     let is_resumed = session.session_present().await.unwrap_or_default();
-    let connection = Connection {
-        id: id.clone(),
-        device: Arc::clone(&device),
-        tx: tx.clone(),
-        has_properties,
-        is_resumed,
-    };
-    let listens = shared.link.sessions.connected(connection);
+    let hold =
+        Hold { id: id.clone(), device: Arc::clone(&device), tx: tx.clone(), has_properties, is_resumed };
+    let listens = shared.link.sessions.connected(hold);
     tracing::debug!(sn = %device.sn, "connected");
-    shared.engine.device_connected(&device, details(&connect));
+    shared.engine.device_connected(&device, told_of(shared, id, details(&connect)));
     // From here on a retirement finds the session. One that came between the
     // first look and now has not, and is seen by a second look.
     match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
@@ -137,7 +133,8 @@ fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
         } else {
             tracing::debug!(sn = %device.sn, %reason, "disconnected");
         }
-        shared.engine.device_disconnected(&device, vec![("reason".to_owned(), told(reason).to_owned())]);
+        let details = vec![("reason".to_owned(), told(reason).to_owned())];
+        shared.engine.device_disconnected(&device, told_of(shared, &session.id, details));
     }
 }
 
@@ -169,6 +166,13 @@ fn told(reason: &Reason) -> &'static str {
         reason if is_violation(reason) => "protocol error",
         _ => "connection lost",
     }
+}
+
+/// A connection in the words of the core.
+fn told_of(shared: &Shared, id: &Id, details: Vec<(String, String)>) -> Connection {
+    let address = id.remote_addr.map(|address| address.to_string()).unwrap_or_default();
+    let session = format!("{address} {}", id.create_time);
+    Connection { session, server: shared.link.server.clone(), details }
 }
 
 /// What is told of a connection.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, Clock, Event, Link, Observer, Refusal};
+use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Refusal};
 use rmqtt::context::ServerContext;
 
 use crate::wire::Outbound;
@@ -29,14 +29,17 @@ pub struct EmbeddedLink {
     sessions: sessions::Sessions,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    /// The name of this server among those of its deployment.
+    server: String,
 }
 
 impl EmbeddedLink {
-    /// A link without devices. The engine is built on it, then the
+    /// A link without devices, of the server with this name. The engine is built on it, then the
     /// [`Broker`] is started with both.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
-        Arc::new(Self { sessions: sessions::Sessions::default(), clock, observer })
+    pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
+        let sessions = sessions::Sessions::default();
+        Arc::new(Self { sessions, clock, observer, server: server.to_owned() })
     }
 
     /// How many devices are connected.
@@ -63,6 +66,15 @@ impl Link for EmbeddedLink {
 
     fn revoke(&self, sn: &Sn) {
         self.sessions.revoke(sn.as_str());
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+        // Whoever is registered is admitted: the broker asks at every CONNECT.
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 

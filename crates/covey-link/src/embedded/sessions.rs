@@ -64,7 +64,7 @@ impl Session {
 }
 
 /// What a connection is registered with.
-pub(super) struct Connection {
+pub(super) struct Hold {
     pub(super) id: Id,
     pub(super) device: Arc<DeviceIdentity>,
     pub(super) tx: Tx,
@@ -86,8 +86,8 @@ impl Sessions {
     }
 
     /// A device has connected. Answers whether it hears announcements already.
-    pub(super) fn connected(&self, connection: Connection) -> bool {
-        let Connection { id, device, tx, has_properties, is_resumed } = connection;
+    pub(super) fn connected(&self, hold: Hold) -> bool {
+        let Hold { id, device, tx, has_properties, is_resumed } = hold;
         let earlier = self.live.remove(&id.client_id).map(|(_, session)| session);
         let subscriptions = match earlier {
             Some(earlier) if is_resumed && earlier.device == device => earlier.subscriptions,

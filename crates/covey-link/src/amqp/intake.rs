@@ -1,0 +1,265 @@
+//! What devices send: taken from the queues, carried out, answered, and only
+//! then acknowledged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use covey_core::Engine;
+use covey_core::error::StorageFault;
+use covey_core::id::Sn;
+use covey_core::port::{Event, Refusal};
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel as AmqpChannel, Connection, Consumer, ErrorKind};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::amqp::message::{self, GivenProperties};
+use crate::amqp::topology::DEVICE_QUEUES;
+use crate::amqp::{AmqpError, AmqpLink};
+use crate::uplink::{self, Refused, RefusedKind};
+use crate::wire::{Channel, Outbound};
+
+/// How long a message waits before it is tried again when the store took none.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long the store may be out of reach before messages are left to others.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a store that is out of reach is asked.
+const STORE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// The code of a channel that is closed in good order (AMQP 0-9-1 §1.2).
+const REPLY_SUCCESS: u16 = 200;
+/// How long messages that are under way may take once the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// The header in which the dead-letter queue is told why a message is in it.
+pub(super) const REASON_HEADER: &str = "x-covey-reason";
+
+/// What ends a round of taking messages, beside the connection's end.
+struct Round {
+    /// The messages that are being carried out.
+    under_way: TaskTracker,
+    /// Nothing goes on for a channel that is no more.
+    gone: CancellationToken,
+    /// The store has been out of this server's reach for too long.
+    store_gone: CancellationToken,
+}
+
+/// Takes messages until the connection is gone or the server stops; then waits
+/// for those under way. While this server does not reach the store, it leaves
+/// the messages to the others.
+pub(super) async fn run(
+    link: &Arc<AmqpLink>,
+    engine: &Arc<Engine>,
+    connection: &Connection,
+    stop: &CancellationToken,
+) -> Result<(), AmqpError> {
+    while !stop.is_cancelled() {
+        take_round(link, engine, connection, stop).await?;
+        if !stop.is_cancelled() {
+            tracing::warn!("the store is out of reach; what devices send is left to other servers");
+            stop.run_until_cancelled(store_is_back(engine)).await;
+            tracing::info!("the store answers again; taking what devices send");
+        }
+    }
+    Ok(())
+}
+
+/// Takes messages until the server stops or its store is gone.
+async fn take_round(
+    link: &Arc<AmqpLink>,
+    engine: &Arc<Engine>,
+    connection: &Connection,
+    stop: &CancellationToken,
+) -> Result<(), AmqpError> {
+    let round = Arc::new(Round {
+        under_way: TaskTracker::new(),
+        gone: CancellationToken::new(),
+        store_gone: CancellationToken::new(),
+    });
+    let _guard = round.gone.clone().drop_guard();
+    let mut consumers = Vec::new();
+    for queue in DEVICE_QUEUES.iter().filter(|queue| queue.is_consumed) {
+        // A channel each, so that a queue that waits for the store does not hold up another.
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(link.options.prefetch, BasicQosOptions::default()).await?;
+        consumers.push((consume(&channel, queue.name).await?, channel));
+    }
+    let channels: Vec<_> = consumers.iter().map(|(_, channel)| channel.clone()).collect();
+    let taking = consumers.into_iter().map(|(consumer, _)| take(link, engine, consumer, stop, &round));
+    let taking = futures_util::future::try_join_all(taking);
+    match round.store_gone.run_until_cancelled(taking).await {
+        Some(ended) => {
+            ended?;
+            round.under_way.close();
+            let _ = tokio::time::timeout(STOP_PATIENCE, round.under_way.wait()).await;
+        }
+        None => {
+            // What was delivered and not acknowledged goes back to the queues.
+            for channel in channels {
+                channel.close(REPLY_SUCCESS, "the store is out of reach".into()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the store answers a question.
+async fn store_is_back(engine: &Engine) {
+    while engine.device_sns(None, 1).await.is_err() {
+        tokio::time::sleep(STORE_PROBE_INTERVAL).await;
+    }
+}
+
+async fn consume(channel: &AmqpChannel, queue: &str) -> Result<Consumer, AmqpError> {
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.map_err(|error| {
+        if error.is_amqp_soft_error() {
+            AmqpError::Topology { what: format!("a consumer of {queue}"), problem: error.to_string() }
+        } else {
+            AmqpError::Broker(error)
+        }
+    })
+}
+
+async fn take(
+    link: &Arc<AmqpLink>,
+    engine: &Arc<Engine>,
+    mut consumer: Consumer,
+    stop: &CancellationToken,
+    round: &Arc<Round>,
+) -> Result<(), AmqpError> {
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            next = consumer.next() => next,
+        };
+        match next {
+            Some(Ok(delivery)) => {
+                // How many there are is bounded by the prefetch count.
+                let (link, engine, of) = (Arc::clone(link), Arc::clone(engine), Arc::clone(round));
+                round.under_way.spawn(async move { one(&link, &engine, delivery, &of).await });
+            }
+            Some(Err(error)) => return Err(error.into()),
+            // A consumer that ended without saying why.
+            None => return Err(AmqpError::Broker(ErrorKind::InvalidChannel(0).into())),
+        }
+    }
+}
+
+/// What is to be told to the broker about a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is done with.
+    Done,
+    /// It is to come again.
+    Again,
+    /// Nobody can do anything with it.
+    Dead(String),
+}
+
+async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, round: &Round) {
+    let deciding = async {
+        match decide(link, engine, &delivery, round).await {
+            Verdict::Dead(reason) => put_aside(link, &delivery, &reason).await,
+            verdict => verdict,
+        }
+    };
+    let verdict = tokio::select! {
+        verdict = deciding => verdict,
+        // It is left to another server; what is committed all the same is done
+        // again there, to the same effect.
+        () = round.gone.cancelled() => Verdict::Again,
+    };
+    // A channel that is gone acknowledges nothing; the message then comes again.
+    let _ = match verdict {
+        Verdict::Done | Verdict::Dead(_) => delivery.acker.ack(BasicAckOptions::default()).await,
+        Verdict::Again => delivery.acker.nack(BasicNackOptions { requeue: true, multiple: false }).await,
+    };
+}
+
+async fn decide(link: &AmqpLink, engine: &Engine, delivery: &Delivery, round: &Round) -> Verdict {
+    let routing_key = delivery.routing_key.as_str();
+    let Some((sn, channel)) = message::origin(routing_key) else {
+        link.observer.happened(Event::Refused(Refusal::PublishTopic));
+        return Verdict::Dead("the routing key is not dev.<SN>.<channel>".to_owned());
+    };
+    let mut wait = RETRY_FIRST;
+    let began = Instant::now();
+    loop {
+        match carry_out(link, engine, delivery, &sn, channel).await {
+            Ok(None) => return Verdict::Done,
+            Ok(Some(reply)) => return answer(link, &sn, &reply).await,
+            // Another server may still reach the store; a store that is full is so for all.
+            Err(Refused { kind: RefusedKind::Unavailable(StorageFault::Unreachable), .. })
+                if began.elapsed() > STORE_PATIENCE =>
+            {
+                round.store_gone.cancel();
+                return Verdict::Again;
+            }
+            Err(Refused { kind: RefusedKind::Unavailable(_), refusal, why }) => {
+                link.observer.happened(Event::Refused(refusal));
+                tracing::warn!(%sn, routing_key, why, wait_ms = wait.as_millis(), "a message waits");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+            Err(Refused { refusal, kind, why }) => {
+                link.observer.happened(Event::Refused(refusal));
+                tracing::warn!(%sn, routing_key, why, "a message was refused");
+                return match kind {
+                    RefusedKind::Malformed => Verdict::Dead(why),
+                    _ => Verdict::Done,
+                };
+            }
+        }
+    }
+}
+
+async fn carry_out(
+    link: &AmqpLink,
+    engine: &Engine,
+    delivery: &Delivery,
+    sn: &Sn,
+    channel: Channel,
+) -> Result<Option<Outbound>, Refused> {
+    let Some(device) = link.device(engine, sn).await? else {
+        let why = "no device is registered under this serial number".to_owned();
+        return Err(Refused { refusal: Refusal::NotAdmitted, kind: RefusedKind::NotTheirs, why });
+    };
+    let given = GivenProperties::read(&delivery.properties);
+    uplink::handle(engine, &device, channel, message::open(&given, &delivery.data)).await
+}
+
+async fn answer(link: &AmqpLink, sn: &Sn, reply: &Outbound) -> Verdict {
+    match link.publisher.reply(sn, reply).await {
+        Ok(_) => Verdict::Done,
+        Err(error) => {
+            tracing::warn!(%sn, %error, "a reply waits for RabbitMQ; its message will come again");
+            Verdict::Again
+        }
+    }
+}
+
+async fn put_aside(link: &AmqpLink, delivery: &Delivery, reason: &str) -> Verdict {
+    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+    headers.insert(REASON_HEADER.into(), AMQPValue::LongString(reason.into()));
+    let given = &delivery.properties;
+    // Without its expiration: it is to be there when somebody looks.
+    let mut properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    if let Some(id) = given.correlation_id() {
+        properties = properties.with_correlation_id(id.clone());
+    }
+    if let Some(kind) = given.content_type() {
+        properties = properties.with_content_type(kind.clone());
+    }
+    match link.publisher.put_aside(delivery.routing_key.as_str(), &delivery.data, properties).await {
+        Ok(()) => Verdict::Done,
+        Err(error) => {
+            tracing::warn!(%error, "a message could not be put aside; it will come again");
+            tokio::time::sleep(RETRY_FIRST).await;
+            Verdict::Again
+        }
+    }
+}

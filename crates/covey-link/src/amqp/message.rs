@@ -1,0 +1,238 @@
+//! Messages between AMQP 0-9-1 and the wire form: what RabbitMQ makes of the
+//! properties of MQTT 5, and the other way round.
+
+use std::borrow::Cow;
+
+use covey_core::id::Sn;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+
+use crate::wire::{Channel, Inbound, Malformed, Outbound, Properties, Qos, parse_publish};
+
+/// Delivered to devices at QoS 1.
+const PERSISTENT: u8 = 2;
+/// Delivered to devices at QoS 0.
+const TRANSIENT: u8 = 1;
+
+/// The routing key for a device: the topic with `.` for `/` (device-rpc
+/// "Topics"). A serial number has no dot, and is short enough.
+pub(super) fn routing_key(sn: &str, message: &Outbound) -> ShortString {
+    ShortString::from(message.downlink.topic(sn).replace('/', "."))
+}
+
+/// The properties for a device. There is never a header `x-correlation-id`: as
+/// bytes it crashes the device's MQTT process in the broker at each delivery.
+pub(super) fn properties(message: &Outbound) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in message.user_properties() {
+        headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(value)));
+    }
+    let delivery_mode = match message.qos {
+        Qos::AtLeastOnce => PERSISTENT,
+        Qos::AtMostOnce => TRANSIENT,
+    };
+    let expiration_ms = u64::from(message.expiry_s).saturating_mul(1_000).min(EXPIRATION_MS_MAX);
+    BasicProperties::default()
+        .with_correlation_id(ShortString::from(message.correlation.as_str()))
+        .with_delivery_mode(delivery_mode)
+        .with_expiration(ShortString::from(expiration_ms.to_string()))
+        .with_headers(headers)
+}
+
+/// The longest expiration that the broker takes, in milliseconds: it demands
+/// one below 2^32.
+const EXPIRATION_MS_MAX: u64 = u32::MAX as u64;
+
+/// Who sent a message on which channel, by its routing key. The broker has
+/// checked the key against the sender's certificate.
+pub(super) fn origin(routing_key: &str) -> Option<(Sn, Channel)> {
+    let topic = routing_key.replace('.', "/");
+    let (sn, channel) = parse_publish(&topic)?;
+    Some((Sn::parse(sn).ok()?, channel))
+}
+
+/// A message of a device, its fields laid open.
+pub(super) fn open<'a>(given: &'a GivenProperties<'a>, body: &'a [u8]) -> Result<Inbound<'a>, Malformed> {
+    let fields = Properties {
+        correlation_data: given.correlation_id,
+        correlation_header: given.correlation_header,
+        correlation_property: given.correlation_property.as_deref(),
+        status_code: given.status_code.as_deref(),
+        ext_id: given.ext_id.as_deref(),
+    };
+    // A client of MQTT 3.1.1 has no properties; the broker does not say which
+    // version it was, but a message that needs a correlation and has none can
+    // only be an envelope, if it is anything.
+    if given.is_none() {
+        let enveloped = Inbound::in_envelope(body);
+        if let Ok(inbound) = &enveloped
+            && inbound.correlation().is_ok_and(|correlation| correlation.task().is_some())
+        {
+            return enveloped;
+        }
+    }
+    Ok(Inbound::with_properties(fields, body))
+}
+
+/// The properties that matter of a message that came over AMQP.
+#[derive(Debug, Default)]
+pub(super) struct GivenProperties<'a> {
+    correlation_id: Option<&'a [u8]>,
+    correlation_header: Option<&'a [u8]>,
+    correlation_property: Option<Cow<'a, str>>,
+    status_code: Option<Cow<'a, str>>,
+    ext_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> GivenProperties<'a> {
+    /// Reads them.
+    pub(super) fn read(properties: &'a BasicProperties) -> Self {
+        let headers = properties.headers().as_ref().map(FieldTable::inner);
+        let header = |name: &str| headers.and_then(|headers| headers.get(name));
+        Self {
+            correlation_id: properties.correlation_id().as_ref().map(|id| id.as_str().as_bytes()),
+            correlation_header: header("x-correlation-id").and_then(bytes),
+            correlation_property: header("correlationData").and_then(text),
+            status_code: header("status_code").and_then(text),
+            ext_id: header("ext_id").and_then(text),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.correlation_id.is_none()
+            && self.correlation_header.is_none()
+            && self.correlation_property.is_none()
+            && self.status_code.is_none()
+            && self.ext_id.is_none()
+    }
+}
+
+fn bytes(value: &AMQPValue) -> Option<&[u8]> {
+    match value {
+        AMQPValue::LongString(text) => Some(text.as_bytes()),
+        AMQPValue::ShortString(text) => Some(text.as_str().as_bytes()),
+        AMQPValue::ByteArray(bytes) => Some(bytes.as_slice()),
+        _ => None,
+    }
+}
+
+/// A header as text. What comes from MQTT is text; gateways that publish over
+/// AMQP also write numbers.
+pub(super) fn text(value: &AMQPValue) -> Option<Cow<'_, str>> {
+    Some(match value {
+        AMQPValue::LongString(text) => Cow::Borrowed(std::str::from_utf8(text.as_bytes()).ok()?),
+        AMQPValue::ShortString(text) => Cow::Borrowed(text.as_str()),
+        value => Cow::Owned(number(value)?.to_string()),
+    })
+}
+
+/// A header as an integer.
+pub(super) fn number(value: &AMQPValue) -> Option<i64> {
+    Some(match value {
+        AMQPValue::ShortShortInt(number) => (*number).into(),
+        AMQPValue::ShortShortUInt(number) => (*number).into(),
+        AMQPValue::ShortInt(number) => (*number).into(),
+        AMQPValue::ShortUInt(number) => (*number).into(),
+        AMQPValue::LongInt(number) => (*number).into(),
+        AMQPValue::LongUInt(number) => (*number).into(),
+        AMQPValue::LongLongInt(number) => *number,
+        AMQPValue::Timestamp(number) => i64::try_from(*number).ok()?,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_core::id::{ResultId, TaskId};
+    use covey_core::task::ResultBody;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::wire::Correlation;
+
+    const ID: &str = "01901f2e-3d4c-7b5a-8877-665544332211";
+
+    fn headers(entries: &[(&str, AMQPValue)]) -> BasicProperties {
+        let mut table = FieldTable::default();
+        for (name, value) in entries {
+            table.insert((*name).into(), value.clone());
+        }
+        BasicProperties::default().with_headers(table)
+    }
+
+    fn string(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    #[test]
+    fn a_message_to_a_device_has_the_properties_of_the_contract() {
+        let id = TaskId(Uuid::parse_str(ID).unwrap());
+        let message = Outbound::committed(id, ResultId(7), -3);
+        assert_eq!(routing_key("a-1", &message).as_str(), "srv.a-1.cmt");
+        let properties = properties(&message);
+        assert_eq!(properties.correlation_id().as_ref().unwrap().as_str(), ID);
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        assert_eq!(properties.expiration().as_ref().unwrap().as_str(), "10800000");
+        let headers = properties.headers().as_ref().unwrap();
+        for (name, value) in [("correlationData", ID), ("result_id", "7"), ("ext_id", "-3")] {
+            assert_eq!(headers.inner().get(name), Some(&string(value)), "{name}");
+        }
+        assert!(!headers.contains_key("x-correlation-id"));
+        let nothing = Outbound::nothing_to_do();
+        assert_eq!(*super::properties(&nothing).delivery_mode(), Some(1));
+    }
+
+    #[test]
+    fn the_sender_is_in_the_routing_key() {
+        let (sn, channel) = origin("dev.a-1.res").unwrap();
+        assert_eq!((sn.as_str(), channel), ("a-1", Channel::Res));
+        assert_eq!(origin("dev.a.x.y").unwrap().1, Channel::Other);
+        for other in ["srv.a.tsk", "dev.a", "dev..req", "", "dev.+.req"] {
+            assert!(origin(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_correlation_is_found_wherever_the_broker_puts_it() {
+        let task = Correlation::Task(TaskId(Uuid::parse_str(ID).unwrap()));
+        let raw = Uuid::parse_str(ID).unwrap().into_bytes();
+        for properties in [
+            BasicProperties::default().with_correlation_id(ID.into()),
+            headers(&[("x-correlation-id", AMQPValue::ByteArray(raw.as_slice().into()))]),
+            headers(&[("x-correlation-id", string(ID))]),
+            headers(&[("correlationData", string(ID))]),
+        ] {
+            let given = GivenProperties::read(&properties);
+            assert_eq!(open(&given, b"").unwrap().correlation(), Ok(task), "{properties:?}");
+        }
+        let none = BasicProperties::default();
+        let given = GivenProperties::read(&none);
+        assert_eq!(open(&given, b"").unwrap().correlation(), Ok(Correlation::Poll));
+    }
+
+    #[test]
+    fn codes_are_text_or_numbers() {
+        let properties = headers(&[
+            ("correlationData", string(ID)),
+            ("status_code", string("200")),
+            ("ext_id", AMQPValue::LongInt(5)),
+        ]);
+        let given = GivenProperties::read(&properties);
+        let result = open(&given, b"{\"a\":1}").unwrap().result().unwrap();
+        assert_eq!((result.status_code, result.ext_id), (200, 5));
+    }
+
+    #[test]
+    fn a_client_without_properties_sends_an_envelope() {
+        let properties = BasicProperties::default();
+        let given = GivenProperties::read(&properties);
+        let body = format!(r#"{{"correlationData":"{ID}","status_code":200,"payload":{{"cl":5}}}}"#);
+        let result = open(&given, body.as_bytes()).unwrap().result().unwrap();
+        assert_eq!(result.body, ResultBody::Json("{\"cl\":5}".into()));
+        // Without a correlation it is whatever an MQTT 5 client sent.
+        let inbound = open(&given, b"{\"status_code\":200}").unwrap();
+        assert_eq!(inbound.correlation(), Ok(Correlation::Poll));
+        assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}".into()));
+    }
+}

@@ -1,0 +1,50 @@
+//! What the MQTT client is told of the session that an earlier run of this
+//! server has left at the broker: that there may be one, and that nothing in
+//! it waits for this side.
+//!
+//! A message that the earlier run had sent and that was not acknowledged is
+//! not sent again: it was an announcement or an answer, and devices are
+//! announced to again and ask again. Without this the client would refuse to
+//! go on with a session (MQTT 5 §3.2.2.1.1) that it knows nothing of.
+
+use rumqttc::{PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey};
+
+use covey_core::port::BoxFuture;
+
+/// The format of [`PersistedSession`] that this was written for.
+const FORMAT_VERSION: u16 = 1;
+
+/// The session as every run begins it.
+#[derive(Debug)]
+pub(super) struct EmptySession {
+    pub(super) session_expiry_s: u32,
+    pub(super) inflight_max: u16,
+}
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, SessionStoreError>>;
+
+impl SessionStore for EmptySession {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Answer<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: FORMAT_VERSION,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: Some(self.session_expiry_s),
+            outgoing_inflight_upper_limit: Some(self.inflight_max),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(Some(session))))
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,203 @@
+//! What devices publish: each message is one operation; it is acknowledged to
+//! the broker after the commit and after the broker has the answer, and in
+//! the order of arrival (MQTT 5 §4.6).
+
+use std::sync::Arc;
+
+use covey_core::device::DeviceIdentity;
+use covey_core::id::Sn;
+use covey_core::port::Refusal;
+use rumqttc::ManualAck;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::{PubAckReason, Publish};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::mqtt::connection::Backoff;
+use crate::mqtt::shared::Shared;
+use crate::uplink::{self, Refused, RefusedKind};
+use crate::wire::{Channel, Inbound, Malformed, Outbound, Properties, parse_publish};
+
+/// How many acknowledgements may wait for their turn. The broker sends no more
+/// than Receive Maximum; after a reconnect it sends those again.
+pub(super) const ACKS_MAX: usize = 4096;
+/// How many messages of QoS 0, for which the broker knows no bound, may be under way.
+const UNACKNOWLEDGED_MAX: usize = 256;
+
+/// An acknowledgement that waits for its message, and for those before it.
+pub(super) struct Waiting {
+    ack: ManualAck,
+    epoch: u64,
+    verdict: oneshot::Receiver<PubAckReason>,
+    /// Under way until it is handed to the client, so that a stop waits for it.
+    _under_way: TaskTrackerToken,
+}
+
+/// Where messages go in.
+pub(super) struct Uplink {
+    acks: mpsc::Sender<Waiting>,
+    unacknowledged: Arc<Semaphore>,
+}
+
+impl Uplink {
+    pub(super) fn new(acks: mpsc::Sender<Waiting>) -> Self {
+        Self { acks, unacknowledged: Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX)) }
+    }
+
+    /// Begins with a message of a device.
+    pub(super) fn device_message(&self, shared: &Arc<Shared>, publish: Publish) {
+        let epoch = shared.epoch();
+        let shared = Arc::clone(shared);
+        if publish.qos == QoS::AtMostOnce {
+            let Ok(place) = Arc::clone(&self.unacknowledged).try_acquire_owned() else {
+                return shared.link.refuse(Refusal::Limit);
+            };
+            let under_way = shared.under_way.clone();
+            under_way.spawn(async move {
+                carry_out(&shared, &publish, epoch).await;
+                drop(place);
+            });
+            return;
+        }
+        let (verdict, waiting) = oneshot::channel();
+        if self.acknowledge_later(&shared, &publish, epoch, waiting) {
+            let under_way = shared.under_way.clone();
+            under_way.spawn(async move {
+                // A message that was given up is not acknowledged: the broker has it.
+                if let Some(reason) = carry_out(&shared, &publish, epoch).await {
+                    let _ = verdict.send(reason);
+                }
+            });
+        }
+    }
+
+    /// Acknowledges what needs no operation, in its turn.
+    pub(super) fn acknowledge(&self, shared: &Arc<Shared>, publish: &Publish) {
+        let (verdict, waiting) = oneshot::channel();
+        let _ = verdict.send(PubAckReason::Success);
+        self.acknowledge_later(shared, publish, shared.epoch(), waiting);
+    }
+
+    fn acknowledge_later(
+        &self,
+        shared: &Arc<Shared>,
+        publish: &Publish,
+        epoch: u64,
+        verdict: oneshot::Receiver<PubAckReason>,
+    ) -> bool {
+        let Some(ack) = shared.client.prepare_ack(publish) else { return false };
+        let waiting = Waiting { ack, epoch, verdict, _under_way: shared.under_way.token() };
+        let is_taken = self.acks.try_send(waiting).is_ok();
+        if !is_taken {
+            // The broker keeps it and sends it again after the next connect.
+            shared.link.refuse(Refusal::Limit);
+            tracing::error!("too many messages wait for their acknowledgement; one was left to the broker");
+        }
+        is_taken
+    }
+}
+
+/// Sends acknowledgements, each after the one before it.
+pub(super) async fn acknowledge_in_order(shared: Arc<Shared>, mut acks: mpsc::Receiver<Waiting>) {
+    while let Some(Waiting { mut ack, epoch, verdict, _under_way }) = acks.recv().await {
+        let Ok(reason) = verdict.await else { continue };
+        // The broker has sent again what it was not told of on an earlier connection.
+        if epoch != shared.epoch() {
+            continue;
+        }
+        if let ManualAck::PubAck(puback) = &mut ack {
+            puback.reason = reason;
+        }
+        if shared.client.manual_ack(ack).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Carries a message out until it is decided; answers how it is acknowledged,
+/// or nothing if its connection has ended before the store took it.
+async fn carry_out(shared: &Arc<Shared>, publish: &Publish, epoch: u64) -> Option<PubAckReason> {
+    let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
+    let Some((sn, channel)) =
+        parse_publish(topic).and_then(|(sn, channel)| Some((Sn::parse(sn).ok()?, channel)))
+    else {
+        shared.link.refuse(Refusal::PublishTopic);
+        return Some(PubAckReason::Success);
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        match attempt(shared, &sn, channel, publish).await {
+            Ok(()) => return Some(PubAckReason::Success),
+            Err(Refused { refusal, kind: RefusedKind::Unavailable(_), why }) => {
+                shared.link.refuse(refusal);
+                tracing::warn!(%sn, topic, why, "a message waits for the store");
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.after_failure()) => {}
+                    () = shared.stop.cancelled() => return None,
+                }
+                if epoch != shared.epoch() {
+                    return None;
+                }
+            }
+            Err(Refused { refusal, kind, why }) => {
+                shared.link.refuse(refusal);
+                tracing::warn!(%sn, topic, why, "a message was refused");
+                return Some(reason_code(kind));
+            }
+        }
+    }
+}
+
+async fn attempt(shared: &Arc<Shared>, sn: &Sn, channel: Channel, publish: &Publish) -> Result<(), Refused> {
+    let Some(device) = shared.identities.of(&shared.engine, sn).await? else {
+        shared.accounts.expel(&shared.link.orders, sn.clone());
+        return Err(Refused {
+            refusal: Refusal::NotAdmitted,
+            kind: RefusedKind::NotTheirs,
+            why: "no device is registered under this serial number".to_owned(),
+        });
+    };
+    shared.presence.contact(&device);
+    let opened = open(publish, shared.presence.has_properties(sn));
+    if let Some(reply) = uplink::handle(&shared.engine, &device, channel, opened).await? {
+        send(shared, &device, reply).await;
+    }
+    Ok(())
+}
+
+/// Waits until the broker has the answer. One that it does not take is asked
+/// for again: the device repeats what it has no answer to.
+async fn send(shared: &Arc<Shared>, device: &DeviceIdentity, reply: Outbound) {
+    if let Err(problem) = shared.send(&device.sn, &reply).await {
+        tracing::debug!(sn = %device.sn, %problem, "an answer was not delivered to the broker");
+    }
+}
+
+/// What the broker is told of a message that did nothing (MQTT 5 §3.4.2.1). It
+/// drops the message either way.
+fn reason_code(kind: RefusedKind) -> PubAckReason {
+    match kind {
+        RefusedKind::Malformed => PubAckReason::PayloadFormatInvalid,
+        RefusedKind::NotTheirs | RefusedKind::NotBuilt => PubAckReason::ImplementationSpecificError,
+        RefusedKind::Limit | RefusedKind::Unavailable(_) => PubAckReason::QuotaExceeded,
+    }
+}
+
+fn open(publish: &Publish, has_properties: bool) -> Result<Inbound<'_>, Malformed> {
+    if !has_properties {
+        return Inbound::in_envelope(&publish.payload);
+    }
+    let properties = publish.properties.as_ref();
+    let property = |name: &str| {
+        let mut given = properties?.user_properties.iter();
+        given.find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
+    let fields = Properties {
+        correlation_data: properties.and_then(|properties| properties.correlation_data.as_deref()),
+        correlation_header: None,
+        correlation_property: property("correlationData"),
+        status_code: property("status_code"),
+        ext_id: property("ext_id"),
+    };
+    Ok(Inbound::with_properties(fields, &publish.payload))
+}

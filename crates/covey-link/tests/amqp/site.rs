@@ -1,0 +1,212 @@
+//! A server: an engine on SQLite with the link.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use covey_core::access::{Rights, Scope};
+use covey_core::device::{CertificateRecord, Device, DeviceFilter, DeviceSpec, IssuedCertificate};
+use covey_core::error::Result;
+use covey_core::id::{Sn, TaskId, UnixMs};
+use covey_core::limits::Limits;
+use covey_core::port::{CertificateIssuer, Clock, Event, Ids, NoPeers, Observer, PageRequest, Refusal, Step};
+use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
+use covey_core::{Engine, Parts};
+use covey_link::LinkStatus;
+use covey_link::amqp::{AmqpLink, Options, Running};
+use covey_store::sqlite::{self, Sqlite};
+use uuid::Uuid;
+
+use crate::broker::Broker;
+
+pub struct Site {
+    pub engine: Arc<Engine>,
+    pub link: Arc<AmqpLink>,
+    pub running: Option<Running>,
+    pub scope: Scope,
+    pub watcher: Arc<Watcher>,
+    announcing: tokio::task::JoinHandle<()>,
+}
+
+/// Counts what happens.
+#[derive(Default)]
+pub struct Watcher(Mutex<Vec<Event>>);
+
+impl Observer for Watcher {
+    fn took(&self, _: Step, _: u64) {}
+    fn happened(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Watcher {
+    pub fn refused(&self, reason: Refusal) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| **event == Event::Refused(reason)).count()
+    }
+}
+
+struct SystemClock(Instant);
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMs {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        UnixMs(i64::try_from(now).unwrap())
+    }
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap()
+    }
+}
+
+struct RandomIds;
+
+impl Ids for RandomIds {
+    fn task_id(&self) -> TaskId {
+        TaskId(Uuid::now_v7())
+    }
+    fn sn(&self) -> Sn {
+        Sn::parse(&Uuid::new_v4().simple().to_string()).unwrap()
+    }
+    fn api_key(&self) -> String {
+        Uuid::new_v4().to_string()
+    }
+}
+
+/// The broker checks certificates; what is stored of them plays no part here.
+struct NoCertificates;
+
+impl CertificateIssuer for NoCertificates {
+    fn issue(&self, _: &Sn, _: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+        Ok(IssuedCertificate {
+            record: CertificateRecord {
+                serial_hex: Uuid::new_v4().simple().to_string(),
+                not_after: now.plus_ms(3_600_000),
+            },
+            certificate_pem: String::new(),
+            ca_pem: String::new(),
+            private_key_pem: None,
+        })
+    }
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    let mut digest = [0; 32];
+    for (place, byte) in text.bytes().enumerate() {
+        digest[place % 32] ^= byte;
+    }
+    digest
+}
+
+impl Site {
+    /// Starts the server `name` and waits until it is connected.
+    pub async fn start(broker: &Broker, data: &Path, name: &str) -> Self {
+        Self::start_with(broker, data, name, |_| {}).await
+    }
+
+    pub async fn start_with(
+        broker: &Broker,
+        data: &Path,
+        name: &str,
+        adjust: impl FnOnce(&mut Options),
+    ) -> Self {
+        let mut options =
+            Options::new(&broker.amqp, Some(&broker.management), broker.server_files.clone(), name).unwrap();
+        adjust(&mut options);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
+        let watcher = Arc::new(Watcher::default());
+        let observer: Arc<dyn Observer> = watcher.clone();
+        let link = AmqpLink::new(options, Arc::clone(&clock), Arc::clone(&observer)).unwrap();
+        let store = Sqlite::open(
+            &sqlite::Options::new(sqlite::file_in(data)),
+            Arc::clone(&clock),
+            Arc::clone(&observer),
+        )
+        .unwrap();
+        let engine = Arc::new(Engine::new(Parts {
+            store: Arc::new(store),
+            link: link.clone(),
+            peers: Arc::new(NoPeers),
+            issuer: Arc::new(NoCertificates),
+            clock,
+            ids: Arc::new(RandomIds),
+            observer,
+            key_hasher: digest,
+            limits: Limits::default(),
+        }));
+        engine.api_key_first("default", "admin", "key").await.unwrap();
+        let key = engine.api_key_check("key").await.unwrap().unwrap();
+        let announcer = Arc::clone(&engine);
+        let announcing = tokio::spawn(async move {
+            loop {
+                announcer.task_announce().await.unwrap();
+            }
+        });
+        let running = Running::start(Arc::clone(&link), Arc::clone(&engine)).await.unwrap();
+        let scope = Scope { org: key.org, rights: Rights::ALL };
+        let site = Self { engine, link, running: Some(running), scope, watcher, announcing };
+        site.until_up().await;
+        site
+    }
+
+    pub async fn until_up(&self) {
+        until("the link is up", || async { self.link.status() == LinkStatus::Up }).await;
+    }
+
+    pub async fn register(&self, sn: &str) -> Device {
+        let spec = DeviceSpec { sn: Some(Sn::parse(sn).unwrap()), ..DeviceSpec::default() };
+        self.engine.device_register(self.scope, spec).await.unwrap().0
+    }
+
+    pub async fn create(&self, sn: &str) -> TaskId {
+        let spec = TaskSpec {
+            device: DeviceRef::Sn(Sn::parse(sn).unwrap()),
+            ext_task_id: String::new(),
+            method_code: 7,
+            method: Some("blink".to_owned()),
+            priority: 0,
+            ttl_minutes: 10,
+            payload: Some("{\"n\":1}".into()),
+        };
+        self.engine.task_create(self.scope, self.engine.task_id(), spec, None).await.unwrap().task.id
+    }
+
+    pub async fn task(&self, id: TaskId) -> TaskDetail {
+        self.engine.task_get(self.scope, id).await.unwrap()
+    }
+
+    pub async fn presence(&self, sn: &str) -> Option<(bool, Vec<(String, String)>)> {
+        let filter = DeviceFilter { sn: Some(sn.to_owned()), ..DeviceFilter::default() };
+        let page = PageRequest { page: 1, size: 10 };
+        let found = self.engine.device_list(self.scope, filter, page).await.unwrap();
+        let device = found.items.into_iter().next()?;
+        device.presence.map(|presence| (presence.online, presence.details))
+    }
+
+    pub async fn until_online(&self, sn: &str, online: bool) {
+        until("presence is as it is", || async {
+            self.presence(sn).await.is_some_and(|(is_online, _)| is_online == online)
+        })
+        .await;
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.announcing.abort();
+    }
+}
+
+/// Waits until something holds.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

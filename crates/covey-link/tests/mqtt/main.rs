@@ -1,0 +1,14 @@
+//! The MQTT link against a real Mosquitto, run with the files in
+//! `deploy/mosquitto`: the rules of the broker, and the link over it.
+//!
+//! Mosquitto 2 must be installed (Debian: `apt-get install mosquitto`); each
+//! test starts one of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod broker;
+mod device;
+mod link;
+mod measure;
+mod outage;
+mod rules;
+mod site;

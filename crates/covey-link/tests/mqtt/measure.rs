@@ -1,0 +1,148 @@
+//! Measurements, run on demand:
+//! `cargo test --release -p covey-link --test mqtt measure -- --ignored --nocapture --test-threads 1`.
+
+use std::time::{Duration, Instant};
+
+use covey_core::task::TaskStatus;
+
+use crate::broker::Broker;
+use crate::device::Device;
+use crate::site::Site;
+
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let place = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[place]
+}
+
+fn tell(what: &str, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let (p50, p99) = (quantile(&took, 0.5), quantile(&took, 0.99));
+    println!("{what}: p50 {p50:.2?}, p99 {p99:.2?}, n {}", took.len());
+}
+
+async fn call(site: &Site, device: &mut Device) -> [Duration; 3] {
+    let began = Instant::now();
+    let id = site.create(&device.sn.clone()).await;
+    device.next("tsk").await;
+    let announced = began.elapsed();
+    let asked = Instant::now();
+    device.say("req", &id.to_string(), None).await;
+    device.next("rsp").await;
+    let answered = asked.elapsed();
+    device.say("res", &id.to_string(), Some(200)).await;
+    device.next("cmt").await;
+    [announced, answered, began.elapsed()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn latency_and_throughput() {
+    let broker = Broker::start();
+    let data = tempfile::tempdir().unwrap();
+    let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
+    let mut devices = Vec::new();
+    for number in 0..64 {
+        let sn = format!("dev{number}");
+        site.register(&sn).await;
+        let device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+        device.listen().await;
+        devices.push(device);
+    }
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..500 {
+        let one = call(&site, &mut devices[0]).await;
+        took.iter_mut().zip(one).for_each(|(all, one)| all.push(one));
+    }
+    let [announced, answered, whole] = took;
+    tell("create to tsk, one call at a time", announced);
+    tell("req to rsp, one call at a time", answered);
+    tell("whole call with four messages, one at a time", whole);
+    let began = Instant::now();
+    let rounds = 100;
+    let mut running = Vec::new();
+    for mut device in devices {
+        let site = std::sync::Arc::clone(&site);
+        running.push(tokio::spawn(async move {
+            let mut whole = Vec::new();
+            for _ in 0..rounds {
+                whole.push(call(&site, &mut device).await[2]);
+            }
+            whole
+        }));
+    }
+    let mut whole = Vec::new();
+    let mut count = 0_u32;
+    for one in running {
+        let one = one.await.unwrap();
+        count += u32::try_from(one.len()).unwrap();
+        whole.extend(one);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    tell("whole call, 64 under way", whole);
+    println!("calls: {:.0}/s with 64 under way", f64::from(count) / seconds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn revoking() {
+    let broker = Broker::start();
+    let data = tempfile::tempdir().unwrap();
+    let site = Site::start(&broker, data.path(), "a").await;
+    let mut took = Vec::new();
+    for number in 0..50 {
+        let sn = format!("dev{number}");
+        let registered = site.register(&sn).await;
+        let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+        device.listen().await;
+        let began = Instant::now();
+        site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+        device.ends.recv().await.unwrap();
+        took.push(began.elapsed());
+    }
+    tell("from the retirement to the end of the connection", took);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_thousand_devices() {
+    let count = 1_000;
+    let broker = Broker::start();
+    let data = tempfile::tempdir().unwrap();
+    let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
+    let began = Instant::now();
+    let mut running = Vec::new();
+    for worker in 0..64 {
+        let site = std::sync::Arc::clone(&site);
+        running.push(tokio::spawn(async move {
+            let mut number = worker;
+            while number < count {
+                site.register(&format!("dev{number:05}")).await;
+                number += 64;
+            }
+        }));
+    }
+    for one in running {
+        one.await.unwrap();
+    }
+    println!("{count} devices were registered with their accounts in {:.1?}", began.elapsed());
+    let began = Instant::now();
+    site.register("one-more").await;
+    println!("one more in {:.1?}", began.elapsed());
+    // A broker that knows none of them, and the same registry.
+    let empty = Broker::start();
+    let began = Instant::now();
+    let second = Site::start(&empty, data.path(), "a").await;
+    let file = empty.folder.path().join("dynamic-security.json");
+    let made = || std::fs::read_to_string(&file).unwrap_or_default().matches("\"covey.device.").count() / 2;
+    while made() <= count {
+        assert!(began.elapsed() < Duration::from_secs(600), "only {} accounts", made());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("an audit made {count} accounts at an empty broker in {:.1?}", began.elapsed());
+    let mut device = Device::connect(empty.port, "one-more", &empty.device("one-more")).await;
+    device.listen().await;
+    let id = second.create("one-more").await;
+    device.next("tsk").await;
+    assert_eq!(second.task(id).await.task.status, TaskStatus::Ready);
+}
