@@ -17,7 +17,8 @@ use utoipa_axum::routes;
 
 use crate::app::{Api, with_slash};
 use crate::auth::Caller;
-use crate::docs::{BodyProblems, GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::client_certificate::ClientCertificate;
+use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
 use crate::wire::{Time, Whole, json};
@@ -29,7 +30,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 }
 
 /// The name of a right.
-struct RightName;
+pub(crate) struct RightName;
 
 impl PartialSchema for RightName {
     fn schema() -> RefOr<Schema> {
@@ -61,6 +62,11 @@ struct ApiKeyNew {
     /// What it may do: no more than the caller may.
     #[schema(value_type = Vec<RightName>)]
     rights: Vec<String>,
+    /// A client certificate in PEM that is to stand for this key: whoever shows it over TLS, and holds its
+    /// private key, is let in. No key is made then. Any issuer will do, also the certificate itself.
+    #[serde(default)]
+    #[schema(max_length = 16384)]
+    certificate_pem: Option<String>,
 }
 
 /// An API key, without its clear text.
@@ -94,8 +100,14 @@ struct ApiKeyMade<'a> {
     rights: Vec<&'static str>,
     /// When it was made.
     created_at: Time,
-    /// The key itself. Shown once and never again.
-    key: &'a str,
+    /// The key itself. Shown once and never again. Not there for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    key: Option<&'a str>,
+    /// SHA-256 of the certificate that stands for this key, in lowercase hex. Not there for a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    certificate_sha256: Option<&'a str>,
 }
 
 impl<'a> ApiKeyView<'a> {
@@ -121,7 +133,7 @@ async fn api_key_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Res
     Ok(json(StatusCode::OK, &keys))
 }
 
-/// Makes an API key
+/// Makes an API key, or registers a client certificate in place of one
 #[utoipa::path(
     post, path = "/api/v1/api-keys", tag = "api keys",
     request_body(content = ApiKeyNew, content_type = "application/json",
@@ -129,7 +141,7 @@ async fn api_key_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Res
     responses(
         (status = 201, description = "The key is made. Keep it: only a digest of it is stored.",
             body = ApiKeyMade, headers(("Cache-Control" = String, description = "Always `no-store`."))),
-        BodyProblems, GuardProblems,
+        BodyProblems, ConflictProblem, GuardProblems,
     )
 )]
 async fn api_key_add(
@@ -140,12 +152,34 @@ async fn api_key_add(
     let wanted = body.read::<ApiKeyNew>()?;
     let rights = Rights::parse(wanted.rights.iter().map(String::as_str))?;
     let org = wanted.org.as_deref().unwrap_or(&caller.org_name);
-    let made = api.engine.api_key_add(caller.scope, org, &wanted.name, rights).await?;
-    let ApiKeyView { id, org, name, rights, created_at } = ApiKeyView::of(&made.key);
-    let answer = ApiKeyMade { id, org, name, rights, created_at, key: &made.clear_text };
+    let certificate = wanted.certificate_pem.as_deref().map(|pem| certificate(&api, pem)).transpose()?;
+    let (made, clear_text) = match &certificate {
+        Some(shown) => {
+            let text = shown.credential();
+            (api.engine.credential_add(caller.scope, org, &wanted.name, rights, &text).await?, None)
+        }
+        None => {
+            let made = api.engine.api_key_add(caller.scope, org, &wanted.name, rights).await?;
+            (made.key, Some(made.clear_text))
+        }
+    };
+    let ApiKeyView { id, org, name, rights, created_at } = ApiKeyView::of(&made);
+    let certificate_sha256 = certificate.as_ref().map(ClientCertificate::sha256_hex);
+    let key = clear_text.as_deref();
+    let answer = ApiKeyMade { id, org, name, rights, created_at, key, certificate_sha256 };
     let mut response = json(StatusCode::CREATED, &answer);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The certificate of a request, if it can be a credential from now on.
+fn certificate(api: &Api, pem: &str) -> Result<ClientCertificate, Problem> {
+    let refused = |problem| Problem::invalid("certificate_pem", problem);
+    let certificate = ClientCertificate::read_pem(pem).map_err(refused)?;
+    if certificate.is_over_at(api.engine.now()) {
+        return Err(refused("is past its end: register the one that follows it"));
+    }
+    Ok(certificate)
 }
 
 /// An API key that was revoked.

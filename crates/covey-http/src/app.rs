@@ -6,15 +6,17 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
 use covey_core::Engine;
+use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::auth::Callers;
+use crate::client_certificate::ProxyTrust;
 use crate::envelope::{RequestIds, Running, envelope};
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
-use crate::{api_keys, device_tasks, devices, docs, health, metrics};
+use crate::{api_keys, device_tasks, devices, docs, health, metrics, whoami};
 
 /// What the handlers work with.
 pub struct Api {
@@ -22,6 +24,8 @@ pub struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) callers: Callers,
+    /// Which connections come from a proxy that may hand client certificates on.
+    pub(crate) proxies: Option<ProxyTrust>,
     pub(crate) request_ids: RequestIds,
     pub(crate) running: Running,
 }
@@ -36,9 +40,22 @@ impl Api {
             metrics,
             shutdown,
             callers: Callers::default(),
+            proxies: None,
             request_ids: RequestIds::new(),
             running: Running::default(),
         }
+    }
+
+    /// Lets a proxy hand on the certificates of its clients in the header
+    /// `X-Covey-Client-Cert`: one that shows a certificate of its own with the
+    /// common name [`PROXY_NAME`](crate::PROXY_NAME), issued under `root` for
+    /// TLS clients. On every other connection the header means nothing.
+    ///
+    /// # Errors
+    /// A root that is no certificate.
+    pub fn trusting_proxies_of(mut self, root: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
+        self.proxies = Some(ProxyTrust::under(root)?);
+        Ok(self)
     }
 }
 
@@ -48,6 +65,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(device_tasks::router())
         .merge(devices::router())
         .merge(api_keys::router())
+        .merge(whoami::router())
         .merge(health::router())
         .merge(metrics::router())
 }

@@ -33,8 +33,8 @@ const SCHEME: &str = "api_key";
 const INTRODUCTION: &str = "\
 Call any device of a swarm, and hear from it.
 
-* Send an API key in the header `x-api-key`. Your organisation comes from the key alone; what belongs to \
-another organisation answers 404.
+* Send an API key in the header `x-api-key`, or use a registered client certificate over HTTPS. Your \
+organisation comes from that alone; what belongs to another organisation answers 404.
 * A slash at the end of a path makes no difference.
 * Fields that are not known are ignored, and answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
@@ -45,8 +45,12 @@ range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Ret
 /// The problems that operations share, each with its status and meaning.
 const PROBLEMS: [(&str, &str, &str); 10] = [
     ("NotJson", "400", "The body is not JSON."),
-    ("Unauthenticated", "401", "There is no API key, or it is not valid."),
-    ("Forbidden", "403", "The API key lacks a right."),
+    (
+        "Unauthenticated",
+        "401",
+        "There is no API key and no registered client certificate, or it is not valid.",
+    ),
+    ("Forbidden", "403", "The API key or the client certificate lacks a right."),
     ("NotFound", "404", "There is no such thing for this caller."),
     ("Conflict", "409", "The request contradicts what is stored."),
     ("TooLarge", "413", "The body has more than 256 KiB."),

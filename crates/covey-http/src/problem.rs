@@ -121,7 +121,7 @@ impl From<Error> for Problem {
             Error::Conflict { .. } => Kind::Conflict,
             Error::Forbidden { .. } => Kind::Forbidden,
             Error::Exhausted { .. } => Kind::LimitReached,
-            Error::Unavailable { .. } => Kind::Unavailable,
+            Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())
     }

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client_certificate::{Peer, WithPeer};
 use crate::first_byte::FirstByte;
 
 /// How long requests that run when the server stops may still take, in milliseconds.
@@ -57,7 +58,9 @@ pub async fn serve_http(
 
 /// Serves HTTPS until `shutdown`. The certificate is the business of the
 /// resolver in `tls`, which may change it at any time. HTTP/2 and HTTP/1.1 are
-/// offered by ALPN (RFC 7301) if `tls` names no protocols itself.
+/// offered by ALPN (RFC 7301) if `tls` names no protocols itself. Where `tls`
+/// asks clients for a certificate, its verifier must have them prove that they
+/// hold the key: a registered certificate is then as good as an API key.
 ///
 /// # Errors
 /// A listener that does not tell its own address.
@@ -175,28 +178,31 @@ impl Connections {
             tracing::debug!(%error, "a connection is gone already");
             return;
         }
-        let Some(tls) = tls else { return self.speak(&self.http1, stream).await };
+        let Some(tls) = tls else { return self.speak(&self.http1, stream, None).await };
         let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
         tokio::select! {
             biased;
             () = self.cut.cancelled() => {}
             shaken = handshake => match shaken {
-                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                    self.speak(&self.http2, stream).await;
+                Ok(Ok(stream)) => {
+                    let session = stream.get_ref().1;
+                    let builder = if session.alpn_protocol() == Some(b"h2") { &self.http2 } else { &self.http1 };
+                    let peer = session.peer_certificates().and_then(Peer::of);
+                    self.speak(builder, stream, peer).await;
                 }
-                Ok(Ok(stream)) => self.speak(&self.http1, stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             },
         }
     }
 
-    async fn speak<S>(&self, builder: &Builder<TokioExecutor>, stream: S)
+    /// Serves what comes on a connection, from a client that has shown this certificate.
+    async fn speak<S>(&self, builder: &Builder<TokioExecutor>, stream: S, peer: Option<Arc<Peer>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream);
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(WithPeer::new(self.router.clone(), peer));
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         // A child, because all that wait on one token share one lock.
         let shutdown = self.shutdown.child_token();

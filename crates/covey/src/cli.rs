@@ -39,6 +39,10 @@ enum Command {
     Sim(Box<command::sim::SimArgs>),
     /// Measure calls, connects and memory with simulated devices over real sockets
     Bench(Box<command::bench::BenchArgs>),
+    /// Make the CA of a deployment, and certificates for its brokers and proxies
+    Pki(command::pki::PkiArgs),
+    /// Configure RabbitMQ for a deployment, and look after its accounts and dead letters
+    Rabbitmq(Box<command::rabbitmq::RabbitmqArgs>),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -104,6 +108,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Client(command) => return runtime()?.block_on(command::run(command)),
         Command::Sim(args) => return runtime()?.block_on(command::sim::run(*args)),
         Command::Bench(args) => return runtime()?.block_on(command::bench::run(*args)),
+        Command::Pki(args) => command::pki::run(args)?,
+        Command::Rabbitmq(args) => return runtime()?.block_on(command::rabbitmq::run(*args)),
         Command::Config(ConfigCommand::Check { config, options }) => {
             let settings = Settings::settle(*options, config.as_deref())?;
             print!("{}", toml::to_string(&settings)?);

@@ -1,15 +1,19 @@
 //! The settings of a server: from the command line, else from the environment,
 //! else from the configuration file, else the defaults.
 
+mod url;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::fault;
 use crate::logging::LogFormat;
+pub use crate::settings::url::ServiceUrl;
 
 /// Every setting, each of which may be missing.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
@@ -28,6 +32,60 @@ pub struct Options {
     /// Address for devices: MQTT over mutual TLS [default: 0.0.0.0:8883]
     #[arg(long, env = "COVEY_MQTTS", value_name = "ADDR")]
     pub mqtts: Option<SocketAddr>,
+    /// Where tasks are stored: sqlite (in the data directory) or
+    /// postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite]
+    #[arg(
+        long,
+        env = "COVEY_STORE",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Distributed"
+    )]
+    pub store: Option<ServiceUrl>,
+    /// The way to devices: embedded (a broker in this process), amqps://… of
+    /// RabbitMQ 4, or mqtts://… of any MQTT 5 broker [default: embedded]
+    #[arg(
+        long,
+        env = "COVEY_LINK",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Distributed"
+    )]
+    pub link: Option<ServiceUrl>,
+    /// CA certificate of that broker (PEM) [default: the deployment's CA]
+    #[arg(long, env = "COVEY_LINK_CA", value_name = "FILE", help_heading = "Distributed")]
+    pub link_ca: Option<PathBuf>,
+    /// Client certificate for that broker (PEM) [default: one that is made]
+    #[arg(long, env = "COVEY_LINK_CERTIFICATE", value_name = "FILE", help_heading = "Distributed")]
+    pub link_certificate: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, env = "COVEY_LINK_KEY", value_name = "FILE", help_heading = "Distributed")]
+    pub link_key: Option<PathBuf>,
+    /// RabbitMQ's management API, such as https://USER:PASSWORD@HOST:15671, for
+    /// the accounts of devices
+    #[arg(
+        long,
+        env = "COVEY_RABBITMQ_MANAGEMENT",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Distributed"
+    )]
+    pub rabbitmq_management: Option<ServiceUrl>,
+    /// Address that devices connect to, as told to them, such as
+    /// mqtts://devices.example:8883 [default: that of the link]
+    #[arg(long, env = "COVEY_DEVICES_URL", value_name = "URL", help_heading = "Distributed")]
+    pub devices_url: Option<String>,
+    /// Name of this server among those of its deployment; stays the same over
+    /// restarts [default: made from the host name and the data directory]
+    #[arg(long, env = "COVEY_SERVER_NAME", value_name = "NAME", help_heading = "Distributed")]
+    pub server_name: Option<String>,
+    /// Folder with the CA of the deployment, copied into the data directory at
+    /// the first start: all servers sign with the same CA
+    #[arg(long, env = "COVEY_PKI_FROM", value_name = "DIR", help_heading = "Distributed")]
+    pub pki_from: Option<PathBuf>,
+    /// For how many days finished tasks are kept; 0 means for ever [default: 0]
+    #[arg(long, env = "COVEY_RETENTION_DAYS", value_name = "N")]
+    pub retention_days: Option<u32>,
     /// More names or addresses by which this server is reached; they go into
     /// its certificate, beside its host name and its addresses
     #[arg(long = "name", env = "COVEY_NAMES", value_name = "HOST", value_delimiter = ',')]
@@ -65,6 +123,22 @@ pub struct Options {
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
     pub data: PathBuf,
+    pub store: ServiceUrl,
+    pub link: ServiceUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rabbitmq_management: Option<ServiceUrl>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices_url: Option<String>,
+    pub server_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pki_from: Option<PathBuf>,
+    pub retention_days: u32,
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
@@ -77,6 +151,26 @@ pub struct Settings {
     pub sessions_max: u32,
     pub packet_bytes_max: u32,
     pub server_certificate_seconds: u32,
+}
+
+/// What the store and the link are called that need no other program.
+pub const SQLITE: &str = "sqlite";
+pub const EMBEDDED: &str = "embedded";
+
+fn url(text: &str) -> ServiceUrl {
+    match text.parse() {
+        Ok(url) => url,
+    }
+}
+
+/// A name that two servers on one machine, or on two, do not share.
+fn server_name(data: &Path) -> String {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+    let path = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{host}-{digest}")
 }
 
 const DEFAULT_DATA: &str = "covey-data";
@@ -92,8 +186,19 @@ impl Settings {
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
         let file = file.map(read).transpose()?.unwrap_or_default();
         let limits = covey_core::limits::Limits::default();
+        let data = given.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
         let settings = Self {
-            data: given.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+            store: given.store.or(file.store).unwrap_or_else(|| url(SQLITE)),
+            link: given.link.or(file.link).unwrap_or_else(|| url(EMBEDDED)),
+            link_ca: given.link_ca.or(file.link_ca),
+            link_certificate: given.link_certificate.or(file.link_certificate),
+            link_key: given.link_key.or(file.link_key),
+            rabbitmq_management: given.rabbitmq_management.or(file.rabbitmq_management),
+            devices_url: given.devices_url.or(file.devices_url),
+            server_name: given.server_name.or(file.server_name).unwrap_or_else(|| server_name(&data)),
+            pki_from: given.pki_from.or(file.pki_from),
+            retention_days: given.retention_days.or(file.retention_days).unwrap_or(0),
+            data,
             http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),
             https: given.https.or(file.https).unwrap_or(DEFAULT_HTTPS),
             mqtts: given.mqtts.or(file.mqtts).unwrap_or(DEFAULT_MQTTS),
@@ -124,6 +229,25 @@ impl Settings {
         let wrong = |name: &str, must: &str| Err(fault::setup(format!("the setting {name} must be {must}")));
         if !self.http.ip().is_loopback() {
             return wrong("http", "a loopback address, such as 127.0.0.1:8080; use https for the network");
+        }
+        if !matches!(self.store.scheme(), SQLITE | "postgres" | "postgresql") {
+            return wrong("store", "sqlite, or a URL that begins with postgres://");
+        }
+        if !matches!(self.link.scheme(), EMBEDDED | "amqp" | "amqps" | "mqtt" | "mqtts") {
+            return wrong("link", "embedded, or a URL that begins with amqps:// or mqtts://");
+        }
+        if self.link_certificate.is_some() != self.link_key.is_some() {
+            return wrong("link_certificate", "given together with link_key");
+        }
+        let name_chars = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if !(1..=64).contains(&self.server_name.len()) || !self.server_name.chars().all(name_chars) {
+            return wrong("server_name", "1 to 64 of the characters A-Z a-z 0-9 _ - .");
+        }
+        if self.devices_url.as_deref().is_some_and(|url| !url.starts_with("mqtts://")) {
+            return wrong("devices_url", "a URL that begins with mqtts://");
+        }
+        if self.retention_days > 36_500 {
+            return wrong("retention_days", "0 to 36500");
         }
         if !(1..=86_400).contains(&self.lease_seconds) {
             return wrong("lease_seconds", "1 to 86400");

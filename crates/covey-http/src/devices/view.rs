@@ -137,6 +137,8 @@ mod tests {
             connected_at: Some(UnixMs(1_000)),
             checked_at: UnixMs(2_000),
             details: vec![("protocol".to_owned(), "mqtt".to_owned())],
+            session: "s-1".to_owned(),
+            server: "server-1".to_owned(),
         };
         let device = Device { identity, created_at: UnixMs(0), tags, presence: Some(presence) };
         assert_eq!(

@@ -10,7 +10,7 @@ use covey_core::access::Rights;
 use covey_core::device::{CertificateRecord, DeviceIdentity, IssuedCertificate};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
-use covey_core::port::{Announcement, CertificateIssuer, Clock, Ids, Link};
+use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers};
 use covey_core::task::{NewResult, ResultBody};
 use covey_core::{Engine, Parts, Result};
 use covey_http::{Api, Metrics};
@@ -67,6 +67,14 @@ struct NoLink;
 impl Link for NoLink {
     fn announce(&self, _: Announcement) {}
     fn revoke(&self, _: &Sn) {}
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// Signs nothing; the API only hands through what an issuer makes.
@@ -105,6 +113,7 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
     let engine = Engine::new(Parts {
         store: Arc::new(store),
         link: Arc::new(NoLink),
+        peers: Arc::new(NoPeers),
         issuer: Arc::new(PaperIssuer::default()),
         clock,
         ids: Arc::new(CountedIds::default()),

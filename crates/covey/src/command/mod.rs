@@ -9,6 +9,8 @@ mod json_text;
 mod key;
 mod moment;
 mod output;
+pub mod pki;
+pub mod rabbitmq;
 pub mod sim;
 mod task;
 

@@ -1,9 +1,11 @@
-//! `covey up`: the embedded shape, wired together, from the first bind to the
-//! last goodbye.
+//! `covey up`: a server, wired together from what the settings name, from the
+//! first bind to the last goodbye.
 
 mod data_dir;
-mod parts;
+mod link;
+pub mod parts;
 mod renewal;
+mod store;
 mod work;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,11 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use covey_core::limits::Limits;
-use covey_core::port::{Clock, Ids, Observer};
+use covey_core::port::{Ids, Observer};
 use covey_core::{Engine, Parts};
-use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, TlsFiles};
-use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerCertificate, ServerNames};
-use covey_store::sqlite::{self, Sqlite};
+use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +25,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::fault;
 use crate::serve::data_dir::{Addresses, DataDir};
-use crate::serve::parts::{Issuer, RandomIds, SystemClock};
+use crate::serve::link::DeviceLink;
+use crate::serve::parts::{Issuer, RandomIds};
+use crate::serve::store::OpenStore;
 use crate::settings::Settings;
 
 /// The organisation of the first API key.
@@ -47,39 +49,55 @@ pub async fn up(settings: Settings) -> Result<()> {
         authority.server_certificate(&names, OffsetDateTime::now_utc()).map_err(fault::setup)?;
     let resolver = Arc::new(ServerCertResolver::new(&certificate).map_err(fault::setup)?);
 
-    let clock: Arc<dyn Clock> = SystemClock::start();
     let metrics = Arc::new(covey_http::Metrics::new());
     let observer: Arc<dyn Observer> = metrics.clone();
-    let link = EmbeddedLink::new(Arc::clone(&clock), Arc::clone(&observer));
-    let engine = Arc::new(open_engine(&data, &settings, &authority, &clock, &observer, &link)?);
+    let clock = store::clock(&settings).await?;
+    let OpenStore { store, peers, heard } =
+        store::open(&settings, &data, &authority.fingerprint_sha256(), &clock, &observer).await?;
+    let link = DeviceLink::make(&settings, &data, &authority, &clock, &observer)?;
+    let engine = Arc::new(Engine::new(Parts {
+        store,
+        link: link.port(),
+        peers,
+        issuer: Arc::new(Issuer(Arc::clone(&authority))),
+        clock,
+        ids: Arc::new(RandomIds),
+        observer,
+        key_hasher: covey_http::key_digest,
+        limits: limits(&settings),
+    }));
     let is_first_start = ensure_first_key(&data, &engine).await?;
-    engine.presence_clear().await?;
+    engine.presence_clear(&settings.server_name).await?;
 
-    let broker = Broker::start(
-        Arc::clone(&link),
-        Arc::clone(&engine),
-        broker_options(&settings, &certificate, &authority),
-    )
-    .await
-    .map_err(|error| {
-        fault::setup(format!("{error}; stop what uses the port, or give another with --mqtts"))
-    })?;
+    let link = link.start(&engine, &settings, &certificate, &authority).await?;
+    let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));
     let addresses = Addresses {
         http: format!("http://{}", http.local_addr()?),
         https: format!("https://{}", reachable(https.local_addr()?)),
-        mqtts: format!("mqtts://{}", reachable(broker.address())),
+        mqtts: devices_url,
     };
 
     let stop = CancellationToken::new();
     let running = TaskTracker::new();
-    let router = covey_http::router(covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone()));
+    let api = covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone());
+    let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
+    let router = covey_http::router(api);
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
     running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
     running.spawn(covey_http::serve_https(https, tls, router, stop.clone()));
     let background = CancellationToken::new();
     running.spawn(work::sweep(Arc::clone(&engine), background.clone()));
     running.spawn(work::announce(Arc::clone(&engine), background.clone()));
-    let renewal = renewal::Renewal { authority, names, resolver, broker, renew_at: certificate.renew_at() };
+    running.spawn(work::look_again(Arc::clone(&engine), background.clone()));
+    if settings.retention_days > 0 {
+        let retention = Duration::from_secs(u64::from(settings.retention_days) * 24 * 3600);
+        running.spawn(work::forget(Arc::clone(&engine), retention, background.clone()));
+    }
+    if let Some(heard) = heard {
+        running.spawn(work::hear(Arc::clone(&engine), heard, background.clone()));
+        running.spawn(work::catch_up(Arc::clone(&engine), background.clone()));
+    }
+    let renewal = renewal::Renewal { authority, names, resolver, link, renew_at: certificate.renew_at() };
     let renewing = tokio::spawn(renewal::run(renewal, background.clone()));
     running.close();
 
@@ -92,8 +110,8 @@ pub async fn up(settings: Settings) -> Result<()> {
     tracing::info!("stopping: running requests may end, devices are told");
     stop.cancel();
     background.cancel();
-    if let Ok(broker) = renewing.await {
-        broker.stop().await;
+    if let Ok(link) = renewing.await {
+        link.stop().await;
     }
     running.wait().await;
     drop(engine);
@@ -120,6 +138,9 @@ fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
         ..CertificateLifetimes::default()
     };
     let now = OffsetDateTime::now_utc();
+    if let Some(from) = &settings.pki_from {
+        Authority::adopt(from, &data.pki_path(), now).map_err(fault::setup)?;
+    }
     let authority = Authority::open_or_create(&data.pki_path(), lifetimes, now).map_err(fault::setup)?;
     for notice in authority.notices(now) {
         if notice.is_warning() {
@@ -131,48 +152,12 @@ fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
     Ok(authority)
 }
 
-fn open_engine(
-    data: &DataDir,
-    settings: &Settings,
-    authority: &Arc<Authority>,
-    clock: &Arc<dyn Clock>,
-    observer: &Arc<dyn Observer>,
-    link: &Arc<EmbeddedLink>,
-) -> Result<Engine> {
-    let options = sqlite::Options::new(sqlite::file_in(data.path()));
-    let store = Sqlite::open(&options, Arc::clone(clock), Arc::clone(observer)).map_err(fault::setup)?;
-    let limits = Limits {
+fn limits(settings: &Settings) -> Limits {
+    Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
         announcements_max: settings.announcements_max,
         live_tasks_per_device_max: settings.open_tasks_max,
         ..Limits::default()
-    };
-    Ok(Engine::new(Parts {
-        store: Arc::new(store),
-        link: Arc::clone(link) as _,
-        issuer: Arc::new(Issuer(Arc::clone(authority))),
-        clock: Arc::clone(clock),
-        ids: Arc::new(RandomIds),
-        observer: Arc::clone(observer),
-        key_hasher: covey_http::key_digest,
-        limits,
-    }))
-}
-
-fn broker_options(
-    settings: &Settings,
-    certificate: &ServerCertificate,
-    authority: &Authority,
-) -> BrokerOptions {
-    BrokerOptions {
-        address: settings.mqtts,
-        tls: TlsFiles {
-            certificate: certificate.certificate_path().to_owned(),
-            key: certificate.key_path().to_owned(),
-            device_root: authority.root_path(),
-        },
-        sessions_max: settings.sessions_max as usize,
-        packet_bytes_max: settings.packet_bytes_max,
     }
 }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use covey_link::embedded::Broker;
 use covey_pki::{Authority, ServerCertResolver, ServerNames};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
+
+use crate::serve::link::RunningLink;
 
 /// What a renewal touches.
 pub struct Renewal {
     pub authority: Arc<Authority>,
     pub names: ServerNames,
     pub resolver: Arc<ServerCertResolver>,
-    pub broker: Broker,
+    pub link: RunningLink,
     pub renew_at: OffsetDateTime,
 }
 
@@ -22,10 +23,10 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// The longest sleep: a clock that is set forward is noticed within it.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
-/// Renews until stopped; gives the broker back.
-pub async fn run(mut renewal: Renewal, stop: CancellationToken) -> Broker {
+/// Renews until stopped; gives the link back.
+pub async fn run(mut renewal: Renewal, stop: CancellationToken) -> RunningLink {
     stop.run_until_cancelled(renew_for_ever(&mut renewal)).await;
-    renewal.broker
+    renewal.link
 }
 
 async fn renew_for_ever(renewal: &mut Renewal) {
@@ -47,7 +48,7 @@ fn renew(renewal: &mut Renewal) -> Result<(), String> {
     let certificate =
         renewal.authority.server_certificate(&renewal.names, now).map_err(|error| error.to_string())?;
     renewal.resolver.replace(&certificate).map_err(|error| error.to_string())?;
-    renewal.broker.renew().map_err(|error| error.to_string())?;
+    renewal.link.renew()?;
     renewal.renew_at = certificate.renew_at();
     tracing::info!(until = %certificate.not_after(), "the server's certificate was renewed");
     Ok(())

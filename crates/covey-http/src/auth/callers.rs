@@ -1,0 +1,95 @@
+//! Callers who were let in a moment ago, so that the store is not asked for every request.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use covey_core::access::KeyDigest;
+use covey_core::id::UnixMs;
+use subtle::ConstantTimeEq;
+
+use super::Caller;
+
+/// How long a credential that was found valid is taken for valid, in
+/// milliseconds. A revoked one is dead after this time on every server.
+const REMEMBERED_MS: i64 = 1_000;
+/// How many are remembered.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Callers whose credentials were found valid a moment ago.
+#[derive(Default)]
+pub(crate) struct Callers {
+    by_digest: Mutex<HashMap<KeyDigest, (Caller, UnixMs)>>,
+}
+
+impl Callers {
+    fn by_digest(&self) -> MutexGuard<'_, HashMap<KeyDigest, (Caller, UnixMs)>> {
+        // Whole at every moment, so a poisoned lock is as good as any.
+        self.by_digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Caller> {
+        let known = self.by_digest();
+        let (found, (caller, since)) = known.get_key_value(digest)?;
+        let is_same = bool::from(found.ct_eq(digest));
+        (is_same && is_fresh(*since, now)).then(|| caller.clone())
+    }
+
+    pub(super) fn remember(&self, digest: KeyDigest, caller: Caller, now: UnixMs) {
+        let mut known = self.by_digest();
+        if known.len() >= REMEMBERED_MAX {
+            known.retain(|_, (_, since)| is_fresh(*since, now));
+            if known.len() >= REMEMBERED_MAX {
+                known.clear();
+            }
+        }
+        known.insert(digest, (caller, now));
+    }
+
+    /// Forgets everyone, because a credential was revoked.
+    pub(crate) fn forget(&self) {
+        self.by_digest().clear();
+    }
+}
+
+/// A clock that was set back makes nothing fresh.
+fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
+    (0..REMEMBERED_MS).contains(&now.since_ms(since))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use covey_core::access::{Rights, Scope};
+    use covey_core::id::OrgId;
+
+    use super::*;
+    use crate::auth::key_digest;
+
+    fn caller() -> Caller {
+        let scope = Scope { org: OrgId(1), rights: Rights::ALL };
+        Caller { scope, org_name: Arc::from("acme"), name: Arc::from("first") }
+    }
+
+    #[test]
+    fn a_caller_is_remembered_for_less_than_a_second() {
+        let callers = Callers::default();
+        let digest = key_digest("k-1");
+        callers.remember(digest, caller(), UnixMs(10_000));
+        assert!(callers.recall(&digest, UnixMs(10_999)).is_some());
+        assert!(callers.recall(&digest, UnixMs(11_000)).is_none());
+        assert!(callers.recall(&digest, UnixMs(9_999)).is_none());
+        assert!(callers.recall(&key_digest("k-2"), UnixMs(10_000)).is_none());
+        callers.forget();
+        assert!(callers.recall(&digest, UnixMs(10_000)).is_none());
+    }
+
+    #[test]
+    fn remembered_callers_are_bounded() {
+        let callers = Callers::default();
+        for number in 0..2 * REMEMBERED_MAX {
+            callers.remember(key_digest(&number.to_string()), caller(), UnixMs(0));
+        }
+        assert!(callers.by_digest().len() <= REMEMBERED_MAX);
+    }
+}

@@ -1,0 +1,76 @@
+//! Who calls: from the credential of a request, an API key or a client
+//! certificate, to a scope. Nothing else of a request says for which
+//! organisation it speaks (rest-api "Who calls").
+
+mod callers;
+mod credential;
+mod foreign_page;
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use covey_core::access::{KeyDigest, Scope};
+use covey_core::port::{Event, Observer, Refusal};
+use sha2::{Digest, Sha256};
+
+use crate::app::Api;
+use crate::problem::{Kind, Problem};
+pub(crate) use callers::Callers;
+pub(crate) use credential::API_KEY_HEADER;
+use credential::Credential;
+
+/// The digest under which an API key is kept.
+///
+/// A key is 256 random bits, so nothing is gained from a slow or salted hash.
+#[must_use]
+pub fn key_digest(clear_text: &str) -> KeyDigest {
+    Sha256::digest(clear_text.as_bytes()).into()
+}
+
+/// A caller whose credential is valid.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) scope: Scope,
+    pub(crate) org_name: Arc<str>,
+    /// What the owner of the credential calls it.
+    pub(crate) name: Arc<str>,
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
+        let caller = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
+            Some(Credential::Key(key)) => find(api, key).await?,
+            Some(Credential::Certificate(_)) if foreign_page::sent(parts) => {
+                refused();
+                let detail = "a page of another site must not call with this browser's client certificate";
+                return Err(Problem::new(Kind::Forbidden, detail));
+            }
+            Some(Credential::Certificate(text)) => find(api, &text).await?,
+            None => None,
+        };
+        caller.ok_or_else(|| {
+            refused();
+            let detail =
+                "send a valid API key in the header x-api-key, or use a registered client certificate";
+            Problem::new(Kind::Unauthenticated, detail)
+        })
+    }
+}
+
+async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
+    let digest = key_digest(text);
+    // Taken before the store is asked, so that the time that takes is counted.
+    let now = api.engine.now();
+    if let Some(caller) = api.callers.recall(&digest, now) {
+        return Ok(Some(caller));
+    }
+    let Some(found) = api.engine.api_key_check(text).await? else { return Ok(None) };
+    let scope = Scope { org: found.org, rights: found.rights };
+    let caller = Caller { scope, org_name: Arc::from(found.org_name), name: Arc::from(found.name) };
+    api.callers.remember(digest, caller.clone(), now);
+    Ok(Some(caller))
+}

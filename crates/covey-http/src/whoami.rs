@@ -1,0 +1,71 @@
+//! `GET /api/v1/whoami`: whom a credential stands for. An application checks
+//! its key with it, and a proxy asks it whether to let a request through.
+
+use std::sync::Arc;
+
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api_keys::RightName;
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::docs::GuardProblems;
+use crate::wire::json;
+
+/// The organisation's number once more, for proxies, which see headers only.
+const ORG_ID_HEADER: HeaderName = HeaderName::from_static("x-covey-org-id");
+/// The rights once more, with a space between two.
+const RIGHTS_HEADER: HeaderName = HeaderName::from_static("x-covey-rights");
+
+/// The route of callers.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    with_slash(OpenApiRouter::default(), routes!(whoami))
+}
+
+/// Whom a credential stands for.
+#[derive(Serialize, ToSchema)]
+struct Whoami<'a> {
+    /// The organisation's number.
+    org_id: i64,
+    /// The organisation's name.
+    #[schema(example = "acme")]
+    org: &'a str,
+    /// What the owner of the key or certificate calls it.
+    #[schema(example = "dashboard")]
+    name: &'a str,
+    /// What it may do.
+    #[schema(value_type = Vec<RightName>)]
+    rights: Vec<&'static str>,
+}
+
+/// Whom the credential of this request stands for
+#[utoipa::path(
+    get, path = "/api/v1/whoami", tag = "api keys",
+    responses(
+        (status = 200, description = "It is valid.", body = Whoami, headers(
+            ("X-Covey-Org-Id" = i64, description = "The organisation's number."),
+            ("X-Covey-Rights" = String, description = "The rights, with a space between two."),
+            ("Cache-Control" = String, description = "Always `no-store`."),
+        )),
+        GuardProblems,
+    )
+)]
+async fn whoami(caller: Caller) -> Response {
+    let org_id = caller.scope.org.0;
+    let rights: Vec<_> = caller.scope.rights.names().collect();
+    let names = rights.join(" ");
+    let mut response =
+        json(StatusCode::OK, &Whoami { org_id, org: &caller.org_name, name: &caller.name, rights });
+    let headers = response.headers_mut();
+    headers.insert(ORG_ID_HEADER, HeaderValue::from(org_id));
+    if let Ok(names) = HeaderValue::try_from(names) {
+        headers.insert(RIGHTS_HEADER, names);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,56 @@
+//! `covey rabbitmq audit`: accounts compared with devices.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use covey_link::amqp::{self, DifferenceKind};
+
+use crate::command::output::{Output, cell};
+use crate::command::rabbitmq::source::{self, Source};
+
+#[derive(Args)]
+pub struct AuditArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Put right what differs; accounts that are not of this deployment are left alone
+    #[arg(long)]
+    repair: bool,
+    /// Print one line of JSON a difference
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `covey rabbitmq audit`.
+pub async fn run(args: AuditArgs) -> Result<ExitCode> {
+    let (repair, output) = (args.repair, Output::new(args.json));
+    let settings = args.source.settle()?;
+    let broker = source::broker(&settings)?;
+    let registry = source::registry(&settings).await?;
+    let audit = amqp::audit(&broker, &registry, repair).await?;
+    let is_left = |kind| !repair || kind == DifferenceKind::Foreign;
+    if output.json {
+        for one in &audit.differences {
+            output.json(&serde_json::json!({
+                "account": one.account,
+                "difference": one.kind.name(),
+                "repaired": !is_left(one.kind),
+            }))?;
+        }
+    } else if !audit.differences.is_empty() {
+        let rows: Vec<_> = audit
+            .differences
+            .iter()
+            .map(|one| vec![cell(&one.account), cell(one.kind.name()), cell(one.kind.meaning())])
+            .collect();
+        output.text(&output.table(&["ACCOUNT", "DIFFERENCE", "MEANING"], &rows))?;
+    }
+    let left = audit.differences.iter().filter(|one| is_left(one.kind)).count();
+    output.note(&format!(
+        "{} devices are registered; {} differences, {} repaired",
+        audit.devices,
+        audit.differences.len(),
+        audit.differences.len() - left
+    ));
+    Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
