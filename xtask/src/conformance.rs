@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::root;
 use crate::step::{cargo, is_installed, run, step};
+use crate::{root, test_services};
 
 /// Debian packages that the suite needs, each with a program or a file that it brings.
 const PACKAGES: [(&str, &str); 6] = [
@@ -23,12 +23,151 @@ pub fn binary() -> PathBuf {
     std::env::var_os("COVEY_BIN").map_or_else(|| root().join("target/debug/covey"), PathBuf::from)
 }
 
+/// The shape that needs no services; it runs the whole suite.
+const EMBEDDED: &str = "sqlite+embedded";
+/// The others run what makes sense in them (`FULL_SHAPES` of `conformance/conftest.py`).
+const DISTRIBUTED: [&str; 5] =
+    ["postgres+rabbitmq", "sqlite+mosquitto", "postgres+embedded", "sqlite+rabbitmq", "postgres+mosquitto"];
+/// What stands for all of them.
+const ALL: &str = "all";
+
+/// What `cargo xtask conformance` was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    shapes: Vec<String>,
+    has_faults: bool,
+    pytest: Vec<String>,
+}
+
+impl Request {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut request = Self::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            match argument.as_str() {
+                "--shape" => match rest.next().map(String::as_str) {
+                    Some(ALL) => request.shapes.extend(every_shape().map(str::to_owned)),
+                    Some(shape) if every_shape().any(|known| known == shape) => {
+                        request.shapes.push(shape.to_owned());
+                    }
+                    other => bail!(
+                        "{} is no shape; they are: {ALL}, {}",
+                        other.unwrap_or("nothing"),
+                        every_shape().collect::<Vec<_>>().join(", ")
+                    ),
+                },
+                "--faults" => request.has_faults = true,
+                _ => request.pytest.push(argument.clone()),
+            }
+        }
+        if request.shapes.is_empty() && !request.has_faults {
+            request.shapes.push(EMBEDDED.to_owned());
+        }
+        Ok(request)
+    }
+}
+
+/// The one that needs no services comes last: what its runner says is what a reader looks for.
+fn every_shape() -> impl Iterator<Item = &'static str> {
+    DISTRIBUTED.into_iter().chain([EMBEDDED])
+}
+
+/// Runs the suite in the shapes that are asked for, the embedded one if none is.
 pub fn run_suite(arguments: &[String]) -> Result<()> {
+    let Request { shapes, has_faults, pytest } = Request::parse(arguments)?;
+    prepare_and_build()?;
+    let (embedded, distributed): (Vec<_>, Vec<_>) = shapes.iter().partition(|shape| *shape == EMBEDDED);
+    let mut failures = Failures::default();
+    if has_faults {
+        failures.note("faults", run_faults(&pytest));
+    }
+    if !distributed.is_empty() {
+        test_services::with(|| {
+            for shape in distributed {
+                failures.note(shape, run_shape(shape, &pytest));
+            }
+            Ok(())
+        })?;
+    }
+    if !embedded.is_empty() {
+        failures.note(EMBEDDED, run_shape(EMBEDDED, &pytest));
+    }
+    failures.end()
+}
+
+/// Runs everything that needs services of other makers, and the suite in the
+/// embedded shape. Nothing is said after the last runner, if it says no failure.
+pub fn run_everything() -> Result<()> {
+    prepare_and_build()?;
+    let mut failures = Failures::default();
+    failures.note("faults", run_faults(&[]));
+    test_services::with(|| {
+        failures.note("crates with RabbitMQ", test_services::run_tests_of_crates());
+        for shape in DISTRIBUTED {
+            failures.note(shape, run_shape(shape, &[]));
+        }
+        Ok(())
+    })?;
+    failures.note(EMBEDDED, run_shape(EMBEDDED, &[]));
+    failures.end()
+}
+
+/// What failed. The rest runs all the same, so that one run tells everything.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn note(&mut self, what: &str, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            eprintln!("xtask: {what}: {error:#}");
+            self.0.push(what.to_owned());
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        if !self.0.is_empty() {
+            bail!("failed: {}", self.0.join(", "));
+        }
+        Ok(())
+    }
+}
+
+fn prepare_and_build() -> Result<()> {
     step("what the conformance suite needs", prepare)?;
-    step("building the binary", || cargo(&["build", "--package", "covey", "--locked", "--quiet"]))?;
-    // Nothing is said after it: what its runner says is what a reader looks for.
-    let mut pytest = Command::new(venv().join("bin/pytest"));
-    run(pytest.arg("conformance").args(arguments).env("COVEY_BIN", binary()))
+    step("building the binary", || cargo(&["build", "--package", "covey", "--locked", "--quiet"]))
+}
+
+/// One after the other: each takes the machine for itself.
+fn run_faults(arguments: &[String]) -> Result<()> {
+    let mut pytest = pytest(EMBEDDED)?;
+    pytest.env("COVEY_FAULTS", "1").args(fault_tests()?).args(["-n", "0"]).args(arguments);
+    step("the suite under faults", || run(&mut pytest))
+}
+
+fn run_shape(shape: &str, arguments: &[String]) -> Result<()> {
+    eprintln!("xtask: the suite as {shape} …");
+    run(pytest(shape)?.arg("conformance").args(arguments))
+}
+
+fn pytest(shape: &str) -> Result<Command> {
+    let mut command = Command::new(venv().join("bin/pytest"));
+    command.env("COVEY_SHAPE", shape).env("COVEY_BIN", binary()).env("COVEY_SERVICES", test_services::dir());
+    command.env("COVEY_XTASK", std::env::current_exe()?);
+    Ok(command)
+}
+
+/// The files of the tests that break things.
+fn fault_tests() -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(root().join("conformance"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("test_faults_") && name.ends_with(".py") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn venv() -> PathBuf {
@@ -69,4 +208,34 @@ fn install_packages() -> Result<()> {
     }
     run(Command::new("apt-get").args(["-qq", "update"]))?;
     run(Command::new("apt-get").args(["-qq", "install", "-y", "--no-install-recommends"]).args(&missing))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Request> {
+        Request::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn without_a_shape_it_is_the_embedded_one() {
+        let request = parsed("-k push -x").unwrap();
+        assert_eq!(
+            (request.shapes, request.pytest),
+            (vec![EMBEDDED.to_owned()], vec!["-k".to_owned(), "push".to_owned(), "-x".to_owned()])
+        );
+        assert_eq!(parsed("--faults").unwrap(), Request { has_faults: true, ..Request::default() });
+    }
+
+    #[test]
+    fn shapes_are_those_that_are_named_and_the_embedded_one_is_last_of_all() {
+        let request = parsed("--shape sqlite+rabbitmq -v --shape postgres+embedded").unwrap();
+        assert_eq!(request.shapes, ["sqlite+rabbitmq", "postgres+embedded"]);
+        assert_eq!(request.pytest, ["-v"]);
+        let all = parsed("--shape all").unwrap().shapes;
+        assert_eq!((all.len(), all.last().unwrap().as_str()), (6, EMBEDDED));
+        assert!(parsed("--shape mysql+embedded").is_err() && parsed("--shape").is_err());
+    }
 }

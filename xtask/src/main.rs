@@ -7,6 +7,7 @@ mod bench;
 mod conformance;
 mod services;
 mod step;
+mod test_services;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +22,9 @@ const HELP: &str = "cargo xtask COMMAND
   test          everything below, then all tests (what CI runs)
   check         formatting, lints, docs, licences, arrows between crates, tidiness
   unit          the tests of the Rust crates
-  conformance   the tests with clients that others wrote (makes a venv in target/);
-                more arguments go to pytest
+  conformance   the tests with clients that others wrote (makes a venv in target/), in the
+                embedded shape, or in those named: cargo xtask conformance [--shape SHAPE]…
+                [--faults] [PYTEST ARGUMENTS]; SHAPE: postgres+rabbitmq …, or all
   openapi       write openapi/covey.json anew from the code
   services      PostgreSQL, RabbitMQ 4, Mosquitto and nginx on free ports of loopback, for
                 tests of the distributed shapes; more: cargo xtask services help
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     check()?;
     unit()?;
-    conformance::run_suite(&[])
+    conformance::run_everything()
 }
 
 fn check() -> Result<()> {

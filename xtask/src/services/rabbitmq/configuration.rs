@@ -36,6 +36,10 @@ pub fn node(node: &Node, broker: &Broker, tls: &Identity, definitions: &Path) ->
          mqtt.ssl_cert_client_id_from = subject_alternative_name\n\
          mqtt.ssl_cert_login_san_type = dns\n\
          mqtt.tcp_listen_options.nodelay = true\n\
+         mqtt.max_packet_size_authenticated = 1048576\n\
+         # The user properties of the largest packet fit into one frame.\n\
+         frame_max = 2097152\n\
+         heartbeat = 10\n\
          mqtt.listeners.tcp = none\n",
         definitions.display(),
         tls.ca.display(),
