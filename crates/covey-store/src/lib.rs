@@ -4,6 +4,7 @@
 mod encoding;
 mod error;
 mod guard;
+pub mod migrate;
 pub mod postgres;
 pub mod sqlite;
 

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{self, ClientCommand};
 use crate::settings::{Options, Settings};
-use crate::{backup, fault, logging, serve};
+use crate::{backup, fault, logging, migrate_store, serve};
 
 /// Call any device of a swarm, and hear from it, over networks that fail.
 ///
@@ -73,6 +73,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Move a site from SQLite to PostgreSQL, with every id, key and instant
+    MigrateStore(Box<migrate_store::MigrateStoreArgs>),
     /// Print the OpenAPI document of the REST API
     Openapi,
     /// Write the completion script of a shell to standard output
@@ -122,6 +124,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let manifest = backup::restore(&from, &data)?;
             tell_copied(&manifest, "restored to", &data, json)?;
         }
+        Command::MigrateStore(args) => migrate_store::run(*args)?,
         Command::Openapi => {
             let document = covey_http::openapi().to_pretty_json().map_err(fault::setup)?;
             println!("{document}");

@@ -8,6 +8,7 @@ mod cli;
 mod command;
 mod fault;
 mod logging;
+mod migrate_store;
 mod serve;
 mod settings;
 

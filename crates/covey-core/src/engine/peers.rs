@@ -37,6 +37,9 @@ impl Engine {
                 News::Revoked(sn) => outlet.link.revoke(&sn),
             }
         }
+        // News may come twice.
+        finished.sort_unstable();
+        finished.dedup();
         self.tell_watchers(finished).await
     }
 

@@ -5,7 +5,7 @@
 /// Which kind of thing a lock with two numbers is for.
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
-pub(super) enum LockClass {
+pub(crate) enum LockClass {
     /// Migrations: one server at a time.
     Migrations = 0x436f_7601,
     /// Making and dropping partitions: one server at a time.
@@ -18,10 +18,12 @@ pub(super) enum LockClass {
     Slot = 0x436f_7605,
     /// Making the first key.
     FirstKey = 0x436f_7606,
+    /// Moving a site into the database (`crate::migrate`): one at a time.
+    StoreMigration = 0x436f_7607,
 }
 
 impl LockClass {
-    pub(super) const fn number(self) -> i32 {
+    pub(crate) const fn number(self) -> i32 {
         self as i32
     }
 }

@@ -13,11 +13,11 @@ mod clock;
 mod connection;
 mod fault;
 mod lists;
-mod locks;
+pub(crate) mod locks;
 mod migrations;
 mod news;
 mod options;
-mod partitions;
+pub(crate) mod partitions;
 mod peers;
 mod pipeline;
 mod pool;
@@ -47,7 +47,7 @@ use tokio_postgres::Client;
 use crate::error::StoreError;
 use crate::postgres::connection::{Connector, asked};
 use crate::postgres::fault::failure;
-use crate::postgres::options::said;
+pub(crate) use crate::postgres::options::said;
 use crate::postgres::peers::{Exchange, PeerSession};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
@@ -108,6 +108,7 @@ impl Postgres {
         let exchange = Arc::<Exchange>::default();
         let peers = io.block_on(PeerSession::open(&connector, &exchange))?;
         let session = writing.block_on(first_session(&connector))?;
+        writing.block_on(crate::migrate::refuse_unfinished(&session.client, &options.place()))?;
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
@@ -211,6 +212,15 @@ async fn prepare(connector: &Connector, clock: &dyn Clock) -> Result<(), StoreEr
         tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again later");
     }
     Ok(())
+}
+
+/// A connection for [`crate::migrate`], to a database of the newest version.
+pub(crate) async fn connect_for_migration(options: &Options) -> Result<Client, StoreError> {
+    let connector = Connector::new(options)?;
+    let client = connector.connect_patiently().await?;
+    connector.check(&client).await?;
+    migrations::run(&client, &options.place()).await?;
+    Ok(client)
 }
 
 async fn first_session(connector: &Connector) -> Result<Session, StoreError> {

@@ -150,7 +150,7 @@ impl fmt::Debug for Options {
 }
 
 /// An error of the driver with what lies behind it.
-pub(super) fn said(error: &tokio_postgres::Error) -> String {
+pub(crate) fn said(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {

@@ -18,11 +18,11 @@ pub(super) const TABLES: [&str; 2] = ["tasks_done", "results"];
 
 /// A month, counted from January of the year 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Month(i64);
+pub(crate) struct Month(i64);
 
 impl Month {
     /// The month of an instant, in UTC ("days from civil", proleptic Gregorian).
-    pub(super) fn of(at: UnixMs) -> Self {
+    pub(crate) fn of(at: UnixMs) -> Self {
         let days = at.0.div_euclid(86_400_000) + 719_468;
         let era = days.div_euclid(146_097);
         let day_of_era = days.rem_euclid(146_097);
@@ -35,12 +35,12 @@ impl Month {
         Self(year * 12 + month + 2)
     }
 
-    pub(super) const fn plus(self, months: i64) -> Self {
+    pub(crate) const fn plus(self, months: i64) -> Self {
         Self(self.0 + months)
     }
 
     /// The instant at which it begins.
-    pub(super) fn begin(self) -> UnixMs {
+    pub(crate) fn begin(self) -> UnixMs {
         let from_march = self.0 - 2;
         let (year, month) = (from_march.div_euclid(12), from_march.rem_euclid(12));
         let era = year.div_euclid(400);
@@ -65,7 +65,7 @@ impl Month {
 
 /// The smallest id of a task made at this instant (RFC 9562 §5.7: the first 48
 /// bits are milliseconds).
-pub(super) fn id_from(at: UnixMs) -> Uuid {
+pub(crate) fn id_from(at: UnixMs) -> Uuid {
     let ms = u128::try_from(at.0.clamp(0, (1 << 48) - 1)).unwrap_or(0);
     Uuid::from_u128(ms << 80)
 }
@@ -74,10 +74,16 @@ pub(super) fn id_from(at: UnixMs) -> Uuid {
 /// missing. Of several servers one does it, and the others go on.
 pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error> {
     for month in (0..=MONTHS_AHEAD).map(|ahead| Month::of(now).plus(ahead)) {
-        for table in TABLES {
-            if !exists(client, table, month).await? {
-                make(client, table, month).await?;
-            }
+        make_month(client, month).await?;
+    }
+    Ok(())
+}
+
+/// Makes the partitions of a month, as far as they are missing.
+pub(crate) async fn make_month(client: &Client, month: Month) -> Result<(), Error> {
+    for table in TABLES {
+        if !exists(client, table, month).await? {
+            make(client, table, month).await?;
         }
     }
     Ok(())

@@ -1,0 +1,124 @@
+//! What the target says of a migration, as rows of `deployment`: that one is
+//! unfinished and of which source, how far it is, and in the end what was moved.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::error::StoreError;
+use crate::migrate::error::MigrateError;
+use crate::migrate::source::Position;
+use crate::migrate::tables::Table;
+use crate::migrate::tuple::{Checksum, Key};
+use crate::postgres::said;
+
+/// Is there as long as a migration is unfinished; its value tells the source.
+const UNFINISHED: &str = "migration_unfinished";
+/// Is there when one was finished; its value tells the source.
+const FINISHED: &str = "migration_finished";
+/// Begins the names under which the progress of each table is kept.
+const PROGRESS: &str = "migration_progress_";
+
+/// Refuses a database with an unfinished migration. To be called after taking
+/// the lock by which a migration sees that a server runs, so that of the two
+/// one always sees the other.
+///
+/// # Errors
+/// [`StoreError::Unsuitable`], saying how to finish it.
+pub(crate) async fn refuse_unfinished(client: &Client, place: &str) -> Result<(), StoreError> {
+    let failed = |error: tokio_postgres::Error| StoreError::Postgres {
+        what: "tell whether a migration is unfinished",
+        problem: said(&error),
+    };
+    let sql = "SELECT count(*) > 0 FROM deployment WHERE key = $1";
+    let row = client.query_one(sql, &[&UNFINISHED]).await.map_err(failed)?;
+    if row.try_get(0).map_err(failed)? {
+        let problem = "a site is being moved into it; finish that with covey migrate-store, given as before";
+        return Err(StoreError::Unsuitable { place: place.to_owned(), problem: problem.to_owned() });
+    }
+    Ok(())
+}
+
+/// What a target says.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub(super) unfinished: Option<String>,
+    pub(super) finished: Option<String>,
+    pub(super) has_progress: bool,
+}
+
+pub(super) async fn read(client: &Client) -> Result<Marks, tokio_postgres::Error> {
+    let sql = "SELECT (SELECT value FROM deployment WHERE key = $1), (SELECT value FROM deployment WHERE key = $2), \
+         EXISTS (SELECT 1 FROM deployment WHERE starts_with(key, $3))";
+    let row = client.query_one(sql, &[&UNFINISHED, &FINISHED, &PROGRESS]).await?;
+    Ok(Marks { unfinished: row.try_get(0)?, finished: row.try_get(1)?, has_progress: row.try_get(2)? })
+}
+
+pub(super) async fn begin(client: &Client, identity: &str) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO deployment (key, value) VALUES ($1, $2)";
+    client.execute(sql, &[&UNFINISHED, &identity]).await.map(drop)
+}
+
+/// Takes back what [`begin`] did, on a target that turned out to be in use.
+pub(super) async fn withdraw(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.execute("DELETE FROM deployment WHERE key = $1", &[&UNFINISHED]).await.map(drop)
+}
+
+/// Turns an unfinished migration into a finished one, with facts about the
+/// deployment. Servers may start from then on.
+pub(super) async fn finish(
+    client: &mut Client,
+    identity: &str,
+    facts: &[(String, String)],
+) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    // The connections of a server that runs no more are found by its name.
+    let servers = "INSERT INTO servers (name) SELECT DISTINCT server FROM connections \
+         WHERE online AND server <> '' ON CONFLICT (name) DO NOTHING";
+    transaction.execute(servers, &[]).await?;
+    let sql = "INSERT INTO deployment (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+    for (key, value) in facts {
+        transaction.execute(sql, &[key, value]).await?;
+    }
+    transaction.execute(sql, &[&FINISHED, &identity]).await?;
+    let sql = "DELETE FROM deployment WHERE key = $1 OR starts_with(key, $2)";
+    transaction.execute(sql, &[&UNFINISHED, &PROGRESS]).await?;
+    transaction.commit().await
+}
+
+/// How far a table is.
+pub(super) async fn position(client: &Client, table: &Table, place: &str) -> Result<Position, MigrateError> {
+    let sql = "SELECT value FROM deployment WHERE key = $1";
+    let failed = |error: tokio_postgres::Error| MigrateError::Target {
+        what: "tell how far the migration is",
+        problem: said(&error),
+    };
+    let key = format!("{PROGRESS}{}", table.name);
+    let Some(row) = client.query_opt(sql, &[&key]).await.map_err(failed)? else {
+        return Ok(Position::default());
+    };
+    let text: &str = row.try_get(0).map_err(failed)?;
+    parsed(table, text).ok_or_else(|| MigrateError::DamagedMark { place: place.to_owned() })
+}
+
+fn parsed(table: &Table, text: &str) -> Option<Position> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    Some(Position {
+        after: Some(Key::from_stored(table, value.get("after")?.as_str()?)?),
+        rows: value.get("rows")?.as_u64()?,
+        checksum: Checksum::from_stored(value.get("checksum")?.as_str()?)?,
+    })
+}
+
+/// Notes how far a table is; part of the transaction that brings it there.
+pub(super) async fn note(
+    client: &Client,
+    table: &Table,
+    position: &Position,
+) -> Result<(), tokio_postgres::Error> {
+    let after = position.after.as_ref().map(Key::stored);
+    let value =
+        json!({ "after": after, "rows": position.rows, "checksum": position.checksum.stored() }).to_string();
+    let sql = "INSERT INTO deployment (key, value) VALUES ($1, $2) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    client.execute(sql, &[&format!("{PROGRESS}{}", table.name), &value]).await.map(drop)
+}

@@ -1,0 +1,196 @@
+//! A site with a history: rows of every kind, made by the engine.
+
+use covey_core::access::Rights;
+use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
+use covey_core::id::{Sn, TaskId};
+use covey_core::operation::IdempotencyKey;
+use covey_core::task::{NewResult, ResultBody, TaskSpec};
+use futures_executor::block_on;
+use uuid::{Builder, Uuid};
+
+use crate::bench::{World, connection, spec};
+
+/// Numbers that look random and repeat (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())].clone()
+    }
+}
+
+/// What can be asked for afterwards.
+#[derive(Default)]
+pub struct History {
+    pub tasks: Vec<TaskId>,
+    pub devices: Vec<(usize, DeviceIdentity)>,
+    pub serials: Vec<(Sn, String)>,
+    pub keys: Vec<String>,
+}
+
+const TEXTS: [&str; 6] = [
+    "",
+    "plain",
+    "Küche 1 – \u{1f4a1}",
+    "a\tb\n\"c\"\\d",
+    "\u{202e}\u{10ffff}\u{fffd}",
+    "'; DROP TABLE x; --",
+];
+
+/// Lets a site live for so many steps.
+pub fn live(world: &World, seed: u64, steps: usize) -> History {
+    let mut random = Random(seed);
+    let mut history = History::default();
+    for number in 0..4 {
+        register(world, &mut history, &mut random, number);
+    }
+    for step in 0..steps {
+        match random.below(24) {
+            0 => register(world, &mut history, &mut random, 100 + step),
+            1 => retire(world, &mut history, &mut random),
+            2 => keys(world, &mut history, &mut random, step),
+            3 | 4 => presence(world, &mut history, &mut random),
+            5..=12 => create(world, &mut history, &mut random, step),
+            13..=18 => say(world, &mut history, &mut random),
+            19 => {
+                let tasks = history.tasks.clone();
+                // Refused where it is another organisation's.
+                let _ = world.delete(random.below(2), random.one_of(&[&tasks[..], &[TaskId::NIL]].concat()));
+            }
+            20 | 21 => world.pass_ms(i64::try_from(random.below(90_000)).unwrap()),
+            22 => world.sweep(),
+            _ => world.pass_ms(1),
+        }
+    }
+    history
+}
+
+fn register(world: &World, history: &mut History, random: &mut Random, number: usize) {
+    let org = random.below(2);
+    let tags = (0..random.below(4)).map(|tag| Tag {
+        tag: format!("tag {tag} {}", ["", "ä"][tag % 2]),
+        value: [random.one_of(&TEXTS), &"💡".repeat(random.below(2) * 1_000)].concat(),
+    });
+    let tags = tags.collect();
+    let spec =
+        DeviceSpec { sn: Some(Sn::parse(&format!("sn_{number}-x")).unwrap()), tags, ..DeviceSpec::default() };
+    if let Ok((device, serial)) = world.register(org, spec) {
+        history.serials.push((device.identity.sn.clone(), serial));
+        history.devices.push((org, device.identity));
+    }
+}
+
+fn retire(world: &World, history: &mut History, random: &mut Random) {
+    if history.devices.len() < 4 {
+        return;
+    }
+    let (org, device) = history.devices.remove(random.below(history.devices.len()));
+    block_on(world.engine().device_retire(world.org(org), device.device_id)).unwrap();
+    // Every other one comes back under the same serial number.
+    if random.below(2) == 0 {
+        let spec = DeviceSpec { sn: Some(device.sn), ..DeviceSpec::default() };
+        let (device, serial) = world.register(org, spec).unwrap();
+        history.serials.push((device.identity.sn.clone(), serial));
+        history.devices.push((org, device.identity));
+    }
+}
+
+fn keys(world: &World, history: &mut History, random: &mut Random, step: usize) {
+    let name = ["first", "second", "Dritte Organisation ß"][random.below(3)];
+    let rights = Rights(u32::try_from(1 + random.below(31)).unwrap());
+    let made =
+        block_on(world.engine().api_key_add(world.org(0), name, &format!("key {step}"), rights)).unwrap();
+    history.keys.push(made.clear_text.clone());
+    if random.below(2) == 0 {
+        block_on(world.engine().api_key_revoke(world.org(0), made.key.id)).unwrap();
+    }
+}
+
+fn presence(world: &World, history: &mut History, random: &mut Random) {
+    let (_, device) = random.one_of(&history.devices);
+    let mut connection = connection(&format!("session {}", random.below(3)));
+    connection.details = vec![("address".to_owned(), random.one_of(&TEXTS).to_owned())];
+    if random.below(2) == 0 {
+        world.engine().device_connected(&device, connection);
+    } else {
+        world.engine().device_disconnected(&device, connection);
+    }
+}
+
+/// Ids as the server makes them, as others do, and as nobody should.
+fn id(world: &World, random: &mut Random, step: usize) -> TaskId {
+    let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
+    TaskId(match random.below(3) {
+        0 => Builder::from_unix_timestamp_millis(
+            u64::try_from(world.now().0).unwrap(),
+            bits.to_be_bytes()[..10].try_into().unwrap(),
+        )
+        .into_uuid(),
+        1 => Builder::from_random_bytes(bits.to_be_bytes()).into_uuid(),
+        _ => Uuid::from_u128(step as u128 + 1),
+    })
+}
+
+fn create(world: &World, history: &mut History, random: &mut Random, step: usize) {
+    let (org, device) = random.one_of(&history.devices);
+    let payload = match random.below(5) {
+        0 => None,
+        1 => Some(format!("{{\"text\":\"\\u0000 {}\"}}", "ü".repeat(random.below(2_000)))),
+        2 if random.below(8) == 0 => Some(format!("\"{}\"", "x".repeat(256 * 1024 - 2))),
+        _ => Some(format!(r#"{{"dt":[{{"cl":{step}}}]}}"#)),
+    };
+    let spec = TaskSpec {
+        ext_task_id: random.one_of(&TEXTS).to_owned(),
+        method_code: i64::try_from(random.below(65_535)).unwrap(),
+        method: [None, Some("öffne".to_owned())][random.below(2)].clone(),
+        priority: i64::try_from(random.below(10)).unwrap(),
+        ttl_minutes: random.one_of(&[0, 1, 1, 10, 44_639]),
+        payload: payload.map(Into::into),
+        ..spec(&device)
+    };
+    let key = IdempotencyKey { key: format!("k{}", random.below(50)), request_digest: [7; 32] };
+    let key = (random.below(4) == 0).then_some(key);
+    let made =
+        block_on(world.engine().task_create(world.org(org), id(world, random, step), spec, key)).unwrap();
+    // The answer to a repeated request is the task of the first.
+    if !history.tasks.contains(&made.task.id) {
+        history.tasks.push(made.task.id);
+    }
+}
+
+fn say(world: &World, history: &mut History, random: &mut Random) {
+    let (_, device) = random.one_of(&history.devices);
+    // Whatever a device says that it may not say is refused, and changes nothing.
+    let recent = history.tasks.len().saturating_sub(20);
+    let id = random.one_of(&[&history.tasks[recent..], &[TaskId::NIL]].concat());
+    match random.below(4) {
+        0 => drop(world.ack(&device, id)),
+        1 => drop(world.request(&device, id)),
+        _ => {
+            let taken = world.poll(&device).map_or(id, |task| task.id);
+            for _ in 0..random.below(4) {
+                let body = match random.below(6) {
+                    0 => ResultBody::Empty,
+                    1 => ResultBody::Json(r#"{"a": "\u0000",  "b":1.50}"#.into()),
+                    2 => ResultBody::Text("a\0b\0".into()),
+                    3 if random.below(6) == 0 => ResultBody::Text("é".repeat(512 * 1024).into()),
+                    _ => ResultBody::Text(random.one_of(&TEXTS).into()),
+                };
+                let status_code = random.one_of(&[200, 206, 206, 404, 500]);
+                let ext_id = i64::try_from(random.below(5)).unwrap() - 2;
+                drop(world.finish(&device, taken, NewResult { ext_id, status_code, body }));
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is the same after a move, and what goes on.
+
+use std::sync::Arc;
+
+use covey_core::id::UnixMs;
+use covey_core::port::Store;
+use covey_store::postgres::Postgres;
+use covey_store::sqlite::{Options, Sqlite};
+
+use crate::bench::parts::{Counts, TestClock};
+use crate::bench::postgres::{PostgresBench, say};
+use crate::bench::sqlite::SqliteBench;
+use crate::bench::{SERVER, World, result, spec};
+use crate::fill::{History, live};
+use crate::{check, migrate, options, seen};
+
+pub fn sqlite(path: &std::path::Path) -> Arc<dyn Store> {
+    Arc::new(
+        Sqlite::open(&Options::new(path), Arc::new(TestClock::default()), Arc::new(Counts::default()))
+            .unwrap(),
+    )
+}
+
+pub fn postgres(bench: &PostgresBench) -> Arc<dyn Store> {
+    Arc::new(
+        Postgres::open(&bench.options, Arc::new(TestClock::default()), Arc::new(Counts::default())).unwrap(),
+    )
+}
+
+/// A site with a history that nobody serves, and when it ended.
+pub fn site(seed: u64, steps: usize) -> (tempfile::TempDir, std::path::PathBuf, History, UnixMs) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("covey.db");
+    let world = World::new(SqliteBench::at(Options::new(&path)));
+    let history = live(&world, seed, steps);
+    let now = world.now();
+    (folder, path, history, now)
+}
+
+#[test]
+fn all_that_could_be_seen_before_can_be_seen_after() {
+    for seed in 1..=5 {
+        let (_folder, path, history, now) = site(seed, 400);
+        let before = seen::all(&*sqlite(&path), &history, now);
+        assert!(before.iter().any(|line| line.contains(r"a\0b\0")), "no NUL in any body");
+        let bench = PostgresBench::new();
+        let report = migrate(&path, &bench.url()).unwrap();
+        assert!(!report.is_resumed && report.tables.iter().all(|table| table.copied == table.rows));
+        let again = check(&path, &bench.url()).unwrap();
+        let sums = |report: &covey_store::migrate::Report| {
+            report.tables.iter().map(|table| (table.rows, table.checksum.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(&again), sums(&report));
+        seen::assert_same(&before, &seen::all(&*postgres(&bench), &history, now));
+    }
+}
+
+#[test]
+fn numbers_go_on_after_the_highest_that_was_given() {
+    let (_folder, path, history, now) = site(77, 300);
+    let highest = |sql: &str| -> i64 {
+        rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    // A result and a device that were given numbers and are gone.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("UPDATE sqlite_sequence SET seq = seq + 500 WHERE name IN ('results', 'devices')")
+        .unwrap();
+    drop(connection);
+    let seq = highest("SELECT max(seq) FROM tasks");
+    let result_id = highest("SELECT seq FROM sqlite_sequence WHERE name = 'results'");
+    let device_key = highest("SELECT seq FROM sqlite_sequence WHERE name = 'devices'");
+    let tag_id = highest("SELECT max(id) FROM device_tags");
+    let bench = PostgresBench::new();
+    migrate(&path, &bench.url()).unwrap();
+    let url = bench.url();
+    let world = World::on_what_is_there(bench, 1_000_000);
+    world.pass_ms(now.0 - world.now().0);
+    let device = world.device(0);
+    assert_eq!(device.device.0, device_key + 1);
+    let task = world.create(spec(&device));
+    assert!(task.seq > seq);
+    let finished = world.finish(&device, task.id, result(200, 0, "")).unwrap();
+    assert!(finished.result_id.0 > result_id);
+    // What was open can be finished, what was final stays so.
+    let open: i64 = say(&url, &["SELECT count(*) FROM tasks_open"])[0][0].parse().unwrap();
+    let (org, known) = &history.devices[0];
+    assert_eq!(
+        world.devices(*org, Default::default()).items.iter().filter(|d| d.identity == *known).count(),
+        1
+    );
+    assert!(open > 0);
+    world.pass_ms(50 * 86_400_000);
+    world.sweep();
+    assert_eq!(say(&url, &["SELECT count(*) FROM tasks_open"])[0][0], "0");
+    let sums = "SELECT (SELECT sum(count) FROM task_counts) = (SELECT count(*) FROM tasks_done)";
+    assert_eq!(say(&url, &[sums])[0][0], "t");
+    let tags = say(&url, &["SELECT nextval('device_tags_id_seq')"])[0][0].parse::<i64>().unwrap();
+    assert_eq!(tags, tag_id + 1);
+}
+
+#[test]
+fn the_source_stays_as_it_is_and_the_target_knows_its_servers() {
+    let (folder, path, ..) = site(5, 200);
+    let before = std::fs::read(&path).unwrap();
+    let bench = PostgresBench::new();
+    let facts = vec![("ca_sha256".to_owned(), "ab12".to_owned())];
+    let options = covey_store::migrate::Options { facts, ..options(&path, &bench.url()) };
+    covey_store::migrate::run(&options, &|_| {}).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let log = std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "{:?}", folder.path());
+    let known =
+        say(&bench.url(), &["SELECT key, value FROM deployment WHERE key NOT LIKE 'migration_finished'"]);
+    assert_eq!(known, [["ca_sha256", "ab12"]]);
+    let servers = say(&bench.url(), &[&format!("SELECT 1 FROM servers WHERE name = '{SERVER}'")]);
+    assert_eq!(servers.len(), 1);
+}
+
+#[test]
+fn tasks_go_to_the_partition_of_their_month() {
+    let (_folder, path, history, _) = site(9, 300);
+    let bench = PostgresBench::new();
+    migrate(&path, &bench.url()).unwrap();
+    let month = "SELECT count(*) FROM tasks_done_2023_11";
+    let in_month: usize = say(&bench.url(), &[month])[0][0].parse().unwrap();
+    assert!(in_month > 0 && in_month < history.tasks.len(), "{in_month} of {}", history.tasks.len());
+    let strays = "SELECT count(*) FROM tasks_done_default WHERE substring(id::text, 15, 1) = '7'";
+    assert_eq!(say(&bench.url(), &[strays])[0][0], "0");
+}
