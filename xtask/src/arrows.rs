@@ -8,9 +8,9 @@ use crate::step::output;
 
 /// What a crate must not depend on, however indirectly.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("covey-core", &["tokio", "serde", "rusqlite", "axum", "rmqtt", "rustls"]),
-    ("covey-store", &["tokio", "axum", "rmqtt", "covey-http", "covey-link", "covey-pki"]),
-    ("covey-link", &["rusqlite", "axum", "covey-store", "covey-http", "covey-pki"]),
+    ("covey-core", &["tokio", "serde", "rusqlite", "tokio-postgres", "lapin", "axum", "rmqtt", "rustls"]),
+    ("covey-store", &["axum", "rmqtt", "lapin", "rumqttc-v5-next", "covey-http", "covey-link", "covey-pki"]),
+    ("covey-link", &["rusqlite", "tokio-postgres", "axum", "covey-store", "covey-http", "covey-pki"]),
     ("covey-pki", &["tokio", "rusqlite", "axum", "rmqtt", "covey-store", "covey-http", "covey-link"]),
     ("covey-http", &["rusqlite", "rmqtt", "covey-store", "covey-link", "covey-pki"]),
     ("covey-client", &["covey-core", "covey-store", "covey-link", "covey-http", "covey-pki"]),
@@ -19,7 +19,13 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// Dependencies that must be found: a check that finds nothing anywhere proves nothing.
-const EXPECTED: &[(&str, &str)] = &[("covey", "tokio"), ("covey-store", "rusqlite"), ("covey-link", "rmqtt")];
+const EXPECTED: &[(&str, &str)] = &[
+    ("covey", "tokio"),
+    ("covey-store", "rusqlite"),
+    ("covey-store", "tokio-postgres"),
+    ("covey-link", "rmqtt"),
+    ("covey-link", "lapin"),
+];
 
 pub fn check() -> Result<()> {
     for (from, to) in EXPECTED {

@@ -232,7 +232,7 @@ fn tell(args: &MigrateStoreArgs, origin: &Origin, report: &Report) -> Result<()>
     }
     let copied = report.copy_ms.div_ceil(1000);
     println!("{rows} rows were moved to {} ({copied} s) and found equal there ({compared} s).", args.to);
-    println!("Next, with the password in the URL:");
+    println!("Next, with the whole URL as it was given to --to:");
     let [first, rest @ ..] = next.as_slice() else { return Ok(()) };
     if rest.is_empty() {
         println!("  {first}");
