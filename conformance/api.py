@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from broker import LINK
 from device import Identity
 
 READY, PENDING, LOCK, DONE, EXPIRED, DELETED, FAILED = range(7)
@@ -66,6 +67,11 @@ class Api(httpx.Client):
                 assert task["status"] in wanted, f"{task['status_name']} is none of {wanted}: {task}"
                 return task
             time.sleep(0.02)
+
+    def settled(self, task_id: str, status: int) -> dict:
+        """The task, which is in this state as soon as the message that brought it there was acknowledged; where the
+        broker acknowledges before the commit, a moment later."""
+        return self.wait_for_status(task_id, status, seconds=LINK.commit_seconds_max)
 
     def steps(self, task_id: str) -> list[str]:
         """The names of the states that the task went through, oldest first."""

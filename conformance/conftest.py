@@ -1,20 +1,55 @@
 """What the tests share: a server for those that need no other, and makers of servers, callers and devices."""
 
+import itertools
 import uuid
 
 import pytest
 
 from api import RIGHTS, Api
+from deployment import EMBEDDED, SHAPE, Deployment
 from device import Device
 from server import Server
+
+pytest_plugins = ["fault_fixtures"]
+
+# The shapes that run everything that makes sense in them: both stores, and every link, once each. The other shapes
+# put the same parts together in another way, and run what is marked for every shape.
+FULL_SHAPES = {EMBEDDED, "sqlite+mosquitto", "postgres+rabbitmq"}
+
+
+def runs_here(item) -> bool:
+    """Whether a test is for the shape that is tested now."""
+    marks = {mark.name for mark in item.iter_markers()}
+    if "embedded" in marks:
+        return SHAPE == EMBEDDED
+    if "foreign_broker" in marks and SHAPE.endswith("+embedded"):
+        return False
+    if "several_servers" in marks and not SHAPE.startswith("postgres"):
+        return False
+    return SHAPE in FULL_SHAPES or "every_shape" in marks
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is for other shapes."""
+    others = [item for item in items if not runs_here(item)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if runs_here(item)]
+
+
+def pytest_report_header():
+    return f"shape: {SHAPE}"
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A server with the defaults, one for each process of the test runner. Tests keep to their own devices."""
-    running = Server(tmp_path_factory.mktemp("shared") / "data").start()
-    yield running
-    assert running.stop() == 0
+    running = Server(tmp_path_factory.mktemp("shared") / "data")
+    try:
+        yield running.start()
+        assert running.stop() == 0
+    finally:
+        running.drop()
     assert not running.panics()
 
 
@@ -30,8 +65,61 @@ def new_server(tmp_path):
 
     yield new
     for server in made:
-        server.kill()
+        server.drop()
+    for server in made:
         assert not server.panics()
+
+
+class Pairs:
+    """Servers of one deployment, two at a time, and more where they are wanted."""
+
+    def __init__(self, folder):
+        self.folder, self.numbers = folder, itertools.count()
+        self.deployments: list[Deployment] = []
+        self.servers: list[Server] = []
+
+    def new(self, *options, second=(), wrapper=()) -> tuple[Server, Server]:
+        """Two servers; `options` are of both, but for `second` and `wrapper`, which are of the second alone."""
+        self.deployments.append(Deployment())
+        first = self._made(self.deployments[-1], 0, None, *options).start()
+        return first, self._made(first.deployment, 1, first.key, *(second or options), wrapper=wrapper).start()
+
+    def another(self, of: Server, *options, **more) -> Server:
+        """One more of that deployment, not started."""
+        return self._made(of.deployment, 2, of.key, *options, **more)
+
+    def _made(self, deployment, number: int, key, *options, **more) -> Server:
+        folder = self.folder / f"server-{next(self.numbers)}"
+        self.servers.append(Server(folder, *options, deployment=deployment, number=number, key=key, **more))
+        return self.servers[-1]
+
+    def drop(self) -> None:
+        for server in self.servers:
+            server.kill()
+        for deployment in self.deployments:
+            deployment.drop()
+        for server in self.servers:
+            assert not server.panics()
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Two servers on one database, one pair for each process of the test runner."""
+    pairs = Pairs(tmp_path_factory.mktemp("pair"))
+    try:
+        running = pairs.new()
+        yield running
+        assert [server.stop() for server in running] == [0, 0]
+    finally:
+        pairs.drop()
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Makes pairs of the test's own, with options: `pairs.new(…)`, and a third server: `pairs.another(…)`."""
+    made = Pairs(tmp_path)
+    yield made
+    made.drop()
 
 
 @pytest.fixture

@@ -129,6 +129,7 @@ class Device:
         self.client.on_message = self._on_message
         self.client.on_publish = self._on_publish
         self.client.on_subscribe = self._on_subscribe
+        self.client.on_unsubscribe = self._on_subscribe
 
     # What paho tells, from its own thread.
 
@@ -211,6 +212,11 @@ class Device:
         if mid not in self.grants:
             raise ConnectionError(f"{self.sn}: closed instead of a SUBACK for {filter}")
         return self.grants[mid][0]
+
+    def unsubscribe(self, filter: str) -> None:
+        """Unsubscribes, and waits until that is confirmed."""
+        _, mid = self.client.unsubscribe(filter)
+        self._wait(f"UNSUBACK for {filter}", lambda: mid in self.grants or self.ended)
 
     def send(
         self,
@@ -295,6 +301,14 @@ class Device:
                 assert self.ended is None, f"{self.sn}: disconnected {self.ended} while waiting for {level}"
                 self.changed.wait(left)
             return message
+
+    def expect_of(self, level: str, task_id: str, seconds: float = SECONDS_MAX) -> Message:
+        """The next message on a topic about this task. Others are passed over: what a server that died had answered
+        and not acknowledged to its broker is answered again."""
+        deadline = time.monotonic() + seconds
+        while (message := self.expect(level, max(deadline - time.monotonic(), 0.0))).task_id != task_id:
+            pass
+        return message
 
     def drain(self, seconds: float) -> list[Message]:
         """All that was not yet taken, after waiting until there is something or the time is up."""

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import schemathesis
 
+from certificate import Signer
+
 WAIT_SECONDS_MAX = 1
 # Made by openssl, without a CN, so that it is good for any serial number.
 SIGNING_REQUEST = (Path(__file__).parent / "any-name.csr").read_text()
+# A certificate that may be registered in place of a key; a second time, it is in use.
+CERTIFICATE = Signer.forged().chain
 # A device that is registered, under a number that nothing else tries.
 DEVICE_ID = int(os.environ["COVEY_CONFORMANCE_DEVICE_ID"])
 # The number of its own key.
@@ -47,6 +51,8 @@ def make_good(case) -> None:
     body = case.body if isinstance(case.body, dict) else {}
     if isinstance(body.get("csr"), str):
         body["csr"] = SIGNING_REQUEST
+    if isinstance(body.get("certificate_pem"), str):
+        body["certificate_pem"] = CERTIFICATE
     if "ext_task_id" in body and "device_id" in body:
         body["device_id"] = DEVICE_ID
     if case.headers and "Idempotency-Key" in case.headers:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from deployment import Deployment
+
 PROJECT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("COVEY_BIN", PROJECT / "target" / "debug" / "covey"))
 READY_SECONDS_MAX = 30.0
@@ -28,8 +30,25 @@ class NotStarted(Exception):
 class Server:
     """A server on a data directory; `start` may be called again after `kill` and `stop`."""
 
-    def __init__(self, data: Path, *options: str, log: str = "info", ports: list[int] | None = None):
+    def __init__(
+        self,
+        data: Path,
+        *options: str,
+        log: str = "info",
+        ports: list[int] | None = None,
+        deployment: Deployment | None = None,
+        number: int = 0,
+        key: str | None = None,
+        wrapper: tuple[str, ...] = (),
+    ):
         self.data = Path(data)
+        # Servers of one deployment share it; one that stands alone drops its own.
+        self.is_owner = deployment is None
+        self.deployment = deployment or Deployment()
+        self.number = number
+        self.given_key = key
+        # A program that runs the server, such as one that tells it another time.
+        self.wrapper = wrapper
         self.options = options
         self.log_filter = log
         self.log_path = self.data.parent / f"{self.data.name}.log"
@@ -40,7 +59,12 @@ class Server:
     def command(self) -> list[str]:
         """The command line."""
         data = ["--data", str(self.data), "--log", self.log_filter]
-        return [str(BINARY), "up", *data, *self.listen, *self.options]
+        return [*self.wrapper, str(BINARY), "up", *data, *self.listen, *self.options]
+
+    def environment(self) -> dict[str, str]:
+        """Its environment: that of the deployment, and nothing that is meant for another server."""
+        quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVEY_")}
+        return quiet | self.deployment.environment(self.number)
 
     def start(self) -> "Server":
         """Starts the process and waits until it can be reached."""
@@ -48,9 +72,12 @@ class Server:
             raise NotStarted(f"{BINARY} is missing; build it with: cargo build -p covey")
         self.addresses_path.unlink(missing_ok=True)
         with open(self.log_path, "ab") as log:
-            quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVEY_")}
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=quiet
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=self.environment(),
             )
         deadline = time.monotonic() + READY_SECONDS_MAX
         while not self.addresses_path.exists():
@@ -74,8 +101,8 @@ class Server:
 
     @property
     def key(self) -> str:
-        """The first API key."""
-        return (self.data / "admin.key").read_text().strip()
+        """The first API key; only the first server of a deployment has it in its folder."""
+        return self.given_key or (self.data / "admin.key").read_text().strip()
 
     @property
     def http(self) -> str:
@@ -114,6 +141,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+    def drop(self) -> None:
+        """Ends the process and removes what its deployment keeps elsewhere."""
+        self.kill()
+        if self.is_owner:
+            self.deployment.drop()
 
     def restart(self) -> None:
         """Stops and starts on the same data."""

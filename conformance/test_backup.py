@@ -9,6 +9,8 @@ import pytest
 from api import DONE, READY
 from server import BINARY, Server
 
+pytestmark = pytest.mark.embedded
+
 
 def covey(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True, timeout=60)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from api import DONE, is_problem
+from broker import LINK
 from certificate import openssl, request
 from device import Identity
 
@@ -87,7 +88,7 @@ def test_a_request_that_cannot_be_signed_registers_nobody(api, tmp_path):
 
 def test_private_keys_are_for_their_owner_alone(server):
     secrets = [*server.data.glob("pki/*.key"), server.data / "admin.key"]
-    assert len(secrets) >= 4
+    assert {path.name for path in secrets} >= {"issuing.key", "server.key", "admin.key"}
     for path in secrets:
         assert path.stat().st_mode & 0o077 == 0, path
     assert server.key not in server.log_text()
@@ -106,7 +107,7 @@ def test_the_servers_certificate_is_renewed_while_it_runs(new_server, new_api, c
     identity = api.register(tmp_path)
     live = connect(server, identity)
     https = ("127.0.0.1", int(server.https.rsplit(":", 1)[1]))
-    ports = {"mqtts": server.mqtts, "https": https}
+    ports = {"mqtts": server.mqtts, "https": https} if LINK.is_own else {"https": https}
     context = identity.tls(server.ca)
     first = {name: serial(address, context) for name, address in ports.items()}
 

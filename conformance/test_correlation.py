@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from api import DONE, LOCK, PENDING, READY
+from broker import LINK
 
 NATIVE = {
     "36 characters": lambda task_id: task_id.encode(),
@@ -32,7 +33,7 @@ def test_every_form_names_the_task_in_every_step(api, device, form, is_property)
     how = correlated(form, is_property, task_id)
 
     assert device.publish(f"{topic}/ack", **how) == 0
-    assert api.status(task_id) == PENDING
+    api.settled(task_id, PENDING)
     assert device.publish(f"{topic}/req", **how) == 0
     assert device.expect("rsp").task_id == task_id
     how["properties"] = {**how.get("properties", {}), "status_code": "200"}
@@ -73,15 +74,15 @@ def test_a_malformed_correlation_is_refused_in_every_step(api, server, device, c
         code = device.publish(
             f"dev/{device.sn}/{level}", "{}", correlation=correlation, properties={"status_code": "200"}
         )
-        assert code >= 0x80, level
+        assert LINK.is_refusal(code), level
     assert device.is_quiet("rsp", "cmt", seconds=0.3)
     assert api.status(task_id) == READY
-    assert server.refusals("correlation") == refused + 3
+    assert LINK.counts(server, "correlation", refused + 3)
 
 
 @pytest.mark.parametrize("text", ["x", "{01901f2e-3d4c-7b5a-8877-665544332211}", "0" * 31])
 def test_a_malformed_property_is_refused(device, text):
-    assert device.publish(f"dev/{device.sn}/req", properties={"correlationData": text}) >= 0x80
+    assert LINK.is_refusal(device.publish(f"dev/{device.sn}/req", properties={"correlationData": text}))
     assert device.is_quiet("rsp", seconds=0.3)
 
 
@@ -89,6 +90,6 @@ def test_a_malformed_property_is_refused(device, text):
 def test_a_result_needs_a_task(api, device, correlation):
     task_id = api.create(device)
     device.expect("tsk")
-    assert device.res(correlation, 200, "{}") >= 0x80
+    assert LINK.is_refusal(device.res(correlation, 200, "{}"))
     assert device.is_quiet("cmt", seconds=0.3)
     assert api.task(task_id)["results"] == []

@@ -9,6 +9,8 @@ from api import DONE, LOCK, READY, is_problem
 from device import MQTTv311
 from server import NotStarted, Server
 
+pytestmark = pytest.mark.embedded
+
 DISK_MIB = 32
 
 

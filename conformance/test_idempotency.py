@@ -8,6 +8,8 @@ import pytest
 from answering import Answering
 from api import DONE, is_problem
 
+pytestmark = pytest.mark.every_shape
+
 
 def test_the_same_key_and_body_make_one_task(api, identity):
     key = uuid.uuid4().hex

@@ -4,14 +4,16 @@ import datetime
 import socket
 import ssl
 import time
+import uuid
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import packet
 from api import DONE, READY
+from broker import LINK, PUT_OUT_SECONDS_MAX
 from certificate import DAY, Signer
-from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, SESSION_TAKEN_OVER, Refused
+from device import NOT_AUTHORIZED, Refused
 from packet import Stream
 
 
@@ -29,7 +31,8 @@ def is_refused_by_tls(server, context: ssl.SSLContext, *alerts: str) -> bool:
         answer = says_hello(server, context)
     except ssl.SSLError as error:
         text = str(error).lower().replace("_", " ")
-        assert not alerts or any(alert in text for alert in alerts), text
+        # OpenSSL as a server closes at once, and its alert may be lost on the way.
+        assert not LINK.is_own or not alerts or any(alert in text for alert in alerts), text
         return True
     except (ConnectionResetError, BrokenPipeError):
         return True
@@ -47,16 +50,23 @@ def test_a_client_id_that_is_not_the_cn_is_refused(server, connect, identity, vi
     refused = server.refusals("client_id_not_cn")
     wrong = [victim_identity.sn, identity.sn + "x", identity.sn.upper(), identity.sn[:-1], "+", "#", ".*"]
     for client_id in wrong:
-        with pytest.raises(Refused) as refusal:
-            connect(server, identity, client_id=client_id)
-        assert refusal.value.code == CLIENT_ID_NOT_VALID, client_id
-    assert server.refusals("client_id_not_cn") == refused + len(wrong)
+        is_nobody_else(server, connect, identity, client_id)
+    assert LINK.counts(server, "client_id_not_cn", refused + len(wrong))
 
 
 def test_an_empty_client_id_is_refused(server, connect, identity):
+    is_nobody_else(server, connect, identity, "")
+
+
+def is_nobody_else(server, connect, identity, client_id: str) -> None:
+    """Asks for a client id that is not the CN, which makes nobody else of a device."""
+    if LINK.wrong_client_id is None:
+        # The broker takes the CN instead; `connect` subscribes to topics that are its own.
+        connect(server, identity, client_id=client_id).close()
+        return
     with pytest.raises(Refused) as refusal:
-        connect(server, identity, client_id="")
-    assert refusal.value.code == CLIENT_ID_NOT_VALID
+        connect(server, identity, client_id=client_id)
+    assert refusal.value.code == LINK.wrong_client_id, client_id
 
 
 def test_without_a_certificate_there_is_no_connection(server):
@@ -96,19 +106,27 @@ def test_a_certificate_for_servers_makes_no_device(server, tmp_path, identity, i
 
 def test_a_serial_number_that_was_never_registered_is_refused(server, connect, tmp_path, issuing):
     refused = server.refusals("not_admitted")
-    with pytest.raises(Refused) as refusal:
-        connect(server, issuing.issue(tmp_path, "nobody-knows-me"))
-    assert refusal.value.code == NOT_AUTHORIZED
-    assert server.refusals("not_admitted") == refused + 1
+    nobody = issuing.issue(tmp_path, f"nobody-{uuid.uuid4().hex}")
+    assert LINK.keeps_out(lambda *levels: connect(server, nobody, *levels))
+    assert LINK.counts(server, "not_admitted", refused + 1)
 
 
 def test_a_name_that_is_no_serial_number_is_refused(server, connect, tmp_path, issuing):
     for name in ("a.b", "a b"):
-        with pytest.raises(Refused):
-            connect(server, issuing.issue(tmp_path, name), client_id=name)
+        if LINK.not_admitted is not None:
+            with pytest.raises(Refused):
+                connect(server, issuing.issue(tmp_path, name), client_id=name)
+            continue
+        device = connect(server, issuing.issue(tmp_path, name), "-", client_id=name)
+        assert device.subscribe(f"srv/{name}/tsk") == NOT_AUTHORIZED
+        assert device.publish(f"dev/{name}/req") == NOT_AUTHORIZED
 
 
 def test_a_user_name_and_a_password_make_nobody_else(api, server, connect, identity, victim_identity):
+    if LINK.refuses_user_names:
+        with pytest.raises(Refused):
+            connect(server, identity, username=victim_identity.sn)
+        return
     device = connect(server, identity, username=victim_identity.sn)
     task_id = api.create(victim_identity)
     assert device.publish(f"dev/{victim_identity.sn}/req", correlation=task_id) == NOT_AUTHORIZED
@@ -120,11 +138,9 @@ def test_a_retired_device_is_cut_off_within_a_second_and_refused(api, server, co
     device = connect(server, identity)
     began = time.monotonic()
     assert api.delete(f"/devices/{identity.device_id}").status_code in (200, 204)
-    assert device.expect_disconnect(5) == (NOT_AUTHORIZED, True)
-    assert device.ended_at - began < 1.0
-    with pytest.raises(Refused) as refusal:
-        connect(server, identity)
-    assert refusal.value.code == NOT_AUTHORIZED
+    assert device.expect_disconnect(5) == LINK.retired
+    assert device.ended_at - began < LINK.retired_seconds_max
+    assert LINK.keeps_out(lambda *levels: connect(server, identity, *levels))
 
 
 def test_a_retired_device_cannot_finish_what_it_took(api, server, connect, identity):
@@ -133,8 +149,7 @@ def test_a_retired_device_cannot_finish_what_it_took(api, server, connect, ident
     device.take()
     api.delete(f"/devices/{identity.device_id}")
     device.expect_disconnect(5)
-    with pytest.raises(Refused):
-        connect(server, identity)
+    assert LINK.keeps_out(lambda *levels: connect(server, identity, *levels))
 
 
 def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(
@@ -143,9 +158,13 @@ def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(
     old_task = api.create(identity)
     api.delete(f"/devices/{identity.device_id}")
     again = api.register(tmp_path, sn=identity.sn)
-    with pytest.raises(Refused) as refusal:
-        connect(server, identity)
-    assert refusal.value.code == NOT_AUTHORIZED
+    if LINK.tells_certificates_apart:
+        with pytest.raises(Refused) as refusal:
+            connect(server, identity)
+        assert refusal.value.code == NOT_AUTHORIZED
+    else:
+        # The broker knows names, not certificates: the old one is good for the new device until it expires.
+        connect(server, identity).close()
     device = connect(server, again)
     assert device.take()["method_code"] == "0", "the old one's tasks are not the new one's"
     assert device.take(old_task)["method_code"] == "0"
@@ -156,7 +175,7 @@ def test_a_serial_number_that_is_registered_anew_takes_only_its_new_certificate(
 def test_a_second_connection_takes_the_session_over(api, server, connect, identity):
     first = connect(server, identity)
     second = connect(server, identity)
-    assert first.expect_disconnect() == (SESSION_TAKEN_OVER, True)
+    assert first.expect_disconnect() == LINK.taken_over
     task_id = api.create(identity)
     assert second.expect("tsk").task_id == task_id
     second.take(task_id)
@@ -177,13 +196,16 @@ def test_a_device_counts_as_online_after_a_take_over(api, server, connect, ident
 @pytest.mark.parametrize(
     "topic", ["dev/{victim}/res", "srv/{victim}/rsp", "srv/{own}/rsp", "dev/{own}", "will", "$SYS/x"]
 )
-def test_a_will_elsewhere_is_refused(server, connect, identity, victim_identity, topic):
+def test_a_will_elsewhere_reaches_nobody(server, connect, identity, victim_identity, topic):
     victim = connect(server, victim_identity, "#")
     will = topic.format(victim=victim_identity.sn, own=identity.sn)
-    with pytest.raises(Refused) as refusal:
-        connect(server, identity, will=will)
-    assert refusal.value.code == NOT_AUTHORIZED
-    assert victim.is_quiet(seconds=0.3)
+    if LINK.refuses_foreign_will:
+        with pytest.raises(Refused) as refusal:
+            connect(server, identity, will=will)
+        assert refusal.value.code == NOT_AUTHORIZED
+    else:
+        connect(server, identity, will=will).drop()
+    assert victim.is_quiet(seconds=0.5)
 
 
 def test_a_will_of_its_own_is_allowed_and_harms_nobody(server, connect, identity, victim_identity):
@@ -223,8 +245,13 @@ def test_a_tls_session_that_is_resumed_after_retirement_is_refused(api, server, 
         stream.send(hello)
         assert stream.answer()[3] == 0, "CONNACK with success"
         session = stream.tls.session
+        LINK.settle()
     api.delete(f"/devices/{identity.device_id}")
     with Stream(server.mqtts, identity, server.ca, context=context, session=session) as stream:
         stream.send(hello)
         answer = stream.answer()
-        assert answer[:1] == b"\x20" and answer[3] == NOT_AUTHORIZED, (stream.tls.session_reused, answer)
+        if LINK.not_admitted is None:
+            assert stream.is_closed(PUT_OUT_SECONDS_MAX)
+        else:
+            refused = answer[:1] == b"\x20" and answer[3] == LINK.not_admitted
+            assert refused, (stream.tls.session_reused, answer)

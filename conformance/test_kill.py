@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api import DONE, LOCK, PENDING, READY, Api
+from broker import LINK
 from field_device import FieldDevice
 from server import kept_ports
 
@@ -122,7 +123,8 @@ def test_nothing_accepted_is_lost_and_nothing_is_done_twice(new_server, new_api,
     lost_answers = sum(len(caller.unanswered) + caller.retries for caller in callers)
     connections = sum(field.connections for field in fields)
     print(f"{len(tasks)} tasks, {connections} connections, {lost_answers} calls without an answer")
-    assert connections > DEVICES and lost_answers > 0, "the kills were felt"
+    assert lost_answers > 0, "the kills were felt"
+    assert connections > DEVICES or not LINK.goes_with_server
     check_tasks(callers, tasks)
     check_keys(api, callers)
     check_results(fields, tasks)

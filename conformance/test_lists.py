@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import DONE, READY, is_problem
+from api import DONE, PENDING, READY, is_problem
 
 
 def test_pages_hold_every_task_once_newest_first(api, identity):
@@ -28,6 +28,7 @@ def test_pages_hold_every_task_once_newest_first(api, identity):
 def test_a_row_has_the_fields_of_the_contract(api, device):
     task_id = api.create(device, ext_task_id="row", method_code=7, priority=2, ttl=9)
     device.ack(task_id)
+    api.settled(task_id, PENDING)
     device.take(task_id)
     (row,) = api.get("/device-tasks", params={"device_id": device.device_id}).json()["items"]
     expected = {

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from api import DONE, FAILED, LOCK, PENDING, READY
-from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, POLL, MQTTv311, Refused
+from broker import LINK
+from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, POLL, MQTTv5, MQTTv311, Refused
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_push_with_envelopes_both_ways(api, device):
     assert announced == {"correlationData": task_id, "method_code": 51, "method": "open"}
 
     say(device, "ack", correlationData=task_id)
-    assert api.status(task_id) == PENDING
+    api.settled(task_id, PENDING)
 
     say(device, "req", correlationData=task_id)
     assert hear(device, "rsp") == {
@@ -135,6 +136,7 @@ def test_what_cannot_be_understood_changes_nothing(api, device, body):
     assert api.status(task_id) == DONE, "the connection goes on"
 
 
+@pytest.mark.embedded
 def test_refusals_have_the_codes_of_3_1_1(api, server, connect, identity):
     with pytest.raises(Refused) as refusal:
         connect(server, identity, protocol=MQTTv311, client_id="another")
@@ -146,6 +148,24 @@ def test_refusals_have_the_codes_of_3_1_1(api, server, connect, identity):
     with pytest.raises(Refused) as refusal:
         connect(server, identity, protocol=MQTTv311)
     assert refusal.value.code == NOT_AUTHORIZED, "return code 5"
+
+
+def test_a_device_may_change_its_protocol(api, server, connect, identity):
+    """Each connection is spoken to as it speaks, whatever the one before it spoke."""
+    for protocol in (MQTTv311, MQTTv5, MQTTv311, MQTTv5):
+        device = connect(server, identity, protocol=protocol)
+        task_id = api.create(device, payload={"a": 1})
+        if protocol == MQTTv5:
+            assert device.expect("tsk").task_id == task_id
+            assert device.take(task_id).body == b'{"a":1}'
+            device.finish(task_id)
+        else:
+            assert hear(device, "tsk")["correlationData"] == task_id
+            say(device, "req", correlationData=task_id)
+            assert hear(device, "rsp")["payload"] == {"a": 1}
+            finish(device, task_id, 200, {})
+        assert api.status(task_id) == DONE
+        device.close()
 
 
 def test_another_devices_task_stays_out_of_reach(api, device, victim_identity):

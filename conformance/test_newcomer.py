@@ -29,6 +29,7 @@ def simulated(new_server, tmp_path):
     assert device.wait(20) == 0
 
 
+@pytest.mark.every_shape
 def test_the_first_call_answers_in_the_same_command(simulated):
     called = covey(simulated, "call", "lamp-1", "51", '{"dt":[{"cl":5}]}', "--json")
     assert called.returncode == 0, called.stderr

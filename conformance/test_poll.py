@@ -2,7 +2,8 @@
 
 import pytest
 
-from api import LOCK, READY
+from api import LOCK, PENDING, READY
+from broker import LINK
 from device import POLL
 
 
@@ -40,6 +41,7 @@ def test_priority_then_soonest_expiry_then_age_decide(api, poller):
 def test_a_task_that_was_acknowledged_is_polled_too(api, poller):
     task_id = api.create(poller)
     poller.ack(task_id)
+    api.settled(task_id, PENDING)
     assert poller.take().task_id == task_id
 
 
@@ -65,8 +67,9 @@ def test_polls_on_each_others_heels_never_get_the_same_task(api, poller):
     for _ in range(35):
         poller.send(f"dev/{poller.sn}/req", correlation=POLL)
     taken = [poller.expect("rsp").task_id for _ in range(35)]
-    assert set(taken[:30]) == created
-    assert set(taken[30:]) == {POLL}
+    given = [task_id for task_id in taken if task_id != POLL]
+    assert len(given) == 30 and set(given) == created
+    assert not LINK.keeps_order or given == taken[:30]
 
 
 def test_another_devices_tasks_are_not_polled(api, poller, victim_identity):

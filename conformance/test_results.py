@@ -3,6 +3,7 @@
 import pytest
 
 from api import DELETED, DONE, FAILED, LOCK
+from broker import LINK
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_without_an_integer_status_code_nothing_is_stored_and_counted(
     device.res(task_id, status_code, body)
     assert device.is_quiet("cmt", seconds=0.3)
     assert api.status(task_id) == LOCK and results(api, task_id) == []
-    assert server.refusals("status_code") == refused + 1
+    assert LINK.counts(server, "status_code", refused + 1)
     device.finish(task_id)
     assert api.status(task_id) == DONE, "the connection goes on"
 
@@ -167,14 +168,14 @@ def test_an_empty_body_is_a_result_without_one(api, device, task_id):
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b'{"a":"\xc3"}', b"\x80abc"])
 def test_a_body_that_is_no_utf_8_is_refused(api, device, task_id, body):
-    assert device.res(task_id, 200, body) >= 0x80
+    assert LINK.is_refusal(device.res(task_id, 200, body))
     assert device.is_quiet("cmt", seconds=0.3)
     assert api.status(task_id) == LOCK and results(api, task_id) == []
 
 
 @pytest.mark.parametrize("ext_id", ["x", "1.5"])
 def test_an_ext_id_that_is_no_integer_is_refused(api, device, task_id, ext_id):
-    assert device.res(task_id, 200, "{}", ext_id=ext_id) >= 0x80
+    assert LINK.is_refusal(device.res(task_id, 200, "{}", ext_id=ext_id))
     assert device.is_quiet("cmt", seconds=0.3)
     assert results(api, task_id) == []
 
@@ -193,7 +194,7 @@ def test_a_result_of_256_kib_comes_back_whole(api, device, task_id):
     assert results(api, task_id) == [(0, 200, {"text": text})]
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("qos", range(LINK.qos_max + 1))
 def test_a_result_of_any_qos_is_stored_once(api, device, task_id, qos):
     device.finish(task_id, 200, '{"a":1}', qos=qos)
     assert results(api, task_id) == [(0, 200, {"a": 1})]

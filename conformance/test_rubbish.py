@@ -1,4 +1,5 @@
-"""Rubbish on every port: the server answers or hangs up, counts it, and goes on serving."""
+"""Rubbish on every port: the server answers or hangs up, counts it, and goes on serving. What no MQTT broker may take
+is for the embedded one to refuse; what it may take reaches the servers in every shape."""
 
 import contextlib
 import random
@@ -45,6 +46,7 @@ def chance_for(number: int) -> random.Random:
     return random.Random(SEED + number)
 
 
+@pytest.mark.embedded
 @pytest.mark.timeout(240)
 def test_random_bytes_after_the_handshake(target, still_serves):
     server, _, identity = target
@@ -59,6 +61,7 @@ def test_random_bytes_after_the_handshake(target, still_serves):
     assert server.refusals("protocol") > refused
 
 
+@pytest.mark.embedded
 @pytest.mark.timeout(240)
 def test_damaged_packets_before_and_after_a_good_connect(target, still_serves):
     server, _, identity = target
@@ -114,6 +117,7 @@ LIES = {
 }
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_ends_its_own_connection_and_no_other(target, connect, tmp_path, lie):
     server, api, identity = target
@@ -132,6 +136,7 @@ def test_a_lie_ends_its_own_connection_and_no_other(target, connect, tmp_path, l
     assert witness.is_connected() and not server.panics()
 
 
+@pytest.mark.embedded
 def test_giant_lengths_cost_no_memory(target, still_serves):
     server, _, identity = target
     before = resident_bytes(server)
@@ -148,6 +153,7 @@ def resident_bytes(server) -> int:
         return int(statm.read().split()[1]) * 4096
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("port", ["mqtts", "https"])
 def test_plain_bytes_on_a_tls_port(target, still_serves, port):
     server, _, identity = target
@@ -174,6 +180,7 @@ def test_plain_bytes_on_a_tls_port(target, still_serves, port):
 GIVEN_UP_SECONDS_MAX = 40
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("port", ["mqtts", "https", "http"])
 def test_a_first_message_that_stops_half_way_is_given_up(server, port):
     number = server.mqtts[1] if port == "mqtts" else int(getattr(server, port).rsplit(":", 1)[1])
@@ -185,6 +192,7 @@ def test_a_first_message_that_stops_half_way_is_given_up(server, port):
                 pass
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("begin", [b"", b"\x10\x20\x00"], ids=["silence", "half a CONNECT"])
 def test_a_connect_that_never_comes_is_given_up(server, identity, begin):
     with Stream(server.mqtts, identity, server.ca) as stream:
@@ -192,6 +200,7 @@ def test_a_connect_that_never_comes_is_given_up(server, identity, begin):
         assert stream.is_closed(GIVEN_UP_SECONDS_MAX)
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HTT"], ids=["silence", "half a request"])
 def test_a_request_over_https_that_never_comes_is_given_up(server, identity, begin):
     with Stream(("127.0.0.1", int(server.https.rsplit(":", 1)[1])), identity, server.ca) as stream:
@@ -199,6 +208,7 @@ def test_a_request_over_https_that_never_comes_is_given_up(server, identity, beg
         assert stream.is_closed(GIVEN_UP_SECONDS_MAX)
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("port", ["mqtts", "https", "http"])
 def test_connections_that_stop_half_way_hold_nobody_up(target, still_serves, port):
     """Half a ClientHello, half a request: two hundred of them, left open."""
@@ -236,6 +246,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("number", range(len(REQUESTS)))
 def test_http_that_is_none_is_refused(server, number):
     port = int(server.http.rsplit(":", 1)[1])
@@ -250,6 +261,7 @@ def test_http_that_is_none_is_refused(server, number):
     assert not server.panics()
 
 
+@pytest.mark.embedded
 def test_random_bytes_over_http(target, still_serves):
     server, _, _ = target
     port = int(server.http.rsplit(":", 1)[1])

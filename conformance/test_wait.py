@@ -9,6 +9,8 @@ import pytest
 from answering import Answering
 from api import DELETED, DONE, READY, is_problem
 
+pytestmark = pytest.mark.every_shape
+
 
 def test_one_call_brings_the_answer_of_the_device(api, device):
     Answering(device)

@@ -5,13 +5,16 @@
 //! This is memory, not truth: the store knows which tasks are open, and a
 //! device that connects is told again. So a crash loses nothing here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::id::{DeviceKey, TaskId};
 use crate::port::Announcement;
+
+/// How many devices are remembered that did not listen when a task opened.
+const MISSED_MAX: usize = 65_536;
 
 /// What to do about a task that became open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,9 @@ pub struct Announcer {
 #[derive(Default)]
 struct State {
     listening: HashMap<DeviceKey, Listener>,
+    /// Devices for which a task opened here while they did not listen here:
+    /// word of a subscription may come later than a task.
+    missed: HashSet<DeviceKey>,
     due: Vec<DeviceKey>,
     waker: Option<Waker>,
 }
@@ -103,13 +109,18 @@ impl Announcer {
     /// A device listens from now on; all of its open tasks are to be announced.
     pub fn listens(&self, device: DeviceKey) {
         let mut state = self.state();
+        state.missed.remove(&device);
         state.listening.insert(device, Listener::new());
         state.make_due(device);
     }
 
     /// A device listens from now on, and another server announces what is open.
     pub fn listens_elsewhere(&self, device: DeviceKey) {
-        self.state().listening.insert(device, Listener::new());
+        let mut state = self.state();
+        state.listening.insert(device, Listener::new());
+        if state.missed.remove(&device) {
+            state.make_due(device);
+        }
     }
 
     /// Another server has announced a task.
@@ -130,7 +141,9 @@ impl Announcer {
 
     /// A device no longer listens.
     pub fn gone(&self, device: DeviceKey) {
-        self.state().listening.remove(&device);
+        let mut state = self.state();
+        state.listening.remove(&device);
+        state.missed.remove(&device);
     }
 
     /// Tasks of a device have become open again: it took them and gave no sign
@@ -148,7 +161,13 @@ impl Announcer {
     /// A task was created.
     pub fn opened(&self, task: &Announcement) -> Opened {
         let mut state = self.state();
-        let Some(listener) = state.listening.get_mut(&task.device) else { return Opened::Elsewhere };
+        let Some(listener) = state.listening.get_mut(&task.device) else {
+            // What does not fit waits for the next look at all that listen.
+            if state.missed.len() < MISSED_MAX {
+                state.missed.insert(task.device);
+            }
+            return Opened::Elsewhere;
+        };
         if listener.window.contains(&task.id) {
             return Opened::Wait;
         }

@@ -3,10 +3,10 @@
 //! every valid certificate is then let in, and what comes from a device that
 //! is not registered is refused here.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use covey_core::error::Error;
 use covey_core::id::Sn;
@@ -35,8 +35,10 @@ const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const AUDIT_RETRY: Duration = Duration::from_secs(5);
 /// How often accounts are audited though nothing happened.
 const AUDIT_EVERY: Duration = Duration::from_secs(600);
-/// How often somebody who may not be there is sent away; each time rewrites
-/// the broker's list of accounts.
+/// How many who may not be there are remembered.
+const INTRUDERS_MAX: usize = 4_096;
+/// How often one of them is sent away: each time the broker writes its list of
+/// accounts anew.
 const EXPEL_EVERY: Duration = Duration::from_millis(200);
 
 /// What is to be done about an account.
@@ -67,7 +69,8 @@ pub(super) struct Accounts {
     numbers: AtomicU64,
     answers: Mutex<HashMap<String, oneshot::Sender<Vec<Response>>>>,
     audit: Notify,
-    expelled_at: Mutex<Option<Instant>>,
+    /// Who is to be put out, and has not been yet.
+    intruders: Mutex<HashSet<Sn>>,
 }
 
 impl Accounts {
@@ -77,7 +80,7 @@ impl Accounts {
             numbers: AtomicU64::new(0),
             answers: Mutex::default(),
             audit: Notify::new(),
-            expelled_at: Mutex::default(),
+            intruders: Mutex::default(),
         }
     }
 
@@ -87,15 +90,19 @@ impl Accounts {
     }
 
     /// Somebody is connected who is not registered.
-    pub(super) fn expel(&self, orders: &mpsc::Sender<Order>, sn: Sn) {
-        if !self.are_kept.load(Ordering::Acquire) {
-            return;
+    pub(super) fn expel(&self, sn: Sn) {
+        let mut intruders = self.intruders.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever does not fit is met again with its next message.
+        if self.are_kept.load(Ordering::Acquire) && intruders.len() < INTRUDERS_MAX {
+            intruders.insert(sn);
         }
-        let mut last = self.expelled_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|at| at.elapsed() >= EXPEL_EVERY) {
-            *last = Some(Instant::now());
-            let _ = orders.try_send(Order::Expel(sn));
-        }
+    }
+
+    /// The next who is to be put out.
+    fn intruder(&self) -> Option<Sn> {
+        let mut intruders = self.intruders.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = intruders.iter().next().cloned()?;
+        intruders.take(&next)
     }
 
     /// Takes an answer of the broker, which may be another server's.
@@ -127,6 +134,8 @@ pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>)
     let mut repairs = Repairs::default();
     let mut batch = Vec::with_capacity(BATCH_ORDERS);
     let mut audit_at = tokio::time::Instant::now() + AUDIT_EVERY;
+    let mut expel_tick = tokio::time::interval(EXPEL_EVERY);
+    expel_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let has_repairs = !repairs.missing.is_empty() || !repairs.surplus.is_empty();
         let worked = tokio::select! {
@@ -137,6 +146,13 @@ pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>)
                 _ => carry_out(&shared, &mut batch).await,
             },
             () = shared.accounts.audit.notified() => audit(&shared, &mut repairs).await,
+            _ = expel_tick.tick() => match shared.accounts.intruder() {
+                None => Ok(()),
+                Some(sn) => {
+                    batch.push(Order::Expel(sn));
+                    carry_out(&shared, &mut batch).await
+                }
+            },
             () = tokio::time::sleep_until(audit_at) => {
                 audit_at = tokio::time::Instant::now() + AUDIT_EVERY;
                 audit(&shared, &mut repairs).await

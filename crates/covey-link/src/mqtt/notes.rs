@@ -53,7 +53,7 @@ async fn note_one(shared: &Shared, sighting: &Sighting) -> Result<(), Error> {
                 shared.link.refuse(Refusal::NotAdmitted);
                 shared.presence.forget(sn);
                 tracing::warn!(%sn, "a device that is not registered has connected to the broker");
-                shared.accounts.expel(&shared.link.orders, sn.clone());
+                shared.accounts.expel(sn.clone());
                 return Ok(());
             };
             let details = details(address.as_deref(), Some(protocol), *source);

@@ -150,7 +150,7 @@ async fn carry_out(shared: &Arc<Shared>, publish: &Publish, epoch: u64) -> Optio
 
 async fn attempt(shared: &Arc<Shared>, sn: &Sn, channel: Channel, publish: &Publish) -> Result<(), Refused> {
     let Some(device) = shared.identities.of(&shared.engine, sn).await? else {
-        shared.accounts.expel(&shared.link.orders, sn.clone());
+        shared.accounts.expel(sn.clone());
         return Err(Refused {
             refusal: Refusal::NotAdmitted,
             kind: RefusedKind::NotTheirs,

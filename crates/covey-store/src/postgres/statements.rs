@@ -120,9 +120,6 @@ prepared! {
              FROM unnest($1::int8[], $2::int8[]) AS n (org_id, device_key) LEFT JOIN LATERAL \
              (SELECT t.* FROM tasks_open t WHERE t.device_key = n.device_key AND t.org_id = n.org_id AND ",
             eligible!("$3"), " ", by_rank!(), " LIMIT 1 FOR UPDATE SKIP LOCKED) t ON true");
-        /// The best eligible task of a device, after those who hold it: organisation, device, now.
-        task_best: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.device_key = $2 \
-             AND t.org_id = $1 AND ", eligible!("$3"), " ", by_rank!(), " LIMIT 1 FOR UPDATE");
         /// Tasks whose time ran out: now, limit.
         tasks_overdue: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.expires_at <= $1 \
              ORDER BY t.expires_at LIMIT $2 FOR UPDATE SKIP LOCKED");

@@ -77,6 +77,17 @@ fn over_a_shared_broker_the_windows_of_all_servers_are_one() {
 }
 
 #[test]
+fn a_task_that_came_before_word_of_the_subscription_is_announced() {
+    let servers = Servers::new(2, true);
+    let device = servers.device();
+    servers.listen_first_at(0, &device);
+    let task = servers.create(1, spec(&device));
+    assert!(servers.announced().is_empty(), "the second server has not heard of the subscription");
+    servers.listen_elsewhere_at(1, &device);
+    assert_eq!(servers.announced(), [task.id]);
+}
+
+#[test]
 fn a_task_of_a_server_that_died_before_announcing_it_is_announced() {
     let servers = Servers::new(2, true);
     let device = servers.device();

@@ -100,6 +100,18 @@ impl Servers {
         self.announce();
     }
 
+    /// One server hears of a connection to the broker, as the first.
+    pub fn listen_first_at(&self, at: usize, device: &DeviceIdentity) {
+        self.servers[at].engine.device_listens(device);
+        self.announce();
+    }
+
+    /// Another hears of it.
+    pub fn listen_elsewhere_at(&self, at: usize, device: &DeviceIdentity) {
+        self.servers[at].engine.device_listens_elsewhere(device);
+        self.announce();
+    }
+
     pub fn create(&self, at: usize, spec: TaskSpec) -> Arc<Task> {
         let engine = &self.servers[at].engine;
         let made = block_on(engine.task_create(self.scope, engine.task_id(), spec, None)).unwrap().task;

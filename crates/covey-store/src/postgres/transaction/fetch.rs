@@ -15,6 +15,7 @@ use crate::postgres::pipeline::{Reply, Step, query};
 use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::known::{Best, Known, Name, OpenCount, Place};
+use crate::postgres::transaction::task::best;
 
 /// What an answer is about.
 type Keep<'n> = Box<dyn FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n>;
@@ -111,13 +112,10 @@ impl<'s> PostgresTransaction<'s> {
         fetches.add(step, |known, rows| {
             for row in rows {
                 let device = DeviceKey(rows::get(&row, 21)?);
-                let best = if rows::get::<Option<i64>>(&row, 0)?.is_some() {
-                    Best::Task(known.remember(rows::task(&row)?, Place::Open).id)
-                } else if rows::get(&row, 22)? {
-                    Best::Held
-                } else {
-                    Best::None
-                };
+                let best = best(&row)?;
+                if let Best::Task(_) = best {
+                    known.remember(rows::task(&row)?, Place::Open);
+                }
                 known.best.insert(device, best);
             }
             Ok(())

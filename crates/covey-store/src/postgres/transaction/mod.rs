@@ -156,6 +156,11 @@ impl<'s> PostgresTransaction<'s> {
         self.ask(step)
     }
 
+    /// Lets others go on for a moment.
+    fn pause(&self, pause: Duration) {
+        self.runtime.block_on(tokio::time::sleep(pause));
+    }
+
     fn fail(&mut self, failure: Failure) -> StorageFault {
         self.failure.get_or_insert(failure).fault()
     }

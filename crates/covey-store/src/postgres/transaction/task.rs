@@ -1,5 +1,7 @@
 //! Steps on tasks, results and idempotency keys.
 
+use std::time::Duration;
+
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use covey_core::port::{Idempotency, TxResult};
 use covey_core::task::{NewResult, Task, TaskResult};
@@ -11,10 +13,15 @@ use crate::encoding;
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
 use crate::postgres::pipeline::{Reply, execute, query};
-use crate::postgres::rows;
+use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::fetch::{idempotency, keep_numbers};
 use crate::postgres::transaction::known::{Best, KnownTask, Place};
+
+/// How often tasks that others hold are looked at again.
+const HELD_LOOKS: u32 = 4;
+/// The pause before each of these looks: about what a commit takes.
+const HELD_PAUSE: Duration = Duration::from_millis(3);
 
 impl PostgresTransaction<'_> {
     pub(super) fn read_task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
@@ -69,12 +76,34 @@ impl PostgresTransaction<'_> {
         (task.org == org && task.is_eligible(self.now)).then_some(task)
     }
 
+    /// Looks until there is a task that nobody holds, or none at all. It never
+    /// waits for a row while it holds others: two groups that did so would wait
+    /// for each other. One that finds only held ones is run again.
     fn look_for_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
-        let values = vec![Box::new(org.0) as _, Box::new(device.0) as _, Box::new(self.now.0) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.task_best, values))?;
-        let found = self.remember_task(&rows, Place::Open)?;
-        self.known.best.insert(device, found.map_or(Best::None, Best::Task));
-        Ok(found.and_then(|id| self.known.tasks.get(&id)).map(|known| known.task.clone()))
+        for attempt in 0..HELD_LOOKS {
+            if attempt > 0 {
+                self.pause(HELD_PAUSE);
+            }
+            let values =
+                vec![Box::new(vec![org.0]) as _, Box::new(vec![device.0]) as _, Box::new(self.now.0) as _];
+            let rows = self.ask(query(&self.session.client, &self.session.sql.tasks_best, values))?;
+            let mut best = Best::None;
+            for row in &rows {
+                best = self.read(self::best(row))?;
+                if let Best::Task(_) = best {
+                    let task = self.read(rows::task(row))?;
+                    self.known.remember(task, Place::Open);
+                }
+            }
+            match best {
+                Best::Held => continue,
+                Best::None | Best::Task(_) => {}
+            }
+            self.known.best.insert(device, best);
+            let Best::Task(id) = best else { return Ok(None) };
+            return Ok(self.known.tasks.get(&id).map(|known| known.task.clone()));
+        }
+        Err(self.fail(Failure::Again))
     }
 
     pub(super) fn read_tasks_overdue(&mut self, limit: u32) -> TxResult<Vec<Task>> {
@@ -217,4 +246,16 @@ impl PostgresTransaction<'_> {
         }
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
+}
+
+/// What a look for the best task of a device has found, from the columns of
+/// `tasks_best`.
+pub(super) fn best(row: &Row) -> Read<Best> {
+    Ok(if rows::get::<Option<i64>>(row, 0)?.is_some() {
+        Best::Task(rows::task(row)?.id)
+    } else if rows::get(row, 22)? {
+        Best::Held
+    } else {
+        Best::None
+    })
 }
