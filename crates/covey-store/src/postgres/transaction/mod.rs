@@ -158,7 +158,8 @@ impl<'s> PostgresTransaction<'s> {
 
     /// Lets others go on for a moment.
     fn pause(&self, pause: Duration) {
-        self.runtime.block_on(tokio::time::sleep(pause));
+        // A timer is made inside the runtime that drives it.
+        self.runtime.block_on(async { tokio::time::sleep(pause).await });
     }
 
     fn fail(&mut self, failure: Failure) -> StorageFault {
