@@ -146,12 +146,7 @@ fn run_faults(arguments: &[String]) -> Result<()> {
 
 fn run_shape(shape: &str, arguments: &[String]) -> Result<()> {
     eprintln!("xtask: the suite as {shape} …");
-    let mut suite = pytest(shape)?;
-    if shape != EMBEDDED {
-        // Brokers and servers share two cores here: a wait that ran out is waited for once more, and said.
-        suite.args(["--reruns", "1"]);
-    }
-    run(suite.arg("conformance").args(arguments))
+    run(pytest(shape)?.arg("conformance").args(arguments))
 }
 
 fn pytest(shape: &str) -> Result<Command> {

@@ -128,12 +128,13 @@ mod tests {
 
     #[test]
     fn both_forms_of_lists_tell_the_mirror() {
-        let new = "Types: deb\n# http://snapshot.debian.org/archive/debian/1\nURIs: http://deb.debian.org/debian/\n";
-        assert_eq!(mirror_in(new).as_deref(), Some("http://deb.debian.org/debian"));
+        let new = "Types: deb\n# http://old.example/archive/debian/1\nURIs: http://new.example/debian/\n";
+        assert_eq!(mirror_in(new).as_deref(), Some("http://new.example/debian"));
         let old =
             "# deb http://no.example/debian x\ndeb [signed-by=/k] https://m.example/debian bookworm main\n";
         assert_eq!(mirror_in(old).as_deref(), Some("https://m.example/debian"));
-        let other = "deb https://deb.nodesource.com/node_20.x nodistro main\nURIs: http://m.example/debian-security\n";
+        let other =
+            "deb https://other.example/node_20.x nodistro main\nURIs: http://m.example/debian-security\n";
         assert_eq!(mirror_in(other), None);
     }
 }
