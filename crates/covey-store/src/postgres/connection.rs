@@ -22,6 +22,7 @@ const SERVER_VERSION_MIN: i32 = 140_000;
 /// default; `local` and `remote_apply` are the operator's to choose. A server
 /// that is gone without a word must lose its locks, hence the keepalives.
 pub(super) const SET_UP: &str = "SET search_path = public, pg_catalog; \
+     SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
      SET plan_cache_mode = force_generic_plan; SET jit = off; \
      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \

@@ -44,6 +44,8 @@ pub(super) fn failure(error: &Error) -> Failure {
         &SqlState::T_R_SERIALIZATION_FAILURE
         | &SqlState::T_R_DEADLOCK_DETECTED
         | &SqlState::LOCK_NOT_AVAILABLE
+        // How our statements say that they did not find what they were to change.
+        | &SqlState::DIVISION_BY_ZERO
         // Another server stored the same just now: the next look will see it.
         | &SqlState::UNIQUE_VIOLATION => Failure::Again,
         &SqlState::DISK_FULL => Failure::OfAll(StorageFault::Full),

@@ -14,6 +14,7 @@ mod connection;
 mod fault;
 mod lists;
 pub(crate) mod locks;
+mod memory;
 mod migrations;
 mod news;
 mod options;
@@ -29,6 +30,7 @@ mod session;
 mod statements;
 mod tls;
 mod transaction;
+mod write;
 mod writer;
 
 use std::sync::Arc;
@@ -112,7 +114,15 @@ impl Postgres {
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
-        let writer = writer::Writer::new(writing, connector.clone(), session, clock, observer, queue);
+        let writer = writer::Writer::new(
+            writing,
+            connector.clone(),
+            session,
+            clock,
+            observer,
+            Arc::clone(&exchange),
+            queue,
+        );
         let writer = std::thread::Builder::new()
             .name("store-write".to_owned())
             .spawn(move || writer.run())
@@ -197,8 +207,8 @@ impl Postgres {
 /// the tests that look at their plans.
 #[doc(hidden)]
 #[must_use]
-pub fn statements_of_hot_ways() -> (&'static str, Vec<(&'static str, &'static str)>) {
-    (connection::SET_UP, [statements::Writing::ALL, statements::Reading::ALL].concat())
+pub fn statements_of_hot_ways() -> (&'static str, Vec<(String, String)>) {
+    (connection::SET_UP, statements::all())
 }
 
 /// Checks the database and brings it to the newest version, as soon as it can

@@ -114,6 +114,11 @@ impl Exchange {
         self.news.notify_one();
     }
 
+    /// Whether no other server is known to be on the database.
+    pub(super) fn is_alone(&self) -> bool {
+        !self.has_company.load(Ordering::Relaxed)
+    }
+
     /// Whether news are worth sending.
     pub(super) fn set_company(&self, has_company: bool) {
         self.has_company.store(has_company, Ordering::Relaxed);
@@ -243,6 +248,8 @@ pub(super) async fn run(
         if let Err(error) = converse(&*clock, &exchange, &open, &mut housekeeping).await {
             failure(&error);
         }
+        // Whoever comes now is not heard.
+        exchange.set_company(true);
         exchange.lose();
         sleep(PAUSE_MIN).await;
     }
@@ -258,6 +265,14 @@ async fn converse(
     let arrived = Instant::now();
     let mut is_settled = false;
     loop {
+        // Whoever comes after the look says so.
+        if housekeeping.is_due(HOUSEKEEPING_PAUSE) {
+            let look = housekeeping.run(&session.client, session.server, clock.now());
+            match timeout(EXCHANGE_TIMEOUT, look).await {
+                Ok(has_company) => exchange.set_company(has_company?),
+                Err(_) => return Ok(()),
+            }
+        }
         // Either there is news, or it is time to look around.
         let _ = timeout(HOUSEKEEPING_PAUSE, exchange.news.notified()).await;
         loop {
@@ -268,13 +283,6 @@ async fn converse(
             }
             match timeout(EXCHANGE_TIMEOUT, notify(&session.client, &messages)).await {
                 Ok(sent) => sent?,
-                Err(_) => return Ok(()),
-            }
-        }
-        if housekeeping.is_due(HOUSEKEEPING_PAUSE) {
-            let look = housekeeping.run(&session.client, session.server, clock.now());
-            match timeout(EXCHANGE_TIMEOUT, look).await {
-                Ok(has_company) => exchange.set_company(has_company?),
                 Err(_) => return Ok(()),
             }
         }

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
 use crate::postgres::locks::LockClass;
-use crate::postgres::statements::Writing;
+use crate::postgres::statements::{Writes, Writing};
 
 /// How long a new connection waits for the end of the one before it.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +29,7 @@ pub(super) struct WriterId(i32);
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) sql: Writing,
+    pub(super) writes: Writes,
     pub(super) writer: WriterId,
     pub(super) slot: i32,
     /// The number of the last group of this writer that was committed.
@@ -78,7 +79,8 @@ impl Session {
         };
         let slot = row.try_get(0).map_err(report)?;
         let sql = Writing::prepare(&client).await.map_err(report)?;
-        Ok(Self { client, sql, writer, slot, group_number })
+        let writes = Writes::prepare(&client).await.map_err(report)?;
+        Ok(Self { client, sql, writes, writer, slot, group_number })
     }
 }
 

@@ -5,6 +5,7 @@
 use tokio_postgres::{Client, Error, Statement};
 
 use crate::postgres::pipeline::{self, Step};
+use crate::postgres::write::{self, Parts};
 
 /// The columns of a task, in the order that [`super::rows::task`] reads them.
 macro_rules! task_columns {
@@ -25,31 +26,6 @@ macro_rules! device_columns {
     };
 }
 pub(super) use device_columns;
-
-/// The columns of a new task, and their values from arrays in the same order.
-macro_rules! insert_tasks {
-    ($table:literal) => {
-        concat!(
-            "INSERT INTO ",
-            $table,
-            " (id, seq, org_id, device_key, device_id, sn, ext_task_id, method_code, method, priority, \
-             push_only, created_at, expires_at, status, pending_at, locked_at, lease_until, deliveries, \
-             results, timeline, payload) \
-             SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::text[], \
-             $7::text[], $8::int4[], $9::text[], $10::int2[], $11::bool[], $12::int8[], $13::int8[], \
-             $14::int2[], $15::int8[], $16::int8[], $17::int8[], $18::int8[], $19::int8[], $20::text[], \
-             $21::text[])"
-        )
-    };
-}
-
-/// What can change of a task, from arrays.
-macro_rules! changes {
-    () => {
-        "unnest($1::uuid[], $2::int2[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], \
-         $8::text[]) AS n (id, status, pending_at, locked_at, lease_until, deliveries, results, timeline)"
-    };
-}
 
 /// That a poll may get a task at `$now`; the condition is that of `Task::is_eligible`.
 macro_rules! eligible {
@@ -83,19 +59,50 @@ macro_rules! prepared {
 
             /// Prepares all of them in one trip.
             pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
-                let steps: Vec<Step<'_, Statement>> = Self::ALL
-                    .iter()
-                    .map(|(_, sql)| Box::pin(client.prepare(sql)) as Step<'_, Statement>)
-                    .collect();
-                let mut made = pipeline::run(steps).await?.into_iter();
+                let mut made = prepare(client, Self::ALL.iter().map(|(_, sql)| *sql)).await?.into_iter();
                 Ok(Self { $($name: match made.next() {
                     Some(statement) => statement,
-                    // The pipeline answers every step; this keeps the types honest.
+                    // Every statement is answered; this keeps the types honest.
                     None => client.prepare($sql).await?,
                 },)* })
             }
         }
     };
+}
+
+async fn prepare(client: &Client, all: impl Iterator<Item = &str>) -> Result<Vec<Statement>, Error> {
+    let steps = all.map(|sql| Box::pin(client.prepare(sql)) as Step<'_, Statement>);
+    pipeline::run(steps.collect()).await
+}
+
+/// The statements that write nearly all of a group.
+pub(super) struct Writes {
+    /// One for each set of parts.
+    by_parts: Vec<Statement>,
+    /// Tasks that were made and became final in one group.
+    pub(super) insert_done: Statement,
+}
+
+impl Writes {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        let all: Vec<String> = Parts::all().collect();
+        let by_parts = prepare(client, all.iter().map(String::as_str)).await?;
+        Ok(Self { by_parts, insert_done: client.prepare(&write::new_final_tasks()).await? })
+    }
+
+    /// The one that writes these parts, of which there must be any.
+    pub(super) fn of(&self, parts: Parts) -> &Statement {
+        // There is one for each set of parts.
+        &self.by_parts[parts.place()]
+    }
+}
+
+/// All statements by their names, for the tests that look at their plans.
+pub(super) fn all() -> Vec<(String, String)> {
+    let named = [Writing::ALL, Reading::ALL].concat();
+    let named = named.into_iter().map(|(name, sql)| (name.to_owned(), sql.to_owned()));
+    let writes = Parts::all().enumerate().map(|(place, sql)| (format!("write {place:05b}"), sql));
+    named.chain(writes).chain([("insert_done".to_owned(), write::new_final_tasks())]).collect()
 }
 
 prepared! {
@@ -145,41 +152,15 @@ prepared! {
         results: "SELECT id, ext_id, status_code, received_at, body_kind, body FROM results \
              WHERE task_id = $1 ORDER BY id DESC";
 
-        /// New tasks.
-        insert_open: insert_tasks!("tasks_open");
-        /// Tasks that were made and became final in one group.
-        insert_done: insert_tasks!("tasks_done");
-        /// Open tasks that changed and are still open.
-        update_open: concat!("UPDATE tasks_open t SET status = n.status, pending_at = n.pending_at, \
-             locked_at = n.locked_at, lease_until = n.lease_until, deliveries = n.deliveries, \
-             results = n.results, timeline = n.timeline FROM ", changes!(), " WHERE t.id = n.id");
-        /// Open tasks that became final.
-        move_done: concat!("WITH gone AS (DELETE FROM tasks_open t USING ", changes!(), " WHERE t.id = n.id \
-             RETURNING t.id, t.seq, t.org_id, t.device_key, t.device_id, t.sn, t.ext_task_id, t.method_code, \
-             t.method, t.priority, t.push_only, t.created_at, t.expires_at, n.status, n.pending_at, \
-             n.locked_at, n.lease_until, n.deliveries, n.results, n.timeline, t.payload) \
-             INSERT INTO tasks_done (id, seq, org_id, device_key, device_id, sn, ext_task_id, method_code, \
-             method, priority, push_only, created_at, expires_at, status, pending_at, locked_at, lease_until, \
-             deliveries, results, timeline, payload) SELECT * FROM gone");
         /// A final task that changed: a late result came, or it was deleted.
-        update_done: "UPDATE tasks_done t SET status = $2, pending_at = $3, locked_at = $4, lease_until = $5, \
-             deliveries = $6, results = $7, timeline = $8 WHERE t.id = $1";
-        /// New results.
-        insert_results: "INSERT INTO results (task_id, id, org_id, ext_id, status_code, body_hash, \
-             received_at, body_kind, body) SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], \
-             $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int2[], $9::bytea[])";
+        update_done: "WITH changed AS (UPDATE tasks_done t SET status = $2, pending_at = $3, locked_at = $4, \
+             lease_until = $5, deliveries = $6, results = $7, timeline = $8 WHERE t.id = $1 RETURNING 1) \
+             SELECT 1 / count(*)::int4 FROM changed";
         /// What idempotency keys are used for now.
         put_idempotency: "INSERT INTO idempotency (org_id, key, request_digest, task_id, created_at) \
              SELECT * FROM unnest($1::int8[], $2::text[], $3::bytea[], $4::uuid[], $5::int8[]) \
              ON CONFLICT (org_id, key) DO UPDATE SET request_digest = excluded.request_digest, \
              task_id = excluded.task_id, created_at = excluded.created_at";
-        /// Changes of the counts: the writer's slot, organisations, states, changes;
-        /// and the writer's mark: its number, the group's number.
-        put_counts: "WITH mark AS (UPDATE writers SET group_number = $6 WHERE id = $5) \
-             INSERT INTO task_counts AS c (org_id, status, slot, count) \
-             SELECT n.org_id, n.status, $1::int4, n.change \
-             FROM unnest($2::int8[], $3::int2[], $4::int8[]) AS n (org_id, status, change) \
-             ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count";
         /// Forgets idempotency keys: before, limit.
         prune_idempotency: "DELETE FROM idempotency WHERE (org_id, key) IN (SELECT org_id, key \
              FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";

@@ -1,4 +1,5 @@
-//! The thread that writes: group commit in two trips.
+//! The thread that writes: group commit in two trips, or in one if all that is
+//! needed is remembered.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use tokio::time::timeout;
 use crate::guard::AbortOnPanic;
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::Failure;
+use crate::postgres::memory::Memory;
+use crate::postgres::peers::Exchange;
 use crate::postgres::session::{Session, WriterId};
 use crate::postgres::transaction::{Committed, PostgresTransaction};
 
@@ -53,6 +56,8 @@ pub(super) struct Writer {
     line: Line,
     id: Option<WriterId>,
     pause: Duration,
+    exchange: Arc<Exchange>,
+    memory: Memory,
 }
 
 /// How a group ended, if it was not lost.
@@ -66,12 +71,14 @@ impl Writer {
         session: Session,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
+        exchange: Arc<Exchange>,
         queue: Receiver<Box<dyn Job>>,
     ) -> Self {
         let group_max = connector.options().group_max.max(1);
         let id = Some(session.writer);
         let line = Line::Open(Box::new(session));
-        Self { runtime, connector, clock, observer, queue, group_max, line, id, pause: PAUSE_MIN }
+        let (pause, memory) = (PAUSE_MIN, Memory::default());
+        Self { runtime, connector, clock, observer, queue, group_max, line, id, pause, exchange, memory }
     }
 
     /// Runs until the last sender is gone and every job is settled.
@@ -232,12 +239,14 @@ impl Writer {
     }
 
     /// Runs a group in a transaction. Also answers whether the commit was sent.
-    fn transact(&self, session: &Session, group: &mut Group) -> (Result<Committed, Failure>, bool) {
+    fn transact(&mut self, session: &Session, group: &mut Group) -> (Result<Committed, Failure>, bool) {
         let mut needs = Needs::default();
         group.iter().for_each(|job| job.needs(&mut needs));
         let mut transaction = PostgresTransaction::new(session, &self.runtime, self.clock.now());
-        let mut run = |transaction: &mut PostgresTransaction<'_>| {
-            transaction.fetch(&needs)?;
+        let is_alone = self.exchange.is_alone();
+        let memory = is_alone.then_some(&mut self.memory);
+        let run = |transaction: &mut PostgresTransaction<'_>| {
+            transaction.fetch(&needs, memory)?;
             for job in group.iter_mut() {
                 let outcome = job.run(transaction);
                 // What the database said goes before what the job made of it.
@@ -247,6 +256,14 @@ impl Writer {
             transaction.commit()
         };
         let outcome = run(&mut transaction);
-        (outcome, transaction.is_commit_sent())
+        let is_commit_sent = transaction.is_commit_sent();
+        // What was taken out of it is lost with the transaction, and what is
+        // left may be what it failed for.
+        if outcome.is_ok() && is_alone {
+            transaction.keep(&mut self.memory);
+        } else {
+            self.memory.clear();
+        }
+        (outcome, is_commit_sent)
     }
 }

@@ -70,6 +70,7 @@ impl PostgresTransaction<'_> {
             self.write_tag(key, tag)?;
         }
         self.known.targets.clear();
+        self.known.has_changed_devices = true;
         Ok(key)
     }
 
@@ -83,6 +84,7 @@ impl PostgresTransaction<'_> {
         self.has_written = true;
         self.trip(steps)?;
         self.known.targets.clear();
+        self.known.has_changed_devices = true;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
-//! The first trip: what the jobs of a group said they would ask for.
+//! The first trip: what the jobs of a group said they would ask for, and what is
+//! not remembered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use covey_core::error::StorageFault;
 use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
@@ -11,11 +12,15 @@ use uuid::Uuid;
 
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
+use crate::postgres::memory::Memory;
 use crate::postgres::pipeline::{Reply, Step, query};
 use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::known::{Best, Known, Name, OpenCount, Place};
 use crate::postgres::transaction::task::best;
+
+/// How many numbers are fetched for later groups. Those of a server that ends are never used.
+const NUMBERS_AHEAD: i64 = 1_000;
 
 /// What an answer is about.
 type Keep<'n> = Box<dyn FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n>;
@@ -36,14 +41,23 @@ impl<'s, 'n> Fetches<'s, 'n> {
 
 impl<'s> PostgresTransaction<'s> {
     /// Fetches, and locks, in an order that all servers keep: keys, then tasks
-    /// by their ids, then the best ones, which nobody waits for.
-    pub(in crate::postgres) fn fetch(&mut self, needs: &Needs) -> Result<(), Failure> {
+    /// by their ids, then the best ones, which nobody waits for. What is
+    /// remembered is neither fetched nor locked.
+    pub(in crate::postgres) fn fetch(
+        &mut self,
+        needs: &Needs,
+        memory: Option<&mut Memory>,
+    ) -> Result<(), Failure> {
+        let numbers_ahead = if memory.is_some() { NUMBERS_AHEAD } else { 0 };
+        if let Some(memory) = memory {
+            self.known.recall(memory, needs);
+        }
         let mut fetches = Fetches::default();
         self.fetch_idempotency(needs, &mut fetches);
         self.fetch_tasks(needs, &mut fetches);
         self.fetch_best(needs, &mut fetches);
         self.fetch_targets(needs, &mut fetches);
-        self.fetch_numbers(needs, &mut fetches);
+        self.fetch_numbers(needs, numbers_ahead, &mut fetches);
         let Fetches { steps, keeps } = fetches;
         if steps.is_empty() {
             return Ok(());
@@ -82,10 +96,11 @@ impl<'s> PostgresTransaction<'s> {
     }
 
     fn fetch_tasks<'n>(&self, needs: &'n Needs, fetches: &mut Fetches<'s, 'n>) {
-        if needs.tasks.is_empty() {
+        let ids = needs.tasks.iter().map(|(_, id)| *id).filter(|id| !self.known.tasks.contains_key(id));
+        let ids: BTreeSet<TaskId> = ids.collect();
+        if ids.is_empty() {
             return;
         }
-        let ids: BTreeSet<TaskId> = needs.tasks.iter().map(|(_, id)| *id).collect();
         let uuids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let step = query(&self.session.client, &self.session.sql.tasks_open, vec![Box::new(uuids)]);
         fetches.add(step, move |known, rows| {
@@ -93,7 +108,7 @@ impl<'s> PostgresTransaction<'s> {
             for row in rows {
                 let task = rows::task(&row)?;
                 known.not_open.remove(&task.id);
-                known.remember(task, Place::Open);
+                known.remember(task, Place::Open, None);
             }
             Ok(())
         });
@@ -114,7 +129,7 @@ impl<'s> PostgresTransaction<'s> {
                 let device = DeviceKey(rows::get(&row, 21)?);
                 let best = best(&row)?;
                 if let Best::Task(_) = best {
-                    known.remember(rows::task(&row)?, Place::Open);
+                    known.remember(rows::task(&row)?, Place::Open, None);
                 }
                 known.best.insert(device, best);
             }
@@ -126,6 +141,9 @@ impl<'s> PostgresTransaction<'s> {
         let mut by_id: BTreeMap<(OrgId, i64), i64> = BTreeMap::new();
         let mut by_sn: BTreeMap<(OrgId, &str), i64> = BTreeMap::new();
         for (org, device, bound) in &needs.targets {
+            if self.known.targets.contains_key(&(*org, Name::from(device))) {
+                continue;
+            }
             let counted_to = match device {
                 DeviceRef::Id(id) => by_id.entry((*org, id.0)).or_default(),
                 DeviceRef::Sn(sn) => by_sn.entry((*org, sn.as_str())).or_default(),
@@ -165,8 +183,13 @@ impl<'s> PostgresTransaction<'s> {
         }
     }
 
-    fn fetch_numbers<'n>(&self, needs: &Needs, fetches: &mut Fetches<'s, 'n>) {
-        let (tasks, results) = (i64::from(needs.tasks_new), i64::from(needs.results_new));
+    fn fetch_numbers<'n>(&self, needs: &Needs, ahead: i64, fetches: &mut Fetches<'s, 'n>) {
+        let missing = |wanted: u32, numbers: &VecDeque<i64>| {
+            let missing = i64::from(wanted) - i64::try_from(numbers.len()).unwrap_or(i64::MAX);
+            if missing > 0 { missing + ahead } else { 0 }
+        };
+        let tasks = missing(needs.tasks_new, &self.known.task_numbers);
+        let results = missing(needs.results_new, &self.known.result_numbers);
         if tasks + results == 0 {
             return;
         }

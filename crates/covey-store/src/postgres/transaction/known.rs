@@ -1,10 +1,13 @@
-//! What a transaction knows: what was fetched, as it is after the jobs so far.
+//! What a transaction knows: what was remembered or fetched, as it is after the
+//! jobs so far.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use covey_core::id::{DeviceKey, OrgId, TaskId};
-use covey_core::port::Idempotency;
+use covey_core::port::{Idempotency, Needs};
 use covey_core::task::{DeviceRef, Target, Task, TaskResult};
+
+use crate::postgres::memory::{Memory, WrittenBy};
 
 /// Where the database has a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +20,15 @@ pub(super) enum Place {
     Done,
 }
 
-/// A task that this transaction has locked or made.
+/// A task that this transaction has locked or made, or remembers.
 pub(super) struct KnownTask {
     /// As it is after the jobs so far.
     pub(super) task: Task,
     pub(super) place: Place,
+    /// What must have written it last, if it was not looked at.
+    pub(super) written_by: Option<WrittenBy>,
+    /// Whether this transaction has written it.
+    pub(super) is_written: bool,
     /// Whether it had results before this transaction.
     pub(super) has_older_results: bool,
     /// Those that this transaction stored, oldest first.
@@ -40,7 +47,7 @@ pub(super) enum Best {
 
 /// A device as a caller names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Name {
+pub(in crate::postgres) enum Name {
     Id(i64),
     Sn(String),
 }
@@ -71,6 +78,8 @@ pub(super) struct Known {
     /// The tasks that this transaction made for a device.
     pub(super) made: HashMap<DeviceKey, Vec<TaskId>>,
     pub(super) targets: HashMap<(OrgId, Name), Option<Target>>,
+    /// Whether a device was registered or retired.
+    pub(super) has_changed_devices: bool,
     pub(super) open_counts: HashMap<DeviceKey, OpenCount>,
     /// By how much this transaction changed them.
     pub(super) open_changes: HashMap<DeviceKey, i64>,
@@ -84,13 +93,62 @@ pub(super) struct Known {
 impl Known {
     /// Remembers a task that was read and locked; what is known of it already
     /// is newer. Answers it as it is now.
-    pub(super) fn remember(&mut self, task: Task, place: Place) -> &Task {
+    pub(super) fn remember(&mut self, task: Task, place: Place, written_by: Option<WrittenBy>) -> &Task {
         let known = self.tasks.entry(task.id).or_insert_with(|| KnownTask {
             has_older_results: task.results > 0,
             task,
             place,
+            written_by,
+            is_written: false,
             new_results: Vec::new(),
         });
         &known.task
+    }
+
+    /// Takes out of a memory what a group needs of it.
+    pub(super) fn recall(&mut self, memory: &mut Memory, needs: &Needs) {
+        for (_, id) in &needs.tasks {
+            if let Some((task, written_by)) = memory.take_task(*id) {
+                self.remember(task, Place::Open, Some(written_by));
+            }
+        }
+        for (org, device, _) in &needs.targets {
+            let name = Name::from(device);
+            if let Some((target, counted)) = memory.target(*org, &name) {
+                self.open_counts.insert(target.device, OpenCount { counted, bound: i64::MAX });
+                self.targets.insert((*org, name), Some(target.clone()));
+            }
+        }
+        self.task_numbers = std::mem::take(&mut memory.task_numbers);
+        self.result_numbers = std::mem::take(&mut memory.result_numbers);
+    }
+
+    /// Puts what is true after the commit into a memory.
+    pub(super) fn keep(self, memory: &mut Memory, transaction: Option<WrittenBy>) {
+        for (id, known) in self.tasks {
+            let written_by = if known.is_written { transaction } else { known.written_by };
+            match written_by {
+                Some(written_by) if known.place == Place::Open => memory.put_task(known.task, written_by),
+                _ if known.is_written => memory.forget_task(id),
+                _ => {}
+            }
+        }
+        for (device, change) in &self.open_changes {
+            memory.change_open_count(*device, *change);
+        }
+        for ((org, name), target) in self.targets {
+            let Some(target) = target else { continue };
+            let Some(count) = self.open_counts.get(&target.device) else { continue };
+            // Counted to the end, or else it is not known how many there are.
+            if count.counted < count.bound {
+                let change = self.open_changes.get(&target.device).copied().unwrap_or(0);
+                memory.put_target(org, name, target, count.counted + change);
+            }
+        }
+        if self.has_changed_devices {
+            memory.forget_targets();
+        }
+        memory.task_numbers = self.task_numbers;
+        memory.result_numbers = self.result_numbers;
     }
 }

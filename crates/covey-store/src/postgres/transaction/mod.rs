@@ -1,7 +1,7 @@
 //! A transaction under way: what was fetched beforehand, what jobs changed of
 //! it, and what is still to be sent.
 //!
-//! Jobs look at what was fetched and write into memory. What was not fetched is
+//! Jobs look at what was fetched or is remembered and write into memory. What is neither is
 //! asked for at once, after everything gathered so far: the database then sees
 //! it in the order in which it was done.
 
@@ -24,11 +24,13 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::postgres::fault::{Failure, failure};
+use crate::postgres::memory::{Memory, WrittenBy};
 use crate::postgres::pipeline::{self, Reply, Step};
-use crate::postgres::rows::{Damaged, Read};
+use crate::postgres::rows::{self, Damaged, Read};
 use crate::postgres::session::Session;
 
 use known::Known;
+pub(super) use known::Name;
 use pending::Pending;
 
 /// How long one trip may take; the server's own bound on a statement is shorter.
@@ -53,6 +55,8 @@ pub(super) struct PostgresTransaction<'s> {
     has_begun: bool,
     has_written: bool,
     is_commit_sent: bool,
+    /// Its number, once it has left its mark.
+    number: Option<WrittenBy>,
 }
 
 impl<'s> PostgresTransaction<'s> {
@@ -67,12 +71,18 @@ impl<'s> PostgresTransaction<'s> {
             has_begun: false,
             has_written: false,
             is_commit_sent: false,
+            number: None,
         }
     }
 
     /// Whether the database may have committed.
     pub(super) fn is_commit_sent(&self) -> bool {
         self.is_commit_sent
+    }
+
+    /// Puts what it knows into the memory for the next group, after the commit.
+    pub(super) fn keep(self, memory: &mut Memory) {
+        self.known.keep(memory, self.number);
     }
 
     /// Whether all went well so far.
@@ -86,55 +96,71 @@ impl<'s> PostgresTransaction<'s> {
         if !self.has_begun && self.pending.is_empty() {
             return Ok(Committed { group_number });
         }
-        if self.has_written || !self.pending.is_empty() {
+        let is_writing = self.has_written || !self.pending.is_empty();
+        if is_writing {
             group_number += 1;
             self.pending.mark(group_number);
         }
-        let commit = vec![pipeline::batch(&self.session.client, "COMMIT")];
-        self.is_commit_sent = true;
-        match self.trip(commit) {
-            Ok(_) => Ok(Committed { group_number }),
-            Err(fault) => Err(self.failure.unwrap_or(Failure::OfAll(fault))),
+        let mut steps = self.gathered();
+        // One statement is a transaction by itself.
+        if self.has_begun || steps.len() > 1 {
+            if !self.has_begun {
+                steps.insert(0, self.begin());
+            }
+            steps.push(pipeline::batch(&self.session.client, "COMMIT"));
         }
+        self.is_commit_sent = true;
+        let replies = self.exchange(steps);
+        let replies = replies.map_err(|fault| self.failure.unwrap_or(Failure::OfAll(fault)))?;
+        if is_writing {
+            // Of `write`, which is the last that answers anything.
+            let rows =
+                replies.into_iter().rev().map(Reply::rows).find(|rows| !rows.is_empty()).unwrap_or_default();
+            self.number = rows.first().and_then(|row| rows::get(row, 0).ok());
+        }
+        Ok(Committed { group_number })
     }
 
     /// Sends what is gathered and then `steps`, in one trip; answers the steps.
     fn trip(&mut self, steps: Vec<Step<'s>>) -> TxResult<Vec<Reply>> {
+        let mut all = Vec::new();
+        if !self.has_begun {
+            all.push(self.begin());
+        }
+        all.extend(self.gathered());
+        let begin_at = all.len();
+        all.extend(steps);
+        Ok(self.exchange(all)?.split_off(begin_at))
+    }
+
+    fn begin(&mut self) -> Step<'s> {
+        self.has_begun = true;
+        pipeline::batch(&self.session.client, "BEGIN")
+    }
+
+    /// What was gathered, as statements.
+    fn gathered(&mut self) -> Vec<Step<'s>> {
+        let mut steps = Vec::new();
+        if !self.pending.is_empty() {
+            self.has_written = true;
+            self.pending.send(self.session, &mut self.known, &mut steps);
+        }
+        steps
+    }
+
+    fn exchange(&mut self, steps: Vec<Step<'s>>) -> TxResult<Vec<Reply>> {
         if let Some(failure) = self.failure {
             return Err(failure.fault());
         }
-        let session = self.session;
-        let mut all = Vec::new();
-        if !self.has_begun {
-            self.has_begun = true;
-            all.push(pipeline::batch(&session.client, "BEGIN ISOLATION LEVEL READ COMMITTED"));
-        }
-        let expected = if self.pending.is_empty() {
-            Vec::new()
-        } else {
-            self.has_written = true;
-            self.pending.send(session, &mut self.known, &mut all)
-        };
-        let begin_at = all.len();
-        all.extend(steps);
-        let outcome = self.runtime.block_on(async { timeout(TRIP_TIMEOUT, pipeline::run(all)).await });
-        let mut replies = match outcome {
-            Ok(Ok(replies)) => replies,
-            Ok(Err(error)) => return Err(self.fail(failure(&error))),
+        let outcome = self.runtime.block_on(async { timeout(TRIP_TIMEOUT, pipeline::run(steps)).await });
+        match outcome {
+            Ok(Ok(replies)) => Ok(replies),
+            Ok(Err(error)) => Err(self.fail(failure(&error))),
             Err(_) => {
                 tracing::error!("PostgreSQL did not answer in {TRIP_TIMEOUT:?}");
-                return Err(self.fail(Failure::Lost));
-            }
-        };
-        let answers = replies.split_off(begin_at);
-        for (place, count, what) in expected {
-            let changed = replies.get(place).map_or(0, Reply::changed);
-            if changed != count {
-                tracing::error!(changed, count, "{what}: not as many rows as there should be");
-                return Err(self.fail(Failure::OfAll(StorageFault::Io)));
+                Err(self.fail(Failure::Lost))
             }
         }
-        Ok(answers)
     }
 
     /// One statement that is needed now: its rows.

@@ -1,20 +1,18 @@
 //! What a transaction has yet to send: gathered writes, as statements over arrays.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use covey_core::id::{OrgId, TaskId, UnixMs};
 use covey_core::port::Idempotency;
 use covey_core::task::{Task, TaskResult, TaskStatus};
-use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use crate::encoding;
-use crate::postgres::pipeline::{Step, Value, execute};
+use crate::postgres::memory::WrittenBy;
+use crate::postgres::pipeline::{Step, Value, execute, query};
 use crate::postgres::session::Session;
-use crate::postgres::transaction::known::{Known, Place};
-
-/// How many rows the statement at a place must change, and what it is about.
-pub(super) type Expected = (usize, u64, &'static str);
+use crate::postgres::transaction::known::{Known, KnownTask, Place};
+use crate::postgres::write::Parts;
 
 #[derive(Default)]
 pub(super) struct Pending {
@@ -53,85 +51,72 @@ impl Pending {
         self.mark = Some(group_number);
     }
 
-    /// Turns everything gathered into statements. What is known follows suit.
-    pub(super) fn send<'s>(
-        &mut self,
-        session: &'s Session,
-        known: &mut Known,
-        steps: &mut Vec<Step<'s>>,
-    ) -> Vec<Expected> {
-        let mut expected = Vec::new();
-        self.send_tasks(session, known, steps, &mut expected);
+    /// Turns everything gathered into statements, of which the last writes nearly
+    /// everything. What is known follows suit.
+    pub(super) fn send<'s>(&mut self, session: &'s Session, known: &mut Known, steps: &mut Vec<Step<'s>>) {
         let (client, sql) = (&session.client, &session.sql);
-        let results = std::mem::take(&mut self.results);
-        if !results.is_empty() {
-            expected.push((steps.len(), results.len() as u64, "results"));
-            steps.push(execute(client, &sql.insert_results, result_values(&results)));
-        }
         let idempotency = std::mem::take(&mut self.idempotency);
         if !idempotency.is_empty() {
             steps.push(execute(client, &sql.put_idempotency, idempotency_values(idempotency)));
         }
-        self.counts.retain(|_, change| *change != 0);
-        let Some(mark) = self.mark.take() else { return expected };
-        // Counts go with the mark: their rows are this writer's alone, so the
-        // longer they wait the fewer statements they take.
-        let mut counts: Vec<_> = std::mem::take(&mut self.counts).into_iter().collect();
-        counts.sort_unstable();
-        let column = |of: fn(&((OrgId, TaskStatus), i64)) -> i64| counts.iter().map(of).collect::<Vec<i64>>();
-        let states: Vec<i16> = counts.iter().map(|((_, status), _)| i16::from(status.number())).collect();
-        let values: Vec<Value<'s>> = vec![
-            Box::new(session.slot),
-            Box::new(column(|((org, _), _)| org.0)),
-            Box::new(states),
-            Box::new(column(|(_, change)| *change)),
-            Box::new(session.writer.number()),
-            Box::new(mark),
-        ];
-        steps.push(execute(client, &sql.put_counts, values));
-        expected
-    }
-
-    fn send_tasks<'s>(
-        &mut self,
-        session: &'s Session,
-        known: &mut Known,
-        steps: &mut Vec<Step<'s>>,
-        expected: &mut Vec<Expected>,
-    ) {
-        let (client, sql) = (&session.client, &session.sql);
+        let ids = std::mem::take(&mut self.tasks);
         let (mut new_open, mut new_done) = (Vec::new(), Vec::new());
         let (mut changed, mut moved) = (Vec::new(), Vec::new());
-        let ids = std::mem::take(&mut self.tasks);
         for known in ids.iter().filter_map(|id| known.tasks.get(id)) {
             let is_final = known.task.status.is_final();
             match (known.place, is_final) {
                 (Place::Nowhere, false) => new_open.push(&known.task),
                 (Place::Nowhere, true) => new_done.push(&known.task),
-                (Place::Open, false) => changed.push(&known.task),
-                (Place::Open, true) => moved.push(&known.task),
-                (Place::Done, _) => {
-                    expected.push((steps.len(), 1, "a final task"));
-                    steps.push(execute(client, &sql.update_done, one_change(&known.task)));
-                }
+                (Place::Open, false) => changed.push(known),
+                (Place::Open, true) => moved.push(known),
+                (Place::Done, _) => steps.push(query(client, &sql.update_done, one_change(&known.task))),
             }
         }
-        let mut add =
-            |tasks: Vec<&Task>, statement: &'s Statement, what, values: fn(&[&Task]) -> Vec<Value<'s>>| {
-                if !tasks.is_empty() {
-                    expected.push((steps.len(), tasks.len() as u64, what));
-                    steps.push(execute(client, statement, values(&tasks)));
-                }
-            };
-        add(new_open, &sql.insert_open, "new tasks", new_tasks);
-        add(new_done, &sql.insert_done, "new final tasks", new_tasks);
-        add(changed, &sql.update_open, "changed tasks", changes);
-        add(moved, &sql.move_done, "tasks that became final", changes);
+        if !new_done.is_empty() {
+            steps.push(execute(client, &session.writes.insert_done, new_tasks(&new_done)));
+        }
+        let results = std::mem::take(&mut self.results);
+        let (mut parts, mut values) = (Parts::default(), Vec::new());
+        let mut add = |is_there: &mut bool, is_needed: bool, more: &dyn Fn() -> Vec<Value<'s>>| {
+            if is_needed {
+                *is_there = true;
+                values.extend(more());
+            }
+        };
+        add(&mut parts.made, !new_open.is_empty(), &|| new_tasks(&new_open));
+        add(&mut parts.changed, !changed.is_empty(), &|| changes(&changed));
+        add(&mut parts.moved, !moved.is_empty(), &|| changes(&moved));
+        add(&mut parts.results, !results.is_empty(), &|| result_values(&results));
+        if let Some(mark) = self.mark.take() {
+            parts.mark = true;
+            values.extend(self.mark_and_counts(session, mark));
+        }
+        if parts != Parts::default() {
+            steps.push(query(client, session.writes.of(parts), values));
+        }
         for id in &ids {
             if let Some(known) = known.tasks.get_mut(id) {
                 known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
+                // It is this transaction's own from here on.
+                known.written_by = None;
             }
         }
+    }
+
+    /// Counts go with the mark: their rows are this writer's alone, so that
+    /// nothing is won by writing them earlier.
+    fn mark_and_counts<'s>(&mut self, session: &Session, mark: i64) -> Vec<Value<'s>> {
+        let counts = std::mem::take(&mut self.counts).into_iter().filter(|(_, change)| *change != 0);
+        let counts = BTreeMap::from_iter(counts);
+        let states: Vec<i16> = counts.keys().map(|(_, status)| i16::from(status.number())).collect();
+        vec![
+            Box::new(session.writer.number()),
+            Box::new(mark),
+            Box::new(session.slot),
+            Box::new(counts.keys().map(|(org, _)| org.0).collect::<Vec<i64>>()),
+            Box::new(states),
+            Box::new(counts.into_values().collect::<Vec<i64>>()),
+        ]
     }
 }
 
@@ -147,7 +132,7 @@ fn millis(instant: Option<UnixMs>) -> Option<i64> {
     instant.map(|at| at.0)
 }
 
-/// The values of `insert_tasks!`.
+/// The columns of new tasks.
 fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
     vec![
         column(tasks, |task| task.id.0),
@@ -174,17 +159,19 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
     ]
 }
 
-/// The values of `changes!`.
-fn changes<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
+/// What changes of tasks.
+fn changes<'v>(known: &[&KnownTask]) -> Vec<Value<'v>> {
+    let tasks: Vec<&Task> = known.iter().map(|known| &known.task).collect();
     vec![
-        column(tasks, |task| task.id.0),
-        column(tasks, |task| i16::from(task.status.number())),
-        column(tasks, |task| millis(task.pending_at)),
-        column(tasks, |task| millis(task.locked_at)),
-        column(tasks, |task| millis(task.lease_until)),
-        column(tasks, |task| i64::from(task.deliveries)),
-        column(tasks, |task| i64::from(task.results)),
-        column(tasks, |task| encoding::timeline_text(&task.timeline)),
+        column(&tasks, |task| task.id.0),
+        column(&tasks, |task| i16::from(task.status.number())),
+        column(&tasks, |task| millis(task.pending_at)),
+        column(&tasks, |task| millis(task.locked_at)),
+        column(&tasks, |task| millis(task.lease_until)),
+        column(&tasks, |task| i64::from(task.deliveries)),
+        column(&tasks, |task| i64::from(task.results)),
+        column(&tasks, |task| encoding::timeline_text(&task.timeline)),
+        Box::new(known.iter().map(|known| known.written_by).collect::<Vec<Option<WrittenBy>>>()),
     ]
 }
 

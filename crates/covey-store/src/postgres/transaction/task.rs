@@ -51,7 +51,7 @@ impl PostgresTransaction<'_> {
 
     fn remember_task(&mut self, rows: &[Row], place: Place) -> TxResult<Option<TaskId>> {
         let Some(task) = self.first(rows, rows::task)? else { return Ok(None) };
-        Ok(Some(self.known.remember(task, place).id))
+        Ok(Some(self.known.remember(task, place, None).id))
     }
 
     /// A change of a task never makes one eligible at the same instant, so the
@@ -92,7 +92,7 @@ impl PostgresTransaction<'_> {
                 best = self.read(self::best(row))?;
                 if let Best::Task(_) = best {
                     let task = self.read(rows::task(row))?;
-                    self.known.remember(task, Place::Open);
+                    self.known.remember(task, Place::Open, None);
                 }
             }
             match best {
@@ -112,7 +112,7 @@ impl PostgresTransaction<'_> {
         let mut tasks = Vec::new();
         for row in &rows {
             let task = self.read(rows::task(row))?;
-            tasks.push(self.known.remember(task, Place::Open).clone());
+            tasks.push(self.known.remember(task, Place::Open, None).clone());
         }
         Ok(tasks)
     }
@@ -145,6 +145,8 @@ impl PostgresTransaction<'_> {
         let known = KnownTask {
             task: task.clone(),
             place: Place::Nowhere,
+            written_by: None,
+            is_written: true,
             has_older_results: false,
             new_results: Vec::new(),
         };
@@ -171,6 +173,7 @@ impl PostgresTransaction<'_> {
         };
         let before = known.task.status;
         known.task = task.clone();
+        known.is_written = true;
         self.pending.task(task.id);
         if before != task.status {
             self.pending.count(task.org, before, -1);

@@ -1,0 +1,152 @@
+//! The statement that writes nearly all of a group. It is one, so that it can be
+//! a transaction by itself; and it has those parts alone that the group needs,
+//! because each part costs, used or not.
+
+use std::fmt::Write as _;
+
+/// What a statement writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// New tasks.
+    pub(super) made: bool,
+    /// Open tasks that changed and are still open.
+    pub(super) changed: bool,
+    /// Open tasks that became final.
+    pub(super) moved: bool,
+    /// New results.
+    pub(super) results: bool,
+    /// The writer's mark, and changes of the counts in its slot.
+    pub(super) mark: bool,
+}
+
+/// The columns of a task that never change.
+const FIRST: &str = "id, seq, org_id, device_key, device_id, sn, ext_task_id, method_code, method, priority, \
+     push_only, created_at, expires_at";
+/// Those that change.
+const LATER: &str = "status, pending_at, locked_at, lease_until, deliveries, results, timeline";
+const FIRST_TYPES: [&str; 13] =
+    ["uuid", "int8", "int8", "int8", "int8", "text", "text", "int4", "text", "int2", "bool", "int8", "int8"];
+const LATER_TYPES: [&str; 7] = ["int2", "int8", "int8", "int8", "int8", "int8", "text"];
+const RESULTS: &str = "task_id, id, org_id, ext_id, status_code, body_hash, received_at, body_kind, body";
+const RESULTS_TYPES: [&str; 9] = ["uuid", "int8", "int8", "int8", "int8", "int8", "int8", "int2", "bytea"];
+
+impl Parts {
+    /// How many different statements there are, the one that writes nothing included.
+    const COUNT: usize = 32;
+
+    /// Every statement, at its [`Self::place`].
+    pub(super) fn all() -> impl Iterator<Item = String> {
+        (0..Self::COUNT).map(|place| Self::at(place).sql())
+    }
+
+    /// The place of its statement among all.
+    pub(super) fn place(self) -> usize {
+        let bits = [self.made, self.changed, self.moved, self.results, self.mark];
+        bits.iter().rev().fold(0, |place, is_there| place * 2 + usize::from(*is_there))
+    }
+
+    fn at(place: usize) -> Self {
+        let bit = |number: u32| place >> number & 1 == 1;
+        Self { made: bit(0), changed: bit(1), moved: bit(2), results: bit(3), mark: bit(4) }
+    }
+
+    /// Takes, in this order: the columns of new tasks; those of `changes` of open
+    /// tasks; the same of tasks that became final; the columns of results; the
+    /// writer's number, that of the group, the writer's slot, and of each count
+    /// that changed the organisation, the state and the change. It undoes itself
+    /// unless all tasks that changed were found. Answers the transaction's number.
+    fn sql(self) -> String {
+        let mut values = Values(0);
+        let (mut parts, mut checks) = (Vec::new(), String::new());
+        if self.made {
+            parts.push(format!("made AS ({})", new_tasks("tasks_open", &mut values)));
+        }
+        if self.changed {
+            let (id, changes) = changes(&mut values);
+            let set: Vec<String> = LATER.split(", ").map(|column| format!("{column} = n.{column}")).collect();
+            let set = set.join(", ");
+            parts.push(format!("changed AS (UPDATE tasks_open t SET {set} FROM {changes} RETURNING 1)"));
+            check(&mut checks, "changed", id);
+        }
+        if self.moved {
+            let (id, changes) = changes(&mut values);
+            let (first, later) = (of("t", FIRST), of("n", LATER));
+            parts.push(format!(
+                "gone AS (DELETE FROM tasks_open t USING {changes} RETURNING {first}, {later}, t.payload)"
+            ));
+            parts.push(format!(
+                "moved AS (INSERT INTO tasks_done ({FIRST}, {LATER}, payload) SELECT * FROM gone RETURNING 1)"
+            ));
+            check(&mut checks, "moved", id);
+        }
+        if self.results {
+            let arrays = values.arrays(&RESULTS_TYPES);
+            parts.push(format!("stored AS (INSERT INTO results ({RESULTS}) SELECT * FROM unnest({arrays}))"));
+        }
+        if self.mark {
+            let [writer, group, slot] = [values.next(), values.next(), values.next()];
+            parts.push(format!(
+                "mark AS (UPDATE writers SET group_number = ${group}::int8 WHERE id = ${writer}::int4)"
+            ));
+            let arrays = values.arrays(&["int8", "int2", "int8"]);
+            parts.push(format!(
+                "counted AS (INSERT INTO task_counts AS c (org_id, status, slot, count) \
+                 SELECT n.org_id, n.status, ${slot}::int4, n.change FROM unnest({arrays}) \
+                 AS n (org_id, status, change) \
+                 ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count)"
+            ));
+        }
+        let with = if parts.is_empty() { String::new() } else { format!("WITH {} ", parts.join(", ")) };
+        format!("{with}SELECT pg_current_xact_id()::xid::text::int8{checks}")
+    }
+}
+
+/// The numbers of a statement's values.
+struct Values(usize);
+
+impl Values {
+    fn next(&mut self) -> usize {
+        self.0 += 1;
+        self.0
+    }
+
+    fn arrays(&mut self, types: &[&str]) -> String {
+        let arrays: Vec<_> = types.iter().map(|kind| format!("${}::{kind}[]", self.next())).collect();
+        arrays.join(", ")
+    }
+}
+
+/// New tasks from arrays.
+fn new_tasks(table: &str, values: &mut Values) -> String {
+    let arrays = values.arrays(&[&FIRST_TYPES[..], &LATER_TYPES, &["text"]].concat());
+    format!("INSERT INTO {table} ({FIRST}, {LATER}, payload) SELECT * FROM unnest({arrays})")
+}
+
+/// Tasks that were made and became final in one group.
+pub(super) fn new_final_tasks() -> String {
+    new_tasks("tasks_done", &mut Values(0))
+}
+
+/// What changes of tasks, from arrays; and which transaction must have written
+/// each last, if it was not looked at. Also answers the number of the ids.
+fn changes(values: &mut Values) -> (usize, String) {
+    let id = values.next();
+    let arrays = values.arrays(&[&LATER_TYPES[..], &["int8"]].concat());
+    let changes = format!(
+        "unnest(${id}::uuid[], {arrays}) AS n (id, {LATER}, written_by) \
+         WHERE t.id = n.id AND (n.written_by IS NULL OR t.xmin::text::int8 = n.written_by)"
+    );
+    (id, changes)
+}
+
+/// Divides by zero, which undoes the transaction, unless as many rows changed as
+/// there are ids. A commit that follows in the same trip then commits nothing.
+fn check(checks: &mut String, changed: &str, id: usize) {
+    // Writing to a string cannot fail.
+    let _ = write!(checks, ", 1 / ((SELECT count(*) FROM {changed}) = cardinality(${id}::uuid[]))::int4");
+}
+
+/// Columns of a table's alias.
+fn of(alias: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{alias}.{column}")).collect::<Vec<_>>().join(", ")
+}
