@@ -80,6 +80,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The private server has found a deployment that has an API key already.
+    #[error("the private server's database belongs to a deployment that has begun; give it an empty one")]
+    OwnServerKey,
     /// The private server ended before it was ready.
     #[error("the private server did not get ready: {log}")]
     OwnServerEnded {

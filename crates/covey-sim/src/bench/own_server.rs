@@ -27,7 +27,7 @@ impl OwnServer {
     /// Starts `program up` and waits until it is ready.
     ///
     /// # Errors
-    /// [`Error::OwnServerStart`], and [`Error::OwnServerEnded`] with what it said.
+    /// [`Error::OwnServerStart`], [`Error::OwnServerKey`], and [`Error::OwnServerEnded`] with what it said.
     pub async fn start(program: &Path) -> Result<Self> {
         let start = |source| Error::OwnServerStart { source };
         let dir = tempfile::Builder::new().prefix("covey-bench-").tempdir().map_err(start)?;
@@ -59,11 +59,14 @@ impl OwnServer {
     async fn until_ready(&mut self) -> Result<()> {
         let until = Instant::now() + READY_WAIT;
         loop {
-            if let Ok(client) = LocalServer::find(self.data_dir())
-                .and_then(|found| Client::of_local(&found, &found.admin_key()?))
-                && client.ready().await.is_ok()
-            {
-                return Ok(());
+            if let Ok(found) = LocalServer::find(self.data_dir()) {
+                // The key is written before the addresses.
+                let Ok(key) = found.admin_key() else { return Err(Error::OwnServerKey) };
+                if let Ok(client) = Client::of_local(&found, &key)
+                    && client.ready().await.is_ok()
+                {
+                    return Ok(());
+                }
             }
             let has_ended = matches!(self.child.try_wait(), Ok(Some(_)) | Err(_));
             if has_ended || Instant::now() >= until {

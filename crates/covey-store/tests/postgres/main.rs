@@ -9,6 +9,7 @@ mod bench;
 
 mod crashes;
 mod groups;
+mod memory;
 mod migrations;
 mod months;
 mod peers;

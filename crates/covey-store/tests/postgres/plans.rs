@@ -47,7 +47,9 @@ fn look_at_all_plans(url: &str, when: &str) {
             assert!(!scans, "{when}, {name}: {}", plan.join("\n"));
         }
         // Sorting open tasks of one device by rank is the index's work.
-        if ["task_best", "tasks_best", "task_announceable", "task_lapsed", "tasks_overdue"].contains(&name.as_str()) {
+        if ["task_best", "tasks_best", "task_announceable", "task_lapsed", "tasks_overdue"]
+            .contains(&name.as_str())
+        {
             assert!(!plan.iter().any(|line| line.contains("Sort")), "{when}, {name}: {}", plan.join("\n"));
         }
     }

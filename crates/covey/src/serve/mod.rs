@@ -224,9 +224,16 @@ fn welcome(data: &DataDir, addresses: &Addresses, is_first_start: bool, took: Du
     println!("  Swagger UI {}/docs", addresses.http);
     println!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
     println!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
-    println!("  API key    {}", data.admin_key_path().display());
-    if is_first_start && let Ok(Some(key)) = data.admin_key() {
-        println!("             {key}   (shown this once)");
+    match data.admin_key() {
+        Ok(Some(key)) => {
+            println!("  API key    {}", data.admin_key_path().display());
+            if is_first_start {
+                println!("             {key}   (shown this once)");
+            }
+        }
+        _ => println!(
+            "  API key    the one of this deployment's first start, in the folder of the server that made it"
+        ),
     }
     println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
 }
