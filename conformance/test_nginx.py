@@ -14,7 +14,7 @@ import pytest
 from answering import Answering
 from api import Api
 from certificate import DAY, Signer
-from front_door import UPSTREAM_NAME, Nginx, Upstream, curl, own_certificate
+from front_door import UPSTREAM_NAME, Nginx, Upstream, covey, curl, own_certificate
 from server import Server, kept_ports
 
 pytestmark = pytest.mark.embedded
@@ -130,7 +130,7 @@ def test_who_only_writes_the_header_is_nobody(behind, caller, new_nginx, tmp_pat
     nginx = new_nginx([behind])
     app, own = own_certificate(tmp_path, "app"), own_certificate(tmp_path, "own")
     register(caller, app[0], "app")
-    register(caller, own[0], "own")
+    covey("key", "add", "own", "--certificate", str(own[0]), "--data", str(behind.data))
     straight = behind.https.replace("127.0.0.1", "localhost")
     forged = urllib.parse.quote(app[0].read_text(), safe="")
     for spelling in (HEADER, HEADER.lower(), HEADER.replace("-", "_")):

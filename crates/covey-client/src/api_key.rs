@@ -16,6 +16,9 @@ pub struct ApiKeyRequest {
     pub org: Option<String>,
     /// What it may do, by the names of the rights: no more than the caller may.
     pub rights: Vec<String>,
+    /// A client certificate in PEM that is to stand for the key. No key is made then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_pem: Option<String>,
 }
 
 /// An API key as the server keeps it: without its clear text.
@@ -43,8 +46,12 @@ pub struct MadeApiKey {
     /// What the server keeps of it.
     #[serde(flatten)]
     pub api_key: ApiKey,
-    /// Its clear text, shown once and never again.
-    pub key: String,
+    /// Its clear text, shown once and never again; none if a certificate stands for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The SHA-256 of the certificate that stands for it, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_sha256: Option<String>,
 }
 
 impl Client {

@@ -95,7 +95,8 @@ pub enum StoreError {
     },
     /// The database cannot be reached.
     #[error(
-        "cannot reach the database at {place}: {problem}; check that PostgreSQL runs there and admits this user"
+        "cannot reach the database at {place}: {problem}; check that PostgreSQL runs there and admits this \
+         user, and for TLS with a CA of your own that sslrootcert names its certificate"
     )]
     Unreachable {
         /// Host and database.

@@ -6,6 +6,7 @@
 mod backup;
 mod cli;
 mod command;
+mod deployment;
 mod fault;
 mod logging;
 mod migrate_store;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::command::connection::shell_word;
+use crate::deployment::{self, CA_FACT};
 use crate::fault;
 use crate::settings::ServiceUrl;
 
@@ -24,8 +25,6 @@ use crate::settings::ServiceUrl;
 const NAME: &str = "migrate-store";
 /// Begins a source that is a file and no data directory.
 const FILE_PREFIX: &str = "sqlite:";
-/// Under which name servers keep the fingerprint of the deployment's CA.
-const CA_FACT: &str = "ca_sha256";
 
 /// Arguments of `covey migrate-store`.
 #[derive(Args)]
@@ -79,6 +78,9 @@ pub fn run(args: MigrateStoreArgs) -> Result<()> {
     };
     bar.bar.finish_and_clear();
     let report = outcome.map_err(explained)?;
+    if !args.verify_only {
+        deployment::leave_moved(&origin.file, &args.to)?;
+    }
     tell(&args, &origin, &report)
 }
 
@@ -247,7 +249,7 @@ fn tell(args: &MigrateStoreArgs, origin: &Origin, report: &Report) -> Result<()>
         );
     }
     println!(
-        "Keep {} until you have a backup of the new database, and start no server on it again without --store.",
+        "Keep {} until you have a backup of the new database. No server starts on it any more.",
         origin.file.display()
     );
     Ok(())

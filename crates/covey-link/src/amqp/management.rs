@@ -182,9 +182,12 @@ impl Management {
         // Without the address: it is known, and an error must not show more than that.
         let answer = request.send().await.map_err(|error| {
             let error = error.without_url();
-            let cause =
-                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            failed(&what(), format!("{error}{cause}"), None)
+            let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+            // The innermost says what it was: a port that is closed, a CA that is not ours.
+            let cause = causes.last().map(|cause| format!(": {cause}")).unwrap_or_default();
+            let place = self.base.host_str().unwrap_or_default();
+            let port = self.base.port_or_known_default().unwrap_or_default();
+            failed(&what(), format!("{place}:{port}: {error}{cause}"), None)
         })?;
         let status = answer.status();
         if status.is_success() {

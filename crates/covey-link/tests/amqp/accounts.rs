@@ -69,9 +69,7 @@ async fn an_audit_finds_and_mends_what_differs() {
         let user = json!({"password_hash": "", "tags": tag});
         broker.api(Method::PUT, &format!("users/{name}"), Some(user)).await.unwrap();
     }
-    let options =
-        amqp::Options::new(&broker.amqp, Some(&broker.management), broker.server_files.clone(), "audit")
-            .unwrap();
+    let options = broker.options("audit");
     let found = amqp::audit(&options, &*site.engine, false).await.unwrap();
     assert_eq!(found.devices, 2);
     let names = [&missing, &wide, &extra, &theirs];

@@ -1,14 +1,18 @@
 //! The RabbitMQ that the environment names.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use covey_link::TlsFiles;
+pub use covey_link::amqp::{AmqpLink as Link, Options, Running};
 use covey_pki::{Authority, CertificateLifetimes};
 use serde_json::Value;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard};
 
+/// How long a link that is up takes until its server is ready for a test.
+pub const UP_TO_SETTLED: Duration = Duration::ZERO;
 /// One test at a time.
 static IN_USE: Mutex<()> = Mutex::const_new(());
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -53,6 +57,11 @@ impl Broker {
             broker.server_files = Some(files);
         }
         broker
+    }
+
+    /// What the server `name` of a site is started with.
+    pub fn options(&self, name: &str) -> Options {
+        Options::new(&self.amqp, Some(&self.management), self.server_files.clone(), name).unwrap()
     }
 
     /// A serial number that no other test has.

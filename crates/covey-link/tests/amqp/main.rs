@@ -12,7 +12,9 @@
 mod accounts;
 mod broker;
 mod dead;
+#[path = "../bench/device.rs"]
 mod device;
 mod link;
 mod measure;
+#[path = "../bench/site.rs"]
 mod site;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use covey_link::amqp::{Options, audit};
+use covey_link::amqp::audit;
 
 use crate::broker::Broker;
 use crate::device::Device;
@@ -129,8 +129,7 @@ async fn ten_thousand_devices() {
     let sn = broker.sn("more");
     site.register(&sn).await;
     println!("one more in {:.1?}", began.elapsed());
-    let options =
-        Options::new(&broker.amqp, Some(&broker.management), broker.server_files.clone(), "audit").unwrap();
+    let options = broker.options("audit");
     let began = Instant::now();
     assert_eq!(audit(&options, &*site.engine, false).await.unwrap().differences, []);
     println!("an audit that finds nothing in {:.1?}", began.elapsed());

@@ -6,10 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use covey_link::TlsFiles;
+pub use covey_link::mqtt::{MqttLink as Link, Options, Running};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
 use time::OffsetDateTime;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/mosquitto");
+
+/// How long a link that is up takes until its server is ready for a test: the
+/// first audit tells whether accounts are kept.
+pub const UP_TO_SETTLED: Duration = Duration::from_millis(150);
 
 pub struct Broker {
     pub folder: tempfile::TempDir,
@@ -114,6 +119,25 @@ impl Broker {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default()
+    }
+
+    /// What the server `name` of a site is started with.
+    pub fn options(&self, name: &str) -> Options {
+        Options::new(&self.url(), Some(self.service(&format!("covey.{name}"))), name).unwrap()
+    }
+
+    /// One of Mosquitto's own clients, which are no clients of ours.
+    pub fn mosquitto(&self, program: &str, files: &TlsFiles) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        command
+            .arg("--cafile")
+            .arg(&files.ca)
+            .arg("--cert")
+            .arg(&files.certificate)
+            .arg("--key")
+            .arg(&files.key);
+        command
     }
 
     pub fn url(&self) -> String {

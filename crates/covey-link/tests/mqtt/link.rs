@@ -7,7 +7,7 @@ use covey_core::task::TaskStatus;
 use rumqttc::mqttbytes::v5::PubAckReason;
 
 use crate::broker::Broker;
-use crate::device::{Device, Manner, correlation, mosquitto, property, tls};
+use crate::device::{Device, Manner, correlation, property, tls};
 use crate::site::{Site, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +62,7 @@ async fn a_device_that_was_away_is_told_when_it_subscribes() {
     assert_eq!(detail("source"), Some("mosquitto_log"));
     assert_eq!(detail("address"), Some("127.0.0.1"));
     assert_eq!(detail("protocol"), Some("MQTT 5"));
-    device.vanish();
+    drop(device);
     site.until_online("dev1", false).await;
     // Nobody listens: the next one waits for the next subscription.
     let second = site.create("dev1").await;
@@ -177,13 +177,13 @@ async fn a_session_that_goes_on_is_told_without_subscribing_again() {
     let device =
         Device::connect_with(broker.port, "dev1", tls(&files.ca, Some(&files)), manner()).await.unwrap();
     device.listen().await;
-    device.vanish();
     drop(device);
     site.until_online("dev1", false).await;
     let id = site.create("dev1").await;
     // A client that knows nothing of its session is refused by this library, so
     // a bare one looks at what comes: the announcement.
-    let output = mosquitto("mosquitto_sub", &broker, &files)
+    let output = broker
+        .mosquitto("mosquitto_sub", &files)
         .args(["-V", "5", "-c", "-x", "60", "-i", "dev1", "-C", "1", "-W", "5"])
         .args(["-q", "1", "-t", "srv/dev1/none", "-F", "%t %D"])
         .output()
@@ -201,7 +201,8 @@ async fn a_client_of_mqtt_3_1_1_gets_and_sends_envelopes() {
     site.register("dev1").await;
     let id = site.create("dev1").await;
     let files = broker.device("dev1");
-    let told = mosquitto("mosquitto_sub", &broker, &files)
+    let told = broker
+        .mosquitto("mosquitto_sub", &files)
         .args(["-V", "311", "-i", "dev1", "-C", "1", "-W", "5", "-q", "1", "-t", "srv/dev1/tsk"])
         .output()
         .unwrap();
@@ -211,7 +212,8 @@ async fn a_client_of_mqtt_3_1_1_gets_and_sends_envelopes() {
     let body = format!(r#"{{"correlationData":"{id}","status_code":200,"payload":{{"a":1}}}}"#);
     // The one that publishes connects and is known to speak 3.1.1 before its message is looked at,
     // as the broker's log comes on the same connection.
-    let said = mosquitto("mosquitto_pub", &broker, &files)
+    let said = broker
+        .mosquitto("mosquitto_pub", &files)
         .args(["-V", "311", "-i", "dev1", "-q", "1", "-t", "dev/dev1/res", "-m", &body])
         .output()
         .unwrap();

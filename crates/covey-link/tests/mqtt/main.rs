@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod broker;
+#[path = "../bench/device.rs"]
 mod device;
 mod link;
 mod measure;
 mod outage;
 mod rules;
+#[path = "../bench/site.rs"]
 mod site;

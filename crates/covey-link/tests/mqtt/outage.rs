@@ -7,7 +7,7 @@ use covey_link::LinkStatus;
 use rumqttc::mqttbytes::v5::PubAckReason;
 
 use crate::broker::Broker;
-use crate::device::{Device, correlation, mosquitto};
+use crate::device::{Device, correlation};
 use crate::site::{Site, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +99,8 @@ async fn what_a_killed_server_had_not_acknowledged_comes_again() {
     site.stop().await;
     // The server as it is killed: it has received the result, and says nothing more.
     let files = broker.service("covey.a");
-    let mut dying = mosquitto("mosquitto_sub", &broker, &files)
+    let mut dying = broker
+        .mosquitto("mosquitto_sub", &files)
         .args(["-V", "5", "-c", "-x", "300", "-i", "covey.a", "-q", "1", "-t", "$share/covey/dev/+/res"])
         .spawn()
         .unwrap();

@@ -7,7 +7,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{PubAckReason, PublishProperties, SubscribeReasonCode};
 
 use crate::broker::Broker;
-use crate::device::{Device, Manner, mosquitto, tls};
+use crate::device::{Device, Manner, tls};
 use crate::site::Site;
 
 async fn refused(port: u16, sn: &str, transport: rumqttc::Transport, manner: Manner) -> String {
@@ -117,7 +117,8 @@ async fn nothing_is_retained() {
     assert!(format!("{answer:?}").contains("RetainNotSupported"), "{answer:?}");
     // One that does so all the same is disconnected, and what it said is gone.
     let files = broker.device("dev1");
-    let said = mosquitto("mosquitto_pub", &broker, &files)
+    let said = broker
+        .mosquitto("mosquitto_pub", &files)
         .args(["-V", "311", "-i", "dev1", "-q", "1", "-r", "-t", "dev/dev1/x", "-m", "stays"])
         .output()
         .unwrap();
@@ -142,7 +143,7 @@ async fn a_will_says_nothing_on_a_foreign_topic() {
         if let Ok(device) =
             Device::connect_with(broker.port, "dev1", tls(&files.ca, Some(&files)), manner).await
         {
-            device.vanish();
+            drop(device);
             site.until_online("dev1", false).await;
         }
     }
@@ -154,7 +155,7 @@ async fn a_will_says_nothing_on_a_foreign_topic() {
     let manner = Manner { will: Some("dev/dev1/res".to_owned()), ..Manner::default() };
     let device =
         Device::connect_with(broker.port, "dev1", tls(&files.ca, Some(&files)), manner).await.unwrap();
-    device.vanish();
+    drop(device);
     crate::site::until("the will is heard", || async {
         site.watcher.refused(covey_core::port::Refusal::Correlation) == 1
     })

@@ -110,6 +110,7 @@ impl Postgres {
         let exchange = Arc::<Exchange>::default();
         let peers = io.block_on(PeerSession::open(&connector, &exchange))?;
         let session = writing.block_on(first_session(&connector))?;
+        exchange.set_writer(session.writer.number());
         writing.block_on(crate::migrate::refuse_unfinished(&session.client, &options.place()))?;
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());

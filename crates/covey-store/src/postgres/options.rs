@@ -78,6 +78,10 @@ impl Options {
     /// # Errors
     /// [`StoreError::Address`], which never repeats the URL.
     pub fn new(url: &str, server: &str) -> Result<Self, StoreError> {
+        if url.split('?').next().is_some_and(|address| address.matches('@').count() > 1) {
+            let problem = "its password holds an @; write @ / # ? : % in it as %40 %2F %23 %3F %3A %25";
+            return Err(StoreError::Address { problem: problem.to_owned() });
+        }
         let (address, tls) = split_tls(url)?;
         let mut config: Config = address
             .parse()

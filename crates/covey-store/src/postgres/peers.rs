@@ -7,7 +7,7 @@
 //! gap says when.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::postgres::fault::failure;
 use crate::postgres::locks::LockClass;
 use crate::postgres::news::{self, CHANNEL};
 use crate::postgres::options::said;
-use crate::postgres::servers::Housekeeping;
+use crate::postgres::servers::{Housekeeping, Own};
 
 /// How much news may wait to be sent; beyond that the others are told of a gap.
 const NEWS_WAITING_MAX: usize = 50_000;
@@ -62,8 +62,36 @@ pub(super) struct Exchange {
     waiting: Mutex<Waiting>,
     news: Notify,
     on_heard: RwLock<Option<OnHeard>>,
-    /// Whether any other server is there to be told.
-    has_company: AtomicBool,
+    company: Company,
+    /// The number of this server's writer.
+    writer: AtomicI32,
+}
+
+/// Whether any other server is there: in the lowest bit; above it, how often
+/// one was heard or supposed to be.
+#[derive(Default)]
+struct Company(AtomicU64);
+
+impl Company {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn is_there(&self) -> bool {
+        self.now() & 1 == 1
+    }
+
+    fn has_come(&self) {
+        let count = |was: u64| Some((was | 1).wrapping_add(2));
+        // It always answers something, so this cannot fail.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+    }
+
+    /// Nobody was seen by a look that began when it was `before`; whoever came
+    /// meanwhile is there.
+    fn has_gone(&self, before: u64) {
+        let _ = self.0.compare_exchange(before, before & !1, Ordering::SeqCst, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -87,7 +115,7 @@ impl Exchange {
     /// A message came from a server that may be this one.
     fn message(&self, text: &str, own: Option<i32>) {
         let Some(message) = news::read(text).filter(|message| Some(message.from) != own) else { return };
-        self.set_company(true);
+        self.company.has_come();
         if message.has_gap {
             self.hear(Heard::Gap);
         }
@@ -114,20 +142,21 @@ impl Exchange {
         self.news.notify_one();
     }
 
-    /// Whether no other server is known to be on the database.
-    pub(super) fn is_alone(&self) -> bool {
-        !self.has_company.load(Ordering::Relaxed)
+    /// If no other server is known to be on the database: since when, as a
+    /// number that is another one after each visit.
+    pub(super) fn alone_since(&self) -> Option<u64> {
+        let now = self.company.now();
+        (now & 1 == 0).then_some(now)
     }
 
-    /// Whether news are worth sending.
-    pub(super) fn set_company(&self, has_company: bool) {
-        self.has_company.store(has_company, Ordering::Relaxed);
+    pub(super) fn set_writer(&self, writer: i32) {
+        self.writer.store(writer, Ordering::SeqCst);
     }
 }
 
 impl Peers for Exchange {
     fn tell(&self, news: News) {
-        if !self.has_company.load(Ordering::Relaxed) {
+        if !self.company.is_there() {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +207,7 @@ impl PeerSession {
         let hello = vec![news::hello(server)];
         notify(&client, &hello).await.map_err(report)?;
         // Until the first look says otherwise.
-        exchange.set_company(true);
+        exchange.company.has_come();
         Ok(Self { client, server })
     }
 }
@@ -249,7 +278,7 @@ pub(super) async fn run(
             failure(&error);
         }
         // Whoever comes now is not heard.
-        exchange.set_company(true);
+        exchange.company.has_come();
         exchange.lose();
         sleep(PAUSE_MIN).await;
     }
@@ -267,9 +296,16 @@ async fn converse(
     loop {
         // Whoever comes after the look says so.
         if housekeeping.is_due(HOUSEKEEPING_PAUSE) {
-            let look = housekeeping.run(&session.client, session.server, clock.now());
-            match timeout(EXCHANGE_TIMEOUT, look).await {
-                Ok(has_company) => exchange.set_company(has_company?),
+            let before = exchange.company.now();
+            let own = Own { server: session.server, writer: exchange.writer.load(Ordering::SeqCst) };
+            match timeout(EXCHANGE_TIMEOUT, housekeeping.run(&session.client, own, clock.now())).await {
+                Ok(has_company) => {
+                    if has_company? {
+                        exchange.company.has_come();
+                    } else {
+                        exchange.company.has_gone(before);
+                    }
+                }
                 Err(_) => return Ok(()),
             }
         }

@@ -24,6 +24,13 @@ const HELD: &str = "SELECT l.objid::int8 FROM pg_locks l WHERE l.locktype = 'adv
      AND l.objsubid = 2 AND l.classid = $1::int8::oid \
      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// A server's own numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Own {
+    pub(super) server: i32,
+    pub(super) writer: i32,
+}
+
 /// What one server knows of the others from looking at them.
 #[derive(Default)]
 pub(super) struct Housekeeping {
@@ -38,14 +45,15 @@ impl Housekeeping {
         self.last.is_none_or(|last| last.elapsed() >= pause)
     }
 
-    /// Looks once; answers whether another server is there.
-    pub(super) async fn run(&mut self, client: &Client, own: i32, now: UnixMs) -> Result<bool, Error> {
+    /// Looks once; answers whether another server is there, or at least its
+    /// writer: the two have connections of their own.
+    pub(super) async fn run(&mut self, client: &Client, own: Own, now: UnixMs) -> Result<bool, Error> {
         self.last = Some(Instant::now());
-        let (servers_free, company) = free(client, LockClass::Server, "servers", own).await?;
+        let (servers_free, has_servers) = free(client, LockClass::Server, "servers", own.server).await?;
         for server in gone(&mut self.servers_free, &servers_free, SERVER_GONE) {
             forget_server(client, server, now).await?;
         }
-        let (writers_free, _) = free(client, LockClass::Writer, "writers", own).await?;
+        let (writers_free, has_writers) = free(client, LockClass::Writer, "writers", own.writer).await?;
         for writer in gone(&mut self.writers_free, &writers_free, WRITER_GONE) {
             client.execute("DELETE FROM writers WHERE id = $1", &[&writer]).await?;
         }
@@ -59,7 +67,7 @@ impl Housekeeping {
                 tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again in ten minutes");
             }
         }
-        Ok(company)
+        Ok(has_servers || has_writers)
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Writer {
     pause: Duration,
     exchange: Arc<Exchange>,
     memory: Memory,
+    /// Since when this server was alone when it began to remember.
+    remembers_since: Option<u64>,
 }
 
 /// How a group ended, if it was not lost.
@@ -77,8 +79,8 @@ impl Writer {
         let group_max = connector.options().group_max.max(1);
         let id = Some(session.writer);
         let line = Line::Open(Box::new(session));
-        let (pause, memory) = (PAUSE_MIN, Memory::default());
-        Self { runtime, connector, clock, observer, queue, group_max, line, id, pause, exchange, memory }
+        let (pause, memory, remembers_since) = (PAUSE_MIN, Memory::default(), None);
+        Self { runtime, connector, clock, observer, queue, group_max, line, id, pause, exchange, memory, remembers_since }
     }
 
     /// Runs until the last sender is gone and every job is settled.
@@ -216,6 +218,8 @@ impl Writer {
                 Ok(Ok(session)) => {
                     self.pause = PAUSE_MIN;
                     self.id = Some(session.writer);
+                    // It may be another primary, or one that was restored.
+                    self.memory.clear();
                     tracing::info!(place = %self.connector.options().place(), "connected to PostgreSQL");
                     return Some(Box::new(session));
                 }
@@ -243,8 +247,13 @@ impl Writer {
         let mut needs = Needs::default();
         group.iter().for_each(|job| job.needs(&mut needs));
         let mut transaction = PostgresTransaction::new(session, &self.runtime, self.clock.now());
-        let is_alone = self.exchange.is_alone();
-        let memory = is_alone.then_some(&mut self.memory);
+        // Whatever was remembered before a visit may have changed during it.
+        let alone_since = self.exchange.alone_since();
+        if alone_since != self.remembers_since {
+            self.memory.clear();
+            self.remembers_since = alone_since;
+        }
+        let memory = alone_since.map(|_| &mut self.memory);
         let run = |transaction: &mut PostgresTransaction<'_>| {
             transaction.fetch(&needs, memory)?;
             for job in group.iter_mut() {
@@ -259,7 +268,7 @@ impl Writer {
         let is_commit_sent = transaction.is_commit_sent();
         // What was taken out of it is lost with the transaction, and what is
         // left may be what it failed for.
-        if outcome.is_ok() && is_alone {
+        if outcome.is_ok() && alone_since.is_some() {
             transaction.keep(&mut self.memory);
         } else {
             self.memory.clear();

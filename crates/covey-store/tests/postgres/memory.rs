@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use covey_core::device::DeviceSpec;
 use covey_core::error::Error;
+use futures_executor::block_on;
 
 use crate::bench::postgres::{Another, PostgresBench, say};
 use crate::bench::{World, result, spec};
@@ -58,7 +60,7 @@ fn a_task_that_is_gone_is_not_finished_from_memory() {
 }
 
 #[test]
-fn a_server_that_is_no_longer_alone_forgets() {
+fn the_work_of_another_server_is_seen_while_it_is_there() {
     let (first, url) = alone();
     let device = first.device(0);
     let task = first.create(spec(&device));
@@ -68,4 +70,19 @@ fn a_server_that_is_no_longer_alone_forgets() {
     first.finish(&device, task.id, result(200, 0, "done")).unwrap();
     let detail = second.get(task.id);
     assert_eq!((detail.task.deliveries, detail.results.len()), (1, 1), "the delivery by the other is kept");
+}
+
+#[test]
+fn nothing_from_before_the_visit_of_another_server_is_remembered_after_it() {
+    let (first, url) = alone();
+    let device = first.device(0);
+    first.create(spec(&device));
+    let second = World::on_what_is_there(Another::new(&url, "server-2"), 1_000_000);
+    block_on(second.engine().device_retire(second.org(0), device.device_id)).unwrap();
+    let again = DeviceSpec { sn: Some(device.sn.clone()), ..DeviceSpec::default() };
+    let again = second.register(0, again).unwrap().0.identity;
+    drop(second);
+    // The first does nothing meanwhile but find that it is alone again.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(first.create(spec(&device)).device, again.device, "the one that bears the serial number now");
 }

@@ -1,5 +1,6 @@
 //! `covey key`: API keys for applications.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
@@ -32,6 +33,7 @@ enum KeyCommand {
     /// that it can go straight into a file or a variable.
     #[command(after_help = "Examples:\n  \
         covey key add dashboard --right tasks:read --right devices:read\n  \
+        covey key add dashboard --certificate dashboard.pem\n  \
         COVEY_KEY=$(covey key add ci)")]
     Add {
         /// What to call it, so that you know later what it is for
@@ -42,6 +44,10 @@ enum KeyCommand {
         /// What it may do; repeat for more. Without any: tasks:read, tasks:write and devices:read
         #[arg(long = "right", value_name = "RIGHT", value_parser = PossibleValuesParser::new(RIGHT_NAMES))]
         rights: Vec<String>,
+        /// A client certificate (PEM) that is to stand for the key: whoever shows it over HTTPS and holds its
+        /// private key is let in. Nothing goes to standard output then
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
     },
     /// List API keys: who has which rights (never the keys themselves)
     #[command(after_help = "Example: covey key list")]
@@ -58,24 +64,39 @@ enum KeyCommand {
 /// Runs `covey key`.
 pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
     match args.command {
-        KeyCommand::Add { name, org, rights } => add(connection, name, org, rights).await?,
+        KeyCommand::Add { name, org, rights, certificate } => {
+            let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
+            let certificate_pem = certificate.as_deref().map(read_certificate).transpose()?;
+            add(connection, ApiKeyRequest { name, org, rights, certificate_pem }).await?;
+        }
         KeyCommand::List => list(connection).await?,
         KeyCommand::Rm { id } => rm(connection, id).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(connection: &Connection, name: String, org: Option<String>, rights: Vec<String>) -> Result<()> {
-    let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
-    let made = connection.client.api_key_add(&ApiKeyRequest { name, org, rights }).await?;
+fn read_certificate(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("cannot read the certificate {}: {error}", path.display()))
+}
+
+async fn add(connection: &Connection, request: ApiKeyRequest) -> Result<()> {
+    let made = connection.client.api_key_add(&request).await?;
     let output = connection.output;
     if output.json {
         return Ok(output.json(&made)?);
     }
-    output.text(&made.key)?;
+    let how = match (&made.key, &made.certificate_sha256) {
+        (Some(key), _) => {
+            output.text(key)?;
+            "it is shown this once".to_owned()
+        }
+        (None, Some(sha256)) => format!("it is the certificate with the SHA-256 {sha256}"),
+        (None, None) => return Err(anyhow!("the server answered neither a key nor a certificate")),
+    };
     let key = &made.api_key;
     output.note(&format!(
-        "key {} of {} may {}; it is shown this once. Revoke it with: {}",
+        "key {} of {} may {}; {how}. Revoke it with: {}",
         key.id,
         key.org,
         key.rights.join(", "),

@@ -28,7 +28,7 @@ use crate::serve::data_dir::{Addresses, DataDir};
 use crate::serve::link::DeviceLink;
 use crate::serve::parts::{Issuer, RandomIds};
 use crate::serve::store::OpenStore;
-use crate::settings::Settings;
+use crate::settings::{EMBEDDED, SQLITE, Settings};
 
 /// The organisation of the first API key.
 const FIRST_ORG: &str = "default";
@@ -104,7 +104,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     // Whoever reads the addresses may also send a signal.
     let mut signals = Signals::listen()?;
     data.write_addresses(&addresses)?;
-    welcome(&data, &addresses, is_first_start, began.elapsed());
+    welcome(&data, &settings, &addresses, is_first_start, began.elapsed());
     signals.wait().await;
 
     tracing::info!("stopping: running requests may end, devices are told");
@@ -217,23 +217,32 @@ fn check_open_files(settings: &Settings) {
     }
 }
 
-fn welcome(data: &DataDir, addresses: &Addresses, is_first_start: bool, took: Duration) {
+fn welcome(
+    data: &DataDir,
+    settings: &Settings,
+    addresses: &Addresses,
+    is_first_start: bool,
+    took: Duration,
+) {
     let folder = data.path().display();
     println!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
     println!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
     println!("  Swagger UI {}/docs", addresses.http);
     println!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
     println!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
-    match data.admin_key() {
-        Ok(Some(key)) => {
-            println!("  API key    {}", data.admin_key_path().display());
-            if is_first_start {
-                println!("             {key}   (shown this once)");
-            }
-        }
-        _ => println!(
-            "  API key    the one of this deployment's first start, in the folder of the server that made it"
-        ),
+    if settings.store.scheme() != SQLITE {
+        println!("  store      {}", settings.store);
+    }
+    if settings.link.scheme() != EMBEDDED {
+        println!("  link       {}", settings.link);
+    }
+    let Ok(Some(key)) = data.admin_key() else {
+        println!("  API key    that of the deployment's first server; give it in COVEY_KEY");
+        return;
+    };
+    println!("  API key    {}", data.admin_key_path().display());
+    if is_first_start {
+        println!("             {key}   (shown this once)");
     }
     println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
 }

@@ -9,6 +9,7 @@ use covey_store::postgres::{self, DatabaseClock, Heard, Postgres};
 use covey_store::sqlite::{self, Sqlite};
 use tokio::sync::mpsc;
 
+use crate::deployment::{CA_FACT, refuse_moved};
 use crate::fault;
 use crate::serve::data_dir::DataDir;
 use crate::serve::parts::SystemClock;
@@ -45,7 +46,9 @@ pub async fn open(
 ) -> Result<OpenStore> {
     let (clock, observer) = (Arc::clone(clock), Arc::clone(observer));
     if settings.store.scheme() == SQLITE {
-        let options = sqlite::Options::new(sqlite::file_in(data.path()));
+        let file = sqlite::file_in(data.path());
+        refuse_moved(&file)?;
+        let options = sqlite::Options::new(file);
         let store = blocking(move || Sqlite::open(&options, clock, observer)).await?;
         return Ok(OpenStore { store: Arc::new(store), peers: Arc::new(NoPeers), heard: None });
     }
@@ -72,9 +75,6 @@ pub async fn open(
     let peers = store.peers();
     Ok(OpenStore { store: Arc::new(store), peers, heard: Some(heard) })
 }
-
-/// Under which name the fingerprint of the deployment's CA is kept.
-const CA_FACT: &str = "ca_sha256";
 
 fn postgres_options(settings: &Settings) -> Result<postgres::Options> {
     postgres::Options::new(settings.store.exposed(), &settings.server_name).map_err(fault::setup)

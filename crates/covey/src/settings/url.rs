@@ -23,9 +23,19 @@ impl ServiceUrl {
         self.0.split_once("://").map_or(self.0.as_str(), |(scheme, _)| scheme)
     }
 
+    /// Whether there is no telling where the password ends: it has a slash in it.
+    fn is_ambiguous(&self) -> bool {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let after_authority = rest.split('?').next().and_then(|rest| rest.split_once(['/', '#']));
+        after_authority.is_some_and(|(_, path)| path.contains('@'))
+    }
+
     /// Host and port, without user and path.
     pub fn host_and_port(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        if self.is_ambiguous() {
+            return "";
+        }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         authority.rsplit_once('@').map_or(authority, |(_, host)| host)
     }
@@ -44,6 +54,9 @@ impl fmt::Display for ServiceUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
+        if self.is_ambiguous() {
+            return write!(f, "{scheme}://***");
+        }
         let shown = match authority.rsplit_once('@') {
             None => authority.to_owned(),
             Some((user, host)) => match user.split_once(':') {
@@ -80,6 +93,7 @@ mod tests {
             ("postgres://covey:p%40ss@db:5432/covey", "postgres://covey:***@db:5432/covey", "db:5432"),
             ("postgres://covey:a:b@c@db/covey?password=x", "postgres://covey:***@db/covey", "db"),
             ("amqps://mq:5671/covey", "amqps://mq:5671/covey", "mq:5671"),
+            ("postgres://covey:p@s/s#w@db/covey", "postgres://***", ""),
             ("embedded", "embedded", ""),
         ] {
             let url: ServiceUrl = given.parse().unwrap();

@@ -112,7 +112,9 @@ impl Deployment {
             "# For servers of this deployment; with a cluster, name the other hosts too: @{host}:{amqps},OTHER:{amqps}/\n\
              COVEY_LINK=amqps://{user}:{user_password}@{host}:{amqps}/{vhost}\n\
              COVEY_RABBITMQ_MANAGEMENT=https://{admin}:{admin_password}@{host}:{management}\n\
-             COVEY_DEVICES_URL=mqtts://{host}:{mqtts}\n"
+             COVEY_DEVICES_URL=mqtts://{host}:{mqtts}\n\
+             # And the store that they share:\n\
+             # COVEY_STORE=postgres://USER:PASSWORD@HOST/DATABASE\n"
         )
     }
 

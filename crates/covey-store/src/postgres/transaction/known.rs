@@ -69,6 +69,11 @@ pub(super) struct OpenCount {
     pub(super) bound: i64,
 }
 
+impl OpenCount {
+    /// The bound of one that was not counted now.
+    pub(super) const REMEMBERED: i64 = i64::MAX;
+}
+
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) tasks: HashMap<TaskId, KnownTask>,
@@ -115,7 +120,7 @@ impl Known {
         for (org, device, _) in &needs.targets {
             let name = Name::from(device);
             if let Some((target, counted)) = memory.target(*org, &name) {
-                self.open_counts.insert(target.device, OpenCount { counted, bound: i64::MAX });
+                self.open_counts.insert(target.device, OpenCount { counted, bound: OpenCount::REMEMBERED });
                 self.targets.insert((*org, name), Some(target.clone()));
             }
         }

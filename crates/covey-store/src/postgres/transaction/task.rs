@@ -16,7 +16,7 @@ use crate::postgres::pipeline::{Reply, execute, query};
 use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::fetch::{idempotency, keep_numbers};
-use crate::postgres::transaction::known::{Best, KnownTask, Place};
+use crate::postgres::transaction::known::{Best, KnownTask, OpenCount, Place};
 
 /// How often tasks that others hold are looked at again.
 const HELD_LOOKS: u32 = 4;
@@ -121,11 +121,12 @@ impl PostgresTransaction<'_> {
         let count = i64::from(count);
         if let Some(known) = self.known.open_counts.get(&device) {
             let change = self.known.open_changes.get(&device).copied().unwrap_or(0);
-            if known.counted + change >= count {
-                return Ok(true);
-            }
-            if known.counted < known.bound {
+            if known.counted + change < count && known.counted < known.bound {
                 return Ok(false);
+            }
+            // A caller is not refused for what is only remembered.
+            if known.counted + change >= count && known.bound != OpenCount::REMEMBERED {
+                return Ok(true);
             }
         }
         let values = vec![Box::new(device.0) as _, Box::new(count) as _];

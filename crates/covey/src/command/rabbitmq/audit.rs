@@ -47,8 +47,9 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode> {
     }
     let left = audit.differences.iter().filter(|one| is_left(one.kind)).count();
     output.note(&format!(
-        "{} devices are registered; {} differences, {} repaired",
+        "{} devices are registered in {}; {} differences, {} repaired",
         audit.devices,
+        settings.store,
         audit.differences.len(),
         audit.differences.len() - left
     ));

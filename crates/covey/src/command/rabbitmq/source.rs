@@ -11,6 +11,7 @@ use covey_link::amqp;
 use covey_store::postgres::{self, Postgres};
 use covey_store::sqlite::{self, Sqlite};
 
+use crate::deployment::refuse_moved;
 use crate::fault;
 use crate::serve::parts::SystemClock;
 use crate::settings::{Options, ServiceUrl, Settings};
@@ -96,6 +97,7 @@ pub async fn registry(settings: &Settings) -> Result<amqp::StoreRegistry> {
                 "there is no database {shown}; give the server's --data or --store"
             )));
         }
+        refuse_moved(&path)?;
         let open = move || Sqlite::open(&sqlite::Options::new(path), clock, observer);
         let store = tokio::task::spawn_blocking(open).await?.map_err(fault::setup)?;
         return Ok(amqp::StoreRegistry(Arc::new(store)));

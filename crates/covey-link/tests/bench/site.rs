@@ -14,15 +14,14 @@ use covey_core::port::{CertificateIssuer, Clock, Event, Ids, NoPeers, Observer, 
 use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
 use covey_core::{Engine, Parts};
 use covey_link::LinkStatus;
-use covey_link::amqp::{AmqpLink, Options, Running};
 use covey_store::sqlite::{self, Sqlite};
 use uuid::Uuid;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Link, Options, Running, UP_TO_SETTLED};
 
 pub struct Site {
     pub engine: Arc<Engine>,
-    pub link: Arc<AmqpLink>,
+    pub link: Arc<Link>,
     pub running: Option<Running>,
     pub scope: Scope,
     pub watcher: Arc<Watcher>,
@@ -109,13 +108,12 @@ impl Site {
         name: &str,
         adjust: impl FnOnce(&mut Options),
     ) -> Self {
-        let mut options =
-            Options::new(&broker.amqp, Some(&broker.management), broker.server_files.clone(), name).unwrap();
+        let mut options = broker.options(name);
         adjust(&mut options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
         let watcher = Arc::new(Watcher::default());
         let observer: Arc<dyn Observer> = watcher.clone();
-        let link = AmqpLink::new(options, Arc::clone(&clock), Arc::clone(&observer)).unwrap();
+        let link = Link::new(options, Arc::clone(&clock), Arc::clone(&observer)).unwrap();
         let store = Sqlite::open(
             &sqlite::Options::new(sqlite::file_in(data)),
             Arc::clone(&clock),
@@ -150,6 +148,7 @@ impl Site {
 
     pub async fn until_up(&self) {
         until("the link is up", || async { self.link.status() == LinkStatus::Up }).await;
+        tokio::time::sleep(UP_TO_SETTLED).await;
     }
 
     pub async fn register(&self, sn: &str) -> Device {

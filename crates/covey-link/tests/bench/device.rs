@@ -1,6 +1,5 @@
 //! A client of the broker, as bare as devices are.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +13,6 @@ use rumqttc::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
-
-use crate::broker::Broker;
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -174,11 +171,6 @@ impl Device {
             .unwrap_or_else(|_| panic!("no {what} has come"))
             .unwrap()
     }
-
-    /// Goes away without a word.
-    pub fn vanish(&self) {
-        self.polling.abort();
-    }
 }
 
 impl Drop for Device {
@@ -195,12 +187,4 @@ pub fn correlation(message: &Publish) -> String {
 pub fn property<'a>(message: &'a Publish, name: &str) -> Option<&'a str> {
     let properties = &message.properties.as_ref()?.user_properties;
     properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-}
-
-/// One of Mosquitto's own clients, which are no clients of this library.
-pub fn mosquitto(program: &str, broker: &Broker, files: &TlsFiles) -> Command {
-    let mut command = Command::new(program);
-    command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string()]);
-    command.arg("--cafile").arg(&files.ca).arg("--cert").arg(&files.certificate).arg("--key").arg(&files.key);
-    command
 }
