@@ -80,7 +80,20 @@ impl Writer {
         let id = Some(session.writer);
         let line = Line::Open(Box::new(session));
         let (pause, memory, remembers_since) = (PAUSE_MIN, Memory::default(), None);
-        Self { runtime, connector, clock, observer, queue, group_max, line, id, pause, exchange, memory, remembers_since }
+        Self {
+            runtime,
+            connector,
+            clock,
+            observer,
+            queue,
+            group_max,
+            line,
+            id,
+            pause,
+            exchange,
+            memory,
+            remembers_since,
+        }
     }
 
     /// Runs until the last sender is gone and every job is settled.

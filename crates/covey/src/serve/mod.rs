@@ -217,13 +217,7 @@ fn check_open_files(settings: &Settings) {
     }
 }
 
-fn welcome(
-    data: &DataDir,
-    settings: &Settings,
-    addresses: &Addresses,
-    is_first_start: bool,
-    took: Duration,
-) {
+fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, is_first_start: bool, took: Duration) {
     let folder = data.path().display();
     println!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
     println!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
