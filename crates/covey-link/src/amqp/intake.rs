@@ -10,12 +10,13 @@ use covey_core::id::Sn;
 use covey_core::port::{Event, Refusal};
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel as AmqpChannel, Connection, Consumer, ErrorKind};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::amqp::acks::Acks;
 use crate::amqp::message::{self, GivenProperties};
 use crate::amqp::topology::DEVICE_QUEUES;
 use crate::amqp::{AmqpError, AmqpLink};
@@ -30,8 +31,6 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a store that is out of reach is asked.
 const STORE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The code of a channel that is closed in good order (AMQP 0-9-1 §1.2).
-const REPLY_SUCCESS: u16 = 200;
 /// How long messages that are under way may take once the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// The header in which the dead-letter queue is told why a message is in it.
@@ -85,23 +84,26 @@ async fn take_round(
         // A channel each, so that a queue that waits for the store does not hold up another.
         let channel = connection.create_channel().await?;
         channel.basic_qos(link.options.prefetch, BasicQosOptions::default()).await?;
-        consumers.push((consume(&channel, queue.name).await?, channel));
+        consumers.push((consume(&channel, queue.name).await?, Arc::new(Acks::new(channel))));
     }
-    let channels: Vec<_> = consumers.iter().map(|(_, channel)| channel.clone()).collect();
-    let taking = consumers.into_iter().map(|(consumer, _)| take(link, engine, consumer, stop, &round));
+    let all: Vec<_> = consumers.iter().map(|(_, acks)| Arc::clone(acks)).collect();
+    let of = &round;
+    let taking = consumers.into_iter().map(|(consumer, acks)| async move {
+        tokio::select! {
+            ended = take(link, engine, consumer, &acks, stop, of) => ended,
+            ended = acks.run() => ended,
+        }
+    });
     let taking = futures_util::future::try_join_all(taking);
-    match round.store_gone.run_until_cancelled(taking).await {
-        Some(ended) => {
-            ended?;
-            round.under_way.close();
-            let _ = tokio::time::timeout(STOP_PATIENCE, round.under_way.wait()).await;
-        }
-        None => {
-            // What was delivered and not acknowledged goes back to the queues.
-            for channel in channels {
-                channel.close(REPLY_SUCCESS, "the store is out of reach".into()).await?;
-            }
-        }
+    let ended = round.store_gone.run_until_cancelled(taking).await;
+    if let Some(ended) = ended {
+        ended?;
+        round.under_way.close();
+        let _ = tokio::time::timeout(STOP_PATIENCE, round.under_way.wait()).await;
+    }
+    for acks in all {
+        // What was delivered and is not done goes back to the queues.
+        acks.close().await?;
     }
     Ok(())
 }
@@ -128,6 +130,7 @@ async fn take(
     link: &Arc<AmqpLink>,
     engine: &Arc<Engine>,
     mut consumer: Consumer,
+    acks: &Arc<Acks>,
     stop: &CancellationToken,
     round: &Arc<Round>,
 ) -> Result<(), AmqpError> {
@@ -139,8 +142,9 @@ async fn take(
         match next {
             Some(Ok(delivery)) => {
                 // How many there are is bounded by the prefetch count.
-                let (link, engine, of) = (Arc::clone(link), Arc::clone(engine), Arc::clone(round));
-                round.under_way.spawn(async move { one(&link, &engine, delivery, &of).await });
+                let (link, engine) = (Arc::clone(link), Arc::clone(engine));
+                let (acks, of) = (Arc::clone(acks), Arc::clone(round));
+                round.under_way.spawn(async move { one(&link, &engine, delivery, &acks, &of).await });
             }
             Some(Err(error)) => return Err(error.into()),
             // A consumer that ended without saying why.
@@ -160,7 +164,7 @@ enum Verdict {
     Dead(String),
 }
 
-async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, round: &Round) {
+async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, acks: &Acks, round: &Round) {
     let deciding = async {
         match decide(link, engine, &delivery, round).await {
             Verdict::Dead(reason) => put_aside(link, &delivery, &reason).await,
@@ -173,11 +177,10 @@ async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, round: &Round
         // again there, to the same effect.
         () = round.gone.cancelled() => Verdict::Again,
     };
-    // A channel that is gone acknowledges nothing; the message then comes again.
-    let _ = match verdict {
-        Verdict::Done | Verdict::Dead(_) => delivery.acker.ack(BasicAckOptions::default()).await,
-        Verdict::Again => delivery.acker.nack(BasicNackOptions { requeue: true, multiple: false }).await,
-    };
+    match verdict {
+        Verdict::Done | Verdict::Dead(_) => acks.done(delivery.delivery_tag),
+        Verdict::Again => acks.again(delivery.delivery_tag).await,
+    }
 }
 
 async fn decide(link: &AmqpLink, engine: &Engine, delivery: &Delivery, round: &Round) -> Verdict {

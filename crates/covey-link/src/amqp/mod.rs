@@ -11,6 +11,7 @@
 //! number. Accounts are kept in step with the store over the management API.
 
 mod accounts;
+mod acks;
 mod connection;
 mod dead;
 mod deployment;
