@@ -20,6 +20,8 @@ pub(crate) enum LockClass {
     FirstKey = 0x436f_7606,
     /// Moving a site into the database (`crate::migrate`): one at a time.
     StoreMigration = 0x436f_7607,
+    /// Giving a device of an organisation its number, by the number of the organisation.
+    DeviceId = 0x436f_7608,
 }
 
 impl LockClass {

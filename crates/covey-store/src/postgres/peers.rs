@@ -28,6 +28,9 @@ use crate::postgres::servers::{Housekeeping, Own};
 const NEWS_WAITING_MAX: usize = 50_000;
 /// How much is sent in one statement.
 const NEWS_SENT_MAX: usize = 5_000;
+/// How long news are gathered for the next statement, counted from the last: each
+/// is a transaction, and wakes every server.
+const NEWS_PAUSE: Duration = Duration::from_millis(2);
 /// How long a server that starts waits for the end of its predecessor.
 const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between looks whether it has ended.
@@ -293,6 +296,7 @@ async fn converse(
 ) -> Result<(), tokio_postgres::Error> {
     let arrived = Instant::now();
     let mut is_settled = false;
+    let mut sent_at = arrived;
     loop {
         // Whoever comes after the look says so.
         if housekeeping.is_due(HOUSEKEEPING_PAUSE) {
@@ -311,6 +315,7 @@ async fn converse(
         }
         // Either there is news, or it is time to look around.
         let _ = timeout(HOUSEKEEPING_PAUSE, exchange.news.notified()).await;
+        tokio::time::sleep_until(sent_at + NEWS_PAUSE).await;
         loop {
             let Waiting { lines, has_gap } = exchange.take();
             let messages = news::messages(session.server, &lines, has_gap);
@@ -321,6 +326,7 @@ async fn converse(
                 Ok(sent) => sent?,
                 Err(_) => return Ok(()),
             }
+            sent_at = Instant::now();
         }
         if !is_settled && arrived.elapsed() > ARRIVAL {
             is_settled = true;

@@ -171,6 +171,8 @@ prepared! {
              WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL FOR NO KEY UPDATE OF d");
         /// Whether a serial number is taken.
         sn_taken: "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
+        /// Waits for those who are giving a device of an organisation its number.
+        device_id_lock: "SELECT pg_advisory_xact_lock($1::int4, hashint8($2::int8))";
         /// The next free number of an organisation.
         device_id_free: "SELECT coalesce(max(device_id), 0) + 1 FROM devices WHERE org_id = $1";
         /// A new device.

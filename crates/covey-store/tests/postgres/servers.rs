@@ -201,3 +201,17 @@ fn the_first_fact_of_a_deployment_holds() {
     assert_eq!(second.deployment_fact("ca", "two").unwrap(), "one");
     assert_eq!(second.deployment_fact("other", "two").unwrap(), "two");
 }
+
+#[test]
+fn devices_that_are_registered_at_two_servers_at_once_get_numbers_of_their_own() {
+    let (first, second) = two();
+    let mut all = Vec::new();
+    std::thread::scope(|scope| {
+        let registering: Vec<_> = [&first, &second, &first, &second]
+            .map(|world| scope.spawn(|| (0..50).map(|_| world.device(0).device_id.0).collect::<Vec<_>>()))
+            .into();
+        registering.into_iter().for_each(|numbers| all.extend(numbers.join().unwrap()));
+    });
+    all.sort_unstable();
+    assert_eq!(all, (1..=200).collect::<Vec<_>>(), "none twice, and none left out");
+}

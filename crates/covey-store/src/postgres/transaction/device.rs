@@ -51,8 +51,13 @@ impl PostgresTransaction<'_> {
     }
 
     pub(super) fn read_device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
-        let step = query(&self.session.client, &self.session.sql.device_id_free, vec![Box::new(org.0)]);
-        let rows = self.ask(step)?;
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let class = LockClass::DeviceId.number();
+        let steps = vec![
+            query(client, &sql.device_id_lock, vec![Box::new(class), Box::new(org.0)]),
+            query(client, &sql.device_id_free, vec![Box::new(org.0)]),
+        ];
+        let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
         self.only(&rows, |row| rows::get(row, 0).map(DeviceId))
     }
 
