@@ -21,6 +21,8 @@ const SHAPES: [&str; 6] = [
     "sqlite+rabbitmq",
     "postgres+rabbitmq",
 ];
+/// Names a binary to measure in place of the one that is built.
+const BINARY: &str = "COVEY_BIN";
 /// The deployment that is made for each measurement, and dropped after it.
 const DEPLOYMENT: &str = "bench";
 const SECONDS_DEFAULT: &str = "15";
@@ -49,9 +51,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if shapes.is_empty() {
         shapes = SHAPES.map(str::to_owned).to_vec();
     }
-    step("building the release binary", || {
-        cargo(&["build", "--release", "--package", "covey", "--locked", "--quiet"])
-    })?;
+    if std::env::var_os(BINARY).is_none() {
+        step("building the release binary", || {
+            cargo(&["build", "--release", "--package", "covey", "--locked", "--quiet"])
+        })?;
+    }
     let mut table = String::from(
         "| shape | one caller p50, p99 (ms) | 64 callers, 200 devices (calls/s, p99 ms) | CPU a call (µs, 64 callers) |\n\
          | --- | --- | --- | --- |\n",
@@ -138,7 +142,7 @@ fn services(arguments: &[&str]) -> Result<String> {
 }
 
 fn release_binary() -> PathBuf {
-    std::env::var_os("COVEY_BIN").map_or_else(|| root().join("target/release/covey"), PathBuf::from)
+    std::env::var_os(BINARY).map_or_else(|| root().join("target/release/covey"), PathBuf::from)
 }
 
 /// The processor time that each service has used so far, its children
