@@ -1,6 +1,6 @@
 //! What must hold for all servers of a deployment, and over the years.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ pub fn leave_moved(database: &Path, to: &ServiceUrl) -> Result<()> {
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
         writeln!(file, "{to}")?;
-        file.sync_all()
+        file.sync_all()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error: std::io::Error| fault::setup(format!("cannot write {}: {error}", path.display())))
 }

@@ -77,10 +77,11 @@ pub fn run(args: MigrateStoreArgs) -> Result<()> {
         migrate::run(&options, &watch)
     };
     bar.bar.finish_and_clear();
-    let report = outcome.map_err(explained)?;
-    if !args.verify_only {
+    // Also where an earlier run was ended just before it left word.
+    if !args.verify_only && matches!(outcome, Ok(_) | Err(MigrateError::Finished { .. })) {
         deployment::leave_moved(&origin.file, &args.to)?;
     }
+    let report = outcome.map_err(explained)?;
     tell(&args, &origin, &report)
 }
 
