@@ -1,15 +1,22 @@
 //! Who calls: the organisation and the rights that an operation is given.
 
 use crate::error::{Error, Result};
-use crate::id::OrgId;
+use crate::id::{CallerId, OrgId};
 
 /// What a caller may do. Stored as bits, shown as names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Rights(pub u32);
 
 /// Each right with its name, in the order of its bit.
-pub const RIGHT_NAMES: [&str; 5] =
-    ["tasks:read", "tasks:write", "devices:read", "devices:write", "keys:write"];
+pub const RIGHT_NAMES: [&str; 7] = [
+    "tasks:read",
+    "tasks:write",
+    "devices:read",
+    "devices:write",
+    "keys:write",
+    "events:read",
+    "webhooks:write",
+];
 
 impl Rights {
     /// Read tasks and results.
@@ -22,6 +29,10 @@ impl Rights {
     pub const DEVICES_WRITE: Self = Self(1 << 3);
     /// Make and revoke API keys, of any organisation.
     pub const KEYS_WRITE: Self = Self(1 << 4);
+    /// Read events and gauges, and follow the stream.
+    pub const EVENTS_READ: Self = Self(1 << 5);
+    /// Read, set and remove webhooks, and send again what they could not deliver.
+    pub const WEBHOOKS_WRITE: Self = Self(1 << 6);
     /// Everything.
     pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
 
@@ -49,7 +60,8 @@ impl Rights {
         for name in names {
             let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
                 "rights",
-                "known are tasks:read, tasks:write, devices:read, devices:write, keys:write",
+                "known are tasks:read, tasks:write, devices:read, devices:write, keys:write, events:read, \
+                 webhooks:write",
             ))?;
             rights.0 |= 1 << bit;
         }
@@ -67,6 +79,8 @@ pub struct Scope {
     pub org: OrgId,
     /// The caller's rights.
     pub rights: Rights,
+    /// The caller itself.
+    pub caller: CallerId,
 }
 
 impl Scope {
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_scope_without_the_right_is_refused_by_name() {
-        let scope = Scope { org: OrgId(1), rights: Rights::TASKS_READ };
+        let scope = Scope { org: OrgId(1), rights: Rights::TASKS_READ, caller: CallerId(1) };
         assert!(scope.require(Rights::TASKS_READ).is_ok());
         assert_eq!(scope.require(Rights::TASKS_WRITE), Err(Error::Forbidden { right: "tasks:write" }));
     }

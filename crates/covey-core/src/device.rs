@@ -1,6 +1,7 @@
 //! Devices: the registry, their certificates and their presence.
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
+use crate::presence::Reason;
 
 /// Longest tag name, in characters.
 pub const TAG_CHARS_MAX: usize = 64;
@@ -56,6 +57,8 @@ pub struct Presence {
     pub connected_at: Option<UnixMs>,
     /// When that was last looked at.
     pub checked_at: UnixMs,
+    /// Why it went, if it did.
+    pub reason: Reason,
     /// Details by name: `address`, `protocol`, `reason`.
     pub details: Vec<(String, String)>,
     /// Which connection this is about, in words of the link.
@@ -73,6 +76,8 @@ pub struct Connection {
     /// The server that holds it; empty if a broker does that is not part of
     /// any server.
     pub server: String,
+    /// Why it ended, if it did.
+    pub reason: Reason,
     /// Details by name: `address`, `protocol`, `reason`.
     pub details: Vec<(String, String)>,
 }

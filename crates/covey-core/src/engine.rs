@@ -3,22 +3,28 @@
 //! tells those whom it concerns.
 
 mod device;
+mod event;
 mod outlet;
 mod peers;
+mod retention;
 mod task;
+mod twin;
+mod webhook;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::announcer::Announcer;
 use crate::engine::outlet::Outlet;
 use crate::error::{Error, Result, StorageFault};
+use crate::event::{Flood, Throttle};
 use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::operation::{Operation, OperationJob};
 use crate::port::{
-    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, Observer, PageRequest, Peers, Step, Store,
-    TaskCount,
+    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, NoWebhooks, Observer, PageRequest, Peers, Step,
+    Store, TaskCount, WebhookSender,
 };
+use crate::retention::{Kept, RetentionDays};
 use crate::watch::Watchers;
 
 /// The parts that an engine is made of.
@@ -41,12 +47,21 @@ pub struct Parts {
     pub key_hasher: KeyHasher,
     /// The limits in force.
     pub limits: Limits,
+    /// For how many days things are kept.
+    pub retention: RetentionDays,
+    /// How many events a device may send.
+    pub flood: Flood,
+    /// The type codes of gauges (device-events "Gauges").
+    pub gauge_types: Vec<i64>,
 }
 
 /// The domain of Covey, ready to be asked.
 pub struct Engine {
     parts: Parts,
     outlet: Arc<Outlet>,
+    throttle: Throttle,
+    webhooks: Arc<dyn WebhookSender>,
+    webhook_retry_ms: i64,
     swept: Mutex<Swept>,
 }
 
@@ -57,12 +72,18 @@ struct Swept {
     lapse: (UnixMs, i64),
     /// When all idempotency keys that were too old had last been forgotten.
     keys_at: UnixMs,
+    /// Where the forgetting of what is too old has come to.
+    pruned: [i64; Kept::NAMES.len()],
 }
 
 /// How many tasks one sweep takes at a time.
 const SWEEP_MAX: u32 = 1_000;
 /// How long idempotency keys may be kept beyond their time, in milliseconds.
 const KEYS_SWEEP_MS: i64 = 60_000;
+
+/// How long a message of a webhook is tried unless an operator says otherwise,
+/// in milliseconds.
+const WEBHOOK_RETRY_MS: i64 = 24 * 3_600_000;
 
 /// Largest page of a list.
 pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
@@ -74,11 +95,22 @@ impl Engine {
         let outlet = Outlet {
             announcer: Announcer::new(parts.limits.announcements_max),
             watchers: Arc::default(),
+            feed: Arc::default(),
             link: Arc::clone(&parts.link),
             peers: Arc::clone(&parts.peers),
             observer: Arc::clone(&parts.observer),
         };
-        Self { parts, outlet: Arc::new(outlet), swept: Mutex::default() }
+        let throttle = Throttle::new(parts.flood);
+        let webhooks = Arc::new(NoWebhooks);
+        let webhook_retry_ms = WEBHOOK_RETRY_MS;
+        Self {
+            parts,
+            outlet: Arc::new(outlet),
+            throttle,
+            webhooks,
+            webhook_retry_ms,
+            swept: Mutex::default(),
+        }
     }
 
     /// The limits in force.
@@ -131,9 +163,14 @@ impl Engine {
         answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
     }
 
-    /// Runs an operation whose answer nobody needs.
-    fn execute_later<O: Operation>(&self, operation: O) -> Result<()> {
-        let (job, _) = OperationJob::new(operation, |_| ());
+    /// Runs an operation whose answer nobody waits for, and tells those whom it concerns.
+    fn execute_later<O: Operation>(
+        &self,
+        operation: O,
+        tell: impl FnOnce(&Outlet, &O::Output) + Send + 'static,
+    ) -> Result<()> {
+        let outlet = Arc::clone(&self.outlet);
+        let (job, _) = OperationJob::new(operation, move |output| tell(&outlet, output));
         Ok(self.parts.store.submit(job)?)
     }
 
@@ -150,6 +187,18 @@ impl Engine {
 
     fn count(&self, event: Event) {
         self.parts.observer.happened(event);
+    }
+
+    fn pruned(&self, kept: Kept) -> i64 {
+        let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
+        place.and_then(|place| self.swept().pruned.get(place).copied()).unwrap_or(0)
+    }
+
+    fn set_pruned(&self, kept: Kept, after: i64) {
+        let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
+        if let Some(pruned) = place.and_then(|place| self.swept().pruned.get_mut(place).map(|_| place)) {
+            self.swept().pruned[pruned] = after;
+        }
     }
 
     fn swept(&self) -> MutexGuard<'_, Swept> {

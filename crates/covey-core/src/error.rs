@@ -26,6 +26,18 @@ pub enum Error {
         /// What it contradicts.
         problem: &'static str,
     },
+    /// What is stored is not as the caller demanded.
+    #[error("{problem}")]
+    Precondition {
+        /// What is not.
+        problem: &'static str,
+    },
+    /// What is asked for was there and is not kept any more.
+    #[error("{what}")]
+    Gone {
+        /// What, and what to do.
+        what: &'static str,
+    },
     /// The caller lacks a right.
     #[error("the right {right} is missing")]
     Forbidden {

@@ -48,6 +48,17 @@ pub struct DeviceId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResultId(pub i64);
 
+/// The number of a record in the outbox. Of two changes of which one was made in
+/// knowledge of the other, the later one has a larger number; those that servers
+/// make beside each other may have theirs in either order. Numbers are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordNumber(pub i64);
+
+/// Who calls, as long as its credential lives: for what the server keeps for a
+/// caller, such as how far it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallerId(pub i64);
+
 /// Longest serial number in bytes (device-rpc "Identity").
 pub const SN_BYTES_MAX: usize = 64;
 

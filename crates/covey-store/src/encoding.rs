@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use covey_core::id::UnixMs;
+use covey_core::record::TwinSide;
 use covey_core::task::{Cause, Change, ResultBody, TaskStatus};
 
 /// A timeline as JSON: `[[at, status, "cause"], …]`.
@@ -37,5 +38,50 @@ pub(crate) fn body_from(kind: i64, text: impl Into<Arc<str>>) -> Option<ResultBo
         1 => Some(ResultBody::Json(text.into())),
         2 => Some(ResultBody::Text(text.into())),
         _ => None,
+    }
+}
+
+/// A side of a twin as a number.
+pub(crate) fn twin_side(side: TwinSide) -> i64 {
+    match side {
+        TwinSide::Reported => 0,
+        TwinSide::Desired => 1,
+    }
+}
+
+/// The side that a number stands for.
+pub(crate) fn twin_side_from(number: i64) -> Option<TwinSide> {
+    [TwinSide::Reported, TwinSide::Desired].into_iter().find(|side| twin_side(*side) == number)
+}
+
+/// Numbers beyond this are left out of series: no sum of any that are not can
+/// be more than a `f64` holds.
+pub(crate) const SERIES_NUMBER_MAX: f64 = 1e290;
+
+/// JSON text without the spaces that mean nothing.
+pub(crate) fn minified(json: &str) -> String {
+    let (mut is_text, mut is_escaped) = (false, false);
+    json.chars()
+        .filter(|character| {
+            let is_kept = is_text || !matches!(character, ' ' | '\t' | '\n' | '\r');
+            match character {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = is_text,
+                '"' => is_text = !is_text,
+                _ => {}
+            }
+            is_kept
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_spaces_outside_of_texts_mean_nothing() {
+        let json = "{ \"a b\\\" c\" :\n[ 1 ,\t\" \\\\\" , \"\" ] }";
+        assert_eq!(minified(json), "{\"a b\\\" c\":[1,\" \\\\\",\"\"]}");
     }
 }

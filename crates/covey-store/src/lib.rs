@@ -2,6 +2,7 @@
 //! same battery of tests; none holds a rule of the domain.
 
 mod encoding;
+mod encoding_of_webhooks;
 mod error;
 mod guard;
 pub mod migrate;

@@ -5,12 +5,13 @@ use crate::access::{ApiKey, Rights, Scope};
 use crate::device::{
     Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec, IssuedCertificate, Presence, Tag,
 };
-use crate::engine::Engine;
+use crate::engine::outlet::Outlet;
+use crate::engine::{Engine, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, DeviceKey, Sn};
 use crate::operation::{
     ApiKeyAdd, ApiKeyRevoke, DeviceRegister, DeviceRetire, FirstKeyAdd, MadeKey, PresenceClear, PresencePut,
-    TagPut,
+    PresenceSweep, TagPut,
 };
 use crate::port::{DevicePage, Event, PageRequest};
 
@@ -60,7 +61,11 @@ impl Engine {
     pub async fn device_retire(&self, scope: Scope, device_id: DeviceId) -> Result<DeviceIdentity> {
         scope.require(Rights::DEVICES_WRITE)?;
         let operation = DeviceRetire { org: scope.org, device_id };
-        self.execute_then(operation, |outlet, identity| outlet.revoked(&identity.sn)).await
+        let tell = |outlet: &Outlet, identity: &DeviceIdentity| {
+            outlet.recorded();
+            outlet.revoked(&identity.sn);
+        };
+        self.execute_then(operation, tell).await
     }
 
     /// Sets a tag of a device; answers the tag's number.
@@ -129,7 +134,8 @@ impl Engine {
         connection: Connection,
     ) -> Result<bool> {
         let presence = self.presence(true, connection);
-        let is_first = self.execute(PresencePut { device: device.device, presence }).await?;
+        let operation = PresencePut { device: device.clone(), presence };
+        let is_first = self.execute_then(operation, |outlet, _| outlet.recorded()).await?;
         if is_first {
             self.count(Event::Connected);
         }
@@ -147,7 +153,8 @@ impl Engine {
         connection: Connection,
     ) -> Result<bool> {
         let presence = self.presence(false, connection);
-        let is_first = self.execute(PresencePut { device: device.device, presence }).await?;
+        let operation = PresencePut { device: device.clone(), presence };
+        let is_first = self.execute_then(operation, |outlet, _| outlet.recorded()).await?;
         if is_first {
             self.count(Event::Disconnected);
         }
@@ -179,14 +186,16 @@ impl Engine {
 
     fn presence(&self, online: bool, connection: Connection) -> Presence {
         let now = self.now();
-        let Connection { session, server, details } = connection;
-        Presence { online, connected_at: online.then_some(now), checked_at: now, details, session, server }
+        let Connection { session, server, reason, details } = connection;
+        let connected_at = online.then_some(now);
+        Presence { online, connected_at, checked_at: now, reason, details, session, server }
     }
 
     /// Presence is told to applications and decides nothing, so a device does
     /// not wait for it; what is lost with a crash, the next start corrects.
     fn remember_presence(&self, device: &DeviceIdentity, presence: Presence) {
-        let _ = self.execute_later(PresencePut { device: device.device, presence });
+        let _ = self
+            .execute_later(PresencePut { device: device.clone(), presence }, |outlet, _| outlet.recorded());
     }
 
     /// Forgets the connections that this server held when it ran last.
@@ -194,7 +203,23 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn presence_clear(&self, server: &str) -> Result<()> {
-        self.execute(PresenceClear { server: server.to_owned() }).await
+        let clear = || PresenceClear { server: server.to_owned(), limit: SWEEP_MAX };
+        while self.execute(clear()).await? >= SWEEP_MAX as usize {}
+        Ok(())
+    }
+
+    /// Tells of devices that came and went too often to be told of at once, and
+    /// have been quiet since. Answers whether there are more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn presence_sweep(&self) -> Result<bool> {
+        if !self.parts.store.presence_due_of_every_org(self.now()).await? {
+            return Ok(false);
+        }
+        let told =
+            self.execute_then(PresenceSweep { limit: SWEEP_MAX }, |outlet, _| outlet.recorded()).await?;
+        Ok(told >= SWEEP_MAX as usize)
     }
 
     /// The caller that an API key stands for.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::announcer::{Announcer, Opened};
+use crate::feed::Feed;
 use crate::id::{DeviceKey, Sn, TaskId};
 use crate::port::{Announcement, Event, Link, News, Observer, Peers};
 use crate::task::TaskDetail;
@@ -17,14 +18,22 @@ use crate::watch::Watchers;
 pub(super) struct Outlet {
     pub(super) announcer: Announcer,
     pub(super) watchers: Arc<Watchers>,
+    pub(super) feed: Arc<Feed>,
     pub(super) link: Arc<dyn Link>,
     pub(super) peers: Arc<dyn Peers>,
     pub(super) observer: Arc<dyn Observer>,
 }
 
 impl Outlet {
+    /// Records were written.
+    pub(super) fn recorded(&self) {
+        self.feed.wake();
+        self.peers.tell(News::Recorded);
+    }
+
     /// A task has become open: it is announced if its device has room.
     pub(super) fn opened(&self, task: &Announcement) {
+        self.recorded();
         match self.announcer.opened(task) {
             Opened::Announce => self.announce(Arc::clone(task)),
             Opened::Wait => {}
@@ -45,6 +54,7 @@ impl Outlet {
 
     /// A task was taken or has become final: its announcement is answered.
     pub(super) fn answered(&self, device: DeviceKey, task: TaskId) {
+        self.recorded();
         let listens_here = self.announcer.answered(device, task);
         if !listens_here || self.link.is_shared() {
             self.peers.tell(News::Answered(device, task));

@@ -32,6 +32,7 @@ impl Engine {
                 }
                 News::Finished(task) if outlet.watchers.is_watched(task) => finished.push(task),
                 News::Finished(_) => {}
+                News::Recorded => outlet.feed.wake(),
                 // Over a link that is shared, one server closes for all.
                 News::Revoked(_) if is_shared => {}
                 News::Revoked(sn) => outlet.link.revoke(&sn),

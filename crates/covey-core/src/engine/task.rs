@@ -11,7 +11,7 @@ use crate::operation::{
     CreatedTask, FinishedTask, IdempotencyKey, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext,
     TaskSweep,
 };
-use crate::port::{Event, PageRequest, Pruned, Step, TaskPage};
+use crate::port::{Event, PageRequest, Step, TaskPage};
 use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskSpec};
 use crate::watch::Watch;
 
@@ -93,7 +93,8 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for a task that is not this device's, or the store's.
     pub async fn task_ack(&self, device: &DeviceIdentity, id: TaskId) -> Result<()> {
-        self.execute(TaskAck { device: device.clone(), id }).await.map(drop)
+        let operation = TaskAck { device: device.clone(), id };
+        self.execute_then(operation, |outlet, _| outlet.recorded()).await.map(drop)
     }
 
     /// A device asks for a task: a named one, or the next one. None means
@@ -201,15 +202,6 @@ impl Engine {
         };
         lapsed.iter().for_each(|task| self.outlet.announcer.reopened(task.device));
         Ok(is_more)
-    }
-
-    /// Forgets final tasks that were made before `age_ms` ago; answers how
-    /// many, and whether there are more.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn task_prune(&self, age_ms: i64) -> Result<Pruned> {
-        self.parts.store.prune(self.now().plus_ms(-age_ms)).await
     }
 
     /// Waits until devices have room for more announcements, and makes them.

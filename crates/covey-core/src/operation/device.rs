@@ -7,9 +7,10 @@ use crate::device::{
     TAGS_MAX, Tag,
 };
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, DeviceKey, OrgId, Sn};
-use crate::operation::{Operation, Stop};
+use crate::id::{DeviceId, OrgId, Sn};
+use crate::operation::{Operation, PresencePut, Stop};
 use crate::port::{NewDevice, Transaction};
+use crate::presence::Reason;
 
 /// Registers a device with the certificate that was issued to it.
 pub struct DeviceRegister {
@@ -89,6 +90,10 @@ impl Operation for DeviceRetire {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Stop> {
         let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         tx.device_retire(device.identity.device)?;
+        if let Some(was) = device.presence.filter(|presence| presence.online) {
+            let presence = Presence { online: false, checked_at: tx.now(), reason: Reason::Revoked, ..was };
+            PresencePut { device: device.identity.clone(), presence }.apply(tx)?;
+        }
         Ok(device.identity)
     }
 }
@@ -131,36 +136,5 @@ impl Operation for TagPut {
             return Err(Error::invalid("tag", "a device may have at most 64 tags").into());
         }
         Ok(tx.tag_put(device.identity.device, &self.tag)?)
-    }
-}
-
-/// Remembers that a device connected or went. Answers whether that was news:
-/// of several servers that are told of the same connection, one is first.
-pub struct PresencePut {
-    /// The device.
-    pub device: DeviceKey,
-    /// Its presence now.
-    pub presence: Presence,
-}
-
-impl Operation for PresencePut {
-    type Output = bool;
-
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
-        Ok(tx.presence_put(self.device, &self.presence)?)
-    }
-}
-
-/// Forgets the connections that a server held when it ran last.
-pub struct PresenceClear {
-    /// The server's name.
-    pub server: String,
-}
-
-impl Operation for PresenceClear {
-    type Output = ();
-
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
-        Ok(tx.presence_clear(&self.server)?)
     }
 }

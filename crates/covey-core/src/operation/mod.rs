@@ -6,15 +6,28 @@
 
 mod access;
 mod device;
+mod event;
+mod presence;
+mod retention;
 mod task;
+mod twin;
+mod webhook;
 
 use futures_channel::oneshot;
 
 pub use access::{ApiKeyAdd, ApiKeyRevoke, FirstKeyAdd, MadeKey};
-pub use device::{DeviceRegister, DeviceRetire, PresenceClear, PresencePut, TagPut};
+pub use device::{DeviceRegister, DeviceRetire, TagPut};
+pub use event::{EventAdd, EventNext};
+pub use presence::{PresenceClear, PresencePut, PresenceSweep};
+pub use retention::RetentionPut;
 pub use task::{
     CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
     TaskDelete, TaskFinish, TaskNext, TaskSweep,
+};
+pub use twin::{ChangedTwin, TwinChangeAll};
+pub use webhook::{
+    CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
+    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
 };
 
 use crate::error::{Error, Result, StorageFault};

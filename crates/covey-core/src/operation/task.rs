@@ -8,6 +8,7 @@ use crate::id::{OrgId, ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Operation, Stop};
 use crate::port::{Idempotency, Needs, Transaction};
+use crate::record::NewRecord;
 use crate::task::{NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
 
 /// Makes a task, once for each idempotency key.
@@ -80,6 +81,7 @@ impl Operation for TaskCreate {
         }
         let mut task = self.spec.clone().into_task(self.id, target, &self.limits, now);
         tx.task_insert(&mut task)?;
+        record_changes(tx, &task, 0)?;
         if let Some(IdempotencyKey { key, request_digest }) = &self.idempotency {
             let entry = Idempotency { request_digest: *request_digest, task: self.id, created_at: now };
             tx.idempotency_put(self.org, key, &entry)?;
@@ -121,9 +123,11 @@ impl Operation for TaskAck {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Stop> {
         let now = tx.now();
         let mut task = own_task(tx, &self.device, self.id)?;
+        let told = task.timeline.len();
         let verdict = task.acknowledge(now);
         if verdict == Verdict::Changed {
             tx.task_update(&task)?;
+            record_changes(tx, &task, told)?;
         }
         Ok(verdict)
     }
@@ -156,10 +160,12 @@ impl Operation for TaskNext {
             None => tx.task_best(self.device.org, self.device.device)?,
         };
         let Some(mut task) = found else { return Ok(None) };
+        let told = task.timeline.len();
         if task.take(self.limits.lease_ms, now) == Verdict::Unchanged {
             return Ok(None);
         }
         tx.task_update(&task)?;
+        record_changes(tx, &task, told)?;
         Ok(Some(Arc::new(task)))
     }
 }
@@ -214,10 +220,13 @@ impl Operation for TaskFinish {
         if task.results >= self.limits.results_per_task_max && !ends_it {
             return Err(Error::Exhausted { limit: "the task has too many results" }.into());
         }
+        let told = task.timeline.len();
         // A task that is overdue stays so for the sweep, which tells those who wait.
         task.receive(&self.result, self.limits.lease_ms, now);
         let result_id = tx.result_insert(&task, &self.result)?;
         tx.task_update(&task)?;
+        tx.record(&self.device, &NewRecord::Result { task: task.id, result: result_id })?;
+        record_changes(tx, &task, told)?;
         let finished = if was_live && task.status.is_final() {
             let results = match task.results {
                 1 => vec![TaskResult { id: result_id, result: self.result.clone(), received_at: now }],
@@ -249,8 +258,10 @@ impl Operation for TaskDelete {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Stop> {
         let now = tx.now();
         let mut task = tx.task(self.org, self.id)?.ok_or(Error::not_found("task"))?;
+        let told = task.timeline.len();
         if task.delete(now) == Verdict::Changed {
             tx.task_update(&task)?;
+            record_changes(tx, &task, told)?;
         }
         let results = tx.results(&task)?;
         Ok(Arc::new(TaskDetail { task, results }))
@@ -282,8 +293,10 @@ impl Operation for TaskSweep {
         let now = tx.now();
         let mut swept = SweptTasks::default();
         for mut task in tx.tasks_overdue_of_every_org(self.limit)? {
+            let told = task.timeline.len();
             if task.expire(now) == Verdict::Changed {
                 tx.task_update(&task)?;
+                record_changes(tx, &task, told)?;
                 let results = if task.results == 0 { Vec::new() } else { tx.results(&task)? };
                 swept.expired.push(Arc::new(TaskDetail { task, results }));
             }
@@ -292,6 +305,15 @@ impl Operation for TaskSweep {
         swept.keys_forgotten = tx.idempotency_prune(oldest, self.limit)?;
         Ok(swept)
     }
+}
+
+/// Writes a record of each change of a task's state that is not told yet.
+pub(super) fn record_changes(tx: &mut dyn Transaction, task: &Task, told: usize) -> Result<(), Stop> {
+    let device = task.device_identity();
+    for change in task.timeline.iter().skip(told) {
+        tx.record(&device, &NewRecord::Task { id: task.id, status: change.to, cause: change.cause })?;
+    }
+    Ok(())
 }
 
 /// The task, if it is this device's. Whether it exists for another device is

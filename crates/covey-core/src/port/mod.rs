@@ -1,18 +1,30 @@
 //! The traits through which the world comes in.
 
+mod event;
 mod link;
 mod needs;
 mod observer;
 mod peers;
+mod presence;
+mod record;
 mod store;
 mod transaction;
+mod twin;
+mod webhook;
 
+pub use event::{EventReader, EventSteps};
 pub use link::{Announcement, Link};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{News, NoPeers, Peers};
-pub use store::{DevicePage, Job, Page, PageRequest, Pruned, Reader, Store, TaskCount, TaskPage};
+pub use presence::{PresenceReader, PresenceSteps};
+pub use record::{RecordReader, RecordSteps};
+pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};
 pub use transaction::{Idempotency, NewDevice, Transaction, TxResult};
+pub use twin::{TwinReader, TwinSteps};
+pub use webhook::{
+    Claimable, LaneLetters, NoWebhooks, StoredLane, WebhookReader, WebhookSender, WebhookSteps,
+};
 
 use std::future::Future;
 use std::pin::Pin;

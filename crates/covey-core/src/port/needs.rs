@@ -1,5 +1,6 @@
 //! What jobs will look at, told before they run.
 
+use crate::event::EventKey;
 use crate::id::{DeviceKey, OrgId, TaskId};
 use crate::task::DeviceRef;
 
@@ -17,6 +18,11 @@ pub struct Needs {
     pub targets: Vec<(OrgId, DeviceRef, u32)>,
     /// Idempotency keys.
     pub idempotency: Vec<(OrgId, String)>,
+    /// Events of which it is to be known whether they are stored.
+    pub events: Vec<(DeviceKey, EventKey)>,
+    /// The same of events that get the transaction's instant as their time,
+    /// with their numbers.
+    pub events_of_now: Vec<(DeviceKey, u32)>,
     /// How many tasks may be stored.
     pub tasks_new: u32,
     /// How many results may be stored.

@@ -15,19 +15,25 @@ pub enum Step {
     Finish,
     /// From the creation of a task to its final result.
     Call,
+    /// From the arrival of an event to its commit.
+    Event,
+    /// From a change to the receiver's answer that a webhook delivered it.
+    Webhook,
     /// One commit of the store, its fsync included.
     Commit,
 }
 
 impl Step {
     /// Each step with its name.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 9] = [
         (Self::Create, "create"),
         (Self::Wait, "wait"),
         (Self::Take, "take"),
         (Self::Run, "run"),
         (Self::Finish, "finish"),
         (Self::Call, "call"),
+        (Self::Event, "event"),
+        (Self::Webhook, "webhook"),
         (Self::Commit, "commit"),
     ];
 }
@@ -55,6 +61,8 @@ pub enum Refusal {
     UnknownTask,
     /// A limit that was reached.
     Limit,
+    /// More events than a device may send.
+    Flood,
     /// A write that the store did not take.
     Storage,
     /// A request over HTTP without a valid credential.
@@ -65,7 +73,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Each refusal with its name.
-    pub const NAMES: [(Self, &'static str); 13] = [
+    pub const NAMES: [(Self, &'static str); 14] = [
         (Self::ClientIdNotCn, "client_id_not_cn"),
         (Self::NotAdmitted, "not_admitted"),
         (Self::NoCertificate, "no_certificate"),
@@ -76,6 +84,7 @@ impl Refusal {
         (Self::Payload, "payload"),
         (Self::UnknownTask, "unknown_task"),
         (Self::Limit, "limit"),
+        (Self::Flood, "flood"),
         (Self::Storage, "storage"),
         (Self::Credential, "credential"),
         (Self::Protocol, "protocol"),
@@ -95,6 +104,14 @@ pub enum Event {
     Announced,
     /// A result came that had been stored before.
     DuplicateResult,
+    /// An event was stored.
+    EventStored,
+    /// An event came that had been stored before.
+    DuplicateEvent,
+    /// A gauge was set.
+    GaugeSet,
+    /// A message of a webhook was sent, or given up.
+    Webhook(crate::webhook::Outcome),
     /// A transaction was committed with this many operations.
     Committed {
         /// How many operations shared it.

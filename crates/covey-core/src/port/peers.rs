@@ -14,6 +14,8 @@ pub enum News {
     Answered(DeviceKey, TaskId),
     /// A task became final.
     Finished(TaskId),
+    /// Records were written.
+    Recorded,
     /// A device is no longer authorised.
     Revoked(Sn),
 }

@@ -4,7 +4,10 @@ use crate::access::{ApiKey, KeyDigest, Scope};
 use crate::device::{Device, DeviceFilter, DeviceIdentity};
 use crate::error::{Result, StorageFault};
 use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
-use crate::port::{BoxFuture, Needs, Transaction};
+use crate::port::{
+    BoxFuture, EventReader, Needs, PresenceReader, RecordReader, Transaction, TwinReader, WebhookReader,
+};
+use crate::retention::{OrgRetention, Prune, Pruned};
 use crate::task::{Task, TaskDetail, TaskFilter, TaskStatus};
 
 /// A unit of work that the store runs inside a transaction of its choosing.
@@ -61,7 +64,9 @@ pub struct TaskCount {
 
 /// The reads. They see what was committed before they began, and do not wait
 /// for writers.
-pub trait Reader: Send + Sync + 'static {
+pub trait Reader:
+    RecordReader + EventReader + PresenceReader + TwinReader + WebhookReader + Send + Sync + 'static
+{
     /// A task of the caller's organisation with its results.
     fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>>;
 
@@ -140,17 +145,11 @@ pub trait Reader: Send + Sync + 'static {
     /// All API keys that were not revoked.
     fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>>;
 
+    /// What organisations keep for a time of their own.
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>>;
+
     /// How many tasks are in each state.
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>>;
-}
-
-/// What was forgotten because of its age.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// How many final tasks.
-    pub tasks: u64,
-    /// Whether there may be more that could be forgotten now.
-    pub is_more: bool,
 }
 
 /// The store.
@@ -162,7 +161,6 @@ pub trait Store: Reader {
     /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
 
-    /// Forgets final tasks that were made before an instant, with their
-    /// results: a bounded amount of them, beside the jobs.
-    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>>;
+    /// Forgets what is too old: a bounded amount, beside the jobs.
+    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>>;
 }

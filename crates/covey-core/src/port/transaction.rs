@@ -4,6 +4,8 @@ use crate::access::{ApiKey, KeyDigest, Rights};
 use crate::device::{CertificateRecord, Device, Presence, Tag};
 use crate::error::StorageFault;
 use crate::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
+use crate::port::{EventSteps, PresenceSteps, RecordSteps, TwinSteps, WebhookSteps};
+use crate::retention::Kept;
 use crate::task::{DeviceRef, NewResult, Target, Task, TaskResult};
 
 /// The result of a step inside a transaction.
@@ -36,7 +38,7 @@ pub struct NewDevice {
 }
 
 /// The steps. All of them see the writes made before them in the same transaction.
-pub trait Transaction {
+pub trait Transaction: RecordSteps + EventSteps + PresenceSteps + TwinSteps + WebhookSteps {
     /// The instant of this transaction.
     fn now(&self) -> UnixMs;
 
@@ -90,9 +92,6 @@ pub trait Transaction {
     /// Sets a device's presence; answers whether it changed it. A connection
     /// that ended changes nothing once another session has taken its place.
     fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool>;
-    /// Marks the devices that this server holds as not connected.
-    fn presence_clear(&mut self, server: &str) -> TxResult<()>;
-
     /// The organisation with this name, made if there is none.
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId>;
     /// Stores an API key's digest.
@@ -108,4 +107,7 @@ pub trait Transaction {
     fn api_key_exists(&mut self) -> TxResult<bool>;
     /// Revokes an API key; answers whether there was one.
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
+
+    /// Sets for how many days an organisation keeps something; none for as long as all.
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()>;
 }

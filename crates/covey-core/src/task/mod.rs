@@ -6,6 +6,7 @@ mod spec;
 
 use std::sync::Arc;
 
+use crate::device::DeviceIdentity;
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
 
 pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
@@ -102,11 +103,13 @@ pub enum Cause {
     TimedOut,
     /// An application deleted the task.
     Deleted,
+    /// A newer value is wanted of the same resource.
+    Superseded,
 }
 
 impl Cause {
     /// Each cause with the name under which it is stored and shown.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 8] = [
         (Self::Created, "created"),
         (Self::Acknowledged, "acknowledged"),
         (Self::Taken, "taken"),
@@ -114,6 +117,7 @@ impl Cause {
         (Self::Result, "result"),
         (Self::TimedOut, "timed_out"),
         (Self::Deleted, "deleted"),
+        (Self::Superseded, "superseded"),
     ];
 
     /// The cause's name.
@@ -193,6 +197,13 @@ impl Task {
     #[must_use]
     pub fn status_at(&self, now: UnixMs) -> TaskStatus {
         if self.is_overdue(now) { TaskStatus::Expired } else { self.status }
+    }
+
+    /// The device that it is for.
+    #[must_use]
+    pub fn device_identity(&self) -> DeviceIdentity {
+        let Self { org, device, device_id, ref sn, .. } = *self;
+        DeviceIdentity { org, device, device_id, sn: sn.clone() }
     }
 
     /// What is left of its life in whole minutes, rounded up; 0 when it ran

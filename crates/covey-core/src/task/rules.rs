@@ -121,6 +121,15 @@ impl Task {
         self.move_to(TaskStatus::Deleted, Cause::Deleted, now)
     }
 
+    /// A newer task takes the place of one that the device has not taken yet.
+    pub fn supersede(&mut self, now: UnixMs) -> Verdict {
+        self.expire(now);
+        if !matches!(self.status, TaskStatus::Ready | TaskStatus::Pending) {
+            return Verdict::Unchanged;
+        }
+        self.move_to(TaskStatus::Deleted, Cause::Superseded, now)
+    }
+
     /// expiry: READY, PENDING and LOCK become EXPIRED, as of the instant at
     /// which their time ran out.
     pub fn expire(&mut self, now: UnixMs) -> Verdict {

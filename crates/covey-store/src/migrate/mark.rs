@@ -6,9 +6,10 @@ use tokio_postgres::Client;
 
 use crate::error::StoreError;
 use crate::migrate::error::MigrateError;
-use crate::migrate::source::Position;
+use crate::migrate::source::{Outbox, Position};
 use crate::migrate::tables::Table;
 use crate::migrate::tuple::{Checksum, Key};
+use crate::postgres::numbers::{FORGOTTEN, HEAD};
 use crate::postgres::said;
 
 /// Is there as long as a migration is unfinished; its value tells the source.
@@ -69,6 +70,7 @@ pub(super) async fn finish(
     client: &mut Client,
     identity: &str,
     facts: &[(String, String)],
+    outbox: Outbox,
 ) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     // The connections of a server that runs no more are found by its name.
@@ -80,6 +82,12 @@ pub(super) async fn finish(
         transaction.execute(sql, &[key, value]).await?;
     }
     transaction.execute(sql, &[&FINISHED, &identity]).await?;
+    // The first server that starts gives numbers above these.
+    let sql = "INSERT INTO deployment AS d (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE \
+         SET value = greatest(d.value::int8, excluded.value::int8)::text";
+    for (key, number) in [(HEAD, outbox.head), (FORGOTTEN, outbox.forgotten)] {
+        transaction.execute(sql, &[&key, &number.to_string()]).await?;
+    }
     let sql = "DELETE FROM deployment WHERE key = $1 OR starts_with(key, $2)";
     transaction.execute(sql, &[&UNFINISHED, &PROGRESS]).await?;
     transaction.commit().await

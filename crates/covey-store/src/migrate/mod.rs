@@ -122,8 +122,8 @@ pub type Watch<'w> = &'w (dyn Fn(Progress) + Sync);
 pub fn run(options: &Options, watch: Watch<'_>) -> Result<Report, MigrateError> {
     let mut session = Session::open(options, watch)?;
     let is_resumed = session.runtime.block_on(session.target.claim(&session.source.identity))?;
-    let months = session.source.months(options.now)?;
-    session.runtime.block_on(session.target.make_partitions(&months))?;
+    let partitions = session.source.partitions(options.now)?;
+    session.runtime.block_on(session.target.make_partitions(&partitions))?;
     let began = Instant::now();
     let mut positions = Vec::new();
     for table in &TABLES {
@@ -148,7 +148,7 @@ pub fn run(options: &Options, watch: Watch<'_>) -> Result<Report, MigrateError> 
     }
     session.check_sequences()?;
     let Session { runtime, source, mut target, .. } = session;
-    let finished = mark::finish(&mut target.client, &source.identity, &options.facts);
+    let finished = mark::finish(&mut target.client, &source.identity, &options.facts, source.outbox);
     runtime.block_on(finished).map_err(target::failed("finish the migration"))?;
     Ok(Report { is_resumed, tables, copy_ms, compare_ms: elapsed_ms(began) })
 }

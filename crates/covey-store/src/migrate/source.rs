@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::migrate::error::MigrateError;
 use crate::migrate::tables::{SEQUENCES, TABLES, Table, Target};
 use crate::migrate::tuple::{self, Checksum, Key};
-use crate::postgres::partitions::{Month, id_from};
+use crate::postgres::partitions::{Day, Month, Partition, id_from};
 use crate::sqlite;
 
 /// How long to wait for a lock of somebody who writes all the same.
@@ -26,6 +26,9 @@ const FIRST_TASK: UnixMs = UnixMs(1_577_836_800_000);
 /// How many months the clock that made an id may have been ahead. Servers make
 /// as many partitions ahead, which must find no row of theirs elsewhere.
 const MONTHS_AHEAD_MAX: i64 = 2;
+
+/// How many days of the outbox get partitions of their own; more than it is kept.
+const OUTBOX_DAYS_MAX: usize = 92;
 
 /// How many rows, and about how many bytes, are sent together.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,15 @@ pub(super) struct Chunk {
     pub(super) checksum: Checksum,
 }
 
+/// Which numbers records have had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outbox {
+    /// The last one that was given.
+    pub(super) head: i64,
+    /// Up to this one records may have been forgotten.
+    pub(super) forgotten: i64,
+}
+
 /// From where a table is read on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Position {
@@ -61,6 +73,7 @@ pub(super) struct Source {
     totals: Vec<u64>,
     /// The highest number that each sequence has given.
     pub(super) highest: Vec<i64>,
+    pub(super) outbox: Outbox,
     /// A digest that two databases do not share, nor one before and after a
     /// server has run on it.
     pub(super) identity: String,
@@ -91,7 +104,12 @@ impl Source {
             connection.query_row(&sql, [], |row| row.get(0))
         };
         let highest = SEQUENCES.iter().map(highest).collect::<rusqlite::Result<_>>().map_err(failed)?;
-        let mut source = Self { connection, path: path.to_owned(), totals, highest, identity: String::new() };
+        let sql =
+            "SELECT h.number, coalesce((SELECT min(number) FROM records) - 1, h.number) FROM record_head h";
+        let outbox = |row: &Row<'_>| Ok(Outbox { head: row.get(0)?, forgotten: row.get(1)? });
+        let outbox = connection.query_row(sql, [], outbox).map_err(failed)?;
+        let (path, identity) = (path.to_owned(), String::new());
+        let mut source = Self { connection, path, totals, highest, outbox, identity };
         source.identity = source.identify()?;
         Ok(source)
     }
@@ -119,12 +137,38 @@ impl Source {
         }
         self.totals.iter().for_each(|total| checksum.add(&total.to_be_bytes()));
         self.highest.iter().for_each(|highest| checksum.add(&highest.to_be_bytes()));
+        checksum.add(&self.outbox.head.to_be_bytes());
         Ok(checksum.stored())
+    }
+
+    /// The partitions for what there is. What has a time that cannot be goes
+    /// into the partitions for all other times.
+    pub(super) fn partitions(&self, now: UnixMs) -> Result<Vec<Partition>, MigrateError> {
+        let mut partitions: Vec<_> = self.months(now)?.into_iter().flat_map(Partition::of_tasks).collect();
+        let end = Month::of(now).plus(MONTHS_AHEAD_MAX + 1).begin();
+        let months = self.days("SELECT DISTINCT dev_timestamp / 86400000 FROM events", end)?;
+        let mut months: Vec<_> = months.into_iter().map(|day| Month::of(day.begin())).collect();
+        months.dedup();
+        partitions.extend(months.into_iter().map(Partition::of_events));
+        let days = self.days("SELECT DISTINCT at / 86400000 FROM records", Day::of(now).plus(1).begin())?;
+        partitions.extend(days.into_iter().rev().take(OUTBOX_DAYS_MAX).map(Partition::of_records));
+        Ok(partitions)
+    }
+
+    /// The days that a statement answers, in order, as far as they can be: those before `end`.
+    fn days(&self, sql: &str, end: UnixMs) -> Result<Vec<Day>, MigrateError> {
+        let mut statement = self.connection.prepare(sql).map_err(|error| self.failed(error))?;
+        let days = statement.query_map([], |row| row.get::<_, i64>(0));
+        let days: Vec<i64> = days.and_then(Iterator::collect).map_err(|error| self.failed(error))?;
+        let days = days.into_iter().filter_map(|day| day.checked_mul(86_400_000)).map(UnixMs);
+        let mut days: Vec<_> = days.filter(|at| (FIRST_TASK..end).contains(at)).map(Day::of).collect();
+        days.sort_unstable();
+        Ok(days)
     }
 
     /// The months from which there are tasks, as their ids say. Ids of a time
     /// that is long after `now` say nothing.
-    pub(super) fn months(&self, now: UnixMs) -> Result<Vec<Month>, MigrateError> {
+    fn months(&self, now: UnixMs) -> Result<Vec<Month>, MigrateError> {
         let mut months = Vec::new();
         let mut next = Month::of(FIRST_TASK);
         let sql = "SELECT id FROM tasks WHERE id >= ?1 ORDER BY id LIMIT 1";

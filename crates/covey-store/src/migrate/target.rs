@@ -13,7 +13,7 @@ use crate::migrate::source::{Chunk, Position};
 use crate::migrate::tables::{SEQUENCES, Table};
 use crate::migrate::tuple::{HEADER, TRAILER, length};
 use crate::postgres::locks::LockClass;
-use crate::postgres::partitions::{Month, make_month};
+use crate::postgres::partitions::Partition;
 use crate::postgres::{Options, connect_for_migration, said};
 
 /// How long to wait for the end of a migration that was killed: PostgreSQL may
@@ -29,7 +29,8 @@ const SET_UP: &str = "SET statement_timeout = 0; SET idle_in_transaction_session
 /// What a site leaves in a database.
 const FILLED: &str = "SELECT EXISTS (SELECT 1 FROM orgs) OR EXISTS (SELECT 1 FROM api_keys) \
      OR EXISTS (SELECT 1 FROM devices) OR EXISTS (SELECT 1 FROM tasks_open) OR EXISTS (SELECT 1 FROM tasks_done) \
-     OR EXISTS (SELECT 1 FROM results) OR EXISTS (SELECT 1 FROM idempotency) OR EXISTS (SELECT 1 FROM task_counts)";
+     OR EXISTS (SELECT 1 FROM results) OR EXISTS (SELECT 1 FROM idempotency) OR EXISTS (SELECT 1 FROM task_counts) \
+     OR EXISTS (SELECT 1 FROM records) OR EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM gauges)";
 /// Whether servers run: each holds the lock of its writer.
 const SERVED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -131,9 +132,9 @@ impl Target {
 
     /// Makes partitions, as long as the rows that belong there are not yet in
     /// the one for all others.
-    pub(super) async fn make_partitions(&self, months: &[Month]) -> Result<(), MigrateError> {
-        for month in months {
-            make_month(&self.client, *month).await.map_err(failed("make partitions"))?;
+    pub(super) async fn make_partitions(&self, partitions: &[Partition]) -> Result<(), MigrateError> {
+        for partition in partitions {
+            partition.ensure(&self.client).await.map_err(failed("make partitions"))?;
         }
         Ok(())
     }

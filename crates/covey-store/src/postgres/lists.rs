@@ -17,7 +17,7 @@ pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ON
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]
-struct Conditions {
+pub(super) struct Conditions {
     sql: Vec<String>,
     values: Vec<(Value<'static>, Type)>,
     /// Whether a text was asked for that PostgreSQL cannot hold, so that
@@ -27,14 +27,23 @@ struct Conditions {
 
 impl Conditions {
     /// A condition in which `#` stands for the value.
-    fn add(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static, kind: Type) {
+    pub(super) fn add(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static, kind: Type) {
         self.values.push((Box::new(value), kind));
         self.sql.push(sql.replace('#', &format!("${}", self.values.len())));
     }
 
-    fn number(&mut self, sql: &str, value: Option<i64>) {
+    pub(super) fn number(&mut self, sql: &str, value: Option<i64>) {
         if let Some(value) = value {
             self.add(sql, value, Type::INT8);
+        }
+    }
+
+    /// That a column has one of these values, or none of them; nothing if
+    /// there are no values.
+    pub(super) fn among(&mut self, column: &str, is_one: bool, values: &[i64]) {
+        if !values.is_empty() {
+            let sql = if is_one { "= ANY(#)" } else { "<> ALL(#)" };
+            self.add(&format!("{column} {sql}"), values.to_vec(), Type::INT8_ARRAY);
         }
     }
 
@@ -45,11 +54,11 @@ impl Conditions {
         }
     }
 
-    fn clause(&self) -> String {
+    pub(super) fn clause(&self) -> String {
         self.sql.join(" AND ")
     }
 
-    fn query<'a>(&'a self, client: &'a Client, sql: &'a str) -> Step<'a> {
+    pub(super) fn query<'a>(&'a self, client: &'a Client, sql: &'a str) -> Step<'a> {
         Box::pin(async move {
             let values: Vec<(&(dyn ToSql + Sync), Type)> =
                 self.values.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect();
@@ -59,7 +68,7 @@ impl Conditions {
 }
 
 /// Both statements of a list as of one moment: the total, and the rows.
-async fn page(
+pub(super) async fn page(
     session: &ReadSession,
     conditions: &Conditions,
     total: &str,

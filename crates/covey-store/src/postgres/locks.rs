@@ -22,6 +22,12 @@ pub(crate) enum LockClass {
     StoreMigration = 0x436f_7607,
     /// Giving a device of an organisation its number, by the number of the organisation.
     DeviceId = 0x436f_7608,
+    /// Setting the offset of the numbers of records.
+    RecordOffset = 0x436f_7609,
+    /// Forgetting what is too old, by the number of what: one server at a time.
+    Retention = 0x436f_760a,
+    /// Which webhooks an organisation has, by the number of the organisation.
+    Webhooks = 0x436f_760b,
 }
 
 impl LockClass {

@@ -20,8 +20,12 @@ struct Migration {
 }
 
 /// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [Migration; 1] =
-    [Migration { sql: include_str!("../migrations/postgres_0001_first.sql"), requires: 1 }];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { sql: include_str!("../migrations/postgres_0001_first.sql"), requires: 1 },
+    // A program that writes no records would leave changes untold.
+    Migration { sql: include_str!("../migrations/postgres_0002_events.sql"), requires: 2 },
+    Migration { sql: include_str!("../migrations/postgres_0004_webhooks.sql"), requires: 2 },
+];
 
 /// The newest version.
 fn newest() -> i32 {

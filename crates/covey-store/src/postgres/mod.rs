@@ -17,17 +17,25 @@ pub(crate) mod locks;
 mod memory;
 mod migrations;
 mod news;
+pub(crate) mod numbers;
 mod options;
 pub(crate) mod partitions;
 mod peers;
 mod pipeline;
 mod pool;
 mod reader;
+mod reader_of_events;
+mod reader_of_records;
+mod reader_of_twins;
+mod reader_of_webhooks;
 mod retention;
 mod rows;
+mod rows_of_webhooks;
+mod series;
 mod servers;
 mod session;
 mod statements;
+mod statements_of_webhooks;
 mod tls;
 mod transaction;
 mod write;
@@ -38,8 +46,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::id::UnixMs;
-use covey_core::port::{BoxFuture, Clock, Job, Observer, Peers, Pruned, Store};
+use covey_core::port::{BoxFuture, Clock, Job, Observer, Peers, Store};
+use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::{Sender, TrySendError};
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Runtime};
@@ -159,19 +167,16 @@ impl Postgres {
         })
     }
 
-    /// Drops final tasks that were made before an instant, with their results:
-    /// whole months, as soon as no open task was made in or before them; tasks
-    /// whose ids do not tell their age, one by one. A bounded amount.
-    fn retain(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+    /// Forgets what is too old, on a connection of its own. A bounded amount.
+    fn forget(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
         let connector = self.connector.clone();
         let (reply, answer) = oneshot::channel();
         if let Some(io) = &self.io {
             io.spawn(async move {
                 let prune = async {
                     let client = connector.connect().await?;
-                    // A month is counted before it is dropped.
-                    client.batch_execute("SET statement_timeout = '600s'").await?;
-                    retention::prune(&client, before).await
+                    client.batch_execute(retention::SET_UP).await?;
+                    retention::prune(&client, &what).await
                 };
                 // Whoever asked may have gone away.
                 let _ = reply.send(prune.await.map_err(|error| Error::from(failure(&error).fault())));
@@ -250,8 +255,8 @@ impl Store for Postgres {
         })
     }
 
-    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
-        self.retain(before)
+    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+        self.forget(what)
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn line(news: &News) -> String {
         News::Announced(device, task) => format!("a{} {}", device.0, task.0.simple()),
         News::Answered(device, task) => format!("t{} {}", device.0, task.0.simple()),
         News::Finished(task) => format!("f{}", task.0.simple()),
+        News::Recorded => "w".to_owned(),
         News::Revoked(sn) => format!("r{sn}"),
     }
 }
@@ -86,6 +87,7 @@ fn one(line: &str) -> Option<News> {
         "a" => both().map(|(device, task)| News::Announced(device, task)),
         "t" => both().map(|(device, task)| News::Answered(device, task)),
         "f" => task(rest).map(News::Finished),
+        "w" => Some(News::Recorded),
         "r" => Sn::parse(rest).ok().map(News::Revoked),
         _ => None,
     }

@@ -1,9 +1,11 @@
-//! The partitions of final tasks and results: one for each month of the tasks'
-//! making, made ahead.
+//! Partitions, made ahead: of final tasks and results, one for each month of the
+//! tasks' making; of events, one for each month of the devices' time; of the
+//! outbox, one for each day.
 //!
 //! Months, not weeks: PostgreSQL before version 18 locks every partition
 //! whenever a statement that names the whole table is run from a kept plan, so
 //! few are better; and a bound on age in months or years needs no finer steps.
+//! The outbox is kept for days.
 
 use covey_core::id::UnixMs;
 use tokio_postgres::{Client, Error};
@@ -13,6 +15,11 @@ use crate::postgres::locks::LockClass;
 
 /// How many months are prepared beyond the present one.
 const MONTHS_AHEAD: i64 = 2;
+/// How many before it, for events that devices have kept while they were offline.
+const EVENT_MONTHS_BEHIND: i64 = 1;
+/// How many days are prepared beyond the present one.
+const DAYS_AHEAD: i64 = 3;
+const DAY_MS: i64 = 86_400_000;
 /// The tables that are partitioned alike.
 pub(super) const TABLES: [&str; 2] = ["tasks_done", "results"];
 
@@ -70,53 +77,117 @@ pub(crate) fn id_from(at: UnixMs) -> Uuid {
     Uuid::from_u128(ms << 80)
 }
 
-/// Makes the partitions of this month and the next ones, as far as they are
+/// A day, counted from 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Day(i64);
+
+impl Day {
+    /// The day of an instant, in UTC.
+    pub(crate) fn of(at: UnixMs) -> Self {
+        Self(at.0.div_euclid(DAY_MS))
+    }
+
+    pub(crate) const fn plus(self, days: i64) -> Self {
+        Self(self.0 + days)
+    }
+
+    /// The instant at which it begins.
+    pub(crate) const fn begin(self) -> UnixMs {
+        UnixMs(self.0 * DAY_MS)
+    }
+
+    /// The day of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let (month, day_of_month) = name.rsplit_once('_')?;
+        let day_of_month: u8 = day_of_month.parse().ok()?;
+        let day = Self::of(Month::named(month)?.begin()).plus(i64::from(day_of_month) - 1);
+        (day.name() == name).then_some(day)
+    }
+
+    /// As `2026_11_05`.
+    fn name(self) -> String {
+        let month = Month::of(self.begin());
+        let day_of_month = self.begin().since_ms(month.begin()) / DAY_MS + 1;
+        format!("{}_{day_of_month:02}", month.name())
+    }
+}
+
+/// A part of a table, from one value of a column to before another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    table: &'static str,
+    column: &'static str,
+    name: String,
+    from: String,
+    to: String,
+}
+
+impl Partition {
+    /// Those of final tasks and of their results.
+    pub(crate) fn of_tasks(month: Month) -> [Self; 2] {
+        let [from, to] = [month, month.plus(1)].map(|month| id_from(month.begin()).to_string());
+        let [tasks, results] = TABLES;
+        [(tasks, "id"), (results, "task_id")].map(|(table, column)| {
+            let name = format!("{table}_{}", month.name());
+            Self { table, column, name, from: from.clone(), to: to.clone() }
+        })
+    }
+
+    /// That of events.
+    pub(crate) fn of_events(month: Month) -> Self {
+        let (table, column) = ("events", "dev_timestamp");
+        let [from, to] = [month, month.plus(1)].map(|month| month.begin().0.to_string());
+        Self { table, column, name: format!("{table}_{}", month.name()), from, to }
+    }
+
+    /// That of the outbox.
+    pub(crate) fn of_records(day: Day) -> Self {
+        let [from, to] = [day, day.plus(1)].map(|day| day.begin().0.to_string());
+        Self { table: "records", column: "at", name: format!("records_{}", day.name()), from, to }
+    }
+
+    /// Makes it, unless it is there.
+    pub(crate) async fn ensure(&self, client: &Client) -> Result<(), Error> {
+        let name = format!("public.{}", self.name);
+        let row = client.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&name]).await?;
+        if row.try_get(0)? { Ok(()) } else { self.make(client).await }
+    }
+
+    /// Attaching takes a weaker lock of the whole table than making the partition
+    /// in place would; writers go on. Rows that came before it, because nobody had
+    /// made it in time, move in.
+    async fn make(&self, client: &Client) -> Result<(), Error> {
+        let Self { table, column, name, from, to } = self;
+        let class = LockClass::Partitions.number();
+        let sql = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); \
+             CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL); \
+             DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
+             WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{from}' AND {column} < '{to}' RETURNING *) \
+             INSERT INTO {name} SELECT * FROM moved; \
+             ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}'); \
+             END IF; END $$; COMMIT"
+        );
+        let made = client.batch_execute(&sql).await;
+        if made.is_err() {
+            // What was begun is undone; should even that fail, the connection is of no use to anyone.
+            let _ = client.batch_execute("ROLLBACK").await;
+        }
+        made
+    }
+}
+
+/// Makes the partitions of now and of the time to come, as far as they are
 /// missing. Of several servers one does it, and the others go on.
 pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error> {
-    for month in (0..=MONTHS_AHEAD).map(|ahead| Month::of(now).plus(ahead)) {
-        make_month(client, month).await?;
+    let months = |from: i64| (from..=MONTHS_AHEAD).map(|ahead| Month::of(now).plus(ahead));
+    let days = (0..=DAYS_AHEAD).map(|ahead| Day::of(now).plus(ahead));
+    let all = months(0).flat_map(Partition::of_tasks);
+    let all = all.chain(months(-EVENT_MONTHS_BEHIND).map(Partition::of_events));
+    for partition in all.chain(days.map(Partition::of_records)) {
+        partition.ensure(client).await?;
     }
     Ok(())
-}
-
-/// Makes the partitions of a month, as far as they are missing.
-pub(crate) async fn make_month(client: &Client, month: Month) -> Result<(), Error> {
-    for table in TABLES {
-        if !exists(client, table, month).await? {
-            make(client, table, month).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn exists(client: &Client, table: &str, month: Month) -> Result<bool, Error> {
-    let name = format!("public.{table}_{}", month.name());
-    client.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&name]).await?.try_get(0)
-}
-
-/// Attaching takes a weaker lock of the whole table than making the partition
-/// in place would; writers go on. Rows that came before it, because nobody had
-/// made it in time, move in.
-async fn make(client: &Client, table: &str, month: Month) -> Result<(), Error> {
-    let (from, to) = (id_from(month.begin()), id_from(month.plus(1).begin()));
-    let name = format!("{table}_{}", month.name());
-    let class = LockClass::Partitions.number();
-    let key = if table == TABLES[0] { "id" } else { "task_id" };
-    let sql = format!(
-        "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); \
-         CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL); \
-         DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
-         WITH moved AS (DELETE FROM {table}_default WHERE {key} >= '{from}' AND {key} < '{to}' RETURNING *) \
-         INSERT INTO {name} SELECT * FROM moved; \
-         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}'); \
-         END IF; END $$; COMMIT"
-    );
-    let made = client.batch_execute(&sql).await;
-    if made.is_err() {
-        // What was begun is undone; should even that fail, the connection is of no use to anyone.
-        let _ = client.batch_execute("ROLLBACK").await;
-    }
-    made
 }
 
 #[cfg(test)]
@@ -138,5 +209,21 @@ mod tests {
             assert_eq!((Month::of(month.begin()), Month::named(name)), (month, Some(month)));
             assert_eq!(Month::of(UnixMs(month.begin().0 - 1)), month.plus(-1));
         }
+    }
+
+    #[test]
+    fn days_have_the_names_of_calendars() {
+        for (at, name) in
+            [(0, "1970_01_01"), (1_709_164_800_000, "2024_02_29"), (1_798_761_599_999, "2026_12_31")]
+        {
+            let partition = Partition::of_records(Day::of(UnixMs(at)));
+            assert_eq!(partition.name, format!("records_{name}"));
+            let day = Day::of(UnixMs(at));
+            assert!(day.begin().0 <= at && at < day.plus(1).begin().0);
+            assert_eq!(Day::named(name), Some(day));
+        }
+        assert!(
+            ["2024_02_30", "2024_02", "default", "2024_02_-1"].iter().all(|name| Day::named(name).is_none())
+        );
     }
 }

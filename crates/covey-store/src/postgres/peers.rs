@@ -100,6 +100,9 @@ impl Company {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<String>,
+    /// Whether records were written. It is said of nearly every commit, so it is
+    /// kept as this and said once in each pause.
+    has_records: bool,
     has_gap: bool,
 }
 
@@ -127,19 +130,25 @@ impl Exchange {
         }
     }
 
-    /// What is to be sent next.
-    fn take(&self) -> Waiting {
+    /// What is to be sent next; that records were written, only if a pause was
+    /// made before.
+    fn take(&self, is_after_pause: bool) -> Waiting {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let count = waiting.lines.len().min(NEWS_SENT_MAX);
         let rest = waiting.lines.split_off(count);
-        let lines = std::mem::replace(&mut waiting.lines, rest);
-        Waiting { lines, has_gap: std::mem::take(&mut waiting.has_gap) }
+        let mut lines = std::mem::replace(&mut waiting.lines, rest);
+        let has_records = is_after_pause && std::mem::take(&mut waiting.has_records);
+        if has_records {
+            lines.push(news::line(&News::Recorded));
+        }
+        Waiting { lines, has_records, has_gap: std::mem::take(&mut waiting.has_gap) }
     }
 
     /// What could not be sent is a gap for the others.
     fn lose(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.lines.clear();
+        waiting.has_records = false;
         waiting.has_gap = true;
         drop(waiting);
         self.news.notify_one();
@@ -163,11 +172,18 @@ impl Peers for Exchange {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.len() >= NEWS_WAITING_MAX {
-            waiting.lines.clear();
-            waiting.has_gap = true;
+        if news == News::Recorded {
+            if std::mem::replace(&mut waiting.has_records, true) {
+                // Whoever was woken for it has not come yet.
+                return;
+            }
+        } else {
+            if waiting.lines.len() >= NEWS_WAITING_MAX {
+                waiting.lines.clear();
+                waiting.has_gap = true;
+            }
+            waiting.lines.push(news::line(&news));
         }
-        waiting.lines.push(news::line(&news));
         drop(waiting);
         self.news.notify_one();
     }
@@ -316,8 +332,10 @@ async fn converse(
         // Either there is news, or it is time to look around.
         let _ = timeout(HOUSEKEEPING_PAUSE, exchange.news.notified()).await;
         tokio::time::sleep_until(sent_at + NEWS_PAUSE).await;
+        let mut is_after_pause = true;
         loop {
-            let Waiting { lines, has_gap } = exchange.take();
+            let Waiting { lines, has_gap, .. } = exchange.take(is_after_pause);
+            is_after_pause = false;
             let messages = news::messages(session.server, &lines, has_gap);
             if messages.is_empty() {
                 break;
@@ -332,5 +350,29 @@ async fn converse(
             is_settled = true;
             exchange.hear(Heard::Gap);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use covey_core::id::DeviceKey;
+
+    #[test]
+    fn that_records_were_written_is_said_once_a_pause_and_to_nobody_if_nobody_is_there() {
+        let exchange = Exchange::default();
+        exchange.tell(News::Recorded);
+        assert_eq!(exchange.take(true).lines, Vec::<String>::new(), "nobody is there");
+        exchange.company.has_come();
+        for _ in 0..1_000 {
+            exchange.tell(News::Recorded);
+            exchange.tell(News::Opened(DeviceKey(1)));
+        }
+        let lines = exchange.take(true).lines;
+        assert_eq!(lines.iter().filter(|line| *line == "w").count(), 1);
+        assert_eq!(lines.len(), 1_001);
+        exchange.tell(News::Recorded);
+        assert!(exchange.take(false).lines.is_empty(), "not before the next pause");
+        assert_eq!(exchange.take(true).lines, ["w"]);
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use covey_core::access::{ApiKey, KeyDigest, Scope};
 use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use covey_core::port::{BoxFuture, DevicePage, PageRequest, Reader, TaskCount, TaskPage};
+use covey_core::retention::{Kept, OrgRetention};
 use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -24,7 +25,7 @@ type Values = Vec<Box<dyn ToSql + Sync + Send>>;
 
 impl Postgres {
     /// One prepared statement, each row of which says one thing.
-    fn rows<T: Send + 'static>(
+    pub(super) fn rows<T: Send + 'static>(
         &self,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Values,
@@ -40,7 +41,7 @@ impl Postgres {
         })
     }
 
-    fn row<T: Send + 'static>(
+    pub(super) fn row<T: Send + 'static>(
         &self,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Values,
@@ -199,6 +200,19 @@ impl Reader for Postgres {
 
     fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
         self.rows(|sql| &sql.api_keys, Vec::new(), rows::api_key)
+    }
+
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        let found = self.rows(
+            |sql| &sql.retention,
+            Vec::new(),
+            |row| {
+                let (org, days) = (OrgId(rows::get(row, 0)?), rows::number(row, 2)?);
+                let kept = Kept::from_name(rows::get(row, 1)?);
+                Ok(kept.map(|kept| OrgRetention { org, kept, days }))
+            },
+        );
+        Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {

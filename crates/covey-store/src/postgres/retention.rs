@@ -1,119 +1,83 @@
-//! Dropping what is older than a bound: whole partitions of final tasks with
-//! their results, and rows that are in no partition of their own.
+//! Forgetting what is too old. What is too old whoever owns it goes by whole
+//! partitions, as soon as all that is in them is; the rest goes row by row: what
+//! is in no partition of its own time, and what an organisation keeps for a
+//! shorter time than another.
 
-use covey_core::id::UnixMs;
+mod by_partition;
+mod by_row;
+
+use covey_core::retention::{Kept, Prune, Pruned};
 use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
-use crate::postgres::partitions::{Month, TABLES, id_from};
-use covey_core::port::Pruned;
 
-/// How many rows outside the partitions one transaction deletes.
-const STEP_ROWS: i64 = 1_000;
-/// How many such transactions one call makes.
-const STEPS_MAX: usize = 100;
+/// What the connection is told that forgets. A month is counted before it is dropped.
+pub(super) const SET_UP: &str = "SET statement_timeout = '600s'";
 
-/// Adds a relation's rows, negative, to the counts, in a slot that no writer has.
-macro_rules! uncount {
-    ($from:expr) => {
+/// Takes tasks out of the counts, in a slot that no writer has. `$from` has a
+/// row for each organisation and state, with how many.
+macro_rules! uncount_tasks {
+    ($from:literal) => {
         concat!(
-            "INSERT INTO task_counts AS c (org_id, status, slot, count) \
-             SELECT org_id, status, -1, -count(*) FROM ",
+            "INSERT INTO task_counts AS c (org_id, status, slot, count) SELECT org_id, status, -1, -count FROM ",
             $from,
-            " GROUP BY org_id, status \
-             ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count"
+            " ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count"
         )
     };
 }
+use uncount_tasks;
 
-/// Drops what was made before an instant, as far as it is final.
-pub(super) async fn prune(client: &Client, before: UnixMs) -> Result<Pruned, Error> {
-    let mut pruned = Pruned::default();
-    for month in old_partitions(client, before).await? {
-        match drop_partition(client, &month).await {
-            Ok(Some(tasks)) => pruned.tasks += tasks,
-            // An open task is as old: its results are in there.
-            Ok(None) => break,
-            Err(error) => {
-                // The next call tries again; other months are no less in the way.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err(error);
-            }
-        }
+/// The same of events; a row for each organisation.
+macro_rules! uncount_events {
+    ($from:literal) => {
+        concat!(
+            "INSERT INTO event_counts AS c (org_id, slot, count) SELECT org_id, -1, -count FROM ",
+            $from,
+            " ON CONFLICT (org_id, slot) DO UPDATE SET count = c.count + excluded.count"
+        )
+    };
+}
+use uncount_events;
+
+/// Remembers up to which record some may be gone: the greatest number of a
+/// table, in which a condition holds.
+macro_rules! note_forgotten {
+    ($from:literal) => {
+        concat!(
+            "INSERT INTO deployment AS d (key, value) SELECT 'records_forgotten', max(number)::text FROM ",
+            $from,
+            " HAVING max(number) IS NOT NULL ON CONFLICT (key) \
+             DO UPDATE SET value = greatest(d.value::int8, excluded.value::int8)::text"
+        )
+    };
+}
+use note_forgotten;
+
+/// Forgets a bounded amount. Of several servers that do so at once one does it;
+/// the others find nothing to do.
+pub(super) async fn prune(client: &Client, what: &Prune) -> Result<Pruned, Error> {
+    if what.youngest().is_none() {
+        return Ok(Pruned::default());
     }
-    pruned.is_more = true;
-    for _ in 0..STEPS_MAX {
-        let tasks = delete_step(client, before).await?;
-        pruned.tasks += tasks;
-        if tasks < STEP_ROWS.unsigned_abs() {
-            pruned.is_more = false;
-            break;
-        }
+    let place = Kept::NAMES.iter().position(|(kept, ..)| *kept == what.kept).unwrap_or(0);
+    let (class, kind) = (LockClass::Retention.number(), i32::try_from(place).unwrap_or(0));
+    let row = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&class, &kind]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(Pruned::default());
     }
-    Ok(pruned)
+    // With an error the connection is given up, and the lock with it.
+    let partitions = by_partition::forget(client, what.kept, what.oldest()).await?;
+    let rows = by_row::forget(client, what).await?;
+    client.query_one("SELECT pg_advisory_unlock($1, $2)", &[&class, &kind]).await?;
+    Ok(Pruned { count: partitions + rows.count, next: rows.next })
 }
 
-/// A partition of final tasks that ends before an instant.
-struct Old {
-    name: String,
-    /// The month's end: no id in it is as great.
-    end: uuid::Uuid,
-}
+#[cfg(test)]
+mod tests {
+    use crate::postgres::numbers::FORGOTTEN;
 
-async fn old_partitions(client: &Client, before: UnixMs) -> Result<Vec<Old>, Error> {
-    let sql = "SELECT substr(c.relname, length($1) + 2) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-         WHERE i.inhparent = to_regclass('public.' || $1) ORDER BY c.relname";
-    let mut old = Vec::new();
-    for row in client.query(sql, &[&TABLES[0]]).await? {
-        let name: String = row.try_get(0)?;
-        if let Some(month) = Month::named(&name)
-            && month.plus(1).begin() <= before
-        {
-            old.push(Old { name, end: id_from(month.plus(1).begin()) });
-        }
+    #[test]
+    fn the_fact_has_the_name_that_is_read() {
+        assert!(note_forgotten!("records").contains(&format!("'{FORGOTTEN}'")));
     }
-    Ok(old)
-}
-
-/// Drops a month of tasks and results, and takes its tasks out of the counts.
-/// Answers none if a task that is still open was made in it or before. While it
-/// counts, the month may be read and not changed.
-async fn drop_partition(client: &Client, old: &Old) -> Result<Option<u64>, Error> {
-    let [tasks, results] = TABLES.map(|table| format!("{table}_{}", old.name));
-    let class = LockClass::Partitions.number();
-    let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({class}, 0); LOCK TABLE {tasks} IN SHARE MODE");
-    client.batch_execute(&sql).await?;
-    let is_in_use: bool = client
-        .query_one("SELECT EXISTS (SELECT 1 FROM tasks_open WHERE id < $1)", &[&old.end])
-        .await?
-        .try_get(0)?;
-    if is_in_use {
-        client.batch_execute("ROLLBACK").await?;
-        return Ok(None);
-    }
-    let count: i64 = client.query_one(&format!("SELECT count(*) FROM {tasks}"), &[]).await?.try_get(0)?;
-    let uncount = uncount!("#").replace('#', &tasks);
-    let sql = format!("{uncount}; DROP TABLE {tasks}; DROP TABLE IF EXISTS {results}; COMMIT");
-    client.batch_execute(&sql).await?;
-    tracing::info!(month = %old.name, tasks = count, "final tasks and their results were dropped");
-    Ok(Some(u64::try_from(count).unwrap_or(0)))
-}
-
-/// Deletes some rows that are in no partition of their own, and idempotency
-/// keys of that age; answers how many tasks.
-async fn delete_step(client: &Client, before: UnixMs) -> Result<u64, Error> {
-    let sql = concat!(
-        "WITH old AS (SELECT id FROM tasks_done_default WHERE created_at < $1 ORDER BY created_at LIMIT $2 \
-             FOR UPDATE SKIP LOCKED), \
-         gone AS (DELETE FROM tasks_done_default t USING old WHERE t.id = old.id \
-             RETURNING t.id, t.org_id, t.status), \
-         their AS (DELETE FROM results_default r USING gone WHERE r.task_id = gone.id), \
-         keys AS (DELETE FROM idempotency WHERE (org_id, key) IN (SELECT org_id, key FROM idempotency \
-             WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)), \
-         counts AS (",
-        uncount!("gone"),
-        ") SELECT count(*) FROM gone"
-    );
-    let count: i64 = client.query_one(sql, &[&before.0, &STEP_ROWS]).await?.try_get(0)?;
-    Ok(u64::try_from(count).unwrap_or(0))
 }

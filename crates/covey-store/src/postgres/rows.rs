@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use covey_core::access::{ApiKey, Rights};
 use covey_core::device::{Device, DeviceIdentity, Presence, Tag};
-use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
+use covey_core::event::{DeviceEvent, EventKey, Gauge};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
+use covey_core::presence::{PresenceTold, Reason};
 use covey_core::task::{NewResult, Task, TaskResult, TaskStatus};
+use covey_core::twin::{DesiredValue, ReportedValue, TwinResource, TwinVersions};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
@@ -29,11 +32,11 @@ pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Read<T> {
     Ok(row.try_get(column)?)
 }
 
-fn number<T: TryFrom<i64>>(row: &Row, column: usize) -> Read<T> {
+pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: usize) -> Read<T> {
     T::try_from(get(row, column)?).map_err(|_| Damaged::Value(column, "number in range"))
 }
 
-fn instant(row: &Row, column: usize) -> Read<Option<UnixMs>> {
+pub(super) fn instant(row: &Row, column: usize) -> Read<Option<UnixMs>> {
     Ok(get::<Option<i64>>(row, column)?.map(UnixMs))
 }
 
@@ -72,40 +75,131 @@ pub(super) fn task(row: &Row) -> Read<Task> {
 
 /// A result, from `id, ext_id, status_code, received_at, body_kind, body`.
 pub(super) fn result(row: &Row) -> Read<TaskResult> {
-    let text = std::str::from_utf8(get(row, 5)?).map_err(|_| Damaged::Value(5, "text"))?;
-    let body =
-        encoding::body_from(get::<i16>(row, 4)?.into(), text).ok_or(Damaged::Value(4, "kind of body"))?;
-    let result = NewResult { ext_id: get(row, 1)?, status_code: get(row, 2)?, body };
-    Ok(TaskResult { id: ResultId(get(row, 0)?), result, received_at: UnixMs(get(row, 3)?) })
+    result_at(row, 0)
+}
+
+/// The same from a later column on.
+pub(super) fn result_at(row: &Row, at: usize) -> Read<TaskResult> {
+    let text = std::str::from_utf8(get(row, at + 5)?).map_err(|_| Damaged::Value(at + 5, "text"))?;
+    let body = encoding::body_from(get::<i16>(row, at + 4)?.into(), text)
+        .ok_or(Damaged::Value(at + 4, "kind of body"))?;
+    let result = NewResult { ext_id: get(row, at + 1)?, status_code: get(row, at + 2)?, body };
+    Ok(TaskResult { id: ResultId(get(row, at)?), result, received_at: UnixMs(get(row, at + 3)?) })
+}
+
+/// An event, from `event_columns!` from a column on.
+pub(super) fn event_at(row: &Row, at: usize) -> Read<DeviceEvent> {
+    let DeviceIdentity { org, device, device_id, sn } = identity_at(row, at)?;
+    Ok(DeviceEvent {
+        id: RecordNumber(get(row, at + 4)?),
+        org,
+        device,
+        device_id,
+        sn,
+        type_code: get(row, at + 5)?,
+        key: EventKey { dev_event_id: number(row, at + 6)?, dev_timestamp: UnixMs(get(row, at + 7)?) },
+        received_at: UnixMs(get(row, at + 8)?),
+        correlation: get(row, at + 9)?,
+        payload: get::<&str>(row, at + 10)?.into(),
+    })
+}
+
+/// A gauge, from `gauge_columns!`.
+pub(super) fn gauge(row: &Row) -> Read<Gauge> {
+    Ok(Gauge {
+        device_id: DeviceId(get(row, 0)?),
+        type_code: get(row, 1)?,
+        updated_at: UnixMs(get(row, 2)?),
+        payload: get::<&str>(row, 3)?.into(),
+    })
 }
 
 /// A device with its tags, from `device_columns!`.
 pub(super) fn device(row: &Row) -> Read<Device> {
     let presence = match get::<Option<bool>>(row, 5)? {
         None => None,
-        Some(online) => Some(Presence {
-            online,
-            connected_at: instant(row, 6)?,
-            checked_at: UnixMs(get(row, 7)?),
-            details: serde_json::from_str(get(row, 8)?).map_err(|_| Damaged::Value(8, "details"))?,
-            session: get(row, 9)?,
-            server: get(row, 10)?,
+        Some(_) => Some(presence_at(row, 5)?),
+    };
+    let tags = tags(12, get(row, 12)?)?;
+    Ok(Device { identity: identity(row)?, created_at: UnixMs(get(row, 4)?), tags, presence })
+}
+
+/// A presence, from `online, connected_at, checked_at, details, session, server, reason`
+/// from a column on.
+pub(super) fn presence_at(row: &Row, at: usize) -> Read<Presence> {
+    let details = serde_json::from_str(get(row, at + 3)?);
+    Ok(Presence {
+        online: get(row, at)?,
+        connected_at: instant(row, at + 1)?,
+        checked_at: UnixMs(get(row, at + 2)?),
+        details: details.map_err(|_| Damaged::Value(at + 3, "details"))?,
+        session: get(row, at + 4)?,
+        server: get(row, at + 5)?,
+        reason: Reason::from_name(get(row, at + 6)?).unwrap_or(Reason::Unknown),
+    })
+}
+
+/// What was told of a presence, from `told_online, told_changes, told_since, told_due`
+/// from a column on.
+pub(super) fn told_at(row: &Row, at: usize) -> Read<PresenceTold> {
+    Ok(PresenceTold {
+        online: get(row, at)?,
+        changes: number(row, at + 1)?,
+        since: UnixMs(get(row, at + 2)?),
+        due: instant(row, at + 3)?,
+    })
+}
+
+/// The versions of a twin from a column on.
+pub(super) fn twin_versions_at(row: &Row, at: usize) -> Read<TwinVersions> {
+    Ok(TwinVersions { reported: get(row, at)?, desired: get(row, at + 1)? })
+}
+
+/// A resource of a twin, from `twin_resource_columns!`.
+pub(super) fn twin_resource(row: &Row) -> Read<TwinResource> {
+    let text = |column| Ok::<_, Damaged>(get::<Option<&str>>(row, column)?.map(Arc::from));
+    let reported = match text(1)? {
+        None => None,
+        value => Some(ReportedValue { value, version: get(row, 2)?, at: UnixMs(get(row, 3)?) }),
+    };
+    let desired = match text(4)? {
+        None => None,
+        Some(value) => Some(DesiredValue {
+            value,
+            version: get(row, 5)?,
+            at: UnixMs(get(row, 6)?),
+            task: TaskId(get(row, 7)?),
         }),
     };
-    let tags: Vec<(String, String)> =
-        serde_json::from_str(get(row, 11)?).map_err(|_| Damaged::Value(11, "tags"))?;
-    let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
-    Ok(Device { identity: identity(row)?, created_at: UnixMs(get(row, 4)?), tags, presence })
+    Ok(TwinResource { name: get(row, 0)?, reported, desired })
+}
+
+/// What was reported of a resource, from `value, version, at`.
+pub(super) fn reported_value(row: &Row) -> Read<ReportedValue> {
+    let value = get::<Option<&str>>(row, 0)?.map(Arc::from);
+    Ok(ReportedValue { value, version: get(row, 1)?, at: UnixMs(get(row, 2)?) })
 }
 
 /// Who a device is, from `id, org_id, device_id, sn`.
 pub(super) fn identity(row: &Row) -> Read<DeviceIdentity> {
+    identity_at(row, 0)
+}
+
+/// The same from a later column on.
+pub(super) fn identity_at(row: &Row, at: usize) -> Read<DeviceIdentity> {
     Ok(DeviceIdentity {
-        device: DeviceKey(get(row, 0)?),
-        org: OrgId(get(row, 1)?),
-        device_id: DeviceId(get(row, 2)?),
-        sn: sn(row, 3)?,
+        device: DeviceKey(get(row, at)?),
+        org: OrgId(get(row, at + 1)?),
+        device_id: DeviceId(get(row, at + 2)?),
+        sn: sn(row, at + 3)?,
     })
+}
+
+/// Tags, as JSON: `[["name", "value"], …]`.
+pub(super) fn tags(column: usize, text: &str) -> Read<Vec<Tag>> {
+    let tags: Vec<(String, String)> =
+        serde_json::from_str(text).map_err(|_| Damaged::Value(column, "tags"))?;
+    Ok(tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect())
 }
 
 /// An API key, from `id, org_id, org name, name, rights, created_at`.

@@ -8,6 +8,7 @@ use covey_core::id::UnixMs;
 use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
+use crate::postgres::numbers;
 use crate::postgres::options::said;
 use crate::postgres::partitions;
 
@@ -66,6 +67,7 @@ impl Housekeeping {
                 }
                 tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again in ten minutes");
             }
+            numbers::note_head(client).await?;
         }
         Ok(has_servers || has_writers)
     }

@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
 use crate::postgres::locks::LockClass;
+use crate::postgres::numbers;
 use crate::postgres::statements::{Writes, Writing};
 
 /// How long a new connection waits for the end of the one before it.
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) writes: Writes,
     pub(super) writer: WriterId,
     pub(super) slot: i32,
+    /// What makes the number of a transaction that of its records.
+    pub(super) record_offset: i64,
     /// The number of the last group of this writer that was committed.
     pub(super) group_number: i64,
 }
@@ -78,9 +81,10 @@ impl Session {
             return Err(Failure::Lost);
         };
         let slot = row.try_get(0).map_err(report)?;
+        let record_offset = numbers::ensure_offset(&client).await.map_err(report)?;
         let sql = Writing::prepare(&client).await.map_err(report)?;
         let writes = Writes::prepare(&client).await.map_err(report)?;
-        Ok(Self { client, sql, writes, writer, slot, group_number })
+        Ok(Self { client, sql, writes, writer, slot, record_offset, group_number })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-/// What a statement writes.
+/// What a statement writes, beside the writer's mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
     /// New tasks.
@@ -15,8 +15,22 @@ pub(super) struct Parts {
     pub(super) moved: bool,
     /// New results.
     pub(super) results: bool,
-    /// The writer's mark, and changes of the counts in its slot.
-    pub(super) mark: bool,
+    /// Bodies of gauges.
+    pub(super) gauges: bool,
+    /// What is told.
+    pub(super) outbox: Outbox,
+}
+
+/// What a statement writes into the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outbox {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Records.
+    Records,
+    /// Records, and events under the numbers of theirs.
+    Events,
 }
 
 /// The columns of a task that never change.
@@ -30,9 +44,20 @@ const LATER_TYPES: [&str; 7] = ["int2", "int8", "int8", "int8", "int8", "int8", 
 const RESULTS: &str = "task_id, id, org_id, ext_id, status_code, body_hash, received_at, body_kind, body";
 const RESULTS_TYPES: [&str; 9] = ["uuid", "int8", "int8", "int8", "int8", "int8", "int8", "int2", "bytea"];
 
+const RECORDS: &str = "org_id, device_key, device_id, sn, kind, task_id, result_id, status, name, version, \
+     value, dev_timestamp";
+const RECORDS_TYPES: [&str; 12] =
+    ["int8", "int8", "int8", "text", "int2", "uuid", "int8", "int2", "text", "int8", "text", "int8"];
+const EVENTS: &str = "org_id, device_key, device_id, sn, type_code, dev_event_id, dev_timestamp, correlation, \
+     payload";
+const EVENTS_TYPES: [&str; 9] = ["int8", "int8", "int8", "text", "int8", "int8", "int8", "uuid", "text"];
+const GAUGES: &str = "device_key, type_code, org_id, device_id, payload";
+const GAUGES_TYPES: [&str; 5] = ["int8", "int8", "int8", "int8", "text"];
+
 impl Parts {
-    /// How many different statements there are, the one that writes nothing included.
-    const COUNT: usize = 32;
+    /// How many different statements there are, the one that writes nothing
+    /// but a mark included.
+    const COUNT: usize = 96;
 
     /// Every statement, at its [`Self::place`].
     pub(super) fn all() -> impl Iterator<Item = String> {
@@ -41,20 +66,30 @@ impl Parts {
 
     /// The place of its statement among all.
     pub(super) fn place(self) -> usize {
-        let bits = [self.made, self.changed, self.moved, self.results, self.mark];
-        bits.iter().rev().fold(0, |place, is_there| place * 2 + usize::from(*is_there))
+        let bits = [self.made, self.changed, self.moved, self.results, self.gauges];
+        bits.iter().rev().fold(self.outbox as usize, |place, is_there| place * 2 + usize::from(*is_there))
     }
 
     fn at(place: usize) -> Self {
         let bit = |number: u32| place >> number & 1 == 1;
-        Self { made: bit(0), changed: bit(1), moved: bit(2), results: bit(3), mark: bit(4) }
+        let outbox = match place >> 5 {
+            0 => Outbox::Nothing,
+            1 => Outbox::Records,
+            _ => Outbox::Events,
+        };
+        let [made, changed, moved, results, gauges] = [bit(0), bit(1), bit(2), bit(3), bit(4)];
+        Self { made, changed, moved, results, gauges, outbox }
     }
 
     /// Takes, in this order: the columns of new tasks; those of `changes` of open
     /// tasks; the same of tasks that became final; the columns of results; the
-    /// writer's number, that of the group, the writer's slot, and of each count
-    /// that changed the organisation, the state and the change. It undoes itself
-    /// unless all tasks that changed were found. Answers the transaction's number.
+    /// instant and then the columns of gauges; the offset of numbers, how many
+    /// records the transaction has written before, the instant and the columns of
+    /// records, and of events their records' places among these and their
+    /// columns, the slot, and of each organisation how many; the writer's number,
+    /// that of the group, the writer's slot, and of each count that changed the
+    /// organisation, the state and the change. It undoes itself unless all tasks
+    /// that changed were found. Answers the transaction's number.
     fn sql(self) -> String {
         let mut values = Values(0);
         let (mut parts, mut checks) = (Vec::new(), String::new());
@@ -83,21 +118,65 @@ impl Parts {
             let arrays = values.arrays(&RESULTS_TYPES);
             parts.push(format!("stored AS (INSERT INTO results ({RESULTS}) SELECT * FROM unnest({arrays}))"));
         }
-        if self.mark {
-            let [writer, group, slot] = [values.next(), values.next(), values.next()];
+        if self.gauges {
+            let at = values.next();
+            let arrays = values.arrays(&GAUGES_TYPES);
             parts.push(format!(
-                "mark AS (UPDATE writers SET group_number = ${group}::int8 WHERE id = ${writer}::int4)"
-            ));
-            let arrays = values.arrays(&["int8", "int2", "int8"]);
-            parts.push(format!(
-                "counted AS (INSERT INTO task_counts AS c (org_id, status, slot, count) \
-                 SELECT n.org_id, n.status, ${slot}::int4, n.change FROM unnest({arrays}) \
-                 AS n (org_id, status, change) \
-                 ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count)"
+                "gauged AS (INSERT INTO gauges ({GAUGES}, updated_at) \
+                 SELECT n.*, ${at}::int8 FROM unnest({arrays}) AS n \
+                 ON CONFLICT (device_key, type_code) DO UPDATE SET updated_at = excluded.updated_at, \
+                 payload = excluded.payload)"
             ));
         }
-        let with = if parts.is_empty() { String::new() } else { format!("WITH {} ", parts.join(", ")) };
-        format!("{with}SELECT pg_current_xact_id()::xid::text::int8{checks}")
+        if self.outbox != Outbox::Nothing {
+            self.tell(&mut values, &mut parts);
+        }
+        let [writer, group, slot] = [values.next(), values.next(), values.next()];
+        parts.push(format!(
+            "mark AS (UPDATE writers SET group_number = ${group}::int8 WHERE id = ${writer}::int4)"
+        ));
+        let arrays = values.arrays(&["int8", "int2", "int8"]);
+        parts.push(format!(
+            "counted AS (INSERT INTO task_counts AS c (org_id, status, slot, count) \
+             SELECT n.org_id, n.status, ${slot}::int4, n.change FROM unnest({arrays}) \
+             AS n (org_id, status, change) \
+             ON CONFLICT (org_id, status, slot) DO UPDATE SET count = c.count + excluded.count)"
+        ));
+        format!("WITH {} SELECT pg_current_xact_id()::xid::text::int8{checks}", parts.join(", "))
+    }
+
+    /// Writes records and events under numbers that are made here, where that of
+    /// the transaction is known ([`super::numbers`]).
+    fn tell(self, values: &mut Values, parts: &mut Vec<String>) {
+        let [offset, before, at] = [values.next(), values.next(), values.next()];
+        parts.push(format!(
+            "base AS MATERIALIZED (SELECT ((pg_current_xact_id()::text::int8 + ${offset}::int8) << 16) \
+             + ${before}::int8 - 1 AS number)"
+        ));
+        let arrays = values.arrays(&RECORDS_TYPES);
+        let columns = of("n", RECORDS);
+        parts.push(format!(
+            "told AS (INSERT INTO records (number, at, {RECORDS}) \
+             SELECT b.number + n.place, ${at}::int8, {columns} FROM base b CROSS JOIN unnest({arrays}) \
+             WITH ORDINALITY AS n ({RECORDS}, place))"
+        ));
+        if self.outbox == Outbox::Events {
+            let place = values.next();
+            let arrays = values.arrays(&EVENTS_TYPES);
+            let columns = of("n", EVENTS);
+            parts.push(format!(
+                "added AS (INSERT INTO events (id, received_at, {EVENTS}) \
+                 SELECT b.number + n.place, ${at}::int8, {columns} \
+                 FROM base b CROSS JOIN unnest(${place}::int8[], {arrays}) AS n (place, {EVENTS}))"
+            ));
+            let slot = values.next();
+            let arrays = values.arrays(&["int8", "int8"]);
+            parts.push(format!(
+                "events_counted AS (INSERT INTO event_counts AS c (org_id, slot, count) \
+                 SELECT n.org_id, ${slot}::int4, n.change FROM unnest({arrays}) AS n (org_id, change) \
+                 ON CONFLICT (org_id, slot) DO UPDATE SET count = c.count + excluded.count)"
+            ));
+        }
     }
 }
 
@@ -129,12 +208,18 @@ pub(super) fn new_final_tasks() -> String {
 
 /// What changes of tasks, from arrays; and which transaction must have written
 /// each last, if it was not looked at. Also answers the number of the ids.
+///
+/// A transaction that has waited for a task may have got its number before the
+/// one that it has waited for. Its records would then come before those of the
+/// change that came before (`age` of a row that is newer than the own
+/// transaction is negative); so it is run again, under a later number.
 fn changes(values: &mut Values) -> (usize, String) {
     let id = values.next();
     let arrays = values.arrays(&[&LATER_TYPES[..], &["int8"]].concat());
     let changes = format!(
         "unnest(${id}::uuid[], {arrays}) AS n (id, {LATER}, written_by) \
-         WHERE t.id = n.id AND (n.written_by IS NULL OR t.xmin::text::int8 = n.written_by)"
+         WHERE t.id = n.id AND (n.written_by IS NULL OR t.xmin::text::int8 = n.written_by) \
+         AND age(t.xmin) >= 0"
     );
     (id, changes)
 }

@@ -11,8 +11,13 @@ mod checkpoint;
 mod connection;
 mod migrations;
 mod reader;
+mod reader_of_events;
+mod reader_of_records;
+mod reader_of_twins;
+mod reader_of_webhooks;
 mod retention;
 mod rows;
+mod rows_of_webhooks;
 mod statements;
 mod transaction;
 mod writer;
@@ -22,8 +27,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use covey_core::error::StorageFault;
-use covey_core::id::UnixMs;
-use covey_core::port::{BoxFuture, Clock, Job, Observer, Pruned, Store};
+use covey_core::port::{BoxFuture, Clock, Job, Observer, Store};
+use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::error::StoreError;
@@ -104,8 +109,8 @@ impl Store for Sqlite {
         })
     }
 
-    fn prune(&self, before: UnixMs) -> BoxFuture<'_, covey_core::Result<Pruned>> {
-        self.retain(before)
+    fn prune(&self, what: Prune) -> BoxFuture<'_, covey_core::Result<Pruned>> {
+        self.forget(what)
     }
 }
 

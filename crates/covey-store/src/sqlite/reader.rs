@@ -3,8 +3,9 @@
 use covey_core::access::{ApiKey, KeyDigest, Scope};
 use covey_core::device::{Device, DeviceFilter, DeviceIdentity, Tag};
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use covey_core::port::{BoxFuture, DevicePage, Page, PageRequest, Reader, TaskCount, TaskPage};
+use covey_core::retention::{Kept, OrgRetention};
 use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
 use crossbeam_channel::{Receiver, TrySendError};
 use futures_channel::oneshot;
@@ -21,7 +22,7 @@ pub(super) fn run(connection: &Connection, queue: &Receiver<Read>) {
 }
 
 impl Sqlite {
-    fn read<T: Send + 'static>(
+    pub(super) fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> BoxFuture<'_, Result<T>> {
@@ -215,6 +216,19 @@ impl Reader for Sqlite {
         })
     }
 
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT org_id, kept, days FROM retention")?;
+            let found = statement.query_map([], |row| {
+                let (org, days) = (OrgId(row.get(0)?), rows::number(row, 2)?);
+                let kept = Kept::from_name(row.get_ref(1)?.as_str()?);
+                Ok(kept.map(|kept| OrgRetention { org, kept, days }))
+            })?;
+            let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(found.into_iter().flatten().collect())
+        })
+    }
+
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
@@ -253,28 +267,39 @@ pub(super) fn with_tags(connection: &Connection, mut device: Device) -> rusqlite
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]
-struct Conditions {
-    sql: Vec<&'static str>,
+pub(super) struct Conditions {
+    sql: Vec<String>,
     values: Vec<Box<dyn ToSql>>,
 }
 
 impl Conditions {
-    fn add(&mut self, sql: &'static str, value: impl ToSql + 'static) {
-        self.sql.push(sql);
+    pub(super) fn add(&mut self, sql: &str, value: impl ToSql + 'static) {
+        self.sql.push(sql.to_owned());
         self.values.push(Box::new(value));
     }
 
-    fn add_if(&mut self, sql: &'static str, value: Option<impl ToSql + 'static>) {
+    /// That a column has one of these values, or none of them; nothing if
+    /// there are no values.
+    pub(super) fn add_among(&mut self, column: &str, is_one: bool, values: &[i64]) {
+        if values.is_empty() {
+            return;
+        }
+        let word = if is_one { "IN" } else { "NOT IN" };
+        self.sql.push(format!("{column} {word} ({})", vec!["?"; values.len()].join(", ")));
+        self.values.extend(values.iter().map(|value| Box::new(*value) as Box<dyn ToSql>));
+    }
+
+    pub(super) fn add_if(&mut self, sql: &str, value: Option<impl ToSql + 'static>) {
         if let Some(value) = value {
             self.add(sql, value);
         }
     }
 
-    fn clause(&self) -> String {
+    pub(super) fn clause(&self) -> String {
         self.sql.join(" AND ")
     }
 
-    fn parameters(&self) -> Vec<&dyn ToSql> {
+    pub(super) fn parameters(&self) -> Vec<&dyn ToSql> {
         self.values.iter().map(AsRef::as_ref).collect()
     }
 }

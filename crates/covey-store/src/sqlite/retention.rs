@@ -1,35 +1,72 @@
-//! Dropping final tasks that are older than a bound, in steps that are small
-//! enough for the writer not to notice.
+//! Forgetting what is too old, in steps that are small enough for the writer
+//! not to notice.
 
 use std::path::Path;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::id::UnixMs;
-use covey_core::port::{BoxFuture, Pruned};
+use covey_core::id::OrgId;
+use covey_core::port::BoxFuture;
+use covey_core::retention::{Kept, Prune, Pruned};
 use futures_channel::oneshot;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::StoreError;
 use crate::sqlite::{Sqlite, connection, fault, spawn};
 
-/// How many tasks, and how many keys, one transaction looks at.
+/// How many rows one transaction looks at.
 const STEP_ROWS: u32 = 500;
 /// How many transactions one call makes.
 const STEPS_MAX: u32 = 200;
 /// The pause between them, in which the writer has the database to itself.
 const STEP_PAUSE: Duration = Duration::from_millis(10);
 
+/// How the rows of a table are gone through, in the order of their making.
+struct Table {
+    /// Those after a number: the number, the organisation, the instant, and
+    /// whether it can be forgotten at all.
+    look: &'static str,
+    /// What forgets one, by its number, in this order.
+    forget: &'static [&'static str],
+    /// What keeps the counts true, by organisation and the row's state.
+    uncount: Option<&'static str>,
+}
+
+fn table(kept: Kept) -> Table {
+    match kept {
+        // READY, PENDING and LOCK are below 3.
+        Kept::Tasks => Table {
+            look: "SELECT seq, org_id, created_at, status >= 3, status FROM tasks \
+                   WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            forget: &["DELETE FROM results WHERE task_seq = ?1", "DELETE FROM tasks WHERE seq = ?1"],
+            uncount: Some("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2"),
+        },
+        Kept::Events => Table {
+            look: "SELECT id, org_id, received_at, 1, 1 FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
+            forget: &["DELETE FROM events WHERE id = ?1"],
+            uncount: Some("UPDATE event_counts SET count = count - ?2 WHERE org_id = ?1"),
+        },
+        Kept::Records => Table {
+            look: "SELECT number, org_id, at, 1, 0 FROM records WHERE number > ?1 ORDER BY number LIMIT ?2",
+            forget: &["DELETE FROM records WHERE number = ?1"],
+            uncount: None,
+        },
+        Kept::TwinHistory => Table {
+            look: "SELECT id, org_id, at, 1, 0 FROM twin_history WHERE id > ?1 ORDER BY id LIMIT ?2",
+            forget: &["DELETE FROM twin_history WHERE id = ?1"],
+            uncount: None,
+        },
+    }
+}
+
 impl Sqlite {
-    /// Drops final tasks that were made before an instant, with their results,
-    /// and idempotency keys of that age. A bounded amount.
-    #[must_use]
-    pub(super) fn retain(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
+    /// Forgets what is too old. A bounded amount.
+    pub(super) fn forget(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let started = spawn("store-retain".to_owned(), move || {
             // Whoever asked may have gone away.
-            let _ = reply.send(open_and_prune(&path, before));
+            let _ = reply.send(open_and_prune(&path, &what));
         });
         Box::pin(async move {
             started.map_err(|error| {
@@ -41,78 +78,75 @@ impl Sqlite {
     }
 }
 
-fn open_and_prune(path: &Path, before: UnixMs) -> Result<Pruned> {
+fn open_and_prune(path: &Path, what: &Prune) -> Result<Pruned> {
     let mut connection = connection::open_for_writing(path).map_err(|error: StoreError| {
         tracing::error!(%error, "retention");
         StorageFault::Io
     })?;
-    prune(&mut connection, before).map_err(|error| {
+    prune(&mut connection, what).map_err(|error| {
         tracing::error!(%error, "SQLite");
         Error::from(fault(&error))
     })
 }
 
-/// Goes through the tasks in the order of their making, up to the first that
-/// is too young.
-fn prune(connection: &mut Connection, before: UnixMs) -> rusqlite::Result<Pruned> {
-    let mut pruned = Pruned { tasks: 0, is_more: true };
-    let mut after_seq = 0;
+/// Goes through the rows in the order of their making, up to the first that is
+/// too young whoever owns it.
+fn prune(connection: &mut Connection, what: &Prune) -> rusqlite::Result<Pruned> {
+    let table = table(what.kept);
+    let mut pruned = Pruned { count: 0, next: Some(what.after) };
     for _ in 0..STEPS_MAX {
-        let next = step(connection, before, after_seq, &mut pruned)?;
-        let Some(next) = next else {
-            pruned.is_more = false;
-            break;
-        };
-        after_seq = next;
+        let Some(after) = pruned.next else { break };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (count, next) = step(&transaction, &table, what, after)?;
+        transaction.commit()?;
+        pruned.count += count;
+        pruned.next = next;
         std::thread::sleep(STEP_PAUSE);
     }
     Ok(pruned)
 }
 
-/// One transaction; answers where to go on, or none at the end.
+/// A row that may be too old.
+struct Row {
+    number: i64,
+    org: OrgId,
+    at: i64,
+    can_go: bool,
+    state: i64,
+}
+
+/// One transaction; answers how many were forgotten, and where to go on.
 fn step(
-    connection: &mut Connection,
-    before: UnixMs,
-    after_seq: i64,
-    pruned: &mut Pruned,
-) -> rusqlite::Result<Option<i64>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut next = None;
-    let mut dropped = 0;
-    {
-        let mut look = transaction.prepare_cached(
-            "SELECT seq, status, created_at, org_id FROM tasks WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-        )?;
-        let mut forget_results = transaction.prepare_cached("DELETE FROM results WHERE task_seq = ?1")?;
-        let mut forget_task = transaction.prepare_cached("DELETE FROM tasks WHERE seq = ?1")?;
-        let mut uncount = transaction
-            .prepare_cached("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2")?;
-        let found = look.query_map((after_seq, STEP_ROWS), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
-        })?;
-        let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-        let is_full = found.len() == STEP_ROWS as usize;
-        for (seq, status, created_at, org) in found {
-            if created_at >= before.0 {
-                next = None;
-                break;
-            }
-            next = is_full.then_some(seq);
-            // READY, PENDING and LOCK are below.
-            if status >= 3 {
-                forget_results.execute([seq])?;
-                forget_task.execute([seq])?;
-                uncount.execute((org, status))?;
-                dropped += 1;
-            }
+    transaction: &Transaction<'_>,
+    table: &Table,
+    what: &Prune,
+    after: i64,
+) -> rusqlite::Result<(u64, Option<i64>)> {
+    let mut look = transaction.prepare_cached(table.look)?;
+    let found = look.query_map((after, STEP_ROWS), |row| {
+        let org = OrgId(row.get(1)?);
+        Ok(Row { number: row.get(0)?, org, at: row.get(2)?, can_go: row.get(3)?, state: row.get(4)? })
+    })?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut next = (found.len() == STEP_ROWS as usize).then_some(after);
+    let mut count = 0;
+    for row in found {
+        if what.youngest().is_none_or(|youngest| row.at >= youngest.0) {
+            next = None;
+            break;
         }
-        transaction.execute(
-            "DELETE FROM idempotency WHERE (org_id, key) IN \
-             (SELECT org_id, key FROM idempotency WHERE created_at < ?1 LIMIT ?2)",
-            (before.0, STEP_ROWS),
-        )?;
+        next = next.map(|_| row.number);
+        let is_old = what.before_of(row.org).is_some_and(|before| row.at < before.0);
+        if !is_old || !row.can_go {
+            continue;
+        }
+        for sql in table.forget {
+            transaction.prepare_cached(sql)?.execute([row.number])?;
+        }
+        if let Some(sql) = table.uncount {
+            transaction.prepare_cached(sql)?.execute((row.org.0, row.state))?;
+        }
+        count += 1;
     }
-    transaction.commit()?;
-    pruned.tasks += dropped;
-    Ok(next)
+    Ok((count, next))
 }

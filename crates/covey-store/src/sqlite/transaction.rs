@@ -1,14 +1,21 @@
 //! The steps of an operation, as statements.
 
 mod device;
+mod event;
+mod presence;
+mod record;
 mod task;
+mod twin;
+mod webhook;
+mod webhook_progress;
 
 use std::collections::HashMap;
 
 use covey_core::access::{ApiKey, KeyDigest, Rights};
 use covey_core::device::{CertificateRecord, Device, Presence, Tag};
-use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
 use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
+use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult, TaskStatus};
 use rusqlite::{CachedStatement, Connection};
 
@@ -22,11 +29,16 @@ pub(super) struct SqliteTransaction<'c> {
     stored: HashMap<i64, TaskStatus>,
     /// By how much the number of tasks in a state has changed.
     counts: HashMap<(OrgId, TaskStatus), i64>,
+    /// How many events each organisation has got.
+    event_counts: HashMap<OrgId, i64>,
+    /// The last number of a record that was given, once one was needed.
+    head: Option<RecordNumber>,
 }
 
 impl<'c> SqliteTransaction<'c> {
     pub(super) fn new(connection: &'c Connection, now: UnixMs) -> Self {
-        Self { connection, now, stored: HashMap::new(), counts: HashMap::new() }
+        let (stored, counts, event_counts) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { connection, now, stored, counts, event_counts, head: None }
     }
 
     /// Stores what was gathered over all operations.
@@ -41,7 +53,9 @@ impl<'c> SqliteTransaction<'c> {
                 statement.execute((org.0, status.number(), change))?;
             }
             Ok(())
-        })
+        })?;
+        self.flush_events()?;
+        self.flush_head()
     }
 
     fn try_sql<T>(&self, steps: impl FnOnce(&'c Connection) -> rusqlite::Result<T>) -> TxResult<T> {
@@ -170,13 +184,6 @@ impl Transaction for SqliteTransaction<'_> {
         self.write_presence(device, presence)
     }
 
-    fn presence_clear(&mut self, server: &str) -> TxResult<()> {
-        self.sql(
-            "UPDATE connections SET online = 0, checked_at = ?1 WHERE online = 1 AND server = ?2",
-            |statement| statement.execute((self.now.0, server)).map(drop),
-        )
-    }
-
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         self.sql(
             "INSERT INTO orgs (name, created_at) VALUES (?1, ?2) \
@@ -212,5 +219,17 @@ impl Transaction for SqliteTransaction<'_> {
             "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE id = ?1 AND revoked_at IS NULL",
             |statement| Ok(statement.execute((id, self.now.0))? > 0),
         )
+    }
+
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+        match days {
+            Some(days) => self.sql(
+                "INSERT OR REPLACE INTO retention (org_id, kept, days) VALUES (?1, ?2, ?3)",
+                |statement| statement.execute((org.0, kept.name(), days)).map(drop),
+            ),
+            None => self.sql("DELETE FROM retention WHERE org_id = ?1 AND kept = ?2", |statement| {
+                statement.execute((org.0, kept.name())).map(drop)
+            }),
+        }
     }
 }

@@ -9,10 +9,18 @@ mod bench;
 mod announcing;
 mod committing;
 mod devices;
+mod events;
 mod finishing;
+mod following;
 mod listing;
 mod making;
+mod presence;
+mod records;
+mod retention;
+mod series;
 mod taking;
+mod twins;
+mod webhooks;
 
 /// Makes a module of tests, one for each part of the battery, on a store's bench.
 macro_rules! battery {
@@ -73,6 +81,61 @@ macro_rules! battery {
                 presence_keeps_the_instant_of_the_last_connect,
                 tags_are_set_replaced_and_bounded,
                 api_keys_are_known_until_they_are_revoked,
+            ],
+            presence: [
+                coming_and_going_are_told_at_once,
+                a_connection_in_the_place_of_another_is_told_as_an_end_and_a_beginning,
+                what_happens_within_one_group_is_told_in_its_order,
+                a_device_that_comes_and_goes_all_the_time_is_told_of_once_it_is_quiet,
+                what_a_server_held_is_told_later_and_not_of_those_who_came_back,
+            ],
+            twins: [
+                each_side_counts_its_versions,
+                a_condition_that_does_not_hold_changes_nothing,
+                a_newer_wish_takes_the_place_of_one_that_was_not_taken,
+                what_a_device_reports_with_an_event_is_told_after_it,
+                a_twin_has_room_for_so_many_resources,
+                changes_of_one_group_come_one_after_the_other,
+            ],
+            retention: [
+                each_kind_is_forgotten_at_its_time,
+                organisations_keep_for_times_of_their_own,
+                what_is_kept_for_ever_is,
+            ],
+            events: [
+                an_event_is_stored_once,
+                events_of_one_group_are_stored_once,
+                an_event_comes_back_as_it_was_sent,
+                lists_of_events_are_filtered_and_paged_in_two_ways,
+                a_caller_is_given_each_event_once,
+                a_gauge_keeps_its_last_body,
+            ],
+            series: [
+                a_field_is_sought_in_the_first_object_and_then_at_the_top,
+                a_series_gathers_numbers_and_nothing_else,
+                a_series_of_any_type_leaves_out_what_servers_noted,
+                a_deep_body_and_a_long_number_hurt_nobody,
+            ],
+            records: [
+                every_change_is_told_with_what_it_is_about,
+                pages_of_records_follow_each_other,
+                a_reader_that_follows_misses_nothing_and_repeats_nothing,
+                a_follower_begins_where_it_was_and_goes_on_live,
+            ],
+            following: [
+                whoever_follows_misses_nothing_and_hears_nothing_twice,
+                one_who_is_too_slow_is_cut_off_and_goes_on_where_he_was,
+                a_cursor_that_was_never_given_is_refused,
+            ],
+            webhooks: [
+                an_endpoint_comes_back_as_it_was_set,
+                an_endpoint_begins_at_the_end_of_the_outbox,
+                an_endpoint_is_held_by_one_server,
+                what_was_done_is_kept,
+                a_log_has_an_end,
+                letters_wait_die_and_come_back,
+                letters_after_the_position_are_known,
+                a_deleted_endpoint_leaves_nothing,
             ],
         }
     };

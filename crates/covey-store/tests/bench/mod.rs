@@ -6,7 +6,9 @@
 pub mod parts;
 pub mod postgres;
 pub mod sqlite;
+pub mod steps;
 pub mod store;
+mod store_of_webhooks;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use covey_core::access::{Rights, Scope};
 use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec};
 use covey_core::error::{Result, StorageFault};
-use covey_core::id::{DeviceId, TaskId, UnixMs};
+use covey_core::id::{CallerId, DeviceId, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::operation::FinishedTask;
 use covey_core::port::{
@@ -66,9 +68,9 @@ impl World {
         let mut world = Self { bench: Box::new(bench), limits, outside, link, server: None, orgs: vec![] };
         world.start();
         for name in ["first", "second"] {
-            let root = Scope { org: covey_core::id::OrgId(0), rights: Rights::ALL };
+            let root = Scope { org: covey_core::id::OrgId(0), rights: Rights::ALL, caller: CallerId(0) };
             let made = block_on(world.engine().api_key_add(root, name, "test", Rights::ALL)).unwrap();
-            world.orgs.push(Scope { org: made.key.org, rights: Rights::ALL });
+            world.orgs.push(Scope { org: made.key.org, rights: Rights::ALL, caller: CallerId(made.key.id) });
         }
         world
     }
@@ -87,16 +89,24 @@ impl World {
             observer: counts,
             key_hasher: digest,
             limits: self.limits,
+            retention: covey_core::retention::RetentionDays::default(),
+            flood: covey_core::event::Flood::default(),
+            gauge_types: vec![44],
         });
         self.server = Some((Arc::new(engine), store));
     }
 
     /// Stops the server, and starts it on what it had stored.
     pub fn restart(&mut self) {
+        self.restart_quietly();
+        block_on(self.engine().presence_clear(SERVER)).unwrap();
+    }
+
+    /// The same, with its connections as they were.
+    pub fn restart_quietly(&mut self) {
         self.server = None;
         self.link = Arc::default();
         self.start();
-        block_on(self.engine().presence_clear(SERVER)).unwrap();
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -174,6 +184,11 @@ impl World {
     pub fn devices(&self, org: usize, filter: DeviceFilter) -> DevicePage {
         let page = PageRequest { page: 1, size: 1000 };
         block_on(self.engine().device_list(self.org(org), filter, page)).unwrap()
+    }
+
+    /// Waits until what was written behind the caller's back is stored: presence is.
+    pub fn settle(&self) {
+        block_on(self.engine().retention_put(self.org(0), Vec::new())).unwrap();
     }
 
     /// Sweeps until nothing is left.
@@ -264,7 +279,7 @@ pub const SERVER: &str = "server-1";
 
 /// A connection of a device to that server.
 pub fn connection(session: &str) -> Connection {
-    Connection { session: session.to_owned(), server: SERVER.to_owned(), details: Vec::new() }
+    Connection { session: session.to_owned(), server: SERVER.to_owned(), ..Connection::default() }
 }
 
 /// What an application asks of a device, if it says no more than it must.

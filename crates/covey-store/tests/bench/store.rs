@@ -7,15 +7,25 @@ use std::sync::{Arc, Mutex};
 use covey_core::access::{ApiKey, KeyDigest, Scope};
 use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::{Result, StorageFault};
-use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, DevicePage, Job, PageRequest, Pruned, Reader, Store, TaskCount, TaskPage};
+use covey_core::event::{
+    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
+    SeriesQuery,
+};
+use covey_core::id::{DeviceId, DeviceKey, RecordNumber, Sn, TaskId, UnixMs};
+use covey_core::port::{
+    BoxFuture, DevicePage, EventReader, Job, Page, PageRequest, PresenceReader, Reader, RecordReader, Store,
+    TaskCount, TaskPage, TwinReader,
+};
+use covey_core::record::{RecordPage, RecordRequest, RecordSpan};
+use covey_core::retention::{OrgRetention, Prune, Pruned};
 use covey_core::task::{Task, TaskDetail, TaskFilter};
+use covey_core::twin::{ReportedValue, Twin};
 
 /// What a test does when a look-up has read and not yet answered.
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
 pub struct WatchedStore {
-    inner: Arc<dyn Store>,
+    pub(super) inner: Arc<dyn Store>,
     looking: AtomicUsize,
     meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -41,8 +51,8 @@ impl Store for WatchedStore {
         self.inner.submit(job)
     }
 
-    fn prune(&self, before: UnixMs) -> BoxFuture<'_, Result<Pruned>> {
-        self.inner.prune(before)
+    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+        self.inner.prune(what)
     }
 }
 
@@ -144,7 +154,86 @@ impl Reader for WatchedStore {
         self.inner.api_key_list_of_every_org()
     }
 
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        self.inner.retention_of_every_org()
+    }
+
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
         self.inner.task_counts_of_every_org()
+    }
+}
+
+impl RecordReader for WatchedStore {
+    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>> {
+        self.inner.record_list_of_every_org(request)
+    }
+
+    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.inner.record_span_of_every_org()
+    }
+}
+
+impl EventReader for WatchedStore {
+    fn event_list(
+        &self,
+        scope: Scope,
+        filter: EventFilter,
+        from: EventsFrom,
+    ) -> BoxFuture<'_, Result<EventPage>> {
+        self.inner.event_list(scope, filter, from)
+    }
+
+    fn event_list_after(
+        &self,
+        scope: Scope,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+        self.inner.event_list_after(scope, device, after, limit)
+    }
+
+    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        self.inner.event_fields(scope, query)
+    }
+
+    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        self.inner.event_series(scope, query)
+    }
+
+    fn gauge_list(
+        &self,
+        scope: Scope,
+        filter: GaugeFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        self.inner.gauge_list(scope, filter, page)
+    }
+
+    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        self.inner.gauges_of(scope, devices)
+    }
+}
+
+impl PresenceReader for WatchedStore {
+    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        self.inner.presence_due_of_every_org(now)
+    }
+}
+
+impl TwinReader for WatchedStore {
+    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        self.inner.twin_get(scope, device)
+    }
+
+    fn twin_history(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        resource: String,
+        before: Option<i64>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+        self.inner.twin_history(scope, device, resource, before, limit)
     }
 }

@@ -2,7 +2,8 @@
 
 use covey_core::access::Rights;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
-use covey_core::id::{Sn, TaskId};
+use covey_core::event::NewEvent;
+use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::operation::IdempotencyKey;
 use covey_core::task::{NewResult, ResultBody, TaskSpec};
 use futures_executor::block_on;
@@ -56,7 +57,7 @@ pub fn live(world: &World, seed: u64, steps: usize) -> History {
         register(world, &mut history, &mut random, number);
     }
     for step in 0..steps {
-        match random.below(24) {
+        match random.below(28) {
             0 => register(world, &mut history, &mut random, 100 + step),
             1 => retire(world, &mut history, &mut random),
             2 => keys(world, &mut history, &mut random, step),
@@ -70,9 +71,11 @@ pub fn live(world: &World, seed: u64, steps: usize) -> History {
             }
             20 | 21 => world.pass_ms(i64::try_from(random.below(90_000)).unwrap()),
             22 => world.sweep(),
+            23..=26 => event(world, &mut history, &mut random, step),
             _ => world.pass_ms(1),
         }
     }
+    crate::hooks::fill(world);
     history
 }
 
@@ -166,6 +169,31 @@ fn create(world: &World, history: &mut History, random: &mut Random, step: usize
     // The answer to a repeated request is the task of the first.
     if !history.tasks.contains(&made.task.id) {
         history.tasks.push(made.task.id);
+    }
+}
+
+/// Events with and without a number, gauges, repetitions, and callers who read.
+fn event(world: &World, history: &mut History, random: &mut Random, step: usize) {
+    let (org, device) = random.one_of(&history.devices);
+    if random.below(5) == 0 {
+        let of = (random.below(2) == 0).then_some(device.device_id);
+        drop(block_on(world.engine().event_next(world.org(org), of, None, 3)).unwrap());
+    }
+    let event = NewEvent {
+        type_code: random.one_of(&[0, 2, 13, 44, 44, i64::from(i32::MAX)]),
+        dev_event_id: random.one_of(&[0, u32::MAX, u32::try_from(step).unwrap()]),
+        dev_timestamp: random.one_of(&[
+            None,
+            Some(UnixMs(-1)),
+            Some(world.now().plus_ms(-86_400_000 * 40)),
+            Some(world.now()),
+        ]),
+        correlation: random.one_of(&[None, Some(Uuid::from_u128(step as u128))]),
+        payload: random.one_of(&["{}", r#"{ "a": "\u0000 💡 " , "b":1.50}"#]).into(),
+        reported: Vec::new(),
+    };
+    for _ in 0..=random.below(2) {
+        block_on(world.engine().event_add(&device, event.clone(), true)).unwrap();
     }
 }
 

@@ -7,6 +7,7 @@
 mod bench;
 
 mod fill;
+mod hooks;
 mod kills;
 mod mass;
 mod moved;

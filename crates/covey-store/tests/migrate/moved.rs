@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use covey_core::id::UnixMs;
-use covey_core::port::Store;
+use covey_core::access::Scope;
+use covey_core::event::NewEvent;
+use covey_core::id::{CallerId, RecordNumber, UnixMs};
+use covey_core::port::{RecordReader, Store};
+use covey_core::record::RecordRequest;
 use covey_store::postgres::Postgres;
 use covey_store::sqlite::{Options, Sqlite};
+use futures_executor::block_on;
 
 use crate::bench::parts::{Counts, TestClock};
 use crate::bench::postgres::{PostgresBench, say};
@@ -100,6 +104,50 @@ fn numbers_go_on_after_the_highest_that_was_given() {
 }
 
 #[test]
+fn who_follows_records_and_events_goes_on_where_it_was() {
+    let (_folder, path, history, now) = site(31, 300);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    // As if far more had been told, and the oldest of it were forgotten.
+    let (head, gone): (i64, i64) = (5_000_000_000, 7);
+    connection.execute("UPDATE record_head SET number = ?1", [head]).unwrap();
+    connection.execute("DELETE FROM records WHERE number <= ?1", [gone]).unwrap();
+    let kept: i64 = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
+    let of_caller =
+        "SELECT coalesce(max(number), 0) FROM event_offsets WHERE caller_id = 1 AND device_id = 0";
+    let offset: i64 = connection.query_row(of_caller, [], |row| row.get(0)).unwrap();
+    drop(connection);
+    let bench = PostgresBench::new();
+    migrate(&path, &bench.url()).unwrap();
+    let url = bench.url();
+    let world = World::on_what_is_there(bench, 1_000_000);
+    world.pass_ms(now.0 - world.now().0);
+    let span = block_on(world.engine().record_span_of_every_org()).unwrap();
+    assert_eq!(span.forgotten.0, gone);
+    assert!(span.settled.0 >= head);
+    let (_, device) = history.devices.iter().find(|(org, _)| *org == 0).unwrap();
+    let event = NewEvent {
+        type_code: 2,
+        dev_event_id: 5,
+        dev_timestamp: Some(now),
+        correlation: None,
+        payload: "{}".into(),
+        reported: Vec::new(),
+    };
+    block_on(world.engine().event_add(device, event, false)).unwrap();
+    let request =
+        RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100_000, with_tags: false };
+    let page = block_on(world.store().record_list_of_every_org(request)).unwrap();
+    assert!(page.records.last().unwrap().number.0 > head && page.records.len() as i64 <= kept + 1);
+    // The caller whose key was made first reads on after what it was given on SQLite.
+    let scope = Scope { caller: CallerId(1), ..world.org(0) };
+    let next = block_on(world.engine().event_next(scope, None, None, 100)).unwrap();
+    assert!(offset > 0 && next.iter().all(|event| event.id.0 > offset));
+    assert!(next.iter().any(|event| event.id.0 > head));
+    let strays = "SELECT count(*) FROM records_default";
+    assert_eq!(say(&url, &[strays])[0][0], "0", "each is in the partition of its day");
+}
+
+#[test]
 fn the_source_stays_as_it_is_and_the_target_knows_its_servers() {
     let (folder, path, ..) = site(5, 200);
     let before = std::fs::read(&path).unwrap();
@@ -111,7 +159,7 @@ fn the_source_stays_as_it_is_and_the_target_knows_its_servers() {
     let log = std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
     assert_eq!(log, 0, "{:?}", folder.path());
     let known =
-        say(&bench.url(), &["SELECT key, value FROM deployment WHERE key NOT LIKE 'migration_finished'"]);
+        say(&bench.url(), &["SELECT key, value FROM deployment WHERE key !~ '^(migration_finished|record)'"]);
     assert_eq!(known, [["ca_sha256", "ab12"]]);
     let servers = say(&bench.url(), &[&format!("SELECT 1 FROM servers WHERE name = '{SERVER}'")]);
     assert_eq!(servers.len(), 1);

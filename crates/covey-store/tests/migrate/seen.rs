@@ -2,8 +2,10 @@
 
 use covey_core::access::{Rights, Scope};
 use covey_core::device::DeviceFilter;
-use covey_core::id::{DeviceKey, OrgId, UnixMs};
+use covey_core::event::{EventFilter, EventsFrom, GaugeFilter};
+use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, UnixMs};
 use covey_core::port::{PageRequest, Store};
+use covey_core::record::RecordRequest;
 use covey_core::task::{TaskFilter, TaskStatus};
 use futures_executor::block_on;
 
@@ -16,7 +18,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     let mut add =
         |question: String, answer: &dyn std::fmt::Debug| seen.push(format!("{question}: {answer:?}"));
     for org in 1..=3 {
-        let scope = Scope { org: OrgId(org), rights: Rights::ALL };
+        let scope = Scope { org: OrgId(org), rights: Rights::ALL, caller: CallerId(1) };
         for id in &history.tasks {
             add(format!("task {id} of {org}"), &block_on(store.task_get(scope, *id)).unwrap());
         }
@@ -49,7 +51,33 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             let answer = block_on(store.device_list(scope, filter.clone(), everything)).unwrap();
             add(format!("devices {filter:?} of {org}"), &answer);
         }
+        let page = EventsFrom::Page(everything);
+        add(
+            format!("events of {org}"),
+            &block_on(store.event_list(scope, EventFilter::default(), page)).unwrap(),
+        );
+        let after = store.event_list_after(scope, None, RecordNumber(0), 1_000);
+        add(format!("events after none of {org}"), &block_on(after).unwrap());
+        add(
+            format!("gauges of {org}"),
+            &block_on(store.gauge_list(scope, GaugeFilter::default(), everything)).unwrap(),
+        );
     }
+    for with_tags in [false, true] {
+        let request =
+            RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100_000, with_tags };
+        let mut records = block_on(store.record_list_of_every_org(request)).unwrap().records;
+        for record in &mut records {
+            // Tags are a set.
+            if let Some(tags) = &mut record.device.tags {
+                let mut sorted = tags.to_vec();
+                sorted.sort_by(|one, other| one.tag.cmp(&other.tag));
+                *tags = sorted.into();
+            }
+        }
+        add(format!("records {with_tags}"), &records);
+    }
+    add("forgotten".to_owned(), &block_on(store.record_span_of_every_org()).unwrap().forgotten);
     let keys: Vec<_> = (1..=i64::try_from(history.serials.len()).unwrap()).map(DeviceKey).collect();
     for key in &keys {
         add(format!("for {key:?}"), &block_on(store.task_announceable(*key, now, 100)).unwrap());
@@ -70,6 +98,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     }
     add("keys".to_owned(), &block_on(store.api_key_list_of_every_org()).unwrap());
     add("counts".to_owned(), &block_on(store.task_counts_of_every_org()).unwrap());
+    seen.extend(crate::hooks::seen(store));
     seen
 }
 

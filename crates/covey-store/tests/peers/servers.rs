@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use covey_core::access::{Rights, Scope};
 use covey_core::device::{DeviceIdentity, DeviceSpec};
-use covey_core::id::{DeviceKey, OrgId, Sn, TaskId};
+use covey_core::id::{CallerId, DeviceKey, OrgId, Sn, TaskId};
 use covey_core::limits::Limits;
 use covey_core::port::{Announcement, BoxFuture, Link, News, Peers, Store};
 use covey_core::task::{Task, TaskSpec};
@@ -76,9 +76,9 @@ impl Servers {
         let store = bench.open(Arc::clone(&outside.clock) as _, Arc::clone(&outside.counts) as _);
         let announced = Arc::default();
         let servers = (0..count).map(|_| server(&outside, &store, is_shared, &announced)).collect::<Vec<_>>();
-        let root = Scope { org: OrgId(0), rights: Rights::ALL };
+        let root = Scope { org: OrgId(0), rights: Rights::ALL, caller: CallerId(0) };
         let made = block_on(servers[0].engine.api_key_add(root, "first", "test", Rights::ALL)).unwrap();
-        let scope = Scope { org: made.key.org, rights: Rights::ALL };
+        let scope = Scope { org: made.key.org, rights: Rights::ALL, caller: CallerId(made.key.id) };
         Self { servers, scope, is_shared, announced, outside, store, _bench: bench }
     }
 
@@ -212,6 +212,9 @@ fn server(
         observer: counts,
         key_hasher: digest,
         limits: Limits::default(),
+        retention: covey_core::retention::RetentionDays::default(),
+        flood: covey_core::event::Flood::default(),
+        gauge_types: vec![44],
     });
     Server { engine, store, wire }
 }

@@ -8,13 +8,17 @@ use std::task::{Context, Waker};
 
 use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
-use covey_core::id::TaskId;
+use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent};
+use covey_core::id::{RecordNumber, TaskId};
 use covey_core::limits::Limits;
 use covey_core::operation::IdempotencyKey;
+use covey_core::port::{PageRequest, RecordReader};
+use covey_core::record::{Change, Record, RecordRequest};
 use covey_core::task::{Task, TaskDetail, TaskFilter, TaskSpec};
 use futures_executor::block_on;
 use proptest::prelude::*;
 
+use crate::bench::parts::BEGIN;
 use crate::bench::postgres::PostgresBench;
 use crate::bench::sqlite::SqliteBench;
 use crate::bench::{Bench, World, lasting, result, spec};
@@ -29,6 +33,8 @@ enum Step {
     Poll { device: usize },
     Finish { device: usize, task: usize, status_code: i64, ext_id: i64 },
     Delete { task: usize },
+    Event { device: usize, type_code: i64, dev_event_id: u32, has_time: bool },
+    Read { of: Option<usize> },
     Sweep,
 }
 
@@ -45,6 +51,10 @@ fn step() -> impl Strategy<Value = Step> {
             |(device, task, status_code, ext_id)| Step::Finish { device, task, status_code, ext_id }
         ),
         1 => task().prop_map(|task| Step::Delete { task }),
+        4 => (device(), prop_oneof![4 => Just(2_i64), 1 => Just(44)], 0..3_u32, any::<bool>()).prop_map(
+            |(device, type_code, dev_event_id, has_time)| Step::Event { device, type_code, dev_event_id, has_time }
+        ),
+        1 => proptest::option::of(device()).prop_map(|of| Step::Read { of }),
         1 => Just(Step::Sweep),
     ]
 }
@@ -57,6 +67,20 @@ fn task_text(task: &Task) -> String {
 fn detail_text(detail: &TaskDetail) -> String {
     let results: Vec<_> = detail.results.iter().map(|one| (&one.result, one.received_at)).collect();
     format!("{} {results:?}", task_text(&detail.task))
+}
+
+fn event_text(event: &DeviceEvent) -> String {
+    format!("{:?}", DeviceEvent { id: RecordNumber(0), ..event.clone() })
+}
+
+/// What was told, without numbers that a store gives as it likes.
+fn record_text(record: &Record) -> String {
+    let change = match &record.change {
+        Change::Result { task, result } => format!("{task:?} {:?}", result.result),
+        Change::Event(event) => event_text(event),
+        other => format!("{other:?}"),
+    };
+    format!("{:?} {:?} {change}", record.device, record.at)
 }
 
 fn text<T>(outcome: Result<T>, good: impl FnOnce(T) -> String) -> String {
@@ -143,6 +167,29 @@ impl Side {
                     async move { text(engine.task_delete(org, task).await, |detail| detail_text(&detail)) },
                 )
             }
+            Step::Event { device, type_code, dev_event_id, has_time } => {
+                let device = self.devices[device].clone();
+                let dev_timestamp = has_time.then_some(BEGIN);
+                let payload = r#"{"a":1}"#.into();
+                let event = NewEvent {
+                    type_code,
+                    dev_event_id,
+                    dev_timestamp,
+                    correlation: None,
+                    payload,
+                    reported: Vec::new(),
+                };
+                Box::pin(async move {
+                    text(engine.event_add(&device, event, true).await, |added| format!("{added:?}"))
+                })
+            }
+            Step::Read { of } => {
+                let of = of.map(|device| self.devices[device].device_id);
+                Box::pin(async move {
+                    let next = engine.event_next(org, of, None, 2).await;
+                    text(next, |events| events.iter().map(event_text).collect::<Vec<_>>().join(","))
+                })
+            }
             Step::Sweep => Box::pin(async move { text(engine.task_sweep().await, |more| more.to_string()) }),
         }
     }
@@ -165,6 +212,18 @@ impl Side {
         let mut all: Vec<_> = page.items.iter().map(|task| detail_text(&self.world.get(task.id))).collect();
         let counts = block_on(self.world.engine().task_counts_of_every_org()).unwrap();
         all.extend(counts.iter().filter(|count| count.count > 0).map(|count| format!("{count:?}")));
+        let from = EventsFrom::Page(PageRequest { page: 1, size: 1_000 });
+        let events = self.world.engine().event_list(self.world.org(0), EventFilter::default(), from);
+        let events = block_on(events).unwrap();
+        assert_eq!(events.total, Some(events.items.len() as u64));
+        all.extend(events.items.iter().map(event_text));
+        let request =
+            RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 10_000, with_tags: true };
+        let told = block_on(self.world.store().record_list_of_every_org(request)).unwrap();
+        all.extend(told.records.iter().map(record_text));
+        let page = PageRequest { page: 1, size: 100 };
+        let gauges = self.world.engine().gauge_list(self.world.org(0), GaugeFilter::default(), page);
+        all.extend(block_on(gauges).unwrap().items.iter().map(|gauge| format!("{gauge:?}")));
         all
     }
 }
@@ -188,7 +247,10 @@ proptest! {
         for (steps, pass_ms) in groups {
             // A sweep is not decided by the group alone: it looks before it writes.
             let (sweeps, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| matches!(step, Step::Sweep));
+            // On PostgreSQL what a group stores is given out by the next one at the earliest.
+            let (reads, steps): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| matches!(step, Step::Read { .. }));
             prop_assert_eq!(postgres.group(&steps), sqlite.group(&steps));
+            prop_assert_eq!(postgres.group(&reads), sqlite.group(&reads));
             if !sweeps.is_empty() {
                 postgres.world.sweep();
                 sqlite.world.sweep();

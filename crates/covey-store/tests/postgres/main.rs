@@ -8,10 +8,12 @@
 mod bench;
 
 mod crashes;
+mod events;
 mod groups;
 mod memory;
 mod migrations;
 mod months;
+mod outbox;
 mod peers;
 mod plans;
 mod servers;

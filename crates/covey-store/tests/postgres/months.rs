@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{TaskId, UnixMs};
-use covey_core::port::{Pruned, Store};
+use covey_core::port::Store;
+use covey_core::retention::{Kept, Prune, Pruned};
 use covey_core::task::TaskFilter;
 use covey_store::postgres::{Options, Postgres};
 use futures_executor::block_on;
@@ -29,6 +30,11 @@ fn partitions(url: &str) -> Vec<String> {
 fn pruner(world: &World, url: &str) -> Postgres {
     let options = Options::new(url, "pruner").unwrap();
     Postgres::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap()
+}
+
+/// Tasks of all organisations that are older.
+fn everyones(before: UnixMs) -> Prune {
+    Prune { kept: Kept::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 }
 }
 
 /// A task with an id of its time, made now.
@@ -71,7 +77,7 @@ fn months_are_made_ahead_and_dropped_when_nothing_in_them_is_open() {
     world.pass_ms(20 * DAY_MS);
     let newer = finished(&world, &device);
     let store = pruner(&world, &url);
-    let prune = |before| block_on(store.prune(before)).unwrap();
+    let prune = |before| block_on(store.prune(everyones(before))).unwrap();
     let nothing = Pruned::default();
     // The month's last instant is not yet behind the bound.
     assert_eq!(prune(UnixMs(NOVEMBER_END.0 - 1)), nothing);
@@ -80,11 +86,11 @@ fn months_are_made_ahead_and_dropped_when_nothing_in_them_is_open() {
     assert_eq!(counted(&world), 3);
     world.finish(&device, open, result(500, 0, "body")).unwrap();
     world.delete(0, old).unwrap();
-    assert_eq!(prune(NOVEMBER_END), Pruned { tasks: 2, is_more: false });
+    assert_eq!(prune(NOVEMBER_END), Pruned { count: 2, next: None });
     assert!(month("2023_11").iter().all(|table| !partitions(&url).contains(table)));
     assert!(world.get_as(0, old).is_err() && world.get_as(0, open).is_err());
     assert_eq!((world.get(newer).results.len(), counted(&world)), (1, 1));
-    assert_eq!(prune(DECEMBER_END).tasks, 1);
+    assert_eq!(prune(DECEMBER_END).count, 1);
     assert_eq!(counted(&world), 0);
     assert_eq!(say(&url, &["SELECT count(*) FROM results"])[0][0], "0");
 }
@@ -107,7 +113,7 @@ fn tasks_whose_ids_tell_no_time_are_deleted_by_their_age() {
     let now = world.now();
     make(5);
     let store = pruner(&world, &url);
-    assert_eq!(block_on(store.prune(now)).unwrap(), Pruned { tasks: 30, is_more: false });
+    assert_eq!(block_on(store.prune(everyones(now))).unwrap(), Pruned { count: 30, next: None });
     assert_eq!(counted(&world), 6);
     assert_eq!(say(&url, &["SELECT count(*) FROM results"])[0][0], "5");
     world.get(open.id);

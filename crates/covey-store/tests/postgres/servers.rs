@@ -23,7 +23,7 @@ fn two() -> (World, World) {
     let another = Another::new(&bench.url(), "server-2");
     let first = World::new(bench);
     let second = World::on_what_is_there(another, 1_000_000);
-    assert_eq!(first.org(0), second.org(0), "both know the organisation by its name");
+    assert_eq!(first.org(0).org, second.org(0).org, "both know the organisation by its name");
     (first, second)
 }
 

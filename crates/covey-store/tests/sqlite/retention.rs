@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use covey_core::id::UnixMs;
-use covey_core::port::{Pruned, Store};
+use covey_core::port::Store;
+use covey_core::retention::{Kept, Prune, Pruned};
 use covey_core::task::TaskFilter;
 use covey_store::sqlite::Sqlite;
 use futures_executor::block_on;
@@ -32,8 +33,12 @@ fn final_tasks_are_dropped_by_their_age_and_open_ones_stay() {
     make(7);
     let store =
         Sqlite::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap();
-    assert_eq!(block_on(store.prune(UnixMs(0))).unwrap(), Pruned::default());
-    assert_eq!(block_on(store.prune(before)).unwrap(), Pruned { tasks: 1_200, is_more: false });
+    let prune = |before| {
+        let what = Prune { kept: Kept::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 };
+        block_on(store.prune(what)).unwrap()
+    };
+    assert_eq!(prune(UnixMs(0)), Pruned::default());
+    assert_eq!(prune(before), Pruned { count: 1_200, next: None });
     world.get(open.id);
     let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
     assert_eq!(counts.iter().map(|count| count.count).sum::<u64>(), 8);

@@ -1,9 +1,10 @@
-//! Steps on devices and API keys. They are rare, so each is a statement of its own.
+//! Steps on devices, API keys and what organisations keep. They are rare, so each is a statement of its own.
 
 use covey_core::access::{ApiKey, KeyDigest, Rights};
-use covey_core::device::{CertificateRecord, Device, Presence, Tag};
+use covey_core::device::{CertificateRecord, Device, Tag};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{NewDevice, TxResult};
+use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, Target};
 
 use crate::postgres::locks::LockClass;
@@ -121,27 +122,6 @@ impl PostgresTransaction<'_> {
         self.write(execute(&self.session.client, &self.session.sql.insert_certificate, values)).map(drop)
     }
 
-    /// Keeps the instant of the last connect when the device goes. Answers
-    /// whether it was news.
-    pub(super) fn write_presence(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
-        let details = serde_json::to_string(&presence.details).unwrap_or_else(|_| "[]".to_owned());
-        let values = vec![
-            Box::new(device.0) as _,
-            Box::new(presence.online) as _,
-            Box::new(presence.connected_at.map(|at| at.0)) as _,
-            Box::new(presence.checked_at.0) as _,
-            Box::new(details) as _,
-            Box::new(presence.session.clone()) as _,
-            Box::new(presence.server.clone()) as _,
-        ];
-        Ok(self.write(execute(&self.session.client, &self.session.sql.put_presence, values))? > 0)
-    }
-
-    pub(super) fn write_presence_clear(&mut self, server: &str) -> TxResult<()> {
-        let values = vec![Box::new(self.now.0) as _, Box::new(server.to_owned()) as _];
-        self.write(execute(&self.session.client, &self.session.sql.clear_presence, values)).map(drop)
-    }
-
     pub(super) fn write_org(&mut self, name: &str) -> TxResult<OrgId> {
         let values = vec![Box::new(name.to_owned()) as _, Box::new(self.now.0) as _];
         let rows = self.write_and_ask(query(&self.session.client, &self.session.sql.ensure_org, values))?;
@@ -180,5 +160,18 @@ impl PostgresTransaction<'_> {
     pub(super) fn write_api_key_revocation(&mut self, id: i64) -> TxResult<bool> {
         let values = vec![Box::new(id) as _, Box::new(self.now.0) as _];
         Ok(self.write(execute(&self.session.client, &self.session.sql.revoke_key, values))? > 0)
+    }
+
+    pub(super) fn write_retention(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let mut values = vec![Box::new(org.0) as _, Box::new(kept.name()) as _];
+        let statement = match days {
+            None => &sql.remove_retention,
+            Some(days) => {
+                values.push(Box::new(i64::from(days)) as _);
+                &sql.put_retention
+            }
+        };
+        self.write(execute(client, statement, values)).map(drop)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use covey_core::error::StorageFault;
+use covey_core::event::EventKey;
 use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
 use covey_core::port::{Idempotency, Needs};
 use covey_core::task::{DeviceRef, Target};
@@ -16,6 +17,7 @@ use crate::postgres::memory::Memory;
 use crate::postgres::pipeline::{Reply, Step, query};
 use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
+use crate::postgres::transaction::event::{stored_among, stored_key};
 use crate::postgres::transaction::known::{Best, Known, Name, OpenCount, Place};
 use crate::postgres::transaction::task::best;
 
@@ -57,6 +59,7 @@ impl<'s> PostgresTransaction<'s> {
         self.fetch_tasks(needs, &mut fetches);
         self.fetch_best(needs, &mut fetches);
         self.fetch_targets(needs, &mut fetches);
+        self.fetch_events(needs, &mut fetches);
         self.fetch_numbers(needs, numbers_ahead, &mut fetches);
         let Fetches { steps, keeps } = fetches;
         if steps.is_empty() {
@@ -181,6 +184,26 @@ impl<'s> PostgresTransaction<'s> {
                 })
             });
         }
+    }
+
+    /// Nothing is locked for it: whoever stores the same event at once finds that
+    /// out when it writes, and looks again.
+    fn fetch_events<'n>(&self, needs: &Needs, fetches: &mut Fetches<'s, 'n>) {
+        let dev_timestamp = self.now;
+        let of_now = needs.events_of_now.iter();
+        let of_now = of_now
+            .map(|(device, dev_event_id)| (*device, EventKey { dev_event_id: *dev_event_id, dev_timestamp }));
+        let events: Vec<_> = needs.events.iter().copied().chain(of_now).collect();
+        if events.is_empty() {
+            return;
+        }
+        fetches.add(stored_among(self.session, events.iter()), move |known, rows| {
+            known.events.extend(events.into_iter().map(|event| (event, false)));
+            for row in rows {
+                known.events.insert(stored_key(&row)?, true);
+            }
+            Ok(())
+        });
     }
 
     fn fetch_numbers<'n>(&self, needs: &Needs, ahead: i64, fetches: &mut Fetches<'s, 'n>) {

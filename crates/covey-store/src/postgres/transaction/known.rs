@@ -3,11 +3,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use covey_core::id::{DeviceKey, OrgId, TaskId};
+use covey_core::event::EventKey;
+use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId};
 use covey_core::port::{Idempotency, Needs};
 use covey_core::task::{DeviceRef, Target, Task, TaskResult};
 
 use crate::postgres::memory::{Memory, WrittenBy};
+use crate::postgres::transaction::presence::KnownPresence;
+use crate::postgres::transaction::twin::KnownTwin;
 
 /// Where the database has a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,16 @@ pub(super) struct Known {
     /// By how much this transaction changed them.
     pub(super) open_changes: HashMap<DeviceKey, i64>,
     pub(super) idempotency: HashMap<(OrgId, String), Option<Idempotency>>,
+    /// Whether events are stored, counting those that this transaction stores.
+    pub(super) events: HashMap<(DeviceKey, EventKey), bool>,
+    /// How far callers have read; held, so nobody else changes it.
+    pub(super) event_offsets: HashMap<(CallerId, i64), RecordNumber>,
+    /// Connections of devices; held.
+    pub(super) presences: HashMap<DeviceKey, KnownPresence>,
+    /// Twins; held.
+    pub(super) twins: HashMap<DeviceKey, KnownTwin>,
+    /// About how many bytes their values have.
+    pub(super) twin_bytes: usize,
     /// Numbers for new tasks, ascending.
     pub(super) task_numbers: VecDeque<i64>,
     /// Numbers for new results, ascending.

@@ -6,10 +6,16 @@
 //! it in the order in which it was done.
 
 mod device;
+mod event;
 mod fetch;
 mod known;
 mod pending;
+mod presence;
+mod record;
 mod task;
+mod told;
+mod twin;
+mod webhook;
 
 use std::time::Duration;
 
@@ -18,6 +24,7 @@ use covey_core::device::{CertificateRecord, Device, Presence, Tag};
 use covey_core::error::StorageFault;
 use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
 use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
+use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -29,6 +36,7 @@ use crate::postgres::pipeline::{self, Reply, Step};
 use crate::postgres::rows::{self, Damaged, Read};
 use crate::postgres::session::Session;
 
+pub(super) use event::events_from;
 use known::Known;
 pub(super) use known::Name;
 use pending::Pending;
@@ -99,7 +107,7 @@ impl<'s> PostgresTransaction<'s> {
         let is_writing = self.has_written || !self.pending.is_empty();
         if is_writing {
             group_number += 1;
-            self.pending.mark(group_number);
+            self.pending.mark();
         }
         let mut steps = self.gathered();
         // One statement is a transaction by itself.
@@ -143,7 +151,8 @@ impl<'s> PostgresTransaction<'s> {
         let mut steps = Vec::new();
         if !self.pending.is_empty() {
             self.has_written = true;
-            self.pending.send(self.session, &mut self.known, &mut steps);
+            self.send_presences(&mut steps);
+            self.pending.send(self.session, self.now, &mut self.known, &mut steps);
         }
         steps
     }
@@ -167,6 +176,17 @@ impl<'s> PostgresTransaction<'s> {
     fn ask(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
         let replies = self.trip(vec![step])?;
         Ok(replies.into_iter().next().map(Reply::rows).unwrap_or_default())
+    }
+
+    /// One statement that is needed now and has nothing to do with what was
+    /// gathered, which is left for later: its rows.
+    fn ask_beside(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
+        let mut steps = Vec::new();
+        if !self.has_begun {
+            steps.push(self.begin());
+        }
+        steps.push(step);
+        Ok(self.exchange(steps)?.pop().map(Reply::rows).unwrap_or_default())
     }
 
     /// One statement that writes now: how many rows it changed.
@@ -311,10 +331,6 @@ impl Transaction for PostgresTransaction<'_> {
         self.write_presence(device, presence)
     }
 
-    fn presence_clear(&mut self, server: &str) -> TxResult<()> {
-        self.write_presence_clear(server)
-    }
-
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         self.write_org(name)
     }
@@ -335,5 +351,9 @@ impl Transaction for PostgresTransaction<'_> {
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
         self.write_api_key_revocation(id)
+    }
+
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+        self.write_retention(org, kept, days)
     }
 }

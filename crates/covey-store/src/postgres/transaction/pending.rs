@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use covey_core::id::{OrgId, TaskId, UnixMs};
+use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::port::Idempotency;
 use covey_core::task::{Task, TaskResult, TaskStatus};
 use uuid::Uuid;
@@ -12,7 +12,9 @@ use crate::postgres::memory::WrittenBy;
 use crate::postgres::pipeline::{Step, Value, execute, query};
 use crate::postgres::session::Session;
 use crate::postgres::transaction::known::{Known, KnownTask, Place};
-use crate::postgres::write::Parts;
+use crate::postgres::transaction::told::Told;
+use crate::postgres::transaction::twin::PendingTwins;
+use crate::postgres::write::{Outbox, Parts};
 
 #[derive(Default)]
 pub(super) struct Pending {
@@ -22,7 +24,13 @@ pub(super) struct Pending {
     results: Vec<(TaskId, OrgId, TaskResult)>,
     pub(super) idempotency: HashMap<(OrgId, String), Idempotency>,
     counts: HashMap<(OrgId, TaskStatus), i64>,
-    mark: Option<i64>,
+    /// How far callers have read; all devices are device 0.
+    pub(super) event_offsets: BTreeMap<(CallerId, i64), RecordNumber>,
+    pub(super) told: Told,
+    /// Devices of which a presence, or what was told of one, is to be sent.
+    pub(super) presences: BTreeSet<DeviceKey>,
+    pub(super) twins: PendingTwins,
+    is_marking: bool,
 }
 
 impl Pending {
@@ -31,7 +39,11 @@ impl Pending {
             && self.results.is_empty()
             && self.idempotency.is_empty()
             && self.counts.is_empty()
-            && self.mark.is_none()
+            && self.event_offsets.is_empty()
+            && self.told.is_empty()
+            && self.presences.is_empty()
+            && self.twins.is_empty()
+            && !self.is_marking
     }
 
     pub(super) fn task(&mut self, id: TaskId) {
@@ -46,15 +58,26 @@ impl Pending {
         *self.counts.entry((org, status)).or_default() += change;
     }
 
-    /// The group leaves its number behind.
-    pub(super) fn mark(&mut self, group_number: i64) {
-        self.mark = Some(group_number);
+    /// The group leaves its number behind, even if there is nothing else to send.
+    pub(super) fn mark(&mut self) {
+        self.is_marking = true;
     }
 
     /// Turns everything gathered into statements, of which the last writes nearly
-    /// everything. What is known follows suit.
-    pub(super) fn send<'s>(&mut self, session: &'s Session, known: &mut Known, steps: &mut Vec<Step<'s>>) {
+    /// everything, and the group's number. What is known follows suit.
+    pub(super) fn send<'s>(
+        &mut self,
+        session: &'s Session,
+        now: UnixMs,
+        known: &mut Known,
+        steps: &mut Vec<Step<'s>>,
+    ) {
         let (client, sql) = (&session.client, &session.sql);
+        let event_offsets = std::mem::take(&mut self.event_offsets);
+        if !event_offsets.is_empty() {
+            steps.push(execute(client, &sql.put_event_offsets, offset_values(&event_offsets)));
+        }
+        self.twins.send(session, steps);
         let idempotency = std::mem::take(&mut self.idempotency);
         if !idempotency.is_empty() {
             steps.push(execute(client, &sql.put_idempotency, idempotency_values(idempotency)));
@@ -76,6 +99,7 @@ impl Pending {
             steps.push(execute(client, &session.writes.insert_done, new_tasks(&new_done)));
         }
         let results = std::mem::take(&mut self.results);
+        let told = self.told.take();
         let (mut parts, mut values) = (Parts::default(), Vec::new());
         let mut add = |is_there: &mut bool, is_needed: bool, more: &dyn Fn() -> Vec<Value<'s>>| {
             if is_needed {
@@ -87,13 +111,16 @@ impl Pending {
         add(&mut parts.changed, !changed.is_empty(), &|| changes(&changed));
         add(&mut parts.moved, !moved.is_empty(), &|| changes(&moved));
         add(&mut parts.results, !results.is_empty(), &|| result_values(&results));
-        if let Some(mark) = self.mark.take() {
-            parts.mark = true;
-            values.extend(self.mark_and_counts(session, mark));
+        add(&mut parts.gauges, told.has_gauges(), &|| told.gauge_values(now));
+        parts.outbox = told.outbox();
+        if parts.outbox != Outbox::Nothing {
+            values.extend(told.record_values(session, now));
         }
-        if parts != Parts::default() {
-            steps.push(query(client, session.writes.of(parts), values));
+        if parts.outbox == Outbox::Events {
+            values.extend(told.event_values(session));
         }
+        values.extend(self.mark_and_counts(session));
+        steps.push(query(client, session.writes.of(parts), values));
         for id in &ids {
             if let Some(known) = known.tasks.get_mut(id) {
                 known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
@@ -103,15 +130,14 @@ impl Pending {
         }
     }
 
-    /// Counts go with the mark: their rows are this writer's alone, so that
-    /// nothing is won by writing them earlier.
-    fn mark_and_counts<'s>(&mut self, session: &Session, mark: i64) -> Vec<Value<'s>> {
+    fn mark_and_counts<'s>(&mut self, session: &Session) -> Vec<Value<'s>> {
+        self.is_marking = false;
         let counts = std::mem::take(&mut self.counts).into_iter().filter(|(_, change)| *change != 0);
         let counts = BTreeMap::from_iter(counts);
         let states: Vec<i16> = counts.keys().map(|(_, status)| i16::from(status.number())).collect();
         vec![
             Box::new(session.writer.number()),
-            Box::new(mark),
+            Box::new(session.group_number + 1),
             Box::new(session.slot),
             Box::new(counts.keys().map(|(org, _)| org.0).collect::<Vec<i64>>()),
             Box::new(states),
@@ -206,6 +232,14 @@ fn result_values<'v>(results: &[(TaskId, OrgId, TaskResult)]) -> Vec<Value<'v>> 
         Box::new(
             results.iter().map(|(_, _, one)| one.result.body.text().as_bytes().to_vec()).collect::<Vec<_>>(),
         ),
+    ]
+}
+
+fn offset_values<'v>(offsets: &BTreeMap<(CallerId, i64), RecordNumber>) -> Vec<Value<'v>> {
+    vec![
+        Box::new(offsets.keys().map(|(caller, _)| caller.0).collect::<Vec<i64>>()),
+        Box::new(offsets.keys().map(|(_, device)| *device).collect::<Vec<i64>>()),
+        Box::new(offsets.values().map(|number| number.0).collect::<Vec<i64>>()),
     ]
 }
 

@@ -83,10 +83,10 @@ impl SqliteTransaction<'_> {
         let details = serde_json::to_string(&presence.details).unwrap_or_else(|_| "[]".to_owned());
         self.sql(
             "INSERT INTO connections (device_key, org_id, online, connected_at, checked_at, details, session, \
-             server) SELECT id, org_id, ?2, ?3, ?4, ?5, ?6, ?7 FROM devices WHERE id = ?1 \
+             server, reason) SELECT id, org_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM devices WHERE id = ?1 \
              ON CONFLICT DO UPDATE SET online = excluded.online, checked_at = excluded.checked_at, \
              details = excluded.details, connected_at = coalesce(excluded.connected_at, connected_at), \
-             session = excluded.session, server = excluded.server \
+             session = excluded.session, server = excluded.server, reason = excluded.reason \
              WHERE CASE WHEN excluded.online THEN NOT online OR session <> excluded.session \
              ELSE online AND session = excluded.session END",
             |statement| {
@@ -99,6 +99,7 @@ impl SqliteTransaction<'_> {
                     details,
                     &presence.session,
                     &presence.server,
+                    presence.reason.name(),
                 );
                 Ok(statement.execute(values)? > 0)
             },

@@ -1,0 +1,71 @@
+//! What can be asked of how long things are kept.
+
+use crate::access::{Rights, Scope};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::operation::RetentionPut;
+use crate::retention::{DAYS_MAX, Kept, OrgRetention, Prune, RetentionDays};
+
+impl Engine {
+    /// For how many days things are kept of organisations that say nothing else.
+    #[must_use]
+    pub fn retention_default(&self) -> &RetentionDays {
+        &self.parts.retention
+    }
+
+    /// What the caller's organisation keeps for a time of its own.
+    ///
+    /// # Errors
+    /// A missing right, or the store's.
+    pub async fn retention_own(&self, scope: Scope) -> Result<Vec<OrgRetention>> {
+        scope.require(Rights::KEYS_WRITE)?;
+        let mut own = self.parts.store.retention_of_every_org().await?;
+        own.retain(|own| own.org == scope.org);
+        Ok(own)
+    }
+
+    /// Sets for how many days the caller's organisation keeps things: 0 means
+    /// for ever, none as long as all others.
+    ///
+    /// # Errors
+    /// A missing right, a number out of range, or the store's.
+    pub async fn retention_put(&self, scope: Scope, days: Vec<(Kept, Option<u32>)>) -> Result<()> {
+        scope.require(Rights::KEYS_WRITE)?;
+        if days.iter().any(|(_, days)| days.is_some_and(|days| days > DAYS_MAX)) {
+            return Err(Error::invalid("days", "must be 0 to 36500"));
+        }
+        self.execute(RetentionPut { org: scope.org, days }).await
+    }
+
+    /// Forgets what is too old, for a caller who does not want to wait for the
+    /// next time: a bounded amount. Answers how much, and whether there is more.
+    ///
+    /// # Errors
+    /// A missing right, or the store's.
+    pub async fn retention_run(&self, scope: Scope) -> Result<(Vec<(Kept, u64)>, bool)> {
+        scope.require(Rights::KEYS_WRITE)?;
+        self.prune().await
+    }
+
+    /// Forgets what is too old: a bounded amount. Answers how much, and whether there is more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn prune(&self) -> Result<(Vec<(Kept, u64)>, bool)> {
+        let of_orgs = self.parts.store.retention_of_every_org().await?;
+        let now = self.now();
+        let (mut counts, mut is_more) = (Vec::new(), false);
+        for (kept, ..) in Kept::NAMES {
+            let after = self.pruned(kept);
+            let what = Prune { after, ..Prune::at(kept, &self.parts.retention, &of_orgs, now) };
+            if what.youngest().is_none() {
+                continue;
+            }
+            let pruned = self.parts.store.prune(what).await?;
+            self.set_pruned(kept, pruned.next.unwrap_or(0));
+            is_more |= pruned.next.is_some();
+            counts.push((kept, pruned.count));
+        }
+        Ok((counts, is_more))
+    }
+}

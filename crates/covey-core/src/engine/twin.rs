@@ -1,0 +1,67 @@
+//! What can be asked of twins.
+
+use crate::access::{Rights, Scope};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::id::DeviceId;
+use crate::operation::{ChangedTwin, TwinChangeAll};
+use crate::twin::{HISTORY_MAX, ReportedValue, Twin, TwinPatch};
+
+impl Engine {
+    /// A device's twin.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn twin_get(&self, scope: Scope, device: DeviceId) -> Result<Twin> {
+        scope.require(Rights::DEVICES_READ)?;
+        self.parts.store.twin_get(scope, device).await?.ok_or(Error::not_found("device"))
+    }
+
+    /// What a device reported of a resource, newest first.
+    ///
+    /// # Errors
+    /// A missing right, a limit out of range, [`Error::NotFound`], or the store's.
+    pub async fn twin_history(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        resource: String,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<ReportedValue>> {
+        scope.require(Rights::DEVICES_READ)?;
+        if !(1..=HISTORY_MAX).contains(&limit) {
+            return Err(Error::invalid("limit", "must be 1 to 1000"));
+        }
+        let history = self.parts.store.twin_history(scope, device, resource, before, limit).await?;
+        history.ok_or(Error::not_found("device"))
+    }
+
+    /// Changes a twin. Values that are wanted become tasks for the device, in
+    /// place of those that it has not taken yet.
+    ///
+    /// # Errors
+    /// A missing right (`devices:write` for what is reported, `tasks:write` for
+    /// what is wanted), a field out of range, [`Error::NotFound`],
+    /// [`Error::Precondition`], a limit, a link that is blocked, or the store's.
+    pub async fn twin_patch(&self, scope: Scope, device_id: DeviceId, patch: TwinPatch) -> Result<Twin> {
+        if !patch.reported.is_empty() || patch.desired.is_empty() {
+            scope.require(Rights::DEVICES_WRITE)?;
+        }
+        if !patch.desired.is_empty() {
+            scope.require(Rights::TASKS_WRITE)?;
+        }
+        patch.validate()?;
+        if !patch.desired.is_empty() && self.parts.link.is_blocked() {
+            return Err(Error::Blocked);
+        }
+        let ids = patch.desired.iter().map(|_| self.parts.ids.task_id()).collect();
+        let operation = TwinChangeAll { org: scope.org, device_id, patch, ids, limits: self.parts.limits };
+        let changed = self.execute_then(operation, |outlet, changed: &ChangedTwin| {
+            outlet.recorded();
+            changed.superseded.iter().for_each(|detail| outlet.finished(detail));
+            changed.made.iter().for_each(|task| outlet.opened(task));
+        });
+        Ok(changed.await?.twin)
+    }
+}

@@ -1,0 +1,402 @@
+//! What can be asked of webhooks, and what a server does that sends them.
+
+use std::sync::Arc;
+
+use crate::access::{Rights, Scope};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::id::{DeviceKey, RecordNumber};
+use crate::operation::{
+    CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
+    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
+};
+use crate::port::{Claimable, LaneLetters, StoredLane, WebhookSender};
+use crate::record::Record;
+use crate::webhook::{
+    AttemptLog, Claim, DEAD_LETTER_MS, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointRef,
+    EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LoggedAttempt, Outcome, Progress, ProgressSaved,
+    SECRET_OVERLAP_S_MAX, SetError, TestReport, WebhookSecret, sample,
+};
+
+/// How many rows of a log, or dead letters, a page has at most.
+pub const WEBHOOK_PAGE_MAX: u32 = 1_000;
+/// How many dead letters one call puts back at most.
+const RESENDS_MAX: u32 = 10_000;
+/// How many rows one transaction forgets at most, of each kind.
+const FORGET_MAX: u32 = 1_000;
+/// How many endpoints a server takes hold of at a time, so that servers that
+/// start together share them.
+const CLAIMS_MAX: usize = 16;
+
+impl Engine {
+    /// Lets the engine send webhooks; each is tried for `retry_ms`.
+    #[must_use]
+    pub fn sending_webhooks(mut self, sender: Arc<dyn WebhookSender>, retry_ms: i64) -> Self {
+        self.webhooks = sender;
+        self.webhook_retry_ms = retry_ms;
+        self
+    }
+
+    /// For how long a message is tried, in milliseconds.
+    #[must_use]
+    pub fn webhook_retry_ms(&self) -> i64 {
+        self.webhook_retry_ms
+    }
+
+    /// The endpoints of the caller's organisation with how they fare.
+    ///
+    /// # Errors
+    /// A missing right, or the store's.
+    pub async fn webhook_list(&self, scope: Scope) -> Result<Vec<(Endpoint, EndpointState)>> {
+        scope.require(Rights::WEBHOOKS_WRITE)?;
+        self.parts.store.webhook_list(scope).await
+    }
+
+    /// One endpoint with how it fares.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn webhook_get(&self, scope: Scope, wanted: EndpointRef) -> Result<(Endpoint, EndpointState)> {
+        let all = self.webhook_list(scope).await?;
+        let is_wanted = |endpoint: &Endpoint| match wanted {
+            EndpointRef::Id(id) => endpoint.id == id,
+            EndpointRef::Default(of) => endpoint.is_default && endpoint.spec.webhook_type == of,
+        };
+        all.into_iter().find(|(endpoint, _)| is_wanted(endpoint)).ok_or(Error::not_found("webhook"))
+    }
+
+    /// Adds an endpoint; its URL is probed first if it is active. Its secret
+    /// is made unless one is given.
+    ///
+    /// # Errors
+    /// A missing right, a field out of range, a probe that failed, a limit, or
+    /// the store's.
+    pub async fn webhook_add(
+        &self,
+        scope: Scope,
+        spec: EndpointSpec,
+        secret: Option<WebhookSecret>,
+    ) -> Result<Endpoint, SetError> {
+        self.probed(scope, &spec, secret.as_ref()).await?;
+        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
+        let added = self.execute(WebhookAdd { org: scope.org, spec, secret }).await?;
+        self.webhooks.changed();
+        Ok(added.endpoint)
+    }
+
+    /// Sets an endpoint; its URL is probed first if it is active. `change`
+    /// makes what is to be set of what is there.
+    ///
+    /// # Errors
+    /// As [`webhook_add`](Self::webhook_add); [`Error::NotFound`];
+    /// [`Error::Conflict`] if someone else changed it at the same time.
+    pub async fn webhook_set(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        change: impl FnOnce(Option<&EndpointSpec>) -> Result<EndpointSpec>,
+        secret: Option<WebhookSecret>,
+    ) -> Result<ChangedEndpoint, SetError> {
+        let known = match (self.webhook_get(scope, wanted).await, wanted) {
+            (Ok((endpoint, _)), _) => Some(endpoint),
+            (Err(Error::NotFound { .. }), EndpointRef::Default(_)) => None,
+            (Err(error), _) => return Err(error.into()),
+        };
+        let spec = change(known.as_ref().map(|endpoint| &endpoint.spec))?;
+        self.probed(scope, &spec, secret.as_ref()).await?;
+        let version = known.map(|endpoint| endpoint.version);
+        let is_secret_given = secret.is_some();
+        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
+        let set = WebhookSet { org: scope.org, wanted, spec, version, secret, is_secret_given };
+        let changed = self.execute(set).await?;
+        self.webhooks.changed();
+        Ok(changed)
+    }
+
+    async fn probed(
+        &self,
+        scope: Scope,
+        spec: &EndpointSpec,
+        secret: Option<&WebhookSecret>,
+    ) -> Result<(), SetError> {
+        scope.require(Rights::WEBHOOKS_WRITE)?;
+        spec.validate()?;
+        self.webhooks.check(&spec.url.0, secret)?;
+        if spec.is_active {
+            self.webhooks.probe(spec.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes an endpoint.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn webhook_delete(&self, scope: Scope, wanted: EndpointRef) -> Result<()> {
+        scope.require(Rights::WEBHOOKS_WRITE)?;
+        self.execute(WebhookDelete { org: scope.org, wanted }).await?;
+        self.webhooks.changed();
+        Ok(())
+    }
+
+    /// Gives an endpoint a new secret, a given one or one that is made; the
+    /// old one is valid beside it for a while.
+    ///
+    /// # Errors
+    /// A missing right, an overlap or secret out of range, [`Error::NotFound`],
+    /// or the store's.
+    pub async fn webhook_rotate(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        secret: Option<WebhookSecret>,
+        overlap_s: i64,
+    ) -> Result<Endpoint> {
+        scope.require(Rights::WEBHOOKS_WRITE)?;
+        if !(0..=SECRET_OVERLAP_S_MAX).contains(&overlap_s) {
+            return Err(Error::invalid("overlap_seconds", "must be 0 to 2592000"));
+        }
+        if secret.is_some() {
+            let (endpoint, _) = self.webhook_get(scope, wanted).await?;
+            self.webhooks.check(&endpoint.spec.url.0, secret.as_ref())?;
+        }
+        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
+        let overlap_ms = overlap_s * 1_000;
+        let rotated = self.execute(WebhookRotate { org: scope.org, wanted, secret, overlap_ms }).await?;
+        self.webhooks.changed();
+        Ok(rotated)
+    }
+
+    /// Sends a sample to an endpoint, once, and writes that into its log.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's; not what the
+    /// receiver answered.
+    pub async fn webhook_test(&self, scope: Scope, wanted: EndpointRef) -> Result<TestReport> {
+        let (endpoint, _) = self.webhook_get(scope, wanted).await?;
+        let record = sample(endpoint.spec.webhook_type, scope.org, self.now())?;
+        let message_id = format!("test_{}", self.parts.ids.task_id());
+        let id = endpoint.id;
+        let attempt = self.webhooks.send(Arc::new(endpoint), Arc::new(record), message_id.clone()).await;
+        let outcome = if attempt.is_delivered() { Outcome::TestPassed } else { Outcome::TestFailed };
+        let log = AttemptLog {
+            number: None,
+            device_id: None,
+            attempt: 1,
+            at: attempt.at,
+            duration_ms: attempt.duration_ms,
+            status: attempt.status,
+            error: attempt.error.clone(),
+            outcome,
+        };
+        self.execute(WebhookLog { id, attempt: log }).await?;
+        Ok(TestReport { attempt, message_id })
+    }
+
+    /// The log of an endpoint.
+    ///
+    /// # Errors
+    /// A missing right, a limit out of range, [`Error::NotFound`], or the store's.
+    pub async fn webhook_deliveries(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        from: DeliveriesFrom,
+    ) -> Result<Vec<LoggedAttempt>> {
+        let id = self.webhook_paged(scope, wanted, from).await?;
+        self.parts.store.webhook_deliveries(scope, id, from).await
+    }
+
+    /// The dead letters of an endpoint.
+    ///
+    /// # Errors
+    /// As [`webhook_deliveries`](Self::webhook_deliveries).
+    pub async fn webhook_dead_letters(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        from: DeliveriesFrom,
+    ) -> Result<Vec<DeadLetter>> {
+        let id = self.webhook_paged(scope, wanted, from).await?;
+        self.parts.store.webhook_dead_letters(scope, id, from).await
+    }
+
+    async fn webhook_paged(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        from: DeliveriesFrom,
+    ) -> Result<EndpointId> {
+        if !(1..=WEBHOOK_PAGE_MAX).contains(&from.limit) {
+            return Err(Error::invalid("limit", "must be 1 to 1000"));
+        }
+        if from.before.is_some() && from.after.is_some() {
+            return Err(Error::invalid("after", "does not go with before"));
+        }
+        Ok(self.webhook_get(scope, wanted).await?.0.id)
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn webhook_dead_letter(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        number: RecordNumber,
+    ) -> Result<DeadLetter> {
+        let id = self.webhook_get(scope, wanted).await?.0.id;
+        let letter = self.parts.store.webhook_dead_letter(scope, id, number).await?;
+        letter.ok_or(Error::not_found("dead letter"))
+    }
+
+    /// Puts one dead letter, or all, back for another try; answers how many.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn webhook_resend(
+        &self,
+        scope: Scope,
+        wanted: EndpointRef,
+        number: Option<RecordNumber>,
+    ) -> Result<u64> {
+        scope.require(Rights::WEBHOOKS_WRITE)?;
+        let retry_ms = self.webhook_retry_ms;
+        let mut resent = 0;
+        loop {
+            let limit = RESENDS_MAX;
+            let resend = WebhookResend { org: scope.org, wanted, number, retry_ms, limit };
+            let count = self.execute(resend).await?;
+            resent += count;
+            if number.is_some() || count < u64::from(limit) {
+                break;
+            }
+        }
+        self.webhooks.changed();
+        Ok(resent)
+    }
+
+    /// Takes hold of endpoints that nobody holds, and renews hold of those that
+    /// are held under this claim. Answers all of them, each with how often
+    /// letters were put back, and whole those of which the caller does not
+    /// know this version.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_claim(
+        &self,
+        claim: &Claim,
+        is_known: impl Fn(&Claimable) -> bool + Send,
+    ) -> Result<(Vec<(EndpointId, i64)>, Vec<HeldEndpoint>)> {
+        let now = self.now();
+        let all = self.parts.store.webhook_claimable_of_every_org().await?;
+        let is_ours = |one: &Claimable| one.holder.as_ref() == Some(claim);
+        let is_free = |one: &Claimable| {
+            one.until <= now || one.holder.as_ref().is_none_or(|holder| holder.server == claim.server)
+        };
+        let is_due = |one: &Claimable| one.until <= now.plus_ms(CLAIM_MS * 2 / 3);
+        let due = all.iter().filter(|one| is_ours(one) && is_due(one));
+        let free = all.iter().filter(|one| !is_ours(one) && is_free(one)).take(CLAIMS_MAX);
+        let wanted: Vec<EndpointId> = due.chain(free).map(|one| one.id).collect();
+        let new: Vec<EndpointId> = {
+            let is_candidate =
+                |one: &&Claimable| (is_ours(one) || wanted.contains(&one.id)) && !is_known(one);
+            all.iter().filter(is_candidate).map(|one| one.id).collect()
+        };
+        if !wanted.is_empty() {
+            self.execute(WebhookClaim { claim: claim.clone(), ids: wanted.clone() }).await?;
+        }
+        let held = match new.is_empty() {
+            true => Vec::new(),
+            false => self.parts.store.webhook_held_of_every_org(claim.clone(), new).await?,
+        };
+        let is_held = |one: &&Claimable| is_ours(one) || wanted.contains(&one.id);
+        let ids = all.iter().filter(is_held).map(|one| (one.id, one.resends));
+        Ok((ids.collect(), held))
+    }
+
+    /// Lets go of all endpoints that are held under a claim.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_release(&self, claim: Claim) -> Result<()> {
+        self.execute(WebhookRelease { claim }).await
+    }
+
+    /// Writes what was done for an endpoint.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_progress(
+        &self,
+        claim: Claim,
+        id: EndpointId,
+        progress: Arc<Progress>,
+    ) -> Result<ProgressSaved> {
+        self.execute(WebhookProgress { claim, id, progress }).await
+    }
+
+    /// The devices that have letters waiting in the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_lanes_of_every_org(&self, id: EndpointId) -> Result<Vec<StoredLane>> {
+        self.parts.store.webhook_lanes_of_every_org(id).await
+    }
+
+    /// Letters that wait.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_letters_of_every_org(
+        &self,
+        id: EndpointId,
+        lanes: Vec<(DeviceKey, RecordNumber)>,
+        limit: u32,
+    ) -> Result<Vec<LaneLetters>> {
+        self.parts.store.webhook_letters_of_every_org(id, lanes, limit).await
+    }
+
+    /// What a letter that is stored tells; nothing if that has been forgotten.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_record_of_every_org(
+        &self,
+        id: EndpointId,
+        number: RecordNumber,
+    ) -> Result<Option<Record>> {
+        self.parts.store.webhook_record_of_every_org(id, number).await
+    }
+
+    /// How all active endpoints fare.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_states_of_every_org(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
+        self.parts.store.webhook_states_of_every_org().await
+    }
+
+    /// Forgets what is too old of the log and of dead letters, and what deleted
+    /// endpoints left; answers whether there may be more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_forget(&self) -> Result<bool> {
+        let now = self.now();
+        let (logged, died) = (now.plus_ms(-LOG_MS), now.plus_ms(-DEAD_LETTER_MS));
+        let forgotten = self.execute(WebhookForget { logged, died, limit: FORGET_MAX }).await?;
+        Ok(forgotten >= u64::from(FORGET_MAX))
+    }
+
+    /// A message was delivered, or was not: counts it.
+    pub fn webhook_count(&self, outcome: Outcome) {
+        self.count(crate::port::Event::Webhook(outcome));
+    }
+
+    /// A message was delivered: from the change that it tells to now.
+    pub fn webhook_took(&self, record: &Record) {
+        self.took_between(crate::port::Step::Webhook, record.at, self.now());
+    }
+}

@@ -1,0 +1,99 @@
+//! Operations on events.
+
+use crate::device::DeviceIdentity;
+use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, NewEvent};
+use crate::id::{CallerId, DeviceId, OrgId, RecordNumber};
+use crate::operation::twin::{demand_room, report_all};
+use crate::operation::{Operation, Stop};
+use crate::port::{Needs, Transaction};
+
+/// A device tells an event (device-events).
+pub struct EventAdd {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The event, validated.
+    pub event: NewEvent,
+    /// Whether its type is a gauge's.
+    pub is_gauge: bool,
+}
+
+impl EventAdd {
+    /// Whether anything tells the event from others: one without a number is
+    /// like no other (device-events "Duplicates").
+    fn is_counted(&self) -> bool {
+        self.event.dev_event_id != 0 && !self.is_gauge
+    }
+}
+
+impl Operation for EventAdd {
+    type Output = AddedEvent;
+
+    fn needs(&self, needs: &mut Needs) {
+        if self.is_counted() {
+            let (device, dev_event_id) = (self.device.device, self.event.dev_event_id);
+            match self.event.dev_timestamp {
+                Some(dev_timestamp) => needs.events.push((device, EventKey { dev_event_id, dev_timestamp })),
+                None => needs.events_of_now.push((device, dev_event_id)),
+            }
+        }
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedEvent, Stop> {
+        let Self { device, event, is_gauge } = self;
+        let reported = event.reported.iter().map(|one| one.resource.as_str());
+        if *is_gauge {
+            if !event.reported.is_empty() {
+                demand_room(tx, device, reported)?;
+            }
+            tx.gauge_put(device, event.type_code, &event.payload)?;
+            report_all(tx, device, &event.reported)?;
+            return Ok(AddedEvent::Gauge);
+        }
+        // One without a time has that of the server (device-events).
+        let key = EventKey {
+            dev_event_id: event.dev_event_id,
+            dev_timestamp: event.dev_timestamp.unwrap_or_else(|| tx.now()),
+        };
+        if self.is_counted() && tx.event_is_stored(device.device, key)? {
+            return Ok(AddedEvent::Duplicate);
+        }
+        if !event.reported.is_empty() {
+            demand_room(tx, device, reported)?;
+        }
+        let stored = EventToStore {
+            type_code: event.type_code,
+            key,
+            correlation: event.correlation,
+            payload: event.payload.clone(),
+            told: EventTold::Event,
+        };
+        tx.event_insert(device, &stored)?;
+        report_all(tx, device, &event.reported)?;
+        Ok(AddedEvent::Stored)
+    }
+}
+
+/// A caller asks for the events after those that it was given last.
+pub struct EventNext {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The caller.
+    pub caller: CallerId,
+    /// Of which device; of all if there is none.
+    pub device: Option<DeviceId>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl Operation for EventNext {
+    type Output = Vec<DeviceEvent>;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Stop> {
+        let offset: RecordNumber = tx.event_offset(self.caller, self.device)?;
+        let events = tx.events_after(self.org, self.device, offset, self.limit)?;
+        if let Some(last) = events.last() {
+            tx.event_offset_put(self.caller, self.device, last.id)?;
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,108 @@
+//! Operations on the coming and going of devices. What is told of it is noted
+//! as an event of the device, too.
+
+use std::sync::Arc;
+
+use crate::device::{DeviceIdentity, Presence};
+use crate::error::Result;
+use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
+use crate::operation::{Operation, Stop};
+use crate::port::Transaction;
+use crate::presence::Reason;
+
+/// Remembers that a device connected or went. Answers whether that was news:
+/// of several servers that are told of the same connection, one is first.
+pub struct PresencePut {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// Its presence now.
+    pub presence: Presence,
+}
+
+impl Operation for PresencePut {
+    type Output = bool;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
+        let Self { device, presence } = self;
+        if !tx.presence_put(device.device, presence)? {
+            return Ok(false);
+        }
+        let mut told = tx.presence_told(device.device)?;
+        let before = told;
+        if told.changed(presence.online, tx.now()) {
+            // It connected while it was connected: the connection before has ended.
+            if presence.online && before.online && before.due.is_none() {
+                note(tx, device, false, Reason::TakenOver)?;
+                note(tx, device, true, presence.reason)?;
+            } else if presence.online != before.online {
+                note(tx, device, presence.online, presence.reason)?;
+            }
+        }
+        tx.presence_told_put(device.device, &told)?;
+        Ok(true)
+    }
+}
+
+/// Forgets connections that a server held when it ran last; a bounded number.
+/// It is told later, and only of devices that did not come back. Answers how many.
+pub struct PresenceClear {
+    /// The server's name.
+    pub server: String,
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl Operation for PresenceClear {
+    type Output = usize;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Stop> {
+        let now = tx.now();
+        let held = tx.presences_of_server_of_every_org(&self.server, self.limit)?;
+        for (device, was) in &held {
+            let presence =
+                Presence { online: false, checked_at: now, reason: Reason::Unknown, ..was.clone() };
+            tx.presence_put(device.device, &presence)?;
+            let mut told = tx.presence_told(device.device)?;
+            told.later(now);
+            tx.presence_told_put(device.device, &told)?;
+        }
+        Ok(held.len())
+    }
+}
+
+/// Tells of devices of which something is to be told now; of a bounded number.
+/// Answers of how many.
+pub struct PresenceSweep {
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl Operation for PresenceSweep {
+    type Output = usize;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Stop> {
+        let due = tx.presences_due_of_every_org(self.limit)?;
+        for (device, presence) in &due {
+            let mut told = tx.presence_told(device.device)?;
+            if told.settle(presence.online) {
+                note(tx, device, presence.online, presence.reason)?;
+            }
+            tx.presence_told_put(device.device, &told)?;
+        }
+        Ok(due.len())
+    }
+}
+
+/// Notes that a device came or went.
+fn note(tx: &mut dyn Transaction, device: &DeviceIdentity, online: bool, reason: Reason) -> Result<(), Stop> {
+    let reason = if online { Reason::Connected } else { reason };
+    let event = EventToStore {
+        type_code: if online { ONLINE_TYPE_CODE } else { OFFLINE_TYPE_CODE },
+        key: EventKey { dev_event_id: 0, dev_timestamp: tx.now() },
+        correlation: None,
+        // Neither has a character that JSON would write in another way.
+        payload: Arc::from(format!(r#"{{"online":{online},"reason":"{}"}}"#, reason.name())),
+        told: EventTold::Presence { online, reason },
+    };
+    Ok(tx.event_insert(device, &event)?)
+}

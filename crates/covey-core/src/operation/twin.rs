@@ -1,0 +1,209 @@
+//! Operations on twins.
+
+use std::sync::Arc;
+
+use crate::device::DeviceIdentity;
+use crate::error::{Error, Result};
+use crate::event::Reported;
+use crate::id::{DeviceId, OrgId, TaskId};
+use crate::limits::Limits;
+use crate::operation::task::record_changes;
+use crate::operation::{Operation, Stop};
+use crate::port::Transaction;
+use crate::record::{NewRecord, TwinChange, TwinSide};
+use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
+use crate::twin::{
+    DesiredValue, RESOURCES_MAX, ReportedValue, SET_METHOD, SET_METHOD_CODE, Twin, TwinPatch, TwinResource,
+    TwinVersions,
+};
+
+/// An application changes a twin.
+pub struct TwinChangeAll {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// What changes, validated.
+    pub patch: TwinPatch,
+    /// Ids for the tasks that tell the device, one for each desired value.
+    pub ids: Vec<TaskId>,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+/// What became of a twin.
+#[derive(Clone, Debug)]
+pub struct ChangedTwin {
+    /// The twin after the change.
+    pub twin: Twin,
+    /// The tasks that were made to tell the device.
+    pub made: Vec<Arc<Task>>,
+    /// The tasks in whose place they are.
+    pub superseded: Vec<Arc<TaskDetail>>,
+}
+
+impl Operation for TwinChangeAll {
+    type Output = ChangedTwin;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Stop> {
+        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
+        let mut versions = tx.twin_versions(device.device)?;
+        if !self.patch.if_match.holds(versions) {
+            return Err(Error::Precondition { problem: "the twin has changed; read it again" }.into());
+        }
+        let wanted = self.patch.desired.iter().filter(|(_, value)| value.is_some()).count();
+        let counted_to =
+            self.limits.live_tasks_per_device_max.saturating_sub(u32::try_from(wanted).unwrap_or(0));
+        if wanted > 0 && tx.tasks_live_reach(self.org, device.device, counted_to.saturating_add(1))? {
+            return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
+        }
+        let names =
+            self.patch.reported.iter().chain(&self.patch.desired).filter(|(_, value)| value.is_some());
+        demand_room(tx, &device, names.map(|(name, _)| name.as_str()))?;
+        if !self.patch.reported.is_empty() {
+            versions.reported += 1;
+            for (name, value) in &self.patch.reported {
+                report(tx, &device, name, value.clone(), versions)?;
+            }
+        }
+        let mut changed = Changes::default();
+        if !self.patch.desired.is_empty() {
+            versions.desired += 1;
+            for ((name, value), id) in self.patch.desired.iter().zip(&self.ids) {
+                self.desire(tx, &device, (name, value.clone()), *id, versions, &mut changed)?;
+            }
+        }
+        tx.twin_versions_put(device.device, versions)?;
+        let resources = tx.twin_resources(device.device)?;
+        let twin = Twin { device, versions, resources };
+        Ok(ChangedTwin { twin, made: changed.made, superseded: changed.superseded })
+    }
+}
+
+#[derive(Default)]
+struct Changes {
+    made: Vec<Arc<Task>>,
+    superseded: Vec<Arc<TaskDetail>>,
+}
+
+impl TwinChangeAll {
+    /// A value is wanted, or no longer: the task that was to tell the device of
+    /// an older one, and was not taken yet, is not needed any more.
+    fn desire(
+        &self,
+        tx: &mut dyn Transaction,
+        device: &DeviceIdentity,
+        (name, value): (&str, Option<Arc<str>>),
+        id: TaskId,
+        versions: TwinVersions,
+        changes: &mut Changes,
+    ) -> Result<(), Stop> {
+        let now = tx.now();
+        let mut resource = resource(tx, device, name)?;
+        if let Some(older) = &resource.desired
+            && let Some(mut task) = tx.task(self.org, older.task)?
+        {
+            let told = task.timeline.len();
+            if task.supersede(now) == Verdict::Changed {
+                tx.task_update(&task)?;
+                record_changes(tx, &task, told)?;
+                let results = tx.results(&task)?;
+                changes.superseded.push(Arc::new(TaskDetail { task, results }));
+            }
+        }
+        let version = versions.desired;
+        if let Some(value) = &value {
+            let mut task = self.task(device, name, value, version, id).into_task(
+                id,
+                crate::task::Target {
+                    org: device.org,
+                    device: device.device,
+                    device_id: device.device_id,
+                    sn: device.sn.clone(),
+                },
+                &self.limits,
+                now,
+            );
+            tx.task_insert(&mut task)?;
+            record_changes(tx, &task, 0)?;
+            changes.made.push(Arc::new(task));
+        }
+        resource.desired = value.clone().map(|value| DesiredValue { value, version, at: now, task: id });
+        tx.twin_resource_put(device.device, &resource)?;
+        let resource = name.to_owned();
+        let change = TwinChange { side: TwinSide::Desired, resource, value, version };
+        Ok(tx.record(device, &NewRecord::Twin(change))?)
+    }
+
+    /// The task by which a device hears of a desired value.
+    fn task(&self, device: &DeviceIdentity, name: &str, value: &str, version: i64, id: TaskId) -> TaskSpec {
+        TaskSpec {
+            device: DeviceRef::Id(device.device_id),
+            ext_task_id: format!("twin {name} {id}"),
+            method_code: SET_METHOD_CODE,
+            method: Some(SET_METHOD.to_owned()),
+            priority: self.patch.priority,
+            ttl_minutes: self.patch.ttl_minutes,
+            // The name has no character that JSON would write in another way.
+            payload: Some(Arc::from(format!(
+                r#"{{"resource":"{name}","value":{value},"version":{version}}}"#
+            ))),
+        }
+    }
+}
+
+/// A device reports values of its resources with an event.
+pub(super) fn report_all(
+    tx: &mut dyn Transaction,
+    device: &DeviceIdentity,
+    reported: &[Reported],
+) -> Result<(), Stop> {
+    if reported.is_empty() {
+        return Ok(());
+    }
+    let mut versions = tx.twin_versions(device.device)?;
+    versions.reported += 1;
+    for Reported { resource, value } in reported {
+        report(tx, device, resource, Some(value.clone()), versions)?;
+    }
+    Ok(tx.twin_versions_put(device.device, versions)?)
+}
+
+/// Refuses names that are new if the twin has no room for them.
+pub(super) fn demand_room<'a>(
+    tx: &mut dyn Transaction,
+    device: &DeviceIdentity,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), Stop> {
+    let known = tx.twin_resources(device.device)?;
+    let mut new: Vec<_> = names.filter(|name| known.iter().all(|resource| resource.name != *name)).collect();
+    new.sort_unstable();
+    new.dedup();
+    if new.is_empty() || known.len() + new.len() <= RESOURCES_MAX as usize {
+        return Ok(());
+    }
+    Err(Error::invalid("resource", "a twin may have at most 256 resources").into())
+}
+
+/// A value was reported, or removed on behalf of the device.
+fn report(
+    tx: &mut dyn Transaction,
+    device: &DeviceIdentity,
+    name: &str,
+    value: Option<Arc<str>>,
+    versions: TwinVersions,
+) -> Result<(), Stop> {
+    let mut resource = resource(tx, device, name)?;
+    let version = versions.reported;
+    let reported = ReportedValue { value: value.clone(), version, at: tx.now() };
+    tx.twin_history_insert(device.device, name, &reported)?;
+    resource.reported = value.is_some().then_some(reported);
+    tx.twin_resource_put(device.device, &resource)?;
+    let change = TwinChange { side: TwinSide::Reported, resource: name.to_owned(), value, version };
+    Ok(tx.record(device, &NewRecord::Twin(change))?)
+}
+
+fn resource(tx: &mut dyn Transaction, device: &DeviceIdentity, name: &str) -> Result<TwinResource, Stop> {
+    let known = tx.twin_resource(device.device, name)?;
+    Ok(known.unwrap_or_else(|| TwinResource { name: name.to_owned(), reported: None, desired: None }))
+}

@@ -1,0 +1,268 @@
+//! Operations on webhooks.
+
+use crate::error::Error;
+use crate::id::{OrgId, RecordNumber, UnixMs};
+use crate::operation::{Operation, Stop};
+use crate::port::Transaction;
+use crate::webhook::{
+    AttemptLog, Claim, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointRef, EndpointSpec, Progress,
+    ProgressSaved, WebhookSecret,
+};
+
+/// How long a server holds an endpoint after its last sign of life, in milliseconds.
+pub const CLAIM_MS: i64 = 15_000;
+
+/// The endpoint that a caller means.
+fn found(tx: &mut dyn Transaction, org: OrgId, wanted: EndpointRef) -> Result<Endpoint, Stop> {
+    let found = match wanted {
+        EndpointRef::Default(webhook_type) => tx.webhook_default(org, webhook_type)?,
+        EndpointRef::Id(id) => tx.webhook(org, id)?,
+    };
+    Ok(found.ok_or(Error::not_found("webhook"))?)
+}
+
+/// What was read in a transaction just now is there.
+fn there(endpoint: Option<Endpoint>) -> Result<Endpoint, Stop> {
+    Ok(endpoint.ok_or(Error::not_found("webhook"))?)
+}
+
+/// An endpoint after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedEndpoint {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Whether it was made.
+    pub is_new: bool,
+}
+
+/// Adds an endpoint.
+pub struct WebhookAdd {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// What is asked for, validated.
+    pub spec: EndpointSpec,
+    /// Its secret.
+    pub secret: WebhookSecret,
+}
+
+impl Operation for WebhookAdd {
+    type Output = ChangedEndpoint;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
+        if tx.webhook_count(self.org)? >= ENDPOINTS_MAX {
+            return Err(Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into());
+        }
+        let id = tx.webhook_insert(self.org, &self.spec, &self.secret, false)?;
+        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, id)?)?, is_new: true })
+    }
+}
+
+/// Sets an endpoint: the one of a type, which is made if there is none, or one
+/// that is there.
+pub struct WebhookSet {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// Which one.
+    pub wanted: EndpointRef,
+    /// What is asked for, validated.
+    pub spec: EndpointSpec,
+    /// The version from which `spec` was made; a change in between is a conflict.
+    pub version: Option<i64>,
+    /// A secret, if it is to be set; for one that is made, its secret.
+    pub secret: WebhookSecret,
+    /// Whether the caller gave the secret.
+    pub is_secret_given: bool,
+}
+
+impl Operation for WebhookSet {
+    type Output = ChangedEndpoint;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
+        let known = match found(tx, self.org, self.wanted) {
+            Ok(known) => Some(known),
+            Err(Stop::Refused(Error::NotFound { .. })) => None,
+            Err(other) => return Err(other),
+        };
+        let Some(mut endpoint) = known else {
+            let (EndpointRef::Default(_), None) = (self.wanted, self.version) else {
+                return Err(Error::not_found("webhook").into());
+            };
+            if tx.webhook_count(self.org)? >= ENDPOINTS_MAX {
+                return Err(
+                    Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into()
+                );
+            }
+            let id = tx.webhook_insert(self.org, &self.spec, &self.secret, true)?;
+            return Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, id)?)?, is_new: true });
+        };
+        if self.version != Some(endpoint.version) {
+            return Err(Error::Conflict { problem: "the webhook was changed at the same time" }.into());
+        }
+        if endpoint.spec.webhook_type != self.spec.webhook_type {
+            return Err(Error::invalid("event_type", "cannot be changed: add another webhook").into());
+        }
+        let begins_anew = self.spec.is_active && !endpoint.spec.is_active;
+        endpoint.spec = self.spec.clone();
+        if self.is_secret_given {
+            endpoint.secret = self.secret.clone();
+            endpoint.old_secret = None;
+        }
+        tx.webhook_update(&endpoint, begins_anew)?;
+        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, endpoint.id)?)?, is_new: false })
+    }
+}
+
+/// Removes an endpoint with all that is kept of it.
+pub struct WebhookDelete {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// Which one.
+    pub wanted: EndpointRef,
+}
+
+impl Operation for WebhookDelete {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        let endpoint = found(tx, self.org, self.wanted)?;
+        tx.webhook_delete(self.org, endpoint.id)?;
+        Ok(())
+    }
+}
+
+/// Gives an endpoint a new secret; the one that it had stays valid for a while.
+pub struct WebhookRotate {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// Which one.
+    pub wanted: EndpointRef,
+    /// The new secret.
+    pub secret: WebhookSecret,
+    /// How long the old one is valid beside it, in milliseconds.
+    pub overlap_ms: i64,
+}
+
+impl Operation for WebhookRotate {
+    type Output = Endpoint;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Stop> {
+        let mut endpoint = found(tx, self.org, self.wanted)?;
+        let old = std::mem::replace(&mut endpoint.secret, self.secret.clone());
+        let until = tx.now().plus_ms(self.overlap_ms);
+        endpoint.old_secret = (self.overlap_ms > 0).then_some((old, until));
+        tx.webhook_update(&endpoint, false)?;
+        there(tx.webhook(self.org, endpoint.id)?)
+    }
+}
+
+/// Puts dead letters back for another try.
+pub struct WebhookResend {
+    /// The caller's organisation.
+    pub org: OrgId,
+    /// Of which endpoint.
+    pub wanted: EndpointRef,
+    /// One of them, or all.
+    pub number: Option<RecordNumber>,
+    /// For how long they are tried, in milliseconds.
+    pub retry_ms: i64,
+    /// How many at most.
+    pub limit: u32,
+}
+
+impl Operation for WebhookResend {
+    type Output = u64;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Stop> {
+        let endpoint = found(tx, self.org, self.wanted)?;
+        let deadline = tx.now().plus_ms(self.retry_ms);
+        let count = tx.webhook_resend(endpoint.id, self.number, deadline, self.limit)?;
+        if self.number.is_some() && count == 0 {
+            return Err(Error::not_found("dead letter").into());
+        }
+        Ok(count)
+    }
+}
+
+/// Writes a test into the log.
+pub struct WebhookLog {
+    /// Of which endpoint.
+    pub id: EndpointId,
+    /// What became of it.
+    pub attempt: AttemptLog,
+}
+
+impl Operation for WebhookLog {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        Ok(tx.webhook_log(self.id, &self.attempt)?)
+    }
+}
+
+/// A server takes or renews hold of endpoints.
+pub struct WebhookClaim {
+    /// Who.
+    pub claim: Claim,
+    /// Which ones.
+    pub ids: Vec<EndpointId>,
+}
+
+impl Operation for WebhookClaim {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        let until = tx.now().plus_ms(CLAIM_MS);
+        Ok(tx.webhook_claim(&self.claim, &self.ids, until)?)
+    }
+}
+
+/// A server lets go of all endpoints that it holds.
+pub struct WebhookRelease {
+    /// Who.
+    pub claim: Claim,
+}
+
+impl Operation for WebhookRelease {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+        Ok(tx.webhook_release(&self.claim)?)
+    }
+}
+
+/// A server writes what it did for an endpoint, and renews its hold.
+pub struct WebhookProgress {
+    /// Who.
+    pub claim: Claim,
+    /// For which endpoint.
+    pub id: EndpointId,
+    /// What it did.
+    pub progress: std::sync::Arc<Progress>,
+}
+
+impl Operation for WebhookProgress {
+    type Output = ProgressSaved;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ProgressSaved, Stop> {
+        let until = tx.now().plus_ms(CLAIM_MS);
+        Ok(tx.webhook_progress(&self.claim, self.id, until, &self.progress)?)
+    }
+}
+
+/// Forgets what is too old.
+pub struct WebhookForget {
+    /// What was logged before this instant.
+    pub logged: UnixMs,
+    /// The letters that died before this instant.
+    pub died: UnixMs,
+    /// How many rows of each at most.
+    pub limit: u32,
+}
+
+impl Operation for WebhookForget {
+    type Output = u64;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Stop> {
+        Ok(tx.webhook_forget(self.logged, self.died, self.limit)?)
+    }
+}

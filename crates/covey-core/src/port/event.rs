@@ -1,0 +1,77 @@
+//! What operations and callers ask the store of events.
+
+use crate::access::Scope;
+use crate::device::DeviceIdentity;
+use crate::error::Result;
+use crate::event::{
+    Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventToStore, EventsFrom, Field, FieldQuery,
+    Gauge, GaugeFilter, SeriesQuery,
+};
+use crate::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
+use crate::port::{BoxFuture, Page, PageRequest, TxResult};
+
+/// The steps on events inside a transaction.
+pub trait EventSteps {
+    /// Whether an event of this device with this key is stored.
+    fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool>;
+    /// Stores an event, and its record under the same number.
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()>;
+    /// Puts a body into the place of the gauge of this device and type.
+    fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()>;
+    /// Events of an organisation, or of one device, after this one, in the
+    /// order of their numbers; those alone before which none can come any more.
+    fn events_after(
+        &mut self,
+        org: OrgId,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> TxResult<Vec<DeviceEvent>>;
+    /// How far a caller has read the events of all devices, or of one.
+    fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber>;
+    /// Remembers how far a caller has read.
+    fn event_offset_put(
+        &mut self,
+        caller: CallerId,
+        device: Option<DeviceId>,
+        offset: RecordNumber,
+    ) -> TxResult<()>;
+}
+
+/// The reads of events.
+pub trait EventReader {
+    /// Events of the caller's organisation, newest first.
+    fn event_list(
+        &self,
+        scope: Scope,
+        filter: EventFilter,
+        from: EventsFrom,
+    ) -> BoxFuture<'_, Result<EventPage>>;
+
+    /// Events of the caller's organisation after this one, in the order of
+    /// their numbers; those alone before which none can come any more.
+    fn event_list_after(
+        &self,
+        scope: Scope,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>>;
+
+    /// Values out of events, newest first; of events that have none there, nothing.
+    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>>;
+
+    /// Numbers out of events, gathered in buckets, oldest first.
+    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>>;
+
+    /// Gauges of the caller's organisation, by device and type.
+    fn gauge_list(
+        &self,
+        scope: Scope,
+        filter: GaugeFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Gauge>>>;
+
+    /// The gauges of these devices of the caller's organisation, by device and type.
+    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>>;
+}

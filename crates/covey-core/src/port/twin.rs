@@ -1,0 +1,40 @@
+//! What operations and callers ask the store of twins.
+
+use crate::access::Scope;
+use crate::error::Result;
+use crate::id::{DeviceId, DeviceKey};
+use crate::port::{BoxFuture, TxResult};
+use crate::twin::{ReportedValue, Twin, TwinResource, TwinVersions};
+
+/// The steps on twins inside a transaction.
+pub trait TwinSteps {
+    /// The versions of a device's twin; 0 of one that was never touched.
+    fn twin_versions(&mut self, device: DeviceKey) -> TxResult<TwinVersions>;
+    /// Sets them.
+    fn twin_versions_put(&mut self, device: DeviceKey, versions: TwinVersions) -> TxResult<()>;
+    /// A resource of a device.
+    fn twin_resource(&mut self, device: DeviceKey, name: &str) -> TxResult<Option<TwinResource>>;
+    /// All resources of a device, in the order of their names.
+    fn twin_resources(&mut self, device: DeviceKey) -> TxResult<Vec<TwinResource>>;
+    /// Stores a resource in place of what it was; one with neither value is removed.
+    fn twin_resource_put(&mut self, device: DeviceKey, resource: &TwinResource) -> TxResult<()>;
+    /// Adds to the history of what a device reported of a resource.
+    fn twin_history_insert(&mut self, device: DeviceKey, name: &str, value: &ReportedValue) -> TxResult<()>;
+}
+
+/// The reads of twins.
+pub trait TwinReader {
+    /// The twin of a device of the caller's organisation.
+    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>>;
+
+    /// What a device reported of a resource, newest first: those before a
+    /// version, or the newest. None if there is no such device.
+    fn twin_history(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        resource: String,
+        before: Option<i64>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>>;
+}

@@ -1,0 +1,320 @@
+//! The outbox: one record of each change, numbered in the order of the commits,
+//! written in the transaction that made the change. Streams and webhooks are
+//! fed from it and from nothing else.
+
+use std::sync::Arc;
+
+use crate::device::{DeviceIdentity, Tag};
+use crate::event::DeviceEvent;
+use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
+use crate::presence::Reason;
+use crate::task::{Cause, TaskResult, TaskStatus};
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// A task's state changed.
+    Task = 1,
+    /// A result came.
+    Result = 2,
+    /// An event came.
+    Event = 3,
+    /// A device came or went.
+    Presence = 4,
+    /// A value of a device's twin changed, reported or desired.
+    Twin = 5,
+}
+
+impl RecordKind {
+    /// Each kind with its name.
+    pub const NAMES: [(Self, &'static str); 5] = [
+        (Self::Task, "task"),
+        (Self::Result, "result"),
+        (Self::Event, "event"),
+        (Self::Presence, "presence"),
+        (Self::Twin, "twin"),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::NAMES.iter().find(|(kind, _)| i64::from(*kind as u8) == number).map(|(kind, _)| *kind)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Which side of a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TwinSide {
+    /// What the device says.
+    Reported,
+    /// What an application wants.
+    Desired,
+}
+
+impl TwinSide {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Desired => "desired",
+        }
+    }
+
+    /// The side with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Reported, Self::Desired].into_iter().find(|side| side.name() == name)
+    }
+}
+
+/// A change on its way into the outbox. What is stored elsewhere anyway is
+/// named and not repeated. An event's record is made with the event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewRecord {
+    /// A task's state changed.
+    Task {
+        /// The task.
+        id: TaskId,
+        /// Its state now.
+        status: TaskStatus,
+        /// Why.
+        cause: Cause,
+    },
+    /// A result was stored.
+    Result {
+        /// Its task.
+        task: TaskId,
+        /// The result.
+        result: ResultId,
+    },
+    /// A value of a twin changed.
+    Twin(TwinChange),
+}
+
+/// A value of a twin that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwinChange {
+    /// On which side.
+    pub side: TwinSide,
+    /// The resource.
+    pub resource: String,
+    /// Its value as JSON text; none if it was removed.
+    pub value: Option<Arc<str>>,
+    /// The version of that side of the twin.
+    pub version: i64,
+}
+
+/// The device that a change was about, when the change was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordDevice {
+    /// Who it is.
+    pub identity: DeviceIdentity,
+    /// Its tags now, if they were asked for.
+    pub tags: Option<Arc<[Tag]>>,
+}
+
+/// A record with all that is to be told of the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub number: RecordNumber,
+    /// The device.
+    pub device: RecordDevice,
+    /// When the change was made.
+    pub at: UnixMs,
+    /// The change.
+    pub change: Change,
+}
+
+/// A change, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A task's state changed.
+    Task {
+        /// Which task.
+        task: RecordTask,
+        /// Its state then.
+        status: TaskStatus,
+        /// Why.
+        cause: Cause,
+    },
+    /// A result came.
+    Result {
+        /// Of which task.
+        task: RecordTask,
+        /// The result.
+        result: TaskResult,
+    },
+    /// An event came.
+    Event(DeviceEvent),
+    /// A device came or went.
+    Presence {
+        /// Whether it is connected.
+        online: bool,
+        /// Why it went, or what its coming ended.
+        reason: Reason,
+    },
+    /// A value of a twin changed.
+    Twin(TwinChange),
+}
+
+/// What never changes of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordTask {
+    /// Its id.
+    pub id: TaskId,
+    /// The application's own id for it.
+    pub ext_task_id: String,
+    /// What is to be done, as a number.
+    pub method_code: u16,
+    /// What is to be done, as a name.
+    pub method: Option<String>,
+}
+
+impl Change {
+    /// Of which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Task { .. } => RecordKind::Task,
+            Self::Result { .. } => RecordKind::Result,
+            Self::Event(_) => RecordKind::Event,
+            Self::Presence { .. } => RecordKind::Presence,
+            Self::Twin(_) => RecordKind::Twin,
+        }
+    }
+}
+
+impl Record {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let body = match &self.change {
+            Change::Task { task, .. } => task.ext_task_id.len(),
+            Change::Result { task, result } => task.ext_task_id.len() + result.result.body.text().len(),
+            Change::Event(event) => event.payload.len(),
+            Change::Presence { .. } => 0,
+            Change::Twin(change) => {
+                change.resource.len() + change.value.as_ref().map_or(0, |value| value.len())
+            }
+        };
+        size_of::<Self>() + body
+    }
+}
+
+/// Which records someone wants to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Those of devices with these numbers; of all if there is none.
+    pub devices: Vec<DeviceId>,
+    /// Those of devices with one of these tags, and with this value if one is given.
+    pub tags: Vec<(String, Option<String>)>,
+    /// Those of these kinds; of all if there is none.
+    pub kinds: Vec<RecordKind>,
+    /// Of events, those of these types; all if there is none.
+    pub event_types: Vec<i64>,
+}
+
+/// How many devices, tags or types a filter may name.
+pub const FILTER_NAMES_MAX: usize = 1_000;
+
+impl RecordFilter {
+    /// Checks the filter against its bounds.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] naming the first that is too long.
+    pub fn validate(&self) -> crate::Result<()> {
+        let lengths = [
+            ("device_id", self.devices.len()),
+            ("tag", self.tags.len()),
+            ("event_type_code", self.event_types.len()),
+        ];
+        match lengths.into_iter().find(|(_, length)| *length > FILTER_NAMES_MAX) {
+            Some((field, _)) => Err(crate::Error::invalid(field, "must be at most 1000")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the tags of devices decide.
+    #[must_use]
+    pub fn looks_at_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    /// Whether a record is one of those that are wanted.
+    #[must_use]
+    pub fn matches(&self, record: &Record) -> bool {
+        let one_of = |tags: &[Tag]| {
+            self.tags.iter().any(|(name, value)| {
+                tags.iter()
+                    .any(|tag| tag.tag == *name && value.as_ref().is_none_or(|value| tag.value == *value))
+            })
+        };
+        let is_of_type = match &record.change {
+            Change::Event(event) => {
+                self.event_types.is_empty() || self.event_types.contains(&event.type_code)
+            }
+            _ => true,
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&record.change.kind()))
+            && (self.devices.is_empty() || self.devices.contains(&record.device.identity.device_id))
+            && is_of_type
+            && (self.tags.is_empty() || record.device.tags.as_deref().is_some_and(one_of))
+    }
+}
+
+/// Which records are to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRequest {
+    /// Those of this organisation; of all if there is none.
+    pub org: Option<OrgId>,
+    /// Those after this number.
+    pub after: RecordNumber,
+    /// Those up to this number.
+    pub until: Option<RecordNumber>,
+    /// How many at most.
+    pub limit: u32,
+    /// Whether the tags of the devices are wanted, too.
+    pub with_tags: bool,
+}
+
+/// Records in the order of their numbers, and how far was looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordPage {
+    /// The records. One whose event, task or result has been forgotten is left out.
+    pub records: Vec<Record>,
+    /// Up to this number there is none that is not among them, and none will
+    /// ever be.
+    pub position: RecordNumber,
+    /// Whether there are more already.
+    pub is_more: bool,
+}
+
+/// The span of the numbers that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSpan {
+    /// All records up to this number may have been forgotten.
+    pub forgotten: RecordNumber,
+    /// Up to this number all records are there that ever will be.
+    pub settled: RecordNumber,
+}

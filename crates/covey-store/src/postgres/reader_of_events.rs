@@ -1,0 +1,158 @@
+//! The reads of events and gauges.
+
+use covey_core::access::Scope;
+use covey_core::error::Result;
+use covey_core::event::{
+    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
+    SeriesQuery,
+};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
+use covey_core::port::{BoxFuture, EventReader, Page, PageRequest};
+use tokio_postgres::Row;
+
+use crate::postgres::Postgres;
+use crate::postgres::lists::{Conditions, page};
+use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
+use crate::postgres::pipeline::{Reply, query};
+use crate::postgres::pool::ReadSession;
+use crate::postgres::rows::{self, Read};
+use crate::postgres::series;
+use crate::postgres::statements::{event_columns, gauge_columns};
+use crate::postgres::transaction::events_from;
+
+impl EventReader for Postgres {
+    fn event_list(
+        &self,
+        scope: Scope,
+        filter: EventFilter,
+        from: EventsFrom,
+    ) -> BoxFuture<'_, Result<EventPage>> {
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { event_page(session, scope.org, &filter, from).await })
+        })
+    }
+
+    fn event_list_after(
+        &self,
+        scope: Scope,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let sql = &session.sql;
+                let statement =
+                    if device.is_some() { &sql.events_of_device_after } else { &sql.events_after };
+                let mut looks = Looks::default();
+                loop {
+                    let mut values = vec![
+                        Box::new(scope.org.0) as _,
+                        Box::new(after.0) as _,
+                        Box::new(i64::from(limit)) as _,
+                    ];
+                    values.extend(device.map(|device| Box::new(device.0) as _));
+                    let rows = query(&session.client, statement, values).await?.rows();
+                    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+                    if looks.are_enough(&Settled::from_row(row, 0)?) {
+                        return events_from(&rows);
+                    }
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
+            })
+        })
+    }
+
+    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        self.reads.read(move |session| {
+            let query = query.clone();
+            Box::pin(async move { series::event_fields(session, scope.org, &query).await })
+        })
+    }
+
+    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        self.reads.read(move |session| {
+            let query = query.clone();
+            Box::pin(async move { series::event_series(session, scope.org, &query).await })
+        })
+    }
+
+    fn gauge_list(
+        &self,
+        scope: Scope,
+        filter: GaugeFilter,
+        request: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let mut conditions = Conditions::default();
+                conditions.number("g.org_id = #", Some(scope.org.0));
+                conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
+                conditions.number("g.type_code = #", filter.type_code);
+                let from = format!(
+                    "FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
+                    conditions.clause()
+                );
+                let total = format!("SELECT count(*) {from}");
+                let columns = gauge_columns!();
+                let items = format!(
+                    "SELECT {columns} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                    request.size,
+                    request.offset()
+                );
+                let (total, found) = page(session, &conditions, &total, &items).await?;
+                Ok(Page { items: found.iter().map(rows::gauge).collect::<Read<_>>()?, total })
+            })
+        })
+    }
+
+    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
+        self.rows(|sql| &sql.gauges_of, vec![Box::new(keys), Box::new(scope.org.0)], rows::gauge)
+    }
+}
+
+async fn event_page(
+    session: &ReadSession,
+    org: OrgId,
+    filter: &EventFilter,
+    from: EventsFrom,
+) -> Read<EventPage> {
+    let mut conditions = Conditions::default();
+    conditions.number("e.org_id = #", Some(org.0));
+    conditions.number("e.device_id = #", filter.device_id.map(|id| id.0));
+    conditions.among("e.type_code", true, &filter.include);
+    conditions.among("e.type_code", false, &filter.exclude);
+    conditions.number("e.received_at >= #", filter.received_after.map(|at| at.0));
+    conditions.number("e.received_at < #", filter.received_before.map(|at| at.0));
+    let (size, skipped) = match from {
+        EventsFrom::Page(page) => (page.size, page.offset()),
+        EventsFrom::Before(before, size) => {
+            conditions.number("e.id < #", before.map(|before| before.0));
+            (size, 0)
+        }
+    };
+    let clause = conditions.clause();
+    let columns = event_columns!();
+    let items = format!(
+        "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
+    );
+    let (total, found) = match from {
+        EventsFrom::Before(..) => {
+            let found = conditions.query(&session.client, &items).await.map(Reply::rows)?;
+            (None, found)
+        }
+        EventsFrom::Page(_) => {
+            let total = if *filter == EventFilter::default() {
+                "SELECT coalesce(sum(count), 0)::int8 FROM event_counts WHERE org_id = $1".to_owned()
+            } else {
+                format!("SELECT count(*) FROM events e WHERE {clause}")
+            };
+            let (total, found) = page(session, &conditions, &total, &items).await?;
+            (Some(total), found)
+        }
+    };
+    let event = |row: &Row| rows::event_at(row, 0);
+    Ok(EventPage { items: found.iter().map(event).collect::<Read<_>>()?, total })
+}

@@ -1,0 +1,79 @@
+//! The reads of twins and of presence.
+
+use covey_core::access::Scope;
+use covey_core::error::Result;
+use covey_core::id::{DeviceId, UnixMs};
+use covey_core::port::{BoxFuture, PresenceReader, TwinReader};
+use covey_core::twin::{ReportedValue, Twin};
+
+use crate::postgres::Postgres;
+use crate::postgres::lists::SNAPSHOT;
+use crate::postgres::pipeline::{self, Reply, query};
+use crate::postgres::rows::{self, Read};
+
+impl PresenceReader for Postgres {
+    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        let found = self.row(|sql| &sql.presence_due, vec![Box::new(now.0)], |row| rows::get(row, 0));
+        Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
+    }
+}
+
+impl TwinReader for Postgres {
+    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let of_device = || vec![Box::new(scope.org.0) as _, Box::new(device.0) as _];
+                let steps = vec![
+                    pipeline::batch(client, SNAPSHOT),
+                    query(client, &sql.twin, of_device()),
+                    query(client, &sql.twin_resources, of_device()),
+                    pipeline::batch(client, "COMMIT"),
+                ];
+                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
+                let found = replies.next().unwrap_or_default();
+                let Some(row) = found.first() else { return Ok(None) };
+                let resources = replies.next().unwrap_or_default();
+                let resources = resources.iter().map(rows::twin_resource).collect::<Read<_>>()?;
+                let (device, versions) = (rows::identity(row)?, rows::twin_versions_at(row, 4)?);
+                Ok(Some(Twin { device, versions, resources }))
+            })
+        })
+    }
+
+    fn twin_history(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        resource: String,
+        before: Option<i64>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+        // PostgreSQL's text holds no NUL, so no resource has such a name.
+        let limit = if resource.contains('\0') { 0 } else { i64::from(limit) };
+        let resource = resource.replace('\0', "");
+        let before = before.unwrap_or(i64::MAX);
+        self.reads.read(move |session| {
+            let resource = resource.clone();
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let values = vec![
+                    Box::new(scope.org.0) as _,
+                    Box::new(device.0) as _,
+                    Box::new(resource) as _,
+                    Box::new(before) as _,
+                    Box::new(limit) as _,
+                ];
+                let of_device = vec![Box::new(scope.org.0) as _, Box::new(device.0) as _];
+                let steps =
+                    vec![query(client, &sql.twin, of_device), query(client, &sql.twin_history, values)];
+                let mut replies = pipeline::run(steps).await?.into_iter().map(Reply::rows);
+                if replies.next().unwrap_or_default().is_empty() {
+                    return Ok(None);
+                }
+                let values = replies.next().unwrap_or_default();
+                values.iter().map(rows::reported_value).collect::<Read<_>>().map(Some)
+            })
+        })
+    }
+}

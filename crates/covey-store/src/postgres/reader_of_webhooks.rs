@@ -1,0 +1,145 @@
+//! The reads of webhooks.
+
+use std::collections::HashMap;
+
+use covey_core::access::Scope;
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, RecordNumber};
+use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
+use covey_core::record::Record;
+use covey_core::webhook::{
+    Claim, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint, Letter,
+    LoggedAttempt,
+};
+
+use crate::postgres::Postgres;
+use crate::postgres::reader_of_records::record_from;
+use crate::postgres::rows_of_webhooks as rows;
+
+impl WebhookReader for Postgres {
+    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+        self.rows(|sql| &sql.webhook_list, vec![Box::new(scope.org.0)], rows::endpoint_and_state)
+    }
+
+    fn webhook_deliveries(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        from: DeliveriesFrom,
+    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+        let outcome = from.outcome.map(|outcome| outcome.name());
+        let values = vec![
+            Box::new(id.0) as _,
+            Box::new(scope.org.0) as _,
+            Box::new(bound(&from)) as _,
+            Box::new(outcome) as _,
+            Box::new(i64::from(from.limit)) as _,
+        ];
+        match from.after {
+            Some(_) => self.rows(|sql| &sql.webhook_log_after, values, rows::logged),
+            None => self.rows(|sql| &sql.webhook_log_before, values, rows::logged),
+        }
+    }
+
+    fn webhook_dead_letters(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        from: DeliveriesFrom,
+    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+        let values = vec![
+            Box::new(id.0) as _,
+            Box::new(scope.org.0) as _,
+            Box::new(bound(&from)) as _,
+            Box::new(i64::from(from.limit)) as _,
+        ];
+        let found = match from.after {
+            Some(_) => self.rows(|sql| &sql.webhook_dead_after, values, rows::dead_letter),
+            None => self.rows(|sql| &sql.webhook_dead_before, values, rows::dead_letter),
+        };
+        Box::pin(async move {
+            let mut found = found.await?;
+            // What is joined to rows need not keep their order.
+            found.sort_by_key(|dead| dead.letter.letter.number);
+            if from.after.is_none() {
+                found.reverse();
+            }
+            Ok(found)
+        })
+    }
+
+    fn webhook_dead_letter(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        number: RecordNumber,
+    ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+        let values = vec![Box::new(id.0) as _, Box::new(scope.org.0) as _, Box::new(number.0) as _];
+        self.row(|sql| &sql.webhook_dead_one, values, rows::dead_letter)
+    }
+
+    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
+        self.rows(|sql| &sql.webhook_claimable, Vec::new(), rows::claimable)
+    }
+
+    fn webhook_held_of_every_org(
+        &self,
+        claim: Claim,
+        ids: Vec<EndpointId>,
+    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
+        let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
+        let values = vec![Box::new(ids) as _, Box::new(claim.server) as _, Box::new(claim.nonce) as _];
+        self.rows(|sql| &sql.webhook_held, values, rows::held)
+    }
+
+    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
+        self.rows(|sql| &sql.webhook_lanes, vec![Box::new(id.0)], rows::lane)
+    }
+
+    fn webhook_letters_of_every_org(
+        &self,
+        id: EndpointId,
+        lanes: Vec<(DeviceKey, RecordNumber)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>> {
+        let devices: Vec<i64> = lanes.iter().map(|(device, _)| device.0).collect();
+        let after: Vec<i64> = lanes.iter().map(|(_, after)| after.0).collect();
+        let values = vec![
+            Box::new(id.0) as _,
+            Box::new(devices) as _,
+            Box::new(after) as _,
+            Box::new(i64::from(limit)) as _,
+        ];
+        let found = self.rows(|sql| &sql.webhook_letters, values, rows::letter);
+        Box::pin(async move {
+            let mut by_device: HashMap<DeviceKey, Vec<Letter>> = HashMap::new();
+            for letter in found.await? {
+                by_device.entry(letter.device).or_default().push(letter);
+            }
+            let of_lane = |(device, after)| {
+                let letters = by_device.remove(&device).unwrap_or_default();
+                let is_more = letters.len() == limit as usize;
+                LaneLetters { device, after, letters, is_more }
+            };
+            Ok(lanes.into_iter().map(of_lane).collect())
+        })
+    }
+
+    fn webhook_record_of_every_org(
+        &self,
+        id: EndpointId,
+        number: RecordNumber,
+    ) -> BoxFuture<'_, Result<Option<Record>>> {
+        let values = vec![Box::new(id.0) as _, Box::new(number.0) as _];
+        let found = self.row(|sql| &sql.webhook_letter, values, record_from);
+        Box::pin(async move { Ok(found.await?.flatten()) })
+    }
+
+    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
+        self.rows(|sql| &sql.webhook_states, Vec::new(), rows::id_and_state)
+    }
+}
+
+fn bound(from: &DeliveriesFrom) -> i64 {
+    from.after.or(from.before).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,258 @@
+//! The statements about webhooks. They are prepared with the others
+//! ([`super::statements`]).
+
+use crate::postgres::numbers::settled;
+use crate::postgres::statements::{event_columns, told_columns, told_joins};
+
+/// The columns of an endpoint, in the order that [`super::rows_of_webhooks`] reads them.
+macro_rules! endpoint_columns {
+    () => {
+        "w.id, w.org_id, w.event_type, w.is_default, w.version, w.url, w.headers, w.is_active, w.filter, \
+         w.format, w.concurrency, w.secret, w.old_secret, w.old_secret_until, w.created_at, w.updated_at"
+    };
+}
+
+/// How an endpoint fares, in the order that [`super::rows_of_webhooks`] reads it.
+macro_rules! state_columns {
+    () => {
+        "p.position, p.parked, p.dead, p.open_since, p.failures, p.last_error, p.last_delivered_at, p.holder"
+    };
+}
+
+/// The columns of a letter, in the order that [`super::rows_of_webhooks`] reads them.
+macro_rules! letter_columns {
+    () => {
+        "l.number, l.device_key, l.device_id, l.deadline, l.attempts, l.next_at"
+    };
+}
+
+/// The columns of the log, in the order that [`super::rows_of_webhooks`] reads them.
+macro_rules! log_columns {
+    () => {
+        "seq, number, device_id, attempt, at, duration_ms, status, error, outcome"
+    };
+}
+
+/// That an endpoint is one of the caller's: its number, the organisation.
+macro_rules! of_org {
+    () => {
+        "EXISTS (SELECT 1 FROM webhooks w WHERE w.id = $1 AND w.org_id = $2 AND w.deleted_at IS NULL)"
+    };
+}
+
+/// Waits for those who are changing which endpoints an organisation has: class, organisation.
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock($1::int4, hashint8($2::int8))";
+/// An endpoint: number, organisation.
+pub(super) const ENDPOINT: &str = concat!(
+    "SELECT ",
+    endpoint_columns!(),
+    " FROM webhooks w WHERE w.id = $1 AND w.org_id = $2 AND w.deleted_at IS NULL FOR UPDATE"
+);
+/// The endpoint that a type names: organisation, type.
+pub(super) const DEFAULT: &str = concat!(
+    "SELECT ",
+    endpoint_columns!(),
+    " FROM webhooks w WHERE w.org_id = $1 AND w.event_type = $2 AND w.is_default AND w.deleted_at IS NULL \
+     FOR UPDATE"
+);
+/// How many endpoints an organisation has.
+pub(super) const COUNT: &str = "SELECT count(*) FROM webhooks WHERE org_id = $1 AND deleted_at IS NULL";
+/// A new endpoint, which begins at the end of the outbox.
+pub(super) const INSERT: &str = concat!(
+    "WITH ",
+    settled!(),
+    ", made AS (INSERT INTO webhooks (org_id, event_type, is_default, version, url, headers, is_active, \
+     filter, format, concurrency, secret, created_at, updated_at) \
+     VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING id) \
+     INSERT INTO webhook_progress (webhook_id, position) SELECT m.id, s.position FROM made m, settled s \
+     RETURNING webhook_id"
+);
+/// An endpoint that has changed.
+pub(super) const UPDATE: &str = "UPDATE webhooks SET version = version + 1, url = $2, headers = $3, \
+     is_active = $4, filter = $5, format = $6, concurrency = $7, secret = $8, old_secret = $9, \
+     old_secret_until = $10, updated_at = $11 WHERE id = $1";
+/// It begins at the end of the outbox: number.
+pub(super) const BEGIN_ANEW: &str = concat!(
+    "WITH ",
+    settled!(),
+    " UPDATE webhook_progress p SET position = greatest(p.position, s.position) FROM settled s \
+     WHERE p.webhook_id = $1"
+);
+/// Takes an endpoint out of every list: number, organisation, now.
+pub(super) const DELETE: &str = "UPDATE webhooks SET deleted_at = $3, secret = '', old_secret = NULL, \
+     headers = '[]' WHERE id = $1 AND org_id = $2 AND deleted_at IS NULL";
+/// Takes or renews hold: numbers, server, nonce, until, now.
+pub(super) const CLAIM: &str = "UPDATE webhook_progress SET holder = $2, holder_nonce = $3, held_until = $4 \
+     WHERE webhook_id IN (SELECT p.webhook_id FROM webhook_progress p JOIN webhooks w ON w.id = p.webhook_id \
+     WHERE p.webhook_id = ANY($1::int8[]) AND w.is_active AND w.deleted_at IS NULL \
+     AND (p.holder IS NULL OR p.holder = $2 OR p.held_until <= $5) \
+     ORDER BY p.webhook_id FOR UPDATE OF p SKIP LOCKED)";
+/// Lets go: server, nonce.
+pub(super) const RELEASE: &str = "UPDATE webhook_progress SET holder = NULL, holder_nonce = NULL, \
+     held_until = 0 WHERE holder = $1 AND holder_nonce = $2";
+/// What was done, if it is still held: number, server, nonce, position, until,
+/// open since, failures, last error, last delivered, rows of the log.
+pub(super) const PROGRESS: &str = "UPDATE webhook_progress SET position = greatest(position, $4), \
+     held_until = $5, open_since = $6, failures = $7, last_error = $8, \
+     last_delivered_at = coalesce($9, last_delivered_at), log_head = log_head + $10::int8 \
+     WHERE webhook_id = $1 AND holder = $2 AND holder_nonce = $3 AND EXISTS \
+     (SELECT 1 FROM webhooks w WHERE w.id = $1 AND w.deleted_at IS NULL) RETURNING resends, log_head";
+/// How many of these letters wait, and how many are dead: endpoint, numbers.
+pub(super) const LETTER_COUNTS: &str = "SELECT count(*) FILTER (WHERE state = 0), \
+     count(*) FILTER (WHERE state = 1) FROM webhook_letters WHERE webhook_id = $1 AND number = ANY($2::int8[])";
+/// Removes letters: endpoint, numbers.
+pub(super) const REMOVE_LETTERS: &str =
+    "DELETE FROM webhook_letters WHERE webhook_id = $1 AND number = ANY($2::int8[])";
+/// Letters with their new state; those that are not there are made of their
+/// records. Endpoint, then lists: number, state, deadline, attempts, next,
+/// status, error, death.
+pub(super) const PUT_LETTERS: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::int8[], \
+     $3::int2[], $4::int8[], $5::int8[], $6::int8[], $7::int4[], $8::text[], $9::int8[]) \
+     AS g (number, state, deadline, attempts, next_at, last_status, last_error, died_at)), \
+     changed AS (UPDATE webhook_letters l SET state = g.state, deadline = g.deadline, attempts = g.attempts, \
+     next_at = g.next_at, last_status = g.last_status, last_error = g.last_error, died_at = g.died_at \
+     FROM given g WHERE l.webhook_id = $1 AND l.number = g.number RETURNING l.number) \
+     INSERT INTO webhook_letters (webhook_id, number, state, deadline, attempts, next_at, last_status, \
+     last_error, died_at, org_id, device_key, device_id, sn, at, kind, task_id, result_id, status, name, \
+     version, value, dev_timestamp) \
+     SELECT $1, g.number, g.state, g.deadline, g.attempts, g.next_at, g.last_status, g.last_error, g.died_at, \
+     r.org_id, r.device_key, r.device_id, r.sn, r.at, r.kind, r.task_id, r.result_id, r.status, r.name, \
+     r.version, r.value, r.dev_timestamp FROM given g CROSS JOIN LATERAL (SELECT * FROM records r \
+     WHERE r.number = g.number LIMIT 1) AS r WHERE NOT EXISTS (SELECT 1 FROM changed c WHERE c.number = g.number)";
+/// By how much the numbers of letters have changed: endpoint, waiting, dead.
+pub(super) const COUNT_LETTERS: &str =
+    "UPDATE webhook_progress SET parked = parked + $2::int8, dead = dead + $3::int8 WHERE webhook_id = $1";
+/// The next number of the log: endpoint.
+pub(super) const NEXT_LOG: &str =
+    "UPDATE webhook_progress SET log_head = log_head + 1 WHERE webhook_id = $1 RETURNING log_head";
+/// Rows of the log: endpoint, the number before the first, then lists: record,
+/// device, attempt, instant, duration, status, error, outcome.
+pub(super) const INSERT_LOG: &str = "INSERT INTO webhook_deliveries (webhook_id, seq, number, device_id, \
+     attempt, at, duration_ms, status, error, outcome) SELECT $1, $2::int8 + g.place, g.number, g.device_id, \
+     g.attempt, g.at, g.duration_ms, g.status, g.error, g.outcome FROM unnest($3::int8[], $4::int8[], \
+     $5::int8[], $6::int8[], $7::int8[], $8::int4[], $9::text[], $10::text[]) WITH ORDINALITY \
+     AS g (number, device_id, attempt, at, duration_ms, status, error, outcome, place)";
+/// Forgets the oldest rows of a log: endpoint, up to which.
+pub(super) const TRIM_LOG: &str = "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND seq <= $2";
+/// Puts dead letters back: endpoint, deadline, number or none, limit.
+pub(super) const RESEND: &str = "WITH again AS (UPDATE webhook_letters SET state = 0, deadline = $2, \
+     attempts = 0, next_at = 0, died_at = NULL WHERE webhook_id = $1 AND number IN (SELECT number \
+     FROM webhook_letters WHERE webhook_id = $1 AND state = 1 AND ($3::int8 IS NULL OR number = $3) \
+     ORDER BY number LIMIT $4 FOR UPDATE) RETURNING 1), counted AS (SELECT count(*) AS count FROM again) \
+     UPDATE webhook_progress SET parked = parked + c.count, dead = dead - c.count, resends = resends + 1 \
+     FROM counted c WHERE webhook_id = $1 AND c.count > 0 RETURNING c.count";
+/// Forgets what was logged before an instant: instant, limit.
+pub(super) const FORGET_LOG: &str = "DELETE FROM webhook_deliveries WHERE (webhook_id, seq) IN \
+     (SELECT webhook_id, seq FROM webhook_deliveries WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
+/// Forgets letters that died before an instant: instant, limit.
+pub(super) const FORGET_DEAD: &str = "WITH gone AS (DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
+     (SELECT webhook_id, number FROM webhook_letters WHERE state = 1 AND died_at < $1 LIMIT $2 \
+     FOR UPDATE SKIP LOCKED) RETURNING webhook_id), counted AS (SELECT webhook_id, count(*) AS count FROM gone \
+     GROUP BY webhook_id), less AS (UPDATE webhook_progress p SET dead = p.dead - c.count FROM counted c \
+     WHERE p.webhook_id = c.webhook_id) SELECT count(*) FROM gone";
+/// Removes what deleted endpoints left: limit.
+pub(super) const FORGET_LETTERS: &str = "DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
+     (SELECT l.webhook_id, l.number FROM webhooks w JOIN webhook_letters l ON l.webhook_id = w.id \
+     WHERE w.deleted_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED)";
+/// The same of their logs: limit.
+pub(super) const FORGET_LOGS: &str = "DELETE FROM webhook_deliveries WHERE (webhook_id, seq) IN \
+     (SELECT d.webhook_id, d.seq FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id \
+     WHERE w.deleted_at IS NOT NULL LIMIT $1 FOR UPDATE OF d SKIP LOCKED)";
+/// Removes deleted endpoints of which nothing is left: limit.
+pub(super) const FORGET_ENDPOINTS: &str = "WITH gone AS (DELETE FROM webhooks WHERE id IN \
+     (SELECT w.id FROM webhooks w WHERE w.deleted_at IS NOT NULL \
+     AND NOT EXISTS (SELECT 1 FROM webhook_letters l WHERE l.webhook_id = w.id) \
+     AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = w.id) \
+     LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING id), \
+     progress AS (DELETE FROM webhook_progress WHERE webhook_id IN (SELECT id FROM gone)) \
+     SELECT count(*) FROM gone";
+
+/// The endpoints of an organisation with how they fare.
+pub(super) const LIST: &str = concat!(
+    "SELECT ",
+    endpoint_columns!(),
+    ", ",
+    state_columns!(),
+    " FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+     WHERE w.org_id = $1 AND w.deleted_at IS NULL ORDER BY w.id"
+);
+/// A log, newest first: endpoint, organisation, before, outcome, limit.
+pub(super) const LOG_BEFORE: &str = concat!(
+    "SELECT ",
+    log_columns!(),
+    " FROM webhook_deliveries WHERE webhook_id = $1 AND ",
+    of_org!(),
+    " AND seq < $3 AND ($4::text IS NULL OR outcome = $4) ORDER BY seq DESC LIMIT $5"
+);
+/// The same, oldest first: endpoint, organisation, after, outcome, limit.
+pub(super) const LOG_AFTER: &str = concat!(
+    "SELECT ",
+    log_columns!(),
+    " FROM webhook_deliveries WHERE webhook_id = $1 AND ",
+    of_org!(),
+    " AND seq > $3 AND ($4::text IS NULL OR outcome = $4) ORDER BY seq LIMIT $5"
+);
+
+/// Dead letters with what they tell; first the columns of a record, then those
+/// of the letter, then how it died.
+macro_rules! dead {
+    ($rest:literal) => {
+        concat!(
+            "SELECT 0::int8, NULL::int8, 0::int8, false, ",
+            told_columns!("false"),
+            ", r.number, r.device_key, r.device_id, r.deadline, r.attempts, r.next_at, r.last_status, \
+             r.last_error, r.died_at FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND ",
+            of_org!(),
+            " AND l.state = 1 ",
+            $rest,
+            ") AS r ",
+            told_joins!()
+        )
+    };
+}
+
+/// Dead letters, newest first: endpoint, organisation, before, limit.
+pub(super) const DEAD_BEFORE: &str = dead!("AND l.number < $3 ORDER BY l.number DESC LIMIT $4");
+/// The same, oldest first: endpoint, organisation, after, limit.
+pub(super) const DEAD_AFTER: &str = dead!("AND l.number > $3 ORDER BY l.number LIMIT $4");
+/// One: endpoint, organisation, number.
+pub(super) const DEAD_ONE: &str = dead!("AND l.number = $3");
+/// What a letter tells: endpoint, number.
+pub(super) const LETTER: &str = concat!(
+    "SELECT 0::int8, NULL::int8, 0::int8, false, ",
+    told_columns!("false"),
+    " FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.number = $2) AS r ",
+    told_joins!()
+);
+/// All endpoints that are active, and who holds them.
+pub(super) const CLAIMABLE: &str = "SELECT w.id, w.version, p.resends, p.holder, p.holder_nonce, p.held_until \
+     FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+     WHERE w.is_active AND w.deleted_at IS NULL ORDER BY w.id";
+/// Those of these that are held: numbers, server, nonce.
+pub(super) const HELD: &str = concat!(
+    "SELECT ",
+    endpoint_columns!(),
+    ", p.position, p.open_since, p.failures, p.resends, coalesce((SELECT array_agg(l.number) \
+     FROM webhook_letters l WHERE l.webhook_id = w.id AND l.number > p.position), '{}') \
+     FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+     WHERE w.id = ANY($1::int8[]) AND w.is_active AND w.deleted_at IS NULL AND p.holder = $2 \
+     AND p.holder_nonce = $3"
+);
+/// Devices that have letters waiting: endpoint.
+pub(super) const LANES: &str = "SELECT device_key, min(number), max(number) FROM webhook_letters \
+     WHERE webhook_id = $1 AND state = 0 GROUP BY device_key";
+/// Letters of devices: endpoint, devices, after which, limit of each.
+pub(super) const LETTERS: &str = concat!(
+    "SELECT ",
+    letter_columns!(),
+    " FROM unnest($2::int8[], $3::int8[]) AS n (device_key, after) CROSS JOIN LATERAL \
+     (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.device_key = n.device_key \
+     AND l.number > n.after AND l.state = 0 ORDER BY l.number LIMIT $4) AS l ORDER BY l.device_key, l.number"
+);
+/// How all active endpoints fare.
+pub(super) const STATES: &str = concat!(
+    "SELECT w.id, ",
+    state_columns!(),
+    " FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+     WHERE w.is_active AND w.deleted_at IS NULL ORDER BY w.id"
+);

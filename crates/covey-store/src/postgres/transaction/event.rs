@@ -1,0 +1,147 @@
+//! Steps on events and gauges.
+
+use std::borrow::Cow;
+
+use covey_core::device::DeviceIdentity;
+use covey_core::event::{DeviceEvent, EventKey, EventToStore, EventTold};
+use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
+use covey_core::port::{EventSteps, TxResult};
+use covey_core::record::RecordKind;
+use tokio_postgres::Row;
+
+use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
+use crate::postgres::pipeline::{Step, Value, query};
+use crate::postgres::rows::{self, Read};
+use crate::postgres::session::Session;
+use crate::postgres::transaction::PostgresTransaction;
+use crate::postgres::transaction::record::kind_number;
+use crate::postgres::transaction::told::RecordRow;
+
+impl EventSteps for PostgresTransaction<'_> {
+    fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool> {
+        if let Some(is_stored) = self.known.events.get(&(device, key)) {
+            return Ok(*is_stored);
+        }
+        let rows = self.ask(stored_among(self.session, [(device, key)].iter()))?;
+        let is_stored = !rows.is_empty();
+        self.known.events.insert((device, key), is_stored);
+        Ok(is_stored)
+    }
+
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()> {
+        let row = match event.told {
+            EventTold::Event => RecordRow {
+                kind: kind_number(RecordKind::Event),
+                dev_timestamp: Some(event.key.dev_timestamp.0),
+                ..RecordRow::default()
+            },
+            EventTold::Presence { online, reason } => RecordRow {
+                kind: kind_number(RecordKind::Presence),
+                status: Some(online.into()),
+                name: Some(Cow::Borrowed(reason.name())),
+                ..RecordRow::default()
+            },
+        };
+        let place = self.write_record(device, row)?;
+        self.pending.told.event(device, place, event);
+        if event.type_code >= 0 && event.key.dev_event_id != 0 {
+            self.known.events.insert((device.device, event.key), true);
+        }
+        Ok(())
+    }
+
+    fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()> {
+        self.pending.told.gauge(device, type_code, payload);
+        Ok(())
+    }
+
+    fn events_after(
+        &mut self,
+        org: OrgId,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> TxResult<Vec<DeviceEvent>> {
+        let sql = &self.session.sql;
+        let statement = if device.is_some() { &sql.events_of_device_after } else { &sql.events_after };
+        let mut looks = Looks::default();
+        loop {
+            let mut values: Vec<Value<'_>> =
+                vec![Box::new(org.0), Box::new(after.0), Box::new(i64::from(limit))];
+            values.extend(device.map(|device| Box::new(device.0) as _));
+            let rows = self.ask(query(&self.session.client, statement, values))?;
+            let settled = self.only(&rows, |row| Settled::from_row(row, 0))?;
+            if looks.are_enough(&settled) {
+                let events = events_from(&rows);
+                return self.read(events);
+            }
+            self.pause(LOOK_PAUSE);
+        }
+    }
+
+    fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber> {
+        let key = (caller, device.map_or(0, |device| device.0));
+        if let Some(number) = self.known.event_offsets.get(&key) {
+            return Ok(*number);
+        }
+        let values = || vec![Box::new(caller.0) as _, Box::new(key.1) as _];
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let rows = self.ask(query(client, &sql.event_offset, values()))?;
+        let number = match self.first(&rows, |row| rows::get(row, 0))? {
+            Some(number) => number,
+            None => {
+                let rows = self.write_and_ask(query(client, &sql.make_event_offset, values()))?;
+                self.only(&rows, |row| rows::get(row, 0))?
+            }
+        };
+        self.known.event_offsets.insert(key, RecordNumber(number));
+        Ok(RecordNumber(number))
+    }
+
+    fn event_offset_put(
+        &mut self,
+        caller: CallerId,
+        device: Option<DeviceId>,
+        offset: RecordNumber,
+    ) -> TxResult<()> {
+        let key = (caller, device.map_or(0, |device| device.0));
+        self.known.event_offsets.insert(key, offset);
+        self.pending.event_offsets.insert(key, offset);
+        Ok(())
+    }
+}
+
+/// Asks which of these events are stored.
+pub(super) fn stored_among<'s, 'k>(
+    session: &'s Session,
+    events: impl Iterator<Item = &'k (DeviceKey, EventKey)> + Clone,
+) -> Step<'s> {
+    let numbers = |of: fn(&(DeviceKey, EventKey)) -> i64| -> Value<'s> {
+        Box::new(events.clone().map(of).collect::<Vec<i64>>())
+    };
+    let values = vec![
+        numbers(|(device, _)| device.0),
+        numbers(|(_, key)| i64::from(key.dev_event_id)),
+        numbers(|(_, key)| key.dev_timestamp.0),
+    ];
+    query(&session.client, &session.sql.events_stored, values)
+}
+
+/// An event's key, from what [`stored_among`] answers.
+pub(super) fn stored_key(row: &Row) -> Read<(DeviceKey, EventKey)> {
+    let dev_event_id = rows::number(row, 1)?;
+    let key = EventKey { dev_event_id, dev_timestamp: UnixMs(rows::get(row, 2)?) };
+    Ok((DeviceKey(rows::get(row, 0)?), key))
+}
+
+/// The events that `events_after!` answers.
+pub(in crate::postgres) fn events_from(rows: &[Row]) -> Read<Vec<DeviceEvent>> {
+    let mut events = Vec::with_capacity(rows.len());
+    for row in rows {
+        if rows::get::<Option<i64>>(row, 3)?.is_some() {
+            events.push(rows::event_at(row, 3)?);
+        }
+    }
+    events.sort_by_key(|event| event.id);
+    Ok(events)
+}

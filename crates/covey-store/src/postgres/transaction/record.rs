@@ -1,0 +1,65 @@
+//! Steps on the outbox.
+
+use std::borrow::Cow;
+
+use covey_core::device::DeviceIdentity;
+use covey_core::error::StorageFault;
+use covey_core::port::{RecordSteps, TxResult};
+use covey_core::record::{NewRecord, RecordKind, TwinSide};
+
+use crate::encoding;
+use crate::postgres::fault::Failure;
+use crate::postgres::numbers::PLACES_MAX;
+use crate::postgres::transaction::PostgresTransaction;
+use crate::postgres::transaction::told::RecordRow;
+
+impl RecordSteps for PostgresTransaction<'_> {
+    fn record(&mut self, device: &DeviceIdentity, record: &NewRecord) -> TxResult<()> {
+        let row = match record {
+            NewRecord::Task { id, status, cause } => RecordRow {
+                kind: kind_number(RecordKind::Task),
+                task: Some(id.0),
+                status: Some(i16::from(status.number())),
+                name: Some(Cow::Borrowed(cause.name())),
+                ..RecordRow::default()
+            },
+            NewRecord::Result { task, result } => RecordRow {
+                kind: kind_number(RecordKind::Result),
+                task: Some(task.0),
+                result_id: Some(result.0),
+                ..RecordRow::default()
+            },
+            NewRecord::Twin(change) => RecordRow {
+                kind: kind_number(RecordKind::Twin),
+                status: Some(side_number(change.side)),
+                name: Some(Cow::Owned(change.resource.clone())),
+                version: Some(change.version),
+                value: change.value.clone(),
+                ..RecordRow::default()
+            },
+        };
+        self.write_record(device, row).map(drop)
+    }
+}
+
+impl PostgresTransaction<'_> {
+    /// Gathers a record. A group that has too many is run job by job: each of
+    /// them has fewer.
+    pub(super) fn write_record(&mut self, device: &DeviceIdentity, row: RecordRow) -> TxResult<i64> {
+        if let Some(place) = self.pending.told.record(device, row) {
+            return Ok(place);
+        }
+        tracing::warn!(
+            "a group would write more than {PLACES_MAX} records; its operations are run one by one"
+        );
+        Err(self.fail(Failure::OfJob(StorageFault::Io)))
+    }
+}
+
+pub(super) fn kind_number(kind: RecordKind) -> i16 {
+    i16::from(kind.number())
+}
+
+fn side_number(side: TwinSide) -> i16 {
+    i16::try_from(encoding::twin_side(side)).unwrap_or(i16::MAX)
+}

@@ -1,0 +1,203 @@
+//! What a transaction has yet to send of what is told: records, events and gauges.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use covey_core::device::DeviceIdentity;
+use covey_core::event::{EventKey, EventToStore};
+use covey_core::id::{DeviceKey, OrgId, UnixMs};
+use uuid::Uuid;
+
+use crate::postgres::numbers::PLACES_MAX;
+use crate::postgres::pipeline::Value;
+use crate::postgres::session::Session;
+use crate::postgres::write::Outbox;
+
+/// What a row of the outbox holds beside whom it is about.
+#[derive(Default)]
+pub(super) struct RecordRow {
+    pub(super) kind: i16,
+    pub(super) task: Option<Uuid>,
+    pub(super) result_id: Option<i64>,
+    pub(super) status: Option<i16>,
+    pub(super) name: Option<Cow<'static, str>>,
+    pub(super) version: Option<i64>,
+    pub(super) value: Option<Arc<str>>,
+    pub(super) dev_timestamp: Option<i64>,
+}
+
+/// An event, and the place of its record.
+struct EventRow {
+    device: DeviceIdentity,
+    place: i64,
+    event: EventToStore,
+}
+
+/// The last body of a gauge.
+struct GaugeRow {
+    device: DeviceIdentity,
+    payload: Arc<str>,
+}
+
+#[derive(Default)]
+pub(super) struct Told {
+    records: Vec<(DeviceIdentity, RecordRow)>,
+    events: Vec<EventRow>,
+    /// In an order that all servers keep, so that none waits for another in a circle.
+    gauges: BTreeMap<(DeviceKey, i64), GaugeRow>,
+    /// How many records the transaction has sent before.
+    records_before: u32,
+}
+
+impl Told {
+    pub(super) fn is_empty(&self) -> bool {
+        // There is no event without a record.
+        self.records.is_empty() && self.gauges.is_empty()
+    }
+
+    /// Takes out what is there; what comes after it has later places.
+    pub(super) fn take(&mut self) -> Self {
+        let records_before = self.records_before + self.record_count();
+        std::mem::replace(self, Self { records_before, ..Self::default() })
+    }
+
+    fn record_count(&self) -> u32 {
+        // No more than `PLACES_MAX` are taken in.
+        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a record, unless the transaction has as many as a number has places.
+    /// Answers its place, from 1, among those that are sent together.
+    pub(super) fn record(&mut self, device: &DeviceIdentity, row: RecordRow) -> Option<i64> {
+        let place = self.record_count() + 1;
+        if self.records_before + place > PLACES_MAX {
+            return None;
+        }
+        self.records.push((device.clone(), row));
+        Some(i64::from(place))
+    }
+
+    /// Adds the event of a record.
+    pub(super) fn event(&mut self, device: &DeviceIdentity, place: i64, event: &EventToStore) {
+        self.events.push(EventRow { device: device.clone(), place, event: event.clone() });
+    }
+
+    /// Puts the body of a gauge into the place of the one before it.
+    pub(super) fn gauge(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) {
+        let row = GaugeRow { device: device.clone(), payload: payload.into() };
+        self.gauges.insert((device.device, type_code), row);
+    }
+
+    pub(super) fn has_gauges(&self) -> bool {
+        !self.gauges.is_empty()
+    }
+
+    pub(super) fn outbox(&self) -> Outbox {
+        match (self.records.is_empty(), self.events.is_empty()) {
+            (true, _) => Outbox::Nothing,
+            (false, true) => Outbox::Records,
+            (false, false) => Outbox::Events,
+        }
+    }
+
+    pub(super) fn gauge_values<'v>(&self, now: UnixMs) -> Vec<Value<'v>> {
+        let devices = || self.gauges.values().map(|row| &row.device);
+        vec![
+            Box::new(now.0),
+            Box::new(self.gauges.keys().map(|(device, _)| device.0).collect::<Vec<i64>>()),
+            Box::new(self.gauges.keys().map(|(_, type_code)| *type_code).collect::<Vec<i64>>()),
+            Box::new(devices().map(|device| device.org.0).collect::<Vec<i64>>()),
+            Box::new(devices().map(|device| device.device_id.0).collect::<Vec<i64>>()),
+            Box::new(self.gauges.values().map(|row| row.payload.to_string()).collect::<Vec<_>>()),
+        ]
+    }
+
+    pub(super) fn record_values<'v>(&self, session: &Session, now: UnixMs) -> Vec<Value<'v>> {
+        let mut values: Vec<Value<'v>> =
+            vec![Box::new(session.record_offset), Box::new(i64::from(self.records_before)), Box::new(now.0)];
+        let rows = || self.records.iter().map(|(_, row)| row);
+        values.extend(device_values(self.records.iter().map(|(device, _)| device)));
+        let rest: [Value<'v>; 8] = [
+            Box::new(rows().map(|row| row.kind).collect::<Vec<i16>>()),
+            Box::new(rows().map(|row| row.task).collect::<Vec<Option<Uuid>>>()),
+            Box::new(rows().map(|row| row.result_id).collect::<Vec<Option<i64>>>()),
+            Box::new(rows().map(|row| row.status).collect::<Vec<Option<i16>>>()),
+            Box::new(rows().map(|row| row.name.clone()).collect::<Vec<Option<Cow<'static, str>>>>()),
+            Box::new(rows().map(|row| row.version).collect::<Vec<Option<i64>>>()),
+            Box::new(
+                rows()
+                    .map(|row| row.value.as_deref().map(ToOwned::to_owned))
+                    .collect::<Vec<Option<String>>>(),
+            ),
+            Box::new(rows().map(|row| row.dev_timestamp).collect::<Vec<Option<i64>>>()),
+        ];
+        values.extend(rest);
+        values
+    }
+
+    pub(super) fn event_values<'v>(&self, session: &Session) -> Vec<Value<'v>> {
+        let mut rows: Vec<&EventRow> = self.events.iter().collect();
+        // In an order that all servers keep: an event that another server is about
+        // to store is waited for.
+        rows.sort_by_key(|row| {
+            let EventKey { dev_event_id, dev_timestamp } = row.event.key;
+            (dev_timestamp, row.device.device, dev_event_id)
+        });
+        let mut counts: BTreeMap<OrgId, i64> = BTreeMap::new();
+        rows.iter().for_each(|row| *counts.entry(row.device.org).or_default() += 1);
+        let numbers = |of: fn(&EventRow) -> i64| -> Value<'v> {
+            Box::new(rows.iter().map(|row| of(row)).collect::<Vec<i64>>())
+        };
+        let mut values = vec![numbers(|row| row.place)];
+        values.extend(device_values(rows.iter().map(|row| &row.device)));
+        values.extend([
+            numbers(|row| row.event.type_code),
+            numbers(|row| i64::from(row.event.key.dev_event_id)),
+            numbers(|row| row.event.key.dev_timestamp.0),
+            Box::new(rows.iter().map(|row| row.event.correlation).collect::<Vec<Option<Uuid>>>()),
+            Box::new(rows.iter().map(|row| row.event.payload.to_string()).collect::<Vec<_>>()),
+            Box::new(session.slot),
+            Box::new(counts.keys().map(|org| org.0).collect::<Vec<i64>>()),
+            Box::new(counts.into_values().collect::<Vec<i64>>()),
+        ]);
+        values
+    }
+}
+
+/// The columns that say whom rows are about.
+fn device_values<'v, 'd>(devices: impl Iterator<Item = &'d DeviceIdentity> + Clone) -> [Value<'v>; 4] {
+    [
+        Box::new(devices.clone().map(|device| device.org.0).collect::<Vec<i64>>()),
+        Box::new(devices.clone().map(|device| device.device.0).collect::<Vec<i64>>()),
+        Box::new(devices.clone().map(|device| device.device_id.0).collect::<Vec<i64>>()),
+        Box::new(devices.map(|device| device.sn.as_str().to_owned()).collect::<Vec<String>>()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use covey_core::id::{DeviceId, Sn};
+
+    #[test]
+    fn a_transaction_has_as_many_records_as_a_number_has_places() {
+        let device = DeviceIdentity {
+            org: OrgId(1),
+            device: DeviceKey(2),
+            device_id: DeviceId(3),
+            sn: Sn::parse("sn").unwrap(),
+        };
+        let mut told = Told::default();
+        for place in 1..=40_000 {
+            assert_eq!(told.record(&device, RecordRow::default()), Some(place));
+        }
+        assert_eq!(told.take().record_count(), 40_000);
+        assert!(told.is_empty());
+        for place in 1..=i64::from(PLACES_MAX) - 40_000 {
+            assert_eq!(told.record(&device, RecordRow::default()), Some(place), "places begin anew");
+        }
+        assert_eq!(told.record(&device, RecordRow::default()), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! The reads of events and gauges.
+
+use std::sync::Arc;
+
+use covey_core::access::Scope;
+use covey_core::error::Result;
+use covey_core::event::{
+    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep,
+    SeriesPath, SeriesQuery,
+};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
+use covey_core::port::{BoxFuture, EventReader, Page, PageRequest};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::encoding::SERIES_NUMBER_MAX;
+use crate::sqlite::reader::Conditions;
+use crate::sqlite::{Sqlite, rows};
+
+impl EventReader for Sqlite {
+    fn event_list(
+        &self,
+        scope: Scope,
+        filter: EventFilter,
+        from: EventsFrom,
+    ) -> BoxFuture<'_, Result<EventPage>> {
+        self.read(move |connection| event_page(connection, scope.org, &filter, from))
+    }
+
+    fn event_list_after(
+        &self,
+        scope: Scope,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+        self.read(move |connection| events_after(connection, scope.org, device, after, limit))
+    }
+
+    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        self.read(move |connection| event_fields(connection, scope.org, &query))
+    }
+
+    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        self.read(move |connection| event_series(connection, scope.org, &query))
+    }
+
+    fn gauge_list(
+        &self,
+        scope: Scope,
+        filter: GaugeFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        self.read(move |connection| {
+            let mut conditions = Conditions::default();
+            conditions.add("g.org_id = ?", scope.org.0);
+            conditions.add_if("g.device_id = ?", filter.device_id.map(|id| id.0));
+            conditions.add_if("g.type_code = ?", filter.type_code);
+            let from = format!(
+                "FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
+                conditions.clause()
+            );
+            let snapshot = connection.unchecked_transaction()?;
+            let total: i64 = snapshot
+                .prepare_cached(&format!("SELECT count(*) {from}"))?
+                .query_row(conditions.parameters().as_slice(), |row| row.get(0))?;
+            let sql = format!(
+                "SELECT {GAUGE} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                page.size,
+                page.offset()
+            );
+            let mut statement = snapshot.prepare(&sql)?;
+            let items = statement.query_map(conditions.parameters().as_slice(), rows::gauge)?;
+            let items = items.collect::<rusqlite::Result<_>>()?;
+            Ok(Page { items, total: u64::try_from(total).unwrap_or(0) })
+        })
+    }
+
+    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {GAUGE} FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut gauges = Vec::new();
+            for device in devices {
+                let found = statement.query_map((device.0, scope.org.0), rows::gauge)?;
+                gauges.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+            Ok(gauges)
+        })
+    }
+}
+
+/// The columns of a gauge, in the order that [`rows::gauge`] reads them.
+const GAUGE: &str = "g.device_id, g.type_code, g.updated_at, g.payload";
+
+/// Events after one, in the order of their numbers.
+pub(super) fn events_after(
+    connection: &Connection,
+    org: OrgId,
+    device: Option<DeviceId>,
+    after: RecordNumber,
+    limit: u32,
+) -> rusqlite::Result<Vec<DeviceEvent>> {
+    let by_device = if device.is_some() { "AND e.device_id = ?4" } else { "AND ?4 IS NULL" };
+    let sql = format!(
+        "SELECT {} FROM events e WHERE e.org_id = ?1 AND e.id > ?2 {by_device} ORDER BY e.id LIMIT ?3",
+        rows::EVENT_COLUMNS
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map((org.0, after.0, limit, device.map(|id| id.0)), rows::event)?.collect()
+}
+
+fn event_page(
+    connection: &Connection,
+    org: OrgId,
+    filter: &EventFilter,
+    from: EventsFrom,
+) -> rusqlite::Result<EventPage> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut conditions = Conditions::default();
+    conditions.add("e.org_id = ?", org.0);
+    conditions.add_if("e.device_id = ?", filter.device_id.map(|id| id.0));
+    conditions.add_among("e.type_code", true, &filter.include);
+    conditions.add_among("e.type_code", false, &filter.exclude);
+    if let Some(after) = filter.received_after {
+        conditions.add("e.id >= ?", number_around(&snapshot, after)?.0);
+        conditions.add("e.received_at >= ?", after.0);
+    }
+    conditions.add_if("e.received_at < ?", filter.received_before.map(|at| at.0));
+    let (size, skipped) = match from {
+        EventsFrom::Page(page) => (page.size, page.offset()),
+        EventsFrom::Before(before, size) => {
+            conditions.add_if("e.id < ?", before.map(|before| before.0));
+            (size, 0)
+        }
+    };
+    let clause = conditions.clause();
+    let total = match from {
+        EventsFrom::Before(..) => None,
+        EventsFrom::Page(_) if *filter == EventFilter::default() => {
+            let sql = "SELECT coalesce(max(count), 0) FROM event_counts WHERE org_id = ?1";
+            Some(snapshot.prepare_cached(sql)?.query_row([org.0], |row| row.get::<_, i64>(0))?)
+        }
+        EventsFrom::Page(_) => {
+            let sql = format!("SELECT count(*) FROM events e WHERE {clause}");
+            Some(snapshot.prepare(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?)
+        }
+    };
+    let columns = rows::EVENT_COLUMNS;
+    let sql = format!(
+        "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
+    );
+    let mut statement = snapshot.prepare(&sql)?;
+    let items = statement.query_map(conditions.parameters().as_slice(), rows::event)?;
+    let items = items.collect::<rusqlite::Result<_>>()?;
+    Ok(EventPage { items, total: total.map(|total| u64::try_from(total).unwrap_or(0)) })
+}
+
+/// How far the clock may have been set back while events came.
+const CLOCK_STEP_MS: i64 = 300_000;
+
+/// A number before which no event was received at or after an instant. Numbers
+/// grow with time, so it is found by halving; an index on the time of receipt
+/// would have to be written with every event.
+fn number_around(connection: &Connection, at: UnixMs) -> rusqlite::Result<RecordNumber> {
+    let at = at.plus_ms(-CLOCK_STEP_MS).0;
+    let mut look =
+        connection.prepare_cached("SELECT id, received_at FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    let mut last = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?;
+    let (mut low, mut high): (i64, i64) = (0, last.query_row([], |row| row.get::<_, i64>(0))? + 1);
+    // All events before `low` are older; the first that is not has a number up to `high`.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found =
+            look.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+        match found {
+            Some((id, received_at)) if received_at < at => low = id + 1,
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(RecordNumber(low))
+}
+
+/// A path in SQLite's spelling. Names have no quotes in them ([`SeriesPath`]).
+fn path_text(steps: &[PathStep]) -> String {
+    steps.iter().fold("$".to_owned(), |path, step| match step {
+        PathStep::Name(name) => format!("{path}.\"{name}\""),
+        PathStep::Place(place) => format!("{path}[{place}]"),
+    })
+}
+
+/// The paths to look at: the first, and one more or the same again.
+fn paths(path: &SeriesPath) -> (String, String) {
+    let texts: Vec<_> = path.ways().iter().map(|steps| path_text(steps)).collect();
+    let first = texts.first().cloned().unwrap_or_default();
+    let last = texts.last().cloned().unwrap_or_default();
+    (first, last)
+}
+
+fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusqlite::Result<Vec<Field>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let first = number_around(&snapshot, query.since)?;
+    let (path, other) = paths(&query.path);
+    let mut statement = snapshot.prepare_cached(
+        "SELECT e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
+         WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
+         AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8",
+    )?;
+    let values =
+        (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
+    let fields = statement.query_map(values, |row| {
+        Ok(Field { received_at: UnixMs(row.get(0)?), value: row.get::<_, Arc<str>>(1)? })
+    })?;
+    fields.collect()
+}
+
+fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rusqlite::Result<Vec<Bucket>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let first = number_around(&snapshot, query.from)?;
+    let (path, other) = paths(&query.path);
+    let mut statement = snapshot.prepare_cached(
+        "WITH found AS MATERIALIZED ( \
+           SELECT e.id, e.received_at / ?7 * ?7 AS bucket, \
+             CASE WHEN json_type(e.payload, ?8) IS NOT NULL THEN \
+               CASE WHEN json_type(e.payload, ?8) IN ('integer', 'real') THEN e.payload ->> ?8 END \
+             WHEN json_type(e.payload, ?9) IN ('integer', 'real') THEN e.payload ->> ?9 END AS number \
+           FROM events e \
+           WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.received_at >= ?4 \
+             AND e.received_at < ?5 AND (e.type_code = ?6 OR (?6 IS NULL AND e.type_code >= 0))), \
+         gathered AS MATERIALIZED ( \
+           SELECT bucket, min(number) AS least, max(number) AS most, avg(number) AS mean, count(*) AS n, \
+             max(id) AS last FROM found WHERE abs(number) <= ?10 GROUP BY bucket) \
+         SELECT g.bucket, g.least, g.most, g.mean, f.number, g.n FROM gathered g JOIN found f ON f.id = g.last \
+         ORDER BY g.bucket",
+    )?;
+    let values = (
+        org.0,
+        query.device_id.0,
+        first.0,
+        query.from.0,
+        query.until.0,
+        query.type_code,
+        query.width_ms,
+        path,
+        other,
+        SERIES_NUMBER_MAX,
+    );
+    let buckets = statement.query_map(values, |row| {
+        Ok(Bucket {
+            from: UnixMs(row.get(0)?),
+            min: rows::real(row, 1)?,
+            max: rows::real(row, 2)?,
+            mean: rows::real(row, 3)?,
+            last: rows::real(row, 4)?,
+            count: row.get::<_, i64>(5)?.unsigned_abs(),
+        })
+    })?;
+    buckets.collect()
+}

@@ -1,0 +1,72 @@
+//! The reads of twins and of presence.
+
+use covey_core::access::Scope;
+use covey_core::device::DeviceIdentity;
+use covey_core::error::Result;
+use covey_core::id::{DeviceId, OrgId, UnixMs};
+use covey_core::port::{BoxFuture, PresenceReader, TwinReader};
+use covey_core::twin::{ReportedValue, Twin};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::sqlite::{Sqlite, rows};
+
+impl PresenceReader for Sqlite {
+    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        self.read(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT 1 FROM connections WHERE told_due <= ?1 LIMIT 1")?;
+            statement.exists([now.0])
+        })
+    }
+}
+
+impl TwinReader for Sqlite {
+    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let Some(device) = identity(&snapshot, scope.org, device)? else { return Ok(None) };
+            let versions = snapshot
+                .prepare_cached("SELECT reported_version, desired_version FROM twins WHERE device_key = ?1")?
+                .query_row([device.device.0], rows::twin_versions)
+                .optional()?
+                .unwrap_or_default();
+            let resources = rows::twin_resources(&snapshot, device.device)?;
+            Ok(Some(Twin { device, versions, resources }))
+        })
+    }
+
+    fn twin_history(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        resource: String,
+        before: Option<i64>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let Some(device) = identity(&snapshot, scope.org, device)? else { return Ok(None) };
+            let mut statement = snapshot.prepare_cached(
+                "SELECT value, version, at FROM twin_history \
+                 WHERE device_key = ?1 AND name = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4",
+            )?;
+            let before = before.unwrap_or(i64::MAX);
+            let values = statement.query_map((device.device.0, resource, before, limit), |row| {
+                Ok(ReportedValue { value: row.get(0)?, version: row.get(1)?, at: UnixMs(row.get(2)?) })
+            })?;
+            values.collect::<rusqlite::Result<_>>().map(Some)
+        })
+    }
+}
+
+fn identity(
+    connection: &Connection,
+    org: OrgId,
+    device: DeviceId,
+) -> rusqlite::Result<Option<DeviceIdentity>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, org_id, device_id, sn FROM devices \
+         WHERE org_id = ?1 AND device_id = ?2 AND retired_at IS NULL",
+    )?;
+    statement.query_row((org.0, device.0), rows::identity).optional()
+}

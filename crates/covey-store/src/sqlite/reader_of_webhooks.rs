@@ -1,0 +1,249 @@
+//! The reads of webhooks.
+
+use covey_core::access::Scope;
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
+use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
+use covey_core::record::Record;
+use covey_core::webhook::{
+    Claim, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint, LetterState,
+    LoggedAttempt, StoredLetter,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::sqlite::Sqlite;
+use crate::sqlite::reader_of_records::record_of_letter;
+use crate::sqlite::rows::instant;
+use crate::sqlite::rows_of_webhooks as rows;
+
+/// Which endpoints a caller may see.
+const OF_ORG: &str =
+    "EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.org_id = ?2 AND w.deleted_at IS NULL)";
+
+impl WebhookReader for Sqlite {
+    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {}, {} FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+                 WHERE w.org_id = ?1 AND w.deleted_at IS NULL ORDER BY w.id",
+                rows::ENDPOINT_COLUMNS,
+                rows::STATE_COLUMNS
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let found = statement.query_map([scope.org.0], |row| {
+                Ok((rows::endpoint(row)?, rows::state(row, rows::STATE_COLUMN)?))
+            })?;
+            found.collect()
+        })
+    }
+
+    fn webhook_deliveries(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        from: DeliveriesFrom,
+    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+        self.read(move |connection| {
+            let (range, order) = range("seq", &from);
+            let sql = format!(
+                "SELECT {} FROM webhook_deliveries WHERE webhook_id = ?1 AND {OF_ORG} AND {range} \
+                 AND (?4 IS NULL OR outcome = ?4) ORDER BY seq {order} LIMIT ?5",
+                rows::LOG_COLUMNS
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let outcome = from.outcome.map(|outcome| outcome.name());
+            let values = params![id.0, scope.org.0, bound(&from), outcome, from.limit];
+            statement.query_map(values, rows::logged)?.collect()
+        })
+    }
+
+    fn webhook_dead_letters(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        from: DeliveriesFrom,
+    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let (range, order) = range("number", &from);
+            let sql = format!(
+                "SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND {OF_ORG} AND state = 1 \
+                 AND {range} ORDER BY number {order} LIMIT ?4"
+            );
+            let mut statement = snapshot.prepare_cached(&sql)?;
+            let values = params![id.0, scope.org.0, bound(&from), from.limit];
+            let numbers = statement.query_map(values, |row| row.get(0).map(RecordNumber))?;
+            let numbers = numbers.collect::<rusqlite::Result<Vec<_>>>()?;
+            let letters = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
+            letters.filter_map(Result::transpose).collect()
+        })
+    }
+
+    fn webhook_dead_letter(
+        &self,
+        scope: Scope,
+        id: EndpointId,
+        number: RecordNumber,
+    ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let mut is_theirs = snapshot.prepare_cached(&format!("SELECT {OF_ORG}"))?;
+            if !is_theirs.query_row((id.0, scope.org.0), |row| row.get::<_, bool>(0))? {
+                return Ok(None);
+            }
+            dead_letter(&snapshot, id, number)
+        })
+    }
+
+    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT w.id, w.version, p.resends, p.holder, p.holder_nonce, p.held_until \
+                 FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+                 WHERE w.is_active = 1 AND w.deleted_at IS NULL ORDER BY w.id",
+            )?;
+            let found = statement.query_map([], |row| {
+                let holder = row.get::<_, Option<String>>(3)?.zip(row.get(4)?);
+                Ok(Claimable {
+                    id: EndpointId(row.get(0)?),
+                    version: row.get(1)?,
+                    resends: row.get(2)?,
+                    holder: holder.map(|(server, nonce)| Claim { server, nonce }),
+                    until: UnixMs(row.get(5)?),
+                })
+            })?;
+            found.collect()
+        })
+    }
+
+    fn webhook_held_of_every_org(
+        &self,
+        claim: Claim,
+        ids: Vec<EndpointId>,
+    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let held = ids.into_iter().map(|id| held(&snapshot, &claim, id));
+            held.filter_map(Result::transpose).collect()
+        })
+    }
+
+    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT device_key, min(number), max(number) FROM webhook_letters \
+                 INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
+            )?;
+            let lanes = statement.query_map([id.0], |row| {
+                let (first, until) = (RecordNumber(row.get(1)?), RecordNumber(row.get(2)?));
+                Ok(StoredLane { device: DeviceKey(row.get(0)?), first, until })
+            })?;
+            lanes.collect()
+        })
+    }
+
+    fn webhook_letters_of_every_org(
+        &self,
+        id: EndpointId,
+        lanes: Vec<(DeviceKey, RecordNumber)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let sql = format!(
+                "SELECT {} FROM webhook_letters INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 \
+                 AND device_key = ?2 AND number > ?3 AND state = 0 ORDER BY number LIMIT ?4",
+                rows::LETTER_COLUMNS
+            );
+            let mut statement = snapshot.prepare_cached(&sql)?;
+            let mut found = Vec::with_capacity(lanes.len());
+            for (device, after) in lanes {
+                let letters = statement.query_map((id.0, device.0, after.0, limit), rows::letter)?;
+                let letters = letters.collect::<rusqlite::Result<Vec<_>>>()?;
+                let is_more = letters.len() == limit as usize;
+                found.push(LaneLetters { device, after, letters, is_more });
+            }
+            Ok(found)
+        })
+    }
+
+    fn webhook_record_of_every_org(
+        &self,
+        id: EndpointId,
+        number: RecordNumber,
+    ) -> BoxFuture<'_, Result<Option<Record>>> {
+        self.read(move |connection| record_of_letter(&*connection.unchecked_transaction()?, id, number))
+    }
+
+    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
+        self.read(|connection| {
+            let sql = format!(
+                "SELECT w.id, {} FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+                 WHERE w.is_active = 1 AND w.deleted_at IS NULL ORDER BY w.id",
+                rows::STATE_COLUMNS
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let states =
+                statement.query_map([], |row| Ok((EndpointId(row.get(0)?), rows::state(row, 1)?)))?;
+            states.collect()
+        })
+    }
+}
+
+/// The condition and the order of a page; its bound is the third parameter.
+fn range(column: &str, from: &DeliveriesFrom) -> (String, &'static str) {
+    match from.after {
+        Some(_) => (format!("{column} > ?3"), "ASC"),
+        None => (format!("{column} < ?3"), "DESC"),
+    }
+}
+
+fn bound(from: &DeliveriesFrom) -> i64 {
+    from.after.or(from.before).unwrap_or(i64::MAX)
+}
+
+fn held(connection: &Connection, claim: &Claim, id: EndpointId) -> rusqlite::Result<Option<HeldEndpoint>> {
+    let sql = format!(
+        "SELECT {}, p.position, p.open_since, p.failures, p.resends \
+         FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+         WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL AND p.holder = ?2 AND p.holder_nonce = ?3",
+        rows::ENDPOINT_COLUMNS
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row((id.0, &claim.server, claim.nonce), |row| {
+        Ok(HeldEndpoint {
+            endpoint: rows::endpoint(row)?,
+            position: RecordNumber(row.get(rows::STATE_COLUMN)?),
+            stored_before: std::collections::BTreeSet::new(),
+            circuit: rows::circuit(row, rows::STATE_COLUMN + 1)?,
+            resends: row.get(rows::STATE_COLUMN + 3)?,
+        })
+    });
+    let Some(mut found) = found.optional()? else { return Ok(None) };
+    let mut statement = connection
+        .prepare_cached("SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND number > ?2")?;
+    let numbers = statement.query_map((id.0, found.position.0), |row| row.get(0).map(RecordNumber))?;
+    found.stored_before = numbers.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(found))
+}
+
+fn dead_letter(
+    connection: &Connection,
+    id: EndpointId,
+    number: RecordNumber,
+) -> rusqlite::Result<Option<DeadLetter>> {
+    let sql = format!(
+        "SELECT {}, last_status, last_error, died_at FROM webhook_letters \
+         WHERE webhook_id = ?1 AND number = ?2 AND state = 1",
+        rows::LETTER_COLUMNS
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row((id.0, number.0), |row| {
+        let (letter, state) = (rows::letter(row)?, LetterState::Dead);
+        let letter = StoredLetter { letter, state, status: row.get(6)?, error: row.get(7)? };
+        Ok(DeadLetter { letter, died_at: instant(row, 8)?.unwrap_or_default(), record: None })
+    });
+    let Some(mut letter) = found.optional()? else { return Ok(None) };
+    letter.record = record_of_letter(connection, id, number)?;
+    Ok(Some(letter))
+}
