@@ -1,12 +1,15 @@
 //! Links between Covey and its devices.
 //!
-//! [`wire`] holds the form of the messages (device-rpc), once and without I/O,
+//! [`wire`] holds the form of the messages (device-rpc, device-events), once and without I/O,
 //! for all links. [`embedded`] is the MQTT broker inside the process;
 //! [`amqp`] reaches devices through RabbitMQ, [`mqtt`] through any MQTT 5 broker.
 
 pub mod amqp;
+mod complaints;
 pub mod embedded;
+mod ending;
 mod identities;
+mod lanes;
 pub mod mqtt;
 mod status;
 mod tls;

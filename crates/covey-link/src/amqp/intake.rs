@@ -1,14 +1,17 @@
 //! What devices send: taken from the queues, carried out, answered, and only
-//! then acknowledged.
+//! then acknowledged. What one device sends to one queue is handed to the store
+//! in the order in which the queue gives it.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use covey_core::Engine;
 use covey_core::error::StorageFault;
 use covey_core::id::Sn;
 use covey_core::port::{Event, Refusal};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, poll};
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -20,8 +23,9 @@ use crate::amqp::acks::Acks;
 use crate::amqp::message::{self, GivenProperties};
 use crate::amqp::topology::DEVICE_QUEUES;
 use crate::amqp::{AmqpError, AmqpLink};
+use crate::lanes::{Lanes, Turn};
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Channel, Outbound};
+use crate::wire::{Channel, Downlink, Outbound};
 
 /// How long a message waits before it is tried again when the store took none.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -80,7 +84,7 @@ async fn take_round(
     });
     let _guard = round.gone.clone().drop_guard();
     let mut consumers = Vec::new();
-    for queue in DEVICE_QUEUES.iter().filter(|queue| queue.is_consumed) {
+    for queue in &DEVICE_QUEUES {
         // A channel each, so that a queue that waits for the store does not hold up another.
         let channel = connection.create_channel().await?;
         channel.basic_qos(link.options.prefetch, BasicQosOptions::default()).await?;
@@ -134,6 +138,7 @@ async fn take(
     stop: &CancellationToken,
     round: &Arc<Round>,
 ) -> Result<(), AmqpError> {
+    let lanes = Lanes::default();
     loop {
         let next = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -144,13 +149,22 @@ async fn take(
                 // How many there are is bounded by the prefetch count.
                 let (link, engine) = (Arc::clone(link), Arc::clone(engine));
                 let (acks, of) = (Arc::clone(acks), Arc::clone(round));
-                round.under_way.spawn(async move { one(&link, &engine, delivery, &acks, &of).await });
+                let origin = message::origin(delivery.routing_key.as_str());
+                let origin = origin.map(|(sn, channel)| Origin { turn: Some(lanes.queue(&sn)), sn, channel });
+                round.under_way.spawn(async move { one(&link, &engine, delivery, origin, &acks, &of).await });
             }
             Some(Err(error)) => return Err(error.into()),
             // A consumer that ended without saying why.
             None => return Err(AmqpError::Broker(ErrorKind::InvalidChannel(0).into())),
         }
     }
+}
+
+/// Who sent a message, and its place among those of its device.
+struct Origin {
+    sn: Sn,
+    channel: Channel,
+    turn: Option<Turn>,
 }
 
 /// What is to be told to the broker about a message.
@@ -164,9 +178,16 @@ enum Verdict {
     Dead(String),
 }
 
-async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, acks: &Acks, round: &Round) {
+async fn one(
+    link: &AmqpLink,
+    engine: &Engine,
+    delivery: Delivery,
+    origin: Option<Origin>,
+    acks: &Acks,
+    round: &Round,
+) {
     let deciding = async {
-        match decide(link, engine, &delivery, round).await {
+        match decide(link, engine, &delivery, origin, round).await {
             Verdict::Dead(reason) => put_aside(link, &delivery, &reason).await,
             verdict => verdict,
         }
@@ -183,16 +204,22 @@ async fn one(link: &AmqpLink, engine: &Engine, delivery: Delivery, acks: &Acks, 
     }
 }
 
-async fn decide(link: &AmqpLink, engine: &Engine, delivery: &Delivery, round: &Round) -> Verdict {
+async fn decide(
+    link: &AmqpLink,
+    engine: &Engine,
+    delivery: &Delivery,
+    origin: Option<Origin>,
+    round: &Round,
+) -> Verdict {
     let routing_key = delivery.routing_key.as_str();
-    let Some((sn, channel)) = message::origin(routing_key) else {
+    let Some(Origin { sn, channel, mut turn }) = origin else {
         link.observer.happened(Event::Refused(Refusal::PublishTopic));
         return Verdict::Dead("the routing key is not dev.<SN>.<channel>".to_owned());
     };
     let mut wait = RETRY_FIRST;
     let began = Instant::now();
     loop {
-        match carry_out(link, engine, delivery, &sn, channel).await {
+        match carry_out(link, engine, delivery, &sn, channel, turn.take()).await {
             Ok(None) => return Verdict::Done,
             Ok(Some(reply)) => return answer(link, &sn, &reply).await,
             // Another server may still reach the store; a store that is full is so for all.
@@ -202,15 +229,22 @@ async fn decide(link: &AmqpLink, engine: &Engine, delivery: &Delivery, round: &R
                 round.store_gone.cancel();
                 return Verdict::Again;
             }
-            Err(Refused { kind: RefusedKind::Unavailable(_), refusal, why }) => {
-                link.observer.happened(Event::Refused(refusal));
+            Err(Refused { kind: RefusedKind::Unavailable(_), refusal, why, .. }) => {
+                link.count(refusal);
                 tracing::warn!(%sn, routing_key, why, wait_ms = wait.as_millis(), "a message waits");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
-            Err(Refused { refusal, kind, why }) => {
-                link.observer.happened(Event::Refused(refusal));
-                tracing::warn!(%sn, routing_key, why, "a message was refused");
+            Err(Refused { refusal, kind, why, reply }) => {
+                link.count(refusal);
+                if channel == Channel::Evt {
+                    link.complaints.refused(&sn, &why);
+                } else {
+                    tracing::warn!(%sn, routing_key, why, "a message was refused");
+                }
+                if let Some(reply) = reply {
+                    answer(link, &sn, &reply).await;
+                }
                 return match kind {
                     RefusedKind::Malformed => Verdict::Dead(why),
                     _ => Verdict::Done,
@@ -226,16 +260,37 @@ async fn carry_out(
     delivery: &Delivery,
     sn: &Sn,
     channel: Channel,
+    turn: Option<Turn>,
 ) -> Result<Option<Outbound>, Refused> {
+    let mut turn = turn;
+    if let Some(turn) = &mut turn {
+        turn.come().await;
+    }
     let Some(device) = link.device(engine, sn).await? else {
         let why = "no device is registered under this serial number".to_owned();
-        return Err(Refused { refusal: Refusal::NotAdmitted, kind: RefusedKind::NotTheirs, why });
+        let (refusal, kind) = (Some(Refusal::NotAdmitted), RefusedKind::NotTheirs);
+        return Err(Refused { refusal, kind, why, reply: None });
     };
     let given = GivenProperties::read(&delivery.properties);
-    uplink::handle(engine, &device, channel, message::open(&given, &delivery.data)).await
+    let is_acknowledged = message::is_acknowledged(&delivery.properties);
+    let received = message::received(&given, &delivery.data);
+    let mut handling = pin!(uplink::handle(engine, &device, channel, received, is_acknowledged));
+    if let Poll::Ready(outcome) = poll!(&mut handling) {
+        return outcome;
+    }
+    // The store has it, so the next of this device may follow.
+    drop(turn);
+    handling.await
 }
 
 async fn answer(link: &AmqpLink, sn: &Sn, reply: &Outbound) -> Verdict {
+    // Whoever misses this one sends the event again, or does without.
+    if reply.downlink == Downlink::Eva {
+        if let Err(error) = link.publisher.tell(sn, reply).await {
+            tracing::debug!(%sn, %error, "an answer to an event was not delivered to RabbitMQ");
+        }
+        return Verdict::Done;
+    }
     match link.publisher.reply(sn, reply).await {
         Ok(_) => Verdict::Done,
         Err(error) => {

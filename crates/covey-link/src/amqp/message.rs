@@ -7,11 +7,11 @@ use covey_core::id::Sn;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use crate::wire::{Channel, Inbound, Malformed, Outbound, Properties, Qos, parse_publish};
+use crate::wire::{Carrier, Channel, Outbound, Properties, Qos, Received, parse_publish};
 
-/// Delivered to devices at QoS 1.
+/// Delivered to devices, and published by them, at QoS 1.
 const PERSISTENT: u8 = 2;
-/// Delivered to devices at QoS 0.
+/// The same at QoS 0.
 const TRANSIENT: u8 = 1;
 
 /// The routing key for a device: the topic with `.` for `/` (device-rpc
@@ -51,27 +51,16 @@ pub(super) fn origin(routing_key: &str) -> Option<(Sn, Channel)> {
     Some((Sn::parse(sn).ok()?, channel))
 }
 
-/// A message of a device, its fields laid open.
-pub(super) fn open<'a>(given: &'a GivenProperties<'a>, body: &'a [u8]) -> Result<Inbound<'a>, Malformed> {
-    let fields = Properties {
-        correlation_data: given.correlation_id,
-        correlation_header: given.correlation_header,
-        correlation_property: given.correlation_property.as_deref(),
-        status_code: given.status_code.as_deref(),
-        ext_id: given.ext_id.as_deref(),
-    };
-    // A client of MQTT 3.1.1 has no properties; the broker does not say which
-    // version it was, but a message that needs a correlation and has none can
-    // only be an envelope, if it is anything.
-    if given.is_none() {
-        let enveloped = Inbound::in_envelope(body);
-        if let Ok(inbound) = &enveloped
-            && inbound.correlation().is_ok_and(|correlation| correlation.task().is_some())
-        {
-            return enveloped;
-        }
-    }
-    Ok(Inbound::with_properties(fields, body))
+/// A message of a device. The broker does not say which version of MQTT its
+/// sender speaks; one of 3.1.1 has no properties.
+pub(super) fn received<'a>(given: &'a GivenProperties<'a>, body: &'a [u8]) -> Received<'a> {
+    Received { carrier: given.carrier(), body }
+}
+
+/// Whether the broker has acknowledged a message to its device, which it does
+/// with QoS 1; one of QoS 0 comes as transient.
+pub(super) fn is_acknowledged(properties: &BasicProperties) -> bool {
+    *properties.delivery_mode() != Some(TRANSIENT)
 }
 
 /// The properties that matter of a message that came over AMQP.
@@ -82,6 +71,10 @@ pub(super) struct GivenProperties<'a> {
     correlation_property: Option<Cow<'a, str>>,
     status_code: Option<Cow<'a, str>>,
     ext_id: Option<Cow<'a, str>>,
+    event_type_code: Option<Cow<'a, str>>,
+    dev_event_id: Option<Cow<'a, str>>,
+    dev_timestamp: Option<Cow<'a, str>>,
+    correlation_id_property: Option<Cow<'a, str>>,
 }
 
 impl<'a> GivenProperties<'a> {
@@ -95,15 +88,43 @@ impl<'a> GivenProperties<'a> {
             correlation_property: header("correlationData").and_then(text),
             status_code: header("status_code").and_then(text),
             ext_id: header("ext_id").and_then(text),
+            event_type_code: header("event_type_code").and_then(text),
+            dev_event_id: header("dev_event_id").and_then(text),
+            dev_timestamp: header("dev_timestamp").and_then(text),
+            correlation_id_property: header("correlation_id").and_then(text),
         }
     }
 
+    fn carrier(&self) -> Carrier<'_> {
+        if self.is_none() {
+            return Carrier::Unknown;
+        }
+        Carrier::Properties(Properties {
+            correlation_data: self.correlation_id,
+            correlation_header: self.correlation_header,
+            correlation_property: self.correlation_property.as_deref(),
+            status_code: self.status_code.as_deref(),
+            ext_id: self.ext_id.as_deref(),
+            event_type_code: self.event_type_code.as_deref(),
+            dev_event_id: self.dev_event_id.as_deref(),
+            dev_timestamp: self.dev_timestamp.as_deref(),
+            correlation_id: self.correlation_id_property.as_deref(),
+        })
+    }
+
     fn is_none(&self) -> bool {
+        let texts = [
+            &self.correlation_property,
+            &self.status_code,
+            &self.ext_id,
+            &self.event_type_code,
+            &self.dev_event_id,
+            &self.dev_timestamp,
+            &self.correlation_id_property,
+        ];
         self.correlation_id.is_none()
             && self.correlation_header.is_none()
-            && self.correlation_property.is_none()
-            && self.status_code.is_none()
-            && self.ext_id.is_none()
+            && texts.into_iter().all(Option::is_none)
     }
 }
 
@@ -149,7 +170,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::wire::Correlation;
+    use crate::wire::{Correlation, Inbound, read_event};
 
     const ID: &str = "01901f2e-3d4c-7b5a-8877-665544332211";
 
@@ -204,11 +225,15 @@ mod tests {
             headers(&[("correlationData", string(ID))]),
         ] {
             let given = GivenProperties::read(&properties);
-            assert_eq!(open(&given, b"").unwrap().correlation(), Ok(task), "{properties:?}");
+            assert_eq!(
+                Inbound::open(received(&given, b"")).unwrap().correlation(),
+                Ok(task),
+                "{properties:?}"
+            );
         }
         let none = BasicProperties::default();
         let given = GivenProperties::read(&none);
-        assert_eq!(open(&given, b"").unwrap().correlation(), Ok(Correlation::Poll));
+        assert_eq!(Inbound::open(received(&given, b"")).unwrap().correlation(), Ok(Correlation::Poll));
     }
 
     #[test]
@@ -219,7 +244,7 @@ mod tests {
             ("ext_id", AMQPValue::LongInt(5)),
         ]);
         let given = GivenProperties::read(&properties);
-        let result = open(&given, b"{\"a\":1}").unwrap().result().unwrap();
+        let result = Inbound::open(received(&given, b"{\"a\":1}")).unwrap().result().unwrap();
         assert_eq!((result.status_code, result.ext_id), (200, 5));
     }
 
@@ -228,11 +253,34 @@ mod tests {
         let properties = BasicProperties::default();
         let given = GivenProperties::read(&properties);
         let body = format!(r#"{{"correlationData":"{ID}","status_code":200,"payload":{{"cl":5}}}}"#);
-        let result = open(&given, body.as_bytes()).unwrap().result().unwrap();
+        let result = Inbound::open(received(&given, body.as_bytes())).unwrap().result().unwrap();
         assert_eq!(result.body, ResultBody::Json("{\"cl\":5}".into()));
         // Without a correlation it is whatever an MQTT 5 client sent.
-        let inbound = open(&given, b"{\"status_code\":200}").unwrap();
+        let inbound = Inbound::open(received(&given, b"{\"status_code\":200}")).unwrap();
         assert_eq!(inbound.correlation(), Ok(Correlation::Poll));
         assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}".into()));
+    }
+
+    #[test]
+    fn an_event_has_headers_or_is_taken_as_one_of_a_client_without_properties() {
+        let body = br#"{"200":14,"payload":{"200":15}}"#;
+        let event = |properties: &BasicProperties| {
+            read_event(received(&GivenProperties::read(properties), body)).unwrap()
+        };
+        let event_of_version_5 = event(&headers(&[
+            ("event_type_code", string("13")),
+            ("dev_event_id", AMQPValue::LongUInt(u32::MAX)),
+            ("dev_timestamp", AMQPValue::Timestamp(1_769_860_800)),
+            ("correlation_id", string(ID)),
+        ]));
+        assert_eq!((event_of_version_5.type_code, event_of_version_5.dev_event_id), (13, u32::MAX));
+        assert_eq!(event_of_version_5.dev_timestamp.unwrap().seconds(), 1_769_860_800);
+        assert_eq!(event_of_version_5.correlation, Some(Uuid::parse_str(ID).unwrap()));
+        assert_eq!(event_of_version_5.payload.as_bytes(), body);
+        let one = headers(&[("dev_timestamp", string("1769860800"))]);
+        assert_eq!(event(&one).type_code, 14, "it has properties, so it is no envelope");
+        assert_eq!(event(&BasicProperties::default()).type_code, 15);
+        assert!(is_acknowledged(&BasicProperties::default().with_delivery_mode(2)));
+        assert!(!is_acknowledged(&BasicProperties::default().with_delivery_mode(1)));
     }
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
+use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Refusal};
 use tokio::sync::mpsc;
 
 pub use accounts::{Audit, Difference, DifferenceKind, Registry, StoreRegistry, audit};
@@ -44,6 +44,7 @@ use crate::LinkStatus;
 use crate::amqp::accounts::Accounts;
 use crate::amqp::publisher::Publisher;
 use crate::amqp::state::State;
+use crate::complaints::Complaints;
 use crate::identities::Identities;
 
 /// How many announcements may wait to be published. What does not fit is
@@ -59,6 +60,7 @@ pub struct AmqpLink {
     publisher: Arc<Publisher>,
     accounts: Accounts,
     identities: Identities,
+    complaints: Complaints,
     announcements: mpsc::Sender<Announcement>,
     /// The other end, until the link is started.
     waiting: std::sync::Mutex<Option<Waiting>>,
@@ -89,6 +91,7 @@ impl AmqpLink {
             publisher: Arc::new(Publisher::new(Arc::clone(&state))),
             accounts,
             identities: Identities::default(),
+            complaints: Complaints::default(),
             announcements,
             waiting: std::sync::Mutex::new(Some(waiting)),
             options,
@@ -108,6 +111,13 @@ impl AmqpLink {
     #[must_use]
     pub fn unheard(&self) -> u64 {
         self.publisher.returned()
+    }
+
+    /// Counts a refusal, if nobody else does.
+    fn count(&self, refusal: Option<Refusal>) {
+        if let Some(refusal) = refusal {
+            self.observer.happened(Event::Refused(refusal));
+        }
     }
 
     fn take_waiting(&self) -> Option<Waiting> {

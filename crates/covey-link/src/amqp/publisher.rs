@@ -1,5 +1,6 @@
 //! The way to devices: messages are published, and the broker confirms them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel as AmqpChannel, Confirmation, Connection, Event, PublisherConfirm};
 use tokio::sync::{Semaphore, watch};
 
+use crate::LinkStatus;
 use crate::amqp::state::{State, Way};
 use crate::amqp::{AmqpError, message, topology};
 use crate::wire::Outbound;
@@ -23,6 +25,8 @@ const UNCONFIRMED_MAX: usize = 4_096;
 /// How long a reply waits for a broker that is away. The message that it
 /// answers is not acknowledged then, and comes again.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a reply that nobody counts on may take.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// A routing key that reaches nobody, for want of a serial number, to see
 /// whether publishing works.
 const PROBE_KEY: &str = "srv..probe";
@@ -147,7 +151,7 @@ impl Publisher {
             loop {
                 let current = channel.borrow_and_update().clone();
                 if let Some(current) = current
-                    && let Ok(confirm) = self.publish(&current, sn, reply).await
+                    && let Ok(confirm) = self.publish(&current, sn, reply, true).await
                     && let Ok(published) = self.confirmed(confirm).await
                 {
                     return published;
@@ -162,6 +166,22 @@ impl Publisher {
             .map_err(|_| AmqpError::Timeout { seconds: REPLY_PATIENCE.as_secs() })
     }
 
+    /// Publishes a reply that nobody counts on, once and if there is a way to
+    /// devices now.
+    pub(super) async fn tell(&self, sn: &Sn, reply: &Outbound) -> Result<(), AmqpError> {
+        // A broker that is away or blocked must not hold up what devices send.
+        let channel = self.channel.borrow().clone().filter(|_| self.state.status() == LinkStatus::Up);
+        let channel = channel.ok_or(AmqpError::Timeout { seconds: 0 })?;
+        let telling = async {
+            // A device that does not listen for it is no news.
+            let confirm = self.publish(&channel, sn, reply, false).await?;
+            self.confirmed(confirm).await.map(drop)
+        };
+        tokio::time::timeout(TELL_PATIENCE, telling)
+            .await
+            .unwrap_or(Err(AmqpError::Timeout { seconds: TELL_PATIENCE.as_secs() }))
+    }
+
     /// Publishes an announcement; the confirmation is waited for elsewhere.
     pub(super) async fn announce(self: &Arc<Self>, task: &Announcement, message: &Outbound) {
         let channel = self.channel.borrow().clone();
@@ -170,7 +190,7 @@ impl Publisher {
             self.unheard(task);
             return;
         };
-        match self.publish(&channel, &task.sn, message).await {
+        match self.publish(&channel, &task.sn, message, true).await {
             Ok(confirm) => {
                 let (publisher, task) = (Arc::clone(self), Arc::clone(task));
                 tokio::spawn(async move {
@@ -230,18 +250,24 @@ impl Publisher {
         }
     }
 
+    /// Publishes to the exchange of MQTT. What nobody listens for comes back if it `must_be_heard`.
     async fn publish(
         &self,
         channel: &AmqpChannel,
         sn: &Sn,
         outbound: &Outbound,
+        must_be_heard: bool,
     ) -> lapin::Result<PublisherConfirm> {
         let (key, properties) = (message::routing_key(sn.as_str(), outbound), message::properties(outbound));
-        if self.without_properties.contains(sn) {
-            publish(channel, key.as_str(), outbound.enveloped_body().as_bytes(), properties).await
+        let body = if self.without_properties.contains(sn) {
+            Cow::Owned(outbound.enveloped_body())
         } else {
-            publish(channel, key.as_str(), outbound.body().as_bytes(), properties).await
-        }
+            Cow::Borrowed(outbound.body())
+        };
+        let options = BasicPublishOptions { mandatory: must_be_heard, ..Default::default() };
+        channel
+            .basic_publish(topology::TOPIC_EXCHANGE.into(), key, options, body.as_bytes(), properties)
+            .await
     }
 
     async fn confirmed(&self, confirm: PublisherConfirm) -> Result<Published, AmqpError> {
@@ -264,19 +290,6 @@ impl Publisher {
     fn unheard_devices(&self) -> MutexGuard<'_, HashMap<DeviceKey, DeviceIdentity>> {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Publishes to the exchange of MQTT. What nobody listens for comes back.
-async fn publish(
-    channel: &AmqpChannel,
-    routing_key: &str,
-    body: &[u8],
-    properties: BasicProperties,
-) -> lapin::Result<PublisherConfirm> {
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    channel
-        .basic_publish(topology::TOPIC_EXCHANGE.into(), routing_key.into(), options, body, properties)
-        .await
 }
 
 /// A publisher without the right to publish learns it from its channel.

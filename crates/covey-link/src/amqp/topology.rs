@@ -22,7 +22,8 @@ const DELIVERY_LIMIT: i64 = 100;
 const WAITING_MAX: i64 = 1_000_000;
 /// How many bytes of them may wait.
 const WAITING_BYTES_MAX: i64 = 1 << 30;
-/// How many events may wait; nobody takes them yet.
+/// How many events may wait. The queues of running deployments have this limit,
+/// and a queue that is there with another is refused.
 const EVENTS_WAITING_MAX: i64 = 100_000;
 /// How often a message that was put aside may be looked at. Without any limit
 /// the broker would put it behind the others each time.
@@ -41,23 +42,15 @@ pub(crate) struct DeviceQueue {
     pub(crate) name: &'static str,
     /// What it is bound with.
     pub(crate) binding: &'static str,
-    /// Whether this version takes what is in it.
-    pub(crate) is_consumed: bool,
     waiting_max: i64,
 }
 
-/// All of them. Events are kept and not taken: this version has no use for
-/// them, and they must not be lost.
+/// All of them.
 pub(crate) const DEVICE_QUEUES: [DeviceQueue; 4] = [
-    DeviceQueue { name: "covey.req", binding: "dev.*.req", is_consumed: true, waiting_max: WAITING_MAX },
-    DeviceQueue { name: "covey.ack", binding: "dev.*.ack", is_consumed: true, waiting_max: WAITING_MAX },
-    DeviceQueue { name: "covey.res", binding: "dev.*.res", is_consumed: true, waiting_max: WAITING_MAX },
-    DeviceQueue {
-        name: "covey.evt",
-        binding: "dev.*.evt",
-        is_consumed: false,
-        waiting_max: EVENTS_WAITING_MAX,
-    },
+    DeviceQueue { name: "covey.req", binding: "dev.*.req", waiting_max: WAITING_MAX },
+    DeviceQueue { name: "covey.ack", binding: "dev.*.ack", waiting_max: WAITING_MAX },
+    DeviceQueue { name: "covey.res", binding: "dev.*.res", waiting_max: WAITING_MAX },
+    DeviceQueue { name: "covey.evt", binding: "dev.*.evt", waiting_max: EVENTS_WAITING_MAX },
 ];
 
 fn table(entries: &[(&'static str, AMQPValue)]) -> FieldTable {

@@ -13,6 +13,7 @@ use covey_core::port::Refusal;
 
 use crate::embedded::sessions::{Hearing, Hold};
 use crate::embedded::{Shared, admission, uplink};
+use crate::ending;
 use crate::wire::subscription_matches;
 
 /// The hooks that are needed.
@@ -85,7 +86,7 @@ impl Handler for Hooks {
                 None
             }
             Parameter::MessagePublishCheckAcl(session, publish) => {
-                Some(HookResult::PublishAclResult(uplink::handle(shared, session, publish).await))
+                Some(uplink::handle(shared, session, publish).await)
             }
             _ => return (true, before),
         };
@@ -133,8 +134,11 @@ fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
         } else {
             tracing::debug!(sn = %device.sn, %reason, "disconnected");
         }
-        let details = vec![("reason".to_owned(), told(reason).to_owned())];
-        shared.engine.device_disconnected(&device, told_of(shared, &session.id, details));
+        let words = told(reason);
+        let details = vec![("reason".to_owned(), words.to_owned())];
+        let connection = told_of(shared, &session.id, details);
+        let connection = Connection { reason: ending::reason(words), ..connection };
+        shared.engine.device_disconnected(&device, connection);
     }
 }
 
@@ -155,6 +159,9 @@ fn is_violation(reason: &Reason) -> bool {
         )
 }
 
+/// How a connection ended of which nothing better is known.
+const LOST: &str = "connection lost";
+
 /// How a connection ended, in words for applications.
 fn told(reason: &Reason) -> &'static str {
     match reason {
@@ -163,8 +170,10 @@ fn told(reason: &Reason) -> &'static str {
         Reason::ConnectKicked(_) => "taken over by another connection",
         Reason::ConnectReadWriteTimeout => "timed out",
         Reason::SubscribeRefused => "not authorised",
+        // What came first brought the others about.
+        Reason::Reasons(all) => all.iter().map(told).find(|words| *words != LOST).unwrap_or(LOST),
         reason if is_violation(reason) => "protocol error",
-        _ => "connection lost",
+        _ => LOST,
     }
 }
 
@@ -172,7 +181,7 @@ fn told(reason: &Reason) -> &'static str {
 fn told_of(shared: &Shared, id: &Id, details: Vec<(String, String)>) -> Connection {
     let address = id.remote_addr.map(|address| address.to_string()).unwrap_or_default();
     let session = format!("{address} {}", id.create_time);
-    Connection { session, server: shared.link.server.clone(), details }
+    Connection { session, server: shared.link.server.clone(), details, ..Connection::default() }
 }
 
 /// What is told of a connection.

@@ -3,7 +3,9 @@
 //!
 //! A message of a device is handled in the ACL hook, because that hook is
 //! awaited before the PUBACK and its answer is the PUBACK's reason code: first
-//! who sends it, then one operation of the core, then the code. What the
+//! who sends it, then one operation of the core, then the code. For an event
+//! the answer comes later, so that many events of one device share a commit;
+//! the broker keeps the order of the PUBACKs. What the
 //! server says to a device goes straight into that device's session; topics
 //! are never routed from one device to another.
 
@@ -20,6 +22,7 @@ use covey_core::id::Sn;
 use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Refusal};
 use rmqtt::context::ServerContext;
 
+use crate::complaints::Complaints;
 use crate::wire::Outbound;
 
 pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
@@ -31,6 +34,7 @@ pub struct EmbeddedLink {
     observer: Arc<dyn Observer>,
     /// The name of this server among those of its deployment.
     server: String,
+    complaints: Complaints,
 }
 
 impl EmbeddedLink {
@@ -39,7 +43,8 @@ impl EmbeddedLink {
     #[must_use]
     pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
         let sessions = sessions::Sessions::default();
-        Arc::new(Self { sessions, clock, observer, server: server.to_owned() })
+        let (server, complaints) = (server.to_owned(), Complaints::default());
+        Arc::new(Self { sessions, clock, observer, server, complaints })
     }
 
     /// How many devices are connected.

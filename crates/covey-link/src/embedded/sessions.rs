@@ -13,7 +13,7 @@ use rmqtt::codec::v5::{Disconnect as DisconnectV5, DisconnectReasonCode, Publish
 use rmqtt::types::{Disconnect, From, Id, Message, Publish, QoS, Reason, Tx};
 use rmqtt::utils::timestamp_millis;
 
-use crate::wire::{Downlink, Outbound, Qos, subscription_matches};
+use crate::wire::{DOWNLINKS, Downlink, Outbound, Qos, subscription_matches};
 
 /// All sessions by client id, which is the serial number.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Session {
 
 struct Subscription {
     filter: Box<str>,
-    reaches: [bool; 3],
+    reaches: [bool; DOWNLINKS],
     qos: QoS,
 }
 

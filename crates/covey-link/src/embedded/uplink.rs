@@ -1,17 +1,23 @@
 //! What a device publishes: one message, one operation, one reason code.
 
+use std::sync::Arc;
+
+use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
 use covey_core::port::Refusal;
+use futures_util::FutureExt;
 use rmqtt::codec::v5::PublishAckReason;
+use rmqtt::hook::HookResult;
 use rmqtt::session::Session;
-use rmqtt::types::{Publish, PublishAclResult, PublishResult};
+use rmqtt::types::{Publish, PublishAclResult, PublishResult, QoS};
+use tokio::sync::oneshot;
 
 use crate::embedded::Shared;
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Inbound, Malformed, Properties, parse_publish};
+use crate::wire::{Carrier, Channel, Outbound, Properties, Received, parse_publish};
 
 /// Handles a message and answers with the reason code of its PUBACK (MQTT 5 §3.4.2.1).
-pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish) -> PublishAclResult {
+pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish) -> HookResult {
     // A name with a wildcard or a NUL is none (MQTT 5 [3.3.2-2], [1.5.4-2]).
     if publish.topic.contains(['+', '#', '\0']) {
         shared.link.refuse(Refusal::Protocol);
@@ -27,30 +33,94 @@ pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish
     let Some(device) = shared.link.sessions.device(&session.id) else {
         return refuse(PublishAckReason::NotAuthorized, "the session has ended", true);
     };
-    match uplink::handle(&shared.engine, &device, channel, open(publish)).await {
-        Ok(reply) => {
-            if let Some(message) = reply {
-                shared.link.sessions.send(device.sn.as_str(), Some(device.device), &message);
+    let sender = Sender::of(publish, device, channel);
+    if channel == Channel::Evt {
+        return event(shared, sender, publish);
+    }
+    let handled = uplink::handle(&shared.engine, &sender.device, channel, received(publish), false).await;
+    now(sender.settle(shared, handled))
+}
+
+/// Begins with an event. It is in the store's queue when this returns, and so
+/// are the events of a device in the order in which they came; what becomes of
+/// it is told later.
+fn event(shared: &Shared, sender: Sender, publish: &Publish) -> HookResult {
+    let event = match uplink::event_open(&shared.engine, received(publish)) {
+        Ok(event) => event,
+        Err(refused) => return now(sender.settle(shared, Err(refused))),
+    };
+    let shared = shared.clone();
+    let mut adding = Box::pin(async move {
+        let added = event.add(&shared.engine, &sender.device, false).await;
+        sender.settle(&shared, added)
+    });
+    if let Some(settled) = (&mut adding).now_or_never() {
+        return now(settled);
+    }
+    let (told, later) = oneshot::channel();
+    // How many there are is bounded by the broker's window. It goes on when the
+    // connection ends, so that what happened is counted.
+    tokio::spawn(async move { drop(told.send(adding.await)) });
+    HookResult::PublishLater(later)
+}
+
+/// Who published a message, and how.
+struct Sender {
+    device: Arc<DeviceIdentity>,
+    channel: Channel,
+    /// Whether the reason for a refusal can be told (MQTT 5 §2.4).
+    has_reasons: bool,
+    /// Whether the message comes again if its connection ends (MQTT 5 §4.4).
+    is_repeated: bool,
+}
+
+impl Sender {
+    fn of(publish: &Publish, device: Arc<DeviceIdentity>, channel: Channel) -> Self {
+        let is_repeated = publish.qos != QoS::AtMostOnce;
+        Self { device, channel, has_reasons: publish.properties.is_some(), is_repeated }
+    }
+
+    /// Tells what became of a message: to the device, and to those who watch.
+    fn settle(&self, shared: &Shared, handled: Result<Option<Outbound>, Refused>) -> PublishResult {
+        match handled {
+            Ok(reply) => {
+                self.tell(shared, reply.as_ref());
+                PublishResult::success()
             }
-            PublishAclResult::allow()
+            Err(Refused { refusal, kind, why, reply }) => {
+                if let Some(refusal) = refusal {
+                    shared.link.refuse(refusal);
+                }
+                let sn = &self.device.sn;
+                if self.channel == Channel::Evt {
+                    shared.link.complaints.refused(sn, &why);
+                } else {
+                    tracing::warn!(%sn, channel = ?self.channel, why, "a message was refused");
+                }
+                self.tell(shared, reply.as_deref());
+                // A client of MQTT 3.1.1 cannot be told why; where the message is
+                // worth repeating, the missing PUBACK must tell it.
+                let is_worth_repeating = matches!(kind, RefusedKind::Unavailable(_))
+                    || kind == RefusedKind::Limit && self.channel == Channel::Evt;
+                let must_close = is_worth_repeating && !self.has_reasons && self.is_repeated;
+                PublishResult::reason_code(reason_code(kind), Some(why.into()), must_close)
+            }
         }
-        Err(Refused { refusal, kind, why }) => {
-            shared.link.refuse(refusal);
-            tracing::warn!(sn = %device.sn, topic = %publish.topic, why, "a message was refused");
-            // A client of MQTT 3.1.1 cannot be told why; where the message is
-            // worth repeating, the missing PUBACK must tell it.
-            let must_close = matches!(kind, RefusedKind::Unavailable(_)) && publish.properties.is_none();
-            refuse(reason_code(kind, refusal), &why, must_close)
+    }
+
+    fn tell(&self, shared: &Shared, reply: Option<&Outbound>) {
+        if let Some(message) = reply {
+            shared.link.sessions.send(self.device.sn.as_str(), Some(self.device.device), message);
         }
     }
 }
 
 /// The one table from refusals to reason codes (MQTT 5 §3.4.2.1).
-fn reason_code(kind: RefusedKind, refusal: Refusal) -> PublishAckReason {
+fn reason_code(kind: RefusedKind) -> PublishAckReason {
     match kind {
         RefusedKind::Malformed => PublishAckReason::PayloadFormatInvalid,
-        RefusedKind::NotTheirs if refusal == Refusal::PublishTopic => PublishAckReason::NotAuthorized,
-        RefusedKind::NotTheirs | RefusedKind::NotBuilt => PublishAckReason::ImplementationSpecificError,
+        RefusedKind::Forbidden => PublishAckReason::NotAuthorized,
+        RefusedKind::NotTheirs => PublishAckReason::ImplementationSpecificError,
         RefusedKind::Limit | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Overloaded) => {
             PublishAckReason::QuotaExceeded
         }
@@ -58,21 +128,21 @@ fn reason_code(kind: RefusedKind, refusal: Refusal) -> PublishAckReason {
     }
 }
 
-fn refuse(code: PublishAckReason, why: &str, disconnect: bool) -> PublishAclResult {
-    PublishAclResult(PublishResult::reason_code(code, Some(why.into()), disconnect))
+fn refuse(code: PublishAckReason, why: &str, disconnect: bool) -> HookResult {
+    now(PublishResult::reason_code(code, Some(why.into()), disconnect))
 }
 
-fn open(publish: &Publish) -> Result<Inbound<'_>, Malformed> {
-    let Some(properties) = &publish.properties else { return Inbound::in_envelope(&publish.payload) };
-    let property = |name: &str| {
-        properties.user_properties.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
-    };
-    let fields = Properties {
-        correlation_data: properties.correlation_data.as_deref(),
-        correlation_header: None,
-        correlation_property: property("correlationData"),
-        status_code: property("status_code"),
-        ext_id: property("ext_id"),
-    };
-    Ok(Inbound::with_properties(fields, &publish.payload))
+fn now(result: PublishResult) -> HookResult {
+    HookResult::PublishAclResult(PublishAclResult(result))
+}
+
+fn received(publish: &Publish) -> Received<'_> {
+    let body = &publish.payload[..];
+    let Some(given) = &publish.properties else { return Received { carrier: Carrier::Envelope, body } };
+    let mut properties =
+        Properties { correlation_data: given.correlation_data.as_deref(), ..Properties::default() };
+    for (name, value) in &given.user_properties {
+        properties.put_user_property(name, value);
+    }
+    Received { carrier: Carrier::Properties(properties), body }
 }

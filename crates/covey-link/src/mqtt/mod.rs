@@ -31,6 +31,7 @@ use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Re
 use tokio::sync::{mpsc, oneshot};
 
 use crate::LinkStatus;
+use crate::complaints::Complaints;
 use crate::mqtt::accounts::{ORDERS_MAX, Order};
 
 pub use error::MqttError;
@@ -51,6 +52,7 @@ pub struct MqttLink {
     announcements: mpsc::Sender<Announcement>,
     announcements_dropped: AtomicU64,
     orders: mpsc::Sender<Order>,
+    complaints: Complaints,
     /// The other ends, until the link runs.
     outlets: Mutex<Option<Outlets>>,
 }
@@ -90,6 +92,7 @@ impl MqttLink {
             announcements,
             announcements_dropped: AtomicU64::new(0),
             orders,
+            complaints: Complaints::default(),
             outlets: Mutex::new(Some(Outlets { announcements: announcements_out, orders: orders_out })),
         }))
     }
@@ -121,6 +124,13 @@ impl MqttLink {
 
     fn refuse(&self, reason: Refusal) {
         self.observer.happened(Event::Refused(reason));
+    }
+
+    /// Counts a refusal, if nobody else does.
+    fn count(&self, refusal: Option<Refusal>) {
+        if let Some(refusal) = refusal {
+            self.refuse(refusal);
+        }
     }
 
     fn drop_announcement(&self) {

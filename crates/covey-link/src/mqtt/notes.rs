@@ -11,6 +11,7 @@ use covey_core::id::Sn;
 use covey_core::port::Refusal;
 use tokio::sync::mpsc;
 
+use crate::ending;
 use crate::mqtt::connection::Backoff;
 use crate::mqtt::presence::{CONTACT_SESSION, Known, Sighting, Source};
 use crate::mqtt::shared::Shared;
@@ -57,7 +58,7 @@ async fn note_one(shared: &Shared, sighting: &Sighting) -> Result<(), Error> {
                 return Ok(());
             };
             let details = details(address.as_deref(), Some(protocol), *source);
-            let connection = Connection { session: session.clone(), server: String::new(), details };
+            let connection = Connection { session: session.clone(), details, ..Connection::default() };
             let is_first = shared.engine.device_connected_to_broker(&device, connection).await?;
             let known = Known {
                 session: Some(session.clone()),
@@ -116,7 +117,8 @@ async fn gone(shared: &Shared, sn: &Sn, ended: Option<&str>, reason: &str) -> Re
     shared.engine.device_deaf(&device);
     if let Some(session) = session {
         let details = vec![("reason".to_owned(), reason.to_owned())];
-        let connection = Connection { session, server: String::new(), details };
+        let reason = ending::reason(reason);
+        let connection = Connection { session, reason, details, ..Connection::default() };
         shared.engine.device_disconnected_from_broker(&device, connection).await?;
     }
     if let Some(mut known) = shared.presence.known.get_mut(sn) {
@@ -135,7 +137,8 @@ async fn contact(shared: &Shared, device: &DeviceIdentity) -> Result<(), Error> 
     });
     if !is_told {
         let details = details(None, None, Source::LastContact);
-        let connection = Connection { session: CONTACT_SESSION.to_owned(), server: String::new(), details };
+        let session = CONTACT_SESSION.to_owned();
+        let connection = Connection { session, details, ..Connection::default() };
         shared.engine.device_connected_to_broker(device, connection).await?;
         let mut known = shared.presence.known.entry(sn.clone()).or_insert_with(Known::unseen);
         known.session = Some(CONTACT_SESSION.to_owned());
@@ -160,8 +163,10 @@ async fn silent(shared: &Shared, sn: &Sn) -> Result<(), Error> {
         return Ok(());
     }
     if let Some(device) = shared.identities.of(&shared.engine, sn).await? {
-        let details = vec![("reason".to_owned(), "not heard of for a while".to_owned())];
-        let connection = Connection { session: CONTACT_SESSION.to_owned(), server: String::new(), details };
+        let words = "not heard of for a while";
+        let details = vec![("reason".to_owned(), words.to_owned())];
+        let (session, reason) = (CONTACT_SESSION.to_owned(), ending::reason(words));
+        let connection = Connection { session, reason, details, ..Connection::default() };
         shared.engine.device_disconnected_from_broker(&device, connection).await?;
     }
     if let Some(mut known) = shared.presence.known.get_mut(sn) {

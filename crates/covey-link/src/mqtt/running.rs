@@ -23,10 +23,8 @@ use crate::mqtt::shared::Shared;
 use crate::mqtt::uplink::{ACKS_MAX, Uplink, acknowledge_in_order};
 use crate::mqtt::{MqttError, MqttLink, downlink, notes, sight};
 
-/// What devices publish and this version carries out. Events (`evt`) are not
-/// subscribed to: the broker then says so in its PUBACK (0x10), and devices
-/// keep theirs.
-const CHANNELS: [&str; 3] = ["ack", "req", "res"];
+/// What devices publish and servers carry out.
+const CHANNELS: [&str; 4] = ["ack", "req", "res", "evt"];
 /// What brokers tell of their clients; most know one of these or none.
 const SIGHTS: [&str; 3] = ["$SYS/broker/log/N", "$SYS/broker/log/M/subscribe", "$SYS/brokers/+/clients/+/+"];
 /// How long the broker may take to confirm a subscription.

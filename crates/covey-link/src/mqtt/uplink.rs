@@ -1,22 +1,27 @@
 //! What devices publish: each message is one operation; it is acknowledged to
-//! the broker after the commit and after the broker has the answer, and in
-//! the order of arrival (MQTT 5 §4.6).
+//! the broker after the commit and after the broker has the answer, and in the
+//! order of arrival (MQTT 5 §4.6). What one device sends is handed to the store
+//! in that order too.
 
+use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use covey_core::device::DeviceIdentity;
 use covey_core::id::Sn;
 use covey_core::port::Refusal;
+use futures_util::poll;
 use rumqttc::ManualAck;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{PubAckReason, Publish};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::lanes::{Lanes, Turn};
 use crate::mqtt::connection::Backoff;
 use crate::mqtt::shared::Shared;
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Channel, Inbound, Malformed, Outbound, Properties, parse_publish};
+use crate::wire::{Carrier, Channel, Outbound, Properties, Received, parse_publish};
 
 /// How many acknowledgements may wait for their turn. The broker sends no more
 /// than Receive Maximum; after a reconnect it sends those again.
@@ -37,11 +42,20 @@ pub(super) struct Waiting {
 pub(super) struct Uplink {
     acks: mpsc::Sender<Waiting>,
     unacknowledged: Arc<Semaphore>,
+    lanes: Lanes,
+}
+
+/// Who published, and where the message is among those of its device.
+struct Origin {
+    sn: Sn,
+    channel: Channel,
+    turn: Option<Turn>,
 }
 
 impl Uplink {
     pub(super) fn new(acks: mpsc::Sender<Waiting>) -> Self {
-        Self { acks, unacknowledged: Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX)) }
+        let unacknowledged = Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX));
+        Self { acks, unacknowledged, lanes: Lanes::default() }
     }
 
     /// Begins with a message of a device.
@@ -52,23 +66,31 @@ impl Uplink {
             let Ok(place) = Arc::clone(&self.unacknowledged).try_acquire_owned() else {
                 return shared.link.refuse(Refusal::Limit);
             };
+            let origin = self.origin(&publish);
             let under_way = shared.under_way.clone();
             under_way.spawn(async move {
-                carry_out(&shared, &publish, epoch).await;
+                carry_out(&shared, &publish, origin, epoch).await;
                 drop(place);
             });
             return;
         }
         let (verdict, waiting) = oneshot::channel();
         if self.acknowledge_later(&shared, &publish, epoch, waiting) {
+            let origin = self.origin(&publish);
             let under_way = shared.under_way.clone();
             under_way.spawn(async move {
                 // A message that was given up is not acknowledged: the broker has it.
-                if let Some(reason) = carry_out(&shared, &publish, epoch).await {
+                if let Some(reason) = carry_out(&shared, &publish, origin, epoch).await {
                     let _ = verdict.send(reason);
                 }
             });
         }
+    }
+
+    fn origin(&self, publish: &Publish) -> Option<Origin> {
+        let (sn, channel) = parse_publish(std::str::from_utf8(&publish.topic).ok()?)?;
+        let sn = Sn::parse(sn).ok()?;
+        Some(Origin { turn: Some(self.lanes.queue(&sn)), sn, channel })
     }
 
     /// Acknowledges what needs no operation, in its turn.
@@ -116,21 +138,23 @@ pub(super) async fn acknowledge_in_order(shared: Arc<Shared>, mut acks: mpsc::Re
 
 /// Carries a message out until it is decided; answers how it is acknowledged,
 /// or nothing if its connection has ended before the store took it.
-async fn carry_out(shared: &Arc<Shared>, publish: &Publish, epoch: u64) -> Option<PubAckReason> {
-    let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
-    let Some((sn, channel)) =
-        parse_publish(topic).and_then(|(sn, channel)| Some((Sn::parse(sn).ok()?, channel)))
-    else {
+async fn carry_out(
+    shared: &Arc<Shared>,
+    publish: &Publish,
+    origin: Option<Origin>,
+    epoch: u64,
+) -> Option<PubAckReason> {
+    let Some(Origin { sn, channel, mut turn }) = origin else {
         shared.link.refuse(Refusal::PublishTopic);
         return Some(PubAckReason::Success);
     };
     let mut backoff = Backoff::new();
     loop {
-        match attempt(shared, &sn, channel, publish).await {
+        match attempt(shared, &sn, channel, publish, turn.take()).await {
             Ok(()) => return Some(PubAckReason::Success),
-            Err(Refused { refusal, kind: RefusedKind::Unavailable(_), why }) => {
-                shared.link.refuse(refusal);
-                tracing::warn!(%sn, topic, why, "a message waits for the store");
+            Err(Refused { refusal, kind: RefusedKind::Unavailable(_), why, .. }) => {
+                shared.link.count(refusal);
+                tracing::warn!(%sn, topic = %topic(publish), why, "a message waits for the store");
                 tokio::select! {
                     () = tokio::time::sleep(backoff.after_failure()) => {}
                     () = shared.stop.cancelled() => return None,
@@ -139,37 +163,70 @@ async fn carry_out(shared: &Arc<Shared>, publish: &Publish, epoch: u64) -> Optio
                     return None;
                 }
             }
-            Err(Refused { refusal, kind, why }) => {
-                shared.link.refuse(refusal);
-                tracing::warn!(%sn, topic, why, "a message was refused");
+            Err(Refused { refusal, kind, why, reply }) => {
+                shared.link.count(refusal);
+                if channel == Channel::Evt {
+                    shared.link.complaints.refused(&sn, &why);
+                } else {
+                    tracing::warn!(%sn, topic = %topic(publish), why, "a message was refused");
+                }
+                if let Some(reply) = reply {
+                    send(shared, &sn, *reply).await;
+                }
                 return Some(reason_code(kind));
             }
         }
     }
 }
 
-async fn attempt(shared: &Arc<Shared>, sn: &Sn, channel: Channel, publish: &Publish) -> Result<(), Refused> {
+async fn attempt(
+    shared: &Arc<Shared>,
+    sn: &Sn,
+    channel: Channel,
+    publish: &Publish,
+    turn: Option<Turn>,
+) -> Result<(), Refused> {
+    let mut turn = turn;
+    if let Some(turn) = &mut turn {
+        turn.come().await;
+    }
     let Some(device) = shared.identities.of(&shared.engine, sn).await? else {
         shared.accounts.expel(sn.clone());
         return Err(Refused {
-            refusal: Refusal::NotAdmitted,
+            refusal: Some(Refusal::NotAdmitted),
             kind: RefusedKind::NotTheirs,
             why: "no device is registered under this serial number".to_owned(),
+            reply: None,
         });
     };
     shared.presence.contact(&device);
-    let opened = open(publish, shared.presence.has_properties(sn));
-    if let Some(reply) = uplink::handle(&shared.engine, &device, channel, opened).await? {
-        send(shared, &device, reply).await;
+    let received = received(publish, shared.presence.has_properties(sn));
+    let is_acknowledged = publish.qos != QoS::AtMostOnce;
+    let mut handling = pin!(uplink::handle(&shared.engine, &device, channel, received, is_acknowledged));
+    let outcome = match poll!(&mut handling) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => {
+            // The store has it, so the next of this device may follow.
+            drop(turn);
+            handling.await
+        }
+    };
+    if let Some(reply) = outcome? {
+        send(shared, sn, reply).await;
     }
     Ok(())
 }
 
+/// The topic, for the log.
+fn topic(publish: &Publish) -> Cow<'_, str> {
+    String::from_utf8_lossy(&publish.topic)
+}
+
 /// Waits until the broker has the answer. One that it does not take is asked
 /// for again: the device repeats what it has no answer to.
-async fn send(shared: &Arc<Shared>, device: &DeviceIdentity, reply: Outbound) {
-    if let Err(problem) = shared.send(&device.sn, &reply).await {
-        tracing::debug!(sn = %device.sn, %problem, "an answer was not delivered to the broker");
+async fn send(shared: &Arc<Shared>, sn: &Sn, reply: Outbound) {
+    if let Err(problem) = shared.send(sn, &reply).await {
+        tracing::debug!(%sn, %problem, "an answer was not delivered to the broker");
     }
 }
 
@@ -178,26 +235,22 @@ async fn send(shared: &Arc<Shared>, device: &DeviceIdentity, reply: Outbound) {
 fn reason_code(kind: RefusedKind) -> PubAckReason {
     match kind {
         RefusedKind::Malformed => PubAckReason::PayloadFormatInvalid,
-        RefusedKind::NotTheirs | RefusedKind::NotBuilt => PubAckReason::ImplementationSpecificError,
+        RefusedKind::NotTheirs | RefusedKind::Forbidden => PubAckReason::ImplementationSpecificError,
         RefusedKind::Limit | RefusedKind::Unavailable(_) => PubAckReason::QuotaExceeded,
     }
 }
 
-fn open(publish: &Publish, has_properties: bool) -> Result<Inbound<'_>, Malformed> {
+fn received(publish: &Publish, has_properties: bool) -> Received<'_> {
+    let body = &publish.payload[..];
     if !has_properties {
-        return Inbound::in_envelope(&publish.payload);
+        return Received { carrier: Carrier::Envelope, body };
     }
-    let properties = publish.properties.as_ref();
-    let property = |name: &str| {
-        let mut given = properties?.user_properties.iter();
-        given.find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    };
-    let fields = Properties {
-        correlation_data: properties.and_then(|properties| properties.correlation_data.as_deref()),
-        correlation_header: None,
-        correlation_property: property("correlationData"),
-        status_code: property("status_code"),
-        ext_id: property("ext_id"),
-    };
-    Ok(Inbound::with_properties(fields, &publish.payload))
+    let mut properties = Properties::default();
+    if let Some(given) = &publish.properties {
+        properties.correlation_data = given.correlation_data.as_deref();
+        for (name, value) in &given.user_properties {
+            properties.put_user_property(name, value);
+        }
+    }
+    Received { carrier: Carrier::Properties(properties), body }
 }

@@ -65,5 +65,9 @@ pub(super) struct OutboundEnvelope<'a> {
     pub(super) result_id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ext_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) event_type_code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dev_event_id: Option<u32>,
     pub(super) payload: Option<&'a RawValue>,
 }

@@ -1,5 +1,5 @@
-//! What devices send (device-rpc "Messages"): MQTT 5 with properties, or MQTT
-//! 3.1.1 with the same fields in a JSON envelope.
+//! What devices send about tasks (device-rpc "Messages"): MQTT 5 with properties,
+//! or MQTT 3.1.1 with the same fields in a JSON envelope.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,23 +8,8 @@ use covey_core::port::Refusal;
 use covey_core::task::{NewResult, ResultBody};
 use serde::de::IgnoredAny;
 
-use crate::wire::Correlation;
 use crate::wire::envelope::InboundEnvelope;
-
-/// The MQTT 5 properties that matter of a message.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Properties<'a> {
-    /// The native Correlation Data.
-    pub correlation_data: Option<&'a [u8]>,
-    /// The correlation that AMQP carries in the header `x-correlation-id`.
-    pub correlation_header: Option<&'a [u8]>,
-    /// User property `correlationData`.
-    pub correlation_property: Option<&'a str>,
-    /// User property `status_code`.
-    pub status_code: Option<&'a str>,
-    /// User property `ext_id`.
-    pub ext_id: Option<&'a str>,
-}
+use crate::wire::{Carrier, Correlation, Properties, Received};
 
 /// Why a message cannot be understood; nothing changes because of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +32,18 @@ pub enum Malformed {
     /// The body of a 3.1.1 client is no JSON envelope.
     #[error("the body is no JSON envelope")]
     NotEnvelope,
+    /// The type code of an event is out of its range.
+    #[error("event_type_code is no integer from 0 to 2147483647")]
+    EventTypeCode,
+    /// The number of an event is out of its range.
+    #[error("dev_event_id is no integer from 0 to 4294967295")]
+    DevEventId,
+    /// The body of an event is something else.
+    #[error("the body is no JSON object")]
+    NotObject,
+    /// The body of an event is nested too deeply.
+    #[error("the body has more than 64 levels")]
+    TooDeep,
 }
 
 impl Malformed {
@@ -56,7 +53,13 @@ impl Malformed {
         match self {
             Self::Correlation | Self::CorrelationMissing => Refusal::Correlation,
             Self::StatusCode => Refusal::StatusCode,
-            Self::ExtId | Self::NotText | Self::NotEnvelope => Refusal::Payload,
+            Self::ExtId
+            | Self::NotText
+            | Self::NotEnvelope
+            | Self::EventTypeCode
+            | Self::DevEventId
+            | Self::NotObject
+            | Self::TooDeep => Refusal::Payload,
         }
     }
 }
@@ -86,18 +89,29 @@ enum Body<'a> {
 }
 
 impl<'a> Inbound<'a> {
+    /// Lays a message open.
+    ///
+    /// # Errors
+    /// [`Malformed`] for an MQTT 3.1.1 client's body that is neither empty nor
+    /// an envelope.
+    pub fn open(received: Received<'a>) -> Result<Self, Malformed> {
+        let body = received.body;
+        match received.carrier {
+            Carrier::Properties(properties) => Ok(Self::with_properties(properties, body)),
+            Carrier::Envelope => Self::in_envelope(body),
+            // A message that needs a correlation and has none can only be an
+            // envelope, if it is anything.
+            Carrier::Unknown => Ok(Self::in_envelope(body)
+                .ok()
+                .filter(|inbound| inbound.correlation().is_ok_and(|given| given.task().is_some()))
+                .unwrap_or_else(|| Self::with_properties(Properties::default(), body))),
+        }
+    }
+
     /// A message of an MQTT 5 client, or one that came over AMQP.
-    #[must_use]
-    pub fn with_properties(properties: Properties<'a>, body: &'a [u8]) -> Self {
-        let given = |bytes: &&[u8]| !bytes.is_empty();
-        // The order is that of device-rpc "Correlation".
-        let correlation = properties
-            .correlation_data
-            .filter(given)
-            .or(properties.correlation_header.filter(given))
-            .or(properties.correlation_property.map(str::as_bytes).filter(given));
+    fn with_properties(properties: Properties<'a>, body: &'a [u8]) -> Self {
         Self {
-            correlation: correlation.map(Cow::Borrowed),
+            correlation: properties.correlations().next().map(Cow::Borrowed),
             status_code: properties
                 .status_code
                 .map_or(StatusCode::InBody, |code| StatusCode::Given(Cow::Borrowed(code))),
@@ -107,10 +121,7 @@ impl<'a> Inbound<'a> {
     }
 
     /// A message of an MQTT 3.1.1 client, which has no properties.
-    ///
-    /// # Errors
-    /// [`Malformed`] for a body that is neither empty nor an envelope.
-    pub fn in_envelope(body: &'a [u8]) -> Result<Self, Malformed> {
+    fn in_envelope(body: &'a [u8]) -> Result<Self, Malformed> {
         if body.is_empty() {
             let nothing =
                 Self { correlation: None, status_code: StatusCode::InBody, ext_id: None, body: Body::Empty };
@@ -268,8 +279,10 @@ mod tests {
             };
             let inbound = Inbound::with_properties(properties, &body);
             let _ = (inbound.correlation(), inbound.result());
-            if let Ok(inbound) = Inbound::in_envelope(&body) {
-                let _ = (inbound.correlation(), inbound.result());
+            for carrier in [Carrier::Envelope, Carrier::Unknown] {
+                if let Ok(inbound) = Inbound::open(Received { carrier, body: &body }) {
+                    let _ = (inbound.correlation(), inbound.result());
+                }
             }
         }
     }

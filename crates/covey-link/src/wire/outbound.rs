@@ -1,12 +1,13 @@
-//! What devices are sent (device-rpc "Messages").
+//! What devices are sent (device-rpc "Messages", device-events "eva").
 
 use covey_core::id::{ResultId, TaskId, UnixMs};
 use covey_core::task::Task;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
-use crate::wire::Downlink;
 use crate::wire::envelope::OutboundEnvelope;
+use crate::wire::{Downlink, EventHead};
 
 /// Quality of service (MQTT 5 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Qos {
 const NOTHING_EXPIRY_S: u32 = 180;
 /// How long "the result is stored" is worth sending, in seconds.
 const COMMITTED_EXPIRY_S: u32 = 3 * 3600;
+/// How long "the event is stored" is worth sending, in seconds (device-events "eva").
+const EVENT_ANSWER_EXPIRY_S: u32 = 180;
 /// The body of `rsp` when the task has no parameters.
 const NO_PARAMETERS: &str = "{}";
 
@@ -40,7 +43,18 @@ pub struct Outbound {
     expires_at_s: Option<i64>,
     result_id: Option<i64>,
     ext_id: Option<i64>,
+    event_type_code: Option<i64>,
+    dev_event_id: Option<u32>,
     body: String,
+}
+
+/// What a device is told of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventStatus {
+    /// It is stored.
+    Success,
+    /// It is not stored.
+    Error,
 }
 
 #[derive(Serialize)]
@@ -90,49 +104,75 @@ impl Outbound {
     #[must_use]
     pub fn nothing_to_do() -> Self {
         Self {
-            downlink: Downlink::Rsp,
-            qos: Qos::AtMostOnce,
-            expiry_s: NOTHING_EXPIRY_S,
-            correlation: TaskId::NIL.to_string(),
             method_code: Some(0),
-            method: None,
-            expires_at_s: None,
-            result_id: None,
-            ext_id: None,
-            body: r#"{"method_code":0}"#.to_owned(),
+            ..Self::bare(
+                Downlink::Rsp,
+                Qos::AtMostOnce,
+                NOTHING_EXPIRY_S,
+                TaskId::NIL,
+                r#"{"method_code":0}"#,
+            )
         }
     }
 
     /// `cmt`: a result is stored.
     #[must_use]
     pub fn committed(task: TaskId, result: ResultId, ext_id: i64) -> Self {
+        let body = r#"{"message":"committed"}"#;
         Self {
-            downlink: Downlink::Cmt,
-            qos: Qos::AtLeastOnce,
-            expiry_s: COMMITTED_EXPIRY_S,
-            correlation: task.to_string(),
-            method_code: None,
-            method: None,
-            expires_at_s: None,
             result_id: Some(result.0),
             ext_id: Some(ext_id),
-            body: r#"{"message":"committed"}"#.to_owned(),
+            ..Self::bare(Downlink::Cmt, Qos::AtLeastOnce, COMMITTED_EXPIRY_S, task, body)
+        }
+    }
+
+    /// `eva`: an event is stored, or is not.
+    #[must_use]
+    pub fn event_answer(event: &EventHead, status: EventStatus) -> Self {
+        let body = match status {
+            EventStatus::Success => r#"{"status":"success"}"#,
+            EventStatus::Error => r#"{"status":"error"}"#,
+        };
+        let correlation = event.correlation.unwrap_or(Uuid::nil()).hyphenated();
+        Self {
+            event_type_code: Some(event.type_code),
+            dev_event_id: Some(event.dev_event_id),
+            ..Self::bare(Downlink::Eva, Qos::AtMostOnce, EVENT_ANSWER_EXPIRY_S, correlation, body)
         }
     }
 
     fn about(task: &Task, downlink: Downlink, body: String, now: UnixMs) -> Self {
         let left_ms = task.expires_at.since_ms(now).max(1);
+        let expiry_s = u32::try_from((left_ms + 999) / 1000).unwrap_or(u32::MAX);
         Self {
-            downlink,
-            qos: Qos::AtLeastOnce,
-            expiry_s: u32::try_from((left_ms + 999) / 1000).unwrap_or(u32::MAX),
-            correlation: task.id.to_string(),
             method_code: Some(task.method_code.into()),
             method: task.method.clone(),
             expires_at_s: Some(task.expires_at.seconds()),
+            ..Self::bare(downlink, Qos::AtLeastOnce, expiry_s, task.id, body)
+        }
+    }
+
+    /// A message without anything that only some have.
+    fn bare(
+        downlink: Downlink,
+        qos: Qos,
+        expiry_s: u32,
+        correlation: impl std::fmt::Display,
+        body: impl Into<String>,
+    ) -> Self {
+        Self {
+            downlink,
+            qos,
+            expiry_s,
+            correlation: correlation.to_string(),
+            method_code: None,
+            method: None,
+            expires_at_s: None,
             result_id: None,
             ext_id: None,
-            body,
+            event_type_code: None,
+            dev_event_id: None,
+            body: body.into(),
         }
     }
 
@@ -144,6 +184,8 @@ impl Outbound {
             self.method.clone().map(|method| ("method", method)),
             number("result_id", self.result_id),
             number("ext_id", self.ext_id),
+            number("event_type_code", self.event_type_code),
+            number("dev_event_id", self.dev_event_id.map(i64::from)),
             Some(("correlationData", self.correlation.clone())),
             number("expires_at", self.expires_at_s),
         ]
@@ -167,6 +209,8 @@ impl Outbound {
             expires_at: self.expires_at_s,
             result_id: self.result_id,
             ext_id: self.ext_id,
+            event_type_code: self.event_type_code,
+            dev_event_id: self.dev_event_id,
             payload: serde_json::from_str::<&RawValue>(&self.body).ok(),
         };
         // Strings, numbers and JSON that was checked always serialise.

@@ -24,11 +24,16 @@ pub enum Downlink {
     Rsp,
     /// `cmt`: a result is stored.
     Cmt,
+    /// `eva`: an event is stored, or is not.
+    Eva,
 }
+
+/// How many they are.
+pub const DOWNLINKS: usize = Downlink::ALL.len();
 
 impl Downlink {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tsk, Self::Rsp, Self::Cmt];
+    pub const ALL: [Self; 4] = [Self::Tsk, Self::Rsp, Self::Cmt, Self::Eva];
 
     /// The last level of the topic.
     #[must_use]
@@ -37,6 +42,7 @@ impl Downlink {
             Self::Tsk => "tsk",
             Self::Rsp => "rsp",
             Self::Cmt => "cmt",
+            Self::Eva => "eva",
         }
     }
 
@@ -66,7 +72,7 @@ pub fn parse_publish(topic: &str) -> Option<(&str, Channel)> {
 /// if the device may not subscribe there (device-rpc "Identity": only under
 /// `srv/<SN>/`). Wildcards follow MQTT 5 §4.7.1.
 #[must_use]
-pub fn subscription_matches(sn: &str, filter: &str) -> Option<[bool; 3]> {
+pub fn subscription_matches(sn: &str, filter: &str) -> Option<[bool; DOWNLINKS]> {
     let rest = filter.strip_prefix("srv/")?.strip_prefix(sn)?.strip_prefix('/')?;
     let (level, below) = rest.split_once('/').map_or((rest, None), |(level, below)| (level, Some(below)));
     // `x/#` also matches `x`; any other second level does not.
@@ -92,14 +98,15 @@ mod tests {
 
     #[test]
     fn a_device_subscribes_only_below_its_own_prefix() {
-        let all = [true; 3];
+        let all = [true; DOWNLINKS];
         assert_eq!(subscription_matches("a", "srv/a/#").unwrap(), all);
         assert_eq!(subscription_matches("a", "srv/a/+").unwrap(), all);
         assert_eq!(subscription_matches("a", "srv/a/+/#").unwrap(), all);
-        assert_eq!(subscription_matches("a", "srv/a/rsp").unwrap(), [false, true, false]);
-        assert_eq!(subscription_matches("a", "srv/a/tsk/#").unwrap(), [true, false, false]);
-        assert_eq!(subscription_matches("a", "srv/a/tsk/x").unwrap(), [false; 3]);
-        assert_eq!(subscription_matches("a", "srv/a/#/tsk").unwrap(), [false; 3]);
+        assert_eq!(subscription_matches("a", "srv/a/rsp").unwrap(), [false, true, false, false]);
+        assert_eq!(subscription_matches("a", "srv/a/eva").unwrap(), [false, false, false, true]);
+        assert_eq!(subscription_matches("a", "srv/a/tsk/#").unwrap(), [true, false, false, false]);
+        assert_eq!(subscription_matches("a", "srv/a/tsk/x").unwrap(), [false; DOWNLINKS]);
+        assert_eq!(subscription_matches("a", "srv/a/#/tsk").unwrap(), [false; DOWNLINKS]);
         for elsewhere in
             ["srv/ab/tsk", "srv/+/tsk", "srv/#", "#", "+/a/tsk", "$share/g/srv/a/tsk", "dev/a/res"]
         {

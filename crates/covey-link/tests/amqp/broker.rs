@@ -1,8 +1,10 @@
 //! The RabbitMQ that the environment names.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use covey_core::port::CertificateIssuer;
 use covey_link::TlsFiles;
 pub use covey_link::amqp::{AmqpLink as Link, Options, Running};
 use covey_pki::{Authority, CertificateLifetimes};
@@ -11,6 +13,10 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::no_certificates::NoCertificates;
+
+/// Whether a PUBACK says what became of a message.
+pub const ACKNOWLEDGES_AFTER_COMMIT: bool = false;
 /// How long a link that is up takes until its server is ready for a test.
 pub const UP_TO_SETTLED: Duration = Duration::ZERO;
 /// One test at a time.
@@ -57,6 +63,11 @@ impl Broker {
             broker.server_files = Some(files);
         }
         broker
+    }
+
+    /// Who signs what a site stores of certificates.
+    pub fn issuer(&self) -> Arc<dyn CertificateIssuer> {
+        Arc::new(NoCertificates)
     }
 
     /// What the server `name` of a site is started with.

@@ -14,7 +14,16 @@ mod broker;
 mod dead;
 #[path = "../bench/device.rs"]
 mod device;
+#[macro_use]
+#[path = "../bench/events.rs"]
+mod events;
 mod link;
 mod measure;
+#[path = "../bench/no_certificates.rs"]
+mod no_certificates;
 #[path = "../bench/site.rs"]
 mod site;
+
+use crate::broker::Broker;
+
+event_battery!(Broker::take().await, #[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that this file names"]);

@@ -7,8 +7,8 @@ use covey_link::TlsFiles;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{LastWill, PubAckReason, Publish, PublishProperties, SubscribeReasonCode};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, MqttOptions, NetworkOptions, Packet, PublishOptions, PublishResult,
-    TlsConfiguration, Transport,
+    AsyncClient, ConnectionError, Event, MqttOptions, NetworkOptions, Packet, PublishNotice, PublishOptions,
+    PublishResult, TlsConfiguration, Transport,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -128,10 +128,7 @@ impl Device {
     pub async fn publish(&self, topic: &str, properties: PublishProperties, body: &str) -> PubAckReason {
         let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
         let notice = self.client.publish_tracked(topic, body.to_owned(), options).await.unwrap();
-        match tokio::time::timeout(PATIENCE, notice.wait_async()).await.unwrap() {
-            Ok(PublishResult::Qos1(puback)) => puback.reason,
-            other => panic!("{topic}: {other:?}"),
-        }
+        outcome(notice).await
     }
 
     /// Sends `ack`, `req` or `res` about a task.
@@ -144,6 +141,21 @@ impl Device {
             ..PublishProperties::default()
         };
         self.publish(&format!("dev/{}/{level}", self.sn), properties, "").await
+    }
+
+    /// Publishes an event; answers the reason of the PUBACK.
+    pub async fn event(&self, fields: &[(&str, &str)], body: &str) -> PubAckReason {
+        outcome(self.event_later(fields, body, QoS::AtLeastOnce).await).await
+    }
+
+    /// Publishes an event and does not wait.
+    pub async fn event_later(&self, fields: &[(&str, &str)], body: &str, qos: QoS) -> PublishNotice {
+        let user_properties =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let properties = PublishProperties { user_properties, ..PublishProperties::default() };
+        let options = PublishOptions::new(qos).properties(properties);
+        let topic = format!("dev/{}/evt", self.sn);
+        self.client.publish_tracked(topic, body.to_owned(), options).await.unwrap()
     }
 
     /// The next message, which must be on this level.
@@ -176,6 +188,14 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.polling.abort();
+    }
+}
+
+/// The reason of a PUBACK.
+pub async fn outcome(notice: PublishNotice) -> PubAckReason {
+    match tokio::time::timeout(PATIENCE, notice.wait_async()).await.unwrap() {
+        Ok(PublishResult::Qos1(puback)) => puback.reason,
+        other => panic!("{other:?}"),
     }
 }
 

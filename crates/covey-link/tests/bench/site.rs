@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use covey_core::access::{Rights, Scope};
-use covey_core::device::{CertificateRecord, Device, DeviceFilter, DeviceSpec, IssuedCertificate};
-use covey_core::error::Result;
-use covey_core::id::{Sn, TaskId, UnixMs};
+use covey_core::device::{Device, DeviceFilter, DeviceSpec};
+use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, Flood, Gauge, GaugeFilter};
+use covey_core::id::{CallerId, Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
-use covey_core::port::{CertificateIssuer, Clock, Event, Ids, NoPeers, Observer, PageRequest, Refusal, Step};
+use covey_core::port::{Clock, Event, Ids, NoPeers, Observer, PageRequest, Refusal, Step};
+use covey_core::retention::RetentionDays;
 use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
 use covey_core::{Engine, Parts};
 use covey_link::LinkStatus;
@@ -40,8 +41,16 @@ impl Observer for Watcher {
 }
 
 impl Watcher {
+    pub fn count(&self, is_wanted: impl Fn(&Event) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| is_wanted(event)).count()
+    }
+
+    pub fn seen(&self, wanted: Event) -> usize {
+        self.count(|event| *event == wanted)
+    }
+
     pub fn refused(&self, reason: Refusal) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| **event == Event::Refused(reason)).count()
+        self.seen(Event::Refused(reason))
     }
 }
 
@@ -71,23 +80,6 @@ impl Ids for RandomIds {
     }
 }
 
-/// The broker checks certificates; what is stored of them plays no part here.
-struct NoCertificates;
-
-impl CertificateIssuer for NoCertificates {
-    fn issue(&self, _: &Sn, _: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
-        Ok(IssuedCertificate {
-            record: CertificateRecord {
-                serial_hex: Uuid::new_v4().simple().to_string(),
-                not_after: now.plus_ms(3_600_000),
-            },
-            certificate_pem: String::new(),
-            ca_pem: String::new(),
-            private_key_pem: None,
-        })
-    }
-}
-
 fn digest(text: &str) -> [u8; 32] {
     let mut digest = [0; 32];
     for (place, byte) in text.bytes().enumerate() {
@@ -108,6 +100,21 @@ impl Site {
         name: &str,
         adjust: impl FnOnce(&mut Options),
     ) -> Self {
+        Self::start_as(broker, data, name, adjust, Flood::default()).await
+    }
+
+    /// Starts one that takes so many events of a device.
+    pub async fn start_with_flood(broker: &Broker, data: &Path, flood: Flood) -> Self {
+        Self::start_as(broker, data, "a", |_| {}, flood).await
+    }
+
+    async fn start_as(
+        broker: &Broker,
+        data: &Path,
+        name: &str,
+        adjust: impl FnOnce(&mut Options),
+        flood: Flood,
+    ) -> Self {
         let mut options = broker.options(name);
         adjust(&mut options);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
@@ -124,12 +131,15 @@ impl Site {
             store: Arc::new(store),
             link: link.clone(),
             peers: Arc::new(NoPeers),
-            issuer: Arc::new(NoCertificates),
+            issuer: broker.issuer(),
             clock,
             ids: Arc::new(RandomIds),
             observer,
             key_hasher: digest,
             limits: Limits::default(),
+            retention: RetentionDays::default(),
+            flood,
+            gauge_types: vec![44],
         }));
         engine.api_key_first("default", "admin", "key").await.unwrap();
         let key = engine.api_key_check("key").await.unwrap().unwrap();
@@ -140,7 +150,7 @@ impl Site {
             }
         });
         let running = Running::start(Arc::clone(&link), Arc::clone(&engine)).await.unwrap();
-        let scope = Scope { org: key.org, rights: Rights::ALL };
+        let scope = Scope { org: key.org, rights: Rights::ALL, caller: CallerId(key.id) };
         let site = Self { engine, link, running: Some(running), scope, watcher, announcing };
         site.until_up().await;
         site
@@ -179,6 +189,27 @@ impl Site {
         let found = self.engine.device_list(self.scope, filter, page).await.unwrap();
         let device = found.items.into_iter().next()?;
         device.presence.map(|presence| (presence.online, presence.details))
+    }
+
+    /// The events that devices have told, oldest first. What servers note of
+    /// devices is left out.
+    pub async fn events(&self) -> Vec<DeviceEvent> {
+        let mut events: Vec<DeviceEvent> = Vec::new();
+        loop {
+            let from = EventsFrom::Before(events.last().map(|event| event.id), 1_000);
+            let found = self.engine.event_list(self.scope, EventFilter::default(), from).await.unwrap().items;
+            if found.is_empty() {
+                events.retain(|event| event.type_code >= 0);
+                events.reverse();
+                return events;
+            }
+            events.extend(found);
+        }
+    }
+
+    pub async fn gauges(&self) -> Vec<Gauge> {
+        let page = PageRequest { page: 1, size: 100 };
+        self.engine.gauge_list(self.scope, GaugeFilter::default(), page).await.unwrap().items
     }
 
     pub async fn until_online(&self, sn: &str, online: bool) {

@@ -3,15 +3,21 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use covey_core::port::CertificateIssuer;
 use covey_link::TlsFiles;
 pub use covey_link::mqtt::{MqttLink as Link, Options, Running};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
 use time::OffsetDateTime;
 
+use crate::no_certificates::NoCertificates;
+
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/mosquitto");
 
+/// Whether a PUBACK says what became of a message.
+pub const ACKNOWLEDGES_AFTER_COMMIT: bool = false;
 /// How long a link that is up takes until its server is ready for a test: the
 /// first audit tells whether accounts are kept.
 pub const UP_TO_SETTLED: Duration = Duration::from_millis(150);
@@ -119,6 +125,16 @@ impl Broker {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default()
+    }
+
+    /// Who signs what a site stores of certificates.
+    pub fn issuer(&self) -> Arc<dyn CertificateIssuer> {
+        Arc::new(NoCertificates)
+    }
+
+    /// A serial number.
+    pub fn sn(&self, name: &str) -> String {
+        name.to_owned()
     }
 
     /// What the server `name` of a site is started with.

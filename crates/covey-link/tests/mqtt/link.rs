@@ -221,3 +221,28 @@ async fn a_client_of_mqtt_3_1_1_gets_and_sends_envelopes() {
     until("the result is stored", || async { site.task(id).await.task.status == TaskStatus::Done }).await;
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_mqtt_3_1_1_sends_events_with_and_without_an_envelope() {
+    let broker = Broker::start();
+    let data = tempfile::tempdir().unwrap();
+    let site = Site::start(&broker, data.path(), "a").await;
+    site.register("dev1").await;
+    let files = broker.device("dev1");
+    let body = r#"{"200":14,"101":8}"#;
+    let enveloped = format!(r#"{{"event_type_code":13,"dev_event_id":"7","payload":{body}}}"#);
+    for sent in [enveloped.as_str(), body] {
+        let said = broker
+            .mosquitto("mosquitto_pub", &files)
+            .args(["-V", "311", "-i", "dev1", "-q", "1", "-t", "dev/dev1/evt", "-m", sent])
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{said:?}");
+    }
+    until("both are stored", || async { site.events().await.len() == 2 }).await;
+    let events = site.events().await;
+    let told: Vec<_> =
+        events.iter().map(|event| (event.type_code, event.key.dev_event_id, &*event.payload)).collect();
+    assert_eq!(told, [(13, 7, body), (14, 8, body)]);
+    site.stop().await;
+}

@@ -8,9 +8,18 @@
 mod broker;
 #[path = "../bench/device.rs"]
 mod device;
+#[macro_use]
+#[path = "../bench/events.rs"]
+mod events;
 mod link;
 mod measure;
+#[path = "../bench/no_certificates.rs"]
+mod no_certificates;
 mod outage;
 mod rules;
 #[path = "../bench/site.rs"]
 mod site;
+
+use crate::broker::Broker;
+
+event_battery!(Broker::start(),);

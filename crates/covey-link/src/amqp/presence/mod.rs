@@ -19,6 +19,7 @@ use std::time::Duration;
 use covey_core::Engine;
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{DeviceKey, Sn};
+use covey_core::presence::Reason;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -250,6 +251,7 @@ fn connection_of(session: &Session) -> covey_core::device::Connection {
     covey_core::device::Connection {
         session: session.id(),
         server: String::new(),
+        reason: Reason::Connected,
         details: details.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     }
 }

@@ -10,6 +10,7 @@ use covey_core::device::{Connection, DeviceIdentity};
 use covey_core::error::{Error, Result};
 use covey_core::id::Sn;
 use covey_core::port::{Event, Refusal};
+use covey_core::presence::Reason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -141,14 +142,20 @@ impl Shard {
         self.link.publisher.set_properties(sn, true);
         let Some(known) = self.connected.remove(sn) else { return };
         self.engine.device_deaf(&known.device);
-        self.end(&known.device, connection_of(session)).await;
+        // The broker does not tell why.
+        let connection = Connection { reason: Reason::Unknown, ..connection_of(session) };
+        self.end(&known.device, connection).await;
     }
 
     /// The store has a device connected that may not be.
     async fn compare(&self, device: DeviceIdentity, stored: String, began_at_ms: i64) {
         let is_old = Session::began_at(&stored).is_some_and(|began| began < began_at_ms - LAG_MS);
         if is_old && self.book.session(&device.sn).is_none() {
-            self.end(&device, Connection { session: stored, ..Connection::default() }).await;
+            self.end(
+                &device,
+                Connection { session: stored, reason: Reason::Unknown, ..Connection::default() },
+            )
+            .await;
         }
     }
 

@@ -1,0 +1,234 @@
+//! The body of an event: a JSON object, of which a few members are read in one
+//! pass and the rest is passed over.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use covey_core::event::Reported;
+use covey_core::twin::RESOURCES_MAX;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::wire::Malformed;
+use crate::wire::inbound::is_object;
+
+/// How deeply a body may be nested: what reads it later may do so with a call a level.
+const LEVELS_MAX: usize = 64;
+/// How many reported values are read: one more than a device may have, for the
+/// core to see that there are too many.
+const REPORTED_MAX: usize = RESOURCES_MAX as usize + 1;
+
+/// The members that matter, each as JSON text. Of members with one name the last
+/// counts.
+#[derive(Debug, Default)]
+pub(super) struct Members<'a> {
+    /// `200`, the type code.
+    pub(super) type_code: Option<&'a RawValue>,
+    /// `101`, the number on the device.
+    pub(super) number: Option<&'a RawValue>,
+    /// `102`, the time.
+    pub(super) time: Option<&'a RawValue>,
+    /// `reported`, values of resources.
+    pub(super) reported: Option<&'a RawValue>,
+    /// What an envelope has (docs/mqtt-3.1.1.md).
+    pub(super) envelope: EnvelopeMembers<'a>,
+}
+
+/// The members of an envelope.
+#[derive(Debug, Default)]
+pub(super) struct EnvelopeMembers<'a> {
+    pub(super) payload: Option<&'a RawValue>,
+    pub(super) event_type_code: Option<&'a RawValue>,
+    pub(super) dev_event_id: Option<&'a RawValue>,
+    pub(super) dev_timestamp: Option<&'a RawValue>,
+    pub(super) correlation_id: Option<&'a RawValue>,
+    pub(super) correlation_data: Option<&'a RawValue>,
+}
+
+impl<'a> Members<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Malformed::NotObject`] or [`Malformed::TooDeep`].
+    pub(super) fn parse(body: &'a str) -> Result<Self, Malformed> {
+        if !is_object(body.as_bytes()) {
+            return Err(Malformed::NotObject);
+        }
+        if levels(body) > LEVELS_MAX {
+            return Err(Malformed::TooDeep);
+        }
+        serde_json::from_str(body).map_err(|_| Malformed::NotObject)
+    }
+
+    /// The event's body within the envelope that this is, if it is one.
+    pub(super) fn enveloped(&self) -> Option<&'a str> {
+        self.envelope.payload.map(RawValue::get).filter(|payload| is_object(payload.as_bytes()))
+    }
+
+    /// What the device reports of its resources.
+    pub(super) fn reported(&self) -> Vec<Reported> {
+        let object = self.reported.map(RawValue::get).filter(|text| is_object(text.as_bytes()));
+        // It was read before as a part of the body.
+        object.and_then(|text| serde_json::from_str::<Resources>(text).ok()).unwrap_or_default().0
+    }
+
+    fn place(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "200" => &mut self.type_code,
+            "101" => &mut self.number,
+            "102" => &mut self.time,
+            "reported" => &mut self.reported,
+            "payload" => &mut self.envelope.payload,
+            "event_type_code" => &mut self.envelope.event_type_code,
+            "dev_event_id" => &mut self.envelope.dev_event_id,
+            "dev_timestamp" => &mut self.envelope.dev_timestamp,
+            "correlation_id" => &mut self.envelope.correlation_id,
+            "correlationData" => &mut self.envelope.correlation_data,
+            _ => return None,
+        })
+    }
+}
+
+/// A number or a string as text; nothing for anything else.
+pub(super) fn scalar(value: &RawValue) -> Option<Cow<'_, str>> {
+    match value.get().as_bytes().first()? {
+        b'"' => serde_json::from_str(value.get()).ok().map(|Text(text)| text),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(value.get())),
+        _ => None,
+    }
+}
+
+/// A string, which is copied only if it has escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// How deeply JSON text is nested, at least as deeply as it will turn out to be.
+fn levels(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut is_escaped) = (0_usize, 0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Members::default();
+                while let Some(Text(name)) = map.next_key()? {
+                    match members.place(&name) {
+                        Some(place) => *place = Some(map.next_value()?),
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The members of `reported`.
+#[derive(Default)]
+struct Resources(Vec<Reported>);
+
+impl<'de> Deserialize<'de> for Resources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Resources;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
+                let mut resources: Vec<Reported> = Vec::new();
+                while let Some(Text(resource)) = map.next_key()? {
+                    let value: &RawValue = map.next_value()?;
+                    if let Some(known) = resources.iter_mut().find(|known| known.resource == resource) {
+                        known.value = value.get().into();
+                    } else if resources.len() < REPORTED_MAX {
+                        let resource = resource.into_owned();
+                        resources.push(Reported { resource, value: value.get().into() });
+                    }
+                }
+                Ok(Resources(resources))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels))
+    }
+
+    #[test]
+    fn a_body_is_an_object_of_at_most_64_levels() {
+        assert!(Members::parse(&nested(64)).is_ok());
+        assert_eq!(Members::parse(&nested(65)).unwrap_err(), Malformed::TooDeep);
+        assert!(
+            Members::parse(&format!(r#"{{"a":"{}\"[["}}"#, "[{".repeat(200))).is_ok(),
+            "a string has none"
+        );
+        for body in ["", " ", "[]", "5", "null", "\"{}\"", "{", "{}x", "{}{}", r#"{"a":}"#, r#"{"a":01}"#] {
+            assert_eq!(Members::parse(body).unwrap_err(), Malformed::NotObject, "{body:?}");
+        }
+        assert!(Members::parse(" {}\n").is_ok());
+    }
+
+    #[test]
+    fn members_are_found_wherever_they_are() {
+        let members = Members::parse(r#"{"x":[{"101":9}],"200": 13 ,"\u0031\u00301":"7","101":8}"#).unwrap();
+        assert_eq!(members.type_code.unwrap().get(), "13");
+        assert_eq!(members.number.unwrap().get(), "8", "the last counts");
+        assert!(members.time.is_none());
+        assert_eq!(scalar(members.number.unwrap()).unwrap(), "8");
+        let members = Members::parse(r#"{"102":"2026\u002d01","200":[1]}"#).unwrap();
+        assert_eq!(scalar(members.time.unwrap()).unwrap(), "2026-01");
+        assert_eq!(scalar(members.type_code.unwrap()), None);
+    }
+
+    #[test]
+    fn reported_values_are_kept_as_they_are_written() {
+        let reported = |body: &str| Members::parse(body).unwrap().reported();
+        let values = reported(r#"{"reported":{"lamp":{"on": true},"t":1.50,"lamp":null}}"#);
+        let told: Vec<_> = values.iter().map(|one| (one.resource.as_str(), &*one.value)).collect();
+        assert_eq!(told, [("lamp", "null"), ("t", "1.50")]);
+        for nothing in [
+            r#"{"reported":5}"#,
+            r#"{"reported":[1]}"#,
+            r#"{"reported":{}}"#,
+            r#"{"a":{"reported":{"b":1}}}"#,
+        ] {
+            assert_eq!(reported(nothing), [], "{nothing}");
+        }
+        let many: Vec<_> = (0..5_000).map(|number| format!(r#""r{number}":1"#)).collect();
+        assert_eq!(reported(&format!(r#"{{"reported":{{{}}}}}"#, many.join(","))).len(), REPORTED_MAX);
+    }
+}
