@@ -1,0 +1,384 @@
+//! Tells one endpoint: follows the records that it wants, sends what the queue
+//! says, and writes what became of it.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use covey_core::Engine;
+use covey_core::feed::{Followed, Follower, LostTrack};
+use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
+use covey_core::port::{LaneLetters, StoredLane, WebhookSender};
+use covey_core::record::Record;
+use covey_core::webhook::queue::{LANE_LETTERS_MAX, Queue, Sending};
+use covey_core::webhook::{
+    Attempt, Claim, Endpoint, EndpointId, HeldEndpoint, Letter, Outcome, Progress, ProgressSaved,
+};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::message::message_id;
+use crate::sender::HttpSender;
+
+/// How long what was done may wait to be written.
+const SAVE_INTERVAL: Duration = Duration::from_millis(100);
+/// How many rows are written at once without waiting.
+const SAVE_ROWS: usize = 256;
+/// How long a position may wait to be written that nothing else has changed with.
+const MOVE_INTERVAL: Duration = Duration::from_secs(2);
+/// The pause after the store did not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked at the clock while something waits.
+const TICK: Duration = Duration::from_secs(1);
+/// How long requests that are under way may take to end when the task is stopped.
+const GRACE: Duration = Duration::from_secs(3);
+/// How much memory the records that wait here may take, in bytes; those of one
+/// look come on top of it.
+const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An attempt that has ended: of which device, of which record, and how.
+type Ended = (DeviceKey, Option<Arc<Record>>, Attempt);
+
+/// What the store answered. One thing is asked at a time, so that what was
+/// written is seen by what is read next.
+enum Answer {
+    Saved(covey_core::Result<ProgressSaved>),
+    Lanes(covey_core::Result<Vec<StoredLane>>),
+    Letters(covey_core::Result<Vec<LaneLetters>>),
+}
+
+type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Tells one endpoint.
+pub(crate) struct Runner {
+    engine: Arc<Engine>,
+    sender: Arc<HttpSender>,
+    claim: Claim,
+    id: EndpointId,
+    endpoint: Arc<Endpoint>,
+    queue: Queue,
+    follower: Follower,
+    /// The records of letters that may not be in the store yet.
+    records: HashMap<RecordNumber, Arc<Record>>,
+    record_bytes: usize,
+    sending: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    asking: Option<Asking>,
+    /// What is being written, until it is.
+    unsaved: Option<Arc<Progress>>,
+    /// Before this instant the store is not asked again.
+    store_at: Instant,
+    saved_at: Instant,
+    resends: watch::Receiver<i64>,
+    wants_lanes: bool,
+    is_lost: bool,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        sender: Arc<HttpSender>,
+        claim: Claim,
+        held: HeldEndpoint,
+        resends: watch::Receiver<i64>,
+        stop: CancellationToken,
+    ) -> Self {
+        let HeldEndpoint { endpoint, position, stored_before, circuit, .. } = held;
+        let (concurrency, retry_ms, now) =
+            (endpoint.spec.concurrency, engine.webhook_retry_ms(), engine.now());
+        let queue = Queue::new(concurrency, retry_ms, position, stored_before, circuit, now);
+        let follower = engine.follow_of_org(endpoint.org, endpoint.spec.record_filter(), position);
+        Self {
+            engine,
+            sender,
+            claim,
+            id: endpoint.id,
+            endpoint: Arc::new(endpoint),
+            queue,
+            follower,
+            records: HashMap::new(),
+            record_bytes: 0,
+            sending: FuturesUnordered::new(),
+            asking: None,
+            unsaved: None,
+            store_at: Instant::now(),
+            saved_at: Instant::now(),
+            resends,
+            // What an earlier run has left.
+            wants_lanes: true,
+            is_lost: false,
+            stop,
+        }
+    }
+
+    /// Runs until stopped, or until another server holds the endpoint.
+    pub(crate) async fn run(mut self) {
+        warn_of_gap(Arc::clone(&self.engine), self.id, self.follower.cursor()).await;
+        let stop = self.stop.clone();
+        while !self.is_lost {
+            self.send();
+            self.ask();
+            let wake_at = self.wake_at();
+            let may_follow = self.may_follow();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                followed = self.follower.next(), if may_follow => self.followed(followed),
+                Some(ended) = self.sending.next() => self.ended(ended),
+                answer = answer(&mut self.asking) => self.answered(answer),
+                Ok(()) = self.resends.changed() => self.wants_lanes = true,
+                () = sleep_until(wake_at) => self.tick(),
+            }
+        }
+        if !self.is_lost {
+            self.finish().await;
+        }
+    }
+
+    fn now(&self) -> UnixMs {
+        self.engine.now()
+    }
+
+    fn may_follow(&self) -> bool {
+        self.queue.has_room() && self.record_bytes < RECORD_BYTES_MAX && Instant::now() >= self.store_at
+    }
+
+    /// Begins to send what may be sent now.
+    fn send(&mut self) {
+        // While nothing can be written, what is sent would only be sent again.
+        if Instant::now() < self.store_at {
+            return;
+        }
+        let now = self.now();
+        self.queue.expire(now);
+        while let Some(Sending { letter, .. }) = self.queue.next(now) {
+            let known = self.records.get(&letter.number).cloned();
+            let (engine, sender) = (Arc::clone(&self.engine), Arc::clone(&self.sender));
+            let (endpoint, id) = (Arc::clone(&self.endpoint), self.id);
+            self.sending.push(Box::pin(async move {
+                let record = match known {
+                    Some(record) => Some(record),
+                    None => stored_record(&engine, id, letter.number).await.map(Arc::new),
+                };
+                let Some(record) = record else { return (letter.device, None, forgotten(engine.now())) };
+                let message_id = message_id(&record);
+                let attempt = sender.send(endpoint, Arc::clone(&record), message_id).await;
+                (letter.device, Some(record), attempt)
+            }));
+        }
+    }
+
+    fn ended(&mut self, (device, record, attempt): Ended) {
+        let chance = rand::random();
+        let is_open = self.queue.is_open();
+        let outcome = self.queue.settle(device, attempt, self.now(), chance);
+        self.engine.webhook_count(outcome);
+        if let Some(record) = record.filter(|_| outcome == Outcome::Delivered) {
+            self.engine.webhook_took(&record);
+            self.drop_record(record.number);
+        }
+        if is_open != self.queue.is_open() {
+            let state = if is_open { "closed" } else { "open" };
+            tracing::info!(webhook = self.id.0, "the circuit of a webhook is {state}");
+        }
+    }
+
+    fn followed(&mut self, followed: Result<Followed, LostTrack>) {
+        match followed {
+            Ok(Followed { records, cursor }) => {
+                let now = self.now();
+                for record in records {
+                    let device = record.device.identity.device;
+                    let letter = Letter {
+                        number: record.number,
+                        device,
+                        device_id: record.device.identity.device_id,
+                        deadline: UnixMs::default(),
+                        attempts: 0,
+                        next_at: UnixMs::default(),
+                    };
+                    self.queue.take_in(letter, record.at, now);
+                    self.record_bytes += record.bytes();
+                    self.records.insert(record.number, record);
+                }
+                self.queue.advance(cursor);
+            }
+            // The follower reads the store from its cursor on.
+            Err(LostTrack::TooSlow) => {}
+            Err(LostTrack::Store(error)) => self.store_failed(&error),
+        }
+    }
+
+    fn drop_record(&mut self, number: RecordNumber) {
+        if let Some(record) = self.records.remove(&number) {
+            self.record_bytes -= record.bytes();
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.follower.cursor() > self.queue.position() {
+            self.queue.advance(self.follower.cursor());
+        }
+    }
+
+    /// Asks the store for what is due, if it is not asked already.
+    fn ask(&mut self) {
+        if self.asking.is_some() || Instant::now() < self.store_at {
+            return;
+        }
+        let (engine, id) = (Arc::clone(&self.engine), self.id);
+        if self.unsaved.is_none() && self.wants_lanes {
+            self.wants_lanes = false;
+            let lanes = async move { Answer::Lanes(engine.webhook_lanes_of_every_org(id).await) };
+            self.asking = Some(Box::pin(lanes));
+            return;
+        }
+        if self.unsaved.is_none() && self.is_save_due() {
+            self.unsaved = Some(Arc::new(self.queue.take_progress()));
+        }
+        if let Some(progress) = self.unsaved.clone() {
+            let claim = self.claim.clone();
+            let save = async move { Answer::Saved(engine.webhook_progress(claim, id, progress).await) };
+            self.asking = Some(Box::pin(save));
+            return;
+        }
+        let lanes = self.queue.loads();
+        if !lanes.is_empty() {
+            let limit = u32::try_from(LANE_LETTERS_MAX).unwrap_or(u32::MAX);
+            let letters =
+                async move { Answer::Letters(engine.webhook_letters_of_every_org(id, lanes, limit).await) };
+            self.asking = Some(Box::pin(letters));
+        }
+    }
+
+    fn is_save_due(&self) -> bool {
+        let waited = self.saved_at.elapsed();
+        (self.queue.has_progress() && (waited >= SAVE_INTERVAL || self.queue.progress_rows() >= SAVE_ROWS))
+            || (self.queue.has_moved() && waited >= MOVE_INTERVAL)
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.asking = None;
+        let now = self.now();
+        match answer {
+            Answer::Saved(Ok(ProgressSaved::Saved { .. })) => self.saved(),
+            Answer::Saved(Ok(ProgressSaved::Lost)) => {
+                tracing::info!(webhook = self.id.0, "another server tells this webhook, or it is gone");
+                self.is_lost = true;
+            }
+            Answer::Lanes(Ok(lanes)) => {
+                lanes.iter().for_each(|lane| self.queue.found_stored(lane.device, lane.until, now));
+            }
+            Answer::Letters(Ok(lanes)) => {
+                for LaneLetters { device, after, letters, is_more } in lanes {
+                    self.queue.loaded(device, after, &letters, is_more, now);
+                }
+            }
+            Answer::Saved(Err(error)) | Answer::Letters(Err(error)) => self.store_failed(&error),
+            Answer::Lanes(Err(error)) => {
+                self.wants_lanes = true;
+                self.store_failed(&error);
+            }
+        }
+    }
+
+    /// What was written can be read again, so it need not be in memory.
+    fn saved(&mut self) {
+        self.saved_at = Instant::now();
+        if let Some(progress) = self.unsaved.take() {
+            progress.letters.keys().for_each(|number| self.drop_record(*number));
+        }
+    }
+
+    fn store_failed(&mut self, error: &covey_core::Error) {
+        tracing::warn!(webhook = self.id.0, %error, "the deliveries of a webhook wait for the store");
+        self.store_at = Instant::now() + STORE_PAUSE;
+    }
+
+    /// When to look again although nothing has happened.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        if now < self.store_at {
+            return self.store_at;
+        }
+        let due_in =
+            |at: UnixMs| Duration::from_millis(u64::try_from(at.since_ms(self.now())).unwrap_or(0)).min(TICK);
+        let send_at = self.queue.wake_at().map(|at| now + due_in(at));
+        let save_at =
+            (self.asking.is_none() && self.queue.has_progress()).then(|| self.saved_at + SAVE_INTERVAL);
+        let tick = if self.queue.is_idle() { MOVE_INTERVAL } else { TICK };
+        send_at.into_iter().chain(save_at).fold(now + tick, Instant::min)
+    }
+
+    /// Lets requests that are under way end, and writes what became of them.
+    async fn finish(mut self) {
+        let ending = async {
+            while let Some(ended) = self.sending.next().await {
+                self.ended(ended);
+            }
+        };
+        // What does not end in time is sent again by whoever holds it next.
+        let _ = timeout(GRACE, ending).await;
+        let writing = async {
+            loop {
+                if let Some(asking) = self.asking.take() {
+                    let answer = asking.await;
+                    self.answered(answer);
+                }
+                if self.is_lost
+                    || (self.unsaved.is_none() && !self.queue.has_progress() && !self.queue.has_moved())
+                {
+                    return;
+                }
+                let progress = self.unsaved.take().unwrap_or_else(|| Arc::new(self.queue.take_progress()));
+                self.unsaved = Some(Arc::clone(&progress));
+                let saved = self.engine.webhook_progress(self.claim.clone(), self.id, progress).await;
+                let is_failed = saved.is_err();
+                self.answered(Answer::Saved(saved));
+                if is_failed {
+                    sleep(SAVE_INTERVAL).await;
+                }
+            }
+        };
+        if timeout(GRACE, writing).await.is_err() {
+            tracing::warn!(webhook = self.id.0, "the last deliveries of a webhook could not be written");
+        }
+    }
+}
+
+/// Says if records were forgotten before they could be told.
+async fn warn_of_gap(engine: Arc<Engine>, id: EndpointId, cursor: RecordNumber) {
+    if let Ok(span) = engine.record_span_of_every_org().await
+        && span.forgotten > cursor
+    {
+        let (from, to) = (cursor.0, span.forgotten.0);
+        tracing::warn!(webhook = id.0, from, to, "records may have been forgotten before they were told");
+    }
+}
+
+/// The answer of the store, if it was asked.
+async fn answer(asking: &mut Option<Asking>) -> Answer {
+    match asking {
+        Some(asking) => asking.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a letter tells, however long the store takes to say.
+async fn stored_record(engine: &Engine, id: EndpointId, number: RecordNumber) -> Option<Record> {
+    loop {
+        match engine.webhook_record_of_every_org(id, number).await {
+            Ok(record) => return record,
+            Err(_) => sleep(STORE_PAUSE).await,
+        }
+    }
+}
+
+/// There is nothing to send any more.
+fn forgotten(now: UnixMs) -> Attempt {
+    let error = Some(Arc::from("what it told has been forgotten"));
+    Attempt { at: now, duration_ms: 0, status: None, error, asked_ms: None, is_hopeless: true }
+}

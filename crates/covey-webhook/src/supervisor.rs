@@ -1,0 +1,148 @@
+//! Which endpoints this server tells: it takes hold of them, runs one task for
+//! each, and lets go of them at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use covey_core::Engine;
+use covey_core::webhook::{Claim, EndpointId, HeldEndpoint};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::runner::Runner;
+use crate::sender::HttpSender;
+
+/// How often is looked for endpoints, if nothing says earlier that there are new ones.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often is forgotten what is too old.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A task that tells one endpoint.
+struct Running {
+    version: i64,
+    resends: watch::Sender<i64>,
+    stop: CancellationToken,
+}
+
+/// Tells the endpoints that this server holds, until stopped. `server` is its
+/// name among the servers of its deployment.
+pub async fn run(engine: Arc<Engine>, sender: Arc<HttpSender>, server: String, stop: CancellationToken) {
+    // The sign takes nothing from what tells two runs apart.
+    let nonce = i64::from_ne_bytes(rand::random());
+    let claim = Claim { server, nonce };
+    let mut supervisor =
+        Supervisor { engine, sender, claim, running: BTreeMap::new(), tasks: JoinSet::new() };
+    let forgetting = forget(Arc::clone(&supervisor.engine), stop.clone());
+    tokio::join!(supervisor.run(stop), forgetting);
+}
+
+struct Supervisor {
+    engine: Arc<Engine>,
+    sender: Arc<HttpSender>,
+    claim: Claim,
+    running: BTreeMap<EndpointId, Running>,
+    tasks: JoinSet<EndpointId>,
+}
+
+impl Supervisor {
+    async fn run(&mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.look().await;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.sender.endpoints_changed() => {}
+                Some(ended) = self.tasks.join_next() => self.ended(ended.ok()),
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+        }
+        self.running.values().for_each(|running| running.stop.cancel());
+        while self.tasks.join_next().await.is_some() {}
+        if let Err(error) = self.engine.webhook_release(self.claim.clone()).await {
+            tracing::info!(%error, "the webhooks of this server are taken over when its time is up");
+        }
+    }
+
+    /// Takes hold of endpoints, and sees to it that those that are held are told.
+    async fn look(&mut self) {
+        let is_known = |id: EndpointId, version: i64| {
+            self.running.get(&id).is_some_and(|running| running.version == version)
+        };
+        let (ids, held) =
+            match self.engine.webhook_claim(&self.claim, |one| is_known(one.id, one.version)).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks cannot be looked for now");
+                    return;
+                }
+            };
+        for (id, running) in &self.running {
+            match ids.iter().find(|(held, _)| held == id) {
+                None => running.stop.cancel(),
+                Some((_, resends)) => {
+                    running.resends.send_if_modified(|known| std::mem::replace(known, *resends) != *resends);
+                }
+            }
+        }
+        for held in held {
+            match self.running.get(&held.id()) {
+                // It was changed: once it has ended, it is begun anew.
+                Some(running) => running.stop.cancel(),
+                None => self.begin(held),
+            }
+        }
+    }
+
+    fn begin(&mut self, held: HeldEndpoint) {
+        let (id, version) = (held.id(), held.endpoint.version);
+        let (resends, seen) = watch::channel(held.resends);
+        let stop = CancellationToken::new();
+        let spec = &held.endpoint.spec;
+        tracing::info!(
+            webhook = id.0,
+            event_type = spec.webhook_type.name(),
+            url = spec.url.shown(),
+            "telling"
+        );
+        let (engine, sender) = (Arc::clone(&self.engine), Arc::clone(&self.sender));
+        let runner = Runner::new(engine, sender, self.claim.clone(), held, seen, stop.clone());
+        self.tasks.spawn(async move {
+            runner.run().await;
+            id
+        });
+        self.running.insert(id, Running { version, resends, stop });
+    }
+
+    fn ended(&mut self, id: Option<EndpointId>) {
+        match id {
+            Some(id) => {
+                self.running.remove(&id);
+            }
+            None => {
+                tracing::error!("a task that tells a webhook has panicked; all are begun anew");
+                self.running.values().for_each(|running| running.stop.cancel());
+                self.running.clear();
+                self.tasks.detach_all();
+            }
+        }
+    }
+}
+
+/// Forgets what is too old, a little at a time.
+async fn forget(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut pause = FORGET_INTERVAL;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        let began = Instant::now();
+        let forgotten = engine.webhook_forget().await;
+        pause = match forgotten {
+            // As long as it took, so that it takes half of the time at most.
+            Ok(true) => began.elapsed().max(Duration::from_millis(10)),
+            Ok(false) => FORGET_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "old deliveries of webhooks cannot be forgotten now");
+                FORGET_INTERVAL
+            }
+        };
+    }
+}
