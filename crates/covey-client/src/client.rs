@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,7 +98,8 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        Request { client: self, method, url, body: Ok(None), idempotency_key: None, timeout: REQUEST_TIMEOUT }
+        let timeout = REQUEST_TIMEOUT;
+        Request { client: self, method, url, body: Ok(None), idempotency_key: None, if_match: None, timeout }
     }
 }
 
@@ -109,6 +110,7 @@ pub(crate) struct Request<'a> {
     url: Url,
     body: Result<Option<Vec<u8>>, serde_json::Error>,
     idempotency_key: Option<&'a str>,
+    if_match: Option<&'a str>,
     timeout: Duration,
 }
 
@@ -148,6 +150,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Makes it conditional (RFC 9110 §13.1.1).
+    pub(crate) fn if_match(mut self, etag: Option<&'a str>) -> Self {
+        self.if_match = etag;
+        self
+    }
+
     /// Asks the server to answer when the task is final, for at most this long.
     pub(crate) fn wait(mut self, wait_s: u64) -> Self {
         self.timeout += Duration::from_secs(wait_s);
@@ -158,29 +166,48 @@ impl<'a> Request<'a> {
     pub(crate) async fn send(self) -> Result<Answer> {
         let client = self.client;
         let base_url = client.base_url();
-        let mut builder = client.http.request(self.method, self.url).timeout(self.timeout);
-        if let Some(body) = self.body.map_err(|source| Error::Request { source })? {
-            builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
-        }
-        if let Some(key) = self.idempotency_key {
-            builder = builder.header(IDEMPOTENCY_KEY_HEADER, key);
-        }
-        let request = builder.build().map_err(|source| Error::from_transport(base_url, source))?;
-        let response = client.execute(request).await?;
+        let timeout = self.timeout;
+        let response = self.accepted(Some(timeout)).await?;
         let status = response.status();
         let is_replayed = response.headers().contains_key("idempotent-replayed");
         let total_count = response.headers().get("x-total-count");
         let total_count =
             total_count.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
         let body = read_body(response, base_url).await?;
-        if !status.is_success() {
-            return Err(Error::refused(
-                status.as_u16(),
-                status.canonical_reason().unwrap_or("refused"),
-                &body,
-            ));
-        }
         Ok(Answer { status, is_replayed, total_count, base_url: base_url.to_owned(), body })
+    }
+
+    /// Sends it, and leaves the answer to be read as it comes: it may never end.
+    pub(crate) async fn open(self) -> Result<reqwest::Response> {
+        self.accepted(None).await
+    }
+
+    /// Sends it, and makes an error of a refusal.
+    async fn accepted(self, timeout: Option<Duration>) -> Result<reqwest::Response> {
+        let client = self.client;
+        let base_url = client.base_url();
+        let mut builder = client.http.request(self.method, self.url);
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(body) = self.body.map_err(|source| Error::Request { source })? {
+            builder = builder.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        }
+        if let Some(key) = self.idempotency_key {
+            builder = builder.header(IDEMPOTENCY_KEY_HEADER, key);
+        }
+        if let Some(etag) = self.if_match {
+            builder = builder.header(IF_MATCH, etag);
+        }
+        let request = builder.build().map_err(|source| Error::from_transport(base_url, source))?;
+        let response = client.execute(request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let reason = status.canonical_reason().unwrap_or("refused");
+        let body = read_body(response, base_url).await?;
+        Err(Error::refused(status.as_u16(), reason, &body))
     }
 }
 

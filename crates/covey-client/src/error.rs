@@ -113,6 +113,12 @@ pub enum Error {
         /// What cannot be understood.
         source: serde_json::Error,
     },
+    /// Open it again: a stream has said nothing for too long.
+    #[error("the stream of {url} has fallen silent; open it again with its cursor")]
+    Silent {
+        /// The server's address.
+        url: String,
+    },
     /// Ask for less: the answer is larger than a client takes.
     #[error("the answer of {url} is larger than {bytes_max} bytes: ask for a smaller page")]
     AnswerTooLarge {

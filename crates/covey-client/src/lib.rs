@@ -23,19 +23,31 @@ mod api_key;
 mod client;
 mod device;
 mod error;
+mod event;
 mod health;
 mod local;
+mod retention;
+mod stream;
 mod task;
 mod transport;
+mod twin;
+mod webhook;
 
 pub use api_key::{ApiKey, ApiKeyRequest, MadeApiKey};
 pub use client::Client;
 pub use device::{Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag};
 pub use error::{Error, Result};
+pub use event::{Event, EventFilter, Events};
 pub use health::metric_value;
 pub use local::{Addresses, LocalServer};
+pub use retention::{Forgotten, Retention};
 pub use serde_json::value::RawValue;
+pub use stream::{Stream, StreamFilter, Told};
 pub use task::{
     Change, Created, Deleted, Page, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskRequest,
     TaskResult, TaskRow, TaskStatus, WAIT_SECONDS_MAX,
+};
+pub use twin::{Twin, TwinPatch, TwinSide, TwinValue};
+pub use webhook::{
+    DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookFilter, WebhookRequest, WebhookState, WebhookTested,
 };

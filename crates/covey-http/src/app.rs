@@ -16,7 +16,11 @@ use crate::client_certificate::ProxyTrust;
 use crate::envelope::{RequestIds, Running, envelope};
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
-use crate::{api_keys, device_tasks, devices, docs, health, metrics, whoami};
+use crate::stream::Streams;
+use crate::{
+    api_keys, device_events, device_tasks, devices, docs, gauges, health, metrics, retention, stream,
+    webhooks, whoami,
+};
 
 /// What the handlers work with.
 pub struct Api {
@@ -28,6 +32,7 @@ pub struct Api {
     pub(crate) proxies: Option<ProxyTrust>,
     pub(crate) request_ids: RequestIds,
     pub(crate) running: Running,
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl Api {
@@ -43,6 +48,7 @@ impl Api {
             proxies: None,
             request_ids: RequestIds::new(),
             running: Running::default(),
+            streams: Arc::default(),
         }
     }
 
@@ -64,6 +70,11 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(docs::frame())
         .merge(device_tasks::router())
         .merge(devices::router())
+        .merge(device_events::router())
+        .merge(gauges::router())
+        .merge(stream::router())
+        .merge(webhooks::router())
+        .merge(retention::router())
         .merge(api_keys::router())
         .merge(whoami::router())
         .merge(health::router())

@@ -43,8 +43,8 @@ range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Ret
 * `/healthz`, `/readyz` and `/metrics` need no key.";
 
 /// The problems that operations share, each with its status and meaning.
-const PROBLEMS: [(&str, &str, &str); 10] = [
-    ("NotJson", "400", "The body is not JSON."),
+const PROBLEMS: [(&str, &str, &str); 12] = [
+    ("NotJson", "400", "The body is not JSON; of a webhook, also a URL that did not pass its probe."),
     (
         "Unauthenticated",
         "401",
@@ -53,6 +53,8 @@ const PROBLEMS: [(&str, &str, &str); 10] = [
     ("Forbidden", "403", "The API key or the client certificate lacks a right."),
     ("NotFound", "404", "There is no such thing for this caller."),
     ("Conflict", "409", "The request contradicts what is stored."),
+    ("Gone", "410", "It was there and is not kept any more."),
+    ("Precondition", "412", "What is stored is not as `If-Match` demands."),
     ("TooLarge", "413", "The body has more than 256 KiB."),
     ("Invalid", "422", "A field, parameter or header is out of its range or of a wrong type."),
     ("LimitReached", "429", "A limit was reached; try again later."),
@@ -87,6 +89,10 @@ problems! {
     NotFoundProblem = "404";
     /// A contradiction to what is stored.
     ConflictProblem = "409";
+    /// Something that is not kept any more.
+    GoneProblem = "410";
+    /// A condition that does not hold.
+    PreconditionProblem = "412";
     /// A limit.
     LimitProblem = "429";
     /// A mistake of the server.
@@ -160,8 +166,8 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, .. } = item;
-    [get, put, post, delete].into_iter().flatten()
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
 }
 
 /// The routes of the document.

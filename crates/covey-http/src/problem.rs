@@ -26,6 +26,9 @@ pub(crate) enum Kind {
     NotFound,
     MethodNotAllowed,
     Conflict,
+    Gone,
+    Precondition,
+    ProbeFailed,
     TooLarge,
     Invalid,
     LimitReached,
@@ -49,6 +52,13 @@ impl Kind {
             }
             Self::Conflict => {
                 (StatusCode::CONFLICT, "conflict", "The request contradicts what is stored", None)
+            }
+            Self::Gone => (StatusCode::GONE, "gone", "It is not kept any more", None),
+            Self::Precondition => {
+                (StatusCode::PRECONDITION_FAILED, "precondition", "It is not as was demanded", None)
+            }
+            Self::ProbeFailed => {
+                (StatusCode::BAD_REQUEST, "probe-failed", "The URL did not pass its probe", None)
             }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
             Self::Invalid => {
@@ -119,6 +129,8 @@ impl From<Error> for Problem {
             Error::Invalid { field, problem } => return Self::invalid(*field, problem),
             Error::NotFound { .. } => Kind::NotFound,
             Error::Conflict { .. } => Kind::Conflict,
+            Error::Gone { .. } => Kind::Gone,
+            Error::Precondition { .. } => Kind::Precondition,
             Error::Forbidden { .. } => Kind::Forbidden,
             Error::Exhausted { .. } => Kind::LimitReached,
             Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,

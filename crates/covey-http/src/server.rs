@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_certificate::{Peer, WithPeer};
 use crate::first_byte::FirstByte;
+use crate::stalled_write::StalledWrite;
 
 /// How long requests that run when the server stops may still take, in milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
@@ -38,6 +39,8 @@ const HEAD_MS_MAX: u64 = 30_000;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How many requests may run at a time on one connection over HTTP/2.
 const STREAMS_MAX: u32 = 256;
+/// How long a client may take no byte of what is written to it, in milliseconds.
+const STALL_MS_MAX: u64 = 30_000;
 /// How often a quiet connection over HTTP/2 is probed, in milliseconds.
 const PROBE_MS: u64 = 30_000;
 /// Pause after a connection could not be accepted, in milliseconds.
@@ -201,6 +204,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = StalledWrite::within(Duration::from_millis(STALL_MS_MAX), stream);
         let stream = FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream);
         let service = TowerToHyperService::new(WithPeer::new(self.router.clone(), peer));
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use covey_core::retention::{DAYS_MAX, Kept, RetentionDays};
+use covey_core::webhook::address::AddressRule;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -83,9 +85,20 @@ pub struct Options {
     /// the first start: all servers sign with the same CA
     #[arg(long, env = "COVEY_PKI_FROM", value_name = "DIR", help_heading = "Distributed")]
     pub pki_from: Option<PathBuf>,
-    /// For how many days finished tasks are kept; 0 means for ever [default: 0]
-    #[arg(long, env = "COVEY_RETENTION_DAYS", value_name = "N")]
+    /// For how many days finished tasks are kept; 0 means for ever [default: 90]
+    #[arg(long, env = "COVEY_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub retention_days: Option<u32>,
+    /// For how many days events are kept; 0 means for ever [default: 90]
+    #[arg(long, env = "COVEY_EVENT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
+    pub event_retention_days: Option<u32>,
+    /// For how many days the records of changes are kept: how far back a stream
+    /// or a webhook can go; 0 means for ever [default: 7]
+    #[arg(long, env = "COVEY_RECORD_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
+    pub record_retention_days: Option<u32>,
+    /// For how many days it is kept what devices reported of their twins; 0
+    /// means for ever [default: 90]
+    #[arg(long, env = "COVEY_TWIN_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
+    pub twin_retention_days: Option<u32>,
     /// More names or addresses by which this server is reached; they go into
     /// its certificate, beside its host name and its addresses
     #[arg(long = "name", env = "COVEY_NAMES", value_name = "HOST", value_delimiter = ',')]
@@ -107,6 +120,30 @@ pub struct Options {
     /// How many open tasks a device may have [default: 10000]
     #[arg(long, env = "COVEY_OPEN_TASKS_MAX", value_name = "N")]
     pub open_tasks_max: Option<u32>,
+    /// How many events a device may send a second, in the long run; ten times as
+    /// many at once after a silence; 0 means as many as it likes [default: 200]
+    #[arg(long, env = "COVEY_EVENTS_PER_SECOND_MAX", value_name = "N")]
+    pub events_per_second_max: Option<u32>,
+    /// Type codes of events of which only the last is kept, such as health
+    /// checks [default: 44]
+    #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
+    pub gauge_types: Option<Vec<u32>>,
+    /// Where webhooks may go beside public addresses: ranges such as 10.1.0.0/16,
+    /// and the words loopback, private, http (plain HTTP to public addresses), all
+    #[arg(
+        long,
+        env = "COVEY_WEBHOOK_ALLOW",
+        value_name = "RANGE",
+        value_delimiter = ',',
+        help_heading = "Webhooks"
+    )]
+    pub webhook_allow: Option<Vec<String>>,
+    /// More CA certificates (PEM) that receivers of webhooks may have theirs from
+    #[arg(long, env = "COVEY_WEBHOOK_CA", value_name = "FILE", help_heading = "Webhooks")]
+    pub webhook_ca: Option<PathBuf>,
+    /// For how long a message of a webhook is tried, in seconds [default: 86400]
+    #[arg(long, env = "COVEY_WEBHOOK_RETRY_SECONDS", value_name = "N", help_heading = "Webhooks")]
+    pub webhook_retry_seconds: Option<u32>,
     /// How many device sessions there may be [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
@@ -139,6 +176,9 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pki_from: Option<PathBuf>,
     pub retention_days: u32,
+    pub event_retention_days: u32,
+    pub record_retention_days: u32,
+    pub twin_retention_days: u32,
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
@@ -148,6 +188,12 @@ pub struct Settings {
     pub lease_seconds: u32,
     pub announcements_max: u32,
     pub open_tasks_max: u32,
+    pub events_per_second_max: u32,
+    pub gauge_types: Vec<u32>,
+    pub webhook_allow: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_ca: Option<PathBuf>,
+    pub webhook_retry_seconds: u32,
     pub sessions_max: u32,
     pub packet_bytes_max: u32,
     pub server_certificate_seconds: u32,
@@ -161,6 +207,10 @@ fn url(text: &str) -> ServiceUrl {
     match text.parse() {
         Ok(url) => url,
     }
+}
+
+fn days(given: Option<u32>, kept: Kept) -> u32 {
+    given.unwrap_or_else(|| RetentionDays::default().of(kept))
 }
 
 /// A name that two servers on one machine, or on two, do not share.
@@ -179,7 +229,10 @@ const DEFAULT_HTTPS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_MQTTS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8883);
+/// The health check (device-events "Gauges").
+const GAUGE_TYPE: u32 = 44;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
+const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
 
 impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
@@ -197,7 +250,19 @@ impl Settings {
             devices_url: given.devices_url.or(file.devices_url),
             server_name: given.server_name.or(file.server_name).unwrap_or_else(|| server_name(&data)),
             pki_from: given.pki_from.or(file.pki_from),
-            retention_days: given.retention_days.or(file.retention_days).unwrap_or(0),
+            retention_days: days(given.retention_days.or(file.retention_days), Kept::Tasks),
+            event_retention_days: days(
+                given.event_retention_days.or(file.event_retention_days),
+                Kept::Events,
+            ),
+            record_retention_days: days(
+                given.record_retention_days.or(file.record_retention_days),
+                Kept::Records,
+            ),
+            twin_retention_days: days(
+                given.twin_retention_days.or(file.twin_retention_days),
+                Kept::TwinHistory,
+            ),
             data,
             http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),
             https: given.https.or(file.https).unwrap_or(DEFAULT_HTTPS),
@@ -214,6 +279,17 @@ impl Settings {
                 .open_tasks_max
                 .or(file.open_tasks_max)
                 .unwrap_or(limits.live_tasks_per_device_max),
+            events_per_second_max: given
+                .events_per_second_max
+                .or(file.events_per_second_max)
+                .unwrap_or(covey_core::event::Flood::default().per_second),
+            gauge_types: given.gauge_types.or(file.gauge_types).unwrap_or_else(|| vec![GAUGE_TYPE]),
+            webhook_allow: given.webhook_allow.or(file.webhook_allow).unwrap_or_default(),
+            webhook_ca: given.webhook_ca.or(file.webhook_ca),
+            webhook_retry_seconds: given
+                .webhook_retry_seconds
+                .or(file.webhook_retry_seconds)
+                .unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             sessions_max: given.sessions_max.or(file.sessions_max).unwrap_or(100_000),
             packet_bytes_max: given.packet_bytes_max.or(file.packet_bytes_max).unwrap_or(1024 * 1024),
             server_certificate_seconds: given
@@ -246,8 +322,15 @@ impl Settings {
         if self.devices_url.as_deref().is_some_and(|url| !url.starts_with("mqtts://")) {
             return wrong("devices_url", "a URL that begins with mqtts://");
         }
-        if self.retention_days > 36_500 {
-            return wrong("retention_days", "0 to 36500");
+        for (name, days) in [
+            ("retention_days", self.retention_days),
+            ("event_retention_days", self.event_retention_days),
+            ("record_retention_days", self.record_retention_days),
+            ("twin_retention_days", self.twin_retention_days),
+        ] {
+            if days > DAYS_MAX {
+                return wrong(name, "0 to 36500");
+            }
         }
         if !(1..=86_400).contains(&self.lease_seconds) {
             return wrong("lease_seconds", "1 to 86400");
@@ -257,6 +340,22 @@ impl Settings {
         }
         if !(1..=1_000_000).contains(&self.open_tasks_max) {
             return wrong("open_tasks_max", "1 to 1000000");
+        }
+        if self.events_per_second_max > 1_000_000 {
+            return wrong("events_per_second_max", "0 to 1000000");
+        }
+        let is_type = |code: &u32| i64::from(*code) <= covey_core::event::EVENT_TYPE_CODE_MAX;
+        if self.gauge_types.len() > 64 || !self.gauge_types.iter().all(is_type) {
+            return wrong("gauge_types", "at most 64 type codes of 0 to 2147483647");
+        }
+        if AddressRule::parse(self.webhook_allow.iter().map(String::as_str)).is_err() {
+            return wrong(
+                "webhook_allow",
+                "ranges such as 10.1.0.0/16, or the words loopback, private, http, all",
+            );
+        }
+        if !(1..=30 * 24 * 3600).contains(&self.webhook_retry_seconds) {
+            return wrong("webhook_retry_seconds", "1 to 2592000");
         }
         if self.sessions_max == 0 {
             return wrong("sessions_max", "at least 1");

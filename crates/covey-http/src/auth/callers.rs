@@ -61,13 +61,13 @@ mod tests {
     use std::sync::Arc;
 
     use covey_core::access::{Rights, Scope};
-    use covey_core::id::OrgId;
+    use covey_core::id::{CallerId, OrgId};
 
     use super::*;
     use crate::auth::key_digest;
 
     fn caller() -> Caller {
-        let scope = Scope { org: OrgId(1), rights: Rights::ALL };
+        let scope = Scope { org: OrgId(1), rights: Rights::ALL, caller: CallerId(1) };
         Caller { scope, org_name: Arc::from("acme"), name: Arc::from("first") }
     }
 

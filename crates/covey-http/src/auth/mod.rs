@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use covey_core::access::{KeyDigest, Scope};
+use covey_core::id::CallerId;
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
 
@@ -69,7 +70,7 @@ async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
         return Ok(Some(caller));
     }
     let Some(found) = api.engine.api_key_check(text).await? else { return Ok(None) };
-    let scope = Scope { org: found.org, rights: found.rights };
+    let scope = Scope { org: found.org, rights: found.rights, caller: CallerId(found.id) };
     let caller = Caller { scope, org_name: Arc::from(found.org_name), name: Arc::from(found.name) };
     api.callers.remember(digest, caller.clone(), now);
     Ok(Some(caller))

@@ -27,6 +27,7 @@ use crate::problem::Problem;
 use crate::wire::json;
 use request::TaskNumber;
 use view::TaskView;
+pub(crate) use view::{BodyView, CauseName, StatusName, StatusNumber};
 use wait::WaitQuery;
 
 /// The routes of tasks.

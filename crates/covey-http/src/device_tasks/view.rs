@@ -162,7 +162,7 @@ impl ChangeView {
 }
 
 /// The body of a result: a JSON object as it was sent, anything else in one.
-struct BodyView<'a>(&'a ResultBody);
+pub(crate) struct BodyView<'a>(pub(crate) &'a ResultBody);
 
 impl Serialize for BodyView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -238,7 +238,7 @@ impl ToSchema for StatusName {
 }
 
 /// Why a state changed.
-struct CauseName(Cause);
+pub(crate) struct CauseName(pub(crate) Cause);
 
 impl Serialize for CauseName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -83,7 +83,8 @@ pub(super) async fn device_list(
         online: query.online,
     };
     let found = api.engine.device_list(caller.scope, filter, page).await?;
-    let devices: Vec<_> = found.items.iter().map(DeviceView::of).collect();
+    let gauges = api.engine.gauges_of(caller.scope, &found.items).await?;
+    let devices: Vec<_> = found.items.iter().map(|device| DeviceView::of(device, &gauges)).collect();
     let mut response = json(StatusCode::OK, &devices);
     response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
     Ok(response)

@@ -2,6 +2,7 @@
 
 mod list;
 mod request;
+mod twin;
 mod view;
 
 use std::sync::Arc;
@@ -31,7 +32,9 @@ use view::DeviceView;
 /// The routes of devices.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     let router = with_slash(OpenApiRouter::default(), routes!(list::device_list, device_register));
-    with_slash(router, routes!(device_get, tag_put, device_retire))
+    let router = with_slash(router, routes!(device_get, tag_put, device_retire));
+    let router = with_slash(router, routes!(twin::twin_get, twin::twin_patch));
+    with_slash(router, routes!(twin::twin_history))
 }
 
 /// A device with its certificate.
@@ -73,7 +76,7 @@ async fn device_register(
     let registered = carry_out(async move { engine.device_register(caller.scope, spec).await });
     let (device, issued) = registered.await?;
     let answer = DeviceRegistered {
-        device: DeviceView::of(&device),
+        device: DeviceView::of(&device, &[]),
         certificate_pem: &issued.certificate_pem,
         ca_pem: &issued.ca_pem,
         private_key_pem: issued.private_key_pem.as_deref(),
@@ -104,7 +107,8 @@ async fn device_get(
     let filter = DeviceFilter { device_id: Some(id), ..DeviceFilter::default() };
     let found = api.engine.device_list(caller.scope, filter, PageRequest { page: 1, size: 1 }).await?;
     let device = found.items.first().ok_or(Error::not_found("device"))?;
-    Ok(json(StatusCode::OK, &DeviceView::of(device)))
+    let gauges = api.engine.gauges_of(caller.scope, std::slice::from_ref(device)).await?;
+    Ok(json(StatusCode::OK, &DeviceView::of(device, &gauges)))
 }
 
 /// A tag that was set.

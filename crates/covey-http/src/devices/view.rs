@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use covey_core::device::{Device, Presence, Tag};
+use covey_core::event::Gauge;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::gauges::GaugeView;
 use crate::wire::Time;
 
 /// A device.
@@ -19,8 +21,8 @@ pub(super) struct DeviceView<'a> {
     device_id: i64,
     /// Its serial number.
     sn: &'a str,
-    /// The last values that it measured, by kind.
-    device_gauges: Vec<GaugesView>,
+    /// Its gauges, by type.
+    device_gauges: Vec<GaugeView<'a>>,
     /// Its connection; null if it never had one.
     #[schema(required = true)]
     connection: Option<ConnectionView<'a>>,
@@ -28,22 +30,6 @@ pub(super) struct DeviceView<'a> {
     device_tags: Vec<TagView<'a>>,
     /// When it was registered.
     created_at: Time,
-}
-
-/// The last values of one kind that a device measured.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeviceGauges)]
-struct GaugesView {
-    /// The device's number.
-    device_id: i64,
-    /// Their kind.
-    #[serde(rename = "type")]
-    kind: String,
-    /// When they came.
-    updated_at: Time,
-    /// The values by name.
-    #[schema(value_type = Object)]
-    gauges: BTreeMap<String, f64>,
 }
 
 /// A device's last known connection.
@@ -79,13 +65,14 @@ struct TagView<'a> {
 
 impl<'a> DeviceView<'a> {
     /// How a device looks.
-    pub(super) fn of(device: &'a Device) -> Self {
+    pub(super) fn of(device: &'a Device, gauges: &'a [Gauge]) -> Self {
         let identity = &device.identity;
+        let own = gauges.iter().filter(|gauge| gauge.device_id == identity.device_id);
         Self {
             id: identity.device.0,
             device_id: identity.device_id.0,
             sn: identity.sn.as_str(),
-            device_gauges: Vec::new(),
+            device_gauges: own.map(GaugeView::of).collect(),
             connection: device.presence.as_ref().map(|presence| ConnectionView::of(device, presence)),
             device_tags: device.tags.iter().map(TagView::of).collect(),
             created_at: Time(device.created_at),
@@ -142,7 +129,7 @@ mod tests {
         };
         let device = Device { identity, created_at: UnixMs(0), tags, presence: Some(presence) };
         assert_eq!(
-            serde_json::to_value(DeviceView::of(&device)).unwrap(),
+            serde_json::to_value(DeviceView::of(&device, &[])).unwrap(),
             json!({
                 "id": 3, "device_id": 7, "sn": "d-7", "device_gauges": [],
                 "connection": {

@@ -4,6 +4,7 @@
 
 mod page;
 mod process;
+mod webhooks;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -42,12 +43,18 @@ pub struct Metrics {
     disconnects: Counter,
     announcements: Counter,
     duplicate_results: Counter,
+    events_stored: Counter,
+    duplicate_events: Counter,
+    gauges_set: Counter,
+    webhooks: Family<WebhookOutcome, Counter>,
+    webhook_states: webhooks::Webhooks,
     commits: Counter,
     group_size: Histogram,
     requests: Family<Request, Counter>,
     request_seconds: Family<Route, Histogram, fn() -> Histogram>,
     tasks: Family<Status, Gauge>,
     queue_depth: Gauge,
+    streams: Gauge,
     waiting: Gauge,
 }
 
@@ -59,6 +66,11 @@ struct StepName {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookOutcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -155,12 +167,18 @@ impl Metrics {
             disconnects: Counter::default(),
             announcements: Counter::default(),
             duplicate_results: Counter::default(),
+            events_stored: Counter::default(),
+            duplicate_events: Counter::default(),
+            gauges_set: Counter::default(),
+            webhooks: Family::default(),
+            webhook_states: webhooks::Webhooks::default(),
             commits: Counter::default(),
             group_size: Histogram::new(OPERATIONS),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             tasks: Family::default(),
             queue_depth: Gauge::default(),
+            streams: Gauge::default(),
             waiting: Gauge::default(),
         };
         metrics.register(steps, refusals);
@@ -180,6 +198,11 @@ impl Metrics {
         r.register("covey_device_disconnects", "Ends of connections of devices", self.disconnects.clone());
         r.register("covey_announcements", "Announcements of tasks to devices", self.announcements.clone());
         r.register("covey_duplicate_results", "Results that came again", self.duplicate_results.clone());
+        r.register("covey_events", "Events that were stored", self.events_stored.clone());
+        r.register("covey_duplicate_events", "Events that came again", self.duplicate_events.clone());
+        r.register("covey_gauges", "Gauges that were set", self.gauges_set.clone());
+        r.register("covey_webhook_attempts", "Messages of webhooks that were sent", self.webhooks.clone());
+        self.webhook_states.register(r);
         r.register("covey_store_commits", "Commits of the store", self.commits.clone());
         r.register("covey_store_group_size", "Operations that shared a commit", self.group_size.clone());
         r.register("covey_http_requests", "Requests over HTTP", self.requests.clone());
@@ -187,6 +210,7 @@ impl Metrics {
         r.register_with_unit("covey_http_request", "How long a request took", Unit::Seconds, request_seconds);
         r.register("covey_tasks", "Tasks by state", self.tasks.clone());
         r.register("covey_queue_depth", "Tasks that are not final", self.queue_depth.clone());
+        r.register("covey_streams", "Open streams", self.streams.clone());
         r.register("covey_waiting_callers", "Callers that wait for a task", self.waiting.clone());
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         r.register("covey_build", "The program that runs", version);
@@ -200,6 +224,11 @@ impl Metrics {
         self.requests.get_or_create(&request).inc();
         let route = Route { method, route: request.route };
         self.request_seconds.get_or_create(&route).observe(seconds);
+    }
+
+    /// Takes note of how many streams are open.
+    fn set_streams(&self, open: usize) {
+        self.streams.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     /// Takes note of how many tasks are in each state.
@@ -246,6 +275,18 @@ impl Observer for Metrics {
             }
             Event::DuplicateResult => {
                 self.duplicate_results.inc();
+            }
+            Event::EventStored => {
+                self.events_stored.inc();
+            }
+            Event::DuplicateEvent => {
+                self.duplicate_events.inc();
+            }
+            Event::GaugeSet => {
+                self.gauges_set.inc();
+            }
+            Event::Webhook(outcome) => {
+                self.webhooks.get_or_create(&WebhookOutcome { outcome: outcome.name() }).inc();
             }
             Event::Committed { operations } => {
                 self.commits.inc();

@@ -48,6 +48,11 @@ async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         Ok(counts) => api.metrics.set_tasks(&counts),
         Err(error) => tracing::warn!(%error, "the tasks could not be counted for a scrape"),
     }
+    match tokio::try_join!(api.engine.webhook_states_of_every_org(), api.engine.record_span_of_every_org()) {
+        Ok((states, span)) => api.metrics.webhook_states.set(&states, span.settled),
+        Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
+    }
+    api.metrics.set_streams(api.streams.open());
     let page = api.metrics.page(api.engine.watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())

@@ -120,6 +120,9 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
         observer: metrics.clone(),
         key_hasher: covey_http::key_digest,
         limits: Limits { live_tasks_per_device_max: 50, ..Limits::default() },
+        retention: covey_core::retention::RetentionDays::default(),
+        flood: covey_core::event::Flood::default(),
+        gauge_types: vec![44],
     });
     assert!(engine.api_key_first("acme", "first", KEY).await.unwrap());
     (Arc::new(engine), metrics, folder)

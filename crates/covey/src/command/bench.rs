@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use covey_sim::bench::{
-    Bed, CallsOptions, ConnectOptions, Header, OwnServer, Planned, Report, SuiteFolder, SuiteOptions, plot,
-    suite,
+    Bed, CallsOptions, ConnectOptions, EventsOptions, Header, OwnServer, Planned, Report, SuiteFolder,
+    SuiteOptions, plot, suite,
 };
-use covey_sim::parse_duration;
+use covey_sim::{Rate, parse_duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::connection::{Connection, Target};
@@ -26,6 +26,7 @@ use crate::fault;
     covey bench --own-server calls --devices 200 --callers 64 --duration 30s\n  \
     covey bench --own-server calls --rate 1000 --plot latency.svg\n  \
     covey bench connect --devices 5000\n  \
+    covey bench --own-server events --devices 200 --duplicates 10%\n  \
     covey bench --own-server suite --out ./bench\n\n\
     Server, devices and callers share the cores of this machine, unless the server is elsewhere.")]
 pub struct BenchArgs {
@@ -56,6 +57,8 @@ enum What {
     Calls(CallsArgs),
     /// Let many devices join, and call some of them
     Connect(ConnectArgs),
+    /// Let devices send events, some of them twice, and look whether each is stored once
+    Events(EventsArgs),
     /// The standard set, written to a folder as JSON, Markdown and plots
     Suite(SuiteArgs),
 }
@@ -100,6 +103,39 @@ struct ConnectArgs {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "A server holds back a device that sends more than its --events-per-second-max (200 unless it \
+    says otherwise). Start it with 0 there; --own-server does."
+)]
+struct EventsArgs {
+    /// Devices
+    #[arg(long, value_name = "N", default_value = "200")]
+    devices: NonZeroU32,
+    /// Messages of a device on their way at most
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    window: u16,
+    /// How many of the events are sent a second time: 10%, or 0.1
+    #[arg(long, value_name = "RATE", default_value = "10%")]
+    duplicates: Rate,
+    /// Make so many events due each second, whatever the server does (open loop; latency counts from
+    /// the instant an event is due); without it, as many as the server takes
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Have the devices subscribe to the answers to events (eva), as devices in the field do
+    #[arg(long)]
+    eva: bool,
+    /// Events afterwards, one after the other, to measure the way to an open stream; 0 for none
+    #[arg(long, value_name = "N", default_value = "200")]
+    stream_events: u32,
+    /// Time before anything is recorded
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    warmup: Duration,
+    /// Time that is recorded
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+}
+
+#[derive(Args)]
 struct SuiteArgs {
     /// Folder for bench.json, bench.md and the plots
     #[arg(long, value_name = "DIR")]
@@ -128,7 +164,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let output = Output::new(args.target.json);
     let folder = match &args.what {
         What::Suite(what) => Some(SuiteFolder::create(&what.out).map_err(fault::setup)?),
-        What::Calls(_) | What::Connect(_) => None,
+        What::Calls(_) | What::Connect(_) | What::Events(_) => None,
     };
     let server = if args.own_server {
         None
@@ -137,7 +173,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     };
     let mut report = Report::new(Header::now(server));
     for (name, planned) in args.what.plan() {
-        let place = Place::open(&args).await?;
+        let place = Place::open(&args, &planned).await?;
         let bed = place.bed(&args, stop.clone());
         let measured = planned.run(&bed).await;
         report.measurements.push(measured.map_err(|error| explained(error, &place.connection))?);
@@ -166,12 +202,13 @@ struct Place {
 }
 
 impl Place {
-    async fn open(args: &BenchArgs) -> Result<Self> {
+    async fn open(args: &BenchArgs, planned: &Planned) -> Result<Self> {
         if !args.own_server {
             let target = args.target.clone();
             return Ok(Self { connection: Connection::open(&target)?, target, own: None });
         }
-        let own = OwnServer::start(&std::env::current_exe()?).await.map_err(fault::setup)?;
+        let program = std::env::current_exe()?;
+        let own = OwnServer::start(&program, planned.server_arguments()).await.map_err(fault::setup)?;
         let target = Target { url: None, key: None, ca: None, data: own.data_dir(), json: args.target.json };
         Ok(Self { connection: Connection::open(&target)?, target, own: Some(own) })
     }
@@ -196,6 +233,7 @@ impl What {
         match self {
             Self::Calls(what) => vec![("calls", Planned::Calls(what.options()))],
             Self::Connect(what) => vec![("connect", Planned::Connect(what.options()))],
+            Self::Events(what) => vec![("events", Planned::Events(what.options()))],
             Self::Suite(what) => suite(&what.options()),
         }
     }
@@ -221,6 +259,21 @@ impl ConnectArgs {
             rate_per_s: self.rate,
             settle: self.settle,
             calls: self.calls,
+        }
+    }
+}
+
+impl EventsArgs {
+    fn options(&self) -> EventsOptions {
+        EventsOptions {
+            devices: self.devices,
+            window: self.window,
+            duplicates: self.duplicates,
+            rate_per_s: self.rate,
+            with_eva: self.eva,
+            stream_events: self.stream_events,
+            warmup: self.warmup,
+            duration: self.duration.max(Duration::from_millis(100)),
         }
     }
 }

@@ -5,14 +5,18 @@ pub mod bench;
 mod call;
 pub mod connection;
 mod device;
+mod events;
 mod json_text;
 mod key;
 mod moment;
 mod output;
 pub mod pki;
 pub mod rabbitmq;
+mod retention;
 pub mod sim;
 mod task;
+mod twin;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -33,6 +37,14 @@ pub enum ClientCommand {
     Call(Box<call::CallArgs>),
     /// Look at tasks, follow them, delete them
     Task(Box<task::TaskArgs>),
+    /// See what devices tell, as it happens or later
+    Events(Box<events::EventsArgs>),
+    /// See what devices say their values are, and want others
+    Twin(Box<twin::TwinArgs>),
+    /// Have URLs told of what happens, and see what became of that
+    Webhooks(Box<webhooks::WebhooksArgs>),
+    /// See and set for how long things are kept
+    Retention(Box<retention::RetentionArgs>),
     /// Make API keys for applications, and revoke them
     Key(Box<key::KeyArgs>),
 }
@@ -43,6 +55,10 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Call(args) => &args.target,
         ClientCommand::Task(args) => &args.target,
+        ClientCommand::Events(args) => &args.target,
+        ClientCommand::Twin(args) => &args.target,
+        ClientCommand::Webhooks(args) => &args.target,
+        ClientCommand::Retention(args) => &args.target,
         ClientCommand::Key(args) => &args.target,
     };
     let connection = Connection::open(target)?;
@@ -50,6 +66,10 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Device(args) => device::run(*args, &connection).await,
         ClientCommand::Call(args) => call::run(*args, &connection).await,
         ClientCommand::Task(args) => task::run(*args, &connection).await,
+        ClientCommand::Events(args) => events::run(*args, &connection).await,
+        ClientCommand::Twin(args) => twin::run(*args, &connection).await,
+        ClientCommand::Webhooks(args) => webhooks::run(*args, &connection).await,
+        ClientCommand::Retention(args) => retention::run(*args, &connection).await,
         ClientCommand::Key(args) => key::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use covey_sim::{
-    Behaviour, Fleet, FleetOptions, JoinOptions, Latency, OfflinePattern, Rate, Simulation,
-    SimulationOptions, Summary, allow_open_files, parse_duration,
+    Behaviour, Burst, EventBehaviour, Fleet, FleetOptions, JoinOptions, Latency, OfflinePattern, Rate,
+    Sensor, Simulation, SimulationOptions, Summary, allow_open_files, parse_duration,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,9 +31,14 @@ const MISSING_SHOWN: usize = 3;
 #[command(after_help = "Examples:\n  \
     covey sim --identity ./lamp-1                  run the device that `covey device add` wrote there\n  \
     covey sim --count 1000 --latency 5ms..50ms     run a swarm of new devices\n  \
-    covey sim --count 10 --failure-rate 0.1 --duplicate-rate 0.1 --offline 30s/10s\n\n\
-    What the devices can do (--method-code or method name):\n  \
-    20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3}")]
+    covey sim --count 10 --failure-rate 0.1 --duplicate-rate 0.1 --offline 30s/10s\n  \
+    covey sim --count 10 --sensor-interval 5s      let each send a value that goes up and down\n  \
+    covey sim --event-burst 500 --event-burst-every 10s --event-duplicates 10%\n\n\
+    What the devices can do (method code or name):\n  \
+    20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3}\n\n\
+    What they tell unasked (event type):\n  \
+    13 cell opened {\"301\":5}, 14 cell closed, 44 health check (a gauge) {\"320\":uptime in s}, 46 sensor {\"310\":21.5};\n  \
+    the object is in \"300\", beside \"101\" number, \"102\" time and \"200\" type")]
 pub struct SimArgs {
     #[command(flatten)]
     pub target: Target,
@@ -60,6 +65,59 @@ pub struct SimArgs {
     concurrency: u16,
     #[command(flatten)]
     behaviour: BehaviourArgs,
+    #[command(flatten)]
+    events: EventArgs,
+}
+
+/// What the devices tell unasked.
+#[derive(Args)]
+#[command(next_help_heading = "Events")]
+struct EventArgs {
+    /// Time between two health checks of a device, a tenth more or less; 0s for none
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    health_check_interval: Duration,
+    /// How long after method 51 a device tells that the cell was opened
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    cell_opened_after: Duration,
+    /// How long after method 51 it tells that the cell was closed
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    cell_closed_after: Duration,
+    /// Time between two values of a sensor that follows a sine wave; without it, no sensor
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    sensor_interval: Option<Duration>,
+    /// Time in which the sensor's value goes up and down once
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = interval, requires = "sensor_interval")]
+    sensor_period: Duration,
+    /// How far the sensor's value goes from its mean
+    #[arg(long, value_name = "NUMBER", default_value_t = 5.0, value_parser = finite, requires = "sensor_interval")]
+    sensor_amplitude: f64,
+    /// Where the sensor's value is on average
+    #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = finite, requires = "sensor_interval", allow_negative_numbers = true)]
+    sensor_mean: f64,
+    /// How often a device sends an event twice: 0 never to 1 always, or 10%
+    #[arg(long, value_name = "RATE", default_value = "0")]
+    event_duplicates: Rate,
+    /// Events that a device sends at once, again and again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "event_burst_every")]
+    event_burst: Option<u32>,
+    /// Time between two bursts
+    #[arg(long, value_name = "DURATION", value_parser = interval, requires = "event_burst")]
+    event_burst_every: Option<Duration>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(interval) if interval >= Duration::from_millis(1) => Ok(interval),
+        Ok(_) => Err("write 1ms or more".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("write a number".to_owned()),
+    }
 }
 
 /// How the devices behave.
@@ -106,7 +164,7 @@ pub async fn run(args: SimArgs) -> Result<ExitCode> {
         _ => found(&args, output, &stop).await?,
     };
     allow_open_files(fleet.members.len() as u64).map_err(told)?;
-    let (behaviour, seed) = args.behaviour.settled();
+    let (behaviour, seed) = args.behaviour.settled(args.events.settled());
     output.note(&format!("{} devices connect to {server}", fleet.members.len()));
     let options = SimulationOptions { server, behaviour, seed };
     let simulation = Simulation::new(&fleet.members, options).map_err(told)?;
@@ -127,7 +185,7 @@ pub async fn run(args: SimArgs) -> Result<ExitCode> {
 }
 
 impl BehaviourArgs {
-    fn settled(&self) -> (Behaviour, u64) {
+    fn settled(&self, events: EventBehaviour) -> (Behaviour, u64) {
         let behaviour = Behaviour {
             latency: self.latency,
             failure_rate: self.failure_rate,
@@ -135,8 +193,29 @@ impl BehaviourArgs {
             drop_rate: self.drop_rate,
             offline: self.offline,
             poll: self.poll,
+            events,
         };
         (behaviour, self.seed)
+    }
+}
+
+impl EventArgs {
+    fn settled(&self) -> EventBehaviour {
+        let health_check = Some(self.health_check_interval).filter(|interval| !interval.is_zero());
+        let burst = self.event_burst.and_then(NonZeroU32::new).zip(self.event_burst_every);
+        EventBehaviour {
+            health_check,
+            cell_opened_after: Some(self.cell_opened_after),
+            cell_closed_after: Some(self.cell_closed_after),
+            sensor: self.sensor_interval.map(|interval| Sensor {
+                interval,
+                period: self.sensor_period,
+                amplitude: self.sensor_amplitude,
+                mean: self.sensor_mean,
+            }),
+            duplicates: self.event_duplicates,
+            burst: burst.map(|(events, every)| Burst { events, every }),
+        }
     }
 }
 

@@ -13,10 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use covey_core::event::Flood;
 use covey_core::limits::Limits;
-use covey_core::port::{Ids, Observer};
+use covey_core::port::{Clock, Ids, Observer};
+use covey_core::retention::{Kept, RetentionDays};
+use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
 use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames};
+use covey_webhook::HttpSender;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,7 +59,8 @@ pub async fn up(settings: Settings) -> Result<()> {
     let OpenStore { store, peers, heard } =
         store::open(&settings, &data, &authority.fingerprint_sha256(), &clock, &observer).await?;
     let link = DeviceLink::make(&settings, &data, &authority, &clock, &observer)?;
-    let engine = Arc::new(Engine::new(Parts {
+    let sender = webhook_sender(&settings, Arc::clone(&clock))?;
+    let engine = Engine::new(Parts {
         store,
         link: link.port(),
         peers,
@@ -65,7 +70,12 @@ pub async fn up(settings: Settings) -> Result<()> {
         observer,
         key_hasher: covey_http::key_digest,
         limits: limits(&settings),
-    }));
+        retention: retention(&settings)?,
+        flood: flood(&settings),
+        gauge_types: settings.gauge_types.iter().copied().map(i64::from).collect(),
+    });
+    let retry_ms = i64::from(settings.webhook_retry_seconds) * 1_000;
+    let engine = Arc::new(engine.sending_webhooks(sender.clone(), retry_ms));
     let is_first_start = ensure_first_key(&data, &engine).await?;
     engine.presence_clear(&settings.server_name).await?;
 
@@ -88,11 +98,12 @@ pub async fn up(settings: Settings) -> Result<()> {
     let background = CancellationToken::new();
     running.spawn(work::sweep(Arc::clone(&engine), background.clone()));
     running.spawn(work::announce(Arc::clone(&engine), background.clone()));
+    running.spawn(work::feed(Arc::clone(&engine), background.clone()));
+    running.spawn(work::presence(Arc::clone(&engine), background.clone()));
+    let server_name = settings.server_name.clone();
+    running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
     running.spawn(work::look_again(Arc::clone(&engine), background.clone()));
-    if settings.retention_days > 0 {
-        let retention = Duration::from_secs(u64::from(settings.retention_days) * 24 * 3600);
-        running.spawn(work::forget(Arc::clone(&engine), retention, background.clone()));
-    }
+    running.spawn(work::forget(Arc::clone(&engine), background.clone()));
     if let Some(heard) = heard {
         running.spawn(work::hear(Arc::clone(&engine), heard, background.clone()));
         running.spawn(work::catch_up(Arc::clone(&engine), background.clone()));
@@ -159,6 +170,33 @@ fn limits(settings: &Settings) -> Limits {
         live_tasks_per_device_max: settings.open_tasks_max,
         ..Limits::default()
     }
+}
+
+fn retention(settings: &Settings) -> Result<RetentionDays> {
+    let mut days = RetentionDays::default();
+    for (kept, number) in [
+        (Kept::Tasks, settings.retention_days),
+        (Kept::Events, settings.event_retention_days),
+        (Kept::Records, settings.record_retention_days),
+        (Kept::TwinHistory, settings.twin_retention_days),
+    ] {
+        days.set(kept, number).map_err(fault::setup)?;
+    }
+    Ok(days)
+}
+
+/// What a device may bring at once after a silence, in seconds of what it may send.
+const BURST_S: u32 = 10;
+
+fn webhook_sender(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<HttpSender>> {
+    let rule = AddressRule::parse(settings.webhook_allow.iter().map(String::as_str)).map_err(fault::setup)?;
+    let options = covey_webhook::Options { rule, ca_file: settings.webhook_ca.clone() };
+    HttpSender::new(&options, clock).map_err(fault::setup)
+}
+
+fn flood(settings: &Settings) -> Flood {
+    let per_second = settings.events_per_second_max;
+    Flood { per_second, burst: per_second.saturating_mul(BURST_S) }
 }
 
 /// Makes the first API key. Its clear text is written before its digest is

@@ -45,6 +45,40 @@ pub async fn announce(engine: Arc<Engine>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
+/// How often it is looked whether something of a device's presence is to be told.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells of devices that came and went too often to be told of at once, until stopped.
+pub async fn presence(engine: Arc<Engine>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            let pause = match engine.presence_sweep().await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => PRESENCE_INTERVAL,
+                Err(error) => {
+                    tracing::warn!(%error, "the presence of devices could not be told; trying again");
+                    RETRY_INTERVAL
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+/// Hands records to those who follow them, until stopped.
+pub async fn feed(engine: Arc<Engine>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            if let Err(error) = engine.feed_next().await {
+                tracing::warn!(%error, "changes could not be read; trying again");
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
 /// How often a server looks whether it missed that a task became final which
 /// someone waits for.
 const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,7 +92,10 @@ pub async fn hear(engine: Arc<Engine>, mut heard: mpsc::Receiver<Heard>, stop: C
         while let Some(heard) = heard.recv().await {
             let outcome = match heard {
                 Heard::News(news) => engine.heard(news).await,
-                Heard::Gap => engine.task_catch_up().await,
+                Heard::Gap => {
+                    engine.feed_wake();
+                    engine.task_catch_up().await
+                }
             };
             if let Err(error) = outcome {
                 tracing::warn!(%error, "what another server told could not be looked up; looking again soon");
@@ -73,6 +110,7 @@ pub async fn catch_up(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
             tokio::time::sleep(CATCH_UP_INTERVAL).await;
+            engine.feed_wake();
             if let Err(error) = engine.task_catch_up().await {
                 tracing::warn!(%error, "the ends of tasks could not be looked up; trying again");
                 tokio::time::sleep(RETRY_INTERVAL).await;
@@ -104,25 +142,24 @@ pub async fn look_again(engine: Arc<Engine>, stop: CancellationToken) {
     stop.run_until_cancelled(work).await;
 }
 
-/// How often old tasks are forgotten.
+/// How often what is too old is forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 /// The pause between two bounded amounts, in which others can write.
 const FORGET_PAUSE: Duration = Duration::from_millis(200);
 
-/// Forgets final tasks after their time, until stopped.
-pub async fn forget(engine: Arc<Engine>, retention: Duration, stop: CancellationToken) {
-    let age_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+/// Forgets what is too old, until stopped.
+pub async fn forget(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            let pause = match engine.task_prune(age_ms).await {
-                Ok(pruned) => {
-                    if pruned.tasks > 0 {
-                        tracing::info!(tasks = pruned.tasks, "old tasks were forgotten");
+            let pause = match engine.prune().await {
+                Ok((counts, is_more)) => {
+                    for (kept, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                        tracing::info!(what = kept.name(), count, "forgotten because of its age");
                     }
-                    if pruned.is_more { FORGET_PAUSE } else { FORGET_INTERVAL }
+                    if is_more { FORGET_PAUSE } else { FORGET_INTERVAL }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "old tasks could not be forgotten; trying again");
+                    tracing::warn!(%error, "what is too old could not be forgotten; trying again");
                     FORGET_INTERVAL
                 }
             };

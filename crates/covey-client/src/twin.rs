@@ -1,0 +1,91 @@
+//! Twins: what devices say their values are, and what is wanted.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::client::Client;
+use crate::error::Result;
+
+/// A device's twin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Twin {
+    /// The device's number.
+    pub device_id: i64,
+    /// The device's serial number.
+    pub sn: String,
+    /// What the device says.
+    pub reported: TwinSide,
+    /// What applications want.
+    pub desired: TwinSide,
+}
+
+/// One side of a twin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TwinSide {
+    /// How often it was changed.
+    pub version: i64,
+    /// The values by resource.
+    pub resources: BTreeMap<String, TwinValue>,
+}
+
+/// A value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TwinValue {
+    /// The value, as JSON.
+    pub value: Box<RawValue>,
+    /// The version with which it came.
+    pub version: i64,
+    /// When it came, in RFC 3339.
+    pub at: String,
+    /// The task that tells the device, of a value that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+}
+
+/// What is to change of a twin.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TwinPatch {
+    /// Values that are reported on behalf of the device; null removes one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, Box<RawValue>>,
+    /// Values that are wanted; null takes the wish back.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub desired: BTreeMap<String, Box<RawValue>>,
+    /// For how many minutes the device may take them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// The priority of the tasks that tell the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+}
+
+impl Client {
+    /// A device's twin.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such device), or the transport's.
+    pub async fn twin_get(&self, device_id: i64) -> Result<Twin> {
+        self.request(Method::GET, &path(&device_id.to_string())).send().await?.json()
+    }
+
+    /// Changes a twin; with `if_match`, such as `"r3-d1"` or `"d1"`, only if it has that version.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such device, 412 if it has another version), or the transport's.
+    pub async fn twin_patch(
+        &self,
+        device_id: i64,
+        patch: &TwinPatch,
+        if_match: Option<&str>,
+    ) -> Result<Twin> {
+        let request = self.request(Method::PATCH, &path(&device_id.to_string()));
+        request.if_match(if_match).json(patch).send().await?.json()
+    }
+}
+
+fn path(id: &str) -> [&str; 5] {
+    ["api", "v1", "devices", id, "twin"]
+}

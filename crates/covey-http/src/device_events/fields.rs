@@ -1,0 +1,107 @@
+//! `GET /api/v1/device-events/fields`: the values of a tag over the last minutes.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::event::FieldQuery;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::device_events::list::TypeCode;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Time, Whole, from_text, json, verbatim};
+
+/// How far to look back unless asked for otherwise, in minutes (rest-api "Events").
+const INTERVAL_DEFAULT: i64 = 15;
+/// How many values are given unless asked for otherwise.
+const LIMIT_DEFAULT: u32 = 50;
+
+/// Which values are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FieldsQuery {
+    /// Of the device with this number.
+    #[serde(deserialize_with = "required")]
+    #[param(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: DeviceNumber,
+    /// Of events of this type.
+    #[serde(deserialize_with = "required")]
+    #[param(value_type = i32)]
+    event_type_code: TypeCode,
+    /// The tag.
+    #[param(min_length = 1, max_length = 64, example = "310")]
+    tag: String,
+    /// Of events received in the last minutes, so many.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 527_040, default = 15)]
+    interval_m: Option<Whole>,
+    /// How many at most.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<Whole>,
+}
+
+/// Reads a parameter that must be there.
+pub(super) fn required<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+/// A value out of an event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldValue)]
+struct FieldView<'a> {
+    /// When the event was received.
+    created_at: Time,
+    /// The value, as the device sent it.
+    #[schema(value_type = serde_json::Value)]
+    value: &'a RawValue,
+    /// Its age in whole seconds.
+    #[schema(minimum = 0)]
+    interval_sec: i64,
+}
+
+/// The values of a tag, newest first
+///
+/// The tag's value in the first object of `300`, else at the top level of the event's body. Events without it are
+/// left out.
+#[utoipa::path(
+    get, path = "/api/v1/device-events/fields", tag = "events",
+    params(FieldsQuery),
+    responses(
+        (status = 200, description = "The values.", body = Vec<FieldView>),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn event_fields(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<FieldsQuery>,
+) -> Result<Response, Problem> {
+    let now = api.engine.now();
+    let minutes = query.interval_m.map_or(INTERVAL_DEFAULT, |Whole(minutes)| minutes);
+    let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
+    let (DeviceNumber(device), TypeCode(code)) = (query.device_id, query.event_type_code);
+    let wanted = FieldQuery::back(device, code, &query.tag, minutes, limit, now)?;
+    let fields = api.engine.event_fields(caller.scope, wanted).await?;
+    let views: Vec<_> = fields
+        .iter()
+        .map(|field| FieldView {
+            created_at: Time(field.received_at),
+            value: verbatim(&field.value),
+            interval_sec: now.since_ms(field.received_at).max(0) / 1_000,
+        })
+        .collect();
+    Ok(json(StatusCode::OK, &views))
+}

@@ -1,0 +1,79 @@
+//! `GET /api/v1/device-events/incremental`: what came since the caller last asked.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::event::INCREMENTAL_MAX;
+use covey_core::id::RecordNumber;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::device_events::EventView;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Whole, from_text, json};
+
+/// How many events are given unless asked for otherwise (rest-api "Events").
+const LIMIT_DEFAULT: u32 = 50;
+
+/// Which events are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct IncrementalQuery {
+    /// Those of the device with this number; those of all devices without it.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<DeviceNumber>,
+    /// Those after this one. Without it: those after the ones that were given
+    /// to this key before, with or without the same `device_id`; the server
+    /// remembers each by itself.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 0)]
+    last_event_id: Option<Whole>,
+    /// How many at most.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
+    limit: Option<Whole>,
+}
+
+/// Events that came since the last time, oldest first
+///
+/// With `last_event_id` nothing is remembered, and the same question gives the same answer. Without it the server
+/// remembers how far this key has read; an answer that gets lost on its way is not given again, so use
+/// `last_event_id` or the stream where every event counts.
+#[utoipa::path(
+    get, path = "/api/v1/device-events/incremental", tag = "events",
+    params(IncrementalQuery),
+    responses(
+        (status = 200, description = "The events, in ascending order of their numbers.", body = Vec<EventView>),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn event_incremental(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<IncrementalQuery>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
+    if limit > INCREMENTAL_MAX {
+        return Err(Problem::invalid("limit", "must be 1 to 100"));
+    }
+    let after = match query.last_event_id {
+        Some(Whole(number)) if number < 0 => {
+            return Err(Problem::invalid("last_event_id", "must not be negative"));
+        }
+        after => after.map(|Whole(number)| RecordNumber(number)),
+    };
+    let device = query.device_id.map(|DeviceNumber(id)| id);
+    let engine = Arc::clone(&api.engine);
+    let events =
+        carry_out(async move { engine.event_next(caller.scope, device, after, limit).await }).await?;
+    let views: Vec<_> = events.iter().map(EventView::of).collect();
+    Ok(json(StatusCode::OK, &views))
+}

@@ -1,0 +1,176 @@
+//! `GET /api/v1/device-events`: events, newest first, by page or by cursor.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::event::{EventFilter, EventPage, EventsFrom};
+use covey_core::id::RecordNumber;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::device_events::EventView;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, json, page};
+
+/// How many events a page has unless asked for otherwise.
+const SIZE_DEFAULT: u32 = 50;
+
+/// Which events are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventListQuery {
+    /// Those of the device with this number.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<DeviceNumber>,
+    /// Those of this type; may be given up to 64 times.
+    #[serde(default, deserialize_with = "from_texts")]
+    #[param(value_type = Vec<i32>, required = false, max_items = 64)]
+    events_include: Vec<TypeCode>,
+    /// Those that are not of this type; may be given up to 64 times.
+    #[serde(default, deserialize_with = "from_texts")]
+    #[param(value_type = Vec<i32>, required = false, max_items = 64)]
+    events_exclude: Vec<TypeCode>,
+    /// Those received at or after this instant: Unix seconds, or RFC 3339.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    received_after: Option<Moment>,
+    /// Those received before this instant: Unix seconds, or RFC 3339.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    received_before: Option<Moment>,
+    /// The number of the page.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
+    page: Option<Whole>,
+    /// How many events a page has.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    size: Option<Whole>,
+    /// In place of `page`: `next_cursor` of the page before, or `newest` for the
+    /// first. Nothing is counted then, and every page costs the same.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = String, required = false, pattern = "^(newest|before-[0-9]{1,18})$")]
+    cursor: Option<EventCursor>,
+}
+
+/// A type code in a query; those of the server's own events are negative.
+#[derive(Clone, Copy)]
+pub(crate) struct TypeCode(pub(crate) i64);
+
+impl FromStr for TypeCode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.parse().ok().and_then(|Whole(number)| i32::try_from(number).ok());
+        number.map(|number| Self(number.into())).ok_or("must be a whole number of 32 bits")
+    }
+}
+
+/// A place in the list of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EventCursor(Option<RecordNumber>);
+
+impl FromStr for EventCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "newest" {
+            return Ok(Self(None));
+        }
+        let digits =
+            text.strip_prefix("before-").filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
+        number
+            .map(|number| Self(Some(RecordNumber(number))))
+            .ok_or("was never issued; begin with cursor=newest and go on with next_cursor")
+    }
+}
+
+/// A page of events, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceEventPage)]
+struct PageView<'a> {
+    items: Vec<EventView<'a>>,
+    /// How many events there are on all pages; null with a cursor.
+    #[schema(required = true)]
+    total: Option<u64>,
+    /// The number of this page; null with a cursor.
+    #[schema(required = true)]
+    page: Option<u32>,
+    /// How many events a page has.
+    size: u32,
+    /// How many pages there are; null with a cursor.
+    #[schema(required = true)]
+    pages: Option<u64>,
+    /// The cursor of the events before these; null if there are none.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// A page of events, newest first
+///
+/// By `page`, with a total; or by `cursor`, which costs the same at any depth and shows nothing twice while new
+/// events come.
+#[utoipa::path(
+    get, path = "/api/v1/device-events", tag = "events",
+    params(EventListQuery),
+    responses(
+        (status = 200, description = "The page.", body = PageView),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn event_list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<EventListQuery>,
+) -> Result<Response, Problem> {
+    let asked = page(query.page, query.size, SIZE_DEFAULT);
+    let from = match query.cursor {
+        None => EventsFrom::Page(asked),
+        Some(_) if query.page.is_some() => {
+            return Err(Problem::invalid("cursor", "must not be given together with page"));
+        }
+        Some(EventCursor(before)) => EventsFrom::Before(before, asked.size),
+    };
+    let filter = EventFilter {
+        device_id: query.device_id.map(|DeviceNumber(id)| id),
+        include: query.events_include.into_iter().map(|TypeCode(code)| code).collect(),
+        exclude: query.events_exclude.into_iter().map(|TypeCode(code)| code).collect(),
+        received_after: query.received_after.map(|Moment(at)| at),
+        received_before: query.received_before.map(|Moment(at)| at),
+    };
+    let EventPage { items, total } = api.engine.event_list(caller.scope, filter, from).await?;
+    let next = items.last().filter(|_| items.len() == asked.size as usize);
+    let view = PageView {
+        total,
+        page: total.map(|_| asked.page),
+        size: asked.size,
+        pages: total.map(|total| total.div_ceil(u64::from(asked.size.max(1)))),
+        next_cursor: next.map(|event| format!("before-{}", event.id.0)),
+        items: items.iter().map(EventView::of).collect(),
+    };
+    Ok(json(StatusCode::OK, &view))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cursors_that_were_issued_are_read() {
+        assert_eq!("newest".parse(), Ok(EventCursor(None)));
+        assert_eq!("before-17".parse(), Ok(EventCursor(Some(RecordNumber(17)))));
+        for bad in ["", "17", "before-", "before-0", "before--1", "before-+1", "before-99999999999999999999"]
+        {
+            assert!(bad.parse::<EventCursor>().is_err(), "{bad}");
+        }
+    }
+}

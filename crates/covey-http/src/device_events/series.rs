@@ -1,0 +1,139 @@
+//! `GET /api/v1/device-events/series`: numbers gathered in buckets, for pictures.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::event::{Bucket, SeriesPath, SeriesQuery as Wanted};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::device_events::fields::required;
+use crate::device_events::list::TypeCode;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Moment, Time, Whole, from_text, json};
+
+/// How far back a series goes unless asked for otherwise: a day, in milliseconds.
+const SPAN_DEFAULT_MS: i64 = 24 * 3_600_000;
+/// How many buckets a series has about, unless a width is given.
+const BUCKETS_DEFAULT: i64 = 200;
+
+/// Which numbers are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SeriesQuery {
+    /// Of the device with this number.
+    #[serde(deserialize_with = "required")]
+    #[param(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: DeviceNumber,
+    /// Of events of this type; of any type without it.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i32, required = false)]
+    event_type_code: Option<TypeCode>,
+    /// The tag: in the first object of `300`, else at the top level. Give this or `path`.
+    #[serde(default)]
+    #[param(nullable = false, min_length = 1, max_length = 64, example = "310")]
+    tag: Option<String>,
+    /// A path of names and places, like `$.300[0].310` (RFC 9535).
+    #[serde(default)]
+    #[param(nullable = false, min_length = 2, max_length = 1024)]
+    path: Option<String>,
+    /// Of events received at or after this instant: Unix seconds, or RFC 3339. A
+    /// day before `until` without it.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    from: Option<Moment>,
+    /// And before this one; now without it.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(schema_with = Moment::parameter, required = false)]
+    until: Option<Moment>,
+    /// How wide a bucket is, in seconds; without it, such that there are about 200.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1)]
+    bucket_s: Option<Whole>,
+}
+
+/// The numbers of one span of time.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SeriesBucket)]
+struct BucketView {
+    /// Where the span begins.
+    from: Time,
+    /// The least number.
+    min: f64,
+    /// The greatest.
+    max: f64,
+    /// The arithmetic mean.
+    mean: f64,
+    /// The one that was received last.
+    last: f64,
+    /// How many there are.
+    #[schema(minimum = 1)]
+    count: u64,
+}
+
+/// A series of buckets.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Series)]
+struct SeriesView {
+    /// How wide a bucket is, in seconds. Buckets begin at its multiples since 1970.
+    bucket_s: i64,
+    /// From this instant on.
+    from: Time,
+    /// Before this one.
+    until: Time,
+    /// The buckets, oldest first. A span without numbers has none.
+    buckets: Vec<BucketView>,
+}
+
+impl BucketView {
+    fn of(bucket: &Bucket) -> Self {
+        let Bucket { from, min, max, mean, last, count } = *bucket;
+        Self { from: Time(from), min, max, mean, last, count }
+    }
+}
+
+/// Numbers out of events, gathered in buckets of time
+///
+/// Min, max, mean, last and count of each bucket, computed in the database. Values that are no numbers are left out.
+#[utoipa::path(
+    get, path = "/api/v1/device-events/series", tag = "events",
+    params(SeriesQuery),
+    responses(
+        (status = 200, description = "The series.", body = SeriesView),
+        InvalidProblem, GuardProblems,
+    )
+)]
+pub(super) async fn event_series(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<SeriesQuery>,
+) -> Result<Response, Problem> {
+    let path = match (&query.tag, &query.path) {
+        (Some(tag), None) => SeriesPath::tag(tag)?,
+        (None, Some(path)) => SeriesPath::parse(path)?,
+        _ => return Err(Problem::invalid("tag", "give either tag or path")),
+    };
+    let until = query.until.map_or_else(|| api.engine.now(), |Moment(at)| at);
+    let from = query.from.map_or_else(|| until.plus_ms(-SPAN_DEFAULT_MS), |Moment(at)| at);
+    let width_ms = match query.bucket_s {
+        Some(Whole(seconds)) => seconds.saturating_mul(1_000),
+        None => (until.since_ms(from) / BUCKETS_DEFAULT / 1_000).max(1) * 1_000,
+    };
+    let type_code = query.event_type_code.map(|TypeCode(code)| code);
+    let DeviceNumber(device_id) = query.device_id;
+    let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
+    let buckets = api.engine.event_series(caller.scope, wanted).await?;
+    let view = SeriesView {
+        bucket_s: width_ms / 1_000,
+        from: Time(from),
+        until: Time(until),
+        buckets: buckets.iter().map(BucketView::of).collect(),
+    };
+    Ok(json(StatusCode::OK, &view))
+}

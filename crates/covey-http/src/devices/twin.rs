@@ -1,0 +1,329 @@
+//! `/api/v1/devices/{device_id}/twin`: what a device says its values are, and
+//! what applications want them to be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use covey_core::twin::{
+    DesiredValue, IfMatch, ReportedValue, TTL_MINUTES_DEFAULT, Twin, TwinPatch, TwinResource, TwinVersions,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{
+    BodyProblems, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem, PreconditionProblem,
+};
+use crate::extract::{Parameters, RawBody, Segment};
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Time, Whole, from_text, json, present, verbatim};
+
+/// How many values of a history are given unless asked for otherwise.
+const HISTORY_DEFAULT: u32 = 50;
+
+/// A device's twin.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Twin)]
+struct TwinView<'a> {
+    /// The device's number.
+    #[schema(minimum = 1)]
+    device_id: i64,
+    /// The device's serial number.
+    sn: &'a str,
+    /// What the device says.
+    reported: ReportedView<'a>,
+    /// What applications want.
+    desired: DesiredView<'a>,
+}
+
+/// What a device says that its values are.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TwinReported)]
+struct ReportedView<'a> {
+    /// How often this side was changed.
+    #[schema(minimum = 0)]
+    version: i64,
+    /// The values by resource.
+    resources: BTreeMap<&'a str, ReportedValueView<'a>>,
+}
+
+/// A value that was reported.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TwinReportedValue)]
+struct ReportedValueView<'a> {
+    /// The value; null if it was removed.
+    #[schema(required = true, value_type = Option<serde_json::Value>)]
+    value: Option<&'a RawValue>,
+    /// The version with which it came.
+    version: i64,
+    /// When it came.
+    at: Time,
+}
+
+/// What applications want the values to be.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TwinDesired)]
+struct DesiredView<'a> {
+    /// How often this side was changed.
+    #[schema(minimum = 0)]
+    version: i64,
+    /// The values by resource.
+    resources: BTreeMap<&'a str, DesiredValueView<'a>>,
+}
+
+/// A value that is wanted.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TwinDesiredValue)]
+struct DesiredValueView<'a> {
+    /// The value.
+    #[schema(value_type = serde_json::Value)]
+    value: &'a RawValue,
+    /// The version with which it came.
+    version: i64,
+    /// When it came.
+    at: Time,
+    /// The task that tells the device, at `/device-tasks/{id}`.
+    task_id: Uuid,
+}
+
+impl<'a> TwinView<'a> {
+    fn of(twin: &'a Twin) -> Self {
+        let Twin { device, versions, resources } = twin;
+        let reported = |resource: &'a TwinResource| {
+            resource.reported.as_ref().map(|value| (resource.name.as_str(), ReportedValueView::of(value)))
+        };
+        let desired = |resource: &'a TwinResource| {
+            resource.desired.as_ref().map(|value| (resource.name.as_str(), DesiredValueView::of(value)))
+        };
+        Self {
+            device_id: device.device_id.0,
+            sn: device.sn.as_str(),
+            reported: ReportedView {
+                version: versions.reported,
+                resources: resources.iter().filter_map(reported).collect(),
+            },
+            desired: DesiredView {
+                version: versions.desired,
+                resources: resources.iter().filter_map(desired).collect(),
+            },
+        }
+    }
+}
+
+impl<'a> ReportedValueView<'a> {
+    fn of(value: &'a ReportedValue) -> Self {
+        let ReportedValue { value, version, at } = value;
+        Self { value: value.as_deref().map(verbatim), version: *version, at: Time(*at) }
+    }
+}
+
+impl<'a> DesiredValueView<'a> {
+    fn of(value: &'a DesiredValue) -> Self {
+        let DesiredValue { value, version, at, task } = value;
+        Self { value: verbatim(value), version: *version, at: Time(*at), task_id: task.0 }
+    }
+}
+
+/// What is to change. What is not named stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = TwinPatch)]
+struct TwinPatchBody<'a> {
+    /// Values that are reported on behalf of the device, by resource; null removes one.
+    #[serde(borrow, default)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>, required = false)]
+    reported: BTreeMap<String, &'a RawValue>,
+    /// Values that are wanted, by resource; null takes the wish back.
+    #[serde(borrow, default)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>, required = false)]
+    desired: BTreeMap<String, &'a RawValue>,
+    /// The priority of the tasks that tell the device.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = i64, required = false, minimum = 0, maximum = 9, default = 0)]
+    priority: Option<Whole>,
+    /// For how many minutes the device may take them.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = i64, required = false, minimum = 1, maximum = 44_639, default = 44_639)]
+    ttl: Option<Whole>,
+}
+
+impl TwinPatchBody<'_> {
+    fn into_patch(self, if_match: IfMatch) -> TwinPatch {
+        let values = |values: BTreeMap<String, &RawValue>| {
+            let value = |value: &RawValue| (value.get() != "null").then(|| Arc::from(value.get()));
+            values.into_iter().map(|(name, text)| (name, value(text))).collect()
+        };
+        TwinPatch {
+            reported: values(self.reported),
+            desired: values(self.desired),
+            if_match,
+            priority: self.priority.map_or(0, |Whole(priority)| priority),
+            ttl_minutes: self.ttl.map_or(TTL_MINUTES_DEFAULT, |Whole(minutes)| minutes),
+        }
+    }
+}
+
+/// The entity tag of a twin (RFC 9110 §8.8.3).
+fn etag(versions: TwinVersions) -> String {
+    format!("\"r{}-d{}\"", versions.reported, versions.desired)
+}
+
+/// The versions that a caller demands: a whole entity tag, or that of one side.
+fn if_match(headers: &HeaderMap) -> Result<IfMatch, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(IfMatch::default()) };
+    let text = value.to_str().unwrap_or("?").trim();
+    if text == "*" {
+        return Ok(IfMatch::default());
+    }
+    let problem =
+        || Problem::invalid("If-Match", "must be the ETag of a twin, such as \"r3-d1\", \"d1\" or \"r3\"");
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(problem)?;
+    let version = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_number)
+    };
+    let mut wanted = IfMatch::default();
+    for part in tag.split('-') {
+        let (side, number) = part.split_at_checked(1).ok_or_else(problem)?;
+        let place = match side {
+            "r" => &mut wanted.reported,
+            "d" => &mut wanted.desired,
+            _ => return Err(problem()),
+        };
+        if place.replace(version(number).ok_or_else(problem)?).is_some() {
+            return Err(problem());
+        }
+    }
+    Ok(wanted)
+}
+
+fn answer(twin: &Twin) -> Response {
+    let mut response = json(StatusCode::OK, &TwinView::of(twin));
+    if let Ok(tag) = HeaderValue::try_from(etag(twin.versions)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// A device's twin
+#[utoipa::path(
+    get, path = "/api/v1/devices/{device_id}/twin", tag = "twins",
+    params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
+    responses(
+        (status = 200, description = "The twin.", body = TwinView,
+            headers(("ETag" = String, description = "The versions of both sides, for `If-Match`."))),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+pub(super) async fn twin_get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+) -> Result<Response, Problem> {
+    Ok(answer(&api.engine.twin_get(caller.scope, id).await?))
+}
+
+/// Changes a twin
+///
+/// A value that is wanted becomes a task for the device (method `twin.set`, 65000), in place of an older one of the same
+/// resource that the device has not taken yet. The device says what became of it by reporting the value.
+/// With `If-Match` the change is made only if the twin, or the side that is named, has that version.
+#[utoipa::path(
+    patch, path = "/api/v1/devices/{device_id}/twin", tag = "twins",
+    params(
+        ("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`, or one side of it: `\"d4\"`, `\"r17\"`."),
+    ),
+    request_body(content = TwinPatchBody, content_type = "application/json",
+        example = json!({"desired": {"led": 1}})),
+    responses(
+        (status = 200, description = "The twin after the change.", body = TwinView,
+            headers(("ETag" = String, description = "The versions of both sides, for `If-Match`."))),
+        BodyProblems, NotFoundProblem, PreconditionProblem, LimitProblem, GuardProblems,
+    )
+)]
+pub(super) async fn twin_patch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+    headers: HeaderMap,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let patch = body.read::<TwinPatchBody<'_>>()?.into_patch(if_match(&headers)?);
+    let engine = Arc::clone(&api.engine);
+    let twin = carry_out(async move { engine.twin_patch(caller.scope, id, patch).await }).await?;
+    Ok(answer(&twin))
+}
+
+/// Which part of a history is wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryQuery {
+    /// The resource.
+    #[param(min_length = 1, max_length = 128, example = "temperature")]
+    resource: String,
+    /// Values before this version: the last one of the part before.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1)]
+    before: Option<Whole>,
+    /// How many at most.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<Whole>,
+}
+
+/// What a device reported of a resource, newest first
+#[utoipa::path(
+    get, path = "/api/v1/devices/{device_id}/twin/history", tag = "twins",
+    params(
+        ("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64),
+        HistoryQuery,
+    ),
+    responses(
+        (status = 200, description = "The values.", body = Vec<ReportedValueView>),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+pub(super) async fn twin_history(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
+    Parameters(query): Parameters<HistoryQuery>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
+    let before = query.before.map(|Whole(version)| version);
+    let values = api.engine.twin_history(caller.scope, id, query.resource, before, limit).await?;
+    let views: Vec<_> = values.iter().map(ReportedValueView::of).collect();
+    Ok(json(StatusCode::OK, &views))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_condition_names_both_sides_or_one() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::try_from(text).unwrap());
+            if_match(&headers).ok()
+        };
+        let versions = TwinVersions { reported: 3, desired: 1 };
+        assert_eq!(read(&etag(versions)), Some(IfMatch { reported: Some(3), desired: Some(1) }));
+        assert_eq!(read("\"d1\""), Some(IfMatch { reported: None, desired: Some(1) }));
+        assert_eq!(read("*"), Some(IfMatch::default()));
+        for bad in
+            ["", "r3", "\"\"", "\"x1\"", "\"r\"", "\"r+3\"", "\"r3-r3\"", "W/\"r3-d1\"", "\"r3\", \"r4\""]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

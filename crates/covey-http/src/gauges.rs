@@ -1,0 +1,124 @@
+//! `/api/v1/gauges`: the last state that devices told (rest-api "Gauges").
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::event::{Gauge, GaugeFilter};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::docs::{GuardProblems, InvalidProblem};
+use crate::extract::Parameters;
+use crate::problem::Problem;
+use crate::wire::{DeviceNumber, Time, Whole, from_text, json, page, verbatim};
+
+/// How many gauges a page has unless asked for otherwise.
+const SIZE_DEFAULT: u32 = 50;
+
+/// The routes of gauges.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    with_slash(OpenApiRouter::default(), routes!(gauge_list))
+}
+
+/// Which gauges are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct GaugeListQuery {
+    /// Those of the device with this number.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    device_id: Option<DeviceNumber>,
+    /// Those of this type.
+    #[serde(default, rename = "type", deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 2_147_483_647)]
+    type_code: Option<Whole>,
+    /// The number of the page.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
+    page: Option<Whole>,
+    /// How many gauges a page has.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    size: Option<Whole>,
+}
+
+/// The last body of a gauge's type that a device sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceGauges)]
+pub(crate) struct GaugeView<'a> {
+    /// The device's number.
+    #[schema(minimum = 1)]
+    device_id: i64,
+    /// The event's type.
+    #[serde(rename = "type")]
+    type_code: i64,
+    /// When it was received.
+    updated_at: Time,
+    /// The body, exactly as the device sent it.
+    #[schema(value_type = Object)]
+    gauges: &'a RawValue,
+}
+
+impl<'a> GaugeView<'a> {
+    /// How a gauge looks.
+    pub(crate) fn of(gauge: &'a Gauge) -> Self {
+        Self {
+            device_id: gauge.device_id.0,
+            type_code: gauge.type_code,
+            updated_at: Time(gauge.updated_at),
+            gauges: verbatim(&gauge.payload),
+        }
+    }
+}
+
+/// A page of gauges.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GaugePage)]
+struct PageView<'a> {
+    items: Vec<GaugeView<'a>>,
+    /// How many gauges there are on all pages.
+    total: u64,
+    /// The number of this page.
+    page: u32,
+    /// How many gauges a page has.
+    size: u32,
+    /// How many pages there are.
+    pages: u64,
+}
+
+/// A page of gauges, by device and type
+#[utoipa::path(
+    get, path = "/api/v1/gauges", tag = "events",
+    params(GaugeListQuery),
+    responses(
+        (status = 200, description = "The page.", body = PageView),
+        InvalidProblem, GuardProblems,
+    )
+)]
+async fn gauge_list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Parameters(query): Parameters<GaugeListQuery>,
+) -> Result<Response, Problem> {
+    let asked = page(query.page, query.size, SIZE_DEFAULT);
+    let filter = GaugeFilter {
+        device_id: query.device_id.map(|DeviceNumber(id)| id),
+        type_code: query.type_code.map(|Whole(code)| code),
+    };
+    let found = api.engine.gauge_list(caller.scope, filter, asked).await?;
+    let view = PageView {
+        items: found.items.iter().map(GaugeView::of).collect(),
+        total: found.total,
+        page: asked.page,
+        size: asked.size,
+        pages: found.total.div_ceil(u64::from(asked.size.max(1))),
+    };
+    Ok(json(StatusCode::OK, &view))
+}

@@ -1,0 +1,141 @@
+//! `/api/v1/retention`: for how long things are kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::retention::Kept;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{BodyProblems, GuardProblems};
+use crate::extract::RawBody;
+use crate::problem::Problem;
+use crate::wire::{Whole, json};
+
+/// The routes of retention.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    let router = with_slash(OpenApiRouter::default(), routes!(retention_get, retention_put));
+    with_slash(router, routes!(retention_run))
+}
+
+/// For how many days things are kept; 0 means for ever.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Retention)]
+struct RetentionView {
+    /// By what is kept: `tasks` (final, with their results), `events`,
+    /// `records` (how far back a stream or webhook can go), `twin_history`.
+    in_force: BTreeMap<&'static str, u32>,
+    /// What the operator has set for all organisations.
+    default: BTreeMap<&'static str, u32>,
+    /// What this organisation has set for itself.
+    own: BTreeMap<&'static str, u32>,
+}
+
+async fn view(api: &Api, caller: &Caller) -> Result<RetentionView, Problem> {
+    let days = api.engine.retention_default();
+    let default: BTreeMap<_, _> = Kept::NAMES.iter().map(|(kept, name, _)| (*name, days.of(*kept))).collect();
+    let own = api.engine.retention_own(caller.scope).await?;
+    let own: BTreeMap<_, _> = own.iter().map(|own| (own.kept.name(), own.days)).collect();
+    let in_force = default.iter().chain(&own).map(|(name, days)| (*name, *days)).collect();
+    Ok(RetentionView { in_force, default, own })
+}
+
+/// For how long things of the caller's organisation are kept
+#[utoipa::path(
+    get, path = "/api/v1/retention", tag = "operation",
+    responses((status = 200, description = "The days.", body = RetentionView), GuardProblems)
+)]
+async fn retention_get(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &view(&api, &caller).await?))
+}
+
+/// What is to be kept for how many days. What is not named stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RetentionChange)]
+struct RetentionBody {
+    /// Final tasks with their results: 0 to 36500, 0 for ever; null for as long as the operator says.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
+    tasks: Option<Option<Whole>>,
+    /// Events.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
+    events: Option<Option<Whole>>,
+    /// Records of changes: how far back a stream or webhook can go.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
+    records: Option<Option<Whole>>,
+    /// What devices reported of their resources.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
+    twin_history: Option<Option<Whole>>,
+}
+
+/// Tells a field that is null from one that is not there.
+fn change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Whole>>, D::Error> {
+    Option::<Whole>::deserialize(deserializer).map(Some)
+}
+
+/// Sets for how long things of the caller's organisation are kept
+#[utoipa::path(
+    put, path = "/api/v1/retention", tag = "operation",
+    request_body(content = RetentionBody, content_type = "application/json", example = json!({"events": 30})),
+    responses(
+        (status = 200, description = "The days from now on.", body = RetentionView),
+        BodyProblems, GuardProblems,
+    )
+)]
+async fn retention_put(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let RetentionBody { tasks, events, records, twin_history } = body.read()?;
+    let mut days = Vec::new();
+    for (kept, change) in [
+        (Kept::Tasks, tasks),
+        (Kept::Events, events),
+        (Kept::Records, records),
+        (Kept::TwinHistory, twin_history),
+    ] {
+        let Some(change) = change else { continue };
+        let number = change.map(|Whole(days)| u32::try_from(days)).transpose();
+        days.push((kept, number.map_err(|_| Problem::invalid(kept.name(), "must be 0 to 36500"))?));
+    }
+    let engine = Arc::clone(&api.engine);
+    let scope = caller.scope;
+    carry_out(async move { engine.retention_put(scope, days).await }).await?;
+    Ok(json(StatusCode::OK, &view(&api, &caller).await?))
+}
+
+/// What was forgotten.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RetentionRun)]
+struct RunView {
+    /// How much, by what it is, of all organisations.
+    forgotten: BTreeMap<&'static str, u64>,
+    /// Whether there is more that can be forgotten now.
+    is_more: bool,
+}
+
+/// Forgets what is too old now, of all organisations: a bounded amount
+///
+/// The server does so by itself; this is for those who do not want to wait. Ask again while `is_more` is true.
+#[utoipa::path(
+    post, path = "/api/v1/retention/run", tag = "operation",
+    responses((status = 200, description = "What was forgotten.", body = RunView), GuardProblems)
+)]
+async fn retention_run(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    let engine = Arc::clone(&api.engine);
+    let (counts, is_more) = carry_out(async move { engine.retention_run(caller.scope).await }).await?;
+    let forgotten = counts.into_iter().map(|(kept, count)| (kept.name(), count)).collect();
+    Ok(json(StatusCode::OK, &RunView { forgotten, is_more }))
+}

@@ -1,0 +1,35 @@
+//! Who opens a stream: a browser cannot send a header with an `EventSource` or
+//! a `WebSocket`, so the key may be in the query there, and only there.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+
+use crate::app::Api;
+use crate::auth::{API_KEY_HEADER, Caller};
+use crate::problem::Problem;
+
+/// A caller by any credential, or by the parameter `api_key`.
+pub(super) struct StreamCaller(pub(super) Caller);
+
+impl FromRequestParts<Arc<Api>> for StreamCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        if !parts.headers.contains_key(API_KEY_HEADER)
+            && let Some(key) = key_in(parts.uri.query().unwrap_or(""))
+        {
+            // A bad key is a bad key, wherever it stands.
+            let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
+            parts.headers.insert(API_KEY_HEADER, key);
+        }
+        Caller::from_request_parts(parts, api).await.map(Self)
+    }
+}
+
+fn key_in(query: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(name, _)| name == "api_key").map(|(_, key)| key.into_owned())
+}

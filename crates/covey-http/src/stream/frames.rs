@@ -1,0 +1,64 @@
+//! Changes as they are sent, written once for all streams that tell of them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use covey_core::id::RecordNumber;
+use covey_core::record::Record;
+
+use crate::stream::message::RecordView;
+
+/// How many changes are remembered as they are sent. Streams that are up to
+/// date tell of the same ones at about the same time.
+const REMEMBERED: usize = 64;
+
+/// The changes that were told last.
+#[derive(Default)]
+pub(crate) struct Frames(Mutex<VecDeque<(RecordNumber, Frame)>>);
+
+/// A change as it is sent.
+#[derive(Clone)]
+pub(super) struct Frame {
+    /// As a server-sent event.
+    pub(super) event: Bytes,
+    /// As JSON, which is a part of that.
+    pub(super) json: Bytes,
+}
+
+impl Frames {
+    /// A change as it is sent.
+    pub(super) fn of(&self, record: &Record) -> Frame {
+        if let Some(frame) = self.known(record.number) {
+            return frame;
+        }
+        // Not under the lock: two streams may both write it, to the same effect.
+        let frame = Frame::of(record);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.pop_front();
+        }
+        known.push_back((record.number, frame.clone()));
+        frame
+    }
+
+    fn known(&self, number: RecordNumber) -> Option<Frame> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().rev().find(|(known, _)| *known == number).map(|(_, frame)| frame.clone())
+    }
+}
+
+impl Frame {
+    fn of(record: &Record) -> Self {
+        let json = one_line(RecordView::of(record).json());
+        let head = format!("id: {}\nevent: {}\ndata: ", record.number.0, record.change.kind().name());
+        let event = Bytes::from([head.as_str(), &json, "\n\n"].concat());
+        let json = event.slice(head.len()..head.len() + json.len());
+        Self { event, json }
+    }
+}
+
+/// A device's JSON may hold line breaks between its tokens, which would end the field.
+fn one_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}

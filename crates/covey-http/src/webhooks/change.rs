@@ -1,0 +1,139 @@
+//! Adding and changing webhooks, and their secrets.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S, WebhookSecret};
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{
+    BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
+};
+use crate::extract::{RawBody, Segment};
+use crate::problem::Problem;
+use crate::webhooks::key::WebhookKey;
+use crate::webhooks::request::{SecretRotation, WebhookChange, WebhookNew, WebhookSet};
+use crate::webhooks::secret;
+use crate::webhooks::view::WebhookView;
+use crate::wire::{Whole, json};
+
+/// Adds a webhook to those that there are
+///
+/// Its URL is probed with a GET first, and refused with 400 if that is not answered with 2xx within 5 seconds.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks", tag = "webhooks",
+    request_body(content = WebhookNew, content_type = "application/json",
+        example = json!({"event_type": "msg-event", "url": "https://receiver.example/covey",
+            "filter": {"tag": ["site:north"], "event_type_code": [13, 14]}})),
+    responses(
+        (status = 201, description = "The webhook is added. Keep its secret: it is not shown again.",
+            body = WebhookView, headers(("Cache-Control" = String, description = "Always `no-store`."))),
+        BodyProblems, LimitProblem, GuardProblems,
+    )
+)]
+pub(super) async fn webhook_add(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let wanted = body.read::<WebhookNew>()?;
+    let given = wanted.parts.secret();
+    let spec = wanted.into_spec()?;
+    let engine = Arc::clone(&api.engine);
+    let added = carry_out(async move { engine.webhook_add(caller.scope, spec, given).await }).await?;
+    let view = WebhookView::of(&added, None, Some(added.secret.exposed()));
+    Ok(secret(json(StatusCode::CREATED, &view)))
+}
+
+/// Sets the default webhook of a type, or all of one by its number
+///
+/// Its URL is probed with a GET first, and refused with 400 if that is not answered with 2xx within 5 seconds.
+/// Its secret is shown if it is made by this call.
+#[utoipa::path(
+    put, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
+    request_body(content = WebhookSet, content_type = "application/json",
+        example = json!({"url": "https://receiver.example/covey", "headers": {}, "is_active": true})),
+    responses(
+        (status = 200, description = "The webhook is set.", body = WebhookView),
+        BodyProblems, NotFoundProblem, ConflictProblem, LimitProblem, GuardProblems,
+    )
+)]
+pub(super) async fn webhook_put(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let set = body.read::<WebhookSet>()?;
+    let given = set.parts.secret();
+    let of = match wanted {
+        EndpointRef::Default(webhook_type) => Some(webhook_type),
+        EndpointRef::Id(_) => None,
+    };
+    let engine = Arc::clone(&api.engine);
+    let changed = carry_out(async move {
+        engine.webhook_set(caller.scope, wanted, |known| set.onto(known, of), given).await
+    });
+    let changed = changed.await?;
+    let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
+    Ok(secret(json(StatusCode::OK, &WebhookView::of(&changed.endpoint, None, shown))))
+}
+
+/// Changes some of a webhook
+///
+/// If it is active then, its URL is probed as with PUT.
+#[utoipa::path(
+    patch, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
+    request_body(content = WebhookChange, content_type = "application/json", example = json!({"is_active": false})),
+    responses(
+        (status = 200, description = "The webhook is changed.", body = WebhookView),
+        BodyProblems, NotFoundProblem, ConflictProblem, GuardProblems,
+    )
+)]
+pub(super) async fn webhook_patch(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let change = body.read::<WebhookChange>()?;
+    let given = change.parts.secret();
+    let engine = Arc::clone(&api.engine);
+    let changed = carry_out(async move {
+        engine.webhook_set(caller.scope, wanted, |known| change.onto(known), given).await
+    });
+    Ok(json(StatusCode::OK, &WebhookView::of(&changed.await?.endpoint, None, None)))
+}
+
+/// Gives a webhook a new secret
+///
+/// For a day, or as long as asked for, messages are signed with both: a receiver that knows either can check them.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{key}/rotate-secret", tag = "webhooks", params(WebhookKey),
+    request_body(content = SecretRotation, content_type = "application/json", example = json!({})),
+    responses(
+        (status = 200, description = "The secret is new. Keep it: it is not shown again.",
+            body = WebhookView, headers(("Cache-Control" = String, description = "Always `no-store`."))),
+        BodyProblems, InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+pub(super) async fn webhook_rotate(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let rotation = if body.0.is_empty() { SecretRotation::default() } else { body.read()? };
+    let given = rotation.secret.as_deref().map(WebhookSecret::new);
+    let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
+    let engine = Arc::clone(&api.engine);
+    let rotated =
+        carry_out(async move { engine.webhook_rotate(caller.scope, wanted, given, overlap_s).await });
+    let rotated = rotated.await?;
+    let view = WebhookView::of(&rotated, None, Some(rotated.secret.exposed()));
+    Ok(secret(json(StatusCode::OK, &view)))
+}

@@ -1,0 +1,139 @@
+//! The log of a webhook: each attempt to deliver a message.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use covey_core::webhook::{DeliveriesFrom, LoggedAttempt, Outcome};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::Api;
+use crate::auth::Caller;
+use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::extract::{Parameters, Segment};
+use crate::problem::Problem;
+use crate::webhooks::key::WebhookKey;
+use crate::wire::{Time, Whole, from_text, json};
+
+/// How many attempts are given unless asked for otherwise.
+const LIMIT_DEFAULT: u32 = 50;
+
+/// Which attempts are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeliveriesQuery {
+    /// Those before this one, newest first.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false)]
+    before: Option<Whole>,
+    /// Those after this one, oldest first.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false)]
+    after: Option<Whole>,
+    /// Those that ended like this: `delivered`, `retry`, `dead`, `test_passed`, `test_failed`.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = String, required = false, pattern = "^(delivered|retry|dead|test_passed|test_failed)$")]
+    outcome: Option<OutcomeName>,
+    /// How many at most.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<Whole>,
+}
+
+/// An outcome by its name.
+#[derive(Clone, Copy)]
+struct OutcomeName(Outcome);
+
+impl FromStr for OutcomeName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Outcome::from_name(text).map(Self);
+        known.ok_or("must be delivered, retry, dead, test_passed or test_failed")
+    }
+}
+
+/// Which part of a list is wanted. What does not fit is left to the core to refuse.
+pub(super) fn from(
+    before: Option<Whole>,
+    after: Option<Whole>,
+    outcome: Option<Outcome>,
+    limit: Option<Whole>,
+) -> DeliveriesFrom {
+    let limit = limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
+    let number = |Whole(number)| number;
+    DeliveriesFrom { before: before.map(number), after: after.map(number), outcome, limit }
+}
+
+/// An attempt to deliver a message.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookDelivery)]
+struct DeliveryView<'a> {
+    /// Its number in this log; later ones are larger.
+    id: i64,
+    /// The number of the change; null of a test.
+    #[schema(required = true)]
+    number: Option<i64>,
+    /// The device's number; null of a test.
+    #[schema(required = true)]
+    device_id: Option<i64>,
+    /// Which try it was.
+    #[schema(minimum = 1)]
+    attempt: u32,
+    /// When it began.
+    at: Time,
+    /// How long it took, in milliseconds.
+    duration_ms: i64,
+    /// The status that the receiver answered with, if it answered.
+    #[schema(required = true)]
+    status: Option<u16>,
+    /// What went wrong, if anything did.
+    #[schema(required = true)]
+    error: Option<&'a str>,
+    /// What became of it: `delivered`, `retry`, `dead`, `test_passed`, `test_failed`.
+    #[schema(example = "delivered")]
+    outcome: &'static str,
+}
+
+impl<'a> DeliveryView<'a> {
+    fn of(logged: &'a LoggedAttempt) -> Self {
+        let attempt = &logged.attempt;
+        Self {
+            id: logged.seq,
+            number: attempt.number.map(|number| number.0),
+            device_id: attempt.device_id.map(|device| device.0),
+            attempt: attempt.attempt,
+            at: Time(attempt.at),
+            duration_ms: attempt.duration_ms,
+            status: attempt.status,
+            error: attempt.error.as_deref(),
+            outcome: attempt.outcome.name(),
+        }
+    }
+}
+
+/// What a webhook was sent, and how that went
+///
+/// Of each webhook the newest 10,000 attempts of the last 7 days are kept.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{key}/deliveries", tag = "webhooks", params(WebhookKey, DeliveriesQuery),
+    responses(
+        (status = 200, description = "The attempts, newest first; with `after`, oldest first.", body = Vec<DeliveryView>),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+pub(super) async fn webhook_deliveries(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+    Parameters(query): Parameters<DeliveriesQuery>,
+) -> Result<Response, Problem> {
+    let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
+    let from = from(query.before, query.after, outcome, query.limit);
+    let found = api.engine.webhook_deliveries(caller.scope, wanted, from).await?;
+    let views: Vec<_> = found.iter().map(DeliveryView::of).collect();
+    Ok(json(StatusCode::OK, &views))
+}

@@ -1,0 +1,170 @@
+//! `/api/v1/webhooks`: where an application is told of changes (rest-api
+//! "Webhooks"), and what became of it.
+
+mod change;
+mod dead_letters;
+mod deliveries;
+mod key;
+mod request;
+mod view;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::Response;
+use covey_core::webhook::SetError;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::{Api, with_slash};
+use crate::auth::Caller;
+use crate::carry_out::carry_out;
+use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::extract::Segment;
+use crate::problem::{Kind, Problem};
+use crate::wire::{Time, json};
+use key::WebhookKey;
+use view::WebhookView;
+
+/// The routes of webhooks.
+pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
+    let router = with_slash(OpenApiRouter::default(), routes!(webhook_list, change::webhook_add));
+    let router =
+        with_slash(router, routes!(webhook_get, change::webhook_put, change::webhook_patch, webhook_delete));
+    let router = with_slash(router, routes!(webhook_test));
+    let router = with_slash(router, routes!(change::webhook_rotate));
+    let router = with_slash(router, routes!(deliveries::webhook_deliveries));
+    let router = with_slash(router, routes!(dead_letters::dead_letter_list));
+    let router = with_slash(router, routes!(dead_letters::dead_letter_resend_all));
+    let router = with_slash(router, routes!(dead_letters::dead_letter_get));
+    with_slash(router, routes!(dead_letters::dead_letter_resend))
+}
+
+impl From<SetError> for Problem {
+    fn from(error: SetError) -> Self {
+        match error {
+            SetError::Refused(error) => error.into(),
+            SetError::Probe(fault) => Self::new(Kind::ProbeFailed, fault.to_string()),
+        }
+    }
+}
+
+/// A response that holds a secret.
+fn secret(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Up to which record there is something to tell.
+async fn head(api: &Api) -> Result<i64, Problem> {
+    Ok(api.engine.record_span_of_every_org().await?.settled.0)
+}
+
+/// All webhooks of the organisation
+#[utoipa::path(
+    get, path = "/api/v1/webhooks", tag = "webhooks",
+    responses((status = 200, description = "The webhooks, in the order of their numbers.", body = Vec<WebhookView>), GuardProblems)
+)]
+async fn webhook_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+    let found = api.engine.webhook_list(caller.scope).await?;
+    let head = head(&api).await?;
+    let views: Vec<_> =
+        found.iter().map(|(endpoint, state)| WebhookView::of(endpoint, Some((state, head)), None)).collect();
+    Ok(json(StatusCode::OK, &views))
+}
+
+/// One webhook, and how it fares
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
+    responses(
+        (status = 200, description = "The webhook.", body = WebhookView),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn webhook_get(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+) -> Result<Response, Problem> {
+    let (endpoint, state) = api.engine.webhook_get(caller.scope, wanted).await?;
+    let head = head(&api).await?;
+    Ok(json(StatusCode::OK, &WebhookView::of(&endpoint, Some((&state, head)), None)))
+}
+
+/// A webhook that was deleted.
+#[derive(Serialize, ToSchema)]
+struct WebhookDeleted {
+    /// That it was.
+    #[schema(example = "Webhook deleted")]
+    message: &'static str,
+}
+
+/// Deletes a webhook, with its log and its dead letters
+#[utoipa::path(
+    delete, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
+    responses(
+        (status = 200, description = "The webhook is deleted.", body = WebhookDeleted),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn webhook_delete(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+) -> Result<Response, Problem> {
+    let engine = Arc::clone(&api.engine);
+    carry_out(async move { engine.webhook_delete(caller.scope, wanted).await }).await?;
+    Ok(json(StatusCode::OK, &WebhookDeleted { message: "Webhook deleted" }))
+}
+
+/// What became of a test.
+#[derive(Serialize, ToSchema)]
+struct WebhookTested<'a> {
+    /// Whether the receiver answered 2xx.
+    delivered: bool,
+    /// The id under which the sample was sent, as in its header `webhook-id`.
+    #[schema(example = "test_01982f3a-7a00-7000-8000-000000000000")]
+    message_id: &'a str,
+    /// When it was sent.
+    at: Time,
+    /// How long the receiver took, in milliseconds.
+    duration_ms: i64,
+    /// The status that it answered with, if it answered.
+    #[schema(required = true)]
+    status: Option<u16>,
+    /// What went wrong, if anything did.
+    #[schema(required = true)]
+    error: Option<&'a str>,
+}
+
+/// Sends a sample to a webhook, once, and says what the receiver answered
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{key}/test", tag = "webhooks", params(WebhookKey),
+    responses(
+        (status = 200, description = "The sample was sent; `delivered` says how that went.", body = WebhookTested),
+        InvalidProblem, NotFoundProblem, GuardProblems,
+    )
+)]
+async fn webhook_test(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
+) -> Result<Response, Problem> {
+    let engine = Arc::clone(&api.engine);
+    let report = carry_out(async move { engine.webhook_test(caller.scope, wanted).await }).await?;
+    let attempt = &report.attempt;
+    let answer = WebhookTested {
+        delivered: attempt.is_delivered(),
+        message_id: &report.message_id,
+        at: Time(attempt.at),
+        duration_ms: attempt.duration_ms,
+        status: attempt.status,
+        error: attempt.error.as_deref(),
+    };
+    Ok(json(StatusCode::OK, &answer))
+}

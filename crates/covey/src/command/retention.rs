@@ -1,0 +1,108 @@
+//! `covey retention`: for how long things are kept.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use covey_client::Retention;
+
+use crate::command::connection::{Connection, Target};
+use crate::command::output::cell;
+
+/// `covey retention`.
+#[derive(Args)]
+pub struct RetentionArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    command: RetentionCommand,
+}
+
+#[derive(Subcommand)]
+enum RetentionCommand {
+    /// Show for how many days things are kept
+    #[command(after_help = "Example: covey retention show\n\n\
+        What the operator sets for all organisations is in the settings of covey up: --retention-days, \
+        --event-retention-days, --record-retention-days, --twin-retention-days.")]
+    Show,
+    /// Set for how many days your organisation keeps something
+    #[command(after_help = "Examples:\n  \
+        covey retention set events=30 tasks=365\n  \
+        covey retention set events=0         (for ever)\n  \
+        covey retention set events=default   (as long as the operator says)")]
+    Set {
+        /// tasks, events, records or twin_history with a number of days; repeat for more
+        #[arg(value_name = "WHAT=DAYS", required = true, value_parser = read_days)]
+        days: Vec<(String, Option<u32>)>,
+    },
+    /// Forget what is too old now, in place of within ten minutes
+    #[command(after_help = "Example: covey retention run")]
+    Run,
+}
+
+fn read_days(text: &str) -> Result<(String, Option<u32>), &'static str> {
+    let (name, days) = text.split_once('=').ok_or("must be WHAT=DAYS, such as events=30")?;
+    if !["tasks", "events", "records", "twin_history"].contains(&name) {
+        return Err("known are tasks, events, records and twin_history");
+    }
+    let number = match days {
+        "default" => None,
+        "never" | "forever" => Some(0),
+        days => Some(days.parse().map_err(|_| "the days must be a number, or default")?),
+    };
+    Ok((name.to_owned(), number))
+}
+
+/// Runs `covey retention`.
+pub async fn run(args: RetentionArgs, connection: &Connection) -> Result<ExitCode> {
+    match args.command {
+        RetentionCommand::Show => show(&connection.client.retention_get().await?, connection)?,
+        RetentionCommand::Set { days } => {
+            let days: BTreeMap<_, _> = days.into_iter().collect();
+            show(&connection.client.retention_put(&days).await?, connection)?;
+        }
+        RetentionCommand::Run => forget(connection).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(retention: &Retention, connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(retention)?);
+    }
+    let rows: Vec<_> = retention
+        .in_force
+        .iter()
+        .map(|(name, days)| {
+            let days = if *days == 0 { "for ever".to_owned() } else { format!("{days} days") };
+            let by = if retention.own.contains_key(name) { "this organisation" } else { "the operator" };
+            vec![cell(name), cell(days), cell(by)]
+        })
+        .collect();
+    Ok(output.text(&output.table(&["WHAT", "KEPT", "SET BY"], &rows))?)
+}
+
+async fn forget(connection: &Connection) -> Result<()> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    loop {
+        let run = connection.client.retention_run().await?;
+        for (name, count) in &run.forgotten {
+            *all.entry(name.clone()).or_default() += count;
+        }
+        if !run.is_more {
+            break;
+        }
+        connection.output.note(&format!("forgotten so far: {}", text(&all)));
+    }
+    if connection.output.json {
+        return Ok(connection.output.json(&serde_json::json!({ "forgotten": all }))?);
+    }
+    Ok(connection.output.text(&format!("forgotten: {}", text(&all)))?)
+}
+
+fn text(counts: &BTreeMap<String, u64>) -> String {
+    let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    parts.join(", ")
+}

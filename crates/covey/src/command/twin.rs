@@ -1,0 +1,135 @@
+//! `covey twin`: what devices say their values are, and what is wanted.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use covey_client::{RawValue, StreamFilter, Twin, TwinPatch, TwinValue};
+
+use crate::command::connection::{Connection, Target};
+use crate::command::device::DeviceName;
+use crate::command::moment;
+use crate::command::output::cell;
+
+/// `covey twin`.
+#[derive(Args)]
+pub struct TwinArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    command: TwinCommand,
+}
+
+#[derive(Subcommand)]
+enum TwinCommand {
+    /// Show a device's values: what it reported, and what is wanted
+    #[command(after_help = "Examples:\n  covey twin get lamp-1\n  covey twin get lamp-1 --follow --json")]
+    Get {
+        /// Serial number, or number
+        #[arg(value_name = "SN|ID")]
+        device: DeviceName,
+        /// Show it again whenever it changes. Ctrl-C ends it
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Want values of a device: each becomes a task that tells it, as soon as it can be reached
+    #[command(after_help = "Examples:\n  \
+        covey twin set lamp-1 led=1 name=\\\"hall\\\"\n  \
+        covey twin set lamp-1 led=null   (nothing is wanted of it any more)\n  \
+        covey twin set lamp-1 led=1 --if-match '\"d3\"'   (only if nobody else has wanted anything since)")]
+    Set {
+        /// Serial number, or number
+        #[arg(value_name = "SN|ID")]
+        device: DeviceName,
+        /// A resource with a value, JSON or else text; repeat for more
+        #[arg(value_name = "RESOURCE=VALUE", required = true, value_parser = read_value)]
+        values: Vec<(String, Box<RawValue>)>,
+        /// Report the values on behalf of the device in place of wanting them
+        #[arg(long)]
+        reported: bool,
+        /// For how many minutes the device may take them [default: 44639, that is 31 days]
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=44639))]
+        ttl: Option<u32>,
+        /// The priority of the tasks, 0 to 9
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+        priority: Option<u8>,
+        /// Only if the twin has this version, as its ETag says: "r3-d1", or one side of it
+        #[arg(long, value_name = "ETAG")]
+        if_match: Option<String>,
+    },
+}
+
+/// Reads `resource=value`; what is no JSON is meant as text.
+fn read_value(text: &str) -> Result<(String, Box<RawValue>), String> {
+    let (name, value) = text.split_once('=').ok_or("must be RESOURCE=VALUE")?;
+    let json = serde_json::from_str::<Box<RawValue>>(value);
+    let json = json.or_else(|_| serde_json::value::to_raw_value(value)).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), json))
+}
+
+/// Runs `covey twin`.
+pub async fn run(args: TwinArgs, connection: &Connection) -> Result<ExitCode> {
+    match args.command {
+        TwinCommand::Get { device, follow } => get(&device, follow, connection).await?,
+        TwinCommand::Set { device, values, reported, ttl, priority, if_match } => {
+            let device = device.find(connection).await?;
+            let values: BTreeMap<_, _> = values.into_iter().collect();
+            let patch = if reported {
+                TwinPatch { reported: values, ttl, priority, ..TwinPatch::default() }
+            } else {
+                TwinPatch { desired: values, ttl, priority, ..TwinPatch::default() }
+            };
+            let twin = connection.client.twin_patch(device.device_id, &patch, if_match.as_deref()).await?;
+            show(&twin, connection)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn get(device: &DeviceName, is_followed: bool, connection: &Connection) -> Result<()> {
+    let device_id = device.find(connection).await?.device_id;
+    if !is_followed {
+        return show(&connection.client.twin_get(device_id).await?, connection);
+    }
+    let kinds = vec!["twin".to_owned()];
+    let filter = StreamFilter { device_ids: vec![device_id], kinds, ..StreamFilter::default() };
+    // Opened before the first look, so that nothing changes unseen in between.
+    let mut stream = connection.client.stream(&filter, None).await?;
+    loop {
+        show(&connection.client.twin_get(device_id).await?, connection)?;
+        if stream.next().await?.is_none_or(|told| told.kind == "end") {
+            connection.output.note("the server ended the stream");
+            return Ok(());
+        }
+    }
+}
+
+fn show(twin: &Twin, connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(twin)?);
+    }
+    let names: BTreeMap<_, ()> = [&twin.reported, &twin.desired]
+        .into_iter()
+        .flat_map(|side| side.resources.keys().map(|name| (name, ())))
+        .collect();
+    let rows: Vec<_> = names
+        .into_keys()
+        .map(|name| {
+            let (is, wanted) = (twin.reported.resources.get(name), twin.desired.resources.get(name));
+            vec![cell(name), cell(text(is)), cell(at(is)), cell(text(wanted)), cell(at(wanted))]
+        })
+        .collect();
+    output.text(&output.table(&["RESOURCE", "REPORTED", "AT", "DESIRED", "SINCE"], &rows))?;
+    output.note(&format!("{}: version r{}-d{}", twin.sn, twin.reported.version, twin.desired.version));
+    Ok(())
+}
+
+fn text(value: Option<&TwinValue>) -> &str {
+    value.map_or("", |value| value.value.get())
+}
+
+fn at(value: Option<&TwinValue>) -> String {
+    value.map(|value| moment::of_text(&value.at)).unwrap_or_default()
+}

@@ -1,0 +1,340 @@
+//! `covey webhooks`: where the server tells of changes, and what became of that.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use covey_client::{Delivery, DeliveryFilter, Webhook, WebhookFilter, WebhookRequest};
+use covey_core::webhook::{Outcome, WebhookFormat, WebhookType};
+
+use crate::command::connection::{Connection, Target};
+use crate::command::device::DeviceName;
+use crate::command::moment;
+use crate::command::output::{cell, printable};
+
+/// How often is looked for new attempts.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+/// How many attempts one look takes.
+const FOLLOW_MAX: u32 = 1_000;
+
+/// `covey webhooks`.
+#[derive(Args)]
+pub struct WebhooksArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    command: WebhooksCommand,
+}
+
+#[derive(Subcommand)]
+enum WebhooksCommand {
+    /// List webhooks and how they fare
+    #[command(after_help = "Example: covey webhooks list")]
+    List,
+    /// Tell a URL of what happens; its secret is printed once
+    ///
+    /// The URL is asked with a GET first, and must answer 2xx. Standard output gets the secret that messages
+    /// are signed with (Standard Webhooks) and nothing else.
+    #[command(after_help = "Examples:\n  \
+        covey webhooks add https://receiver.example/covey\n  \
+        covey webhooks add https://receiver.example/doors --tag site=north --event-type 13 --event-type 14\n  \
+        covey webhooks add https://receiver.example/done --type msg-task-result --header 'Authorization: Bearer x'")]
+    Add(AddArgs),
+    /// Delete a webhook, with its log and its dead letters
+    #[command(after_help = "Example: covey webhooks rm 3   (or a type, for its default webhook)")]
+    Rm {
+        /// Its number, or a type
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
+    },
+    /// Send a sample to a webhook, and see what it answers
+    #[command(after_help = "Example: covey webhooks test msg-event")]
+    Test {
+        /// Its number, or a type
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
+    },
+    /// Give a webhook a new secret; the old one is valid beside it for a while
+    #[command(after_help = "Example: covey webhooks rotate 3 --overlap-seconds 3600")]
+    Rotate {
+        /// Its number, or a type
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
+        /// For how long the old secret is valid, too [default: 86400]
+        #[arg(long, value_name = "N")]
+        overlap_seconds: Option<u32>,
+    },
+    /// Show what was sent to a webhook, and how that went
+    #[command(after_help = "Examples:\n  \
+        covey webhooks deliveries 3 --follow\n  \
+        covey webhooks deliveries msg-event --outcome retry -n 100 --json")]
+    Deliveries(DeliveriesArgs),
+    /// Show messages that were given up
+    #[command(after_help = "Example: covey webhooks dead 3")]
+    Dead {
+        /// Its number, or a type
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
+        /// How many at most
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Send messages again that were given up
+    #[command(after_help = "Examples:\n  \
+        covey webhooks resend 3 1204   (the number of the change, as covey webhooks dead shows it)\n  \
+        covey webhooks resend 3 --all")]
+    Resend {
+        /// Its number, or a type
+        #[arg(value_name = "WEBHOOK")]
+        webhook: String,
+        /// The number of the change
+        #[arg(value_name = "NUMBER", required_unless_present = "all", conflicts_with = "all")]
+        number: Option<i64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Args)]
+struct AddArgs {
+    /// Where to send to: a URL that answers a GET with 2xx
+    #[arg(value_name = "RECEIVER")]
+    receiver: String,
+    /// What to tell of
+    #[arg(long = "type", value_name = "TYPE", default_value = "msg-event",
+        value_parser = PossibleValuesParser::new(WebhookType::NAMES.map(|(_, name, _)| name)))]
+    event_type: String,
+    /// Set the default webhook of the type in place of adding another
+    #[arg(long)]
+    default: bool,
+    /// A header to send with each message; repeat for more
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Only of this device: serial number, or number; repeat for more
+    #[arg(long, value_name = "SN|ID")]
+    device: Vec<DeviceName>,
+    /// Only of devices with this tag; repeat for more
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    tag: Vec<String>,
+    /// Of events, only those of this type; repeat for more
+    #[arg(long = "event-type", value_name = "CODE")]
+    event_type_code: Vec<i64>,
+    /// In which form
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(WebhookFormat::NAMES.map(|(_, name)| name)))]
+    format: Option<String>,
+    /// How many requests may be under way at once; of one device it is always one [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    concurrency: Option<u32>,
+}
+
+#[derive(Args)]
+struct DeliveriesArgs {
+    /// Its number, or a type
+    #[arg(value_name = "WEBHOOK")]
+    webhook: String,
+    /// Go on with what happens
+    #[arg(short, long)]
+    follow: bool,
+    /// Only those that ended like this
+    #[arg(long, value_name = "OUTCOME", value_parser = PossibleValuesParser::new(Outcome::NAMES.map(|(_, name)| name)))]
+    outcome: Option<String>,
+    /// How many of the last attempts to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    lines: u32,
+}
+
+/// Runs `covey webhooks`.
+pub async fn run(args: WebhooksArgs, connection: &Connection) -> Result<ExitCode> {
+    let (client, output) = (&connection.client, connection.output);
+    match args.command {
+        WebhooksCommand::List => list(connection).await?,
+        WebhooksCommand::Add(args) => add(args, connection).await?,
+        WebhooksCommand::Rm { webhook: key } => {
+            client.webhook_delete(&key).await?;
+            output.note(&format!("webhook {key} is deleted"));
+        }
+        WebhooksCommand::Test { webhook: key } => return test(&key, connection).await,
+        WebhooksCommand::Rotate { webhook: key, overlap_seconds } => {
+            let rotated = client.webhook_rotate(&key, overlap_seconds).await?;
+            tell_secret(&rotated, connection)?;
+        }
+        WebhooksCommand::Deliveries(args) => deliveries(args, connection).await?,
+        WebhooksCommand::Dead { webhook: key, limit } => dead(&key, limit, connection).await?,
+        WebhooksCommand::Resend { webhook: key, number, .. } => {
+            let resent = client.webhook_resend(&key, number).await?;
+            if output.json {
+                output.json(&serde_json::json!({"resent": resent}))?;
+            } else {
+                output.note(&format!("{resent} messages will be tried again"));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    let webhooks = connection.client.webhook_list().await?;
+    if output.json {
+        return Ok(webhooks.iter().try_for_each(|webhook| output.json(webhook))?);
+    }
+    let rows: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| {
+            let state = webhook.state.as_ref();
+            let fares = match state {
+                _ if !webhook.is_active => "inactive".to_owned(),
+                Some(state) if state.circuit == "open" => "failing".to_owned(),
+                Some(_) | None => "ok".to_owned(),
+            };
+            let count = |count: Option<u64>| {
+                cell(count.filter(|count| *count > 0).map_or(String::new(), |count| count.to_string()))
+            };
+            vec![
+                cell(webhook.id.to_string()),
+                cell(&webhook.event_type),
+                cell(if webhook.is_default { "yes" } else { "" }),
+                cell(fares),
+                count(state.map(|state| state.waiting)),
+                count(state.map(|state| state.dead)),
+                cell(state.and_then(|state| state.last_error.clone()).unwrap_or_default()),
+                cell(&webhook.url),
+            ]
+        })
+        .collect();
+    let columns = ["ID", "TYPE", "DEFAULT", "STATE", "WAITING", "DEAD", "LAST ERROR", "URL"];
+    Ok(output.text(&output.table(&columns, &rows))?)
+}
+
+async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
+    let mut filter = WebhookFilter { event_type_code: args.event_type_code, ..WebhookFilter::default() };
+    for name in &args.device {
+        filter.device_id.push(name.find(connection).await?.device_id);
+    }
+    // As `covey device tag` writes it; the API has a colon there.
+    filter.tag = args.tag.iter().map(|tag| tag.replacen('=', ":", 1)).collect();
+    let headers =
+        args.headers.iter().map(|header| parse_header(header)).collect::<Result<BTreeMap<_, _>>>()?;
+    let request = WebhookRequest {
+        event_type: args.event_type,
+        url: args.receiver,
+        headers,
+        is_active: true,
+        filter,
+        format: args.format,
+        concurrency: args.concurrency,
+        secret: None,
+    };
+    let made = match args.default {
+        true => connection.client.webhook_set_default(&request).await?,
+        false => connection.client.webhook_add(&request).await?,
+    };
+    tell_secret(&made, connection)
+}
+
+fn parse_header(text: &str) -> Result<(String, String)> {
+    let (name, value) =
+        text.split_once(':').ok_or_else(|| anyhow!("a header is NAME: VALUE, and {text} is not"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The secret goes to standard output, so that it can go straight into a file.
+fn tell_secret(webhook: &Webhook, connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(webhook)?);
+    }
+    match &webhook.secret {
+        Some(secret) => {
+            output.note(&format!("webhook {} is told; its secret, which is not shown again:", webhook.id));
+            output.text(secret)?;
+        }
+        None => output.note(&format!("webhook {} is changed; its secret is as it was", webhook.id)),
+    }
+    Ok(())
+}
+
+async fn test(key: &str, connection: &Connection) -> Result<ExitCode> {
+    let output = connection.output;
+    let tested = connection.client.webhook_test(key).await?;
+    if output.json {
+        output.json(&tested)?;
+    } else {
+        let answer = match (&tested.error, tested.status) {
+            (None, Some(status)) => format!("delivered: status {status}"),
+            (Some(error), _) => format!("not delivered: {}", printable(error)),
+            (None, None) => "delivered".to_owned(),
+        };
+        output.text(&format!("{answer}, after {} ms", tested.duration_ms))?;
+    }
+    Ok(if tested.delivered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn deliveries(args: DeliveriesArgs, connection: &Connection) -> Result<()> {
+    let DeliveriesArgs { webhook: key, follow, outcome, lines } = args;
+    let mut filter = DeliveryFilter { after: None, outcome, limit: lines };
+    let mut found = connection.client.webhook_deliveries(&key, &filter).await?;
+    found.reverse();
+    found.iter().try_for_each(|delivery| show(delivery, connection))?;
+    filter.after = Some(found.last().map_or(0, |last| last.id));
+    filter.limit = FOLLOW_MAX;
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        let found = connection.client.webhook_deliveries(&key, &filter).await?;
+        found.iter().try_for_each(|delivery| show(delivery, connection))?;
+        filter.after = found.last().map(|last| last.id).or(filter.after);
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
+    }
+}
+
+fn show(delivery: &Delivery, connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(delivery)?);
+    }
+    let of = match (delivery.number, delivery.device_id) {
+        (Some(number), Some(device)) => format!("change {number} of device {device}"),
+        _ => "test".to_owned(),
+    };
+    let answer = match (&delivery.error, delivery.status) {
+        (Some(error), _) => printable(error),
+        (None, status) => status.map_or(String::new(), |status| format!("status {status}")),
+    };
+    let line = format!(
+        "{}  {:<11}  {of}, try {}: {answer}, {} ms",
+        moment::of_text(&delivery.at),
+        delivery.outcome,
+        delivery.attempt,
+        delivery.duration_ms
+    );
+    Ok(output.text(&line)?)
+}
+
+async fn dead(key: &str, limit: u32, connection: &Connection) -> Result<()> {
+    let output = connection.output;
+    let letters = connection.client.webhook_dead_letters(key, None, limit).await?;
+    if output.json {
+        return Ok(letters.iter().try_for_each(|letter| output.json(letter))?);
+    }
+    let rows: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                cell(letter.number.to_string()),
+                cell(moment::of_text(&letter.died_at)),
+                cell(letter.device_id.to_string()),
+                cell(letter.attempts.to_string()),
+                cell(letter.last_error.as_deref().unwrap_or_default()),
+                cell(letter.record.as_ref().map_or("forgotten", |record| record.get())),
+            ]
+        })
+        .collect();
+    Ok(output
+        .text(&output.table(&["NUMBER", "GIVEN UP", "DEVICE", "TRIES", "LAST ERROR", "CHANGE"], &rows))?)
+}
