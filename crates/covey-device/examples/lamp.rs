@@ -1,10 +1,12 @@
-//! A lamp: sets its level by method 51, and blinks by name, reporting each blink.
+//! A lamp: sets its level by method 51, blinks by name, reporting each blink, and keeps a twin:
+//! its colour is what an application wants it to be. It tells of its health every half minute,
+//! also of the time it was offline.
 //!
 //! `cargo run -p covey-device --example lamp -- mqtts://localhost:8883 ./lamp-1`
 
 use std::time::Duration;
 
-use covey_device::{Answer, Call, CallError, CancellationToken, Device};
+use covey_device::{Answer, Call, CallError, CancellationToken, Desired, Device, HEALTH_CHECK};
 use serde_json::{Value, json};
 
 #[tokio::main]
@@ -30,7 +32,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Ok::<_, CallError>(Answer::text("blinked"))
         })
+        .on_desired("colour", |desired: Desired| async move {
+            let colour: String = desired.json()?;
+            println!("the lamp is {colour} now");
+            Ok::<_, CallError>(())
+        })
         .build()?;
+
+    lamp.report("level", 0).send().await?;
+    let events = lamp.events();
+    tokio::spawn(async move {
+        for half_minutes in 0_u64.. {
+            let health = json!({ "uptime_s": half_minutes * 30 });
+            if let Err(error) = events.event(HEALTH_CHECK).payload(health).send().await {
+                eprintln!("the lamp tells no more of its health: {error}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+    });
 
     let stop = CancellationToken::new();
     let on_signal = stop.clone();

@@ -1,6 +1,9 @@
 //! Putting a device together: where the server is, who the device is, what it answers, and the
 //! limits it keeps.
 
+mod address;
+mod events;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +13,15 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::device::Device;
 use crate::error::Error;
+use crate::events::{self as device_events, EventSettings, Events};
 use crate::handlers::Handlers;
 use crate::identity::{Identity, TlsRoots};
-use crate::journal::{Bounds, Journal, Place};
-use crate::session::{Address, Delays, Settings, unix_now_s};
-
-/// The port of MQTT over TLS.
-const MQTTS_PORT: u16 = 8883;
+use crate::journal::{Bounds, Journal};
+use crate::log::Place;
+use crate::session::{Delays, Settings, unix_now_s};
+use crate::status::Counters;
+use crate::twin::{Applied, Desired};
+use address::parse_address;
 
 /// Options of a device. Each method says its default.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub struct DeviceBuilder {
     journal_dir: Option<PathBuf>,
     journal_sync: bool,
     journal_bounds: Bounds,
+    event_bounds: device_events::Bounds,
+    event_settings: EventSettings,
+    events_in_flight_max: u16,
     rerun_interrupted: bool,
     concurrent_calls_max: usize,
     announce_ack: bool,
@@ -58,6 +66,9 @@ impl DeviceBuilder {
             journal_dir: None,
             journal_sync: true,
             journal_bounds: Bounds { entries_max: 1_000, bytes_max: 16 * 1024 * 1024 },
+            event_bounds: device_events::Bounds { entries_max: 10_000, bytes_max: 16 * 1024 * 1024 },
+            event_settings: EventSettings::default(),
+            events_in_flight_max: 8,
             rerun_interrupted: false,
             concurrent_calls_max: 1,
             announce_ack: false,
@@ -121,6 +132,15 @@ impl DeviceBuilder {
         self.register(|handlers| handlers.on_method(name, handler))
     }
 
+    /// Sets a resource of the device's twin; see [`Handlers::on_desired`].
+    pub fn on_desired<F, R>(self, resource: &str, handler: F) -> Self
+    where
+        F: Fn(Desired) -> R + Send + Sync + 'static,
+        R: Future<Output: Into<Applied>> + Send + 'static,
+    {
+        self.register(|handlers| handlers.on_desired(resource, handler))
+    }
+
     /// Answers whatever no other handler takes. Without it: 501.
     pub fn fallback<F, R>(self, handler: F) -> Self
     where
@@ -136,18 +156,20 @@ impl DeviceBuilder {
         self
     }
 
-    /// The folder of the journal, `<dir>/<SN>.journal`. Default: none, the journal is in memory.
-    /// Then a task is still executed once over reconnects and restarts of the *server*, but a
+    /// The folder of the journal, `<dir>/<SN>.journal`, and of the queue of events,
+    /// `<dir>/<SN>.events`. Default: none, both are in memory. Then a task is still executed once over reconnects and restarts of the *server*, but a
     /// restart of the *device* forgets: a task cut off by it runs again when the server delivers
-    /// it again, and a result not yet committed is lost.
+    /// it again; results not yet committed and events not yet sent are lost; and events are
+    /// numbered from a number at random.
     pub fn journal_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.journal_dir = Some(dir.as_ref().to_owned());
         self
     }
 
     /// Whether the journal waits for the disk (fdatasync) before a call runs and before its
-    /// result goes. Default: yes. Without it a power failure may forget the last calls; a kill
-    /// of the process does not. For simulators with thousands of devices.
+    /// result goes, and the queue of events before an event is accepted. Default: yes. Without
+    /// it a power failure may forget the last calls and events; a kill of the process does not.
+    /// For simulators with thousands of devices.
     pub fn journal_sync(mut self, sync: bool) -> Self {
         self.journal_sync = sync;
         self
@@ -236,7 +258,7 @@ impl DeviceBuilder {
         self
     }
 
-    /// Reads the identity, opens the journal and makes the device. Nothing is connected yet.
+    /// Reads the identity, opens the journal and the events, and makes the device. Nothing is connected yet.
     ///
     /// # Errors
     /// See [`Error`]; each says what to put right.
@@ -253,20 +275,26 @@ impl DeviceBuilder {
             entries_max: self.journal_bounds.entries_max.max(concurrent_calls_max + 1),
             bytes_max: self.journal_bounds.bytes_max,
         };
-        let journal = match self.journal_dir {
-            None => Journal::in_memory(bounds),
-            Some(dir) => Journal::open(
-                &Place { dir, sync: self.journal_sync },
-                identity.sn(),
-                bounds,
-                self.rerun_interrupted,
-                unix_now_s(),
-            )?,
+        let counters = Counters::default();
+        let (event_bounds, event_settings) = (self.event_bounds, self.event_settings);
+        let (journal, events) = match self.journal_dir {
+            None => (
+                Journal::in_memory(bounds),
+                Events::in_memory(event_bounds, event_settings, counters.clone()),
+            ),
+            Some(dir) => {
+                let place = Place { dir, sync: self.journal_sync };
+                let sn = identity.sn();
+                let journal = Journal::open(&place, sn, bounds, self.rerun_interrupted, unix_now_s())?;
+                let events = Events::open(&place, sn, event_bounds, event_settings, counters.clone())?;
+                (journal, events)
+            }
         };
         let settings = Settings {
             sn: identity.sn_shared(),
             address,
             concurrent_calls_max,
+            events_in_flight_max: self.events_in_flight_max,
             announce_ack: self.announce_ack,
             request_at_most_once: self.request_at_most_once,
             poll_interval: self.poll_interval,
@@ -276,33 +304,8 @@ impl DeviceBuilder {
             packet_bytes_max: self.packet_bytes_max,
             shutdown_grace: self.shutdown_grace,
         };
-        Ok(Device::new(settings, tls, self.handlers, journal))
+        Ok(Device::new(settings, tls, self.handlers, journal, events, counters))
     }
-}
-
-/// `mqtts://host[:port][/]`; an IPv6 address in brackets.
-fn parse_address(url: &str) -> Result<Address, Error> {
-    let wrong = || Error::ServerAddress { given: url.to_owned() };
-    let rest = url.strip_prefix("mqtts://").ok_or_else(wrong)?;
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(v6) => {
-            let (host, after) = v6.split_once(']').ok_or_else(wrong)?;
-            (host, after.strip_prefix(':').or((after.is_empty()).then_some("")))
-        }
-        None => match rest.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (rest, Some("")),
-        },
-    };
-    let port = match port.ok_or_else(wrong)? {
-        "" => MQTTS_PORT,
-        digits => digits.parse().map_err(|_| wrong())?,
-    };
-    if host.is_empty() || host.contains(['/', '@', '?', '#', ' ']) || port == 0 {
-        return Err(wrong());
-    }
-    Ok(Address { host: host.to_owned(), port })
 }
 
 #[cfg(test)]
@@ -310,35 +313,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn server_addresses_are_read_or_refused() {
-        for (url, host, port) in [
-            ("mqtts://localhost:8884", "localhost", 8884),
-            ("mqtts://covey.example", "covey.example", 8883),
-            ("mqtts://10.0.0.1:1/", "10.0.0.1", 1),
-            ("mqtts://[::1]:8885", "::1", 8885),
-            ("mqtts://[::1]", "::1", 8883),
-        ] {
-            let address = parse_address(url).unwrap();
-            assert_eq!((address.host.as_str(), address.port), (host, port), "{url}");
-        }
-        for url in [
-            "",
-            "localhost:8883",
-            "mqtt://localhost",
-            "mqtts://",
-            "mqtts://:8883",
-            "mqtts://host:port",
-            "mqtts://host:0",
-            "mqtts://host:70000",
-            "mqtts://[::1",
-            "mqtts://[::1]x",
-            "mqtts://host/path",
-        ] {
-            assert!(matches!(parse_address(url), Err(Error::ServerAddress { .. })), "{url}");
-        }
-    }
 
     #[test]
     fn a_device_without_an_identity_is_told_so() {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::answer::Answer;
+use crate::events::{EventError, Events};
 
 /// One call of this device.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub struct Call {
     pub(crate) expires_at: Option<u64>,
     pub(crate) payload: Bytes,
     pub(crate) partials: mpsc::Sender<Partial>,
+    pub(crate) events: Events,
 }
 
 /// A partial result on its way from a handler to the connection.
@@ -82,6 +84,12 @@ impl Call {
         serde_json::from_slice(&self.payload).map_err(CallError::Payload)
     }
 
+    /// The called device's events, to tell of what the call does.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// Sends a partial result (status 206): the task stays open, and its lease starts anew, so a
     /// call longer than the server's lease (60 s by default) should report now and then.
     ///
@@ -113,13 +121,16 @@ pub enum CallError {
     /// The device has stopped: answered with 500 (if at all).
     #[error("the device has stopped")]
     Stopped,
+    /// An event was not accepted: answered with 500.
+    #[error(transparent)]
+    Event(#[from] EventError),
 }
 
 impl From<CallError> for Answer {
     fn from(error: CallError) -> Self {
         let status = match error {
             CallError::Payload(_) => 400,
-            CallError::Progress(_) | CallError::Stopped => 500,
+            CallError::Progress(_) | CallError::Stopped | CallError::Event(_) => 500,
         };
         Answer::error(status, error.to_string())
     }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::DeviceBuilder;
 use crate::error::Error;
+use crate::events::{EventDraft, Events, StopsEvents};
 use crate::handlers::Handlers;
 use crate::journal::Journal;
 use crate::session::{self, Parts, Settings};
@@ -30,6 +32,8 @@ impl Device {
         tls: Arc<ClientConfig>,
         handlers: Arc<Handlers>,
         journal: Journal,
+        events: Events,
+        counters: Counters,
     ) -> Self {
         Self {
             parts: Parts {
@@ -38,7 +42,8 @@ impl Device {
                 handlers,
                 journal: Arc::new(journal),
                 status: Arc::new(StatusSender::new()),
-                counters: Counters::default(),
+                counters,
+                events: StopsEvents(events),
             },
         }
     }
@@ -61,9 +66,26 @@ impl Device {
         self.parts.counters.clone()
     }
 
-    /// Connects, answers calls, and connects again whenever the connection is lost, until `stop`
-    /// is cancelled. Then it takes no new calls, lets running ones finish and their results be
-    /// committed for up to [`shutdown_grace`](DeviceBuilder::shutdown_grace), and returns.
+    /// The device's way to tell of events, also while it runs.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.parts.events.0.clone()
+    }
+
+    /// Begins an event; see [`Events::event`].
+    pub fn event(&self, type_code: u32) -> EventDraft {
+        self.parts.events.0.event(type_code)
+    }
+
+    /// Begins an event about a resource of the twin; see [`Events::report`].
+    pub fn report(&self, resource: &str, value: impl Serialize) -> EventDraft {
+        self.parts.events.0.report(resource, value)
+    }
+
+    /// Connects, answers calls, sends events, and connects again whenever the connection is lost,
+    /// until `stop` is cancelled. Then it takes no new calls, lets running ones finish, their
+    /// results be committed and its events be acknowledged for up to
+    /// [`shutdown_grace`](DeviceBuilder::shutdown_grace), and returns.
     ///
     /// A call that is cut off by the end of the grace counts as interrupted; see
     /// [`rerun_interrupted`](DeviceBuilder::rerun_interrupted).

@@ -72,9 +72,14 @@ impl Identity {
         Arc::clone(&self.sn)
     }
 
-    /// The TLS configuration of this device. With shared roots the identity's own CA is not
-    /// looked at.
-    pub(crate) fn client_config(&self, roots: Option<&TlsRoots>) -> Result<ClientConfig, Error> {
+    /// The TLS configuration of this device, for an MQTT client of one's own; [`Device`] makes
+    /// it by itself. With shared roots the identity's own CA is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::KeyMismatch`], [`Error::NotPem`] or [`Error::Tls`].
+    ///
+    /// [`Device`]: crate::Device
+    pub fn client_config(&self, roots: Option<&TlsRoots>) -> Result<ClientConfig, Error> {
         let own;
         let roots = match roots {
             Some(shared) => shared,

@@ -59,7 +59,45 @@
 //! | 500 | `{"error":"the handler panicked"}` | it did |
 //! | 500 | `{"error":"interrupted"}` | the device died while the call ran |
 //! | 500 | `{"error":"the device's journal cannot be written"}` | the call was not executed |
+//! | 404 | `{"error": …}` | a value is desired of a resource that has no handler |
 //! | 501 | `{"error":"unknown method", …}` | no handler and no fallback |
+//!
+//! # Events
+//!
+//! An event is what a device tells unasked. It is numbered, stamped with the time, and queued:
+//! [`EventDraft::send`] returns when it is in the queue to stay, whether the device is connected
+//! or not. It is sent in order with those before it, and kept until the server has it, over
+//! reconnects and (with a journal folder) restarts; the server stores what it gets twice once.
+//!
+//! ```no_run
+//! # use covey_device::{Device, EventOutcome, HEALTH_CHECK};
+//! # use serde_json::json;
+//! # async fn example(device: Device) -> Result<(), covey_device::EventError> {
+//! let events = device.events(); // works on while the device runs
+//! events.event(13).payload(json!({ "300": [{ "310": 21.5 }] })).send().await?;
+//! events.event(HEALTH_CHECK).payload(json!({ "uptime_s": 60 })).send().await?;
+//!
+//! let ticket = events.report("led", 1).send().await?; // {"reported": {"led": 1}}
+//! if let EventOutcome::Refused { reason } = ticket.outcome().await {
+//!     eprintln!("the server does not take it: 0x{reason:02X}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - The queue is bounded ([`event_queue_entries_max`](DeviceBuilder::event_queue_entries_max),
+//!   [`event_queue_bytes_max`](DeviceBuilder::event_queue_bytes_max)). When it is full, a new
+//!   event is refused, or takes the place of the oldest with [`EventOverflow::DropOldest`].
+//! - Of a gauge's type ([`gauge_type_codes`](DeviceBuilder::gauge_type_codes)) only the newest
+//!   waits: a device that is offline for a day does not fill its queue with health checks.
+//! - When the server has too much to do (0x97), events are sent again after a pause that grows
+//!   from 0.5 s to 30 s. What it cannot read (0x99) is given up, counted and told by
+//!   [`EventTicket::outcome`].
+//!
+//! # Twin
+//!
+//! What an application wants a resource of the device to be comes to the handler of that
+//! resource ([`Handlers::on_desired`]); what the resource is then is reported as an event.
 //!
 //! # Handlers
 //!
@@ -78,7 +116,7 @@
 //! # What this crate does not do
 //!
 //! It installs no process-wide TLS provider, keeps no MQTT session between connections (the
-//! server announces again by itself), sends no events, and knows nothing of the server's code.
+//! server announces again by itself), and knows nothing of the server's code.
 
 mod answer;
 mod builder;
@@ -86,12 +124,15 @@ mod call;
 mod correlation;
 mod device;
 mod error;
+mod events;
 mod handlers;
 mod identity;
 mod journal;
+mod log;
 mod refusal;
 mod session;
 mod status;
+mod twin;
 mod wire;
 
 pub use answer::Answer;
@@ -100,8 +141,13 @@ pub use call::{Call, CallError};
 pub use correlation::parse_correlation;
 pub use device::Device;
 pub use error::Error;
+pub use events::{
+    EVENT_BODY_BYTES_MAX, EVENT_TYPE_CODE_MAX, EventDraft, EventError, EventOutcome, EventOverflow,
+    EventTicket, Events, HEALTH_CHECK,
+};
 pub use handlers::Handlers;
 pub use identity::{Identity, SN_CHARS_MAX, TlsRoots, is_sn};
 pub use refusal::Refusal;
 pub use status::{Counters, CountersSnapshot, Status};
 pub use tokio_util::sync::CancellationToken;
+pub use twin::{Applied, Desired};

@@ -34,6 +34,12 @@ struct Cells {
     partials_sent: AtomicU64,
     results_sent: AtomicU64,
     results_committed: AtomicU64,
+    events_accepted: AtomicU64,
+    events_sent: AtomicU64,
+    events_acknowledged: AtomicU64,
+    events_refused: AtomicU64,
+    events_dropped: AtomicU64,
+    events_superseded: AtomicU64,
 }
 
 /// The counters at one instant, each since the device was built.
@@ -52,6 +58,18 @@ pub struct CountersSnapshot {
     pub results_sent: u64,
     /// Final results the server has committed.
     pub results_committed: u64,
+    /// Events queued.
+    pub events_accepted: u64,
+    /// Events handed to the connection, repetitions included.
+    pub events_sent: u64,
+    /// Events the server has.
+    pub events_acknowledged: u64,
+    /// Events the server will not take, given up.
+    pub events_refused: u64,
+    /// Events that had to make room for newer ones.
+    pub events_dropped: u64,
+    /// Gauges whose place a newer one took before they were sent.
+    pub events_superseded: u64,
 }
 
 impl Counters {
@@ -66,6 +84,12 @@ impl Counters {
             partials_sent: read(&self.0.partials_sent),
             results_sent: read(&self.0.results_sent),
             results_committed: read(&self.0.results_committed),
+            events_accepted: read(&self.0.events_accepted),
+            events_sent: read(&self.0.events_sent),
+            events_acknowledged: read(&self.0.events_acknowledged),
+            events_refused: read(&self.0.events_refused),
+            events_dropped: read(&self.0.events_dropped),
+            events_superseded: read(&self.0.events_superseded),
         }
     }
 
@@ -87,6 +111,30 @@ impl Counters {
 
     pub(crate) fn committed(&self) {
         add(&self.0.results_committed);
+    }
+
+    pub(crate) fn event_accepted(&self) {
+        add(&self.0.events_accepted);
+    }
+
+    pub(crate) fn event_sent(&self) {
+        add(&self.0.events_sent);
+    }
+
+    pub(crate) fn event_acknowledged(&self) {
+        add(&self.0.events_acknowledged);
+    }
+
+    pub(crate) fn event_refused(&self) {
+        add(&self.0.events_refused);
+    }
+
+    pub(crate) fn events_dropped(&self, count: usize) {
+        self.0.events_dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn events_superseded(&self, count: usize) {
+        self.0.events_superseded.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 

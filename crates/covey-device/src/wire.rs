@@ -1,12 +1,15 @@
 //! The messages of the device contract: topics, decoding of what the server sends, and the
 //! properties of what the device sends. No I/O.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rumqttc::{Publish, PublishProperties};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::correlation::parse_correlation;
+use crate::events::Event;
 
 /// Longest life of a task, taken when a message does not say how long it lives: 31 days.
 const TASK_LIFE_MAX_S: u64 = 31 * 24 * 3600;
@@ -19,6 +22,7 @@ pub(crate) struct Topics {
     pub(crate) ack: String,
     pub(crate) req: String,
     pub(crate) res: String,
+    pub(crate) evt: String,
 }
 
 impl Topics {
@@ -28,6 +32,7 @@ impl Topics {
             ack: format!("dev/{sn}/ack"),
             req: format!("dev/{sn}/req"),
             res: format!("dev/{sn}/res"),
+            evt: format!("dev/{sn}/evt"),
         }
     }
 
@@ -50,8 +55,8 @@ pub(crate) enum Inbound {
     Nothing,
     /// `cmt`: a result is stored.
     Committed(Commit),
-    /// `eva`: an event is stored.
-    EventStored,
+    /// `eva`: an event is stored, or is not.
+    EventTold(EventTold),
     /// Not of the contract; the reason is for the log.
     Unknown(&'static str),
 }
@@ -81,6 +86,20 @@ pub(crate) struct Commit {
     pub(crate) result_id: Option<i64>,
 }
 
+/// What an `eva` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventTold {
+    pub(crate) number: u32,
+    pub(crate) type_code: Option<u32>,
+    pub(crate) is_stored: bool,
+}
+
+#[derive(Deserialize)]
+struct EventToldBody<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+}
+
 /// The parts of an announcement's body that this crate looks at.
 #[derive(Deserialize)]
 struct AnnouncementBody {
@@ -102,7 +121,7 @@ pub(crate) fn decode(topics: &Topics, publish: Publish, now: u64) -> Inbound {
         b"tsk" => decode_announcement(&properties, &publish.payload),
         b"rsp" => decode_response(properties, publish.payload, now),
         b"cmt" => decode_commit(&properties),
-        b"eva" => Inbound::EventStored,
+        b"eva" => decode_event_told(&properties, &publish.payload),
         _ => Inbound::Unknown("the topic is not of the contract"),
     }
 }
@@ -153,6 +172,17 @@ fn decode_commit(properties: &PublishProperties) -> Inbound {
     Inbound::Committed(Commit { task_id, ext_id: integer("ext_id"), result_id: integer("result_id") })
 }
 
+/// Anything but "success" is none.
+fn decode_event_told(properties: &PublishProperties, body: &[u8]) -> Inbound {
+    let integer = |name| user_property(properties, name).and_then(|value| value.parse().ok());
+    let Some(number) = integer("dev_event_id") else {
+        return Inbound::Unknown("an eva without an integer dev_event_id");
+    };
+    let is_stored =
+        serde_json::from_slice::<EventToldBody<'_>>(body).is_ok_and(|body| body.status == "success");
+    Inbound::EventTold(EventTold { number, type_code: integer("event_type_code"), is_stored })
+}
+
 /// Native Correlation Data goes before the user property; zero and unreadable count as none.
 fn correlation(properties: &PublishProperties) -> Option<Uuid> {
     properties
@@ -185,6 +215,19 @@ pub(crate) fn result_properties(task_id: Uuid, status: u16, ext_id: i64) -> Publ
         ],
         ..PublishProperties::default()
     }
+}
+
+/// Properties of `evt`.
+pub(crate) fn event_properties(event: &Event) -> PublishProperties {
+    let mut user_properties = vec![
+        ("event_type_code".to_owned(), event.type_code.to_string()),
+        ("dev_event_id".to_owned(), event.number.to_string()),
+        ("dev_timestamp".to_owned(), event.time_s.to_string()),
+    ];
+    if let Some(id) = event.correlation {
+        user_properties.push(("correlation_id".to_owned(), id.to_string()));
+    }
+    PublishProperties { user_properties, ..PublishProperties::default() }
 }
 
 fn correlation_text(task_id: Uuid) -> Bytes {

@@ -95,6 +95,33 @@ pub enum Error {
         /// What went wrong, and how often.
         why: String,
     },
+    /// No event of the benchmark was acknowledged.
+    #[error("no event was acknowledged: {why}")]
+    NoEvent {
+        /// What went wrong, and how often.
+        why: String,
+    },
+    /// The address of the devices' server is not of the form that devices use.
+    #[error("the address {url:?} is not usable: write mqtts://HOST:PORT")]
+    Broker {
+        /// As it was given.
+        url: String,
+    },
+    /// The thread that makes load cannot be started.
+    #[error("the thread that makes load cannot be started: {source}")]
+    LoadThread {
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The way to the stream cannot be measured.
+    #[error(
+        "the way of an event to the stream cannot be measured: {why}; leave it out with --stream-events 0"
+    )]
+    Stream {
+        /// What went wrong.
+        why: String,
+    },
     /// It was stopped before there was anything to tell.
     #[error("stopped before the benchmark was done")]
     Stopped,

@@ -16,7 +16,7 @@ mod open_files;
 mod quantity;
 mod seed;
 
-pub use behaviour::{Behaviour, Fate, Latency, OfflinePattern};
+pub use behaviour::{Behaviour, Burst, EventBehaviour, Fate, Latency, OfflinePattern, Sensor};
 pub use error::{Error, Result};
 pub use fleet::{
     Fleet, FleetOptions, JoinOptions, JoinReport, Member, Simulation, SimulationOptions, Summary,

@@ -48,12 +48,13 @@ impl FromStr for Rate {
     type Err = WrongQuantity;
 
     fn from_str(text: &str) -> Result<Self, WrongQuantity> {
-        let share: f64 = text.trim().parse().map_err(|_| WrongQuantity::Rate { given: text.to_owned() })?;
-        if (0.0..=1.0).contains(&share) {
-            Ok(Self(share))
-        } else {
-            Err(WrongQuantity::Rate { given: text.to_owned() })
-        }
+        let wrong = || WrongQuantity::Rate { given: text.to_owned() };
+        let (number, whole) = match text.trim().strip_suffix('%') {
+            Some(percent) => (percent, 100.0),
+            None => (text.trim(), 1.0),
+        };
+        let share = number.parse::<f64>().map_err(|_| wrong())? / whole;
+        if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err(wrong()) }
     }
 }
 
@@ -67,7 +68,7 @@ pub enum WrongQuantity {
         given: String,
     },
     /// A rate outside 0 to 1.
-    #[error("{given:?} is not a rate: write a number from 0 (never) to 1 (always), such as 0.05")]
+    #[error("{given:?} is not a rate: write a number from 0 (never) to 1 (always), such as 0.05, or 5%")]
     Rate {
         /// As it was written.
         given: String,
@@ -112,7 +113,8 @@ mod tests {
     #[test]
     fn rates_are_shares() {
         assert_eq!("0.25".parse::<Rate>().unwrap().share(), 0.25);
-        for bad in ["", "-0.1", "1.1", "NaN", "5%"] {
+        assert_eq!("25%".parse::<Rate>().unwrap().share(), 0.25);
+        for bad in ["", "%", "-0.1", "1.1", "NaN", "101%", "5 %", "5%%"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad:?}");
         }
         assert!(!Rate::NEVER.hits(0.0));

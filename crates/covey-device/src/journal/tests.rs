@@ -9,6 +9,7 @@ use std::io::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::log::COMPACT_BYTES_MIN;
 
 const SN: &str = "lamp-1";
 
@@ -230,11 +231,11 @@ impl Bench {
 
     fn check_bounds(&self) {
         let state = self.journal().remembered();
-        let finished = state.index.len() - self.running.len();
-        assert!(state.index.len() <= self.bounds.entries_max || finished <= 1);
-        assert!(state.index.bytes() <= self.bounds.bytes_max || finished <= 1);
+        let finished = state.kept.len() - self.running.len();
+        assert!(state.kept.len() <= self.bounds.entries_max || finished <= 1);
+        assert!(state.kept.bytes() <= self.bounds.bytes_max || finished <= 1);
         for task_id in &self.running {
-            assert_eq!(state.index.seen(*task_id), Seen::Running, "running tasks stay");
+            assert_eq!(state.kept.seen(*task_id), Seen::Running, "running tasks stay");
         }
     }
 }

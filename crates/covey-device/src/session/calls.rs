@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::unix_now_s;
 use crate::answer::Answer;
 use crate::call::{Call, Partial};
+use crate::events::Events;
 use crate::handlers::Handlers;
 use crate::journal::Journal;
 use crate::status::Counters;
@@ -47,6 +48,7 @@ pub(crate) struct Calls {
     handlers: Arc<Handlers>,
     journal: Arc<Journal>,
     counters: Counters,
+    events: Events,
     concurrent_max: usize,
     waiting: VecDeque<Waiting>,
     running: FuturesUnordered<Running>,
@@ -59,6 +61,7 @@ impl Calls {
         handlers: Arc<Handlers>,
         journal: Arc<Journal>,
         counters: Counters,
+        events: Events,
         concurrent_max: usize,
     ) -> (Self, mpsc::Receiver<Partial>) {
         let (partials_tx, partials_rx) = mpsc::channel(PARTIALS_CHANNEL);
@@ -67,6 +70,7 @@ impl Calls {
             handlers,
             journal,
             counters,
+            events,
             concurrent_max,
             waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
@@ -123,6 +127,7 @@ impl Calls {
                 expires_at: parameters.expires_at,
                 payload: parameters.payload,
                 partials: self.partials_tx.clone(),
+                events: self.events.clone(),
             };
             self.running.push(Box::pin(execute(
                 call,

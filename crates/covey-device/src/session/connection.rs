@@ -13,8 +13,8 @@ use rustls::ClientConfig;
 /// Seconds for TCP, TLS and CONNECT together. Generous: when a whole swarm comes back, the
 /// server works through its handshakes.
 const CONNECT_TIMEOUT_S: u64 = 30;
-/// Our unacknowledged publishes. The client keeps a slot for each, on every device.
-const IN_FLIGHT_MAX: u16 = 16;
+/// Our unacknowledged publishes besides events. The client keeps a slot for each, on every device.
+const IN_FLIGHT_MAX: u16 = 8;
 /// The server's unacknowledged publishes (MQTT 5 Receive Maximum).
 const RECEIVE_MAX: u16 = 64;
 /// Messages handed to the client and not yet written.
@@ -37,6 +37,7 @@ pub(crate) fn open(
     tls: Arc<ClientConfig>,
     keep_alive_s: u16,
     packet_bytes_max: u32,
+    events_in_flight_max: u16,
 ) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(client_id, (address.host.clone(), address.port));
     let mut network = NetworkOptions::new();
@@ -52,7 +53,7 @@ pub(crate) fn open(
         .set_session_expiry_interval(Some(0))
         .set_receive_maximum(Some(RECEIVE_MAX))
         .set_max_packet_size(Some(packet_bytes_max))
-        .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
+        .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX.saturating_add(events_in_flight_max))
         .set_max_request_batch(BATCH_MESSAGES)
         // With automatic acknowledgement the client flushes the PUBACK before it looks at what
         // we publish in answer. Acknowledged by hand, both go out in one write.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::error::Error;
+use crate::events::StopsEvents;
 use crate::handlers::Handlers;
 use crate::journal::Journal;
 use crate::refusal::{self, Refusal};
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) sn: Arc<str>,
     pub(crate) address: Address,
     pub(crate) concurrent_calls_max: usize,
+    pub(crate) events_in_flight_max: u16,
     pub(crate) announce_ack: bool,
     pub(crate) request_at_most_once: bool,
     /// `None`: push mode.
@@ -58,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) journal: Arc<Journal>,
     pub(crate) status: Arc<StatusSender>,
     pub(crate) counters: Counters,
+    pub(crate) events: StopsEvents,
 }
 
 /// Why a connection is over.
@@ -87,6 +90,7 @@ async fn live(parts: Parts, stop: &CancellationToken) -> Result<(), Error> {
         parts.tls.clone(),
         settings.keep_alive_s,
         settings.packet_bytes_max,
+        settings.events_in_flight_max,
     );
     let mut worker = Worker::new(parts, client.clone());
     let mut backoff = Backoff::new(settings.delays);

@@ -150,7 +150,31 @@ fn announcements_commits_and_strangers_are_told_apart() {
             },
             Inbound::Committed(Commit { task_id: task(), ext_id: Some(-3), result_id: Some(42) }),
         ),
-        ("a stored event", Message { topic: "srv/lamp-1/eva", ..EMPTY }, Inbound::EventStored),
+        (
+            "a stored event",
+            Message {
+                topic: "srv/lamp-1/eva",
+                user: &[("event_type_code", "13"), ("dev_event_id", "4294967295")],
+                body: "{\"status\":\"success\"}",
+                ..EMPTY
+            },
+            Inbound::EventTold(EventTold { number: u32::MAX, type_code: Some(13), is_stored: true }),
+        ),
+        (
+            "an event that is not stored",
+            Message {
+                topic: "srv/lamp-1/eva",
+                user: &[("dev_event_id", "1")],
+                body: "{\"status\":\"error\"}",
+                ..EMPTY
+            },
+            Inbound::EventTold(EventTold { number: 1, type_code: None, is_stored: false }),
+        ),
+        (
+            "an eva of no event",
+            Message { topic: "srv/lamp-1/eva", ..EMPTY },
+            Inbound::Unknown("an eva without an integer dev_event_id"),
+        ),
         (
             "another device's topic",
             Message { topic: "srv/lamp-2/tsk", native: Some(TASK), ..EMPTY },
@@ -181,4 +205,27 @@ fn a_result_carries_its_task_twice() {
     let user: Vec<_> =
         properties.user_properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(user, [("status_code", "206"), ("ext_id", "-1"), ("correlationData", TASK)]);
+}
+
+#[test]
+fn an_event_carries_what_it_is_in_its_properties() {
+    let event = Event {
+        number: 7,
+        type_code: 13,
+        time_s: 1_700_000_000,
+        correlation: Some(task()),
+        body: Bytes::new(),
+    };
+    let properties = event_properties(&event);
+    let user: Vec<_> =
+        properties.user_properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let expected = [
+        ("event_type_code", "13"),
+        ("dev_event_id", "7"),
+        ("dev_timestamp", "1700000000"),
+        ("correlation_id", TASK),
+    ];
+    assert_eq!(user, expected);
+    let without = event_properties(&Event { correlation: None, ..event });
+    assert_eq!(without.user_properties.len(), 3);
 }

@@ -14,14 +14,16 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use covey_device::{Answer, Call, CallError, Handlers};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::behaviour::events::Doors;
 use crate::behaviour::{Behaviour, Fates};
 
 /// Says hello.
@@ -54,6 +56,16 @@ pub(crate) struct DeviceState {
     started_ms: AtomicU64,
     /// Told when the device is to reboot.
     pub(crate) reboot: Notify,
+    pub(crate) doors: Doors,
+    /// The number of its next event.
+    next_event: AtomicU32,
+}
+
+impl DeviceState {
+    /// Counts events from 1, over all reboots.
+    pub(crate) fn event_number(&self) -> u32 {
+        self.next_event.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// What all devices of a simulation share.
@@ -65,13 +77,17 @@ pub(crate) struct Shared {
     devices: HashMap<Arc<str>, Arc<DeviceState>>,
 }
 
-/// What happened to the calls so far.
+/// What happened to the calls and events so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) calls: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) sent_twice: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) events_sent_twice: AtomicU64,
+    /// Those for which the device's queue had no room.
+    pub(crate) events_not_queued: AtomicU64,
 }
 
 impl Shared {
@@ -82,6 +98,8 @@ impl Shared {
             calls: AtomicU64::new(0),
             started_ms: AtomicU64::new(0),
             reboot: Notify::new(),
+            doors: Doors::default(),
+            next_event: AtomicU32::new(1),
         };
         let devices = sns.map(|sn| (Arc::clone(sn), Arc::new(device(sn)))).collect();
         Self { behaviour, tally: Tally::default(), begin: Instant::now(), devices }
@@ -95,11 +113,11 @@ impl Shared {
         device.started_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn uptime_s(&self, device: &DeviceState) -> u64 {
+    pub(crate) fn uptime_s(&self, device: &DeviceState) -> u64 {
         self.now_ms().saturating_sub(device.started_ms.load(Ordering::Relaxed)) / 1000
     }
 }
@@ -114,7 +132,9 @@ pub(crate) fn handlers(shared: &Arc<Shared>) -> Handlers {
         device.reboot.notify_one();
         Ok(Answer::ok(Rebooting { rebooting: true, method_code: REBOOT }))
     });
-    handlers = add(handlers, shared, OPEN_CELL, "open_cell", |_, _, call| async move { open_cell(&call) });
+    handlers = add(handlers, shared, OPEN_CELL, "open_cell", |shared, device, call| async move {
+        open_cell(&shared, &device, &call)
+    });
     handlers = add(handlers, shared, ECHO, "echo", |_, _, call| async move {
         Ok(Answer::ok(call.json::<Box<RawValue>>()?))
     });
@@ -223,7 +243,8 @@ struct CellResult {
     result: &'static str,
 }
 
-fn open_cell(call: &Call) -> Result<Answer, CallError> {
+/// Opens cells; their doors tell of it a moment later.
+fn open_cell(shared: &Shared, device: &DeviceState, call: &Call) -> Result<Answer, CallError> {
     let cells = match serde_json::from_slice::<OpenCells>(call.payload()) {
         Ok(OpenCells { dt }) => dt,
         Err(error) => {
@@ -231,20 +252,30 @@ fn open_cell(call: &Call) -> Result<Answer, CallError> {
             return Ok(Answer::error(400, text));
         }
     };
+    let opened = Instant::now();
+    let opens = |cell: &Cell| {
+        if !device.doors.opened(cell.cl, &shared.behaviour.events, opened) {
+            tracing::warn!(sn = %device.sn, "too many doors are about to move; one will not tell");
+        }
+    };
     Ok(match cells.as_slice() {
-        [Cell { cl }] => {
+        [cell @ Cell { cl }] => {
+            opens(cell);
             Answer::ok(OpenedCell { cl: *cl, result: "ok", accepted: true, method_code: OPEN_CELL })
         }
         [] => Answer::error(400, r#""dt" names no cell: write {"dt":[{"cl":5}]}"#),
         cells if cells.len() > CELLS_MAX => {
             Answer::error(400, format!(r#""dt" names {} cells, {CELLS_MAX} at most"#, cells.len()))
         }
-        cells => Answer::ok(OpenedCells {
-            result: "ok",
-            accepted: true,
-            method_code: OPEN_CELL,
-            cells: cells.iter().map(|cell| CellResult { cl: cell.cl, result: "ok" }).collect(),
-        }),
+        cells => {
+            cells.iter().for_each(opens);
+            Answer::ok(OpenedCells {
+                result: "ok",
+                accepted: true,
+                method_code: OPEN_CELL,
+                cells: cells.iter().map(|cell| CellResult { cl: cell.cl, result: "ok" }).collect(),
+            })
+        }
     })
 }
 

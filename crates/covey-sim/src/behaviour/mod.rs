@@ -2,6 +2,7 @@
 //! a call follows from the seed, the device's SN and the number of the call, so
 //! that a run can be repeated.
 
+pub(crate) mod events;
 mod latency;
 pub mod methods;
 mod offline;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use crate::quantity::Rate;
 use crate::seed::SplitMix64;
 
+pub use events::{Burst, EventBehaviour, Sensor};
 pub use latency::Latency;
 pub use offline::OfflinePattern;
 pub(crate) use offline::Stretch;
@@ -31,6 +33,8 @@ pub struct Behaviour {
     pub offline: Option<OfflinePattern>,
     /// How often it asks for tasks; `None`: they are announced to it.
     pub poll: Option<Duration>,
+    /// What it tells unasked.
+    pub events: EventBehaviour,
 }
 
 /// What becomes of one call.
@@ -46,20 +50,30 @@ pub struct Fate {
     pub is_dropped: bool,
 }
 
-/// The fates of one device's calls.
+/// The fates of one device's calls and events.
 #[derive(Clone, Debug)]
-pub(crate) struct Fates(SplitMix64);
+pub(crate) struct Fates {
+    calls: SplitMix64,
+    events: SplitMix64,
+}
 
 impl Fates {
     pub(crate) fn new(seed: u64, sn: &str) -> Self {
-        Self(SplitMix64::named(seed, sn))
+        let calls = SplitMix64::named(seed, sn);
+        let events = SplitMix64::named(seed, &format!("{sn} events"));
+        Self { calls, events }
+    }
+
+    /// Where chance comes from for the device's events.
+    pub(crate) fn events(&self) -> &SplitMix64 {
+        &self.events
     }
 
     /// The fate of the `number`th call since the device was simulated.
     pub(crate) fn of(&self, behaviour: &Behaviour, number: u64) -> Fate {
         // Every quantity is drawn, also where its rate is 0: turning one fault on leaves the
         // others where they were.
-        let mut random = self.0.fork(number);
+        let mut random = self.calls.fork(number);
         Fate {
             latency: behaviour.latency.at(random.next_unit()),
             fails: behaviour.failure_rate.hits(random.next_unit()),
@@ -70,7 +84,7 @@ impl Fates {
 
     /// Where in the pattern of being offline the device begins, from 0 to 1.
     pub(crate) fn phase(&self) -> f64 {
-        self.0.fork(u64::MAX).next_unit()
+        self.calls.fork(u64::MAX).next_unit()
     }
 }
 

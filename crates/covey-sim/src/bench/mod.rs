@@ -4,6 +4,7 @@
 mod bed;
 mod calls;
 mod connect;
+mod events;
 mod latency;
 mod load;
 mod machine;
@@ -17,6 +18,7 @@ mod table;
 pub use bed::Bed;
 pub use calls::{CallsOptions, CallsResult, calls};
 pub use connect::{ConnectOptions, ConnectResult, connect};
+pub use events::{EventsOptions, EventsResult, Verification, events};
 pub use latency::{CurvePoint, LatencySummary};
 pub use machine::Machine;
 pub use own_server::OwnServer;

@@ -24,11 +24,12 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// Starts `program up` and waits until it is ready.
+    /// Starts `program up` with these arguments besides its folder and its
+    /// listeners, and waits until it is ready.
     ///
     /// # Errors
     /// [`Error::OwnServerStart`], [`Error::OwnServerKey`], and [`Error::OwnServerEnded`] with what it said.
-    pub async fn start(program: &Path) -> Result<Self> {
+    pub async fn start(program: &Path, arguments: &[&str]) -> Result<Self> {
         let start = |source| Error::OwnServerStart { source };
         let dir = tempfile::Builder::new().prefix("covey-bench-").tempdir().map_err(start)?;
         let log = File::create(dir.path().join("log")).map_err(start)?;
@@ -37,7 +38,7 @@ impl OwnServer {
         for listener in ["--http", "--https", "--mqtts"] {
             command.arg(listener).arg("127.0.0.1:0");
         }
-        command.arg("--log").arg("warn");
+        command.arg("--log").arg("warn").args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().map_err(start)?;
         let mut server = Self { child, dir };
         server.until_ready().await?;

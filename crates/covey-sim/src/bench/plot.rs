@@ -51,6 +51,14 @@ fn curves(measurement: &Measurement) -> Vec<Curve<'_>> {
             let calls = result.calls.iter().map(|calls| Curve { name: name.clone(), points: &calls.curve });
             std::iter::once(joining).chain(calls).collect()
         }
+        Measurement::Events(result) => {
+            let name = format!("{} devices, {:.0} events/s", result.options.devices, result.events_per_s);
+            let events = Curve { name, points: &result.latency.curve };
+            let stream = result.stream_latency.iter();
+            let stream = stream
+                .map(|latency| Curve { name: "one event to the stream".to_owned(), points: &latency.curve });
+            std::iter::once(events).chain(stream).collect()
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::bench::calls::CallsResult;
 use crate::bench::connect::ConnectResult;
+use crate::bench::events::EventsResult;
 use crate::bench::machine::Machine;
 use crate::bench::table;
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ pub enum Measurement {
     Calls(CallsResult),
     /// Devices that join.
     Connect(ConnectResult),
+    /// Events of devices.
+    Events(EventsResult),
 }
 
 /// All that a benchmark says.
@@ -116,7 +119,7 @@ impl Report {
         text
     }
 
-    /// For people, in a document: a table for calls and one for joining.
+    /// For people, in a document: a table for calls, one for joining and one for events.
     #[must_use]
     pub fn markdown(&self) -> String {
         table::markdown(self)

@@ -7,8 +7,8 @@ use covey_client::{Client, metric_value};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-/// The steps that the server measures, in the order of a call.
-const STEPS: [&str; 7] = ["create", "wait", "take", "run", "finish", "call", "commit"];
+/// The steps that the server measures: those of a call in their order, and that of an event.
+const STEPS: [&str; 8] = ["create", "wait", "take", "run", "finish", "call", "commit", "event"];
 /// Samples of the memory in a run, about.
 const SAMPLES: u32 = 20;
 /// Reading the metrics costs the server a query.

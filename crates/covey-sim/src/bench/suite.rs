@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::bench::bed::Bed;
 use crate::bench::calls::{CallsOptions, calls};
 use crate::bench::connect::{ConnectOptions, connect};
+use crate::bench::events::{EventsOptions, events};
 use crate::bench::plot::plot;
 use crate::bench::report::{Measurement, Report, write_file};
 use crate::error::{Error, Result};
@@ -19,6 +20,8 @@ pub enum Planned {
     Calls(CallsOptions),
     /// Devices that join.
     Connect(ConnectOptions),
+    /// Events of devices.
+    Events(EventsOptions),
 }
 
 /// How much of the standard set.
@@ -46,6 +49,18 @@ impl Planned {
         match self {
             Self::Calls(options) => calls(bed, options).await.map(Measurement::Calls),
             Self::Connect(options) => connect(bed, options).await.map(Measurement::Connect),
+            Self::Events(options) => events(bed, options).await.map(Measurement::Events),
+        }
+    }
+
+    /// What the private server of this measurement is started with, besides its
+    /// folder and its listeners.
+    #[must_use]
+    pub fn server_arguments(&self) -> &'static [&'static str] {
+        match self {
+            Self::Calls(_) | Self::Connect(_) => &[],
+            // What holds back a device that sends too much is not what is measured.
+            Self::Events(_) => &["--events-per-second-max", "0"],
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A report for people: lines with a name each for a terminal, tables in
 //! Markdown for a document.
 
+mod events;
+
 use std::fmt::Write;
 
 use crate::bench::calls::CallsResult;
@@ -10,7 +12,7 @@ use crate::bench::report::{Header, Measurement, Report};
 use crate::bench::server_work::{Memory, ServerWork};
 
 /// A line: its name, and what it says.
-type Line = (&'static str, String);
+pub(super) type Line = (&'static str, String);
 
 /// Lines with their names in a column.
 pub(crate) fn lines(lines: &[Line]) -> String {
@@ -47,6 +49,7 @@ pub(crate) fn measurement(measurement: &Measurement) -> Vec<Line> {
     match measurement {
         Measurement::Calls(result) => calls(result),
         Measurement::Connect(result) => connect(result),
+        Measurement::Events(result) => events::lines(result),
     }
 }
 
@@ -83,8 +86,8 @@ fn calls(result: &CallsResult) -> Vec<Line> {
 }
 
 fn server(work: &ServerWork) -> [Line; 2] {
-    let steps: Vec<_> =
-        work.steps.iter().map(|step| format!("{} {}", step.step, milliseconds(step.mean_us))).collect();
+    let done = work.steps.iter().filter(|step| step.count > 0);
+    let steps: Vec<_> = done.map(|step| format!("{} {}", step.step, milliseconds(step.mean_us))).collect();
     [
         ("steps, ms", format!("{} (means; call spans all)", steps.join("  "))),
         ("commits", format!("{}, {:.1} operations each", work.commits, work.operations_per_commit)),
@@ -117,7 +120,7 @@ fn connect(result: &ConnectResult) -> Vec<Line> {
     ]
 }
 
-fn pace(rate_per_s: Option<f64>) -> String {
+pub(super) fn pace(rate_per_s: Option<f64>) -> String {
     rate_per_s.map_or_else(|| "closed loop".to_owned(), |rate| format!("open loop, {rate} a second"))
 }
 
@@ -129,7 +132,7 @@ fn errors(result: &CallsResult) -> String {
     if parts.is_empty() { "no errors".to_owned() } else { parts.join(", ") }
 }
 
-fn latency(latency: &LatencySummary) -> String {
+pub(super) fn latency(latency: &LatencySummary) -> String {
     let ms = |us: u64| milliseconds(us as f64);
     format!(
         "p50 {}  p90 {}  p99 {}  p99.9 {}  max {} ms",
@@ -151,7 +154,7 @@ fn memory(memory: &Memory) -> String {
     )
 }
 
-fn milliseconds(us: f64) -> String {
+pub(super) fn milliseconds(us: f64) -> String {
     let ms = us / 1e3;
     if ms < 10.0 { format!("{ms:.2}") } else { format!("{ms:.1}") }
 }
@@ -185,6 +188,7 @@ pub(crate) fn markdown(report: &Report) -> String {
         );
         text.push_str(&connects.concat());
     }
+    text.push_str(&events::markdown(report));
     text
 }
 

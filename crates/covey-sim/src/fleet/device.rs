@@ -1,18 +1,18 @@
 //! One simulated device: online, offline or rebooting, until it is stopped.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use covey_device::{Counters, CountersSnapshot, Device, Handlers, Identity, Status, TlsRoots};
+use covey_device::{Counters, Device, Handlers, Identity, Status, TlsRoots};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::behaviour::Stretch;
 use crate::behaviour::methods::{DeviceState, Shared};
+use crate::behaviour::{EventBehaviour, Stretch};
 use crate::error::Result;
 use crate::fleet::register::Member;
+use crate::fleet::telling::tell;
 
 /// How long a device stays away when it reboots.
 const REBOOT_PAUSE: Duration = Duration::from_secs(2);
@@ -20,6 +20,8 @@ const REBOOT_PAUSE: Duration = Duration::from_secs(2);
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 /// Tasks that a simulated device remembers.
 const JOURNAL_ENTRIES: usize = 64;
+/// Events that wait in a simulated device, at least.
+const EVENTS_WAITING: usize = 1_000;
 /// Calls that a device with lost answers works on at a time: a lost one keeps
 /// its place until its task expires.
 const CONCURRENT_CALLS_DROPPING: usize = 64;
@@ -40,8 +42,28 @@ pub(crate) struct Slot {
     state: Arc<DeviceState>,
     present: Mutex<Option<Present>>,
     /// Counted by devices that have gone from this place.
-    connects: AtomicU64,
-    duplicates: AtomicU64,
+    gone: Mutex<Counted>,
+}
+
+/// What the devices of a place have counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) connects: u64,
+    pub(crate) duplicates_suppressed: u64,
+    pub(crate) events_sent: u64,
+    pub(crate) events_acknowledged: u64,
+    pub(crate) events_refused: u64,
+}
+
+impl Counted {
+    fn add(&mut self, counters: &Counters) {
+        let now = counters.snapshot();
+        self.connects += now.connects;
+        self.duplicates_suppressed += now.duplicates_suppressed;
+        self.events_sent += now.events_sent;
+        self.events_acknowledged += now.events_acknowledged;
+        self.events_refused += now.events_refused;
+    }
 }
 
 /// A device that is here now.
@@ -52,14 +74,7 @@ struct Present {
 
 impl Slot {
     pub(crate) fn new(member: Member, roots: TlsRoots, state: Arc<DeviceState>) -> Self {
-        Self {
-            member,
-            roots,
-            state,
-            present: Mutex::new(None),
-            connects: AtomicU64::new(0),
-            duplicates: AtomicU64::new(0),
-        }
+        Self { member, roots, state, present: Mutex::new(None), gone: Mutex::default() }
     }
 
     /// The status of the device that is here now.
@@ -71,14 +86,15 @@ impl Slot {
         self.present().as_ref().is_some_and(|present| *present.status.borrow() == Status::Connected)
     }
 
-    /// Connections and suppressed duplicates so far.
-    pub(crate) fn connects_and_duplicates(&self) -> (u64, u64) {
-        let now =
-            self.present().as_ref().map_or_else(CountersSnapshot::default, |now| now.counters.snapshot());
-        (
-            self.connects.load(Ordering::Relaxed) + now.connects,
-            self.duplicates.load(Ordering::Relaxed) + now.duplicates_suppressed,
-        )
+    /// What was counted so far.
+    pub(crate) fn counted(&self) -> Counted {
+        // Both at once: a device that goes meanwhile would count twice, or not at all.
+        let present = self.present();
+        let mut counted = *self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(present) = present.as_ref() {
+            counted.add(&present.counters);
+        }
+        counted
     }
 
     fn present(&self) -> MutexGuard<'_, Option<Present>> {
@@ -97,6 +113,7 @@ impl Slot {
             .tls_roots(&self.roots)
             .handlers(Arc::clone(&workshop.handlers))
             .journal_entries_max(JOURNAL_ENTRIES)
+            .event_queue_entries_max(self.event_queue_entries(&behaviour.events))
             .reconnect_delay(Duration::from_millis(200), RECONNECT_MAX)
             .shutdown_grace(LEAVE_GRACE);
         if let Some(interval) = behaviour.poll {
@@ -110,11 +127,16 @@ impl Slot {
         Ok(device)
     }
 
-    fn gone(&self) {
-        if let Some(gone) = self.present().take() {
-            let last = gone.counters.snapshot();
-            self.connects.fetch_add(last.connects, Ordering::Relaxed);
-            self.duplicates.fetch_add(last.duplicates_suppressed, Ordering::Relaxed);
+    /// Room for two bursts.
+    fn event_queue_entries(&self, behaviour: &EventBehaviour) -> usize {
+        let burst = behaviour.burst.map_or(0, |burst| burst.events.get() as usize);
+        EVENTS_WAITING.max(burst.saturating_mul(2))
+    }
+
+    fn leave(&self) {
+        let mut present = self.present();
+        if let Some(gone) = present.take() {
+            self.gone.lock().unwrap_or_else(PoisonError::into_inner).add(&gone.counters);
         }
     }
 }
@@ -137,7 +159,7 @@ pub(crate) async fn run(slot: Arc<Slot>, workshop: Arc<Workshop>, first: Device,
         };
         online_for(&slot, &workshop, &mut next, online, &stop).await;
     }
-    slot.gone();
+    slot.leave();
 }
 
 /// Stays online for so long, or until it is stopped; reboots whenever it is told to.
@@ -161,16 +183,18 @@ async fn online_for(
         };
         workshop.shared.started(&slot.state);
         let leave = stop.child_token();
+        let events = device.events();
         let mut running = std::pin::pin!(device.run(leave.clone()));
         let is_reboot = tokio::select! {
             // Ends by itself only when it is stopped.
             _ = &mut running => return,
+            () = tell(&workshop.shared, &slot.state, events) => false,
             () = until(end) => false,
             () = slot.state.reboot.notified() => true,
         };
         leave.cancel();
         let _ = running.await;
-        slot.gone();
+        slot.leave();
         if !is_reboot {
             return;
         }

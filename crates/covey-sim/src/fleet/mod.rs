@@ -4,6 +4,7 @@ mod device;
 mod identities;
 mod register;
 mod simulation;
+mod telling;
 
 pub use register::{Fleet, FleetOptions, Member};
 pub use simulation::{JoinOptions, JoinReport, Simulation, SimulationOptions, Summary};

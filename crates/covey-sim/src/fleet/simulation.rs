@@ -71,6 +71,16 @@ pub struct Summary {
     pub sent_twice: u64,
     /// Deliveries of a call that the device had already.
     pub duplicates_suppressed: u64,
+    /// Events that devices told of.
+    pub events: u64,
+    /// Messages with them, repetitions included.
+    pub events_sent: u64,
+    /// Events that the server has.
+    pub events_acknowledged: u64,
+    /// Events that it will not take, and those for which a device had no room.
+    pub events_refused: u64,
+    /// Events sent twice, as the behaviour has it.
+    pub events_sent_twice: u64,
 }
 
 /// Devices at work. They stop when this is dropped; [`Simulation::stop`] waits
@@ -161,13 +171,19 @@ impl Simulation {
             failures: tally.failures.load(Ordering::Relaxed),
             dropped: tally.dropped.load(Ordering::Relaxed),
             sent_twice: tally.sent_twice.load(Ordering::Relaxed),
+            events: tally.events.load(Ordering::Relaxed),
+            events_refused: tally.events_not_queued.load(Ordering::Relaxed),
+            events_sent_twice: tally.events_sent_twice.load(Ordering::Relaxed),
             ..Summary::default()
         };
         for slot in &self.slots {
-            let (connects, duplicates) = slot.connects_and_duplicates();
+            let counted = slot.counted();
             summary.connected += usize::from(slot.is_connected());
-            summary.connects += connects;
-            summary.duplicates_suppressed += duplicates;
+            summary.connects += counted.connects;
+            summary.duplicates_suppressed += counted.duplicates_suppressed;
+            summary.events_sent += counted.events_sent;
+            summary.events_acknowledged += counted.events_acknowledged;
+            summary.events_refused += counted.events_refused;
         }
         summary
     }
@@ -205,6 +221,16 @@ impl fmt::Display for Summary {
         }
         if self.sent_twice > 0 {
             write!(f, ", {} sent twice", self.sent_twice)?;
+        }
+        if self.events > 0 {
+            write!(
+                f,
+                "; {} events, {} sent, {} acknowledged, {} refused",
+                self.events, self.events_sent, self.events_acknowledged, self.events_refused
+            )?;
+        }
+        if self.events_sent_twice > 0 {
+            write!(f, ", {} sent twice", self.events_sent_twice)?;
         }
         Ok(())
     }

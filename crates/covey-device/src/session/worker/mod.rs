@@ -1,6 +1,7 @@
 //! The device's side of the contract, step by step: what an announcement, a task and a commit
 //! lead to.
 
+mod events;
 mod sending;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use uuid::Uuid;
 
+use self::events::EventTraffic;
 use super::calls::{Calls, Finished};
 use super::outbox::{ItemNumber, Outbox};
 use super::requests::Requests;
@@ -54,6 +56,7 @@ pub(crate) struct Worker {
     partials: mpsc::Receiver<Partial>,
     requests: Requests,
     outbox: Outbox,
+    events: EventTraffic,
     poll: Option<Poll>,
     acks: VecDeque<ManualAck>,
     outgoing: VecDeque<Outgoing>,
@@ -67,14 +70,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(parts: Parts, client: AsyncClient) -> Self {
-        let Parts { settings, handlers, journal, status, counters, .. } = parts;
+        let Parts { settings, handlers, journal, status, counters, events, .. } = parts;
         let (calls, partials) = Calls::new(
             Arc::clone(&settings.sn),
             handlers,
             Arc::clone(&journal),
             counters.clone(),
+            events.0.clone(),
             settings.concurrent_calls_max,
         );
+        let events = EventTraffic::new(events, counters.clone(), settings.events_in_flight_max.into());
         let mut outbox = Outbox::default();
         for unsent in journal.unsent(unix_now_s()) {
             outbox.push_final(unsent.task_id, unsent.answer, unsent.keep_until);
@@ -92,6 +97,7 @@ impl Worker {
             partials,
             requests: Requests::default(),
             outbox,
+            events,
             poll,
             acks: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -120,12 +126,13 @@ impl Worker {
     }
 
     /// Whether everything is done that a stopping device waits for: calls that run, and, on a
-    /// live connection, commits of results.
+    /// live connection, commits of results and acknowledgements of events.
     pub(crate) fn has_stopped(&self, now: Instant) -> bool {
         let Some(stop_by) = self.stop_by else {
             return false;
         };
-        let settled = self.calls.none_running() && (self.outbox.is_empty() || !self.connected);
+        let nothing_to_send = self.outbox.is_empty() && self.events.is_empty();
+        let settled = self.calls.none_running() && (nothing_to_send || !self.connected);
         settled || now >= stop_by
     }
 
@@ -134,6 +141,7 @@ impl Worker {
         self.requests.clear();
         self.acks.clear();
         self.outgoing.clear();
+        self.events.disconnected();
         if let Some(poll) = &mut self.poll {
             poll.waiting = false;
         }
@@ -141,14 +149,20 @@ impl Worker {
     }
 
     /// Waits for, and does, the next thing that is not the connection's: a call that ends, a
-    /// partial result, a timer. May be dropped at any time.
+    /// partial result, an event, a timer. May be dropped at any time.
     pub(crate) async fn work(&mut self) {
+        let woken = self.events.events().clone();
         tokio::select! {
             biased;
             finished = self.calls.next_finished() => self.finished(finished),
             Some(partial) = self.partials.recv(), if self.outbox.takes_partials() => {
                 self.partial(partial);
             }
+            acknowledged = self.events.next_acknowledged() => {
+                self.events.acknowledged(acknowledged, Instant::now());
+            }
+            // What is new is handed over before the next wait.
+            () = woken.woken() => {}
             () = self.timer.as_mut(), if self.timer_at.is_some() => self.tick(Instant::now()),
         }
     }
@@ -161,6 +175,7 @@ impl Worker {
                 self.ask(now);
             }
             self.hand_over_all(now);
+            self.events.hand_over(&self.client, &self.topics.evt, self.server_packet_bytes_max);
         }
         self.arm_timer(now);
     }
@@ -219,7 +234,7 @@ impl Worker {
             Inbound::Parameters(parameters) => self.parameters(parameters, now),
             Inbound::Nothing => self.nothing(now),
             Inbound::Committed(commit) => self.committed(commit),
-            Inbound::EventStored => {}
+            Inbound::EventTold(told) => self.events.told(told),
             Inbound::Unknown(why) => {
                 tracing::warn!(sn = %self.settings.sn, why, "a message of the server is ignored");
             }
@@ -345,6 +360,7 @@ impl Worker {
         if !self.connected {
             return;
         }
+        self.events.tick(now);
         let again = self.outbox.due(now, unix_now_s());
         self.outgoing.extend(again.into_iter().map(Outgoing::Result));
         let overdue = self.requests.overdue(now);
@@ -363,9 +379,15 @@ impl Worker {
         let poll_at =
             self.poll.as_ref().filter(|poll| poll.waiting || poll.next_at > now).map(|poll| poll.next_at);
         let due = if self.connected {
-            [self.outbox.earliest_repeat(), self.requests.earliest(), poll_at, self.stop_by]
+            [
+                self.outbox.earliest_repeat(),
+                self.requests.earliest(),
+                self.events.earliest(),
+                poll_at,
+                self.stop_by,
+            ]
         } else {
-            [None, None, None, self.stop_by]
+            [None, None, None, None, self.stop_by]
         };
         let Some(next) = due.into_iter().flatten().min() else {
             return;

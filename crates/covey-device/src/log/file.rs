@@ -1,4 +1,4 @@
-//! The journal's file: locked against a second process, appended to, and replaced by rename.
+//! The file of a log: locked against a second process, appended to, and replaced by rename.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -6,19 +6,27 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
+/// Where logs live.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) sync: bool,
+}
+
 /// The open file. Whoever holds it is the only writer.
 #[derive(Debug)]
-pub(crate) struct JournalFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
     /// Whether writes are made durable (fdatasync) before they count.
     sync: bool,
 }
 
-impl JournalFile {
-    /// Opens or creates `<dir>/<sn>.journal` (mode 0600) and returns it with its content.
-    pub(crate) fn open(dir: &Path, sn: &str, sync: bool) -> Result<(Self, Vec<u8>), Error> {
-        let path = dir.join(format!("{sn}.journal"));
+impl LogFile {
+    /// Opens or creates `<dir>/<sn>.<kind>` (mode 0600) and returns it with its content.
+    pub(crate) fn open(place: &Place, sn: &str, kind: &str) -> Result<(Self, Vec<u8>), Error> {
+        let Place { dir, sync } = place;
+        let path = dir.join(format!("{sn}.{kind}"));
         let failed = |source| Error::Journal { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut file = private_options().read(true).append(true).create(true).open(&path).map_err(failed)?;
@@ -29,11 +37,7 @@ impl JournalFile {
         }
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(failed)?;
-        Ok((Self { path, file, sync }, content))
-    }
-
-    pub(crate) fn sync(&self) -> bool {
-        self.sync
+        Ok((Self { path, file, sync: *sync }, content))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,7 +56,9 @@ impl JournalFile {
     /// Replaces the content: a new file is written beside the old one, locked, and renamed over
     /// it, so that a crash leaves either the one or the other.
     pub(crate) fn replace(&mut self, content: &[u8]) -> io::Result<()> {
-        let new_path = self.path.with_extension("journal.new");
+        let mut new_path = self.path.clone().into_os_string();
+        new_path.push(".new");
+        let new_path = PathBuf::from(new_path);
         match std::fs::remove_file(&new_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
