@@ -12,7 +12,7 @@ from device import Identity
 
 READY, PENDING, LOCK, DONE, EXPIRED, DELETED, FAILED = range(7)
 # All rights but those over keys.
-RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write"]
+RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write", "events:read", "webhooks:write"]
 
 
 class Api(httpx.Client):

@@ -58,6 +58,12 @@ class Broker:
     keeps_share_of_server: bool
     # The end of a server ends the connections of its devices.
     goes_with_server: bool
+    # It tells its servers why a connection ended.
+    tells_endings: bool
+
+    def reasons(self, reason: str) -> tuple[str, ...]:
+        """How an ending with this reason is told."""
+        return (reason,) if self.tells_endings else ("unknown",)
 
     def is_refusal(self, code: int) -> bool:
         """Whether a PUBACK says that a message did nothing, as far as this broker can say that."""
@@ -138,6 +144,7 @@ EMBEDDED = Broker(
     tells_repeated_subscription=True,
     keeps_share_of_server=False,
     goes_with_server=True,
+    tells_endings=True,
 )
 MOSQUITTO = Broker(
     acknowledges_after_commit=False,
@@ -162,6 +169,7 @@ MOSQUITTO = Broker(
     tells_repeated_subscription=True,
     keeps_share_of_server=True,
     goes_with_server=False,
+    tells_endings=True,
 )
 RABBITMQ = Broker(
     acknowledges_after_commit=False,
@@ -187,5 +195,6 @@ RABBITMQ = Broker(
     tells_repeated_subscription=False,
     keeps_share_of_server=False,
     goes_with_server=False,
+    tells_endings=False,
 )
 LINK = {"embedded": EMBEDDED, "mosquitto": MOSQUITTO, "rabbitmq": RABBITMQ}[SHAPE.partition("+")[2]]

@@ -97,9 +97,11 @@ class Device:
         will: str | None = None,
         username: str | None = None,
         context: ssl.SSLContext | None = None,
+        keep_alive: int = 30,
     ):
         self.identity, self.sn, self.device_id = identity, identity.sn, identity.device_id
         self.address, self.clean_start, self.session_seconds = address, clean_start, session_seconds
+        self.keep_alive = keep_alive
         self.is_v5 = protocol == MQTTv5
         self.changed = threading.Condition()
         self.heard: list[Message] = []
@@ -187,7 +189,7 @@ class Device:
             more = {"clean_start": self.clean_start, "properties": properties}
         else:
             more = {}
-        self.client.connect(host, port, keepalive=30, **more)
+        self.client.connect(host, port, keepalive=self.keep_alive, **more)
         self.client.loop_start()
         self._wait("CONNACK", lambda: self.connack is not None or self.ended)
         if self.connack != 0:
@@ -341,6 +343,10 @@ class Device:
         """Says goodbye and goes."""
         if self.ended is None and self.client.is_connected():
             self.client.disconnect()
+        self.client.loop_stop()
+
+    def freeze(self) -> None:
+        """Says nothing any more, not even that it lives, and keeps the connection."""
         self.client.loop_stop()
 
     def drop(self) -> None:

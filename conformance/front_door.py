@@ -77,6 +77,7 @@ class Nginx:
         settings = {
             "modules": None,
             "access_log": f"{self.folder}/access.log",
+            "stream_access_log": f"{self.folder}/access.log covey_no_query",
             "covey": f"{self.folder}/covey.conf",
             "mqtt": f"{self.folder}/covey-mqtt.conf",
             "auth_request": None,

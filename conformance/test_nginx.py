@@ -401,3 +401,26 @@ def test_another_application_is_protected_by_coveys_credentials(behind, caller, 
     finally:
         app.shutdown()
         app.server_close()
+
+
+def test_the_stream_comes_through_at_once_and_leaves_no_key_in_the_log(
+    behind, caller, new_nginx, tmp_path, connect
+):
+    nginx = new_nginx([behind])
+    device = connect(behind, caller.register(tmp_path))
+    url = f"https://localhost:{nginx.https_port}/api/v1/stream?kind=event&api_key={behind.key}"
+    command = ["curl", "-sN", "--cacert", str(nginx.ca), url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stream:
+        lines = iter(stream.stdout.readline, "")
+        assert any(line.startswith("id:") for line in lines)
+        began = time.monotonic()
+        properties = {"event_type_code": 13, "dev_event_id": 1}
+        assert device.publish(f"dev/{device.sn}/evt", '{"n":1}', properties=properties) == 0
+        assert next(line for line in lines if line.startswith("data:"))
+        assert time.monotonic() - began < 2.0
+        stream.kill()
+    deadline = time.monotonic() + 5
+    log = nginx.folder / "access.log"
+    while "/api/v1/stream" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "/api/v1/stream" in log.read_text() and behind.key not in log.read_text()

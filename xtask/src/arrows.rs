@@ -10,9 +10,10 @@ use crate::step::output;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("covey-core", &["tokio", "serde", "rusqlite", "tokio-postgres", "lapin", "axum", "rmqtt", "rustls"]),
     ("covey-store", &["axum", "rmqtt", "lapin", "rumqttc-v5-next", "covey-http", "covey-link", "covey-pki"]),
-    ("covey-link", &["rusqlite", "tokio-postgres", "axum", "covey-store", "covey-http", "covey-pki"]),
+    ("covey-link", &["rusqlite", "tokio-postgres", "axum", "covey-store", "covey-http", "covey-pki", "covey-webhook"]),
     ("covey-pki", &["tokio", "rusqlite", "axum", "rmqtt", "covey-store", "covey-http", "covey-link"]),
-    ("covey-http", &["rusqlite", "rmqtt", "covey-store", "covey-link", "covey-pki"]),
+    ("covey-http", &["rusqlite", "rmqtt", "covey-store", "covey-link", "covey-pki", "covey-webhook"]),
+    ("covey-webhook", &["rusqlite", "axum", "rmqtt", "covey-store", "covey-link", "covey-http", "covey-pki"]),
     ("covey-client", &["covey-core", "covey-store", "covey-link", "covey-http", "covey-pki"]),
     ("covey-device", &["covey-core", "covey-store", "covey-link", "covey-http", "covey-pki"]),
     ("covey-sim", &["covey-core", "covey-store", "covey-link", "covey-http", "covey-pki"]),
@@ -25,6 +26,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("covey-store", "tokio-postgres"),
     ("covey-link", "rmqtt"),
     ("covey-link", "lapin"),
+    ("covey-webhook", "reqwest"),
 ];
 
 pub fn check() -> Result<()> {

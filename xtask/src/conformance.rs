@@ -9,8 +9,10 @@ use crate::step::{cargo, is_installed, run, step};
 use crate::{root, test_services};
 
 /// Debian packages that the suite needs, each with a program or a file that it brings.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("curl", "curl"),
+    ("chromium", "/usr/bin/chromium"),
+    ("chromium-driver", "/usr/bin/chromedriver"),
     ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
     ("mosquitto-clients", "mosquitto_pub"),
     ("nginx", "/usr/sbin/nginx"),

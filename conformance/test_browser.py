@@ -1,0 +1,90 @@
+"""The stream in a real browser: its own EventSource and WebSocket, and what they do when the server is killed."""
+
+import json
+import time
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from server import kept_ports
+
+pytestmark = pytest.mark.embedded
+
+# A browser speaks to nobody but the page that it is told to open.
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def browser(tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for option in [*OPTIONS, f"--user-data-dir={tmp_path / 'profile'}"]:
+        options.add_argument(option)
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+def send(device, *numbers: int) -> None:
+    for number in numbers:
+        properties = {"event_type_code": 13, "dev_event_id": number, "dev_timestamp": int(time.time())}
+        assert device.publish(f"dev/{device.sn}/evt", json.dumps({"n": number}), properties=properties) == 0
+
+
+def seen(browser, count: int, seconds: float = 15.0) -> list[int]:
+    """The numbers that the page has been told, once there are so many."""
+    deadline = time.monotonic() + seconds
+    while len(told := browser.execute_script("return window.seen")) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return told
+
+
+def test_an_eventsource_goes_on_where_it_was_when_the_server_comes_back(new_server, new_api, connect, tmp_path, browser):
+    server = new_server(ports=kept_ports())
+    api = new_api(server)
+    identity = api.register(tmp_path)
+    device = connect(server, identity)
+    key = api.key_with(["events:read"])
+    browser.get(f"{server.http}/healthz")
+    browser.execute_script(
+        "window.seen = [];"
+        f"window.source = new EventSource('/api/v1/stream?kind=event&api_key={key}');"
+        "source.addEventListener('event', e => seen.push(JSON.parse(e.data).event.payload.n));"
+    )
+    deadline = time.monotonic() + 10
+    while browser.execute_script("return source.readyState") != 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    send(device, 1, 2, 3)
+    assert seen(browser, 3) == [1, 2, 3]
+    server.kill()
+    server.start()
+    # The device is back before the browser: what it tells meanwhile must not be missed.
+    send(connect(server, identity), 4, 5, 6)
+    assert seen(browser, 6) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_websocket_tells_the_same(new_server, new_api, connect, tmp_path, browser):
+    server = new_server()
+    api = new_api(server)
+    identity = api.register(tmp_path)
+    device = connect(server, identity)
+    send(device, 1)
+    browser.get(f"{server.http}/healthz")
+    url = f"{server.http.replace('http', 'ws', 1)}/api/v1/stream?kind=event&cursor=0&api_key={server.key}"
+    browser.execute_script(
+        f"window.seen = []; window.socket = new WebSocket('{url}');"
+        "socket.onmessage = m => seen.push(JSON.parse(m.data).event.payload.n);"
+    )
+    assert seen(browser, 1) == [1]
+    send(device, 2, 3)
+    assert seen(browser, 3) == [1, 2, 3]

@@ -1,0 +1,78 @@
+"""Presence: whether a device is connected, since when and why not, told at once and kept as events."""
+
+import time
+
+import pytest
+
+from broker import LINK
+
+pytestmark = pytest.mark.every_shape
+
+ONLINE, OFFLINE = -1, -2
+
+
+def connection(api, device) -> dict:
+    return api.get("/devices", params={"device_id": device.device_id}).json()[0]["connection"]
+
+
+def told(api, device) -> list[tuple[bool, str]]:
+    """What was told of the device, oldest first."""
+    params = {"device_id": device.device_id, "events_include": [ONLINE, OFFLINE], "size": 100}
+    items = api.get("/device-events", params=params).json()["items"]
+    return [(item["payload"]["online"], item["payload"]["reason"]) for item in reversed(items)]
+
+
+def wait_for(check, seconds: float = 2.0):
+    deadline = time.monotonic() + seconds
+    while not (found := check()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def test_coming_and_going_is_true_within_two_seconds_and_kept_with_its_reason(api, server, identity, connect):
+    device = connect(server, identity)
+    assert wait_for(lambda: (connection(api, device) or {}).get("last_checked_result"))
+    assert wait_for(lambda: told(api, device) == [(True, "connected")])
+    device.close()
+    assert wait_for(lambda: not connection(api, device)["last_checked_result"])
+    assert wait_for(lambda: len(told(api, device)) == 2)
+    online, reason = told(api, device)[1]
+    assert not online and reason in LINK.reasons("clean")
+
+
+def test_a_connection_that_breaks_is_told_as_lost(api, server, identity, connect):
+    device = connect(server, identity)
+    assert wait_for(lambda: told(api, device) == [(True, "connected")])
+    device.drop()
+    assert wait_for(lambda: len(told(api, device)) == 2)
+    assert told(api, device)[1][1] in LINK.reasons("lost")
+
+
+@pytest.mark.embedded
+def test_another_connection_of_the_same_device_takes_over(api, server, identity, connect):
+    connect(server, identity)
+    assert wait_for(lambda: told(api, identity) == [(True, "connected")])
+    connect(server, identity)
+    wanted = [(True, "connected"), (False, "taken_over"), (True, "connected")]
+    assert wait_for(lambda: told(api, identity) == wanted), told(api, identity)
+    assert connection(api, identity)["last_checked_result"]
+
+
+@pytest.mark.embedded
+def test_a_keep_alive_that_runs_out_is_told(api, server, identity, connect):
+    device = connect(server, identity, keep_alive=1)
+    assert wait_for(lambda: told(api, device) == [(True, "connected")])
+    device.freeze()
+    assert wait_for(lambda: (False, "keep_alive") in told(api, device), 5.0), told(api, device)
+
+
+def test_a_device_that_comes_and_goes_all_the_time_is_told_of_a_few_times_and_truly_in_the_end(
+    api, server, identity, connect
+):
+    for _ in range(12):
+        connect(server, identity).close()
+    last = connect(server, identity)
+    time.sleep(1.0)
+    assert len(told(api, last)) <= 11
+    assert connection(api, last)["last_checked_result"]
+    assert wait_for(lambda: told(api, last)[-1] == (True, "connected"), 15.0), told(api, last)
