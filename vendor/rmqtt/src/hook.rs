@@ -66,7 +66,7 @@ use crate::inflight::OutInflightMessage;
 use crate::session::Session;
 use crate::types::{
     AuthResult, ConnectAckReason, ConnectInfo, DashMap, DashSet, From, IsPing, MessageExpiryCheckResult,
-    Publish, PublishAclResult, Reason, Subscribe, SubscribeAclResult, Superuser, To, TopicFilter,
+    Publish, PublishAclResult, PublishOutcome, Reason, Subscribe, SubscribeAclResult, Superuser, To, TopicFilter,
     Unsubscribe,
 };
 use crate::utils::timestamp_millis;
@@ -285,7 +285,7 @@ pub trait Hook: Sync + Send {
     ///
     /// Returns the ACL decision for the given publish message.
     /// Superuser sessions automatically pass this check.
-    async fn message_publish_check_acl(&self, publish: &Publish) -> PublishAclResult;
+    async fn message_publish_check_acl(&self, publish: &Publish) -> PublishOutcome;
 
     /// A SUBSCRIBE packet has been received from the client.
     ///
@@ -581,6 +581,9 @@ pub enum HookResult {
     SubscribeAclResult(SubscribeAclResult),
     /// ACL decision for a publish request.
     PublishAclResult(PublishAclResult),
+    /// The publish is taken, and nobody else is to have it; what it is answered
+    /// is told later (Covey).
+    PublishLater(tokio::sync::oneshot::Receiver<crate::types::PublishResult>),
     /// Modified publish message from publish/delivery hooks.
     Publish(Publish),
     /// Indicates the message has expired.
@@ -957,19 +960,19 @@ impl Hook for DefaultHook {
     }
 
     #[inline]
-    async fn message_publish_check_acl(&self, publish: &Publish) -> PublishAclResult {
+    async fn message_publish_check_acl(&self, publish: &Publish) -> PublishOutcome {
         if self.s.superuser().await.unwrap_or_default() {
-            return PublishAclResult::allow();
+            return PublishOutcome::Now(PublishAclResult::allow().pub_res());
         }
         let result = self
             .manager
             .exec(Type::MessagePublishCheckAcl, Parameter::MessagePublishCheckAcl(&self.s, publish))
             .await;
         log::debug!("{:?} result: {:?}", self.s.id, result);
-        if let Some(HookResult::PublishAclResult(acl_result)) = result {
-            acl_result
-        } else {
-            PublishAclResult::allow()
+        match result {
+            Some(HookResult::PublishAclResult(acl_result)) => PublishOutcome::Now(acl_result.pub_res()),
+            Some(HookResult::PublishLater(later)) => PublishOutcome::Later(later),
+            _ => PublishOutcome::Now(PublishAclResult::allow().pub_res()),
         }
     }
 

@@ -118,6 +118,25 @@ pub struct SessionState {
     pub server_topic_aliases: Option<Arc<ServerTopicAliases>>,
     pub client_topic_aliases: Option<Arc<ClientTopicAliases>>,
     in_inflight: InInflight,
+    unanswered: VecDeque<Unanswered>,
+}
+
+/// A publish whose answer is not known, or comes after another's (Covey).
+struct Unanswered {
+    /// None for QoS 0, which is not acknowledged.
+    packet_id: Option<NonZeroU16>,
+    /// Whether the packet id is to be taken out of the inbound window.
+    is_in_inflight: bool,
+    outcome: PublishOutcome,
+}
+
+impl Unanswered {
+    async fn answer(&mut self) -> Result<PublishResult> {
+        match &mut self.outcome {
+            PublishOutcome::Now(result) => Ok(result.clone()),
+            PublishOutcome::Later(later) => Ok(later.await?),
+        }
+    }
 }
 
 impl fmt::Debug for SessionState {
@@ -172,6 +191,7 @@ impl SessionState {
             server_topic_aliases,
             client_topic_aliases,
             in_inflight: InInflight::new(scx, max_inflight.get()),
+            unanswered: VecDeque::new(),
         }
     }
 
@@ -212,6 +232,7 @@ impl SessionState {
             }
         }
         self.scx.connections.dec();
+        self.unanswered.clear();
 
         if let Err(e) = sink.close().await {
             log::info!("{} close io error, {e}", self.id);
@@ -341,7 +362,8 @@ impl SessionState {
             );
 
             tokio::select! {
-                 _ = &mut keep_alive_delay => {
+                 // Covey: a client that is not read from cannot be heard.
+                 _ = &mut keep_alive_delay, if state.may_receive() => {
                     return Err(Reason::ConnectKeepaliveTimeout)
                 },
 
@@ -378,7 +400,16 @@ impl SessionState {
                     }
                 }
 
-                pkt = sink.recv() => {
+                // Covey: dropped and made again, it goes on waiting for the same answer.
+                result = async { match state.unanswered.front_mut() {
+                    Some(first) => first.answer().await,
+                    None => std::future::pending().await,
+                }} => {
+                    state.answered(sink, result?).await?;
+                    keep_alive_delay.as_mut().reset(Instant::now() + keep_alive_interval);
+                }
+
+                pkt = sink.recv(), if state.may_receive() => {
                     log::debug!("{:?} pkt: {:?}", state.id, pkt);
                     keep_alive_delay.as_mut().reset(Instant::now() + keep_alive_interval);
                     match pkt? {
@@ -959,11 +990,19 @@ impl SessionState {
                     Ok(res) => res,
                 };
 
-                let pubres = self.publish(publish).await.inspect_err(|_| {
+                let outcome = self.publish(publish).await.inspect_err(|_| {
                     if inflight_res {
                         self.in_inflight.remove(&packet_id);
                     }
                 })?;
+                let pubres = match outcome {
+                    PublishOutcome::Now(pubres) if self.unanswered.is_empty() => pubres,
+                    outcome => {
+                        let packet_id = Some(packet_id);
+                        self.unanswered.push_back(Unanswered { packet_id, is_in_inflight: inflight_res, outcome });
+                        return Ok(());
+                    }
+                };
 
                 let ack_res = sink.send_publish_ack(packet_id, pubres).await;
                 if inflight_res {
@@ -988,7 +1027,9 @@ impl SessionState {
                     sink.send_publish_received(packet_id, pub_res).await?;
                     return Ok(());
                 }
-                let pub_res = self.publish(publish).await?;
+                let outcome = self.publish(publish).await?;
+                let mut waiting = Unanswered { packet_id: Some(packet_id), is_in_inflight: false, outcome };
+                let pub_res = self.disconnect_or(waiting.answer().await?)?;
                 let inflight_res =
                     if pub_res.is_success() { self.in_inflight.add(packet_id, qos)? } else { false };
                 let rec_res = sink.send_publish_received(packet_id, pub_res).await;
@@ -998,41 +1039,76 @@ impl SessionState {
                 rec_res?;
             }
             QoS::AtMostOnce => {
-                self.publish(publish).await?;
+                let outcome = self.publish(publish).await?;
+                if matches!(outcome, PublishOutcome::Later(_)) {
+                    self.unanswered.push_back(Unanswered { packet_id: None, is_in_inflight: false, outcome });
+                }
             }
         }
         Ok(())
     }
 
+    /// Whether another packet may be taken (Covey): not while as many publishes as
+    /// may be under way wait for their answers. A client of MQTT 3.1.1 is not told
+    /// how many these are.
     #[inline]
-    async fn publish(&self, publish: Publish) -> Result<PublishResult> {
+    fn may_receive(&self) -> bool {
+        let unanswered_max = self.listen_cfg().max_inflight.get() as usize;
+        self.unanswered.is_empty()
+            || (self.unanswered.len() < unanswered_max && !self.in_inflight.is_full())
+    }
+
+    /// The first of those that wait is answered (Covey).
+    #[inline]
+    async fn answered<Io>(&mut self, sink: &mut Sink<Io>, result: PublishResult) -> Result<()>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(Unanswered { packet_id, is_in_inflight, .. }) = self.unanswered.pop_front() else {
+            return Ok(());
+        };
+        let Some(packet_id) = packet_id else {
+            return self.disconnect_or(result).map(drop);
+        };
+        if is_in_inflight {
+            self.in_inflight.remove(&packet_id);
+        }
+        sink.send_publish_ack(packet_id, self.disconnect_or(result)?).await
+    }
+
+    #[inline]
+    fn disconnect_or(&self, pub_res: PublishResult) -> Result<PublishResult> {
+        if pub_res.is_success() {
+            Ok(pub_res)
+        } else {
+            #[cfg(feature = "metrics")]
+            self.scx.metrics.client_publish_error_inc();
+            match pub_res.disconnect {
+                true => Err(MqttError::PublishAckReason(
+                    pub_res.reason_code,
+                    pub_res.reason_string.unwrap_or_default(),
+                )
+                .into()),
+                false => Ok(pub_res),
+            }
+        }
+    }
+
+    #[inline]
+    async fn publish(&self, publish: Publish) -> Result<PublishOutcome> {
         match self._publish(publish).await {
             Err(e) => {
                 #[cfg(feature = "metrics")]
                 self.scx.metrics.client_publish_error_inc();
                 Err(e)
             }
-            Ok(pub_res) => {
-                if pub_res.is_success() {
-                    Ok(pub_res)
-                } else {
-                    #[cfg(feature = "metrics")]
-                    self.scx.metrics.client_publish_error_inc();
-                    match pub_res.disconnect {
-                        true => Err(MqttError::PublishAckReason(
-                            pub_res.reason_code,
-                            pub_res.reason_string.unwrap_or_default(),
-                        )
-                        .into()),
-                        false => Ok(pub_res),
-                    }
-                }
-            }
+            Ok(PublishOutcome::Now(pub_res)) => self.disconnect_or(pub_res).map(PublishOutcome::Now),
+            Ok(later) => Ok(later),
         }
     }
 
     #[inline]
-    async fn _publish(&self, mut publish: Publish) -> Result<PublishResult> {
+    async fn _publish(&self, mut publish: Publish) -> Result<PublishOutcome> {
         if let Some(client_topic_aliases) = &self.client_topic_aliases {
             publish.deref_mut().topic = client_topic_aliases
                 .set_and_get(publish.properties.as_ref().and_then(|p| p.topic_alias), publish.topic.clone())
@@ -1050,13 +1126,15 @@ impl SessionState {
         let publish = self.hook.message_publish(from.clone(), &publish).await.unwrap_or(publish);
 
         //hook, message_publish_check_acl
-        let acl_result = self.hook.message_publish_check_acl(&publish).await;
-        log::debug!("{:?} acl_result: {:?}", self.id, acl_result);
-        if !acl_result.is_allow() {
+        let pub_res = match self.hook.message_publish_check_acl(&publish).await {
+            PublishOutcome::Now(pub_res) => pub_res,
+            later => return Ok(later),
+        };
+        log::debug!("{:?} acl_result: {:?}", self.id, pub_res);
+        if !pub_res.is_success() {
             #[cfg(feature = "metrics")]
             self.scx.metrics.client_publish_auth_error_inc();
 
-            let pub_res = acl_result.pub_res();
             let reason = Reason::PublishResult(pub_res.clone());
 
             //hook, Message dropped
@@ -1069,7 +1147,7 @@ impl SessionState {
                 )
                 .into())
             } else {
-                Ok(pub_res)
+                Ok(PublishOutcome::Now(pub_res))
             };
         }
 
@@ -1102,7 +1180,7 @@ impl SessionState {
 
         Self::forwards(&self.scx, from, publish, message_storage_available, message_expiry_interval).await?;
 
-        Ok(PublishResult::success())
+        Ok(PublishOutcome::Now(PublishResult::success()))
     }
 
     #[inline]

@@ -426,6 +426,14 @@ impl PublishAclResult {
     }
 }
 
+/// What a publish is answered, known now or told later (Covey). Those that come
+/// later are acknowledged in the order of their publishes [MQTT-4.6.0-2].
+#[derive(Debug)]
+pub enum PublishOutcome {
+    Now(PublishResult),
+    Later(oneshot::Receiver<PublishResult>),
+}
+
 /// Authentication result for a connection attempt.
 ///
 /// Indicates whether the client was authenticated (`Allow` with optional superuser
