@@ -10,7 +10,10 @@ use crate::step::output;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("covey-core", &["tokio", "serde", "rusqlite", "tokio-postgres", "lapin", "axum", "rmqtt", "rustls"]),
     ("covey-store", &["axum", "rmqtt", "lapin", "rumqttc-v5-next", "covey-http", "covey-link", "covey-pki"]),
-    ("covey-link", &["rusqlite", "tokio-postgres", "axum", "covey-store", "covey-http", "covey-pki", "covey-webhook"]),
+    (
+        "covey-link",
+        &["rusqlite", "tokio-postgres", "axum", "covey-store", "covey-http", "covey-pki", "covey-webhook"],
+    ),
     ("covey-pki", &["tokio", "rusqlite", "axum", "rmqtt", "covey-store", "covey-http", "covey-link"]),
     ("covey-http", &["rusqlite", "rmqtt", "covey-store", "covey-link", "covey-pki", "covey-webhook"]),
     ("covey-webhook", &["rusqlite", "axum", "rmqtt", "covey-store", "covey-link", "covey-http", "covey-pki"]),

@@ -8,6 +8,7 @@
 
 mod client;
 mod error;
+mod follow;
 mod message;
 mod resolver;
 mod runner;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::Engine;
-use covey_core::feed::{Followed, Follower, LostTrack};
+use covey_core::feed::Followed;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::{LaneLetters, StoredLane, WebhookSender};
 use covey_core::record::Record;
@@ -17,10 +17,11 @@ use covey_core::webhook::{
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::follow::follow;
 use crate::message::message_id;
 use crate::sender::HttpSender;
 
@@ -61,7 +62,9 @@ pub(crate) struct Runner {
     id: EndpointId,
     endpoint: Arc<Endpoint>,
     queue: Queue,
-    follower: Follower,
+    followed: mpsc::Receiver<covey_core::Result<Followed>>,
+    /// Where it began.
+    begun_at: RecordNumber,
     /// The records of letters that may not be in the store yet.
     records: HashMap<RecordNumber, Arc<Record>>,
     record_bytes: usize,
@@ -74,6 +77,9 @@ pub(crate) struct Runner {
     saved_at: Instant,
     resends: watch::Receiver<i64>,
     wants_lanes: bool,
+    /// Whether it is known which devices have letters waiting in the store: what
+    /// is newer must not be sent before them.
+    knows_lanes: bool,
     is_lost: bool,
     stop: CancellationToken,
 }
@@ -99,7 +105,8 @@ impl Runner {
             id: endpoint.id,
             endpoint: Arc::new(endpoint),
             queue,
-            follower,
+            followed: follow(follower),
+            begun_at: position,
             records: HashMap::new(),
             record_bytes: 0,
             sending: FuturesUnordered::new(),
@@ -110,6 +117,7 @@ impl Runner {
             resends,
             // What an earlier run has left.
             wants_lanes: true,
+            knows_lanes: false,
             is_lost: false,
             stop,
         }
@@ -117,7 +125,7 @@ impl Runner {
 
     /// Runs until stopped, or until another server holds the endpoint.
     pub(crate) async fn run(mut self) {
-        warn_of_gap(Arc::clone(&self.engine), self.id, self.follower.cursor()).await;
+        warn_of_gap(Arc::clone(&self.engine), self.id, self.begun_at).await;
         let stop = self.stop.clone();
         while !self.is_lost {
             self.send();
@@ -126,11 +134,11 @@ impl Runner {
             let may_follow = self.may_follow();
             tokio::select! {
                 () = stop.cancelled() => break,
-                followed = self.follower.next(), if may_follow => self.followed(followed),
+                Some(followed) = self.followed.recv(), if may_follow => self.followed(followed),
                 Some(ended) = self.sending.next() => self.ended(ended),
                 answer = answer(&mut self.asking) => self.answered(answer),
                 Ok(()) = self.resends.changed() => self.wants_lanes = true,
-                () = sleep_until(wake_at) => self.tick(),
+                () = sleep_until(wake_at) => {}
             }
         }
         if !self.is_lost {
@@ -149,7 +157,7 @@ impl Runner {
     /// Begins to send what may be sent now.
     fn send(&mut self) {
         // While nothing can be written, what is sent would only be sent again.
-        if Instant::now() < self.store_at {
+        if !self.knows_lanes || Instant::now() < self.store_at {
             return;
         }
         let now = self.now();
@@ -186,41 +194,32 @@ impl Runner {
         }
     }
 
-    fn followed(&mut self, followed: Result<Followed, LostTrack>) {
-        match followed {
-            Ok(Followed { records, cursor }) => {
-                let now = self.now();
-                for record in records {
-                    let device = record.device.identity.device;
-                    let letter = Letter {
-                        number: record.number,
-                        device,
-                        device_id: record.device.identity.device_id,
-                        deadline: UnixMs::default(),
-                        attempts: 0,
-                        next_at: UnixMs::default(),
-                    };
-                    self.queue.take_in(letter, record.at, now);
-                    self.record_bytes += record.bytes();
-                    self.records.insert(record.number, record);
-                }
-                self.queue.advance(cursor);
-            }
-            // The follower reads the store from its cursor on.
-            Err(LostTrack::TooSlow) => {}
-            Err(LostTrack::Store(error)) => self.store_failed(&error),
+    fn followed(&mut self, followed: covey_core::Result<Followed>) {
+        let Followed { records, cursor } = match followed {
+            Ok(followed) => followed,
+            Err(error) => return self.store_failed(&error),
+        };
+        let now = self.now();
+        for record in records {
+            let device = record.device.identity.device;
+            let letter = Letter {
+                number: record.number,
+                device,
+                device_id: record.device.identity.device_id,
+                deadline: UnixMs::default(),
+                attempts: 0,
+                next_at: UnixMs::default(),
+            };
+            self.queue.take_in(letter, record.at, now);
+            self.record_bytes += record.bytes();
+            self.records.insert(record.number, record);
         }
+        self.queue.advance(cursor);
     }
 
     fn drop_record(&mut self, number: RecordNumber) {
         if let Some(record) = self.records.remove(&number) {
             self.record_bytes -= record.bytes();
-        }
-    }
-
-    fn tick(&mut self) {
-        if self.follower.cursor() > self.queue.position() {
-            self.queue.advance(self.follower.cursor());
         }
     }
 
@@ -271,6 +270,7 @@ impl Runner {
             }
             Answer::Lanes(Ok(lanes)) => {
                 lanes.iter().for_each(|lane| self.queue.found_stored(lane.device, lane.until, now));
+                self.knows_lanes = true;
             }
             Answer::Letters(Ok(lanes)) => {
                 for LaneLetters { device, after, letters, is_more } in lanes {

@@ -123,6 +123,7 @@ mod tests {
             online: true,
             connected_at: Some(UnixMs(1_000)),
             checked_at: UnixMs(2_000),
+            reason: covey_core::presence::Reason::Connected,
             details: vec![("protocol".to_owned(), "mqtt".to_owned())],
             session: "s-1".to_owned(),
             server: "server-1".to_owned(),

@@ -39,7 +39,7 @@ async fn every_operation_of_the_document_is_there_and_needs_a_key() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 13);
+    assert_eq!(seen, 38);
 }
 
 #[tokio::test]

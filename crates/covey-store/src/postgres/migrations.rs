@@ -24,7 +24,7 @@ const MIGRATIONS: [Migration; 3] = [
     Migration { sql: include_str!("../migrations/postgres_0001_first.sql"), requires: 1 },
     // A program that writes no records would leave changes untold.
     Migration { sql: include_str!("../migrations/postgres_0002_events.sql"), requires: 2 },
-    Migration { sql: include_str!("../migrations/postgres_0004_webhooks.sql"), requires: 2 },
+    Migration { sql: include_str!("../migrations/postgres_0003_webhooks.sql"), requires: 2 },
 ];
 
 /// The newest version.

@@ -91,7 +91,7 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
         }
         sleep(LOOK_PAUSE).await;
     };
-    let has_beyond = found.first().map_or(Ok(false), |row| rows::get(row, 3))?;
+    let has_beyond = found.first().map_or(Ok(false), |row| rows::get(row, 3))? && request.until.is_none();
     let mut stored = Vec::with_capacity(found.len());
     for row in &found {
         if let Some(number) = rows::get::<Option<i64>>(row, 8)? {

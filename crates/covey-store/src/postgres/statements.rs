@@ -2,6 +2,8 @@
 //! cost must not grow with the number of tasks ever made: a test shows their
 //! plans.
 
+use std::sync::OnceLock;
+
 use tokio_postgres::{Client, Error, Statement};
 
 use crate::postgres::numbers::settled;
@@ -128,11 +130,11 @@ macro_rules! told_joins {
     () => {
         "LEFT JOIN LATERAL (SELECT o.ext_task_id, o.method_code, o.method FROM tasks_open o \
              WHERE o.id = r.task_id UNION ALL SELECT d.ext_task_id, d.method_code, d.method \
-             FROM tasks_done d WHERE d.id = r.task_id) AS t ON true \
-         LEFT JOIN LATERAL (SELECT * FROM results x WHERE x.task_id = r.task_id AND x.id = r.result_id) \
+             FROM tasks_done d WHERE d.id = r.task_id LIMIT 1) AS t ON true \
+         LEFT JOIN LATERAL (SELECT * FROM results x WHERE x.task_id = r.task_id AND x.id = r.result_id LIMIT 1) \
              AS x ON true \
          LEFT JOIN LATERAL (SELECT * FROM events e WHERE e.dev_timestamp = r.dev_timestamp \
-             AND e.org_id = r.org_id AND e.id = r.number) AS e ON true"
+             AND e.org_id = r.org_id AND e.id = r.number LIMIT 1) AS e ON true"
     };
 }
 pub(super) use told_joins;
@@ -190,23 +192,30 @@ async fn prepare(client: &Client, all: impl Iterator<Item = &str>) -> Result<Vec
 
 /// The statements that write nearly all of a group.
 pub(super) struct Writes {
-    /// One for each set of parts.
-    by_parts: Vec<Statement>,
+    /// One for each set of parts, prepared when it is first needed: a server
+    /// needs few of them.
+    by_parts: [OnceLock<Statement>; Parts::COUNT],
     /// Tasks that were made and became final in one group.
     pub(super) insert_done: Statement,
 }
 
 impl Writes {
     pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
-        let all: Vec<String> = Parts::all().collect();
-        let by_parts = prepare(client, all.iter().map(String::as_str)).await?;
+        let by_parts = std::array::from_fn(|_| OnceLock::new());
         Ok(Self { by_parts, insert_done: client.prepare(&write::new_final_tasks()).await? })
     }
 
-    /// The one that writes these parts, of which there must be any.
-    pub(super) fn of(&self, parts: Parts) -> &Statement {
+    /// The one that writes these parts.
+    pub(super) async fn of(&self, client: &Client, parts: Parts) -> Result<&Statement, Error> {
         // There is one for each set of parts.
-        &self.by_parts[parts.place()]
+        let place = &self.by_parts[parts.place()];
+        match place.get() {
+            Some(statement) => Ok(statement),
+            None => {
+                let statement = client.prepare(&parts.sql()).await?;
+                Ok(place.get_or_init(|| statement))
+            }
+        }
     }
 }
 
@@ -279,12 +288,13 @@ prepared! {
         prune_idempotency: "DELETE FROM idempotency WHERE (org_id, key) IN (SELECT org_id, key \
              FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-        /// Which of these events are stored: devices, numbers, times.
+        /// Which of these events are stored: devices, numbers, times. A limit keeps
+        /// the planner from reading all events first while it knows of few.
         events_stored: "SELECT n.device_key, n.dev_event_id, n.dev_timestamp \
              FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS n (device_key, dev_event_id, dev_timestamp) \
-             WHERE EXISTS (SELECT 1 FROM events e WHERE e.dev_timestamp = n.dev_timestamp \
+             CROSS JOIN LATERAL (SELECT 1 FROM events e WHERE e.dev_timestamp = n.dev_timestamp \
              AND e.device_key = n.device_key AND e.dev_event_id = n.dev_event_id \
-             AND e.dev_event_id <> 0 AND e.type_code >= 0)";
+             AND e.dev_event_id <> 0 AND e.type_code >= 0 LIMIT 1) AS e";
         /// How far a caller has read: caller, device. Held until the commit, so
         /// that the next server gives it what comes after.
         event_offset: "SELECT number FROM event_offsets WHERE caller_id = $1 AND device_id = $2 FOR UPDATE";
@@ -494,9 +504,10 @@ prepared! {
         events_of_device_after: events_after!("AND e.device_id = $4");
         /// The gauges of devices: devices, organisation.
         gauges_of: concat!("SELECT ", gauge_columns!(), " FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
-             JOIN gauges g ON g.device_key = n.device_key WHERE g.org_id = $2 ORDER BY n.place, g.type_code");
+             CROSS JOIN LATERAL (SELECT * FROM gauges g WHERE g.device_key = n.device_key OFFSET 0) AS g \
+             WHERE g.org_id = $2 ORDER BY n.place, g.type_code");
         /// Records of all organisations: after, until, limit, with tags.
-        records: records!("", "EXISTS (SELECT 1 FROM records r WHERE r.number > s.position)");
+        records: records!("", "(SELECT r.number FROM records r WHERE r.number > s.position ORDER BY r.number LIMIT 1) IS NOT NULL");
         /// Those of one: after, until, limit, with tags, organisation.
         records_of_org: records!("AND r.org_id = $5", "false");
         /// Which records there are.

@@ -57,7 +57,7 @@ const GAUGES_TYPES: [&str; 5] = ["int8", "int8", "int8", "int8", "text"];
 impl Parts {
     /// How many different statements there are, the one that writes nothing
     /// but a mark included.
-    const COUNT: usize = 96;
+    pub(super) const COUNT: usize = 96;
 
     /// Every statement, at its [`Self::place`].
     pub(super) fn all() -> impl Iterator<Item = String> {
@@ -90,7 +90,7 @@ impl Parts {
     /// that of the group, the writer's slot, and of each count that changed the
     /// organisation, the state and the change. It undoes itself unless all tasks
     /// that changed were found. Answers the transaction's number.
-    fn sql(self) -> String {
+    pub(super) fn sql(self) -> String {
         let mut values = Values(0);
         let (mut parts, mut checks) = (Vec::new(), String::new());
         if self.made {

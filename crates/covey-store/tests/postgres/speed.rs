@@ -78,7 +78,8 @@ fn measure_events(name: &str, bench: impl Bench, group_size: u32) {
         let adding: Vec<_> = (0..group_size)
             .map(|_| {
                 number += 1;
-                let of = if number % 10 == 0 { number.saturating_sub(DEVICES as u32 * 10) } else { number };
+                let earlier = number.saturating_sub(DEVICES as u32 * 10 + 1);
+                let of = if number % 10 == 0 && earlier > 0 { earlier } else { number };
                 let event = NewEvent {
                     type_code: 13,
                     dev_event_id: of + 1,

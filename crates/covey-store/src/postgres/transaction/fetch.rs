@@ -32,12 +32,20 @@ type Keep<'n> = Box<dyn FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n>;
 struct Fetches<'s, 'n> {
     steps: Vec<Step<'s>>,
     keeps: Vec<Keep<'n>>,
+    /// Whether any of them holds something until the commit.
+    is_holding: bool,
 }
 
 impl<'s, 'n> Fetches<'s, 'n> {
     fn add(&mut self, step: Step<'s>, keep: impl FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n) {
         self.steps.push(step);
         self.keeps.push(Box::new(keep));
+    }
+
+    /// The same of a statement that holds what it finds.
+    fn hold(&mut self, step: Step<'s>, keep: impl FnOnce(&mut Known, Vec<Row>) -> Read<()> + 'n) {
+        self.is_holding = true;
+        self.add(step, keep);
     }
 }
 
@@ -61,11 +69,13 @@ impl<'s> PostgresTransaction<'s> {
         self.fetch_targets(needs, &mut fetches);
         self.fetch_events(needs, &mut fetches);
         self.fetch_numbers(needs, numbers_ahead, &mut fetches);
-        let Fetches { steps, keeps } = fetches;
+        let Fetches { steps, keeps, is_holding } = fetches;
         if steps.is_empty() {
             return Ok(());
         }
-        let replies = self.trip(steps);
+        // A look that holds nothing is the same outside of the transaction, which
+        // may then be the one statement that writes.
+        let replies = if is_holding { self.trip(steps) } else { self.exchange(steps) };
         let replies = replies.map_err(|fault| self.failure.unwrap_or(Failure::OfAll(fault)))?;
         for (keep, reply) in keeps.into_iter().zip(replies) {
             if let Err(error) = keep(&mut self.known, Reply::rows(reply)) {
@@ -84,7 +94,7 @@ impl<'s> PostgresTransaction<'s> {
         let numbers: BTreeSet<i64> = keys.iter().map(|(org, key)| of_idempotency_key(org.0, key)).collect();
         let numbers: Vec<i64> = numbers.into_iter().collect();
         let (client, sql) = (&self.session.client, &self.session.sql);
-        fetches.add(query(client, &sql.idempotency_lock, vec![Box::new(numbers)]), |_, _| Ok(()));
+        fetches.hold(query(client, &sql.idempotency_lock, vec![Box::new(numbers)]), |_, _| Ok(()));
         let orgs: Vec<i64> = keys.iter().map(|(org, _)| org.0).collect();
         let texts: Vec<String> = keys.iter().map(|(_, key)| key.clone()).collect();
         let step = query(client, &sql.idempotency, vec![Box::new(orgs), Box::new(texts)]);
@@ -106,7 +116,7 @@ impl<'s> PostgresTransaction<'s> {
         }
         let uuids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let step = query(&self.session.client, &self.session.sql.tasks_open, vec![Box::new(uuids)]);
-        fetches.add(step, move |known, rows| {
+        fetches.hold(step, move |known, rows| {
             known.not_open.extend(ids);
             for row in rows {
                 let task = rows::task(&row)?;
@@ -127,7 +137,7 @@ impl<'s> PostgresTransaction<'s> {
         let keys: Vec<i64> = devices.iter().map(|(device, _)| device.0).collect();
         let values = vec![Box::new(orgs) as _, Box::new(keys) as _, Box::new(self.now.0) as _];
         let step = query(&self.session.client, &self.session.sql.tasks_best, values);
-        fetches.add(step, |known, rows| {
+        fetches.hold(step, |known, rows| {
             for row in rows {
                 let device = DeviceKey(rows::get(&row, 21)?);
                 let best = best(&row)?;

@@ -27,12 +27,13 @@ use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
 use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult};
 use tokio::runtime::Runtime;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::postgres::fault::{Failure, failure};
 use crate::postgres::memory::{Memory, WrittenBy};
-use crate::postgres::pipeline::{self, Reply, Step};
+use crate::postgres::pipeline::{self, Reply, Step, query};
 use crate::postgres::rows::{self, Damaged, Read};
 use crate::postgres::session::Session;
 
@@ -109,7 +110,8 @@ impl<'s> PostgresTransaction<'s> {
             group_number += 1;
             self.pending.mark();
         }
-        let mut steps = self.gathered();
+        let steps = self.gathered();
+        let mut steps = steps.map_err(|fault| self.failure.unwrap_or(Failure::OfAll(fault)))?;
         // One statement is a transaction by itself.
         if self.has_begun || steps.len() > 1 {
             if !self.has_begun {
@@ -135,7 +137,7 @@ impl<'s> PostgresTransaction<'s> {
         if !self.has_begun {
             all.push(self.begin());
         }
-        all.extend(self.gathered());
+        all.extend(self.gathered()?);
         let begin_at = all.len();
         all.extend(steps);
         Ok(self.exchange(all)?.split_off(begin_at))
@@ -147,14 +149,18 @@ impl<'s> PostgresTransaction<'s> {
     }
 
     /// What was gathered, as statements.
-    fn gathered(&mut self) -> Vec<Step<'s>> {
+    fn gathered(&mut self) -> TxResult<Vec<Step<'s>>> {
         let mut steps = Vec::new();
         if !self.pending.is_empty() {
             self.has_written = true;
             self.send_presences(&mut steps);
-            self.pending.send(self.session, self.now, &mut self.known, &mut steps);
+            let (parts, values) = self.pending.send(self.session, self.now, &mut self.known, &mut steps);
+            let client = &self.session.client;
+            let statement = self.session.writes.of(client, parts);
+            let statement = self.runtime.block_on(async { timeout(TRIP_TIMEOUT, statement).await });
+            steps.push(query(client, self.answer(statement)?, values));
         }
-        steps
+        Ok(steps)
     }
 
     fn exchange(&mut self, steps: Vec<Step<'s>>) -> TxResult<Vec<Reply>> {
@@ -162,8 +168,12 @@ impl<'s> PostgresTransaction<'s> {
             return Err(failure.fault());
         }
         let outcome = self.runtime.block_on(async { timeout(TRIP_TIMEOUT, pipeline::run(steps)).await });
+        self.answer(outcome)
+    }
+
+    fn answer<T>(&mut self, outcome: Result<Result<T, tokio_postgres::Error>, Elapsed>) -> TxResult<T> {
         match outcome {
-            Ok(Ok(replies)) => Ok(replies),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.fail(failure(&error))),
             Err(_) => {
                 tracing::error!("PostgreSQL did not answer in {TRIP_TIMEOUT:?}");

@@ -63,15 +63,16 @@ impl Pending {
         self.is_marking = true;
     }
 
-    /// Turns everything gathered into statements, of which the last writes nearly
-    /// everything, and the group's number. What is known follows suit.
+    /// Turns everything gathered into statements. Answers the parts and the values
+    /// of the last one, which writes nearly everything and the group's number.
+    /// What is known follows suit.
     pub(super) fn send<'s>(
         &mut self,
         session: &'s Session,
         now: UnixMs,
         known: &mut Known,
         steps: &mut Vec<Step<'s>>,
-    ) {
+    ) -> (Parts, Vec<Value<'s>>) {
         let (client, sql) = (&session.client, &session.sql);
         let event_offsets = std::mem::take(&mut self.event_offsets);
         if !event_offsets.is_empty() {
@@ -120,7 +121,6 @@ impl Pending {
             values.extend(told.event_values(session));
         }
         values.extend(self.mark_and_counts(session));
-        steps.push(query(client, session.writes.of(parts), values));
         for id in &ids {
             if let Some(known) = known.tasks.get_mut(id) {
                 known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
@@ -128,6 +128,7 @@ impl Pending {
                 known.written_by = None;
             }
         }
+        (parts, values)
     }
 
     fn mark_and_counts<'s>(&mut self, session: &Session) -> Vec<Value<'s>> {
