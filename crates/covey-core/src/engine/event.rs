@@ -7,8 +7,8 @@ use crate::device::{Device, DeviceIdentity};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::event::{
-    AddedEvent, Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge,
-    GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
+    AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventFilter, EventPage, EventsFrom, Field,
+    FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
 };
 use crate::feed::{Feed, Follower};
 use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
@@ -129,6 +129,9 @@ impl Engine {
         page: PageRequest,
     ) -> Result<Page<Gauge>> {
         scope.require(Rights::EVENTS_READ)?;
+        if filter.type_code.is_some_and(|code| !(0..=EVENT_TYPE_CODE_MAX).contains(&code)) {
+            return Err(Error::invalid("type", "must be 0 to 2147483647"));
+        }
         self.parts.store.gauge_list(scope, filter, page.validate()?).await
     }
 

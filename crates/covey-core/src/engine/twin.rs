@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
 use crate::operation::{ChangedTwin, TwinChangeAll};
-use crate::twin::{HISTORY_MAX, ReportedValue, Twin, TwinPatch};
+use crate::twin::{HISTORY_MAX, ReportedValue, Twin, TwinPatch, validate};
 
 impl Engine {
     /// A device's twin.
@@ -30,6 +30,7 @@ impl Engine {
         limit: u32,
     ) -> Result<Vec<ReportedValue>> {
         scope.require(Rights::DEVICES_READ)?;
+        validate(&resource, "")?;
         if !(1..=HISTORY_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }

@@ -114,7 +114,7 @@ pub(super) async fn webhook_patch(
 /// For a day, or as long as asked for, messages are signed with both: a receiver that knows either can check them.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/{key}/rotate-secret", tag = "webhooks", params(WebhookKey),
-    request_body(content = SecretRotation, content_type = "application/json", example = json!({})),
+    request_body(content = Option<SecretRotation>, content_type = "application/json", example = json!({})),
     responses(
         (status = 200, description = "The secret is new. Keep it: it is not shown again.",
             body = WebhookView, headers(("Cache-Control" = String, description = "Always `no-store`."))),
@@ -127,7 +127,8 @@ pub(super) async fn webhook_rotate(
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let rotation = if body.0.is_empty() { SecretRotation::default() } else { body.read()? };
+    let is_none = matches!(body.0.trim_ascii(), b"" | b"null");
+    let rotation = if is_none { SecretRotation::default() } else { body.read()? };
     let given = rotation.secret.as_deref().map(WebhookSecret::new);
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
     let engine = Arc::clone(&api.engine);

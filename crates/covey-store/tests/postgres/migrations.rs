@@ -27,7 +27,10 @@ fn servers_that_start_together_migrate_once() {
         opening.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(stores.len(), 8);
-    assert_eq!(say(&url, &["SELECT version, requires FROM covey_schema"]), [["1", "1"], ["2", "2"], ["3", "2"]]);
+    assert_eq!(
+        say(&url, &["SELECT version, requires FROM covey_schema"]),
+        [["1", "1"], ["2", "2"], ["3", "2"]]
+    );
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(say(&url, &[slots])[0][0], "8", "each writer has a slot of its own");
