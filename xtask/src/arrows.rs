@@ -1,10 +1,8 @@
 //! The arrows between crates point one way (ARCHITECTURE.md "Arrows").
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
-use crate::step::output;
+use crate::step::{cargo_command, output};
 
 /// What a crate must not depend on, however indirectly.
 const FORBIDDEN: &[(&str, &[&str])] = &[
@@ -50,7 +48,7 @@ pub fn check() -> Result<()> {
 
 /// Whether a crate depends on another in what it is built from, tests aside.
 fn depends(from: &str, to: &str) -> Result<bool> {
-    let tree = output(Command::new("cargo").args([
+    let tree = output(cargo_command().args([
         "tree",
         "--locked",
         "--package",

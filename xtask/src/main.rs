@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::step::{cargo, run, step};
+use crate::step::{cargo, cargo_command, run, step};
 
 const HELP: &str = "cargo xtask COMMAND
 
@@ -66,7 +66,7 @@ fn check() -> Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     step("documentation", || {
-        let mut command = std::process::Command::new("cargo");
+        let mut command = cargo_command();
         command.env("RUSTDOCFLAGS", "-D warnings");
         run(command.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]))
     })?;

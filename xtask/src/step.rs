@@ -27,7 +27,21 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs cargo.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
-    run(Command::new("cargo").args(arguments))
+    run(cargo_command().args(arguments))
+}
+
+/// Cargo, without what the cargo that runs us says of us: the build script of `ring` asks to be
+/// run again when one of these variables changes, and half of the workspace is built after it.
+pub fn cargo_command() -> Command {
+    let mut cargo = Command::new("cargo");
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    }) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// What a command prints.

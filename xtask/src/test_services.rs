@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::services;
-use crate::step::{run, step};
+use crate::step::{cargo_command, run, step};
 
 /// The deployment that the tests of the crates use.
 const DEPLOYMENT: &str = "crates";
@@ -38,7 +38,7 @@ pub fn run_tests_of_crates() -> Result<()> {
     let devices = variable("COVEY_DEVICES_URL");
     // Without the measurements, which say nothing beside other work.
     let filter = ["--ignored", "--skip", "measure::"];
-    let tested = run(Command::new("cargo")
+    let tested = run(cargo_command()
         .args(["test", "--locked", "--quiet", "--package", "covey-link", "--test", "amqp", "--"])
         .args(filter)
         .env("COVEY_TEST_AMQP", variable("COVEY_LINK"))

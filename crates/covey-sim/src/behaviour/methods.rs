@@ -8,6 +8,7 @@
 //! | 51 | `open_cell` | several cells | `{"result": "ok", "accepted": true, "method_code": 51, "cells": [{"cl": 5, "result": "ok"}, …]}`, an extension |
 //! | 1000 | `echo` | any | the parameters, unchanged |
 //! | 1001 | `progress` | `{"steps": 3, "pause_ms": 100}`, both optional | partial results `{"step": 1, "of": 3}` …, then `{"steps": 3, "done": true}` |
+//! | 65000 | `twin.set` | `{"resource": "lamp", "value": 1}` | the same; the resource, whatever it is, becomes the value, and an event reports it |
 //!
 //! Parameters that do not fit are answered with 400, anything else with 501.
 
@@ -36,6 +37,8 @@ pub const OPEN_CELL: u16 = 51;
 pub const ECHO: u16 = 1000;
 /// Reports progress.
 pub const PROGRESS: u16 = 1001;
+/// Sets a resource of the twin.
+pub const TWIN_SET: u16 = 65_000;
 
 /// Cells that are opened with one call.
 const CELLS_MAX: usize = 64;
@@ -138,7 +141,8 @@ pub(crate) fn handlers(shared: &Arc<Shared>) -> Handlers {
     handlers = add(handlers, shared, ECHO, "echo", |_, _, call| async move {
         Ok(Answer::ok(call.json::<Box<RawValue>>()?))
     });
-    add(handlers, shared, PROGRESS, "progress", |_, _, call| progress(call))
+    handlers = add(handlers, shared, PROGRESS, "progress", |_, _, call| progress(call));
+    add(handlers, shared, TWIN_SET, "twin.set", |_, device, call| twin_set(device, call))
 }
 
 /// Registers a method by code and name, with the device's faults around it.
@@ -277,6 +281,21 @@ fn open_cell(shared: &Shared, device: &DeviceState, call: &Call) -> Result<Answe
             })
         }
     })
+}
+
+#[derive(Deserialize, Serialize)]
+struct Resource {
+    resource: Box<str>,
+    value: Box<RawValue>,
+}
+
+/// A simulated device has every resource that is wanted of it.
+async fn twin_set(device: Arc<DeviceState>, call: Call) -> Result<Answer, CallError> {
+    let wanted: Resource = call.json()?;
+    if let Err(error) = call.events().report(&wanted.resource, &wanted.value).send().await {
+        tracing::warn!(sn = %device.sn, %error, "a resource was set and cannot be reported");
+    }
+    Ok(Answer::ok(wanted))
 }
 
 #[derive(Deserialize)]

@@ -144,7 +144,7 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
         output.note(&format!(
             "{} events{}",
             rows.len(),
-            if cursor.is_some() { "; there are more" } else { "" }
+            if cursor.is_some() { "; there may be more" } else { "" }
         ));
     }
     Ok(())

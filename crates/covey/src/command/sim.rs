@@ -35,7 +35,8 @@ const MISSING_SHOWN: usize = 3;
     covey sim --count 10 --sensor-interval 5s      let each send a value that goes up and down\n  \
     covey sim --event-burst 500 --event-burst-every 10s --event-duplicates 10%\n\n\
     What the devices can do (method code or name):\n  \
-    20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3}\n\n\
+    20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3},\n    \
+    65000 twin.set, for whatever resource\n\n\
     What they tell unasked (event type):\n  \
     13 cell opened {\"301\":5}, 14 cell closed, 44 health check (a gauge) {\"320\":uptime in s}, 46 sensor {\"310\":21.5};\n  \
     the object is in \"300\", beside \"101\" number, \"102\" time and \"200\" type")]
