@@ -53,7 +53,10 @@ class FleetDevice:
     async def live(self) -> None:
         failures = 0
         while not (self.fleet.is_stopping and not self.journal.open_results()):
-            line = Line(self.sn, self._hear, self._acknowledged)
+            # What is announced is asked for on this line, even before all subscriptions are confirmed.
+            line = self.line = Line(self.sn, self._hear, self._acknowledged)
+            self.in_flight, self.sent_at = {}, {}
+            self.asked, self.put_off_requests = {}, []
             is_good = False
             try:
                 addresses = self.fleet.addresses
@@ -75,13 +78,12 @@ class FleetDevice:
                 await asyncio.sleep(self.chance.uniform(0.05, wait))
 
     async def _serve(self, line: Line) -> None:
-        self.line, self.in_flight, self.sent_at = line, {}, {}
-        self.asked, self.put_off_requests = {}, []
         self.fleet.connected.add(self.sn)
         listening = asyncio.create_task(line.listen())
         try:
             for key in self.journal.open_results():
-                self._send_result(key)
+                if key not in self.in_flight.values():
+                    self._send_result(key)
             await self._tick(listening)
         finally:
             self.fleet.connected.discard(self.sn)

@@ -152,9 +152,11 @@ def test_every_tenth_comes_twice_and_is_stored_once(api, server, device):
 def test_what_tells_events_apart(api, device):
     for number, at in [(1, AT), (1, AT + 1), (2, AT), (1, AT), (0, AT), (0, AT)]:
         tell(device, type_code=13, number=number, at=at)
-    # One without a time has that of its receipt.
-    for _ in range(2):
+    # One without a time has that of its receipt, to the millisecond.
+    for count in (6, 7):
         tell(device, type_code=13, number=3)
+        stored(api, device, count)
+        time.sleep(0.002)
     keys = [(one["dev_event_id"], seconds(one["timestamp"]) - AT) for one in stored(api, device, 7)]
     assert keys[:5] == [(1, 0), (1, 1), (2, 0), (0, 0), (0, 0)]
     assert [number for number, _ in keys[5:]] == [3, 3]

@@ -122,6 +122,12 @@ pub enum Error {
         /// What went wrong.
         why: String,
     },
+    /// Open streams cannot be measured.
+    #[error("open streams cannot be measured: {why}; try fewer with --streams, and look at the server's log")]
+    Streams {
+        /// What went wrong.
+        why: String,
+    },
     /// It was stopped before there was anything to tell.
     #[error("stopped before the benchmark was done")]
     Stopped,

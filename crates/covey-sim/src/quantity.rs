@@ -31,6 +31,8 @@ pub struct Rate(f64);
 impl Rate {
     /// Never.
     pub const NEVER: Self = Self(0.0);
+    /// One time in ten.
+    pub const A_TENTH: Self = Self(0.1);
 
     /// The share as a number from 0 to 1.
     #[must_use]

@@ -162,7 +162,7 @@ impl Engine {
     ) -> Result<Follower> {
         scope.require(Rights::EVENTS_READ)?;
         filter.validate()?;
-        let span = self.parts.store.record_span_of_every_org().await?;
+        let span = self.parts.store.record_span(scope).await?;
         if cursor.is_some_and(|cursor| cursor < RecordNumber(0) || cursor > span.settled) {
             return Err(Error::invalid("cursor", "was never issued by this server"));
         }

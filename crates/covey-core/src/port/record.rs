@@ -1,5 +1,6 @@
 //! What operations and those who tell of changes ask the store of the outbox.
 
+use crate::access::Scope;
 use crate::device::DeviceIdentity;
 use crate::error::Result;
 use crate::port::{BoxFuture, TxResult};
@@ -15,6 +16,9 @@ pub trait RecordSteps {
 pub trait RecordReader {
     /// Records in the order of their numbers, with what they are about.
     fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>>;
+
+    /// Which records there are of an organisation.
+    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>>;
 
     /// Which records there are.
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>>;

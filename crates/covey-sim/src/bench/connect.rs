@@ -129,6 +129,6 @@ async fn call_some(bed: &Bed, crew: &Crew, calls: u32) -> Result<(Option<Latency
 }
 
 #[allow(clippy::cast_precision_loss)] // memory is far below 2^53 bytes
-fn growth(before: u64, after: u64) -> f64 {
+pub(crate) fn growth(before: u64, after: u64) -> f64 {
     after as f64 - before as f64
 }

@@ -18,7 +18,7 @@ mod table;
 pub use bed::Bed;
 pub use calls::{CallsOptions, CallsResult, calls};
 pub use connect::{ConnectOptions, ConnectResult, connect};
-pub use events::{EventsOptions, EventsResult, Verification, events};
+pub use events::{EventsOptions, EventsResult, StreamsOptions, StreamsResult, Verification, events, streams};
 pub use latency::{CurvePoint, LatencySummary};
 pub use machine::Machine;
 pub use own_server::OwnServer;

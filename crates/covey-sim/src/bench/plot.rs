@@ -59,6 +59,13 @@ fn curves(measurement: &Measurement) -> Vec<Curve<'_>> {
                 .map(|latency| Curve { name: "one event to the stream".to_owned(), points: &latency.curve });
             std::iter::once(events).chain(stream).collect()
         }
+        Measurement::Streams(result) => {
+            let streams = result.options.streams;
+            let each =
+                Curve { name: format!("one event to each of {streams} streams"), points: &result.each.curve };
+            let last = Curve { name: "to the last of them".to_owned(), points: &result.last.curve };
+            vec![each, last]
+        }
     }
 }
 

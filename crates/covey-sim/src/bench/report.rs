@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::bench::calls::CallsResult;
 use crate::bench::connect::ConnectResult;
-use crate::bench::events::EventsResult;
+use crate::bench::events::{EventsResult, StreamsResult};
 use crate::bench::machine::Machine;
 use crate::bench::table;
 use crate::error::{Error, Result};
@@ -47,6 +47,8 @@ pub enum Measurement {
     Connect(ConnectResult),
     /// Events of devices.
     Events(EventsResult),
+    /// Open streams.
+    Streams(StreamsResult),
 }
 
 /// All that a benchmark says.
@@ -119,7 +121,7 @@ impl Report {
         text
     }
 
-    /// For people, in a document: a table for calls, one for joining and one for events.
+    /// For people, in a document: a table for each kind of measurement.
     #[must_use]
     pub fn markdown(&self) -> String {
         table::markdown(self)

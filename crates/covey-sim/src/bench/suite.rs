@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::bench::bed::Bed;
 use crate::bench::calls::{CallsOptions, calls};
 use crate::bench::connect::{ConnectOptions, connect};
-use crate::bench::events::{EventsOptions, events};
+use crate::bench::events::{EventsOptions, StreamsOptions, events, streams};
 use crate::bench::plot::plot;
 use crate::bench::report::{Measurement, Report, write_file};
 use crate::error::{Error, Result};
+use crate::quantity::Rate;
 
 /// A measurement that is still to be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub enum Planned {
     Connect(ConnectOptions),
     /// Events of devices.
     Events(EventsOptions),
+    /// Open streams.
+    Streams(StreamsOptions),
 }
 
 /// How much of the standard set.
@@ -31,7 +34,9 @@ pub struct SuiteOptions {
     pub devices: NonZeroU32,
     /// Devices that join.
     pub joining_devices: NonZeroU32,
-    /// Time that is recorded of each measurement of calls.
+    /// Streams that are open.
+    pub streams: NonZeroU32,
+    /// Time that is recorded of each measurement of calls and events.
     pub duration: Duration,
 }
 
@@ -50,6 +55,7 @@ impl Planned {
             Self::Calls(options) => calls(bed, options).await.map(Measurement::Calls),
             Self::Connect(options) => connect(bed, options).await.map(Measurement::Connect),
             Self::Events(options) => events(bed, options).await.map(Measurement::Events),
+            Self::Streams(options) => streams(bed, options).await.map(Measurement::Streams),
         }
     }
 
@@ -58,7 +64,7 @@ impl Planned {
     #[must_use]
     pub fn server_arguments(&self) -> &'static [&'static str] {
         match self {
-            Self::Calls(_) | Self::Connect(_) => &[],
+            Self::Calls(_) | Self::Connect(_) | Self::Streams(_) => &[],
             // What holds back a device that sends too much is not what is measured.
             Self::Events(_) => &["--events-per-second-max", "0"],
         }
@@ -85,12 +91,29 @@ pub fn suite(options: &SuiteOptions) -> Vec<(&'static str, Planned)> {
             duration: options.duration,
         })
     };
+    let events = EventsOptions {
+        devices: options.devices,
+        window: 16,
+        duplicates: Rate::A_TENTH,
+        rate_per_s: None,
+        with_eva: false,
+        stream_events: 200,
+        warmup: Duration::from_secs(2),
+        duration: options.duration,
+    };
+    let streams = StreamsOptions {
+        streams: options.streams,
+        events: NonZeroU32::MIN.saturating_add(49),
+        settle: Duration::from_secs(5),
+    };
     vec![
         ("connect", Planned::Connect(joining)),
         ("calls-1-caller", calls(1, None)),
         ("calls-64-callers", calls(64, None)),
         ("calls-256-callers", calls(256, None)),
         ("calls-1000-per-s", calls(128, Some(1_000.0))),
+        ("events", Planned::Events(events)),
+        ("streams", Planned::Streams(streams)),
     ]
 }
 

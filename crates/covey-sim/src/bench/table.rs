@@ -2,6 +2,7 @@
 //! Markdown for a document.
 
 mod events;
+mod streams;
 
 use std::fmt::Write;
 
@@ -50,6 +51,7 @@ pub(crate) fn measurement(measurement: &Measurement) -> Vec<Line> {
         Measurement::Calls(result) => calls(result),
         Measurement::Connect(result) => connect(result),
         Measurement::Events(result) => events::lines(result),
+        Measurement::Streams(result) => streams::lines(result),
     }
 }
 
@@ -160,7 +162,7 @@ pub(super) fn milliseconds(us: f64) -> String {
 }
 
 #[allow(clippy::cast_precision_loss)] // for people
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
 }
 
@@ -189,6 +191,7 @@ pub(crate) fn markdown(report: &Report) -> String {
         text.push_str(&connects.concat());
     }
     text.push_str(&events::markdown(report));
+    text.push_str(&streams::markdown(report));
     text
 }
 

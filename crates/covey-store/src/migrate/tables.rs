@@ -64,7 +64,7 @@ const fn made(name: &'static str, source: &'static str, kind: Kind) -> Column {
 use Kind::{Bool, Bytes, Int2, Int4, Int8, Text, Uuid};
 
 /// All tables, those that others refer to first.
-pub(super) const TABLES: [Table; 23] = [
+pub(super) const TABLES: [Table; 24] = [
     Table {
         name: "orgs",
         columns: &[same("id", Int8), same("name", Text), same("created_at", Int8)],
@@ -374,6 +374,15 @@ pub(super) const TABLES: [Table; 23] = [
         after: "(org_id, kept) > (?1, ?2)",
         reread: None,
         target: Target::One("retention"),
+    },
+    Table {
+        name: "records_forgotten",
+        columns: &[same("org_id", Int8), same("number", Int8)],
+        key: &[0],
+        from: "records_forgotten",
+        after: "org_id > ?1",
+        reread: None,
+        target: Target::One("records_forgotten"),
     },
     Table {
         name: "webhooks",

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use covey_core::access::Scope;
 use covey_core::device::Tag;
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, RecordNumber, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::port::{BoxFuture, RecordReader};
 use covey_core::presence::Reason;
 use covey_core::record::{
@@ -53,21 +54,25 @@ impl RecordReader for Postgres {
         })
     }
 
+    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.reads.read(move |session| Box::pin(record_span(session, Some(scope.org))))
+    }
+
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
-        self.reads.read(|session| {
-            Box::pin(async move {
-                let mut looks = Looks::default();
-                loop {
-                    let row = session.client.query_one(&session.sql.record_span, &[]).await?;
-                    let found = Settled::from_row(&row, 0)?;
-                    if looks.are_enough(&found) {
-                        let (settled, forgotten) = (found.position, RecordNumber(rows::get(&row, 3)?));
-                        return Ok(RecordSpan { forgotten: forgotten.min(settled), settled });
-                    }
-                    sleep(LOOK_PAUSE).await;
-                }
-            })
-        })
+        self.reads.read(|session| Box::pin(record_span(session, None)))
+    }
+}
+
+async fn record_span(session: &ReadSession, org: Option<OrgId>) -> Read<RecordSpan> {
+    let mut looks = Looks::default();
+    loop {
+        let row = session.client.query_one(&session.sql.record_span, &[&org.map(|org| org.0)]).await?;
+        let found = Settled::from_row(&row, 0)?;
+        if looks.are_enough(&found) {
+            let (settled, forgotten) = (found.position, RecordNumber(rows::get(&row, 3)?));
+            return Ok(RecordSpan { forgotten: forgotten.min(settled), settled });
+        }
+        sleep(LOOK_PAUSE).await;
     }
 }
 

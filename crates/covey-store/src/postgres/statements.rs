@@ -510,9 +510,10 @@ prepared! {
         records: records!("", "(SELECT r.number FROM records r WHERE r.number > s.position ORDER BY r.number LIMIT 1) IS NOT NULL");
         /// Those of one: after, until, limit, with tags, organisation.
         records_of_org: records!("AND r.org_id = $5", "false");
-        /// Which records there are.
+        /// Which records there are: of an organisation, if there is one.
         record_span: concat!("WITH ", settled!(), " SELECT s.position, s.unknown, s.next, \
-             coalesce((SELECT value::int8 FROM deployment WHERE key = 'records_forgotten'), 0) FROM settled s");
+             greatest(0, (SELECT value::int8 FROM deployment WHERE key = 'records_forgotten'), \
+             (SELECT number FROM records_forgotten WHERE org_id = $1::int8)) FROM settled s");
         /// Whether something is to be told of any device: now.
         presence_due: "SELECT EXISTS (SELECT 1 FROM connections c WHERE c.told_due <= $1)";
         /// A device with the versions of its twin: organisation, number.

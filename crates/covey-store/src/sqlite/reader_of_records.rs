@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use covey_core::access::Scope;
 use covey_core::device::{DeviceIdentity, Tag};
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, RecordNumber, ResultId, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
 use covey_core::port::{BoxFuture, RecordReader};
 use covey_core::presence::Reason;
 use covey_core::record::{
@@ -24,16 +25,24 @@ impl RecordReader for Sqlite {
         self.read(move |connection| record_page(connection, &request))
     }
 
-    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
-        self.read(|connection| {
-            let snapshot = connection.unchecked_transaction()?;
-            let settled = head(&snapshot)?;
-            let first: Option<i64> = snapshot
-                .prepare_cached("SELECT min(number) FROM records")?
-                .query_row([], |row| row.get(0))?;
-            Ok(RecordSpan { forgotten: first.map_or(settled, |first| RecordNumber(first - 1)), settled })
-        })
+    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.read(move |connection| record_span(connection, Some(scope.org)))
     }
+
+    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.read(|connection| record_span(connection, None))
+    }
+}
+
+fn record_span(connection: &Connection, org: Option<OrgId>) -> rusqlite::Result<RecordSpan> {
+    let snapshot = connection.unchecked_transaction()?;
+    let settled = head(&snapshot)?;
+    let first: Option<i64> =
+        snapshot.prepare_cached("SELECT min(number) FROM records")?.query_row([], |row| row.get(0))?;
+    let of_every_org = first.map_or(settled, |first| RecordNumber(first - 1));
+    let mut of_org = snapshot.prepare_cached("SELECT number FROM records_forgotten WHERE org_id = ?1")?;
+    let of_org = of_org.query_row([org.map(|org| org.0)], |row| row.get(0)).optional()?.map(RecordNumber);
+    Ok(RecordSpan { forgotten: of_org.max(Some(of_every_org)).unwrap_or(of_every_org), settled })
 }
 
 /// The last number that was given: with one writer, all up to it are there.

@@ -28,8 +28,9 @@ struct Table {
     look: &'static str,
     /// What forgets one, by its number, in this order.
     forget: &'static [&'static str],
-    /// What keeps the counts true, by organisation and the row's state.
-    uncount: Option<&'static str>,
+    /// What remembers that one is gone, by organisation and the row's state: counts
+    /// stay true, and of records it stays known up to which some are gone.
+    note: Option<&'static str>,
 }
 
 fn table(kept: Kept) -> Table {
@@ -39,22 +40,25 @@ fn table(kept: Kept) -> Table {
             look: "SELECT seq, org_id, created_at, status >= 3, status FROM tasks \
                    WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             forget: &["DELETE FROM results WHERE task_seq = ?1", "DELETE FROM tasks WHERE seq = ?1"],
-            uncount: Some("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2"),
+            note: Some("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2"),
         },
         Kept::Events => Table {
             look: "SELECT id, org_id, received_at, 1, 1 FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
             forget: &["DELETE FROM events WHERE id = ?1"],
-            uncount: Some("UPDATE event_counts SET count = count - ?2 WHERE org_id = ?1"),
+            note: Some("UPDATE event_counts SET count = count - ?2 WHERE org_id = ?1"),
         },
         Kept::Records => Table {
-            look: "SELECT number, org_id, at, 1, 0 FROM records WHERE number > ?1 ORDER BY number LIMIT ?2",
+            look: "SELECT number, org_id, at, 1, number FROM records WHERE number > ?1 ORDER BY number LIMIT ?2",
             forget: &["DELETE FROM records WHERE number = ?1"],
-            uncount: None,
+            note: Some(
+                "INSERT INTO records_forgotten (org_id, number) VALUES (?1, ?2) \
+                 ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+            ),
         },
         Kept::TwinHistory => Table {
             look: "SELECT id, org_id, at, 1, 0 FROM twin_history WHERE id > ?1 ORDER BY id LIMIT ?2",
             forget: &["DELETE FROM twin_history WHERE id = ?1"],
-            uncount: None,
+            note: None,
         },
     }
 }
@@ -143,7 +147,7 @@ fn step(
         for sql in table.forget {
             transaction.prepare_cached(sql)?.execute([row.number])?;
         }
-        if let Some(sql) = table.uncount {
+        if let Some(sql) = table.note {
             transaction.prepare_cached(sql)?.execute((row.org.0, row.state))?;
         }
         count += 1;

@@ -149,11 +149,19 @@ pub fn organisations_keep_for_times_of_their_own(bench: impl Bench) {
     world.pass_ms(DAY_MS);
     assert_eq!(prune(&world), [0, 2, 0, 9]);
     assert_eq!((left(&world, 0, &device), left(&world, 1, &foreign)), ([2, 0, 2], [4, 4, 4]));
+    let begin = RecordNumber(0);
+    let follow = |world: &World, org, cursor| {
+        block_on(world.engine().record_follow(world.org(org), RecordFilter::default(), Some(cursor))).err()
+    };
+    assert_eq!((follow(&world, 0, begin), follow(&world, 1, begin)), (None, None));
     world.pass_ms(30 * DAY_MS);
     // Of records the first organisation's went after a week, the others' stay.
     let forgotten = prune(&world);
     assert_eq!((forgotten[0], forgotten[2] as usize + records(&world), forgotten[3]), (2, told, 2));
     assert!(records(&world) >= 4 * 4);
+    // Who would miss some of its own is told; of what is another's nobody hears.
+    assert!(matches!(follow(&world, 0, begin), Some(Error::Gone { .. })));
+    assert_eq!((follow(&world, 0, settled(&world)), follow(&world, 1, begin)), (None, None));
     world.pass_ms(1_000 * DAY_MS);
     assert_eq!(prune(&world), [4, 0, 0, 4]);
     assert_eq!(left(&world, 1, &foreign), [0, 4, 0]);

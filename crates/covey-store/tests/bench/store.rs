@@ -168,6 +168,10 @@ impl RecordReader for WatchedStore {
         self.inner.record_list_of_every_org(request)
     }
 
+    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.inner.record_span(scope)
+    }
+
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
         self.inner.record_span_of_every_org()
     }

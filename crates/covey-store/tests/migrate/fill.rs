@@ -1,11 +1,15 @@
 //! A site with a history: rows of every kind, made by the engine.
 
+use std::sync::Arc;
+
 use covey_core::access::Rights;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
 use covey_core::event::NewEvent;
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::operation::IdempotencyKey;
+use covey_core::retention::Kept;
 use covey_core::task::{NewResult, ResultBody, TaskSpec};
+use covey_core::twin::TwinPatch;
 use futures_executor::block_on;
 use uuid::{Builder, Uuid};
 
@@ -57,7 +61,7 @@ pub fn live(world: &World, seed: u64, steps: usize) -> History {
         register(world, &mut history, &mut random, number);
     }
     for step in 0..steps {
-        match random.below(28) {
+        match random.below(32) {
             0 => register(world, &mut history, &mut random, 100 + step),
             1 => retire(world, &mut history, &mut random),
             2 => keys(world, &mut history, &mut random, step),
@@ -72,6 +76,8 @@ pub fn live(world: &World, seed: u64, steps: usize) -> History {
             20 | 21 => world.pass_ms(i64::try_from(random.below(90_000)).unwrap()),
             22 => world.sweep(),
             23..=26 => event(world, &mut history, &mut random, step),
+            27..=29 => twin(world, &history, &mut random),
+            30 => retention(world, &mut random),
             _ => world.pass_ms(1),
         }
     }
@@ -195,6 +201,27 @@ fn event(world: &World, history: &mut History, random: &mut Random, step: usize)
     for _ in 0..=random.below(2) {
         block_on(world.engine().event_add(&device, event.clone(), true)).unwrap();
     }
+}
+
+/// Values that come and go on both sides of a twin.
+fn twin(world: &World, history: &History, random: &mut Random) {
+    let (org, device) = random.one_of(&history.devices);
+    let mut values = || {
+        let names = ["a", "lamp/1"].iter().filter(|_| random.below(2) == 0);
+        let names: Vec<_> = names.copied().collect();
+        let value = random.one_of(&[None, Some(r#"{"b": 1.50, "c":"\u0000 💡"}"#), Some("3")]);
+        names.into_iter().map(|name| (name.to_owned(), value.map(Arc::from))).collect::<Vec<_>>()
+    };
+    let patch = TwinPatch { reported: values(), desired: values(), ttl_minutes: 10, ..TwinPatch::default() };
+    // One that changes nothing is refused.
+    drop(block_on(world.engine().twin_patch(world.org(org), device.device_id, patch)));
+}
+
+fn retention(world: &World, random: &mut Random) {
+    let (kept, ..) = random.one_of(&Kept::NAMES);
+    let days = random.one_of(&[None, Some(0), Some(30)]);
+    let org = world.org(random.below(2));
+    block_on(world.engine().retention_put(org, vec![(kept, days)])).unwrap();
 }
 
 fn say(world: &World, history: &mut History, random: &mut Random) {

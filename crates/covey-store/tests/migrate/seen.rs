@@ -62,6 +62,13 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             format!("gauges of {org}"),
             &block_on(store.gauge_list(scope, GaugeFilter::default(), everything)).unwrap(),
         );
+        for (_, device) in &history.devices {
+            let twin = block_on(store.twin_get(scope, device.device_id)).unwrap();
+            add(format!("twin of {} in {org}", device.sn), &twin);
+            let before = store.twin_history(scope, device.device_id, "a".to_owned(), None, 1_000);
+            add(format!("history of {} in {org}", device.sn), &block_on(before).unwrap());
+        }
+        add(format!("forgotten of {org}"), &block_on(store.record_span(scope)).unwrap().forgotten);
     }
     for with_tags in [false, true] {
         let request =
@@ -96,6 +103,9 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     for key in &history.keys {
         add(format!("key {key}"), &block_on(store.api_key_of_every_org(digest(key))).unwrap());
     }
+    let mut retention = block_on(store.retention_of_every_org()).unwrap();
+    retention.sort_by_key(|own| (own.org, own.kept));
+    add("retention".to_owned(), &retention);
     add("keys".to_owned(), &block_on(store.api_key_list_of_every_org()).unwrap());
     add("counts".to_owned(), &block_on(store.task_counts_of_every_org()).unwrap());
     seen.extend(crate::hooks::seen(store));

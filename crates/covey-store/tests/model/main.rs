@@ -7,13 +7,16 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+mod hearing;
 mod model;
 mod windows;
 
 use covey_core::Error;
 use covey_core::device::DeviceIdentity;
-use covey_core::id::{TaskId, UnixMs};
+use covey_core::id::{RecordNumber, TaskId, UnixMs};
 use covey_core::limits::Limits;
+use covey_core::port::RecordReader;
+use covey_core::record::{Change, RecordRequest};
 use covey_core::task::{Task, TaskFilter, TaskSpec};
 use futures_executor::block_on;
 use proptest::prelude::*;
@@ -255,6 +258,34 @@ impl Both {
         }
     }
 
+    /// The outbox tells each state and each result of a task, once and in their order.
+    fn compare_records(&self) {
+        let request = RecordRequest {
+            org: None,
+            after: RecordNumber(0),
+            until: None,
+            limit: 100_000,
+            with_tags: false,
+        };
+        let records = block_on(self.world.store().record_list_of_every_org(request)).unwrap().records;
+        for model in &self.model.tasks {
+            let (mut states, mut results) = (Vec::new(), Vec::new());
+            for record in &records {
+                match &record.change {
+                    Change::Task { task, status, .. } if task.id == model.id => {
+                        states.push(status.number());
+                    }
+                    Change::Result { task, result } if task.id == model.id => results.push(result.id),
+                    _ => continue,
+                }
+                assert_eq!(record.device.identity, self.devices[model.device]);
+            }
+            let expected: Vec<_> = model.timeline.iter().map(|(_, status)| *status).collect();
+            assert_eq!(states, expected, "{model:?}");
+            assert_eq!(results, model.results.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+        }
+    }
+
     /// Results are compared at the end: nothing ever takes one away.
     fn compare_results(&self) {
         for model in &self.model.tasks {
@@ -290,6 +321,7 @@ fn follow(bench: impl Bench, actions: Vec<Action>) {
     both.act(Action::Sweep);
     both.act(Action::Restart);
     both.compare_results();
+    both.compare_records();
 }
 
 proptest! {

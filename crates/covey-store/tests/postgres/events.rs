@@ -27,7 +27,7 @@ pub fn add(world: &World, device: &DeviceIdentity, event: NewEvent) -> AddedEven
     block_on(world.engine().event_add(device, event, false)).unwrap()
 }
 
-fn total(world: &World) -> u64 {
+pub fn total(world: &World) -> u64 {
     let total = |filter: EventFilter| {
         let from = EventsFrom::Page(PageRequest { page: 1, size: 1 });
         block_on(world.engine().event_list(world.org(0), filter, from)).unwrap().total.unwrap()

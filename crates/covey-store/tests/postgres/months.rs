@@ -1,8 +1,9 @@
-//! Months of final tasks: made ahead, and dropped with what belongs to them.
+//! Months of final tasks and of events: made ahead, and dropped with what belongs to them.
 
 use std::sync::Arc;
 
 use covey_core::device::DeviceIdentity;
+use covey_core::event::{AddedEvent, NewEvent};
 use covey_core::id::{TaskId, UnixMs};
 use covey_core::port::Store;
 use covey_core::retention::{Kept, Prune, Pruned};
@@ -14,6 +15,8 @@ use uuid::Uuid;
 use crate::bench::parts::Counts;
 use crate::bench::postgres::{PostgresBench, say};
 use crate::bench::{World, lasting, result};
+use crate::events::{add, event, total};
+use crate::outbox::Session;
 
 /// The world begins in November 2023.
 const NOVEMBER_END: UnixMs = UnixMs(1_701_388_800_000);
@@ -133,4 +136,89 @@ fn a_month_that_was_made_late_takes_in_what_came_before_it() {
     drop(pruner(&world, &url));
     assert_eq!((rows("tasks_done_2024_01"), rows("results_2024_01")), ("1".to_owned(), "1".to_owned()));
     assert_eq!(world.get(task).results.len(), 1);
+}
+
+/// Events of all organisations that are older.
+fn everyones_events(before: UnixMs) -> Prune {
+    Prune { kept: Kept::Events, ..everyones(before) }
+}
+
+fn is_there(url: &str, table: &str) -> bool {
+    say(url, &[&format!("SELECT to_regclass('{table}') IS NOT NULL")])[0][0] == "t"
+}
+
+/// Five events of November; then it is January.
+fn live_until_january(world: &World, device: &DeviceIdentity) {
+    for number in 1..=5 {
+        assert_eq!(add(world, device, event(2, number, "{}")), AddedEvent::Stored);
+    }
+    world.pass_ms(60 * DAY_MS);
+}
+
+#[test]
+fn a_month_of_events_is_dropped_but_for_what_came_late() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let device = world.device(0);
+    live_until_january(&world, &device);
+    let late = event(2, 6, "{}");
+    assert_eq!(add(&world, &device, late.clone()), AddedEvent::Stored);
+    add(&world, &device, NewEvent { dev_timestamp: Some(world.now()), ..event(2, 9, "{}") });
+    let store = pruner(&world, &url);
+    let prune = |before| block_on(store.prune(everyones_events(before))).unwrap();
+    assert_eq!(prune(UnixMs(NOVEMBER_END.0 - 1)), Pruned::default(), "its last instant is not that old");
+    assert_eq!(prune(NOVEMBER_END).count, 5);
+    assert_eq!((total(&world), is_there(&url, "events_2023_11")), (2, false));
+    assert_eq!(add(&world, &device, late), AddedEvent::Duplicate, "it is known where it is now");
+    // What comes even later has no month of its own any more, and is kept.
+    assert_eq!(add(&world, &device, event(2, 7, "{}")), AddedEvent::Stored);
+    assert_eq!(total(&world), 3);
+}
+
+#[test]
+fn what_a_prune_that_was_ended_has_left_is_dropped_by_the_next() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let device = world.device(0);
+    live_until_january(&world, &device);
+    // As it is after a partition was taken out, and before it is counted and dropped.
+    say(
+        &url,
+        &[
+            "ALTER TABLE events DETACH PARTITION events_2023_11",
+            "ALTER TABLE events_2023_11 RENAME TO forgotten_events_2023_11",
+        ],
+    );
+    let store = pruner(&world, &url);
+    assert_eq!(block_on(store.prune(everyones_events(NOVEMBER_END))).unwrap().count, 5);
+    assert_eq!((total(&world), is_there(&url, "forgotten_events_2023_11")), (0, false));
+}
+
+#[test]
+fn who_reads_for_long_puts_off_forgetting_and_stops_nobody() {
+    let bench = PostgresBench::new();
+    let url = bench.url();
+    let world = World::new(bench);
+    let device = world.device(0);
+    live_until_january(&world, &device);
+    let store = pruner(&world, &url);
+    let reader = Session::new(&url);
+    reader.say("BEGIN; SELECT count(*) FROM events");
+    std::thread::scope(|scope| {
+        let pruning = scope.spawn(|| block_on(store.prune(everyones_events(NOVEMBER_END))).unwrap());
+        let mut number = 100;
+        while !pruning.is_finished() {
+            number += 1;
+            let now = NewEvent { dev_timestamp: Some(world.now()), ..event(2, number, "{}") };
+            assert_eq!(add(&world, &device, now), AddedEvent::Stored);
+        }
+        pruning.join().unwrap();
+        assert!(is_there(&url, "events_2023_11"), "it is being read");
+    });
+    reader.say("COMMIT");
+    let before = total(&world);
+    let forgotten = block_on(store.prune(everyones_events(NOVEMBER_END))).unwrap();
+    assert_eq!((total(&world), is_there(&url, "events_2023_11")), (before - forgotten.count, false));
 }

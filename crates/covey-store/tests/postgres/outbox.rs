@@ -20,10 +20,10 @@ use crate::bench::{World, spec};
 use crate::events::{add, event};
 
 /// A session that is none of ours, unless it takes a writer's lock.
-struct Session(Runtime, Client);
+pub struct Session(Runtime, Client);
 
 impl Session {
-    fn new(url: &str) -> Self {
+    pub fn new(url: &str) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (client, connection) =
@@ -32,7 +32,7 @@ impl Session {
         Self(runtime, client)
     }
 
-    fn say(&self, sql: &str) {
+    pub fn say(&self, sql: &str) {
         self.0.block_on(self.1.batch_execute(sql)).unwrap();
     }
 

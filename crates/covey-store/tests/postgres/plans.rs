@@ -43,9 +43,10 @@ fn look_at_all_plans(url: &str, when: &str) {
     for (name, sql) in statements {
         let plan = plan(url, set_up, &sql);
         for line in &plan {
-            let scans = ["tasks", "results", "events", "records", "gauges"]
-                .iter()
-                .any(|table| line.contains(&format!("Seq Scan on {table}")));
+            let scans =
+                ["tasks", "results", "events", "records", "gauges", "webhook_letters", "webhook_deliveries"]
+                    .iter()
+                    .any(|table| line.contains(&format!("Seq Scan on {table}")));
             assert!(!scans, "{when}, {name}: {}", plan.join("\n"));
         }
         // Sorting open tasks of one device by rank is the index's work.
@@ -93,7 +94,13 @@ fn hot_statements_use_their_indexes_with_statistics_and_without() {
     );
     let events = "INSERT INTO events SELECT number, org_id, device_key, device_id, sn, 2, number >> 16, at, at, NULL, '{}' \
          FROM records WHERE device_id <> 0";
-    say(&url, &[&fill, results, &told, events, "ANALYZE"]);
+    // Of each second device a letter waits; the others' are dead.
+    let letters = "INSERT INTO webhook_letters (webhook_id, number, state, deadline, attempts, next_at, org_id, \
+         device_key, device_id, sn, at, kind) SELECT 1, number, device_id % 2, at, 1, at, org_id, device_key, device_id, \
+         sn, at, kind FROM records WHERE device_id <> 0";
+    let log = "INSERT INTO webhook_deliveries (webhook_id, seq, attempt, at, duration_ms, outcome) \
+         SELECT 1, number >> 16, 1, at, 1, 'delivered' FROM records WHERE device_id <> 0";
+    say(&url, &[&fill, results, &told, events, letters, log, "ANALYZE"]);
     look_at_all_plans(&url, "with 100,000 final tasks");
 }
 

@@ -9,6 +9,7 @@ use covey_core::id::TaskId;
 use covey_core::operation::IdempotencyKey;
 use covey_core::port::Clock;
 use covey_core::task::{TaskFilter, TaskStatus};
+use covey_core::twin::TwinPatch;
 use covey_store::StoreError;
 use covey_store::postgres::{DatabaseClock, Options, Postgres};
 use futures_executor::block_on;
@@ -103,6 +104,49 @@ fn what_two_servers_do_to_one_task_happens_in_some_order() {
     let counts = block_on(second.engine().task_counts_of_every_org()).unwrap();
     let counts: Vec<_> = counts.into_iter().filter(|count| count.count > 0).collect();
     assert_eq!((counts.len(), counts[0].status, counts[0].count), (1, TaskStatus::Deleted, 40));
+}
+
+#[test]
+fn what_two_servers_do_to_one_twin_is_numbered_one_after_the_other() {
+    const ROUNDS: usize = 25;
+    let (first, second) = two();
+    let device = first.device(0);
+    let worlds = [&first, &second, &first, &second];
+    let start = Barrier::new(worlds.len());
+    let changed: Vec<_> = std::thread::scope(|scope| {
+        let changing = (0..).zip(worlds).map(|(number, world)| {
+            let (start, device) = (&start, &device);
+            scope.spawn(move || {
+                start.wait();
+                let change = |round: usize| {
+                    let value = || Some(Arc::from(format!("[{number},{round}]")));
+                    let patch = TwinPatch {
+                        reported: vec![("a".to_owned(), value())],
+                        desired: vec![("b".to_owned(), value())],
+                        ttl_minutes: 10,
+                        ..TwinPatch::default()
+                    };
+                    let changed = world.engine().twin_patch(world.org(0), device.device_id, patch);
+                    block_on(changed).unwrap().versions
+                };
+                (0..ROUNDS).map(change).collect::<Vec<_>>()
+            })
+        });
+        let changing: Vec<_> = changing.collect();
+        changing.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    let versions: HashSet<_> = changed.iter().map(|one| (one.reported, one.desired)).collect();
+    let all = i64::try_from(worlds.len() * ROUNDS).unwrap();
+    assert_eq!(versions, (1..=all).map(|version| (version, version)).collect());
+    let history = second.engine().twin_history(second.org(0), device.device_id, "a".to_owned(), None, 1_000);
+    let history: Vec<_> = block_on(history).unwrap().iter().map(|one| one.version).collect();
+    assert_eq!(history, (1..=all).rev().collect::<Vec<_>>());
+    // Of all the wishes the last one is left to be told.
+    let open = first.list(0, TaskFilter { status: Some(TaskStatus::Ready), ..TaskFilter::default() }, 1, 10);
+    let twin = block_on(first.engine().twin_get(first.org(0), device.device_id)).unwrap();
+    let wanted = twin.resources[1].desired.as_ref().unwrap();
+    assert_eq!(open.items.iter().map(|task| task.id).collect::<Vec<_>>(), [wanted.task]);
+    assert_eq!(wanted.version, all);
 }
 
 #[test]

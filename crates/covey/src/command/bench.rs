@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use covey_sim::bench::{
-    Bed, CallsOptions, ConnectOptions, EventsOptions, Header, OwnServer, Planned, Report, SuiteFolder,
-    SuiteOptions, plot, suite,
+    Bed, CallsOptions, ConnectOptions, EventsOptions, Header, OwnServer, Planned, Report, StreamsOptions,
+    SuiteFolder, SuiteOptions, plot, suite,
 };
 use covey_sim::{Rate, parse_duration};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use crate::fault;
     covey bench --own-server calls --rate 1000 --plot latency.svg\n  \
     covey bench connect --devices 5000\n  \
     covey bench --own-server events --devices 200 --duplicates 10%\n  \
+    covey bench --own-server streams --streams 5000\n  \
     covey bench --own-server suite --out ./bench\n\n\
     Server, devices and callers share the cores of this machine, unless the server is elsewhere.")]
 pub struct BenchArgs {
@@ -59,6 +60,8 @@ enum What {
     Connect(ConnectArgs),
     /// Let devices send events, some of them twice, and look whether each is stored once
     Events(EventsArgs),
+    /// Open many streams, and send events that go to all of them
+    Streams(StreamsArgs),
     /// The standard set, written to a folder as JSON, Markdown and plots
     Suite(SuiteArgs),
 }
@@ -136,6 +139,19 @@ struct EventsArgs {
 }
 
 #[derive(Args)]
+struct StreamsArgs {
+    /// Streams (server-sent events) that are open
+    #[arg(long, value_name = "N", default_value = "1000")]
+    streams: NonZeroU32,
+    /// Events, one after the other, each of which goes to all streams
+    #[arg(long, value_name = "N", default_value = "50")]
+    events: NonZeroU32,
+    /// Time between the last stream's opening and the measurement of memory
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    settle: Duration,
+}
+
+#[derive(Args)]
 struct SuiteArgs {
     /// Folder for bench.json, bench.md and the plots
     #[arg(long, value_name = "DIR")]
@@ -146,7 +162,10 @@ struct SuiteArgs {
     /// Devices that join
     #[arg(long, value_name = "N", default_value = "5000")]
     joining_devices: NonZeroU32,
-    /// Time that is recorded of each measurement of calls
+    /// Streams that are open
+    #[arg(long, value_name = "N", default_value = "1000")]
+    streams: NonZeroU32,
+    /// Time that is recorded of each measurement of calls and events
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
 }
@@ -164,7 +183,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let output = Output::new(args.target.json);
     let folder = match &args.what {
         What::Suite(what) => Some(SuiteFolder::create(&what.out).map_err(fault::setup)?),
-        What::Calls(_) | What::Connect(_) | What::Events(_) => None,
+        What::Calls(_) | What::Connect(_) | What::Events(_) | What::Streams(_) => None,
     };
     let server = if args.own_server {
         None
@@ -234,6 +253,7 @@ impl What {
             Self::Calls(what) => vec![("calls", Planned::Calls(what.options()))],
             Self::Connect(what) => vec![("connect", Planned::Connect(what.options()))],
             Self::Events(what) => vec![("events", Planned::Events(what.options()))],
+            Self::Streams(what) => vec![("streams", Planned::Streams(what.options()))],
             Self::Suite(what) => suite(&what.options()),
         }
     }
@@ -278,11 +298,18 @@ impl EventsArgs {
     }
 }
 
+impl StreamsArgs {
+    fn options(&self) -> StreamsOptions {
+        StreamsOptions { streams: self.streams, events: self.events, settle: self.settle }
+    }
+}
+
 impl SuiteArgs {
     fn options(&self) -> SuiteOptions {
         SuiteOptions {
             devices: self.devices,
             joining_devices: self.joining_devices,
+            streams: self.streams,
             duration: self.duration.max(Duration::from_millis(100)),
         }
     }

@@ -1,7 +1,9 @@
 //! `bench events`: devices send events, some of them twice; it is measured how
 //! many the server acknowledges, and looked whether it has stored each once.
+//! `bench streams`: one event after the other goes to many open streams.
 
 mod connection;
+mod fan_out;
 mod load;
 mod sender;
 mod stream;
@@ -25,6 +27,7 @@ use crate::fleet::{Fleet, FleetOptions, Member};
 use crate::open_files::allow_open_files;
 use crate::quantity::Rate;
 use connection::Address;
+pub use fan_out::{StreamsOptions, StreamsResult, streams};
 use load::{Identified, Plan};
 use sender::Sent;
 pub use verify::Verification;

@@ -13,9 +13,9 @@ use crate::bench::latency::{Latencies, LatencySummary};
 use crate::error::{Error, Result};
 
 /// How long an event may take.
-const WAIT: Duration = Duration::from_secs(10);
+pub(super) const WAIT: Duration = Duration::from_secs(10);
 /// Packet identifier of every message: each is acknowledged before the next.
-const PACKET_ID: u16 = 2;
+pub(super) const PACKET_ID: u16 = 2;
 
 #[derive(Deserialize)]
 struct Change {
@@ -40,12 +40,7 @@ pub(super) async fn measure(
     if events == 0 {
         return Ok(None);
     }
-    let filter = StreamFilter {
-        kinds: vec!["event".to_owned()],
-        event_types: vec![SENSOR.into()],
-        ..StreamFilter::default()
-    };
-    let mut stream = client.stream(&filter, None).await?;
+    let mut stream = client.stream(&events_of_sensors(), None).await?;
     let broken = |error: std::io::Error| Error::Stream { why: error.to_string() };
     let mut connection =
         Connection::open(address, device.tls.clone(), &device.sn, false).await.map_err(broken)?;
@@ -66,7 +61,17 @@ pub(super) async fn measure(
     Ok(latencies.summary())
 }
 
-async fn told_of(stream: &mut Stream, sn: &str, number: u32) -> Result<()> {
+/// The changes that are followed: those which the measured devices send.
+pub(super) fn events_of_sensors() -> StreamFilter {
+    StreamFilter {
+        kinds: vec!["event".to_owned()],
+        event_types: vec![SENSOR.into()],
+        ..StreamFilter::default()
+    }
+}
+
+/// Waits until the stream has told of an event.
+pub(super) async fn told_of(stream: &mut Stream, sn: &str, number: u32) -> Result<()> {
     loop {
         let Some(told) = stream.next().await? else {
             return Err(Error::Stream { why: "the server ended it".to_owned() });

@@ -35,6 +35,7 @@ const EVENTS: &str = concat!(
 );
 
 /// The same of records; also the instant before which everyone's are forgotten.
+/// It is remembered up to which of them some are gone.
 const RECORDS: &str = concat!(
     "WITH look AS MATERIALIZED (SELECT r.number, r.at FROM # r \
          WHERE r.org_id = $1::int8 AND r.number > $3::int8 ORDER BY r.number LIMIT $4::int8), \
@@ -42,7 +43,10 @@ const RECORDS: &str = concat!(
          RETURNING r.number, r.at), \
      noted AS (",
     note_forgotten!("gone WHERE at < $5::int8"),
-    ") SELECT (SELECT count(*) FROM look), (SELECT count(*) FROM gone), (SELECT max(number) FROM look)"
+    "), own AS (INSERT INTO records_forgotten AS f (org_id, number) SELECT $1::int8, max(number) FROM gone \
+         HAVING max(number) IS NOT NULL ON CONFLICT (org_id) \
+         DO UPDATE SET number = greatest(f.number, excluded.number)\
+     ) SELECT (SELECT count(*) FROM look), (SELECT count(*) FROM gone), (SELECT max(number) FROM look)"
 );
 
 /// What devices of an organisation reported: organisation, before, limit.
