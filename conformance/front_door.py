@@ -120,14 +120,12 @@ class Nginx:
         assert Path(NGINX).exists() and STREAM_MODULE.exists(), "install nginx and libnginx-mod-stream"
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + READY_SECONDS_MAX
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.https_port), 1).close()
-                return self
-            except OSError:
-                assert self.process.poll() is None, f"nginx: {self.process.stderr.read().decode()}{self.errors()}"
-                assert time.monotonic() < deadline, self.errors()
-                time.sleep(0.02)
+        # It listens before it can be told anything.
+        while "start worker processes" not in self.errors():
+            assert self.process.poll() is None, f"nginx: {self.process.stderr.read().decode()}{self.errors()}"
+            assert time.monotonic() < deadline, self.errors()
+            time.sleep(0.02)
+        return self
 
     def reload(self) -> None:
         """Takes up the configuration as it lies there; the workers of before finish what they do."""

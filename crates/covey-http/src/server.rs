@@ -3,13 +3,13 @@
 //! answers, within a time of grace.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,8 +94,8 @@ async fn serve(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let server = Connections {
-        http1: builder().http1_only(),
-        http2: builder().http2_only(),
+        http1: over_http1(),
+        http2: over_http2(),
         router,
         shutdown: shutdown.clone(),
         cut: CancellationToken::new(),
@@ -147,15 +147,18 @@ async fn next(
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn over_http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_MS_MAX))
         .max_buf_size(HEAD_BYTES_MAX);
     builder
-        .http2()
+}
+
+fn over_http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(Duration::from_millis(PROBE_MS));
@@ -166,8 +169,8 @@ fn builder() -> Builder<TokioExecutor> {
 struct Connections {
     /// What is spoken unless HTTP/2 was agreed on by ALPN. Which of the two it is
     /// is never guessed from the first bytes: nothing would bound the wait for them.
-    http1: Builder<TokioExecutor>,
-    http2: Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     router: Router,
     shutdown: CancellationToken,
     /// Ends connections that outlive the time of grace.
@@ -181,7 +184,14 @@ impl Connections {
             tracing::debug!(%error, "a connection is gone already");
             return;
         }
-        let Some(tls) = tls else { return self.speak(&self.http1, stream, None).await };
+        match tls {
+            None => self.speak_http1(stream, None).await,
+            // In a place of its own, which a connection without it does not pay for.
+            Some(tls) => Box::pin(self.run_tls(stream, tls)).await,
+        }
+    }
+
+    async fn run_tls(&self, stream: TcpStream, tls: TlsAcceptor) {
         let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
         tokio::select! {
             biased;
@@ -189,9 +199,12 @@ impl Connections {
             shaken = handshake => match shaken {
                 Ok(Ok(stream)) => {
                     let session = stream.get_ref().1;
-                    let builder = if session.alpn_protocol() == Some(b"h2") { &self.http2 } else { &self.http1 };
                     let peer = session.peer_certificates().and_then(Peer::of);
-                    self.speak(builder, stream, peer).await;
+                    if session.alpn_protocol() == Some(b"h2") {
+                        Box::pin(self.speak_http2(stream, peer)).await;
+                    } else {
+                        self.speak_http1(stream, peer).await;
+                    }
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -200,14 +213,32 @@ impl Connections {
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
-    async fn speak<S>(&self, builder: &Builder<TokioExecutor>, stream: S, peer: Option<Arc<Peer>>)
+    async fn speak_http1<S>(&self, stream: S, peer: Option<Arc<Peer>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = StalledWrite::within(Duration::from_millis(STALL_MS_MAX), stream);
-        let stream = FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream);
-        let service = TowerToHyperService::new(WithPeer::new(self.router.clone(), peer));
-        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let connection = self.http1.serve_connection(bounded(stream), self.service(peer)).with_upgrades();
+        self.until_ended(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+    }
+
+    /// The same over HTTP/2.
+    async fn speak_http2<S>(&self, stream: S, peer: Option<Arc<Peer>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = self.http2.serve_connection(bounded(stream), self.service(peer));
+        self.until_ended(pin!(connection), http2::Connection::graceful_shutdown).await;
+    }
+
+    fn service(&self, peer: Option<Arc<Peer>>) -> TowerToHyperService<WithPeer<Router>> {
+        TowerToHyperService::new(WithPeer::new(self.router.clone(), peer))
+    }
+
+    /// Runs a connection to its end; if the server stops, to that of the requests under way.
+    async fn until_ended<C>(&self, mut connection: Pin<&mut C>, finish: fn(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
         // A child, because all that wait on one token share one lock.
         let shutdown = self.shutdown.child_token();
         let ended = tokio::select! {
@@ -218,7 +249,7 @@ impl Connections {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                connection.as_mut().graceful_shutdown();
+                finish(connection.as_mut());
                 tokio::select! {
                     biased;
                     ended = connection => ended,
@@ -227,7 +258,16 @@ impl Connections {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(error, "a connection ended with an error");
+            tracing::debug!(%error, "a connection ended with an error");
         }
     }
+}
+
+/// A connection that is given up if nothing comes, or nothing is taken, for too long.
+fn bounded<S>(stream: S) -> TokioIo<FirstByte<StalledWrite<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = StalledWrite::within(Duration::from_millis(STALL_MS_MAX), stream);
+    TokioIo::new(FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream))
 }
