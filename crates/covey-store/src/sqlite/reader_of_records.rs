@@ -14,7 +14,7 @@ use covey_core::record::{
 };
 use covey_core::task::{Cause, TaskStatus};
 use covey_core::webhook::EndpointId;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use uuid::Uuid;
 
 use crate::encoding;
@@ -34,15 +34,21 @@ impl RecordReader for Sqlite {
     }
 }
 
+/// Of an organisation it is known what is gone; of all, that there may be gaps
+/// up to the first that is left.
 fn record_span(connection: &Connection, org: Option<OrgId>) -> rusqlite::Result<RecordSpan> {
     let snapshot = connection.unchecked_transaction()?;
     let settled = head(&snapshot)?;
-    let first: Option<i64> =
-        snapshot.prepare_cached("SELECT min(number) FROM records")?.query_row([], |row| row.get(0))?;
-    let of_every_org = first.map_or(settled, |first| RecordNumber(first - 1));
-    let mut of_org = snapshot.prepare_cached("SELECT number FROM records_forgotten WHERE org_id = ?1")?;
-    let of_org = of_org.query_row([org.map(|org| org.0)], |row| row.get(0)).optional()?.map(RecordNumber);
-    Ok(RecordSpan { forgotten: of_org.max(Some(of_every_org)).unwrap_or(of_every_org), settled })
+    let number = |sql: &str, parameters: &[&dyn ToSql]| -> rusqlite::Result<Option<i64>> {
+        snapshot.prepare_cached(sql)?.query_row(parameters, |row| row.get(0))
+    };
+    let forgotten = match org {
+        Some(org) => {
+            number("SELECT max(number) FROM records_forgotten WHERE org_id = ?1", &[&org.0])?.unwrap_or(0)
+        }
+        None => number("SELECT min(number) FROM records", &[])?.map_or(settled.0, |first| first - 1),
+    };
+    Ok(RecordSpan { forgotten: RecordNumber(forgotten), settled })
 }
 
 /// The last number that was given: with one writer, all up to it are there.

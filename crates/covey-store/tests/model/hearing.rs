@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use covey_core::access::Scope;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{AddedEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent, Reported};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
@@ -161,8 +162,12 @@ impl Both {
                 let expected: Vec<_> = drawn.into_iter().map(|one| self.model.tell(one)).collect();
                 assert_eq!(told, expected);
             }
+            // Another organisation's device may have the same number as one of its own.
+            Action::Next { org, device: Some(device), .. } if org_of(device) != org => {}
             Action::Next { org, caller, device, limit } => {
-                let scope = covey_core::access::Scope { caller: CallerId(caller), ..self.world.org(org) };
+                // A caller is one organisation's.
+                let caller_id = CallerId(caller * 2 + i64::try_from(org).unwrap());
+                let scope = Scope { caller: caller_id, ..self.world.org(org) };
                 let of = device.map(|device| self.devices[device].device_id);
                 let given = block_on(self.world.engine().event_next(scope, of, None, limit)).unwrap();
                 let given: Vec<_> = given.iter().map(|event| event.payload.to_string()).collect();
