@@ -211,6 +211,8 @@ fn who_reads_for_long_puts_off_forgetting_and_stops_nobody() {
         let mut number = 100;
         while !pruning.is_finished() {
             number += 1;
+            // So many at one instant would be held back.
+            world.pass_ms(10);
             let now = NewEvent { dev_timestamp: Some(world.now()), ..event(2, number, "{}") };
             assert_eq!(add(&world, &device, now), AddedEvent::Stored);
         }
