@@ -185,6 +185,18 @@ def test_a_stream_needs_a_key_and_the_right(api, server, new_api):
     assert new_api(server, api.key_with(["tasks:read"])).get("/stream").status_code == 403
 
 
+@pytest.mark.timeout(90)
+def test_a_stream_ends_when_its_key_is_revoked(api, device, curl, new_api, server):
+    body = {"org": "default", "name": "to be revoked", "rights": ["events:read"]}
+    made = api.post("/api-keys", json=body).json()
+    stream = curl(new_api(server, made["key"]), kind="event")
+    reported(device, 1)
+    stream.wait(lambda: len(stream.messages) == 1)
+    assert api.delete(f"/api-keys/{made['id']}").status_code == 200
+    stream.wait(lambda: stream.messages[-1]["event"] == "end", 40)
+    assert stream.messages[-1]["data"]["reason"] == "unauthorized"
+
+
 def test_a_server_that_stops_says_so_with_the_cursor(new_server, new_api, connect, tmp_path, curl):
     server = new_server()
     api = new_api(server)

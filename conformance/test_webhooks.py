@@ -576,6 +576,8 @@ def test_headers_that_could_change_a_message_are_refused(hooks, receiver, header
     [
         {"format": "xml"}, {"concurrency": 0}, {"concurrency": 65}, {"secret": "x"}, {"filter": {"device_id": "x"}},
         {"filter": {"event_type_code": [1]}}, {"filter": {"device_id": list(range(1, 1002))}},
+        {"filter": {"device_ids": [2]}}, {"filter": []}, {"filter": [[2]]}, {"filter": {"device_id": [0]}},
+        {"filter": {"event_type_code": [2**40]}}, {"filter": {"tag": [""]}}, {"filter": {"tag": ["x" * 65]}},
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 pub mod feed;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod operation;
 pub mod port;

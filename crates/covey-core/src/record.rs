@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::device::{DeviceIdentity, Tag};
-use crate::event::DeviceEvent;
+use crate::device::{DeviceIdentity, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, Tag};
+use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX, OFFLINE_TYPE_CODE};
 use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
 use crate::presence::Reason;
 use crate::task::{Cause, TaskResult, TaskStatus};
@@ -249,10 +249,24 @@ impl RecordFilter {
             ("tag", self.tags.len()),
             ("event_type_code", self.event_types.len()),
         ];
-        match lengths.into_iter().find(|(_, length)| *length > FILTER_NAMES_MAX) {
-            Some((field, _)) => Err(crate::Error::invalid(field, "must be at most 1000")),
-            None => Ok(()),
+        if let Some((field, _)) = lengths.into_iter().find(|(_, length)| *length > FILTER_NAMES_MAX) {
+            return Err(crate::Error::invalid(field, "must be at most 1000"));
         }
+        if self.devices.iter().any(|device| device.0 < 1) {
+            return Err(crate::Error::invalid("device_id", "must be 1 or more"));
+        }
+        // Servers note a device's coming and going with types below 0.
+        if self.event_types.iter().any(|code| !(OFFLINE_TYPE_CODE..=EVENT_TYPE_CODE_MAX).contains(code)) {
+            return Err(crate::Error::invalid("event_type_code", "must be -2 to 2147483647"));
+        }
+        let is_tag = |(tag, value): &(String, Option<String>)| {
+            (1..=TAG_CHARS_MAX).contains(&tag.chars().count())
+                && value.as_ref().is_none_or(|value| value.chars().count() <= TAG_VALUE_CHARS_MAX)
+        };
+        if !self.tags.iter().all(is_tag) {
+            return Err(crate::Error::invalid("tag", "must be 1 to 64 characters, and a value at most 1024"));
+        }
+        Ok(())
     }
 
     /// Whether the tags of devices decide.

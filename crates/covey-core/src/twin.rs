@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::id::{TaskId, UnixMs};
+use crate::json::levels;
 use crate::task::{PRIORITY_MAX, TTL_MINUTES_MAX};
 
 /// How many resources a twin may have.
@@ -14,6 +15,9 @@ pub const RESOURCES_MAX: u32 = 256;
 pub const RESOURCE_CHARS_MAX: usize = 128;
 /// Longest value, in bytes of JSON text.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// How deeply a value may be nested: the event that reports it has two levels
+/// more, and 64 at most.
+pub const VALUE_LEVELS_MAX: usize = 62;
 
 /// The method of the tasks by which desired values reach a device.
 pub const SET_METHOD: &str = "twin.set";
@@ -144,6 +148,9 @@ pub fn validate(resource: &str, value: &str) -> Result<()> {
     }
     if value.len() > VALUE_BYTES_MAX {
         return Err(Error::invalid("value", "must be at most 16384 bytes of JSON"));
+    }
+    if levels(value) > VALUE_LEVELS_MAX {
+        return Err(Error::invalid("value", "must be nested at most 62 deep"));
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ async fn retention_get(State(api): State<Arc<Api>>, caller: Caller) -> Result<Re
 /// What is to be kept for how many days. What is not named stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = RetentionChange)]
+#[serde(deny_unknown_fields)]
 struct RetentionBody {
     /// Final tasks with their results: 0 to 36500, 0 for ever; null for as long as the operator says.
     #[serde(default, deserialize_with = "change")]

@@ -1,6 +1,8 @@
 //! What can be asked of devices and API keys, and what devices tell by
 //! connecting and going.
 
+use std::collections::HashSet;
+
 use crate::access::{ApiKey, Rights, Scope};
 use crate::device::{
     Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec, IssuedCertificate, Presence, Tag,
@@ -8,7 +10,7 @@ use crate::device::{
 use crate::engine::outlet::Outlet;
 use crate::engine::{Engine, SWEEP_MAX};
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, DeviceKey, Sn};
+use crate::id::{CallerId, DeviceId, DeviceKey, Sn};
 use crate::operation::{
     ApiKeyAdd, ApiKeyRevoke, DeviceRegister, DeviceRetire, FirstKeyAdd, MadeKey, PresenceClear, PresencePut,
     PresenceSweep, TagPut,
@@ -300,6 +302,15 @@ impl Engine {
     pub async fn api_key_list(&self, scope: Scope) -> Result<Vec<ApiKey>> {
         scope.require(Rights::KEYS_WRITE)?;
         self.parts.store.api_key_list_of_every_org().await
+    }
+
+    /// Those whose credentials are valid.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn callers_valid(&self) -> Result<HashSet<CallerId>> {
+        let keys = self.parts.store.api_key_list_of_every_org().await?;
+        Ok(keys.into_iter().map(|key| CallerId(key.id)).collect())
     }
 
     /// Revokes an API key.

@@ -31,8 +31,9 @@ impl Engine {
     /// A missing right, a number out of range, or the store's.
     pub async fn retention_put(&self, scope: Scope, days: Vec<(Kept, Option<u32>)>) -> Result<()> {
         scope.require(Rights::KEYS_WRITE)?;
-        if days.iter().any(|(_, days)| days.is_some_and(|days| days > DAYS_MAX)) {
-            return Err(Error::invalid("days", "must be 0 to 36500"));
+        let too_long = days.iter().find(|(_, days)| days.is_some_and(|days| days > DAYS_MAX));
+        if let Some((kept, _)) = too_long {
+            return Err(Error::invalid(kept.name(), "must be 0 to 36500"));
         }
         self.execute(RetentionPut { org: scope.org, days }).await
     }

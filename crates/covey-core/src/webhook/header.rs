@@ -12,11 +12,8 @@ pub const VALUE_BYTES_MAX: usize = 4_096;
 
 /// Headers that the connection or the message decides (RFC 9110 §7.6.1, RFC
 /// 9112 §6), so nobody else may.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 16] = [
     "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
     "date",
     "expect",
     "host",
@@ -30,12 +27,11 @@ const RESERVED: [&str; 20] = [
     "upgrade",
     "via",
     "x-device-id",
-    "x-ext-id",
     "x-result-id",
     "x-status-code",
 ];
 /// Beginnings of names that messages use themselves.
-const RESERVED_BEGINNINGS: [&str; 5] = ["webhook-", "x-msg-", "x-ext-id-", "ce-", "x-covey-"];
+const RESERVED_BEGINNINGS: [&str; 6] = ["webhook-", "content-", "x-msg-", "x-ext-id", "ce-", "x-covey-"];
 
 /// Checks the headers of an endpoint.
 ///
@@ -115,6 +111,8 @@ mod tests {
             "X-Device-Id",
             "X-Ext-Id",
             "Content-Type",
+            "content-md5",
+            "X-Ext-IdFoo",
             "ce-id",
             "Upgrade",
         ] {

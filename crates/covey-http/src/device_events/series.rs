@@ -122,7 +122,9 @@ pub(super) async fn event_series(
     let until = query.until.map_or_else(|| api.engine.now(), |Moment(at)| at);
     let from = query.from.map_or_else(|| until.plus_ms(-SPAN_DEFAULT_MS), |Moment(at)| at);
     let width_ms = match query.bucket_s {
-        Some(Whole(seconds)) => seconds.saturating_mul(1_000),
+        Some(Whole(seconds)) => seconds
+            .checked_mul(1_000)
+            .ok_or_else(|| Problem::invalid("bucket_s", "must be 1 to 9223372036854775"))?,
         None => (until.since_ms(from) / BUCKETS_DEFAULT / 1_000).max(1) * 1_000,
     };
     let type_code = query.event_type_code.map(|TypeCode(code)| code);

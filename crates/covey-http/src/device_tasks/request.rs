@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use covey_core::id::{Sn, TaskId};
+use covey_core::json::levels;
 use covey_core::task::{DeviceRef, TaskSpec};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -110,30 +111,10 @@ fn payload(sent: &RawValue) -> Result<Arc<str>, Problem> {
     if !text.starts_with('{') {
         return Err(Problem::invalid("payload", "must be a JSON object"));
     }
-    if depth(text) > PAYLOAD_DEPTH_MAX {
+    if levels(text) > PAYLOAD_DEPTH_MAX {
         return Err(Problem::invalid("payload", "must be nested at most 64 deep"));
     }
     Ok(Arc::from(text))
-}
-
-/// How deep a JSON text is nested; brackets in strings do not count.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// The schema of a task to be made: its fields, and that exactly one of two

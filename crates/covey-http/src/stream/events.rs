@@ -47,9 +47,9 @@ async fn next(mut open: Open) -> (Bytes, Option<Open>) {
         let first = format!("retry: {RETRY_MS}\nid: {}\n\n", open.follower.cursor().0);
         return (Bytes::from(first), Some(open));
     }
-    match tell(&mut open.follower, HEARTBEAT, &open.shutdown).await {
+    match tell(&mut open.follower, &mut open.place, HEARTBEAT, &open.shutdown).await {
         Told::Records(records) => {
-            let frames = &open.place.0.frames;
+            let frames = &open.place.streams.frames;
             let bytes = match records.as_slice() {
                 [record] => frames.of(record).event,
                 records => {

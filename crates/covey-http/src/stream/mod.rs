@@ -1,6 +1,7 @@
 //! `/api/v1/stream`: every change as it happens, as server-sent events (WHATWG
 //! HTML §9.2) or over WebSocket (RFC 6455), from any cursor on that is kept.
 
+mod admission;
 mod caller;
 mod events;
 mod frames;
@@ -11,7 +12,7 @@ mod tell;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
@@ -25,7 +26,10 @@ use crate::app::{Api, with_slash};
 use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem};
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
+use admission::Valid;
 use caller::StreamCaller;
+use covey_core::Engine;
+use covey_core::id::CallerId;
 use frames::Frames;
 pub(crate) use message::RecordView;
 use query::StreamQuery;
@@ -34,6 +38,9 @@ use query::StreamQuery;
 const STREAMS_MAX: usize = 8_000;
 /// How often a stream on which nothing happens says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often it is looked whether the credential that opened a stream is valid,
+/// when the stream has something to say; before each sign of life otherwise.
+const ADMITTED_FOR: Duration = Duration::from_secs(10);
 
 /// The route of the stream.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -45,10 +52,17 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 pub(crate) struct Streams {
     open: AtomicUsize,
     frames: Frames,
+    valid: Valid,
 }
 
 /// One of them, until it is dropped.
-struct Place(Arc<Streams>);
+struct Place {
+    streams: Arc<Streams>,
+    engine: Arc<Engine>,
+    caller: CallerId,
+    /// When the caller was last known to be one.
+    admitted: Instant,
+}
 
 impl Streams {
     /// How many there are.
@@ -56,15 +70,30 @@ impl Streams {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(Arc::clone(self));
+    fn enter(self: &Arc<Self>, engine: &Arc<Engine>, caller: CallerId) -> Option<Place> {
+        let (streams, engine) = (Arc::clone(self), Arc::clone(engine));
+        let place = Place { streams, engine, caller, admitted: Instant::now() };
         (self.open.fetch_add(1, Ordering::Relaxed) < STREAMS_MAX).then_some(place)
+    }
+}
+
+impl Place {
+    /// Whether the caller may hear more.
+    async fn is_admitted(&mut self) -> bool {
+        if self.admitted.elapsed() < ADMITTED_FOR {
+            return true;
+        }
+        let is_admitted = self.streams.valid.contains(&self.engine, self.caller).await;
+        if is_admitted {
+            self.admitted = Instant::now();
+        }
+        is_admitted
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,7 +124,8 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let cursor = query.cursor(&headers)?;
     let follower = api.engine.record_follow(caller.scope, query.into_filter(), cursor).await?;
-    let place = api.streams.enter().ok_or(Problem::new(Kind::LimitReached, "too many streams are open"))?;
+    let entered = api.streams.enter(&api.engine, caller.scope.caller);
+    let place = entered.ok_or(Problem::new(Kind::LimitReached, "too many streams are open"))?;
     Ok(match upgrade {
         Ok(upgrade) => socket::answer(&api, upgrade, follower, place),
         Err(_) => events::answer(&api, follower, place),

@@ -31,17 +31,15 @@ pub(super) fn answer(api: &Api, upgrade: WebSocketUpgrade, follower: Follower, p
         .read_buffer_size(MESSAGE_BYTES_MAX)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BYTES_MAX)
-        .on_upgrade(async move |socket| {
-            run(socket, follower, &place, &shutdown).await;
-        })
+        .on_upgrade(async move |socket| run(socket, follower, place, &shutdown).await)
 }
 
-async fn run(socket: WebSocket, mut follower: Follower, place: &Place, shutdown: &CancellationToken) {
+async fn run(socket: WebSocket, mut follower: Follower, mut place: Place, shutdown: &CancellationToken) {
     let (mut writing, mut reading) = socket.split();
     let mut unanswered = 0;
     loop {
         let told = tokio::select! {
-            told = tell(&mut follower, HEARTBEAT, shutdown) => told,
+            told = tell(&mut follower, &mut place, HEARTBEAT, shutdown) => told,
             heard = reading.next() => match heard {
                 // Whatever it says, it lives.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Binary(_))) => {
@@ -56,7 +54,8 @@ async fn run(socket: WebSocket, mut follower: Follower, place: &Place, shutdown:
                 let sending = async {
                     for record in &records {
                         // JSON is UTF-8, so nothing is ever left out here.
-                        let json = Utf8Bytes::try_from(place.0.frames.of(record).json).unwrap_or_default();
+                        let json =
+                            Utf8Bytes::try_from(place.streams.frames.of(record).json).unwrap_or_default();
                         writing.feed(Message::Text(json)).await?;
                     }
                     writing.flush().await
@@ -73,7 +72,11 @@ async fn run(socket: WebSocket, mut follower: Follower, place: &Place, shutdown:
                     writing
                         .send(Message::text(format!("{{\"kind\":\"end\",\"end\":{}}}", end.json())))
                         .await?;
-                    let code = if end.reason == "shutdown" { close_code::RESTART } else { close_code::AGAIN };
+                    let code = match end.reason {
+                        "shutdown" => close_code::RESTART,
+                        "unauthorized" => close_code::POLICY,
+                        _ => close_code::AGAIN,
+                    };
                     writing.send(Message::Close(Some(CloseFrame { code, reason: end.reason.into() }))).await
                 };
                 let _ = timeout(STALL_MAX, last).await;

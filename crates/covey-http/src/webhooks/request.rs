@@ -8,7 +8,8 @@ use covey_core::webhook::{
     EndpointSpec, WebhookFormat, WebhookHeaders, WebhookSecret, WebhookType, WebhookUrl,
 };
 use covey_core::{Error, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
@@ -19,7 +20,7 @@ use crate::wire::Whole;
 #[derive(Default, Deserialize, ToSchema)]
 pub(super) struct WebhookParts {
     /// Which changes are wanted, beside the type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filter")]
     pub(super) filter: Option<FilterForm>,
     /// In which form: `contract`, or `cloudevents` for CloudEvents 1.0 in structured mode.
     #[serde(default)]
@@ -112,6 +113,7 @@ pub(super) struct SecretRotation {
 /// Which changes a webhook wants. Each list that is empty lets everything through.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[schema(as = WebhookFilter)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FilterForm {
     /// Those of devices with these numbers.
     #[serde(default)]
@@ -125,6 +127,14 @@ pub(super) struct FilterForm {
     #[serde(default)]
     #[schema(max_items = 1000)]
     pub(super) event_type_code: Vec<i64>,
+}
+
+/// A filter by the names of its members, and in no other form: what is misread
+/// would let everything through.
+fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<FilterForm>, D::Error> {
+    let object = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
+    let filter = object.map(|object| serde_json::from_value(serde_json::Value::Object(object)));
+    filter.transpose().map_err(|error| D::Error::custom(format!("filter: {error}")))
 }
 
 impl FilterForm {

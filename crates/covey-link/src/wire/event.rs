@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use covey_core::event::{EVENT_TYPE_CODE_MAX, NewEvent};
 use covey_core::id::UnixMs;
+use covey_core::json::levels;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::wire::event_body::{EnvelopeMembers, Members, scalar};
+use crate::wire::event_body::{EnvelopeMembers, LEVELS_MAX, Members, scalar};
 use crate::wire::{Carrier, Correlation, Malformed, Received, event_time};
 
 /// The body of a message that has none.
@@ -127,21 +128,30 @@ impl<'a> Given<'a> {
         let dev_event_id = self.dev_event_id.map(|text| number(&text).ok_or(unread(Malformed::DevEventId)));
         let (type_code, dev_event_id) = (type_code.transpose()?, dev_event_id.transpose()?);
         let correlation = self.correlation;
-        let (payload, members) = body.and_then(|body| Ok((body, members?))).map_err(|malformed| Unread {
+        let refused = |malformed, type_code: Option<i64>, dev_event_id: Option<u32>| Unread {
             malformed,
             head: type_code
                 .zip(dev_event_id)
                 .map(|(type_code, dev_event_id)| EventHead { type_code, dev_event_id, correlation })
                 .filter(|head| head.type_code != 0 && head.dev_event_id != 0),
-        })?;
+        };
+        let (payload, members) = body
+            .and_then(|body| Ok((body, members?)))
+            .map_err(|malformed| refused(malformed, type_code, dev_event_id))?;
+        // In the body a value of another kind is as good as none.
+        let type_code = type_code.or_else(|| self::type_code(&scalar(members.type_code?)?));
+        let dev_event_id = dev_event_id.or_else(|| number(&scalar(members.number?)?));
+        if levels(payload) > LEVELS_MAX {
+            return Err(refused(Malformed::TooDeep, type_code, dev_event_id));
+        }
+        let reported = members.reported().map_err(|malformed| refused(malformed, type_code, dev_event_id))?;
         Ok(NewEvent {
-            // In the body a value of another kind is as good as none.
-            type_code: type_code.or_else(|| self::type_code(&scalar(members.type_code?)?)).unwrap_or(0),
-            dev_event_id: dev_event_id.or_else(|| number(&scalar(members.number?)?)).unwrap_or(0),
+            type_code: type_code.unwrap_or(0),
+            dev_event_id: dev_event_id.unwrap_or(0),
             dev_timestamp: time(self.dev_timestamp).or_else(|| time(members.time.and_then(scalar))),
             correlation,
             payload: payload.into(),
-            reported: members.reported(),
+            reported,
         })
     }
 }

@@ -72,9 +72,24 @@ fn of_an_event_whose_body_is_none_the_head_is_known_if_properties_tell_it() {
     let correlation = Some(Uuid::parse_str(ID).unwrap());
     let head = Some(EventHead { type_code: 13, dev_event_id: 7, correlation });
     assert_eq!(read(&given, "[]").unwrap_err(), Unread { malformed: Malformed::NotObject, head });
-    let deep = "[".repeat(70);
-    let deep = format!(r#"{{"a":{deep}"#);
-    assert_eq!(read(&given, &deep).unwrap_err(), Unread { malformed: Malformed::TooDeep, head });
+    let nested = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    assert!(read(&given, &nested(64)).is_ok());
+    assert_eq!(read(&given, &nested(65)).unwrap_err(), Unread { malformed: Malformed::TooDeep, head });
+    let strings = format!(r#"{{"a":"{}\"[["}}"#, "[{".repeat(200));
+    assert!(read(&given, &strings).is_ok(), "a string has no levels");
+    // Where tags of the body tell it, too; and within an envelope the payload alone counts.
+    let tagged = Some(EventHead { type_code: 13, dev_event_id: 7, correlation: None });
+    let body = format!(r#"{{"200":13,"101":7,"a":{}}}"#, nested(64));
+    let unread = Unread { malformed: Malformed::TooDeep, head: tagged };
+    assert_eq!(read(&[], &body).unwrap_err(), unread);
+    let enveloped = |levels| {
+        let body = format!(r#"{{"event_type_code":13,"dev_event_id":7,"payload":{}}}"#, nested(levels));
+        read_event(Received { carrier: Carrier::Envelope, body: body.as_bytes() })
+    };
+    assert!(enveloped(64).is_ok());
+    assert_eq!(enveloped(65).unwrap_err(), unread);
+    let half = r#"{"200":13,"101":7,"reported":{"good":1,"\ud800":2}}"#;
+    assert_eq!(read(&[], half).unwrap_err(), Unread { malformed: Malformed::Resource, head: tagged });
     let unknown = Unread { malformed: Malformed::NotObject, head: None };
     assert_eq!(read(&given[1..], "rubbish").unwrap_err(), unknown);
     assert_eq!(read(&[("event_type_code", "0"), ("dev_event_id", "7")], "rubbish").unwrap_err(), unknown);

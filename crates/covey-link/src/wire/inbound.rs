@@ -44,6 +44,9 @@ pub enum Malformed {
     /// The body of an event is nested too deeply.
     #[error("the body has more than 64 levels")]
     TooDeep,
+    /// The name of a reported resource is no text.
+    #[error("the name of a reported resource is no text")]
+    Resource,
 }
 
 impl Malformed {
@@ -59,7 +62,8 @@ impl Malformed {
             | Self::EventTypeCode
             | Self::DevEventId
             | Self::NotObject
-            | Self::TooDeep => Refusal::Payload,
+            | Self::TooDeep
+            | Self::Resource => Refusal::Payload,
         }
     }
 }

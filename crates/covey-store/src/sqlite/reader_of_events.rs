@@ -230,7 +230,7 @@ fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rus
              AND e.received_at < ?5 AND (e.type_code = ?6 OR (?6 IS NULL AND e.type_code >= 0))), \
          gathered AS MATERIALIZED ( \
            SELECT bucket, min(number) AS least, max(number) AS most, avg(number) AS mean, count(*) AS n, \
-             max(id) AS last FROM found WHERE abs(number) <= ?10 GROUP BY bucket) \
+             max(id) AS last FROM found WHERE number BETWEEN -?10 AND ?10 GROUP BY bucket) \
          SELECT g.bucket, g.least, g.most, g.mean, f.number, g.n FROM gathered g JOIN found f ON f.id = g.last \
          ORDER BY g.bucket",
     )?;

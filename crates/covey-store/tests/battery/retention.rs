@@ -185,5 +185,5 @@ pub fn what_is_kept_for_ever_is(bench: impl Bench) {
     assert_eq!((left(&world, 0, &device), records(&world)), ([3; 3], told));
     let days = vec![(Kept::Events, Some(covey_core::retention::DAYS_MAX + 1))];
     let refused = block_on(world.engine().retention_put(world.org(0), days)).unwrap_err();
-    assert!(matches!(refused, Error::Invalid { field: "days", .. }));
+    assert!(matches!(refused, Error::Invalid { field: "events", .. }));
 }

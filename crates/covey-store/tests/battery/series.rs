@@ -105,6 +105,17 @@ fn buckets(world: &World, query: SeriesQuery) -> Vec<(i64, [f64; 4], u64)> {
     found.iter().map(shown).collect()
 }
 
+pub fn a_series_takes_the_smallest_of_all_integers(bench: impl Bench) {
+    let world = World::new(bench);
+    let device = world.device(0);
+    let (smallest, greatest) = (i64::MIN as f64, i64::MAX as f64);
+    fill(&world, &device, 5, &[r#"{"v":-9223372036854775808}"#, r#"{"v":9223372036854775807}"#]);
+    let [(0, [least, most, _, last], 2)] = series(&world, &device, "$.v", (0, 10), 10)[..] else {
+        panic!("both are numbers");
+    };
+    assert_eq!((least, most, last), (smallest, greatest, greatest));
+}
+
 pub fn a_series_gathers_numbers_and_nothing_else(bench: impl Bench) {
     let world = World::new(bench);
     let device = world.device(0);

@@ -109,6 +109,10 @@ pub fn a_condition_that_does_not_hold_changes_nothing(bench: impl Bench) {
     assert_eq!((unchanged.versions, unchanged.resources.len()), (versions(1, 1), 1));
     assert_eq!(world.list(0, TaskFilter::default(), 1, 10).total, 1);
     assert_eq!(patch(&world, &device, wish(demand(Some(1), Some(1)), "3")).unwrap().versions, versions(2, 2));
+    let [deep, deeper] = [62, 63].map(|levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels)));
+    let refused = patch(&world, &device, wish(demand(None, None), &deeper)).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "value", .. }), "{refused:?}");
+    assert_eq!(patch(&world, &device, wish(demand(None, None), &deep)).unwrap().versions, versions(3, 3));
     let stranger = world.engine().twin_patch(world.org(1), device.device_id, wish(demand(None, None), "4"));
     assert_eq!(block_on(stranger).unwrap_err(), Error::not_found("device"));
     let foreign = block_on(world.engine().twin_get(world.org(1), device.device_id));

@@ -1,11 +1,12 @@
 //! `covey events`: what devices tell.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use covey_client::{Error, Event, EventFilter, Stream, StreamFilter, Told};
+use covey_client::{DeviceFilter, Error, Event, EventFilter, PageRequest, Stream, StreamFilter, Told};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
@@ -157,6 +158,12 @@ async fn tail(args: TailArgs, connection: &Connection) -> Result<()> {
     }
     let is_all = args.kind.iter().any(|kind| kind == "all");
     let has_events = is_all || args.kind.iter().any(|kind| kind == "event");
+    if !args.follow && !has_events {
+        bail!(
+            "only events can be looked back at; to see {} as they happen, add --follow",
+            args.kind.join(", ")
+        );
+    }
     let event_types: Vec<_> = args.types.into_iter().map(i64::from).collect();
     let filter = StreamFilter {
         device_ids,
@@ -215,6 +222,7 @@ impl Tail {
     async fn look_back(&mut self, lines: u32, connection: &Connection) -> Result<()> {
         let mut events = Vec::new();
         let devices: Vec<_> = match self.filter.device_ids.as_slice() {
+            _ if !self.filter.tags.is_empty() => self.tagged(connection).await?,
             [] => vec![None],
             ids => ids.iter().map(|id| Some(*id)).collect(),
         };
@@ -238,6 +246,26 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    /// The devices that have one of the tags, and are among those that were named.
+    async fn tagged(&self, connection: &Connection) -> Result<Vec<Option<i64>>> {
+        let mut found = BTreeSet::new();
+        for tag in &self.filter.tags {
+            // A list of devices takes `name:value`.
+            let filter = DeviceFilter { tag: Some(tag.replacen('=', ":", 1)), ..DeviceFilter::default() };
+            for number in 1.. {
+                let page = PageRequest { page: number, size: SIZE_MAX };
+                let devices = connection.client.device_list(&filter, page).await?.items;
+                let is_last = devices.len() < SIZE_MAX as usize;
+                found.extend(devices.into_iter().map(|device| device.device_id));
+                if is_last {
+                    break;
+                }
+            }
+        }
+        let named = &self.filter.device_ids;
+        Ok(found.into_iter().filter(|id| named.is_empty() || named.contains(id)).map(Some).collect())
     }
 
     /// Shows what a stream tells, until it ends.
