@@ -209,7 +209,8 @@ def test_who_comes_after_a_restart_is_told_of_everything_open(new_server, new_ap
     api = new_api(server)
     device = connect(server, identity)
     assert announced(device, 2) == [ready, pending]
-    assert device.is_quiet("tsk")
+    # Behind a broker that stayed, the server may tell the connection of before and this one.
+    assert not LINK.goes_with_server or device.is_quiet("tsk")
     assert api.status(ready) == READY
     for task_id in (taken, ready, pending):  # what was taken is still its own
         device.req(task_id)

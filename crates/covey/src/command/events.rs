@@ -15,8 +15,8 @@ use crate::command::output::{cell, printable};
 
 /// How many events one request asks for.
 const SIZE_MAX: u32 = 1_000;
-/// How long to wait before a stream is opened again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before a server that has gone is asked again.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// `covey events`.
 #[derive(Args)]
@@ -295,7 +295,9 @@ fn line(at: &str, kind: &str, sn: &str, what: &str) -> String {
     format!("{at}  {kind:<8} {}  {}", printable(sn), printable(what))
 }
 
-fn is_refusal(error: &anyhow::Error) -> bool {
+/// Whether it makes no sense to ask again: the server has said no, or nobody
+/// reads what is written.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Refused { .. }))
         || error.downcast_ref::<std::io::Error>().is_some()
 }

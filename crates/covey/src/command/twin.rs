@@ -9,6 +9,7 @@ use covey_client::{RawValue, StreamFilter, Twin, TwinPatch, TwinValue};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
+use crate::command::events::{RETRY_PAUSE, is_refusal};
 use crate::command::moment;
 use crate::command::output::cell;
 
@@ -92,14 +93,28 @@ async fn get(device: &DeviceName, is_followed: bool, connection: &Connection) ->
     if !is_followed {
         return show(&connection.client.twin_get(device_id).await?, connection);
     }
+    let mut is_known = false;
+    loop {
+        match follow(device_id, &mut is_known, connection).await {
+            Ok(()) => connection.output.note("the server ended the stream; connecting again"),
+            // Whoever was never let in will not be; a server that was there comes back.
+            Err(error) if !is_known || is_refusal(&error) => return Err(error),
+            Err(error) => connection.output.note(&format!("{error}; connecting again")),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Shows a twin now and after each change, until the stream of changes ends.
+async fn follow(device_id: i64, is_known: &mut bool, connection: &Connection) -> Result<()> {
     let kinds = vec!["twin".to_owned()];
     let filter = StreamFilter { device_ids: vec![device_id], kinds, ..StreamFilter::default() };
     // Opened before the first look, so that nothing changes unseen in between.
     let mut stream = connection.client.stream(&filter, None).await?;
+    *is_known = true;
     loop {
         show(&connection.client.twin_get(device_id).await?, connection)?;
         if stream.next().await?.is_none_or(|told| told.kind == "end") {
-            connection.output.note("the server ended the stream");
             return Ok(());
         }
     }

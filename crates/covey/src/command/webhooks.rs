@@ -12,6 +12,7 @@ use covey_core::webhook::{Outcome, WebhookFormat, WebhookType};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
+use crate::command::events::{RETRY_PAUSE, is_refusal};
 use crate::command::moment;
 use crate::command::output::{cell, printable};
 
@@ -286,9 +287,17 @@ async fn deliveries(args: DeliveriesArgs, connection: &Connection) -> Result<()>
         return Ok(());
     }
     loop {
-        let found = connection.client.webhook_deliveries(&key, &filter).await?;
-        found.iter().try_for_each(|delivery| show(delivery, connection))?;
-        filter.after = found.last().map(|last| last.id).or(filter.after);
+        match connection.client.webhook_deliveries(&key, &filter).await.map_err(anyhow::Error::from) {
+            Ok(found) => {
+                found.iter().try_for_each(|delivery| show(delivery, connection))?;
+                filter.after = found.last().map(|last| last.id).or(filter.after);
+            }
+            Err(error) if is_refusal(&error) => return Err(error),
+            Err(error) => {
+                connection.output.note(&format!("{error}; asking again"));
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
 }
