@@ -19,6 +19,8 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use covey_core::Engine;
+use covey_core::id::CallerId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -28,8 +30,6 @@ use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
 use admission::Valid;
 use caller::StreamCaller;
-use covey_core::Engine;
-use covey_core::id::CallerId;
 use frames::Frames;
 pub(crate) use message::RecordView;
 use query::StreamQuery;
