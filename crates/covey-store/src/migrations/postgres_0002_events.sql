@@ -120,12 +120,6 @@ CREATE TABLE retention (
     days BIGINT NOT NULL,
     PRIMARY KEY (org_id, kept)
 );
--- Records up to which some of an organisation are gone: those of others may be
--- kept for longer.
-CREATE TABLE records_forgotten (
-    org_id BIGINT PRIMARY KEY REFERENCES orgs (id),
-    number BIGINT NOT NULL
-);
 -- What is not in a partition of its own time is forgotten by organisation.
 DROP INDEX tasks_done_default_age;
 CREATE INDEX tasks_done_default_age ON tasks_done_default (org_id, created_at);

@@ -112,14 +112,6 @@ CREATE TABLE retention (
     PRIMARY KEY (org_id, kept)
 ) STRICT, WITHOUT ROWID;
 
--- Records up to which some of an organisation are gone: those of others may be
--- kept for longer.
-CREATE TABLE records_forgotten (
-    org_id INTEGER NOT NULL REFERENCES orgs (id),
-    number INTEGER NOT NULL,
-    PRIMARY KEY (org_id)
-) STRICT, WITHOUT ROWID;
-
 -- Why a connection ended, and what was told of it: `told_due` is when something
 -- that was not told at once is to be told.
 ALTER TABLE connections ADD COLUMN reason TEXT NOT NULL DEFAULT 'unknown';

@@ -20,11 +20,12 @@ struct Migration {
 }
 
 /// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { sql: include_str!("../migrations/postgres_0001_first.sql"), requires: 1 },
     // A program that writes no records would leave changes untold.
     Migration { sql: include_str!("../migrations/postgres_0002_events.sql"), requires: 2 },
     Migration { sql: include_str!("../migrations/postgres_0003_webhooks.sql"), requires: 2 },
+    Migration { sql: include_str!("../migrations/postgres_0004_forgotten.sql"), requires: 2 },
 ];
 
 /// The newest version.

@@ -12,11 +12,12 @@ use crate::error::StoreError;
 const APPLICATION_ID: i64 = 0x436f_7679;
 
 /// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/sqlite_0001_first.sql"),
     include_str!("../migrations/sqlite_0002_sessions.sql"),
     include_str!("../migrations/sqlite_0003_events.sql"),
     include_str!("../migrations/sqlite_0004_webhooks.sql"),
+    include_str!("../migrations/sqlite_0005_forgotten.sql"),
 ];
 
 /// The newest version.
