@@ -120,12 +120,12 @@ def test_every_acknowledged_event_is_there_once(new_server, new_api, tmp_path):
 
 
 def all_stored(api, identity) -> list[dict]:
-    """What a device has told, over all pages."""
-    events, page = [], 1
-    while True:
-        params = {"device_id": identity.device_id, "size": 1000, "page": page, "events_exclude": [-1, -2]}
+    """What a device has told, by cursor: while events are stored, pages shift."""
+    events, cursor = [], "newest"
+    while cursor:
+        params = {"device_id": identity.device_id, "size": 1000, "cursor": cursor, "events_exclude": [-1, -2]}
         answer = api.get("/device-events", params=params)
         assert answer.status_code == 200, answer.text
-        if not (items := answer.json()["items"]):
-            return events
-        events, page = events + items, page + 1
+        events += answer.json()["items"]
+        cursor = answer.json()["next_cursor"]
+    return events

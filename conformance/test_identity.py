@@ -247,11 +247,13 @@ def test_a_tls_session_that_is_resumed_after_retirement_is_refused(api, server, 
         session = stream.tls.session
         LINK.settle()
     api.delete(f"/devices/{identity.device_id}")
-    with Stream(server.mqtts, identity, server.ca, context=context, session=session) as stream:
-        stream.send(hello)
-        answer = stream.answer()
-        if LINK.not_admitted is None:
-            assert stream.is_closed(PUT_OUT_SECONDS_MAX)
-        else:
-            refused = answer[:1] == b"\x20" and answer[3] == LINK.not_admitted
-            assert refused, (stream.tls.session_reused, answer)
+    for _ in range(1 if LINK.is_own else 2):
+        with Stream(server.mqtts, identity, server.ca, context=context, session=session) as stream:
+            stream.send(hello)
+            answer = stream.answer()
+            if LINK.not_admitted is not None and answer[:1] == b"\x20" and answer[3] == LINK.not_admitted:
+                return
+            # Let in by a broker that does not know yet, or does not look here: put out then.
+            assert not LINK.is_own, (stream.tls.session_reused, answer)
+            assert stream.is_closed(PUT_OUT_SECONDS_MAX), answer
+    assert LINK.not_admitted is None, "it was let in again after it was put out"

@@ -1,5 +1,6 @@
 """Tasks over REST: their fields, their ranges, and what is refused (rest-api.md)."""
 
+import http.client
 import socket
 import ssl
 import time
@@ -168,6 +169,50 @@ def test_a_large_body_of_unknown_length_is_413(api):
 
     answer = api.post("/device-tasks", content=chunks(), headers={"content-type": "application/json"})
     assert is_problem(answer, 413)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [
+        ("POST", "/device-tasks", "nobody", 401),
+        ("POST", "/device-tasks?wait=61", None, 422),
+        ("POST", "/nothing-here", None, 404),
+        ("PUT", "/device-tasks", None, 405),
+    ],
+)
+def test_after_a_refusal_that_needed_no_body_the_connection_goes_on(api, server, method, path, key, status):
+    """A client sends its next request behind a body that came after the server had made up its mind."""
+    wire = http.client.HTTPConnection(server.http.removeprefix("http://"), timeout=10)
+    own = api.headers["x-api-key"]
+    for _ in range(3):
+        wire.putrequest(method, f"/api/v1{path}")
+        wire.putheader("x-api-key", key or own)
+        wire.putheader("content-length", "20")
+        wire.endheaders()
+        time.sleep(0.1)
+        wire.send(b" " * 20)
+        answer = wire.getresponse()
+        answer.read()
+        assert answer.status == status and answer.getheader("connection") != "close"
+        port = wire.sock.getsockname()
+        wire.request("GET", "/api/v1/whoami", headers={"x-api-key": own})
+        answer = wire.getresponse()
+        answer.read()
+        assert answer.status == 200 and wire.sock.getsockname() == port, "on the same connection"
+    wire.close()
+
+
+def test_a_refusal_before_a_body_that_is_too_long_or_was_not_asked_for_ends_the_connection(api, server):
+    for more in ({"content-length": str(1 << 33)}, {"content-length": "20", "expect": "100-continue"}):
+        with socket.create_connection(server.http.removeprefix("http://").split(":"), timeout=10) as wire:
+            headers = {"host": "x", "x-api-key": "nobody", **more}
+            lines = ["POST /api/v1/device-tasks HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+            wire.sendall("\r\n".join([*lines, "", ""]).encode())
+            said = b""
+            while piece := wire.recv(4096):
+                said += piece
+        head = said.partition(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 401") and b"connection: close" in head, said
 
 
 def test_what_is_not_there_is_404_and_what_is_not_allowed_405(api, identity):

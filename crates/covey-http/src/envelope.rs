@@ -1,6 +1,6 @@
 //! What every request gets, in one layer: an id, a bound on how many run and
-//! for how long, a stop to panics, the text of problems, measurement, and a
-//! line in the log that holds neither headers nor bodies nor queries.
+//! for how long, a stop to panics, an end to its body, the text of problems,
+//! measurement, and a line in the log that holds neither headers nor bodies nor queries.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderName};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::app::Api;
 use crate::metrics::RouteName;
 use crate::problem::{Kind, Problem};
+use crate::unread_body::lend;
 
 /// The header with the id of a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -85,7 +86,7 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     let id = api.request_ids.of(request.headers());
     let method = request.method().clone();
     let route = RouteName(request.extensions().get::<MatchedPath>().cloned());
-    let may_leave_body = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+    let (request, unread) = lend(request);
 
     let mut response = match api.running.enter() {
         Some(_place) => run(request, next).await,
@@ -93,8 +94,9 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     };
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
-    if may_leave_body && is_early(response.status()) {
-        // The body was not read, so the connection cannot go on (RFC 9112 §9.6).
+    if let Some(unread) = unread
+        && !unread.drain().await
+    {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 
@@ -107,17 +109,6 @@ pub(crate) async fn envelope(State(api): State<Arc<Api>>, request: Request, next
     }
     api.metrics.request(&method, route, status, duration.as_secs_f64());
     response
-}
-
-/// Whether a request is refused with this status before its body is read.
-fn is_early(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::UNAUTHORIZED
-            | StatusCode::METHOD_NOT_ALLOWED
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::SERVICE_UNAVAILABLE
-    )
 }
 
 async fn run(request: Request, next: Next) -> Response {

@@ -17,9 +17,6 @@ use crate::problem::{Kind, Problem};
 
 /// Largest body of a request, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
-/// How much of a body that is too large is read and dropped, in bytes, so that
-/// its sender gets to see the refusal instead of a closed connection.
-const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The body of a request, as it was sent.
 pub(crate) struct RawBody(pub(crate) Bytes);
@@ -33,7 +30,11 @@ impl<S: Sync> FromRequest<S> for RawBody {
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    let announced = body.size_hint().lower();
+    let too_large = || Problem::new(Kind::TooLarge, "the body must be at most 262144 bytes");
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > BODY_BYTES_MAX {
+        return Err(too_large());
+    }
     let mut chunks = body.into_data_stream();
     let mut total = 0_usize;
     let mut first = Bytes::new();
@@ -41,23 +42,18 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Kind::NotJson, "the body ended too early"))?;
         total = total.saturating_add(chunk.len());
-        if announced.max(total as u64) > BODY_BYTES_MAX as u64 {
-            if total > DRAIN_BYTES_MAX {
-                break;
-            }
+        if total > BODY_BYTES_MAX {
+            return Err(too_large());
         } else if first.is_empty() {
             // A small body comes in one piece and is not copied.
             first = chunk;
         } else {
             if rest.is_empty() {
-                rest.reserve(usize::try_from(announced).unwrap_or(0).max(2 * total));
+                rest.reserve(announced.max(2 * total));
                 rest.extend_from_slice(&first);
             }
             rest.extend_from_slice(&chunk);
         }
-    }
-    if announced.max(total as u64) > BODY_BYTES_MAX as u64 {
-        return Err(Problem::new(Kind::TooLarge, "the body must be at most 262144 bytes"));
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }

@@ -28,6 +28,7 @@ mod retention;
 mod server;
 mod stalled_write;
 mod stream;
+mod unread_body;
 mod webhooks;
 mod whoami;
 mod wire;
