@@ -3,11 +3,12 @@
 //! answers, within a time of grace.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -184,51 +185,59 @@ impl Connections {
             tracing::debug!(%error, "a connection is gone already");
             return;
         }
-        match tls {
-            None => self.speak_http1(stream, None).await,
-            // In a place of its own, which a connection without it does not pay for.
-            Some(tls) => Box::pin(self.run_tls(stream, tls)).await,
-        }
+        let connection = match tls {
+            None => self.speak_http1(stream, None),
+            // In a place of its own, which is free again when the connection begins.
+            Some(tls) => match Box::pin(self.shake_hands(stream, tls)).await {
+                Some(connection) => connection,
+                None => return,
+            },
+        };
+        connection.await;
     }
 
-    async fn run_tls(&self, stream: TcpStream, tls: TlsAcceptor) {
-        // It takes as much memory as all the rest, and ends before the rest begins.
-        let handshake = Box::pin(timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream)));
+    async fn shake_hands(&self, stream: TcpStream, tls: TlsAcceptor) -> Option<BoxFuture<'_, ()>> {
+        let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
         let shaken = tokio::select! {
             biased;
-            () = self.cut.cancelled() => return,
+            () = self.cut.cancelled() => return None,
             shaken = handshake => shaken,
         };
         let stream = match shaken {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => return tracing::debug!("a TLS handshake took too long"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!("a TLS handshake took too long");
+                return None;
+            }
         };
         let session = stream.get_ref().1;
         let peer = session.peer_certificates().and_then(Peer::of);
-        if session.alpn_protocol() == Some(b"h2") {
-            Box::pin(self.speak_http2(stream, peer)).await;
-        } else {
-            self.speak_http1(stream, peer).await;
-        }
+        Some(match session.alpn_protocol() {
+            Some(b"h2") => self.speak_http2(stream, peer),
+            _ => self.speak_http1(stream, peer),
+        })
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
-    async fn speak_http1<S>(&self, stream: S, peer: Option<Arc<Peer>>)
+    fn speak_http1<S>(&self, stream: S, peer: Option<Arc<Peer>>) -> BoxFuture<'_, ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = self.http1.serve_connection(bounded(stream), self.service(peer)).with_upgrades();
-        self.until_ended(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        Box::pin(self.until_ended(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown))
     }
 
     /// The same over HTTP/2.
-    async fn speak_http2<S>(&self, stream: S, peer: Option<Arc<Peer>>)
+    fn speak_http2<S>(&self, stream: S, peer: Option<Arc<Peer>>) -> BoxFuture<'_, ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = self.http2.serve_connection(bounded(stream), self.service(peer));
-        self.until_ended(pin!(connection), http2::Connection::graceful_shutdown).await;
+        Box::pin(self.until_ended(Box::pin(connection), http2::Connection::graceful_shutdown))
     }
 
     fn service(&self, peer: Option<Arc<Peer>>) -> TowerToHyperService<WithPeer<Router>> {
@@ -236,7 +245,10 @@ impl Connections {
     }
 
     /// Runs a connection to its end; if the server stops, to that of the requests under way.
-    async fn until_ended<C>(&self, mut connection: Pin<&mut C>, finish: fn(Pin<&mut C>))
+    ///
+    /// The connection is in a place of its own, made for its kind: as a part of
+    /// what runs it, it would take that place several times over.
+    async fn until_ended<C>(&self, mut connection: Pin<Box<C>>, finish: fn(Pin<&mut C>))
     where
         C: Future<Output = hyper::Result<()>>,
     {
