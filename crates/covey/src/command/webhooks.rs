@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use covey_client::{Delivery, DeliveryFilter, Webhook, WebhookFilter, WebhookRequest};
@@ -218,8 +218,12 @@ async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
     }
     // As `covey device tag` writes it; the API has a colon there.
     filter.tag = args.tag.iter().map(|tag| tag.replacen('=', ":", 1)).collect();
-    let headers =
-        args.headers.iter().map(|header| parse_header(header)).collect::<Result<BTreeMap<_, _>>>()?;
+    let mut headers = BTreeMap::new();
+    for (name, value) in args.headers.iter().map(|header| parse_header(header)).collect::<Result<Vec<_>>>()? {
+        if headers.insert(name.clone(), value).is_some() {
+            bail!("the header {name} is given twice; join its values with a comma");
+        }
+    }
     let request = WebhookRequest {
         event_type: args.event_type,
         url: args.receiver,
