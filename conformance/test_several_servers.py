@@ -12,6 +12,7 @@ from api import DONE, LOCK, READY
 from broker import LINK
 from device import POLL
 from server import BINARY
+from test_stream import Curl
 
 WINDOW = 16
 # Over what time a server hears from another, when nothing is lost.
@@ -228,6 +229,16 @@ def test_a_key_made_at_one_server_is_good_at_the_other_and_dead_a_second_after_i
     assert apis[0].delete(f"/api-keys/{made['id']}").status_code in (200, 204)
     time.sleep(1.0)  # for which a server remembers who was let in
     assert elsewhere.get("/devices").status_code == 401
+
+
+@pytest.mark.timeout(90)
+def test_a_stream_at_one_server_ends_when_its_key_is_revoked_at_the_other(pair, apis, new_api, device):
+    made = apis[0].post("/api-keys", json={"org": "default", "name": "x", "rights": ["events:read"]}).json()
+    stream = Curl(new_api(pair[1], made["key"]), kind="presence", cursor="0").opened()
+    assert apis[0].delete(f"/api-keys/{made['id']}").status_code == 200
+    stream.wait(lambda: stream.messages and stream.messages[-1]["event"] == "end", 40)
+    assert stream.messages[-1]["data"]["reason"] == "unauthorized"
+    stream.close()
 
 
 def answered(device, level: str, task_id: str, send) -> None:

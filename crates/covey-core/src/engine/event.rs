@@ -18,6 +18,7 @@ use crate::record::{RecordFilter, RecordPage, RecordRequest, RecordSpan};
 
 /// How many records the feed reads at once.
 const FEED_RECORDS: u32 = 1_000;
+const NEVER_ISSUED: &str = "was never issued by this server";
 
 impl Engine {
     /// Whether a type code is a gauge's.
@@ -74,7 +75,24 @@ impl Engine {
             EventsFrom::Before(_, size) => PageRequest { page: 1, size },
         };
         page.validate()?;
+        if let EventsFrom::Before(Some(before), _) = from
+            && !self.may_be_issued(scope, before).await?
+        {
+            return Err(Error::invalid("cursor", NEVER_ISSUED));
+        }
         self.parts.store.event_list(scope, filter, from).await
+    }
+
+    /// Whether a number may be that of an event of the caller's organisation,
+    /// or of one that it had.
+    async fn may_be_issued(&self, scope: Scope, number: RecordNumber) -> Result<bool> {
+        if number <= self.parts.store.record_span(scope).await?.settled {
+            return Ok(true);
+        }
+        // What was listed may not be settled yet.
+        let newest = EventsFrom::Before(None, 1);
+        let newest = self.parts.store.event_list(scope, EventFilter::default(), newest).await?;
+        Ok(newest.items.first().is_some_and(|newest| number <= newest.id))
     }
 
     /// Events after one that the caller names, or after those that it was
@@ -93,10 +111,14 @@ impl Engine {
         if !(1..=INCREMENTAL_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 100"));
         }
-        match after {
-            Some(after) => self.parts.store.event_list_after(scope, device, after, limit).await,
-            None => self.execute(EventNext { org: scope.org, caller: scope.caller, device, limit }).await,
+        let Some(after) = after else {
+            return self.execute(EventNext { org: scope.org, caller: scope.caller, device, limit }).await;
+        };
+        let events = self.parts.store.event_list_after(scope, device, after, limit).await?;
+        if events.is_empty() && !self.may_be_issued(scope, after).await? {
+            return Err(Error::invalid("last_event_id", NEVER_ISSUED));
         }
+        Ok(events)
     }
 
     /// Values out of the newest events of a device.
@@ -164,7 +186,7 @@ impl Engine {
         filter.validate()?;
         let span = self.parts.store.record_span(scope).await?;
         if cursor.is_some_and(|cursor| cursor < RecordNumber(0) || cursor > span.settled) {
-            return Err(Error::invalid("cursor", "was never issued by this server"));
+            return Err(Error::invalid("cursor", NEVER_ISSUED));
         }
         if cursor.is_some_and(|cursor| cursor < span.forgotten) {
             return Err(Error::Gone { what: "what came after this cursor has been forgotten in part" });

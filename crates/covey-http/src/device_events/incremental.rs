@@ -32,7 +32,7 @@ pub(super) struct IncrementalQuery {
     device_id: Option<DeviceNumber>,
     /// Those after this one. Without it: those after the ones that were given
     /// to this key before, with or without the same `device_id`; the server
-    /// remembers each by itself.
+    /// remembers each by itself. A number above all that were ever issued is refused.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 0)]
     last_event_id: Option<Whole>,
