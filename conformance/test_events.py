@@ -219,6 +219,9 @@ def test_the_largest_that_is_taken(api, device):
         ("{}", {"type_code": 13, "number": -1}, False),
         ("{}", {"type_code": 13, "number": "7.0"}, False),
         ("{}", {"type_code": "", "number": 7}, False),
+        ('{"200":13,"101":4294967296}', {}, False),
+        ('{"200":2147483648,"101":7}', {}, False),
+        ('{"200":"-1"}', {"number": 7}, False),
         ("[]", {"type_code": 44, "number": 7}, False),
     ],
     ids=lambda value: str(value)[:20],
@@ -242,8 +245,8 @@ def test_what_cannot_be_taken(api, server, device, body, fields, is_known):
 def test_rubbish_in_the_body_is_no_reason_to_lose_an_event(api, device):
     bodies = [
         '{"200":"x","101":{},"102":[]}',
-        '{"200":1.5,"101":-3,"102":true}',
-        '{"200":99999999999,"101":99999999999,"102":null}',
+        '{"200":1.5,"101":"-","102":true}',
+        '{"200":1e30,"101":99999999999.0,"102":99999999999999999999}',
         '{"101":1,"101":2,"200":3,"200":null}',
         '{"reported":5,"300":{}}',
         '{"":"","\\u0000":"\\u0000"}',

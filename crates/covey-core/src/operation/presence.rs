@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::device::{DeviceIdentity, Presence};
 use crate::error::Result;
 use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
+use crate::id::UnixMs;
 use crate::operation::{Operation, Stop};
 use crate::port::Transaction;
 use crate::presence::Reason;
@@ -28,14 +29,14 @@ impl Operation for PresencePut {
             return Ok(false);
         }
         let mut told = tx.presence_told(device.device)?;
-        let before = told;
-        if told.changed(presence.online, tx.now()) {
+        let (before, now) = (told, tx.now());
+        if told.changed(presence.online, now) {
             // It connected while it was connected: the connection before has ended.
             if presence.online && before.online && before.due.is_none() {
-                note(tx, device, false, Reason::TakenOver)?;
-                note(tx, device, true, presence.reason)?;
+                note(tx, device, false, Reason::TakenOver, now)?;
+                note(tx, device, true, presence.reason, now)?;
             } else if presence.online != before.online {
-                note(tx, device, presence.online, presence.reason)?;
+                note(tx, device, presence.online, presence.reason, now)?;
             }
         }
         tx.presence_told_put(device.device, &told)?;
@@ -85,7 +86,9 @@ impl Operation for PresenceSweep {
         for (device, presence) in &due {
             let mut told = tx.presence_told(device.device)?;
             if told.settle(presence.online) {
-                note(tx, device, presence.online, presence.reason)?;
+                let connected = presence.connected_at.filter(|_| presence.online);
+                let changed = connected.unwrap_or(presence.checked_at).min(tx.now());
+                note(tx, device, presence.online, presence.reason, changed)?;
             }
             tx.presence_told_put(device.device, &told)?;
         }
@@ -93,12 +96,18 @@ impl Operation for PresenceSweep {
     }
 }
 
-/// Notes that a device came or went.
-fn note(tx: &mut dyn Transaction, device: &DeviceIdentity, online: bool, reason: Reason) -> Result<(), Stop> {
+/// Notes that a device came or went, at an instant that may be past.
+fn note(
+    tx: &mut dyn Transaction,
+    device: &DeviceIdentity,
+    online: bool,
+    reason: Reason,
+    at: UnixMs,
+) -> Result<(), Stop> {
     let reason = if online { Reason::Connected } else { reason };
     let event = EventToStore {
         type_code: if online { ONLINE_TYPE_CODE } else { OFFLINE_TYPE_CODE },
-        key: EventKey { dev_event_id: 0, dev_timestamp: tx.now() },
+        key: EventKey { dev_event_id: 0, dev_timestamp: at },
         correlation: None,
         // Neither has a character that JSON would write in another way.
         payload: Arc::from(format!(r#"{{"online":{online},"reason":"{}"}}"#, reason.name())),

@@ -56,8 +56,8 @@ struct Given<'a> {
 /// Reads an event.
 ///
 /// # Errors
-/// [`Unread`] for a type or a number beside the body that is no integer of its
-/// range, and for a body that is no JSON object or nested too deeply.
+/// [`Unread`] for a type or a number that is out of its range, or beside the
+/// body no integer, and for a body that is no JSON object or nested too deeply.
 pub fn read_event(received: Received<'_>) -> Result<NewEvent, Unread> {
     match received.carrier {
         Carrier::Properties(properties) => {
@@ -138,9 +138,14 @@ impl<'a> Given<'a> {
         let (payload, members) = body
             .and_then(|body| Ok((body, members?)))
             .map_err(|malformed| refused(malformed, type_code, dev_event_id))?;
-        // In the body a value of another kind is as good as none.
-        let type_code = type_code.or_else(|| self::type_code(&scalar(members.type_code?)?));
-        let dev_event_id = dev_event_id.or_else(|| number(&scalar(members.number?)?));
+        let type_code = match type_code {
+            None => in_body(members.type_code, self::type_code).ok_or(unread(Malformed::EventTypeCode))?,
+            given => given,
+        };
+        let dev_event_id = match dev_event_id {
+            None => in_body(members.number, number).ok_or(unread(Malformed::DevEventId))?,
+            given => given,
+        };
         if levels(payload) > LEVELS_MAX {
             return Err(refused(Malformed::TooDeep, type_code, dev_event_id));
         }
@@ -154,6 +159,15 @@ impl<'a> Given<'a> {
             reported,
         })
     }
+}
+
+/// A number in the body, where a value of another kind is as good as none.
+/// Answers none for a whole number out of its range.
+fn in_body<T>(member: Option<&RawValue>, read: fn(&str) -> Option<T>) -> Option<Option<T>> {
+    let Some(text) = member.and_then(scalar) else { return Some(None) };
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_whole { read(&text).map(Some) } else { Some(None) }
 }
 
 fn type_code(text: &str) -> Option<i64> {

@@ -47,20 +47,32 @@ fn each_field_comes_from_its_property_or_else_from_the_body() {
 
 #[test]
 fn a_property_that_is_no_integer_is_refused_and_a_tag_counts_as_missing() {
-    for text in ["x", "", "1.5", "-1", " 1", "2147483648"] {
+    for text in ["x", "", "1.5", " 1", "-", "1e3"] {
         let unread = read(&[("event_type_code", text)], "{}").unwrap_err();
         assert_eq!(unread, Unread { malformed: Malformed::EventTypeCode, head: None }, "{text}");
-        assert_eq!(fields(&read(&[], &format!(r#"{{"200":"{text}"}}"#)).unwrap()), (0, 0, None), "{text}");
-    }
-    for text in ["x", "", "1.5", "-1", "4294967296"] {
         let unread = read(&[("dev_event_id", text)], "{}").unwrap_err();
         assert_eq!(unread, Unread { malformed: Malformed::DevEventId, head: None }, "{text}");
-        assert_eq!(fields(&read(&[], &format!(r#"{{"101":"{text}"}}"#)).unwrap()), (0, 0, None), "{text}");
+        let body = format!(r#"{{"101":"{text}","200":"{text}"}}"#);
+        assert_eq!(fields(&read(&[], &body).unwrap()), (0, 0, None), "{text}");
     }
     for value in ["null", "true", "[1]", "{}", "1.5", "1e3"] {
         let body = format!(r#"{{"101":{value},"102":{value},"200":{value}}}"#);
         let wanted = (0, 0, (value == "1.5").then_some(1));
         assert_eq!(fields(&read(&[], &body).unwrap()), wanted, "{value}");
+    }
+    for (property, tag, malformed, numbers) in [
+        ("event_type_code", "200", Malformed::EventTypeCode, ["-1", "2147483648", "99999999999999999999"]),
+        ("dev_event_id", "101", Malformed::DevEventId, ["-1", "4294967296", "99999999999999999999"]),
+    ] {
+        for number in numbers {
+            let refused = Unread { malformed, head: None };
+            assert_eq!(read(&[(property, number)], "{}").unwrap_err(), refused, "{number}");
+            for value in [number.to_owned(), format!("\"{number}\"")] {
+                let body = format!(r#"{{"{tag}":{value}}}"#);
+                assert_eq!(read(&[], &body).unwrap_err(), refused, "{body}");
+                assert!(read(&[(property, "7")], &body).is_ok(), "the property counts");
+            }
+        }
     }
     let largest = [("event_type_code", "2147483647"), ("dev_event_id", "4294967295")];
     assert_eq!(fields(&read(&largest, "{}").unwrap()), (i64::from(i32::MAX), u32::MAX, None));

@@ -137,6 +137,14 @@ pub fn a_device_that_comes_and_goes_all_the_time_is_told_of_once_it_is_quiet(ben
     world.pass_ms(QUIET_MS);
     sweep(&world);
     assert_eq!(told_of(&world, &device)[10..], [(true, Reason::Connected)]);
+    let of_device = EventFilter { device_ids: vec![device.device_id], ..EventFilter::default() };
+    let newest = world.engine().event_list(world.org(0), of_device, EventsFrom::Before(None, 1));
+    let newest = block_on(newest).unwrap().items.remove(0);
+    assert_eq!(
+        newest.received_at.since_ms(newest.key.dev_timestamp),
+        QUIET_MS,
+        "with the instant of the change"
+    );
     sweep(&world);
     // Goes and comes back before it was quiet for long enough: as it was told.
     go(&world, &device, "a", Reason::Lost);
