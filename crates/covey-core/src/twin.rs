@@ -91,7 +91,7 @@ pub struct IfMatch {
 }
 
 impl IfMatch {
-    /// Whether a twin is as demanded.
+    /// Whether these are the versions of a twin.
     #[must_use]
     pub fn holds(self, versions: TwinVersions) -> bool {
         self.reported.is_none_or(|wanted| wanted == versions.reported)
@@ -106,8 +106,8 @@ pub struct TwinPatch {
     pub reported: Vec<(String, Option<Arc<str>>)>,
     /// Values that it wants, by resource; none takes the wish back.
     pub desired: Vec<(String, Option<Arc<str>>)>,
-    /// The versions that it demands.
-    pub if_match: IfMatch,
+    /// The versions that it demands, one of these; none for any.
+    pub if_match: Option<Vec<IfMatch>>,
     /// The priority of the tasks that tell the device.
     pub priority: i64,
     /// Their life in whole minutes.
@@ -119,6 +119,12 @@ pub struct TwinPatch {
 pub const TTL_MINUTES_DEFAULT: i64 = TTL_MINUTES_MAX;
 
 impl TwinPatch {
+    /// Whether a twin is as demanded.
+    #[must_use]
+    pub fn holds(&self, versions: TwinVersions) -> bool {
+        self.if_match.as_ref().is_none_or(|wanted| wanted.iter().any(|one| one.holds(versions)))
+    }
+
     /// Checks every field against its range.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ impl Operation for TwinChangeAll {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Stop> {
         let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
         let mut versions = tx.twin_versions(device.device)?;
-        if !self.patch.if_match.holds(versions) {
+        if !self.patch.holds(versions) {
             return Err(Error::Precondition { problem: "the twin has changed; read it again" }.into());
         }
         let wanted = self.patch.desired.iter().filter(|(_, value)| value.is_some()).count();

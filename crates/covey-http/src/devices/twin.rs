@@ -135,6 +135,7 @@ impl<'a> DesiredValueView<'a> {
 /// What is to change. What is not named stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = TwinPatch)]
+#[serde(deny_unknown_fields)]
 struct TwinPatchBody<'a> {
     /// Values that are reported on behalf of the device, by resource; null removes one.
     #[serde(borrow, default)]
@@ -155,7 +156,7 @@ struct TwinPatchBody<'a> {
 }
 
 impl TwinPatchBody<'_> {
-    fn into_patch(self, if_match: IfMatch) -> TwinPatch {
+    fn into_patch(self, if_match: Option<Vec<IfMatch>>) -> TwinPatch {
         let values = |values: BTreeMap<String, &RawValue>| {
             let value = |value: &RawValue| (value.get() != "null").then(|| Arc::from(value.get()));
             values.into_iter().map(|(name, text)| (name, value(text))).collect()
@@ -175,33 +176,57 @@ fn etag(versions: TwinVersions) -> String {
     format!("\"r{}-d{}\"", versions.reported, versions.desired)
 }
 
-/// The versions that a caller demands: a whole entity tag, or that of one side.
-fn if_match(headers: &HeaderMap) -> Result<IfMatch, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(IfMatch::default()) };
-    let text = value.to_str().unwrap_or("?").trim();
-    if text == "*" {
-        return Ok(IfMatch::default());
-    }
-    let problem =
-        || Problem::invalid("If-Match", "must be the ETag of a twin, such as \"r3-d1\", \"d1\" or \"r3\"");
-    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or_else(problem)?;
-    let version = |text: &str| {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|_| is_number)
+/// The versions that a caller demands (RFC 9110 §13.1.1): one of a list of
+/// entity tags, each a whole one or that of one side; none for any.
+fn if_match(headers: &HeaderMap) -> Result<Option<Vec<IfMatch>>, Problem> {
+    let problem = || {
+        Problem::invalid("If-Match", "must be ETags of a twin in quotes, such as \"r3-d1\", \"d1\" or \"r3\"")
     };
-    let mut wanted = IfMatch::default();
-    for part in tag.split('-') {
-        let (side, number) = part.split_at_checked(1).ok_or_else(problem)?;
-        let place = match side {
-            "r" => &mut wanted.reported,
-            "d" => &mut wanted.desired,
-            _ => return Err(problem()),
-        };
-        if place.replace(version(number).ok_or_else(problem)?).is_some() {
-            return Err(problem());
+    let mut lines = headers.get_all(IF_MATCH).iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
+    }
+    let mut wanted = Vec::new();
+    for line in lines {
+        let mut rest = line.to_str().map_err(|_| problem())?.trim();
+        if rest == "*" {
+            return Ok(None);
+        }
+        loop {
+            let (is_weak, quoted) = match rest.strip_prefix("W/") {
+                Some(quoted) => (true, quoted),
+                None => (false, rest),
+            };
+            let (tag, behind) =
+                quoted.strip_prefix('"').and_then(|tag| tag.split_once('"')).ok_or_else(problem)?;
+            // A weak tag matches nothing here (§8.8.3.2), nor does one that no twin has.
+            wanted.extend(versions(tag).filter(|_| !is_weak));
+            let behind = behind.trim_start();
+            if behind.is_empty() {
+                break;
+            }
+            rest = behind.strip_prefix(',').ok_or_else(problem)?.trim_start();
         }
     }
-    Ok(wanted)
+    Ok(Some(wanted))
+}
+
+/// The versions of an entity tag, or of one side of it.
+fn versions(tag: &str) -> Option<IfMatch> {
+    let mut versions = IfMatch::default();
+    for part in tag.split('-') {
+        let (side, number) = part.split_at_checked(1)?;
+        let place = match side {
+            "r" => &mut versions.reported,
+            "d" => &mut versions.desired,
+            _ => return None,
+        };
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if place.replace(number.parse().ok().filter(|_| is_number)?).is_some() {
+            return None;
+        }
+    }
+    Some(versions)
 }
 
 fn answer(twin: &Twin) -> Response {
@@ -239,7 +264,7 @@ pub(super) async fn twin_get(
     patch, path = "/api/v1/devices/{device_id}/twin", tag = "twins",
     params(
         ("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64),
-        ("If-Match" = Option<String>, Header, description = "An `ETag`, or one side of it: `\"d4\"`, `\"r17\"`."),
+        ("If-Match" = Option<String>, Header, description = "One or several of `ETag`, or of one side of it: `\"d4\"`, `\"r17\"`."),
     ),
     request_body(content = TwinPatchBody, content_type = "application/json",
         example = json!({"desired": {"led": 1}})),
@@ -310,20 +335,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_names_both_sides_or_one() {
-        let read = |text: &str| {
+    fn a_condition_names_both_sides_or_one_of_several_versions() {
+        let read = |lines: &[&str]| {
             let mut headers = HeaderMap::new();
-            headers.insert(IF_MATCH, HeaderValue::try_from(text).unwrap());
+            for line in lines {
+                headers.append(IF_MATCH, HeaderValue::try_from(*line).unwrap());
+            }
             if_match(&headers).ok()
         };
-        let versions = TwinVersions { reported: 3, desired: 1 };
-        assert_eq!(read(&etag(versions)), Some(IfMatch { reported: Some(3), desired: Some(1) }));
-        assert_eq!(read("\"d1\""), Some(IfMatch { reported: None, desired: Some(1) }));
-        assert_eq!(read("*"), Some(IfMatch::default()));
-        for bad in
-            ["", "r3", "\"\"", "\"x1\"", "\"r\"", "\"r+3\"", "\"r3-r3\"", "W/\"r3-d1\"", "\"r3\", \"r4\""]
-        {
-            assert_eq!(read(bad), None, "{bad}");
+        let both = IfMatch { reported: Some(3), desired: Some(1) };
+        let wish = IfMatch { reported: None, desired: Some(1) };
+        let tag = etag(TwinVersions { reported: 3, desired: 1 });
+        assert_eq!(read(&[&tag]), Some(Some(vec![both])));
+        assert_eq!(read(&["\"d1\""]), Some(Some(vec![wish])));
+        for list in [&["\"d1\" , \"r3-d1\""][..], &["\"d1\"", "\"r3-d1\""], &["\"d1\",W/\"d2\",\"r3-d1\""]] {
+            assert_eq!(read(list), Some(Some(vec![wish, both])), "{list:?}");
+        }
+        assert_eq!(read(&[]), Some(None));
+        assert_eq!(read(&["*"]), Some(None));
+        for nothing in ["W/\"r3-d1\"", "\"\"", "\"x1\"", "\"r\"", "\"r+3\"", "\"r3-r3\"", "\"r3, r4\""] {
+            assert_eq!(read(&[nothing]), Some(Some(vec![])), "{nothing}");
+        }
+        for bad in ["", "r3", "\"r3", "\"r3\" \"r4\"", "\"r3\",", "*, \"r3\""] {
+            assert_eq!(read(&[bad]), None, "{bad}");
         }
     }
 }

@@ -98,17 +98,29 @@ pub fn a_condition_that_does_not_hold_changes_nothing(bench: impl Bench) {
     let world = World::new(bench);
     let device = world.device(0);
     let demand = |reported, desired| IfMatch { reported, desired };
-    let wish =
-        |if_match, value| TwinPatch { if_match, ..change(&[("a", Some(value))], &[("a", Some(value))]) };
+    let wish_of_either = |wanted: &[IfMatch], value| {
+        let change = change(&[("a", Some(value))], &[("a", Some(value))]);
+        TwinPatch { if_match: Some(wanted.to_vec()), ..change }
+    };
+    let wish = |wanted, value| wish_of_either(&[wanted], value);
     patch(&world, &device, wish(demand(Some(0), Some(0)), "1")).unwrap();
     for refused in [demand(Some(0), None), demand(None, Some(2)), demand(Some(1), Some(0))] {
         let refused = patch(&world, &device, wish(refused, "2")).unwrap_err();
         assert!(matches!(refused, Error::Precondition { .. }), "{refused:?}");
     }
+    for none in [&[][..], &[demand(Some(0), None), demand(Some(2), None)]] {
+        let refused = patch(&world, &device, wish_of_either(none, "2")).unwrap_err();
+        assert!(matches!(refused, Error::Precondition { .. }), "{refused:?}");
+    }
     let unchanged = get(&world, &device);
     assert_eq!((unchanged.versions, unchanged.resources.len()), (versions(1, 1), 1));
     assert_eq!(world.list(0, TaskFilter::default(), 1, 10).total, 1);
-    assert_eq!(patch(&world, &device, wish(demand(Some(1), Some(1)), "3")).unwrap().versions, versions(2, 2));
+    assert_eq!(
+        patch(&world, &device, wish_of_either(&[demand(Some(9), None), demand(Some(1), Some(1))], "3"))
+            .unwrap()
+            .versions,
+        versions(2, 2)
+    );
     let [deep, deeper] = [62, 63].map(|levels| format!("{}1{}", "[".repeat(levels), "]".repeat(levels)));
     let refused = patch(&world, &device, wish(demand(None, None), &deeper)).unwrap_err();
     assert!(matches!(refused, Error::Invalid { field: "value", .. }), "{refused:?}");
@@ -198,7 +210,7 @@ pub fn changes_of_one_group_come_one_after_the_other(bench: impl Bench) {
             // The last two find that they come too late.
             let if_match = if number == 20 { IfMatch { reported: Some(1), ..if_match } } else { if_match };
             let one = change(&[("lamp/1", Some(&text(number)))], &[]);
-            let one = TwinPatch { if_match, ..one };
+            let one = TwinPatch { if_match: Some(vec![if_match]), ..one };
             Box::pin(world.engine().twin_patch(world.org(0), device.device_id, one))
         })
         .collect();
