@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::device::{DeviceIdentity, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, Tag};
-use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX, OFFLINE_TYPE_CODE};
+use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX};
 use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
 use crate::presence::Reason;
 use crate::task::{Cause, TaskResult, TaskStatus};
@@ -255,9 +255,9 @@ impl RecordFilter {
         if self.devices.iter().any(|device| device.0 < 1) {
             return Err(crate::Error::invalid("device_id", "must be 1 or more"));
         }
-        // Servers note a device's coming and going with types below 0.
-        if self.event_types.iter().any(|code| !(OFFLINE_TYPE_CODE..=EVENT_TYPE_CODE_MAX).contains(code)) {
-            return Err(crate::Error::invalid("event_type_code", "must be -2 to 2147483647"));
+        if self.event_types.iter().any(|code| !(0..=EVENT_TYPE_CODE_MAX).contains(code)) {
+            let problem = "must be 0 to 2147483647; coming and going is told as presence";
+            return Err(crate::Error::invalid("event_type_code", problem));
         }
         let is_tag = |(tag, value): &(String, Option<String>)| {
             (1..=TAG_CHARS_MAX).contains(&tag.chars().count())

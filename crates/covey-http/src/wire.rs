@@ -1,6 +1,7 @@
 //! Forms that several resources share on the wire: whole numbers, instants,
 //! and values that come as text in a path or a query.
 
+use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
@@ -116,6 +117,33 @@ where
     texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
+/// A tag that devices must have, with its value if that matters: `name`,
+/// `name:value`, or `name=value` as people write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagWanted(pub(crate) String, pub(crate) Option<String>);
+
+impl TagWanted {
+    pub(crate) fn read(text: &str) -> Self {
+        match text.split_once([':', '=']) {
+            Some((tag, value)) => Self(tag.to_owned(), Some(value.to_owned())),
+            None => Self(text.to_owned(), None),
+        }
+    }
+
+    /// As the core has it.
+    pub(crate) fn into_pair(self) -> (String, Option<String>) {
+        (self.0, self.1)
+    }
+}
+
+impl FromStr for TagWanted {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::read(text))
+    }
+}
+
 /// JSON that is handed on exactly as it came. It was checked when it came.
 pub(crate) fn verbatim(text: &str) -> &RawValue {
     serde_json::from_str(text).unwrap_or(RawValue::NULL)
@@ -176,9 +204,10 @@ impl FromStr for Moment {
 
 impl Moment {
     const EXPECTED: &str = "must be Unix seconds or an instant like 2026-02-03T04:05:06Z";
+}
 
-    /// The schema of a parameter of this type.
-    pub(crate) fn parameter() -> Schema {
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
         let seconds = ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::Integer))
             .minimum(Some(0))
@@ -186,13 +215,28 @@ impl Moment {
         let text = ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::String))
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-        Schema::OneOf(OneOfBuilder::new().item(seconds).item(text).build())
+        RefOr::T(Schema::OneOf(OneOfBuilder::new().item(seconds).item(text).build()))
     }
 }
+
+impl ToSchema for Moment {}
 
 /// The number of a device, in its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceNumber(pub(crate) DeviceId);
+
+impl PartialSchema for DeviceNumber {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(1))
+            .maximum(Some(DEVICE_ID_MAX));
+        RefOr::T(number.build().into())
+    }
+}
+
+impl ToSchema for DeviceNumber {}
 
 impl TryFrom<i64> for DeviceNumber {
     type Error = &'static str;

@@ -144,8 +144,8 @@ pub struct GaugeFilter {
 /// Which events a caller wants to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Those of the device with this number.
-    pub device_id: Option<DeviceId>,
+    /// Those of the devices with these numbers; of all if there is none.
+    pub device_ids: Vec<DeviceId>,
     /// Those of these types; all if there is none.
     pub include: Vec<i64>,
     /// Those that are not of these types.
@@ -158,6 +158,8 @@ pub struct EventFilter {
 
 /// How many type codes a filter may name.
 pub const FILTER_TYPES_MAX: usize = 64;
+/// And how many devices.
+pub const FILTER_DEVICES_MAX: usize = 64;
 
 impl EventFilter {
     /// Checks the filter against its ranges.
@@ -165,6 +167,9 @@ impl EventFilter {
     /// # Errors
     /// [`Error::Invalid`] naming the parameter.
     pub fn validate(&self) -> Result<()> {
+        if self.device_ids.len() > FILTER_DEVICES_MAX {
+            return Err(Error::invalid("device_id", "must be at most 64"));
+        }
         if self.include.len() > FILTER_TYPES_MAX {
             return Err(Error::invalid("events_include", "must be at most 64"));
         }

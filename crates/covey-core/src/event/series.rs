@@ -48,7 +48,8 @@ impl SeriesPath {
         }
     }
 
-    /// Reads a path such as `$.300[0].310` (RFC 9535, only names and places).
+    /// Reads a path such as `$.300[0].310` (RFC 9535, only names and places; a
+    /// name behind a dot may be anything, not only what begins with a letter).
     ///
     /// # Errors
     /// [`Error::Invalid`] naming `path`.
@@ -61,13 +62,14 @@ impl SeriesPath {
                 let end = after.find(['.', '[']).unwrap_or(after.len());
                 let (name, after) = after.split_at(end);
                 (Some(PathStep::Name(name.to_owned())).filter(|_| is_name(name)), after)
-            } else if let Some(after) = rest.strip_prefix("['") {
-                let (name, after) = after.split_once("']").ok_or_else(problem)?;
+            } else if let Some((after, end)) = quoted(rest) {
+                let (name, after) = after.split_once(end).ok_or_else(problem)?;
                 (Some(PathStep::Name(name.to_owned())).filter(|_| is_name(name)), after)
             } else {
                 let (place, after) =
                     rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).ok_or_else(problem)?;
-                let is_number = place.bytes().all(|byte| byte.is_ascii_digit());
+                let is_number = place.bytes().all(|byte| byte.is_ascii_digit())
+                    && (place == "0" || !place.starts_with('0'));
                 (place.parse::<u16>().ok().filter(|_| is_number).map(|at| PathStep::Place(at.into())), after)
             };
             steps.push(step.ok_or_else(problem)?);
@@ -87,6 +89,12 @@ impl SeriesPath {
             Self::Steps(steps) => vec![steps.clone()],
         }
     }
+}
+
+/// What is behind the beginning of a name in quotes, and what ends that name.
+fn quoted(rest: &str) -> Option<(&str, &'static str)> {
+    let single = rest.strip_prefix("['").map(|after| (after, "']"));
+    single.or_else(|| rest.strip_prefix("[\"").map(|after| (after, "\"]")))
 }
 
 /// Quotes and backslashes would have to be written differently for each database.
@@ -211,9 +219,13 @@ mod tests {
         };
         assert_eq!(steps("$.300[0].310"), Some(vec![name("300"), PathStep::Place(0), name("310")]));
         assert_eq!(steps("$['a b'].c"), Some(vec![name("a b"), name("c")]));
+        assert_eq!(steps("$[\"a'b\"].c"), None, "no quotes in names");
+        assert_eq!(steps("$[\"310\"][0]"), Some(vec![name("310"), PathStep::Place(0)]));
         for bad in [
             "",
             "$",
+            "$[01]",
+            "$[\"a']",
             "a",
             "$.",
             "$..a",

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use covey_core::access::Rights;
 use covey_core::event::INCREMENTAL_MAX;
 use covey_core::id::RecordNumber;
 use serde::Deserialize;
@@ -58,6 +60,7 @@ pub(super) struct IncrementalQuery {
 pub(super) async fn event_incremental(
     State(api): State<Arc<Api>>,
     caller: Caller,
+    method: Method,
     Parameters(query): Parameters<IncrementalQuery>,
 ) -> Result<Response, Problem> {
     let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
@@ -71,6 +74,11 @@ pub(super) async fn event_incremental(
         after => after.map(|Whole(number)| RecordNumber(number)),
     };
     let device = query.device_id.map(|DeviceNumber(id)| id);
+    if method == Method::HEAD {
+        // It changes nothing (RFC 9110 §9.2.1): nobody would see the events.
+        caller.scope.require(Rights::EVENTS_READ)?;
+        return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], ()).into_response());
+    }
     let engine = Arc::clone(&api.engine);
     let events =
         carry_out(async move { engine.event_next(caller.scope, device, after, limit).await }).await?;

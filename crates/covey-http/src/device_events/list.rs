@@ -26,10 +26,10 @@ const SIZE_DEFAULT: u32 = 50;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventListQuery {
-    /// Those of the device with this number.
-    #[serde(default, deserialize_with = "from_text")]
-    #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
-    device_id: Option<DeviceNumber>,
+    /// Those of the device with this number; may be given up to 64 times.
+    #[serde(default, deserialize_with = "from_texts")]
+    #[param(value_type = Vec<DeviceNumber>, inline, required = false, max_items = 64)]
+    device_id: Vec<DeviceNumber>,
     /// Those of this type; may be given up to 64 times.
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<i32>, required = false, max_items = 64)]
@@ -40,11 +40,11 @@ pub(super) struct EventListQuery {
     events_exclude: Vec<TypeCode>,
     /// Those received at or after this instant: Unix seconds, or RFC 3339.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     received_after: Option<Moment>,
     /// Those received before this instant: Unix seconds, or RFC 3339.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     received_before: Option<Moment>,
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]
@@ -141,7 +141,7 @@ pub(super) async fn event_list(
         Some(EventCursor(before)) => EventsFrom::Before(before, asked.size),
     };
     let filter = EventFilter {
-        device_id: query.device_id.map(|DeviceNumber(id)| id),
+        device_ids: query.device_id.into_iter().map(|DeviceNumber(id)| id).collect(),
         include: query.events_include.into_iter().map(|TypeCode(code)| code).collect(),
         exclude: query.events_exclude.into_iter().map(|TypeCode(code)| code).collect(),
         received_after: query.received_after.map(|Moment(at)| at),

@@ -39,18 +39,19 @@ pub(super) struct SeriesQuery {
     #[serde(default)]
     #[param(nullable = false, min_length = 1, max_length = 64, example = "310")]
     tag: Option<String>,
-    /// A path of names and places, like `$.300[0].310` (RFC 9535).
+    /// A path of names and places, like `$.300[0].310` (RFC 9535; names behind a
+    /// dot may begin with a digit).
     #[serde(default)]
     #[param(nullable = false, min_length = 2, max_length = 1024)]
     path: Option<String>,
     /// Of events received at or after this instant: Unix seconds, or RFC 3339. A
     /// day before `until` without it.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     from: Option<Moment>,
     /// And before this one; now without it.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     until: Option<Moment>,
     /// How wide a bucket is, in seconds; without it, such that there are about 200.
     #[serde(default, deserialize_with = "from_text")]
@@ -100,7 +101,8 @@ impl BucketView {
 
 /// Numbers out of events, gathered in buckets of time
 ///
-/// Min, max, mean, last and count of each bucket, computed in the database. Values that are no numbers are left out.
+/// Min, max, mean, last and count of each bucket, computed in the database. Values that are no numbers, or beyond
+/// ±10^290, are left out.
 #[utoipa::path(
     get, path = "/api/v1/device-events/series", tag = "events",
     params(SeriesQuery),

@@ -44,11 +44,11 @@ pub(super) struct TaskListQuery {
     ext_task_id: Option<String>,
     /// Those made at or after this instant: Unix seconds, or RFC 3339.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     created_after: Option<Moment>,
     /// Those made before this instant: Unix seconds, or RFC 3339.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(schema_with = Moment::parameter, required = false)]
+    #[param(value_type = Moment, inline, required = false)]
     created_before: Option<Moment>,
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]

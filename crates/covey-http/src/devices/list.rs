@@ -15,7 +15,7 @@ use crate::devices::view::DeviceView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Whole, from_text, json, page};
+use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, json, page};
 
 /// How many devices a page has unless asked for otherwise: as many as one may
 /// have, because clients that know no pages expect all.
@@ -35,10 +35,10 @@ pub(super) struct DeviceListQuery {
     #[serde(default)]
     #[param(nullable = false)]
     sn: Option<String>,
-    /// Those with this tag: `name`, or `name:value`.
-    #[serde(default)]
-    #[param(nullable = false)]
-    tag: Option<String>,
+    /// Those with this tag: `name`, `name:value` or `name=value`.
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = String, required = false)]
+    tag: Option<TagWanted>,
     /// Those that are connected, or those that are not.
     #[serde(default, deserialize_with = "from_text")]
     #[param(nullable = false)]
@@ -51,13 +51,6 @@ pub(super) struct DeviceListQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 1000)]
     size: Option<Whole>,
-}
-
-fn tag_filter(text: &str) -> (String, Option<String>) {
-    match text.split_once(':') {
-        Some((tag, value)) => (tag.to_owned(), Some(value.to_owned())),
-        None => (text.to_owned(), None),
-    }
 }
 
 /// A list of devices, in the order of their numbers
@@ -79,7 +72,7 @@ pub(super) async fn device_list(
     let filter = DeviceFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         sn: query.sn,
-        tag: query.tag.as_deref().map(tag_filter),
+        tag: query.tag.map(TagWanted::into_pair),
         online: query.online,
     };
     let found = api.engine.device_list(caller.scope, filter, page).await?;

@@ -1,6 +1,5 @@
 //! What a stream is asked for.
 
-use std::convert::Infallible;
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
@@ -12,7 +11,7 @@ use utoipa::IntoParams;
 use crate::device_events::TypeCode;
 use crate::problem::Problem;
 use crate::stream::message::RecordKindName;
-use crate::wire::{DeviceNumber, from_texts};
+use crate::wire::{DeviceNumber, TagWanted, from_text, from_texts};
 
 /// The header in which a browser sends the last `id` it saw (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -23,9 +22,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct StreamQuery {
     /// Those of the device with this number; may be given up to 1,000 times.
     #[serde(default, deserialize_with = "from_texts")]
-    #[param(value_type = Vec<i64>, required = false, max_items = 1000)]
+    #[param(value_type = Vec<DeviceNumber>, inline, required = false, max_items = 1000)]
     device_id: Vec<DeviceNumber>,
-    /// Those of devices with this tag, `NAME` or `NAME=VALUE`; may be given several times.
+    /// Those of devices with this tag, `name`, `name:value` or `name=value`; may be given several times.
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<String>, required = false, max_items = 1000)]
     tag: Vec<TagWanted>,
@@ -33,13 +32,14 @@ pub(super) struct StreamQuery {
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<RecordKindName>, required = false)]
     kind: Vec<KindName>,
-    /// Of events, those of this type; may be given several times.
+    /// Of events, those of this type; may be given several times. A device's
+    /// coming and going is of the kind `presence`.
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<i32>, required = false, max_items = 1000)]
     event_type_code: Vec<TypeCode>,
     /// Go on after this cursor, the `id` of a message. Without it, and without
     /// `Last-Event-ID`: what happens from now on. 0: all that is kept.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "from_text")]
     #[param(nullable = false, pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
     /// The API key, for browsers, which cannot send it as a header here. It
@@ -47,20 +47,6 @@ pub(super) struct StreamQuery {
     #[serde(default, rename = "api_key")]
     #[param(rename = "api_key", nullable = false)]
     _api_key: Option<String>,
-}
-
-/// A tag with or without a value.
-struct TagWanted(String, Option<String>);
-
-impl FromStr for TagWanted {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.split_once('=') {
-            Some((tag, value)) => Self(tag.to_owned(), Some(value.to_owned())),
-            None => Self(text.to_owned(), None),
-        })
-    }
 }
 
 /// A kind of change in a query.
@@ -92,7 +78,7 @@ impl StreamQuery {
     pub(super) fn into_filter(self) -> RecordFilter {
         RecordFilter {
             devices: self.device_id.into_iter().map(|DeviceNumber(id)| id).collect(),
-            tags: self.tag.into_iter().map(|TagWanted(tag, value)| (tag, value)).collect(),
+            tags: self.tag.into_iter().map(TagWanted::into_pair).collect(),
             kinds: self.kind.into_iter().map(|KindName(kind)| kind).collect(),
             event_types: self.event_type_code.into_iter().map(|TypeCode(code)| code).collect(),
         }

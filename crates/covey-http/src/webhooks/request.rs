@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
-use crate::wire::Whole;
+use crate::wire::{TagWanted, Whole};
 
 /// The parts of a webhook that are the same however it is set. What is left
 /// out stays as it is, or as it is by default.
@@ -119,11 +119,11 @@ pub(super) struct FilterForm {
     #[serde(default)]
     #[schema(max_items = 1000)]
     pub(super) device_id: Vec<i64>,
-    /// Those of devices with one of these tags: `name`, or `name:value`.
+    /// Those of devices with one of these tags: `name`, `name:value` or `name=value`.
     #[serde(default)]
     #[schema(max_items = 1000)]
     pub(super) tag: Vec<String>,
-    /// Of events, those of these types.
+    /// Of events, those of these types. A device's coming and going is told as `msg-presence`.
     #[serde(default)]
     #[schema(max_items = 1000)]
     pub(super) event_type_code: Vec<i64>,
@@ -139,13 +139,9 @@ fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opt
 
 impl FilterForm {
     fn into_filter(self) -> RecordFilter {
-        let tag = |text: String| match text.split_once(':') {
-            Some((tag, value)) => (tag.to_owned(), Some(value.to_owned())),
-            None => (text, None),
-        };
         RecordFilter {
             devices: self.device_id.into_iter().map(DeviceId).collect(),
-            tags: self.tag.into_iter().map(tag).collect(),
+            tags: self.tag.iter().map(|text| TagWanted::read(text).into_pair()).collect(),
             kinds: Vec::new(),
             event_types: self.event_type_code,
         }

@@ -41,7 +41,10 @@ impl Conditions {
     /// That a column has one of these values, or none of them; nothing if
     /// there are no values.
     pub(super) fn among(&mut self, column: &str, is_one: bool, values: &[i64]) {
-        if !values.is_empty() {
+        if let ([value], true) = (values, is_one) {
+            // So that an index gives the rows behind it in order.
+            self.number(&format!("{column} = #"), Some(*value));
+        } else if !values.is_empty() {
             let sql = if is_one { "= ANY(#)" } else { "<> ALL(#)" };
             self.add(&format!("{column} {sql}"), values.to_vec(), Type::INT8_ARRAY);
         }

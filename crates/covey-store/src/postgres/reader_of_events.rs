@@ -121,7 +121,8 @@ async fn event_page(
 ) -> Read<EventPage> {
     let mut conditions = Conditions::default();
     conditions.number("e.org_id = #", Some(org.0));
-    conditions.number("e.device_id = #", filter.device_id.map(|id| id.0));
+    let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
+    conditions.among("e.device_id", true, &device_ids);
     conditions.among("e.type_code", true, &filter.include);
     conditions.among("e.type_code", false, &filter.exclude);
     conditions.number("e.received_at >= #", filter.received_after.map(|at| at.0));

@@ -120,7 +120,8 @@ fn event_page(
     let snapshot = connection.unchecked_transaction()?;
     let mut conditions = Conditions::default();
     conditions.add("e.org_id = ?", org.0);
-    conditions.add_if("e.device_id = ?", filter.device_id.map(|id| id.0));
+    let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
+    conditions.add_among("e.device_id", true, &device_ids);
     conditions.add_among("e.type_code", true, &filter.include);
     conditions.add_among("e.type_code", false, &filter.exclude);
     if let Some(after) = filter.received_after {

@@ -147,14 +147,16 @@ pub fn lists_of_events_are_filtered_and_paged_in_two_ways(bench: impl Bench) {
     let all = EventFilter::default;
     let found = |filter: EventFilter| numbers(&list(&world, 0, filter));
     assert_eq!(found(all()), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
-    assert_eq!(found(EventFilter { device_id: Some(other.device_id), ..all() }), [9, 6, 3]);
+    assert_eq!(found(EventFilter { device_ids: vec![other.device_id], ..all() }), [9, 6, 3]);
+    let of_both = EventFilter { device_ids: vec![other.device_id, device.device_id], ..all() };
+    assert_eq!(found(EventFilter { include: vec![0], ..of_both }), [8, 4]);
     assert_eq!(found(EventFilter { include: vec![0, 3], ..all() }), [8, 7, 4, 3]);
     assert_eq!(found(EventFilter { exclude: vec![0, 3], ..all() }), [9, 6, 5, 2, 1]);
     assert_eq!(found(EventFilter { include: vec![0, 1], exclude: vec![1], ..all() }), [8, 4]);
     let at = |number: i64| Some(UnixMs(BEGIN.0 + number * 10));
     assert_eq!(found(EventFilter { received_after: at(4), received_before: at(7), ..all() }), [6, 5, 4]);
     let several = EventFilter {
-        device_id: Some(device.device_id),
+        device_ids: vec![device.device_id],
         include: vec![1, 2],
         received_after: at(2),
         ..all()
