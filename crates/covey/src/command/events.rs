@@ -80,7 +80,7 @@ struct TailArgs {
         value_parser = ["event", "task", "result", "presence", "twin", "all"])]
     kind: Vec<String>,
     /// Of events, only those of this type; repeat for more
-    #[arg(long = "type", value_name = "CODE", allow_negative_numbers = true)]
+    #[arg(long = "type", value_name = "CODE", value_parser = clap::value_parser!(i32).range(0..))]
     types: Vec<i32>,
     /// Go on with what happens
     #[arg(short, long)]
@@ -158,7 +158,8 @@ async fn tail(args: TailArgs, connection: &Connection) -> Result<()> {
     }
     let is_all = args.kind.iter().any(|kind| kind == "all");
     let has_events = is_all || args.kind.iter().any(|kind| kind == "event");
-    if !args.follow && !has_events {
+    let is_past = args.kind.iter().all(|kind| kind == "event");
+    if !args.follow && !is_past {
         bail!(
             "only events can be looked back at; to see {} as they happen, add --follow",
             args.kind.join(", ")
@@ -228,7 +229,7 @@ impl Tail {
         };
         for device_id in devices {
             // Presence is a kind of its own here.
-            let exclude = if self.filter.event_types.is_empty() { vec![-1, -2] } else { Vec::new() };
+            let exclude = vec![-1, -2];
             let include = self.filter.event_types.clone();
             let filter = EventFilter { device_id, include, exclude, ..EventFilter::default() };
             events.extend(connection.client.event_list(&filter, None, lines).await?.items);
@@ -238,7 +239,7 @@ impl Tail {
         for event in events.drain(first..) {
             self.shown = self.shown.max(event.id);
             if connection.output.json {
-                connection.output.json(&event)?;
+                connection.output.json(&Past::of(&event))?;
             } else {
                 let at = moment::of_text(&event.received_at);
                 let what = format!("type {} {}", event.event_type_code, event.payload.get());
@@ -288,6 +289,24 @@ impl Tail {
                 }
             }
         }
+    }
+}
+
+/// An event in the form of a change, in which a stream would have told it.
+#[derive(serde::Serialize)]
+struct Past<'a> {
+    id: i64,
+    kind: &'static str,
+    at: &'a str,
+    device_id: i64,
+    sn: &'a str,
+    event: &'a Event,
+}
+
+impl<'a> Past<'a> {
+    fn of(event: &'a Event) -> Self {
+        let Event { id, device_id, .. } = *event;
+        Self { id, kind: "event", at: &event.received_at, device_id, sn: &event.sn, event }
     }
 }
 
