@@ -52,7 +52,11 @@ def test_pages_and_cursors_show_each_event_once_newest_first(api, device, told):
     assert seen == ids(told)[::-1]
 
 
-def test_filters_leave_out_what_is_not_wanted(api, device, told):
+def test_filters_leave_out_what_is_not_wanted(api, server, connect, device, told, victim_identity):
+    victim = connect(server, victim_identity, "eva")
+    tell(victim, "{}", type_code=16)
+    (other,) = stored(api, victim, 1)
+
     def shown(**params) -> list[int]:
         return ids(asked(api, "", device_id=device.device_id, size=100, **params)["items"])[::-1]
 
@@ -62,6 +66,8 @@ def test_filters_leave_out_what_is_not_wanted(api, device, told):
     assert shown(events_include=[13, 14], events_exclude=[13]) == even
     assert shown(events_include=[13], received_after=int(time.time()) + 60) == []
     assert shown(events_include=[13], received_before=int(time.time()) + 60) == odd
+    both = asked(api, "", device_id=[device.device_id, victim.device_id], events_include=[13, 16])["items"]
+    assert ids(both)[::-1] == [*odd, other["id"]]
 
 
 def test_each_event_is_given_once_to_each_key_or_after_any_number(api, server, new_api, device, told):
@@ -70,10 +76,11 @@ def test_each_event_is_given_once_to_each_key_or_after_any_number(api, server, n
     assert ids(events) == ids(told), "in ascending order"
     after = asked(api, "/incremental", **own, last_event_id=told[9]["id"], limit=3)
     assert ids(after) == ids(told)[10:13]
-    for _ in range(2):
+    for _ in range(2):  # as often as there are keys
         reader, given = new_api(server, api.key_with(["events:read"])), []
         while some := asked(reader, "/incremental", **own, limit=7):
             given += ids(some)
+            assert reader.head("/device-events/incremental", params=own).status_code == 200, "which takes nothing"
         assert [event for event in given if event in ids(told)] == ids(told)
         tell(device, "{}", type_code=15)
         (newest,) = stored_of_type(api, device, 15)[-1:]

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_socket
 
-from api import Api
+from api import Api, is_problem
 
 pytestmark = pytest.mark.every_shape
 
@@ -173,7 +173,7 @@ def test_nothing_of_another_organisation_is_told(api, other_api, device, curl):
     assert stream.messages == []
 
 
-@pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "99999999999999999", "9" * 30, "1 OR 1"])
+@pytest.mark.parametrize("cursor", ["", "-1", "x", "1.5", "99999999999999999", "9" * 30, "1 OR 1"])
 def test_a_cursor_that_was_never_issued_is_refused(api, cursor):
     answer = api.get("/stream", params={"cursor": cursor})
     assert answer.status_code == 422 and "never issued" in answer.json()["detail"]
@@ -183,6 +183,23 @@ def test_a_stream_needs_a_key_and_the_right(api, server, new_api):
     assert httpx.get(f"{server.http}/api/v1/stream").status_code == 401
     assert httpx.get(f"{server.http}/api/v1/stream", params={"api_key": "wrong"}).status_code == 401
     assert new_api(server, api.key_with(["tasks:read"])).get("/stream").status_code == 403
+
+
+@pytest.mark.parametrize("text", ["room=hall", "room:hall", "room"])
+def test_a_tag_is_written_alike_everywhere(api, device, curl, text):
+    api.put(f"/devices/{device.device_id}", json={"tag": "room", "value": "hall"})
+    assert device.sn in [one["sn"] for one in api.get("/devices", params={"tag": text}).json()]
+    streams = [curl(api, tag=tag, kind="event") for tag in (text, "room:other")]
+    reported(device, 1)
+    streams[0].wait(lambda: len(streams[0].messages) >= 1)
+    time.sleep(0.3)
+    assert streams[1].messages == []
+
+
+def test_what_asks_for_another_protocol_is_no_stream(api):
+    for headers in ({"sec-websocket-version": "8", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}, {}):
+        answer = api.get("/stream", headers={"connection": "upgrade", "upgrade": "websocket", **headers})
+        assert is_problem(answer, 400)
 
 
 @pytest.mark.timeout(90)

@@ -44,7 +44,12 @@ range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Ret
 
 /// The problems that operations share, each with its status and meaning.
 const PROBLEMS: [(&str, &str, &str); 12] = [
-    ("NotJson", "400", "The body is not JSON; of a webhook, also a URL that did not pass its probe."),
+    (
+        "NotJson",
+        "400",
+        "The body is not JSON; of a webhook, also a URL that did not pass its probe; of a stream, an upgrade that is \
+            not one to WebSocket.",
+    ),
     (
         "Unauthenticated",
         "401",
@@ -83,6 +88,8 @@ problems! {
     GuardProblems = "401" "403" "500" "503";
     /// A body that cannot be read.
     BodyProblems = "400" "413" "422";
+    /// An upgrade to something else.
+    UpgradeProblem = "400";
     /// A value out of its range.
     InvalidProblem = "422";
     /// Something that is not there.

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Gone,
     Precondition,
     ProbeFailed,
+    NotWebSocket,
     TooLarge,
     Invalid,
     LimitReached,
@@ -59,6 +60,9 @@ impl Kind {
             }
             Self::ProbeFailed => {
                 (StatusCode::BAD_REQUEST, "probe-failed", "The URL did not pass its probe", None)
+            }
+            Self::NotWebSocket => {
+                (StatusCode::BAD_REQUEST, "not-websocket", "The upgrade is not one to WebSocket", None)
             }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
             Self::Invalid => {

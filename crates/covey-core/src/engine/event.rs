@@ -18,6 +18,8 @@ use crate::record::{RecordFilter, RecordPage, RecordRequest, RecordSpan};
 
 /// How many records the feed reads at once.
 const FEED_RECORDS: u32 = 1_000;
+const FORGOTTEN: &str =
+    "what came after this cursor has been forgotten in part; begin with 0, which is all that is kept";
 const NEVER_ISSUED: &str = "was never issued by this server";
 
 impl Engine {
@@ -170,8 +172,8 @@ impl Engine {
         self.parts.store.gauges_of(scope, devices).await
     }
 
-    /// Follows the records of the caller's organisation, from after `cursor`
-    /// on, or from now on.
+    /// Follows the records of the caller's organisation: from after `cursor` on,
+    /// from the first that is kept if that is 0, or from now on.
     ///
     /// # Errors
     /// A missing right, a filter out of bounds, [`Error::Invalid`] for a cursor
@@ -185,13 +187,16 @@ impl Engine {
         scope.require(Rights::EVENTS_READ)?;
         filter.validate()?;
         let span = self.parts.store.record_span(scope).await?;
-        if cursor.is_some_and(|cursor| cursor < RecordNumber(0) || cursor > span.settled) {
-            return Err(Error::invalid("cursor", NEVER_ISSUED));
-        }
-        if cursor.is_some_and(|cursor| cursor < span.forgotten) {
-            return Err(Error::Gone { what: "what came after this cursor has been forgotten in part" });
-        }
-        Ok(self.follow_of_org(scope.org, filter, cursor.unwrap_or(span.settled)))
+        let from = match cursor {
+            None => span.settled,
+            Some(RecordNumber(0)) => span.forgotten,
+            Some(cursor) if cursor < RecordNumber(0) || cursor > span.settled => {
+                return Err(Error::invalid("cursor", NEVER_ISSUED));
+            }
+            Some(cursor) if cursor < span.forgotten => return Err(Error::Gone { what: FORGOTTEN }),
+            Some(cursor) => cursor,
+        };
+        Ok(self.follow_of_org(scope.org, filter, from))
     }
 
     /// Follows the records of an organisation from after `cursor` on.

@@ -18,6 +18,7 @@ use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
+use axum::http::header::UPGRADE;
 use axum::response::Response;
 use covey_core::Engine;
 use covey_core::id::CallerId;
@@ -25,7 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::{Api, with_slash};
-use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem};
+use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, UpgradeProblem};
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
 use admission::Valid;
@@ -112,7 +113,7 @@ impl Drop for Place {
             change; a line `id:` alone every 15 seconds on which nothing happens.",
             body = RecordView, content_type = "text/event-stream"),
         (status = 101, description = "The stream goes on over WebSocket: each text message is a change as JSON."),
-        InvalidProblem, GoneProblem, LimitProblem, GuardProblems,
+        InvalidProblem, GoneProblem, LimitProblem, UpgradeProblem, GuardProblems,
     )
 )]
 async fn stream(
@@ -122,6 +123,11 @@ async fn stream(
     Parameters(query): Parameters<StreamQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
+    let is_wanted =
+        headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if let (Err(rejection), true) = (&upgrade, is_wanted) {
+        return Err(Problem::new(Kind::NotWebSocket, rejection.body_text()));
+    }
     let cursor = query.cursor(&headers)?;
     let follower = api.engine.record_follow(caller.scope, query.into_filter(), cursor).await?;
     let entered = api.streams.enter(&api.engine, caller.scope.caller);
