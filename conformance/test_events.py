@@ -259,6 +259,15 @@ def test_rubbish_in_the_body_is_no_reason_to_lose_an_event(api, device):
     assert [one["dev_event_id"] for one in events] == [0, 0, 0, 2, 0, 0, 0]
 
 
+@pytest.mark.every_shape
+def test_a_topic_of_its_own_that_means_nothing_is_told_to_the_device(server, device):
+    unheard = server.refusals("unknown_topic")
+    for level in ("evts", "EVT", "evt/"):
+        code = device.publish(f"dev/{device.sn}/{level}", "{}")
+        assert code == 0x10 if LINK.is_own else code in (0x00, 0x10)
+    assert not LINK.is_own or server.refusals("unknown_topic") == unheard + 3
+
+
 def test_a_correlation_is_found_where_devices_put_it(api, device):
     short = CORRELATION.replace("-", "")
     tell(device, type_code=13, number=1, correlation_id=short)
@@ -313,7 +322,7 @@ def test_a_flood_is_told_0x97_and_stores_nothing(new_server, new_api, connect, t
     assert server.refusals("flood") == 300 - len(taken)
     answers = [device.expect("eva") for _ in range(300)]
     assert sum(one.body == b'{"status":"error"}' for one in answers) == 300 - len(taken)
-    assert sum("an event was refused" in line for line in server.log_text().splitlines()) <= 3, "the log is not flooded"
+    assert sum("a message was refused" in line for line in server.log_text().splitlines()) <= 3, "the log is not flooded"
     # Nothing more than the pause is needed, and another device is not held up.
     time.sleep(0.3)
     assert tell(device, type_code=13, number=1000) == 0

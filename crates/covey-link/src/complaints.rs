@@ -1,5 +1,6 @@
-//! What the log is told of refused events. A device may send thousands a second,
-//! and its events are told of once in a while, with how many were refused since.
+//! What the log is told of refused events, and of what nobody listens to. A device
+//! may send thousands a second: it is told of once in a while, with how many were
+//! refused since.
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,11 @@ struct Told {
 }
 
 impl Complaints {
-    /// An event of a device was refused.
+    /// A message of a device was refused.
     pub(crate) fn refused(&self, sn: &Sn, why: &str) {
         match self.count(sn, Instant::now()) {
-            Some(before) => tracing::warn!(%sn, why, before, "an event was refused"),
-            None => tracing::debug!(%sn, why, "an event was refused"),
+            Some(before) => tracing::warn!(%sn, why, before, "a message was refused"),
+            None => tracing::debug!(%sn, why, "a message was refused"),
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum RefusedKind {
     NotTheirs,
     /// Nothing: it may not publish there.
     Forbidden,
+    /// Publish elsewhere: it may publish there, and nobody listens.
+    Unheard,
     /// Wait until a limit is no longer reached.
     Limit,
     /// Send it again: the store did not take it.
@@ -59,7 +61,12 @@ pub(crate) async fn handle(
         Channel::Req => request(engine, device, Inbound::open(received)?.correlation()?).await.map(Some),
         Channel::Res => result(engine, device, &Inbound::open(received)?).await.map(Some),
         Channel::Evt => event_open(engine, received)?.add(engine, device, is_acknowledged).await,
-        Channel::Other => Ok(None),
+        Channel::Other => Err(Refused {
+            refusal: Some(Refusal::UnknownTopic),
+            kind: RefusedKind::Unheard,
+            why: "nothing listens to this topic; a device tells ack, req, res and evt".to_owned(),
+            reply: None,
+        }),
     }
 }
 

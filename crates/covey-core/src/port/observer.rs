@@ -49,6 +49,8 @@ pub enum Refusal {
     NoCertificate,
     /// A publish to a topic that is not the device's own.
     PublishTopic,
+    /// A publish to a topic of the device's own that means nothing.
+    UnknownTopic,
     /// A subscription that is not the device's own.
     SubscribeTopic,
     /// A message without a correlation, or with one that cannot be read.
@@ -73,11 +75,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// Each refusal with its name.
-    pub const NAMES: [(Self, &'static str); 14] = [
+    pub const NAMES: [(Self, &'static str); 15] = [
         (Self::ClientIdNotCn, "client_id_not_cn"),
         (Self::NotAdmitted, "not_admitted"),
         (Self::NoCertificate, "no_certificate"),
         (Self::PublishTopic, "publish_topic"),
+        (Self::UnknownTopic, "unknown_topic"),
         (Self::SubscribeTopic, "subscribe_topic"),
         (Self::Correlation, "correlation"),
         (Self::StatusCode, "status_code"),

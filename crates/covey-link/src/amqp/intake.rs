@@ -237,7 +237,7 @@ async fn decide(
             }
             Err(Refused { refusal, kind, why, reply }) => {
                 link.count(refusal);
-                if channel == Channel::Evt {
+                if matches!(channel, Channel::Evt | Channel::Other) {
                     link.complaints.refused(&sn, &why);
                 } else {
                     tracing::warn!(%sn, routing_key, why, "a message was refused");

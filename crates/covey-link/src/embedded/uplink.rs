@@ -92,7 +92,7 @@ impl Sender {
                     shared.link.refuse(refusal);
                 }
                 let sn = &self.device.sn;
-                if self.channel == Channel::Evt {
+                if matches!(self.channel, Channel::Evt | Channel::Other) {
                     shared.link.complaints.refused(sn, &why);
                 } else {
                     tracing::warn!(%sn, channel = ?self.channel, why, "a message was refused");
@@ -120,6 +120,7 @@ fn reason_code(kind: RefusedKind) -> PublishAckReason {
     match kind {
         RefusedKind::Malformed => PublishAckReason::PayloadFormatInvalid,
         RefusedKind::Forbidden => PublishAckReason::NotAuthorized,
+        RefusedKind::Unheard => PublishAckReason::NoMatchingSubscribers,
         RefusedKind::NotTheirs => PublishAckReason::ImplementationSpecificError,
         RefusedKind::Limit | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Overloaded) => {
             PublishAckReason::QuotaExceeded

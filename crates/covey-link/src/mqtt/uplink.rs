@@ -165,7 +165,7 @@ async fn carry_out(
             }
             Err(Refused { refusal, kind, why, reply }) => {
                 shared.link.count(refusal);
-                if channel == Channel::Evt {
+                if matches!(channel, Channel::Evt | Channel::Other) {
                     shared.link.complaints.refused(&sn, &why);
                 } else {
                     tracing::warn!(%sn, topic = %topic(publish), why, "a message was refused");
@@ -235,6 +235,7 @@ async fn send(shared: &Arc<Shared>, sn: &Sn, reply: Outbound) {
 fn reason_code(kind: RefusedKind) -> PubAckReason {
     match kind {
         RefusedKind::Malformed => PubAckReason::PayloadFormatInvalid,
+        RefusedKind::Unheard => PubAckReason::NoMatchingSubscribers,
         RefusedKind::NotTheirs | RefusedKind::Forbidden => PubAckReason::ImplementationSpecificError,
         RefusedKind::Limit | RefusedKind::Unavailable(_) => PubAckReason::QuotaExceeded,
     }
