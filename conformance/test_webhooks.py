@@ -586,6 +586,15 @@ def test_fields_out_of_their_range_are_refused(hooks, receiver, fields):
     assert is_problem(hooks.get("/webhooks/msg-twin"), 404)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("concurrency", "x"), ("filter", []), ("format", 5), ("secret", 7), ("headers", "x")]
+)
+def test_a_refusal_says_which_member_is_meant(api, name, value):
+    body = {"event_type": "msg-event", "url": "https://receiver.example/", "is_active": False, name: value}
+    answer = api.post("/webhooks", json=body)
+    assert is_problem(answer, 422) and name in answer.json()["detail"], answer.text
+
+
 def test_who_may(hooked, hooks, new_api, receiver):
     row = put(hooks, receiver)
     admin = new_api(hooked)

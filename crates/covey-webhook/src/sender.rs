@@ -136,7 +136,8 @@ impl HttpSender {
                     Fault::Timeout => ProbeFault::Timeout,
                     Fault::Name(NameFault::Unknown) => ProbeFault::Name,
                     Fault::Name(NameFault::Forbidden) => ProbeFault::Forbidden,
-                    _ => ProbeFault::Unreachable,
+                    Fault::Tls(problem) => ProbeFault::Tls(problem),
+                    Fault::Connect | Fault::Broken | Fault::Refused(_) => ProbeFault::Unreachable,
                 });
             }
             Ok(Ok(response)) => response,

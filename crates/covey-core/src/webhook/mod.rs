@@ -299,7 +299,7 @@ pub enum EndpointRef {
 }
 
 /// Why a URL did not pass its probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeFault {
     /// It answered with this status.
     #[error("the URL answered a GET with status {0}; it must answer 2xx")]
@@ -316,6 +316,9 @@ pub enum ProbeFault {
          --webhook-allow"
     )]
     Forbidden,
+    /// It could not prove to be the one that was meant.
+    #[error("the URL cannot be reached over TLS: {0}; an operator can trust another CA with --webhook-ca")]
+    Tls(String),
     /// No connection, or one that broke.
     #[error("the URL cannot be reached: no connection, or one that broke")]
     Unreachable,

@@ -23,16 +23,16 @@ pub(super) struct WebhookParts {
     #[serde(default, deserialize_with = "filter")]
     pub(super) filter: Option<FilterForm>,
     /// In which form: `contract`, or `cloudevents` for CloudEvents 1.0 in structured mode.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "format")]
     #[schema(pattern = "^(contract|cloudevents)$", example = "contract")]
     pub(super) format: Option<String>,
     /// How many requests may be under way at once; of one device it is always one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "concurrency")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 64, default = 8)]
     pub(super) concurrency: Option<Whole>,
     /// The secret that messages are signed with (Standard Webhooks): `whsec_` and then 24 to 64 bytes in base64.
     /// One is made if none is given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "secret")]
     #[schema(max_length = 128)]
     pub(super) secret: Option<String>,
 }
@@ -132,10 +132,22 @@ pub(super) struct FilterForm {
 /// A filter by the names of its members, and in no other form: what is misread
 /// would let everything through.
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<FilterForm>, D::Error> {
-    let object = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
+    let object = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer);
+    let object = object.map_err(|error| D::Error::custom(format!("filter: {error}")))?;
     let filter = object.map(|object| serde_json::from_value(serde_json::Value::Object(object)));
     filter.transpose().map_err(|error| D::Error::custom(format!("filter: {error}")))
 }
+
+/// A value whose refusal says its name, which serde forgets of what it flattens.
+macro_rules! named {
+    ($($name:ident: $kind:ty),+) => {
+        $(fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<$kind>, D::Error> {
+            let problem = |error| D::Error::custom(format!(concat!(stringify!($name), ": {}"), error));
+            Option::deserialize(deserializer).map_err(problem)
+        })+
+    };
+}
+named!(format: String, concurrency: Whole, secret: String);
 
 impl FilterForm {
     fn into_filter(self) -> RecordFilter {
