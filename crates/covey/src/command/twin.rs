@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use covey_client::{RawValue, StreamFilter, Twin, TwinPatch, TwinValue};
 
@@ -47,7 +47,7 @@ enum TwinCommand {
         #[arg(value_name = "RESOURCE=VALUE", required = true, value_parser = read_value)]
         values: Vec<(String, Box<RawValue>)>,
         /// Report the values on behalf of the device in place of wanting them
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["ttl", "priority"])]
         reported: bool,
         /// For how many minutes the device may take them [default: 44639, that is 31 days]
         #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=44639))]
@@ -75,11 +75,16 @@ pub async fn run(args: TwinArgs, connection: &Connection) -> Result<ExitCode> {
         TwinCommand::Get { device, follow } => get(&device, follow, connection).await?,
         TwinCommand::Set { device, values, reported, ttl, priority, if_match } => {
             let device = device.find(connection).await?;
-            let values: BTreeMap<_, _> = values.into_iter().collect();
+            let mut by_name = BTreeMap::new();
+            for (name, value) in values {
+                if by_name.insert(name.clone(), value).is_some() {
+                    bail!("the resource {name} is given twice");
+                }
+            }
             let patch = if reported {
-                TwinPatch { reported: values, ttl, priority, ..TwinPatch::default() }
+                TwinPatch { reported: by_name, ..TwinPatch::default() }
             } else {
-                TwinPatch { desired: values, ttl, priority, ..TwinPatch::default() }
+                TwinPatch { desired: by_name, ttl, priority, ..TwinPatch::default() }
             };
             let twin = connection.client.twin_patch(device.device_id, &patch, if_match.as_deref()).await?;
             show(&twin, connection)?;

@@ -200,6 +200,7 @@ async fn list(connection: &Connection) -> Result<()> {
                 cell(&webhook.event_type),
                 cell(if webhook.is_default { "yes" } else { "" }),
                 cell(fares),
+                cell(wanted(&webhook.filter)),
                 count(state.map(|state| state.waiting)),
                 count(state.map(|state| state.dead)),
                 cell(state.and_then(|state| state.last_error.clone()).unwrap_or_default()),
@@ -207,8 +208,20 @@ async fn list(connection: &Connection) -> Result<()> {
             ]
         })
         .collect();
-    let columns = ["ID", "TYPE", "DEFAULT", "STATE", "WAITING", "DEAD", "LAST ERROR", "URL"];
+    let columns = ["ID", "TYPE", "DEFAULT", "STATE", "ONLY", "WAITING", "DEAD", "LAST ERROR", "URL"];
     Ok(output.text(&output.table(&columns, &rows))?)
+}
+
+/// What a filter lets through, in a few words; nothing if that is everything.
+fn wanted(filter: &WebhookFilter) -> String {
+    let WebhookFilter { device_id, tag, event_type_code } = filter;
+    let numbers = |numbers: &[i64]| numbers.iter().map(i64::to_string).collect::<Vec<_>>();
+    [("device", numbers(device_id)), ("tag", tag.clone()), ("type", numbers(event_type_code))]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(kind, names)| format!("{kind} {}", names.join(",")))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
