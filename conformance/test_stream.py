@@ -236,11 +236,20 @@ def test_a_reader_that_is_too_slow_is_cut_off_and_can_go_on(new_server, new_api,
     url = f"{api.root.replace('http', 'ws', 1)}/api/v1/stream?kind=event&api_key={api.headers['x-api-key']}"
     # A window of a few messages, and nobody who reads them.
     with open_socket(url, proxy=None, max_queue=1, ping_interval=None) as socket:
-        for number in range(1, 1201):
+        # What happened before a stream has come to the present is read for it at its own pace.
+        reported(device, 1)
+        seen, end = [json.loads(socket.recv(timeout=20))["event"]["payload"]["n"]], None
+        time.sleep(1.0)
+        for number in range(2, 1201):
             body = json.dumps({"n": number, "pad": "x" * 30_000})
             device.send(f"dev/{device.sn}/evt", body, properties={"event_type_code": 13})
         reported(device, 1201)
-        seen, end = [], None
+        told_of = {"device_id": identity.device_id, "events_include": [13], "size": 1}
+        deadline = time.monotonic() + 60
+        while api.get("/device-events", params=told_of).json()["total"] < 1201:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1.0)  # until the server has tried to tell all of them
         try:
             while True:
                 told = json.loads(socket.recv(timeout=20))
