@@ -167,7 +167,10 @@ fn in_body<T>(member: Option<&RawValue>, read: fn(&str) -> Option<T>) -> Option<
     let Some(text) = member.and_then(scalar) else { return Some(None) };
     let digits = text.strip_prefix('-').unwrap_or(&text);
     let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_whole { read(&text).map(Some) } else { Some(None) }
+    match read(&text) {
+        None if is_whole => None,
+        number => Some(number),
+    }
 }
 
 fn type_code(text: &str) -> Option<i64> {

@@ -74,6 +74,7 @@ fn a_property_that_is_no_integer_is_refused_and_a_tag_counts_as_missing() {
             }
         }
     }
+    assert_eq!(fields(&read(&[], r#"{"101":"+7","200":"+13"}"#).unwrap()), (13, 7, None));
     let largest = [("event_type_code", "2147483647"), ("dev_event_id", "4294967295")];
     assert_eq!(fields(&read(&largest, "{}").unwrap()), (i64::from(i32::MAX), u32::MAX, None));
 }
