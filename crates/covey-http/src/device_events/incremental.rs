@@ -1,14 +1,18 @@
 //! `GET /api/v1/device-events/incremental`: what came since the caller last asked.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use covey_core::access::Rights;
 use covey_core::event::INCREMENTAL_MAX;
 use covey_core::id::RecordNumber;
+use futures_util::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -77,7 +81,9 @@ pub(super) async fn event_incremental(
     if method == Method::HEAD {
         // It changes nothing (RFC 9110 §9.2.1): nobody would see the events.
         caller.scope.require(Rights::EVENTS_READ)?;
-        return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], ()).into_response());
+        // Of no known length, so that none is told (§8.6).
+        let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+        return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
     let engine = Arc::clone(&api.engine);
     let events =
