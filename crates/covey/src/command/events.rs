@@ -253,8 +253,7 @@ impl Tail {
     async fn tagged(&self, connection: &Connection) -> Result<Vec<Option<i64>>> {
         let mut found = BTreeSet::new();
         for tag in &self.filter.tags {
-            // A list of devices takes `name:value`.
-            let filter = DeviceFilter { tag: Some(tag.replacen('=', ":", 1)), ..DeviceFilter::default() };
+            let filter = DeviceFilter { tag: Some(tag.clone()), ..DeviceFilter::default() };
             for number in 1.. {
                 let page = PageRequest { page: number, size: SIZE_MAX };
                 let devices = connection.client.device_list(&filter, page).await?.items;

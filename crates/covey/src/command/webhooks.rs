@@ -229,8 +229,7 @@ async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
     for name in &args.device {
         filter.device_id.push(name.find(connection).await?.device_id);
     }
-    // As `covey device tag` writes it; the API has a colon there.
-    filter.tag = args.tag.iter().map(|tag| tag.replacen('=', ":", 1)).collect();
+    filter.tag = args.tag;
     let mut headers = BTreeMap::new();
     for (name, value) in args.headers.iter().map(|header| parse_header(header)).collect::<Result<Vec<_>>>()? {
         if headers.insert(name.clone(), value).is_some() {

@@ -118,8 +118,7 @@ impl ListArgs {
         DeviceFilter {
             device_id: None,
             sn: self.sn.clone(),
-            // On the command line a tag is always written as in `device add`.
-            tag: self.tag.as_ref().map(|tag| tag.replacen('=', ":", 1)),
+            tag: self.tag.clone(),
             online: (self.online || self.offline).then_some(self.online),
         }
     }
