@@ -164,6 +164,11 @@ def test_a_url_that_does_not_pass_its_probe_is_refused(hooks, receiver, probe):
     assert is_problem(hooks.patch("/webhooks/msg-event", json={"is_active": True}), 400)
 
 
+def test_a_probe_says_what_is_wrong_with_tls(hooked, hooks):
+    answer = hooks.post("/webhooks", json={"event_type": "msg-event", "url": f"{hooked.https}/healthz"})
+    assert is_problem(answer, 400) and "UnknownIssuer" in answer.json()["detail"]
+
+
 def test_a_probe_that_takes_more_than_five_seconds_is_given_up(hooks, receiver):
     receiver.probe = Answer(hang_seconds=7)
     began = time.monotonic()
