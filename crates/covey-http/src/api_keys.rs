@@ -15,7 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::{Api, with_slash};
+use crate::api::{Api, with_slash};
 use crate::auth::Caller;
 use crate::client_certificate::ClientCertificate;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};

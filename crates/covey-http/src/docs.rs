@@ -20,10 +20,10 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::API_KEY_HEADER;
-use crate::envelope::REQUEST_ID;
 use crate::problem::{Document, PROBLEM_JSON};
+use crate::request_id::REQUEST_ID;
 
 /// Where the document is.
 const OPENAPI_PATH: &str = "/openapi.json";

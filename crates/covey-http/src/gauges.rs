@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::{Api, with_slash};
+use crate::api::{Api, with_slash};
 use crate::auth::Caller;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::docs::{InternalProblem, UnavailableProblem};
 use crate::problem::{Kind, Problem};
 use crate::wire::json;

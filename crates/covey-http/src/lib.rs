@@ -1,13 +1,14 @@
 //! The REST API of Covey: axum routes over the engine of [`covey_core`].
 //!
 //! A handler reads the wire form, calls one method of the engine, and writes
-//! the wire form of its answer. There are no rules of the domain here and no
-//! storage; what the API promises is in the OpenAPI document ([`openapi`]).
+//! the wire form of its answer. This crate holds no rules of the domain and no
+//! storage. The OpenAPI document ([`openapi`]) says what the API promises.
 //!
-//! The way of a request: a listener ([`serve_http`], [`serve_https`]), the
-//! envelope that every request gets (id, limits, measurement), the caller by
-//! its credential, the handler of the resource.
+//! A request passes a listener ([`serve_http`], [`serve_https`]), the request
+//! middleware (id, limits, measurement), the extractor that finds the caller
+//! by its credential, and the handler of the resource.
 
+mod api;
 mod api_keys;
 mod app;
 mod auth;
@@ -17,13 +18,15 @@ mod device_events;
 mod device_tasks;
 mod devices;
 mod docs;
-mod envelope;
 mod extract;
 mod first_byte;
 mod gauges;
 mod health;
 mod metrics;
 mod problem;
+mod request_id;
+mod request_middleware;
+mod request_slots;
 mod retention;
 mod server;
 mod stalled_write;
@@ -33,7 +36,8 @@ mod webhooks;
 mod whoami;
 mod wire;
 
-pub use app::{Api, openapi, router};
+pub use api::Api;
+pub use app::{openapi, router};
 pub use auth::key_digest;
 pub use client_certificate::{HANDED_ON_HEADER, PROXY_NAME};
 pub use metrics::Metrics;

@@ -102,8 +102,8 @@ impl Problem {
         Self { kind: Kind::Invalid, detail, field: Some(shortened(field)) }
     }
 
-    /// Writes the document. The id of the request is known only to the
-    /// envelope, so that is where this is called.
+    /// Writes the document. Only the request middleware knows the id of the request, so it
+    /// calls this.
     pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
         let (status, name, title, _) = self.kind.row();
         let document = Document {

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::{Api, with_slash};
 use crate::api_keys::RightName;
-use crate::app::{Api, with_slash};
 use crate::auth::Caller;
 use crate::docs::GuardProblems;
 use crate::wire::json;

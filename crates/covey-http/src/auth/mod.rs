@@ -4,7 +4,7 @@
 
 mod callers;
 mod credential;
-mod foreign_page;
+mod cross_site;
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use covey_core::id::CallerId;
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::problem::{Kind, Problem};
 pub(crate) use callers::Callers;
 pub(crate) use credential::API_KEY_HEADER;
@@ -45,7 +45,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
         let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
         let caller = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
             Some(Credential::Key(key)) => find(api, key).await?,
-            Some(Credential::Certificate(_)) if foreign_page::sent(parts) => {
+            Some(Credential::Certificate(_)) if cross_site::is_cross_origin(parts) => {
                 refused();
                 let detail = "a page of another site must not call with this browser's client certificate";
                 return Err(Problem::new(Kind::Forbidden, detail));

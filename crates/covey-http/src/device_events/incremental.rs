@@ -16,7 +16,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::carry_out::carry_out;
 use crate::device_events::EventView;

@@ -11,7 +11,7 @@ use covey_core::id::RecordNumber;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::{Api, with_slash};
+use crate::api::{Api, with_slash};
 pub(crate) use list::TypeCode;
 pub(crate) use view::EventView;
 

@@ -9,7 +9,7 @@ use covey_core::event::{Bucket, SeriesPath, SeriesQuery as Wanted};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::device_events::fields::required;
 use crate::device_events::list::TypeCode;

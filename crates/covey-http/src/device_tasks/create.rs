@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::carry_out::carry_out;
 use crate::device_tasks::request::{TaskNew, TaskNewSchema};

@@ -15,7 +15,7 @@ use utoipa::openapi::{OneOfBuilder, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::device_tasks::view::{StatusName, StatusNumber};
 use crate::docs::{GuardProblems, InvalidProblem};

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::device_tasks::view::TaskView;
 use crate::wire::{from_text, json};
 

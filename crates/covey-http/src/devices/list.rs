@@ -9,7 +9,7 @@ use covey_core::device::DeviceFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::devices::view::DeviceView;
 use crate::docs::{GuardProblems, InvalidProblem};

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::carry_out::carry_out;
 use crate::docs::{

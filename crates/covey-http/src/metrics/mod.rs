@@ -2,7 +2,7 @@
 //! requests over HTTP, and the state of the tasks and the process at the
 //! moment of a scrape.
 
-mod page;
+pub(crate) mod page;
 mod process;
 mod webhooks;
 
@@ -18,8 +18,6 @@ use axum::extract::MatchedPath;
 use axum::http::{Method, StatusCode};
 use covey_core::port::{Event, Observer, Refusal, Step, TaskCount};
 use covey_core::task::TaskStatus;
-
-pub(crate) use page::router;
 
 /// Bounds of the buckets of durations, in seconds.
 const SECONDS: [f64; 18] = [

@@ -10,7 +10,7 @@ use prometheus_client::encoding::text;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::docs::InternalProblem;
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
@@ -52,7 +52,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         Ok((states, span)) => api.metrics.webhook_states.set(&states, span.settled),
         Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
     }
-    api.metrics.set_streams(api.streams.open());
+    api.metrics.set_streams(api.streams.count());
     let page = api.metrics.page(api.engine.watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::{API_KEY_HEADER, Caller};
 use crate::problem::Problem;
 

@@ -1,37 +1,32 @@
 //! The stream as server-sent events.
 
+use std::convert::Infallible;
+use std::future::ready;
+
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
 use bytes::Bytes;
-use covey_core::feed::Follower;
-use futures_util::stream;
-use tokio_util::sync::CancellationToken;
+use futures_util::{StreamExt, stream};
 
-use crate::app::Api;
-use crate::stream::tell::{Told, tell};
-use crate::stream::{HEARTBEAT, Place};
+use crate::stream::open_stream::{Next, OpenStream};
 
-/// Tells nginx not to gather what is to go out at once.
+/// Tells nginx not to buffer the stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// After how many milliseconds a browser is to connect again.
+/// How long a browser waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 1_000;
 
-struct Open {
-    follower: Follower,
-    shutdown: CancellationToken,
-    is_new: bool,
-    place: Place,
-}
-
 /// Answers with the stream.
-pub(super) fn answer(api: &Api, follower: Follower, place: Place) -> Response {
-    let open = Open { follower, shutdown: api.shutdown.clone(), is_new: true, place };
-    let frames = stream::unfold(Some(open), |open| async {
-        let (bytes, open) = next(open?).await;
-        Some((Ok::<_, std::convert::Infallible>(bytes), open))
+pub(super) fn answer(open: OpenStream) -> Response {
+    // With the cursor, so that a reader can come back even if it saw nothing.
+    let first = Bytes::from(format!("retry: {RETRY_MS}\nid: {}\n\n", open.cursor().0));
+    let rest = stream::unfold(Some(open), |open| async {
+        let mut open = open?;
+        let (bytes, is_last) = next(&mut open).await;
+        Some((bytes, (!is_last).then_some(open)))
     });
+    let frames = stream::once(ready(first)).chain(rest).map(Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(frames));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -40,16 +35,11 @@ pub(super) fn answer(api: &Api, follower: Follower, place: Place) -> Response {
     response
 }
 
-/// The next bytes, and what is left of the stream.
-async fn next(mut open: Open) -> (Bytes, Option<Open>) {
-    if std::mem::take(&mut open.is_new) {
-        // With the cursor, so that a reader can come back even if it saw nothing.
-        let first = format!("retry: {RETRY_MS}\nid: {}\n\n", open.follower.cursor().0);
-        return (Bytes::from(first), Some(open));
-    }
-    match tell(&mut open.follower, &mut open.place, HEARTBEAT, &open.shutdown).await {
-        Told::Records(records) => {
-            let frames = &open.place.streams.frames;
+/// The next bytes of a stream, and whether they are the last.
+async fn next(open: &mut OpenStream) -> (Bytes, bool) {
+    match open.next().await {
+        Next::Records(records) => {
+            let frames = &open.streams.frames;
             let bytes = match records.as_slice() {
                 [record] => frames.of(record).event,
                 records => {
@@ -57,9 +47,9 @@ async fn next(mut open: Open) -> (Bytes, Option<Open>) {
                     Bytes::from(frames.collect::<Vec<_>>().concat())
                 }
             };
-            (bytes, Some(open))
+            (bytes, false)
         }
-        Told::Nothing(cursor) => (Bytes::from(format!("id: {}\n\n", cursor.0)), Some(open)),
-        Told::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.json())), None),
+        Next::Heartbeat(cursor) => (Bytes::from(format!("id: {}\n\n", cursor.0)), false),
+        Next::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.json())), true),
     }
 }

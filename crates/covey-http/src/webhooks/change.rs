@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S, WebhookSecret};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::carry_out::carry_out;
 use crate::docs::{

@@ -11,7 +11,7 @@ use covey_core::webhook::DeadLetter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::carry_out::carry_out;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};

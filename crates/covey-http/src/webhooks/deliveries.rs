@@ -10,7 +10,7 @@ use covey_core::webhook::{DeliveriesFrom, LoggedAttempt, Outcome};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::Api;
+use crate::api::Api;
 use crate::auth::Caller;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};

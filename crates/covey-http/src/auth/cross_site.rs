@@ -1,15 +1,16 @@
-//! Whether a page of another site makes a browser call. A browser shows its
-//! client certificate whoever wrote the page, unlike a key, which a page must
-//! know; so such a call is refused (Fetch Metadata Request Headers, section 2).
+//! Recognises requests that a page of another site makes a browser send. A
+//! browser shows its client certificate for any page, but a page must know an
+//! API key; so such a request must not call with the certificate (Fetch
+//! Metadata Request Headers, section 2).
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 
 const FETCH_SITE_HEADER: &str = "sec-fetch-site";
 
-/// Whether a browser says that this request comes from a page of another
-/// origin. What is no browser sends neither header.
-pub(super) fn sent(parts: &Parts) -> bool {
+/// Whether a browser says that a page of another origin sent this request.
+/// Clients that are no browsers send neither header.
+pub(super) fn is_cross_origin(parts: &Parts) -> bool {
     if let Some(site) = parts.headers.get(FETCH_SITE_HEADER) {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
     }
@@ -29,32 +30,32 @@ mod tests {
 
     use super::*;
 
-    fn is_foreign(uri: &str, headers: &[(&str, &str)]) -> bool {
+    fn is_cross(uri: &str, headers: &[(&str, &str)]) -> bool {
         let request =
             headers.iter().fold(Request::post(uri), |request, (name, value)| request.header(*name, *value));
-        sent(&request.body(()).unwrap().into_parts().0)
+        is_cross_origin(&request.body(()).unwrap().into_parts().0)
     }
 
     #[test]
-    fn a_page_of_another_origin_is_seen_and_all_else_is_let_through() {
+    fn only_requests_of_pages_of_another_origin_are_recognised() {
         let host = ("host", "covey.example:8443");
-        assert!(!is_foreign("/", &[host]));
-        for (site, foreign) in
+        assert!(!is_cross("/", &[host]));
+        for (site, cross) in
             [("same-origin", false), ("none", false), ("same-site", true), ("cross-site", true)]
         {
-            assert_eq!(is_foreign("/", &[host, ("sec-fetch-site", site)]), foreign, "{site}");
+            assert_eq!(is_cross("/", &[host, ("sec-fetch-site", site)]), cross, "{site}");
         }
-        for (origin, foreign) in [
+        for (origin, cross) in [
             ("https://covey.example:8443", false),
             ("https://COVEY.example:8443", false),
             ("https://covey.example", true),
             ("https://evil.example", true),
             ("null", true),
         ] {
-            assert_eq!(is_foreign("/", &[host, ("origin", origin)]), foreign, "{origin}");
+            assert_eq!(is_cross("/", &[host, ("origin", origin)]), cross, "{origin}");
         }
         let over_http2 = "https://covey.example/api/v1/devices";
-        assert!(!is_foreign(over_http2, &[("origin", "https://covey.example")]));
-        assert!(is_foreign(over_http2, &[("origin", "https://evil.example"), ("host", "evil.example")]));
+        assert!(!is_cross(over_http2, &[("origin", "https://covey.example")]));
+        assert!(is_cross(over_http2, &[("origin", "https://evil.example"), ("host", "evil.example")]));
     }
 }

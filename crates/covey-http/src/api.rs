@@ -1,0 +1,72 @@
+//! The state that all handlers share, and how a resource adds its routes.
+//! `app.rs` assembles the resources; nothing here knows one.
+
+use std::sync::Arc;
+
+use axum::routing::MethodRouter;
+use covey_core::Engine;
+use rustls_pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use crate::auth::Callers;
+use crate::client_certificate::ProxyTrust;
+use crate::metrics::Metrics;
+use crate::request_id::RequestIds;
+use crate::request_slots::RequestSlots;
+use crate::stream::Streams;
+
+/// The state that all handlers share.
+pub struct Api {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) callers: Callers,
+    /// Recognises connections from a proxy that may hand on client certificates.
+    pub(crate) proxies: Option<ProxyTrust>,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) request_slots: RequestSlots,
+    pub(crate) streams: Arc<Streams>,
+}
+
+impl Api {
+    /// The state of an API over an engine. `shutdown` is the token that also stops the
+    /// listeners: when it is cancelled, callers that wait for a task get their answer at once.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
+        Self {
+            engine,
+            metrics,
+            shutdown,
+            callers: Callers::default(),
+            proxies: None,
+            request_ids: RequestIds::new(),
+            request_slots: RequestSlots::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    /// Lets a proxy hand on the certificates of its clients in the header
+    /// `X-Covey-Client-Cert`. The proxy must show a certificate of its own with the
+    /// common name [`PROXY_NAME`](crate::PROXY_NAME), issued under `root` for
+    /// TLS clients. On every other connection the header is ignored.
+    ///
+    /// # Errors
+    /// `root` is not a certificate.
+    pub fn trusting_proxies_of(mut self, root: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
+        self.proxies = Some(ProxyTrust::under(root)?);
+        Ok(self)
+    }
+}
+
+/// Adds routes under their path with and without a trailing slash (rest-api,
+/// introduction). The OpenAPI document shows the path without it.
+pub(crate) fn with_slash(
+    router: OpenApiRouter<Arc<Api>>,
+    routes: UtoipaMethodRouter<Arc<Api>>,
+) -> OpenApiRouter<Arc<Api>> {
+    let paths: Vec<String> = routes.1.paths.keys().map(|path| format!("{path}/")).collect();
+    let handlers: MethodRouter<Arc<Api>> = routes.2.clone();
+    let router = router.routes(routes);
+    paths.into_iter().fold(router, |router, path| router.route(&path, handlers.clone()))
+}

@@ -1,0 +1,88 @@
+//! What every request passes, in one layer: it gets an id, a slot and a time limit; panics are
+//! caught; an unread body is drained; a problem document is written; and the request is measured
+//! and logged, without headers, bodies or queries.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use crate::api::Api;
+use crate::metrics::RouteName;
+use crate::problem::{Kind, Problem};
+use crate::request_id::REQUEST_ID;
+use crate::unread_body::lend;
+
+/// How long a request may take, in milliseconds: longer than the longest wait for a task.
+const REQUEST_MS_MAX: u64 = 75_000;
+
+/// Serves a request within these bounds.
+pub(crate) async fn request_middleware(
+    State(api): State<Arc<Api>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let id = api.request_ids.of(request.headers());
+    let method = request.method().clone();
+    let route = RouteName(request.extensions().get::<MatchedPath>().cloned());
+    let (request, unread) = lend(request);
+
+    let mut response = match api.request_slots.take() {
+        Some(_slot) => run(request, next).await,
+        None => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
+    };
+    write_problem(&mut response, &id);
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    if let Some(unread) = unread
+        && !unread.drain().await
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+
+    let (status, duration) = (response.status(), began.elapsed());
+    let (name, id, duration_us) = (route.as_str(), id.to_str().unwrap_or(""), duration.as_micros());
+    if status.is_server_error() {
+        tracing::info!(%method, route = name, status = status.as_u16(), duration_us, request_id = id, "request failed");
+    } else {
+        tracing::debug!(%method, route = name, status = status.as_u16(), duration_us, request_id = id, "request served");
+    }
+    api.metrics.request(&method, route, status, duration.as_secs_f64());
+    response
+}
+
+async fn run(request: Request, next: Next) -> Response {
+    // Unwind safe: whatever a handler leaves half done is dropped with it.
+    let served = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(Duration::from_millis(REQUEST_MS_MAX), served).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            tracing::error!(panic = panic_text(&*panic), "handler panicked");
+            Problem::new(Kind::Internal, "the server made a mistake; its log has more").into_response()
+        }
+        Err(_) => Problem::new(Kind::Unavailable, "the request took longer than 75 seconds").into_response(),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+/// Writes a problem document: only here is the id of the request known.
+fn write_problem(response: &mut Response, id: &HeaderValue) {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let document = problem.document(id.to_str().unwrap_or(""));
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
+        *response.body_mut() = Body::from(document);
+    }
+}

@@ -1,0 +1,157 @@
+//! The open streams: how many there are, what each sends next, and whether its
+//! caller may still hear it. A credential can be revoked at any server.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use covey_core::Engine;
+use covey_core::feed::{Followed, Follower, LostTrack};
+use covey_core::id::{CallerId, RecordNumber};
+use covey_core::record::Record;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::stream::frames::Frames;
+use crate::stream::message::End;
+
+/// How many streams may be open at a time.
+const STREAMS_MAX: usize = 8_000;
+/// How long a stream may be silent before it sends a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a stream may send changes before the credential that opened it is
+/// checked again.
+const ADMITTED_FOR: Duration = Duration::from_secs(10);
+/// How long the set of valid credentials is used before it is read again.
+const VALID_FOR: Duration = Duration::from_secs(5);
+
+/// What all open streams share.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: AtomicUsize,
+    pub(super) frames: Frames,
+    valid: ValidCallers,
+}
+
+impl Streams {
+    /// How many streams are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Opens a stream, unless too many are open.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        caller: CallerId,
+        follower: Follower,
+        shutdown: &CancellationToken,
+    ) -> Option<OpenStream> {
+        let stream = OpenStream {
+            streams: Arc::clone(self),
+            engine: Arc::clone(engine),
+            caller,
+            admitted_at: Instant::now(),
+            follower,
+            // A child, because all that wait on one token share one lock.
+            shutdown: shutdown.child_token(),
+        };
+        // Dropping it gives the count back.
+        (self.open.fetch_add(1, Ordering::Relaxed) < STREAMS_MAX).then_some(stream)
+    }
+}
+
+/// An open stream. It is closed when it is dropped.
+pub(super) struct OpenStream {
+    pub(super) streams: Arc<Streams>,
+    engine: Arc<Engine>,
+    caller: CallerId,
+    /// When the caller's credential was last found valid.
+    admitted_at: Instant,
+    follower: Follower,
+    shutdown: CancellationToken,
+}
+
+/// What a stream sends next, over whichever protocol.
+pub(super) enum Next {
+    /// Changes.
+    Records(Vec<Arc<Record>>),
+    /// Nothing has changed up to this record.
+    Heartbeat(RecordNumber),
+    /// The server ends the stream.
+    End(End<'static>),
+}
+
+impl OpenStream {
+    /// The record after which the stream goes on.
+    pub(super) fn cursor(&self) -> RecordNumber {
+        self.follower.cursor()
+    }
+
+    /// Waits for what is to be sent next, at most until a heartbeat is due.
+    pub(super) async fn next(&mut self) -> Next {
+        if !self.is_admitted().await {
+            return self.end("unauthorized", "the credential was revoked; connect again with a valid one");
+        }
+        let following = timeout(HEARTBEAT, self.follower.next());
+        match self.shutdown.run_until_cancelled(following).await {
+            Some(Ok(Ok(Followed { records, .. }))) => Next::Records(records),
+            Some(Ok(Err(LostTrack::TooSlow))) => self.end(
+                "too_slow",
+                "more came than was read; go on with this cursor, and read faster or want less",
+            ),
+            Some(Ok(Err(LostTrack::Store(error)))) => {
+                tracing::warn!(%error, "stream ended: cannot read records from the store");
+                self.end("unavailable", "the store does not answer; go on with this cursor in a moment")
+            }
+            Some(Err(_)) => Next::Heartbeat(self.cursor()),
+            None => self.end("shutdown", "the server stops; go on with this cursor"),
+        }
+    }
+
+    fn end(&self, reason: &'static str, detail: &'static str) -> Next {
+        Next::End(End { reason, detail, cursor: self.cursor().0 })
+    }
+
+    /// Whether the caller may still hear the stream.
+    async fn is_admitted(&mut self) -> bool {
+        if self.admitted_at.elapsed() < ADMITTED_FOR {
+            return true;
+        }
+        let is_admitted = self.streams.valid.contains(&self.engine, self.caller).await;
+        if is_admitted {
+            self.admitted_at = Instant::now();
+        }
+        is_admitted
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The callers whose credentials are valid, read once for all streams.
+#[derive(Default)]
+struct ValidCallers(Mutex<Option<(Instant, HashSet<CallerId>)>>);
+
+impl ValidCallers {
+    /// Whether a caller's credential is valid. While the store does not answer,
+    /// every caller is taken for valid.
+    async fn contains(&self, engine: &Engine, caller: CallerId) -> bool {
+        let mut known = self.0.lock().await;
+        if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= VALID_FOR) {
+            match engine.callers_valid().await {
+                Ok(callers) => *known = Some((Instant::now(), callers)),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot read which credentials are valid");
+                    return true;
+                }
+            }
+        }
+        known.as_ref().is_none_or(|(_, callers)| callers.contains(&caller))
+    }
+}
