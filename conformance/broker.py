@@ -1,6 +1,6 @@
 """What a device can see of the broker between it and its servers. The contract is the same for all; where a broker
 that others wrote cannot do what it says, the difference is written here, once, and told to makers of devices in
-docs/shapes.md. Each of these was measured: with Mosquitto 2.0.11 and RabbitMQ 4.0.5."""
+docs/deployment-modes.md. Each of these was measured: with Mosquitto 2.0.11 and RabbitMQ 4.0.5."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-//! The link of the distributed shape: RabbitMQ 4, which speaks MQTT with the
+//! The link of a distributed deployment: RabbitMQ 4, which speaks MQTT with the
 //! devices and AMQP 0-9-1 with any number of servers.
 //!
 //! Two connections: one publishes and may be blocked by the broker when it

@@ -1,4 +1,4 @@
-//! The link of the embedded shape: the MQTT broker `rmqtt` inside the process,
+//! The link of the embedded mode: the MQTT broker `rmqtt` inside the process,
 //! driven by its hooks.
 //!
 //! A message of a device is handled in the ACL hook, because that hook is
