@@ -8,5 +8,6 @@ mod guard;
 pub mod migrate;
 pub mod postgres;
 pub mod sqlite;
+mod write_state;
 
 pub use error::StoreError;

@@ -161,6 +161,13 @@ pub trait Store: Reader {
     /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
 
+    /// Why nothing can be stored now; none while writes succeed. `GET /readyz` tells it.
+    ///
+    /// It is what the last commit met, so asking costs nothing. While there is
+    /// nothing to commit the store looks by itself: PostgreSQL each second; SQLite
+    /// each second after a failure, until a write succeeds again.
+    fn write_fault(&self) -> Option<StorageFault>;
+
     /// Forgets what is too old: a bounded amount, beside the jobs.
     fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>>;
 }

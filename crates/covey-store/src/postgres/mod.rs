@@ -61,6 +61,7 @@ pub(crate) use crate::postgres::options::said;
 use crate::postgres::peers::{Exchange, PeerSession};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
 pub use options::{Options, TlsMode};
@@ -77,6 +78,7 @@ pub struct Postgres {
     reads: Pool,
     connector: Connector,
     exchange: Arc<Exchange>,
+    write_state: Arc<WriteState>,
     writer: Option<JoinHandle<()>>,
     io: Option<Runtime>,
 }
@@ -132,12 +134,13 @@ impl Postgres {
             Arc::clone(&exchange),
             queue,
         );
+        let write_state = writer.state();
         let writer = std::thread::Builder::new()
             .name("store-write".to_owned())
             .spawn(move || writer.run())
             .map_err(thread)?;
         let (jobs, writer, io) = (Some(jobs), Some(writer), Some(io));
-        Ok(Self { jobs, reads, connector, exchange, writer, io })
+        Ok(Self { jobs, reads, connector, exchange, write_state, writer, io })
     }
 
     /// The way to the other servers on the database.
@@ -253,6 +256,10 @@ impl Store for Postgres {
             TrySendError::Full(_) => StorageFault::Overloaded,
             TrySendError::Disconnected(_) => StorageFault::Stopped,
         })
+    }
+
+    fn write_fault(&self) -> Option<StorageFault> {
+        self.write_state.fault()
     }
 
     fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
@@ -64,10 +64,8 @@ impl Session {
                 WriterId(row.try_get(0).map_err(report)?)
             }
         };
-        lock_writer(&client, writer).await?;
-        let sql = "SELECT group_number FROM writers WHERE id = $1";
-        let group_number = match client.query_opt(sql, &[&writer.0]).await.map_err(report)? {
-            Some(row) => row.try_get(0).map_err(report)?,
+        let group_number = match last_group(&client, writer).await? {
+            Some(number) => number,
             None => {
                 let sql = "INSERT INTO writers (id, server, group_number) OVERRIDING SYSTEM VALUE VALUES ($1, $2, 0)";
                 client.execute(sql, &[&writer.0, &connector.options().server]).await.map_err(report)?;
@@ -86,6 +84,43 @@ impl Session {
         let writes = Writes::prepare(&client).await.map_err(report)?;
         Ok(Self { client, sql, writes, writer, slot, record_offset, group_number })
     }
+
+    /// Whether a transaction that begins now could write.
+    pub(super) async fn may_write(&self) -> Result<bool, Failure> {
+        let answer = self.client.simple_query("SHOW transaction_read_only").await;
+        let answer = answer.map_err(|error| failure(&error))?;
+        Ok(answer
+            .iter()
+            .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("off"))))
+    }
+}
+
+/// What a writer has left in the database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// The number of its last group that is stored there.
+    pub(super) group_number: i64,
+    /// Whether later ones may still come, from a primary.
+    pub(super) is_of_standby: bool,
+}
+
+/// Reads a writer's mark on a connection of its own, which need not be able to
+/// write. It is final unless it is a standby's: the writer's last connection has ended.
+pub(super) async fn read_mark(connector: &Connector, writer: WriterId) -> Result<Mark, Failure> {
+    let report = |error: tokio_postgres::Error| failure(&error);
+    let client = connector.connect().await.map_err(report)?;
+    let group_number = last_group(&client, writer).await?.unwrap_or(0);
+    let row = client.query_one("SELECT pg_is_in_recovery()", &[]).await.map_err(report)?;
+    Ok(Mark { group_number, is_of_standby: row.try_get(0).map_err(report)? })
+}
+
+/// Takes the writer's lock; answers the number of its last group, unless its mark is gone.
+async fn last_group(client: &Client, writer: WriterId) -> Result<Option<i64>, Failure> {
+    let report = |error: tokio_postgres::Error| failure(&error);
+    lock_writer(client, writer).await?;
+    let sql = "SELECT group_number FROM writers WHERE id = $1";
+    let row = client.query_opt(sql, &[&writer.0]).await.map_err(report)?;
+    row.map(|row| row.try_get(0)).transpose().map_err(report)
 }
 
 /// Takes the writer's lock. Its holder is the connection that was lost: it may

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Needs, Observer, Step};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -16,8 +16,9 @@ use crate::postgres::connection::Connector;
 use crate::postgres::fault::Failure;
 use crate::postgres::memory::Memory;
 use crate::postgres::peers::Exchange;
-use crate::postgres::session::{Session, WriterId};
+use crate::postgres::session::{self, Session, WriterId};
 use crate::postgres::transaction::{Committed, PostgresTransaction};
+use crate::write_state::{LOOK_PAUSE, WriteState};
 
 /// How often a group that stood in another's way is run again.
 const AGAIN_MAX: u32 = 8;
@@ -29,6 +30,11 @@ const CONNECT_GRACE: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long jobs wait to learn whether a commit whose answer was lost took place.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same while the database may only be read and is a standby, to which the
+/// commit may still be on its way.
+const STANDBY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a look at a database to which nothing is written may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pauses between attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -39,11 +45,20 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Session, Failure>> + Send>>
 /// The writer's way to the database.
 enum Line {
     Open(Box<Session>),
-    Opening(Connecting),
-    /// Not to be tried before this instant.
+    /// Under way, after this.
+    Opening(Connecting, StorageFault),
+    /// Not to be tried before this instant, because of this.
     Closed {
         until: Instant,
+        fault: StorageFault,
     },
+}
+
+impl Line {
+    /// To be tried at once.
+    fn lost() -> Self {
+        Self::Closed { until: Instant::now(), fault: StorageFault::Unreachable }
+    }
 }
 
 pub(super) struct Writer {
@@ -57,6 +72,7 @@ pub(super) struct Writer {
     id: Option<WriterId>,
     pause: Duration,
     exchange: Arc<Exchange>,
+    state: Arc<WriteState>,
     memory: Memory,
     /// Since when this server was alone when it began to remember.
     remembers_since: Option<u64>,
@@ -91,19 +107,54 @@ impl Writer {
             id,
             pause,
             exchange,
+            state: Arc::default(),
             memory,
             remembers_since,
         }
+    }
+
+    /// Whether its writes succeed.
+    pub(super) fn state(&self) -> Arc<WriteState> {
+        Arc::clone(&self.state)
     }
 
     /// Runs until the last sender is gone and every job is settled.
     pub(super) fn run(mut self) {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
-        while let Ok(first) = self.queue.recv() {
-            group.push(first);
-            group.extend(self.queue.try_iter().take(self.group_max - 1));
-            self.commit(&mut group);
+        loop {
+            match self.queue.recv_timeout(LOOK_PAUSE) {
+                Ok(first) => {
+                    group.push(first);
+                    group.extend(self.queue.try_iter().take(self.group_max - 1));
+                    self.commit(&mut group);
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks whether a write would succeed. A connection that was lost while
+    /// nobody used it is made anew.
+    fn look(&mut self) {
+        for _ in 0..2 {
+            let Ok(session) = self.session(CONNECT_GRACE) else { return };
+            let looked = self.runtime.block_on(async { timeout(LOOK_TIMEOUT, session.may_write()).await });
+            let fault = match looked {
+                Ok(Ok(true)) => {
+                    self.line = Line::Open(session);
+                    return self.state.set(None);
+                }
+                // A standby must not be kept: another host may be the primary now.
+                Ok(Ok(false)) => StorageFault::ReadOnly,
+                Ok(Err(failure)) => failure.fault(),
+                Err(_) => StorageFault::Unreachable,
+            };
+            self.line = Line::lost();
+            if fault != StorageFault::Unreachable {
+                return self.state.set(Some(fault));
+            }
         }
     }
 
@@ -149,6 +200,9 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::error!(operations = group.len(), fault = %failure.fault(), "a transaction failed");
+                if let Failure::OfAll(fault) = failure {
+                    self.state.set(Some(fault));
+                }
             }
         }
         outcome
@@ -157,12 +211,13 @@ impl Writer {
     /// Runs a group once. A connection that is lost before the commit was sent
     /// has changed nothing; after that, the writer's mark tells.
     fn attempt(&mut self, group: &mut Group) -> Attempt {
-        let Some(mut session) = self.session(CONNECT_GRACE) else {
-            return Err(Failure::OfAll(StorageFault::Unreachable));
-        };
+        let mut session = self.session(CONNECT_GRACE).map_err(Failure::OfAll)?;
         let (outcome, is_sent) = self.transact(&session, group);
         match outcome {
             Ok(committed) => {
+                if committed.group_number > session.group_number {
+                    self.state.set(None);
+                }
                 session.group_number = committed.group_number;
                 self.line = Line::Open(session);
                 Ok(())
@@ -170,7 +225,7 @@ impl Writer {
             Err(Failure::Lost) => {
                 let number = session.group_number + 1;
                 drop(session);
-                self.line = Line::Closed { until: Instant::now() };
+                self.line = Line::lost();
                 if is_sent { self.was_committed(number) } else { Err(Failure::Again) }
             }
             Err(failure) => {
@@ -180,8 +235,7 @@ impl Writer {
                 // A standby must not be kept: another host may be the primary now.
                 let is_good =
                     matches!(rolled_back, Ok(Ok(()))) && failure != Failure::OfAll(StorageFault::ReadOnly);
-                self.line =
-                    if is_good { Line::Open(session) } else { Line::Closed { until: Instant::now() } };
+                self.line = if is_good { Line::Open(session) } else { Line::lost() };
                 Err(failure)
             }
         }
@@ -192,11 +246,20 @@ impl Writer {
     fn was_committed(&mut self, number: i64) -> Attempt {
         let begun = Instant::now();
         while begun.elapsed() < OUTCOME_TIMEOUT {
-            if let Some(session) = self.session(PAUSE_MAX) {
-                let is_committed = session.group_number >= number;
-                tracing::info!(is_committed, "a commit whose answer was lost was looked up");
-                self.line = Line::Open(session);
-                return if is_committed { Ok(()) } else { Err(Failure::Again) };
+            match self.session(PAUSE_MAX) {
+                Ok(session) => {
+                    let is_committed = session.group_number >= number;
+                    tracing::info!(is_committed, "a commit whose answer was lost was looked up");
+                    self.line = Line::Open(session);
+                    return if is_committed { Ok(()) } else { Err(Failure::Again) };
+                }
+                Err(fault @ StorageFault::ReadOnly) => match self.read_mark() {
+                    Some(mark) if mark.group_number >= number => return Ok(()),
+                    Some(mark) if !mark.is_of_standby => return Err(Failure::OfAll(fault)),
+                    _ if begun.elapsed() > STANDBY_TIMEOUT => return Err(Failure::OfAll(fault)),
+                    _ => {}
+                },
+                Err(_) => {}
             }
             // Those who wait behind it need not: nothing of theirs was begun.
             self.queue.try_iter().for_each(|job| job.settle(Err(StorageFault::Unreachable)));
@@ -206,27 +269,41 @@ impl Writer {
         Err(Failure::OfAll(StorageFault::Unreachable))
     }
 
+    /// The writer's mark, where a connection that could write cannot be had.
+    fn read_mark(&self) -> Option<session::Mark> {
+        let read = async {
+            timeout(CONNECT_TIMEOUT, session::read_mark(&self.connector, self.id?)).await.ok()?.ok()
+        };
+        self.runtime.block_on(read)
+    }
+
+    /// The connection; what prevents it is kept for those who ask.
+    fn session(&mut self, grace: Duration) -> Result<Box<Session>, StorageFault> {
+        self.connected(grace).inspect_err(|fault| self.state.set(Some(*fault)))
+    }
+
     /// The connection, made anew if need be and if that takes no longer than
     /// `grace`. A connection that was just lost is worth several attempts; one
     /// that could not be had before is tried again after a pause.
-    fn session(&mut self, grace: Duration) -> Option<Box<Session>> {
+    fn connected(&mut self, grace: Duration) -> Result<Box<Session>, StorageFault> {
         let deadline = Instant::now() + grace;
         loop {
-            let line = std::mem::replace(&mut self.line, Line::Closed { until: Instant::now() });
-            let mut opening = match line {
-                Line::Open(session) if !session.client.is_closed() => return Some(session),
-                Line::Closed { until } if until > Instant::now() => {
-                    self.line = Line::Closed { until };
-                    return None;
+            let line = std::mem::replace(&mut self.line, Line::lost());
+            let (mut opening, fault) = match line {
+                Line::Open(session) if !session.client.is_closed() => return Ok(session),
+                Line::Closed { until, fault } if until > Instant::now() => {
+                    self.line = Line::Closed { until, fault };
+                    return Err(fault);
                 }
-                Line::Opening(opening) => opening,
-                Line::Open(_) | Line::Closed { .. } => self.opening(),
+                Line::Opening(opening, fault) => (opening, fault),
+                Line::Closed { fault, .. } => (self.opening(), fault),
+                Line::Open(_) => (self.opening(), StorageFault::Unreachable),
             };
             let left = deadline.saturating_duration_since(Instant::now());
             match self.runtime.block_on(async { timeout(left, &mut opening).await }) {
                 Err(_) => {
-                    self.line = Line::Opening(opening);
-                    return None;
+                    self.line = Line::Opening(opening, fault);
+                    return Err(fault);
                 }
                 Ok(Ok(session)) => {
                     self.pause = PAUSE_MIN;
@@ -234,14 +311,21 @@ impl Writer {
                     // It may be another primary, or one that was restored.
                     self.memory.clear();
                     tracing::info!(place = %self.connector.options().place(), "connected to PostgreSQL");
-                    return Some(Box::new(session));
+                    return Ok(Box::new(session));
                 }
-                Ok(Err(_)) if self.pause == PAUSE_MIN && left > PAUSE_MIN => std::thread::sleep(PAUSE_MIN),
+                Ok(Err(failure))
+                    if failure.fault() == StorageFault::Unreachable
+                        && self.pause == PAUSE_MIN
+                        && left > PAUSE_MIN =>
+                {
+                    std::thread::sleep(PAUSE_MIN);
+                }
                 Ok(Err(failure)) => {
-                    tracing::warn!(?failure, pause = ?self.pause, "PostgreSQL cannot be reached");
-                    self.line = Line::Closed { until: Instant::now() + self.pause };
+                    let fault = failure.fault();
+                    tracing::warn!(%fault, pause = ?self.pause, "no connection to PostgreSQL that can write");
+                    self.line = Line::Closed { until: Instant::now() + self.pause, fault };
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
-                    return None;
+                    return Err(fault);
                 }
             }
         }

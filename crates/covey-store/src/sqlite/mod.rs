@@ -32,6 +32,7 @@ use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::{Sender, TrySendError};
 
 use crate::error::StoreError;
+use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
 
@@ -64,6 +65,7 @@ pub struct Sqlite {
     path: PathBuf,
     jobs: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<reader::Read>>,
+    write_state: Arc<WriteState>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -94,9 +96,11 @@ impl Sqlite {
         }
         let checkpoints = checkpoint::Checkpoints::start(&options.path)?;
         let group_max = options.group_max.max(1);
-        let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints };
+        let write_state = Arc::<WriteState>::default();
+        let state = Arc::clone(&write_state);
+        let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints, state };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
-        Ok(Self { path: options.path.clone(), jobs: Some(jobs), reads: Some(reads), threads })
+        Ok(Self { path: options.path.clone(), jobs: Some(jobs), reads: Some(reads), write_state, threads })
     }
 }
 
@@ -107,6 +111,10 @@ impl Store for Sqlite {
             TrySendError::Full(_) => StorageFault::Overloaded,
             TrySendError::Disconnected(_) => StorageFault::Stopped,
         })
+    }
+
+    fn write_fault(&self) -> Option<StorageFault> {
+        self.write_state.fault()
     }
 
     fn prune(&self, what: Prune) -> BoxFuture<'_, covey_core::Result<Pruned>> {

@@ -4,13 +4,21 @@ use std::sync::Arc;
 
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Observer, Step};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::Connection;
 
 use crate::guard::AbortOnPanic;
 use crate::sqlite::checkpoint::Checkpoints;
 use crate::sqlite::fault;
 use crate::sqlite::transaction::SqliteTransaction;
+use crate::write_state::{LOOK_PAUSE, WriteState};
+
+/// Writes and takes back an entry of nobody's: it needs room for 128 KiB, and its
+/// commit reaches the disk.
+const TRIAL: &str = "BEGIN IMMEDIATE; \
+     INSERT INTO idempotency (org_id, key, request_digest, task_id, created_at) \
+     VALUES (0, '', zeroblob(131072), zeroblob(16), 0); \
+     DELETE FROM idempotency WHERE org_id = 0 AND key = ''; COMMIT";
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -18,6 +26,7 @@ pub(super) struct Writer {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) group_max: usize,
     pub(super) checkpoints: Checkpoints,
+    pub(super) state: Arc<WriteState>,
 }
 
 type Group = Vec<Box<dyn Job>>;
@@ -44,11 +53,37 @@ impl Writer {
     pub(super) fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
-        while let Ok(first) = queue.recv() {
-            group.push(first);
-            group.extend(queue.try_iter().take(self.group_max - 1));
-            self.checkpoints.give_way();
-            self.commit(&mut group);
+        loop {
+            let next = match self.state.fault() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => queue.recv_timeout(LOOK_PAUSE),
+            };
+            match next {
+                Ok(first) => {
+                    group.push(first);
+                    group.extend(queue.try_iter().take(self.group_max - 1));
+                    self.checkpoints.give_way();
+                    self.commit(&mut group);
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks whether writes succeed again.
+    fn look(&self) {
+        let outcome = self.connection.execute_batch(TRIAL);
+        self.roll_back();
+        self.state.set(outcome.err().map(|error| fault(&error)));
+    }
+
+    /// Undoes what was begun and not committed.
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
 
@@ -74,22 +109,26 @@ impl Writer {
     fn attempt(&mut self, group: &mut Group) -> Result<(), Failure> {
         let began_us = self.clock.monotonic_us();
         let outcome = self.transact(group);
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("ROLLBACK")
-        {
-            tracing::error!(%error, "a transaction could not be rolled back");
-        }
+        self.roll_back();
         match outcome {
             Ok(()) => {
                 let took_us = self.clock.monotonic_us().saturating_sub(began_us);
                 self.observer.took(Step::Commit, took_us);
                 self.observer.happened(Event::Committed { operations: group.len() });
                 self.checkpoints.committed(group.len());
+                self.state.set(None);
                 Ok(())
             }
             Err(failure) => {
                 let fault = failure.fault();
                 tracing::error!(operations = group.len(), %fault, "a transaction failed");
+                // Any other fault that one job met may be its own.
+                if matches!(
+                    failure,
+                    Failure::OfAll(_) | Failure::OfJob(StorageFault::Full | StorageFault::ReadOnly)
+                ) {
+                    self.state.set(Some(fault));
+                }
                 Err(failure)
             }
         }

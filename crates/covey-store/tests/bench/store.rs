@@ -51,6 +51,10 @@ impl Store for WatchedStore {
         self.inner.submit(job)
     }
 
+    fn write_fault(&self) -> Option<StorageFault> {
+        self.inner.write_fault()
+    }
+
     fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
         self.inner.prune(what)
     }

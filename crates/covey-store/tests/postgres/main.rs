@@ -16,6 +16,7 @@ mod months;
 mod outbox;
 mod peers;
 mod plans;
+mod read_only;
 mod servers;
 mod speed;
 mod tls;

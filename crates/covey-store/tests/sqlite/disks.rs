@@ -5,10 +5,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use covey_core::Error;
 use covey_core::error::StorageFault;
 use covey_core::id::TaskId;
+use covey_core::port::Store;
 use covey_core::task::{TaskFilter, TaskSpec};
 use covey_store::sqlite::Options;
 use rusqlite::Connection;
@@ -37,6 +39,15 @@ fn fill(world: &World, device: &covey_core::device::DeviceIdentity) -> Vec<TaskI
     }
 }
 
+/// Waits until the store has found, without being asked to write, that it can.
+fn wait_until_writable(world: &World) {
+    let begun = Instant::now();
+    while let Some(fault) = world.store().write_fault() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{fault}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_full_database_refuses_writes_and_goes_on_reading() {
     let mut bench = SqliteBench::new();
@@ -46,6 +57,7 @@ fn a_full_database_refuses_writes_and_goes_on_reading() {
     let device = world.device(0);
     let made = fill(&world, &device);
     assert!(!made.is_empty());
+    assert_eq!(world.store().write_fault(), Some(StorageFault::Full));
     assert_eq!(world.list(0, TaskFilter::default(), 1, 1_000).items.len(), made.len());
     made.iter().for_each(|id| assert_eq!(world.get(*id).task.id, *id));
     world.restart();
@@ -53,6 +65,7 @@ fn a_full_database_refuses_writes_and_goes_on_reading() {
     // What is freed may be used again.
     let freed = Connection::open(path).unwrap().execute("DELETE FROM tasks WHERE seq <= 5", []).unwrap();
     assert_eq!(freed, 5);
+    wait_until_writable(&world);
     let task = world.create(large(&device));
     world.finish(&device, task.id, result(200, 0, "")).unwrap();
 }
@@ -94,7 +107,9 @@ fn child_on_a_small_disk() {
     made.push(first.id);
     assert_eq!(world.finish(&device, first.id, result(200, 0, &"x".repeat(50_000))).unwrap_err(), FULL);
     made.iter().for_each(|id| assert_eq!(world.get(*id).task.id, *id));
+    assert_eq!(world.store().write_fault(), Some(StorageFault::Full));
     std::fs::remove_file(filler).unwrap();
+    wait_until_writable(&world);
     made.push(world.create(large(&device)).id);
     world.finish(&device, first.id, result(200, 0, "")).unwrap();
     world.restart();
