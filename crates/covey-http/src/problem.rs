@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 /// The content type of a problem document (RFC 9457 §3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Longest text that is told of a problem; a refused value may be part of it.
+/// Longest text of a problem, in bytes; a refused value may be part of it.
 const DETAIL_BYTES_MAX: usize = 300;
 
 /// The kinds of problems.
@@ -119,10 +119,11 @@ impl Problem {
 }
 
 fn shortened(text: Cow<'static, str>) -> Cow<'static, str> {
-    match text.char_indices().nth(DETAIL_BYTES_MAX) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => text,
+    if text.len() <= DETAIL_BYTES_MAX {
+        return text;
     }
+    let end = text.floor_char_boundary(DETAIL_BYTES_MAX - '…'.len_utf8());
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 /// The table: what each error of the core is over HTTP. The texts of the core
@@ -227,7 +228,12 @@ mod tests {
 
     #[test]
     fn what_is_told_of_a_refused_value_is_bounded() {
-        let problem = Problem::invalid("status", &"ü".repeat(100_000));
-        assert!(problem.detail.len() < 1_000);
+        for text in ["x", "ü", "\u{1f9a4}"] {
+            let problem = Problem::invalid("status", &text.repeat(100_000));
+            let cut = DETAIL_BYTES_MAX - text.len() < problem.detail.len();
+            assert!(cut && problem.detail.len() <= DETAIL_BYTES_MAX, "{text}: {}", problem.detail.len());
+            assert!(problem.detail.ends_with(&format!("{text}…")), "{text}");
+        }
+        assert_eq!(Problem::new(Kind::Invalid, "x".repeat(DETAIL_BYTES_MAX)).detail.len(), DETAIL_BYTES_MAX);
     }
 }

@@ -35,7 +35,7 @@ pub struct IdempotencyKey {
 }
 
 /// Longest idempotency key, in bytes.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 impl IdempotencyKey {
     /// Checks the key against its range.
@@ -46,7 +46,7 @@ impl IdempotencyKey {
         if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&self.key.len()) {
             Ok(())
         } else {
-            Err(Error::invalid("Idempotency-Key", "must be 1 to 256 bytes"))
+            Err(Error::invalid("Idempotency-Key", "must be 1 to 255 bytes"))
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use covey_core::access::Rights;
-use covey_core::operation::{CreatedTask, IdempotencyKey};
+use covey_core::operation::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey};
 use covey_core::task::{TaskDetail, TaskSpec};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -27,8 +27,6 @@ use crate::wire::json;
 
 /// The header under whose value a request is carried out once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Longest value of it, in bytes.
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// The header that tells that an earlier request did it.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
@@ -45,7 +43,10 @@ impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
         });
         match key {
             Some(key) => Ok(Self(Some(key.to_owned()))),
-            None => Err(Problem::invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")),
+            None => {
+                let problem = format!("must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
+                Err(Problem::invalid("Idempotency-Key", &problem))
+            }
         }
     }
 }
@@ -198,7 +199,11 @@ mod tests {
             KeyOfRequest::from_request_parts(&mut request.into_parts().0, &()).await.map(|key| key.0)
         };
         assert_eq!(read(b"order-7").await.unwrap().as_deref(), Some("order-7"));
-        assert!(read(&[b'x'; 255]).await.is_ok());
+        for (length, is_good) in [(1, true), (255, true), (256, false)] {
+            assert_eq!(read(&vec![b'x'; length]).await.is_ok(), is_good, "{length}");
+            let of_core = IdempotencyKey { key: "x".repeat(length), request_digest: [0; 32] };
+            assert_eq!(of_core.validate().is_ok(), is_good, "{length}");
+        }
         for bad in [b"".as_slice(), b"a b", b"\xc3\xbc", &[b'x'; 256]] {
             assert_eq!(read(bad).await.unwrap_err().field.as_deref(), Some("Idempotency-Key"), "{bad:?}");
         }
