@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_problem_document_is_told_with_field_and_request() {
-        let body = r#"{"type":"urn:covey:problem:invalid","title":"A value is out of its range",
+        let body = r#"{"type":"urn:covey:problem:invalid","title":"A value is out of its range or form",
             "status":422,"detail":"ttl: must be 0 to 44639 minutes","field":"ttl","request_id":"r-1","more":[1]}"#;
         let field = Some("ttl".to_owned());
         assert_eq!(told(body), ("ttl: must be 0 to 44639 minutes".to_owned(), field, Some("r-1".to_owned())));

@@ -6,13 +6,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a request was not carried out. Nothing has changed when it is returned.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Fix the request: one field is out of its range.
+    /// Fix the request: one field is not as it must be.
     #[error("{field}: {problem}")]
     Invalid {
         /// The field as the caller named it.
         field: &'static str,
         /// What it must be.
         problem: &'static str,
+        /// In which way it is not.
+        fault: FieldFault,
     },
     /// There is no such thing, or it belongs to another organisation.
     #[error("{what} not found")]
@@ -61,6 +63,17 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldFault {
+    /// Its value is out of its range or form.
+    OutOfRange,
+    /// It is not given.
+    Missing,
+    /// It does not go with another field, or with what is stored.
+    Contradiction,
+}
+
 /// Why the store does not take writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageFault {
@@ -95,7 +108,19 @@ impl Error {
     /// A field that is out of its range.
     #[must_use]
     pub const fn invalid(field: &'static str, problem: &'static str) -> Self {
-        Self::Invalid { field, problem }
+        Self::Invalid { field, problem, fault: FieldFault::OutOfRange }
+    }
+
+    /// A field that is not given.
+    #[must_use]
+    pub const fn missing(field: &'static str, problem: &'static str) -> Self {
+        Self::Invalid { field, problem, fault: FieldFault::Missing }
+    }
+
+    /// A field that does not go with another, or with what is stored.
+    #[must_use]
+    pub const fn contradiction(field: &'static str, problem: &'static str) -> Self {
+        Self::Invalid { field, problem, fault: FieldFault::Contradiction }
     }
 
     /// Something that is not there for this caller.

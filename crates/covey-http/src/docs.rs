@@ -61,7 +61,12 @@ const PROBLEMS: [(&str, &str, &str); 12] = [
     ("Gone", "410", "It was there and is not kept any more."),
     ("Precondition", "412", "What is stored is not as `If-Match` demands."),
     ("TooLarge", "413", "The body has more than 256 KiB."),
-    ("Invalid", "422", "A field, parameter or header is out of its range or of a wrong type."),
+    (
+        "Invalid",
+        "422",
+        "A field, parameter or header is out of its range or form (type `invalid`), of a wrong type (`wrong-type`), \
+            missing (`missing`), not known (`unknown`), or does not go with another (`contradictory`).",
+    ),
     ("LimitReached", "429", "A limit was reached; try again later."),
     ("Internal", "500", "The server made a mistake."),
     ("Unavailable", "503", "The server or its store cannot do this now; try again later."),

@@ -65,7 +65,7 @@ impl RawBody {
         // A derived reader would take an array for a list of the fields.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
-                Ok(_) => Problem::new(Kind::Invalid, "the body must be a JSON object"),
+                Ok(_) => Problem::new(Kind::WrongType, "the body must be a JSON object"),
                 Err(error) => not_json(&error),
             });
         }
@@ -82,10 +82,32 @@ fn not_json(error: &serde_json::Error) -> Problem {
 fn wrong_field<'a, T: Deserialize<'a>>(bytes: &'a [u8], error: &serde_json::Error) -> Problem {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(located) if located.path().iter().next().is_some() => {
-            Problem::invalid(located.path().to_string(), &located.inner().to_string())
+        Err(located) => unreadable(located.path(), &located.inner().to_string()),
+        Ok(_) => Problem::new(Kind::Invalid, error.to_string()),
+    }
+}
+
+/// What serde says of a value that it cannot read, as a refusal that names the
+/// field. The texts are those of the provided methods of `serde::de::Error`.
+fn unreadable(path: &serde_path_to_error::Path, message: &str) -> Problem {
+    let is_whole = path.iter().next().is_none();
+    let member = |name: &str| if is_whole { name.to_owned() } else { format!("{path}.{name}") };
+    let named = |what: &str| message.strip_prefix(what)?.strip_prefix('`')?.split_once('`');
+    if let Some((name, _)) = named("missing field ") {
+        Problem::of_field(Kind::Missing, member(name), "must be given")
+    } else if let Some((name, expected)) = named("unknown field ") {
+        // The path ends with the name already, unless nothing is around it.
+        let field = if is_whole { name.to_owned() } else { path.to_string() };
+        Problem::of_field(Kind::Unknown, field, &format!("is not known{expected}"))
+    } else if let Some((name, _)) = named("duplicate field ") {
+        Problem::of_field(Kind::Contradictory, member(name), "is given more than once")
+    } else {
+        let kind = if message.starts_with("invalid type: ") { Kind::WrongType } else { Kind::Invalid };
+        if is_whole {
+            Problem::new(kind, message.to_owned())
+        } else {
+            Problem::of_field(kind, path.to_string(), message)
         }
-        _ => Problem::new(Kind::Invalid, error.to_string()),
     }
 }
 
@@ -102,13 +124,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
 
 fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let pairs = serde_html_form::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-    serde_path_to_error::deserialize(pairs).map_err(|error| {
-        let field = error.path().to_string();
-        match field.as_str() {
-            "." => Problem::new(Kind::Invalid, error.inner().to_string()),
-            _ => Problem::invalid(field, &error.inner().to_string()),
-        }
-    })
+    serde_path_to_error::deserialize(pairs)
+        .map_err(|error| unreadable(error.path(), &error.inner().to_string()))
 }
 
 /// The one parameter in a request's path.
@@ -137,6 +154,16 @@ mod tests {
     struct Shape {
         #[serde(default)]
         number: Option<Whole>,
+        #[serde(default)]
+        parts: Vec<Part>,
+        #[serde(default)]
+        one: Option<Part>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        name: String,
     }
 
     fn refusal(body: &'static [u8]) -> Problem {
@@ -148,13 +175,34 @@ mod tests {
         for body in [b"".as_slice(), b"{", b"{]", b"nul", b"{\"number\":1}x", b"\xff", b"\"\\ud800\""] {
             let problem = refusal(Box::leak(body.to_vec().into_boxed_slice()));
             let is_string = body.starts_with(b"\"");
-            assert_eq!(problem.kind, if is_string { Kind::Invalid } else { Kind::NotJson }, "{body:?}");
+            assert_eq!(problem.kind, if is_string { Kind::WrongType } else { Kind::NotJson }, "{body:?}");
         }
-        for body in [b"[]".as_slice(), b"[1]", b"null", b"7", b"{\"number\":\"7\"}", b"{\"number\":7.5}"] {
+        for body in [b"[]".as_slice(), b"[1]", b"null", b"7"] {
             let problem = refusal(Box::leak(body.to_vec().into_boxed_slice()));
-            assert_eq!(problem.kind, Kind::Invalid, "{body:?}");
+            assert_eq!((problem.kind, problem.field), (Kind::WrongType, None), "{body:?}");
         }
-        assert_eq!(refusal(b"{\"number\":true}").field.as_deref(), Some("number"));
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
+        let good = RawBody(Bytes::from_static(b"{\"parts\":[{\"name\":\"a\"}],\"one\":{\"name\":\"b\"}}"));
+        let Shape { parts, one, .. } = good.read().unwrap();
+        assert_eq!((parts[0].name.as_str(), one.unwrap().name.as_str()), ("a", "b"));
+        for (body, kind, field) in [
+            (b"{\"number\":true}".as_slice(), Kind::WrongType, "number"),
+            (b"{\"number\":\"7\"}", Kind::WrongType, "number"),
+            (b"{\"number\":7.5}", Kind::Invalid, "number"),
+            (b"{\"number\":7,\"number\":7}", Kind::Contradictory, "number"),
+            (b"{\"parts\":[{\"name\":\"a\"},{}]}", Kind::Missing, "parts[1].name"),
+            (b"{\"parts\":[{\"name\":\"a\",\"nmae\":\"b\"}]}", Kind::Unknown, "parts[0].nmae"),
+            (b"{\"one\":{\"name\":\"a\",\"nmae\":\"b\"}}", Kind::Unknown, "one.nmae"),
+            (b"{\"one\":{}}", Kind::Missing, "one.name"),
+            (b"{\"parts\":[{\"name\":1}]}", Kind::WrongType, "parts[0].name"),
+        ] {
+            let problem = refusal(body);
+            assert_eq!((problem.kind, problem.field.as_deref()), (kind, Some(field)), "{problem:?}");
+            assert!(problem.detail.starts_with(&format!("{field}: ")), "{problem:?}");
+        }
     }
 
     #[test]
@@ -176,7 +224,8 @@ mod tests {
             let problem = read_query::<Asked>(query).unwrap_err();
             assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some("device_id")));
         }
-        assert_eq!(read_query::<Asked>("device_id=1&device_id=2").unwrap_err().kind, Kind::Invalid);
+        let twice = read_query::<Asked>("device_id=1&device_id=2").unwrap_err();
+        assert_eq!((twice.kind, twice.field.as_deref()), (Kind::Invalid, Some("device_id")));
     }
 
     #[tokio::test]

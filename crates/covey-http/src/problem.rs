@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use covey_core::Error;
+use covey_core::error::FieldFault;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -32,6 +33,10 @@ pub(crate) enum Kind {
     NotWebSocket,
     TooLarge,
     Invalid,
+    WrongType,
+    Missing,
+    Unknown,
+    Contradictory,
     LimitReached,
     Internal,
     Unavailable,
@@ -66,7 +71,15 @@ impl Kind {
             }
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
             Self::Invalid => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is out of its range", None)
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is out of its range or form", None)
+            }
+            Self::WrongType => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "wrong-type", "A value is of the wrong type", None)
+            }
+            Self::Missing => (StatusCode::UNPROCESSABLE_ENTITY, "missing", "A value is missing", None),
+            Self::Unknown => (StatusCode::UNPROCESSABLE_ENTITY, "unknown", "A name is not known", None),
+            Self::Contradictory => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "contradictory", "A value contradicts another", None)
             }
             Self::LimitReached => {
                 (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "A limit was reached", Some(5))
@@ -97,9 +110,14 @@ impl Problem {
 
     /// A field that is out of its range.
     pub(crate) fn invalid(field: impl Into<Cow<'static, str>>, problem: &str) -> Self {
+        Self::of_field(Kind::Invalid, field, problem)
+    }
+
+    /// A problem with one field.
+    pub(crate) fn of_field(kind: Kind, field: impl Into<Cow<'static, str>>, problem: &str) -> Self {
         let field = field.into();
         let detail = shortened(Cow::Owned(format!("{field}: {problem}")));
-        Self { kind: Kind::Invalid, detail, field: Some(shortened(field)) }
+        Self { kind, detail, field: Some(shortened(field)) }
     }
 
     /// Writes the document. Only the request middleware knows the id of the request, so it
@@ -131,7 +149,14 @@ fn shortened(text: Cow<'static, str>) -> Cow<'static, str> {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Invalid { field, problem } => return Self::invalid(*field, problem),
+            Error::Invalid { field, problem, fault } => {
+                let kind = match fault {
+                    FieldFault::OutOfRange => Kind::Invalid,
+                    FieldFault::Missing => Kind::Missing,
+                    FieldFault::Contradiction => Kind::Contradictory,
+                };
+                return Self::of_field(kind, *field, problem);
+            }
             Error::NotFound { .. } => Kind::NotFound,
             Error::Conflict { .. } => Kind::Conflict,
             Error::Gone { .. } => Kind::Gone,
@@ -171,7 +196,7 @@ pub(crate) struct Document<'a> {
     #[schema(format = "uri", example = "urn:covey:problem:invalid")]
     problem_type: String,
     /// The kind of the problem, in words.
-    #[schema(example = "A value is out of its range")]
+    #[schema(example = "A value is out of its range or form")]
     title: &'a str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599, example = 422)]
@@ -199,6 +224,8 @@ mod tests {
     fn each_error_of_the_core_has_its_status() {
         let statuses = [
             (Error::invalid("ttl", "must be 0 to 44639 minutes"), 422),
+            (Error::missing("device_id", "must be given"), 422),
+            (Error::contradiction("after", "does not go with before"), 422),
             (Error::not_found("task"), 404),
             (Error::Conflict { problem: "taken" }, 409),
             (Error::Forbidden { right: "tasks:read" }, 403),
@@ -220,7 +247,7 @@ mod tests {
         assert_eq!(
             document,
             serde_json::json!({
-                "type": "urn:covey:problem:invalid", "title": "A value is out of its range", "status": 422,
+                "type": "urn:covey:problem:invalid", "title": "A value is out of its range or form", "status": 422,
                 "detail": "ttl: must be 0 to 44639 minutes", "field": "ttl", "request_id": "r-1",
             })
         );

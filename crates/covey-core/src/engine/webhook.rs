@@ -231,7 +231,7 @@ impl Engine {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }
         if from.before.is_some() && from.after.is_some() {
-            return Err(Error::invalid("after", "does not go with before"));
+            return Err(Error::contradiction("after", "does not go with before"));
         }
         Ok(self.webhook_get(scope, wanted).await?.0.id)
     }

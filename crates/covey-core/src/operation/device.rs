@@ -54,7 +54,7 @@ impl Operation for DeviceRegister {
             None => match tx.device_id_free(self.org)? {
                 DeviceId(id) if id > DEVICE_ID_MAX => {
                     return Err(
-                        Error::invalid("device_id", "must be given: the highest one is in use").into()
+                        Error::missing("device_id", "must be given: the highest one is in use").into()
                     );
                 }
                 free => free,

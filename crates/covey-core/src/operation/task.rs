@@ -98,7 +98,7 @@ impl TaskCreate {
             return Ok(None);
         }
         if entry.request_digest != *request_digest {
-            return Err(Error::invalid("Idempotency-Key", "was used with another body").into());
+            return Err(Error::contradiction("Idempotency-Key", "was used with another body").into());
         }
         let task = tx.task(self.org, entry.task)?;
         Ok(task.map(|task| CreatedTask { task: Arc::new(task), replayed: true }))

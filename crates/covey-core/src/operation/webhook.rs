@@ -99,7 +99,7 @@ impl Operation for WebhookSet {
             return Err(Error::Conflict { problem: "the webhook was changed at the same time" }.into());
         }
         if endpoint.spec.webhook_type != self.spec.webhook_type {
-            return Err(Error::invalid("event_type", "cannot be changed: add another webhook").into());
+            return Err(Error::contradiction("event_type", "cannot be changed: add another webhook").into());
         }
         let begins_anew = self.spec.is_active && !endpoint.spec.is_active;
         endpoint.spec = self.spec.clone();

@@ -225,7 +225,7 @@ impl EndpointSpec {
             return Err(Error::invalid("concurrency", "must be 1 to 64"));
         }
         if !self.filter.event_types.is_empty() && self.webhook_type != WebhookType::Event {
-            return Err(Error::invalid("filter.event_type_code", "only goes with msg-event"));
+            return Err(Error::contradiction("filter.event_type_code", "only goes with msg-event"));
         }
         header::validate(&self.headers)?;
         self.filter.validate()

@@ -16,7 +16,7 @@ use crate::auth::Caller;
 use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, json, page};
 
 /// How many events a page has unless asked for otherwise.
@@ -136,7 +136,8 @@ pub(super) async fn event_list(
     let from = match query.cursor {
         None => EventsFrom::Page(asked),
         Some(_) if query.page.is_some() => {
-            return Err(Problem::invalid("cursor", "must not be given together with page"));
+            let problem = "must not be given together with page";
+            return Err(Problem::of_field(Kind::Contradictory, "cursor", problem));
         }
         Some(EventCursor(before)) => EventsFrom::Before(before, asked.size),
     };

@@ -15,7 +15,7 @@ use crate::device_events::fields::required;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Time, Whole, from_text, json};
 
 /// How far back a series goes unless asked for otherwise: a day, in milliseconds.
@@ -119,7 +119,10 @@ pub(super) async fn event_series(
     let path = match (&query.tag, &query.path) {
         (Some(tag), None) => SeriesPath::tag(tag)?,
         (None, Some(path)) => SeriesPath::parse(path)?,
-        _ => return Err(Problem::invalid("tag", "give either tag or path")),
+        (None, None) => return Err(Problem::of_field(Kind::Missing, "tag", "give tag or path")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::of_field(Kind::Contradictory, "tag", "give tag or path, not both"));
+        }
     };
     let until = query.until.map_or_else(|| api.engine.now(), |Moment(at)| at);
     let from = query.from.map_or_else(|| until.plus_ms(-SPAN_DEFAULT_MS), |Moment(at)| at);

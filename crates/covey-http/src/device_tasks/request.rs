@@ -13,7 +13,7 @@ use utoipa::openapi::{AllOfBuilder, OneOfBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::wire::{DeviceNumber, Whole, present};
 
 /// The method code of a task that names none (rest-api "Tasks").
@@ -101,15 +101,17 @@ fn device(id: Option<Whole>, sn: Option<&str>) -> Result<DeviceRef, Problem> {
             Ok(sn) => Ok(DeviceRef::Sn(sn)),
             Err(_) => Err(Problem::invalid("device_sn", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")),
         },
-        (None, None) => Err(Problem::invalid("device_id", "give device_id or device_sn")),
-        (Some(_), Some(_)) => Err(Problem::invalid("device_id", "give device_id or device_sn, not both")),
+        (None, None) => Err(Problem::of_field(Kind::Missing, "device_id", "give device_id or device_sn")),
+        (Some(_), Some(_)) => {
+            Err(Problem::of_field(Kind::Contradictory, "device_id", "give device_id or device_sn, not both"))
+        }
     }
 }
 
 fn payload(sent: &RawValue) -> Result<Arc<str>, Problem> {
     let text = sent.get();
     if !text.starts_with('{') {
-        return Err(Problem::invalid("payload", "must be a JSON object"));
+        return Err(Problem::of_field(Kind::WrongType, "payload", "must be a JSON object"));
     }
     if levels(text) > PAYLOAD_DEPTH_MAX {
         return Err(Problem::invalid("payload", "must be nested at most 64 deep"));
@@ -143,7 +145,6 @@ mod tests {
 
     use super::*;
     use crate::extract::RawBody;
-    use crate::problem::Kind;
 
     fn spec(body: &str) -> Result<TaskSpec, Problem> {
         RawBody(bytes::Bytes::copy_from_slice(body.as_bytes())).read::<TaskNew<'_>>()?.into_spec()
@@ -177,20 +178,22 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_refused_by_name() {
-        for (body, field) in [
-            (r#"{"ext_task_id":""}"#, "device_id"),
-            (r#"{"device_id":1,"ext_task_id":null}"#, "ext_task_id"),
-            (r#"{"device_id":1,"device_sn":"a","ext_task_id":""}"#, "device_id"),
-            (r#"{"device_id":0,"ext_task_id":""}"#, "device_id"),
-            (r#"{"device_id":null,"device_sn":"a","ext_task_id":""}"#, "device_id"),
-            (r#"{"device_id":"1","ext_task_id":""}"#, "device_id"),
-            (r#"{"device_sn":"a/b","ext_task_id":""}"#, "device_sn"),
-            (r#"{"device_id":1,"ttl":1.5,"ext_task_id":""}"#, "ttl"),
-            (r#"{"device_id":1,"payload":[],"ext_task_id":""}"#, "payload"),
-            (r#"{"device_id":1,"payload":"{}","ext_task_id":""}"#, "payload"),
+        for (body, field, kind) in [
+            (r#"{"ext_task_id":""}"#, "device_id", Kind::Missing),
+            (r#"{"device_id":1}"#, "ext_task_id", Kind::Missing),
+            (r#"{"device_id":1,"ext_task_id":null}"#, "ext_task_id", Kind::WrongType),
+            (r#"{"device_id":1,"device_sn":"a","ext_task_id":""}"#, "device_id", Kind::Contradictory),
+            (r#"{"device_id":1,"device_id":1,"ext_task_id":""}"#, "device_id", Kind::Contradictory),
+            (r#"{"device_id":0,"ext_task_id":""}"#, "device_id", Kind::Invalid),
+            (r#"{"device_id":null,"device_sn":"a","ext_task_id":""}"#, "device_id", Kind::WrongType),
+            (r#"{"device_id":"1","ext_task_id":""}"#, "device_id", Kind::WrongType),
+            (r#"{"device_sn":"a/b","ext_task_id":""}"#, "device_sn", Kind::Invalid),
+            (r#"{"device_id":1,"ttl":1.5,"ext_task_id":""}"#, "ttl", Kind::Invalid),
+            (r#"{"device_id":1,"payload":[],"ext_task_id":""}"#, "payload", Kind::WrongType),
+            (r#"{"device_id":1,"payload":"{}","ext_task_id":""}"#, "payload", Kind::WrongType),
         ] {
             let problem = spec(body).unwrap_err();
-            assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some(field)), "{body}");
+            assert_eq!((problem.kind, problem.field.as_deref()), (kind, Some(field)), "{body}");
         }
     }
 

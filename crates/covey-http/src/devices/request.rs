@@ -186,7 +186,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         for (body, field) in [
             (r#"{"tags":[["a","b"]]}"#, "tags[0]"),
-            (r#"{"tags":[{"tag":"a"}]}"#, "tags[0]"),
+            (r#"{"tags":[{"tag":"a"}]}"#, "tags[0].value"),
             (r#"{"tags":{"a":1}}"#, "tags.a"),
             (r#"{"tags":"a"}"#, "tags"),
             (r#"{"sn":"a b"}"#, "sn"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, answer};
+use crate::stage::{KEY, Stage, answer};
 
 /// Operations that need no key. This list may only become shorter.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -89,6 +89,52 @@ async fn what_is_refused_is_a_problem_document() {
 }
 
 #[tokio::test]
+async fn the_title_of_a_refusal_says_what_is_wrong() {
+    let stage = Stage::new().await;
+    let retention = |body: &'static str| {
+        let put = stage.bare(Method::PUT, "/api/v1/retention").header("x-api-key", KEY);
+        put.body(body)
+    };
+    let task = |body: &str| stage.post("/api/v1/device-tasks", body);
+    for (request, field, name, title) in [
+        (task(r#"{"device_id":1}"#), "ext_task_id", "missing", "A value is missing"),
+        (task(r#"{"ext_task_id":""}"#), "device_id", "missing", "A value is missing"),
+        (
+            stage.get("/api/v1/device-events/fields?device_id=1"),
+            "event_type_code",
+            "missing",
+            "A value is missing",
+        ),
+        (
+            task(r#"{"ext_task_id":7,"device_id":1}"#),
+            "ext_task_id",
+            "wrong-type",
+            "A value is of the wrong type",
+        ),
+        (
+            task(r#"{"ext_task_id":"","device_id":1,"device_sn":"d-1"}"#),
+            "device_id",
+            "contradictory",
+            "A value contradicts another",
+        ),
+        (
+            task(r#"{"ext_task_id":"","device_id":1,"priority":10}"#),
+            "priority",
+            "invalid",
+            "A value is out of its range or form",
+        ),
+        (retention(r#"{"evnts":1}"#), "evnts", "unknown", "A name is not known"),
+    ] {
+        let found = answer(request).await;
+        found.assert_problem(422, field);
+        let about = [&found.body["field"], &found.body["type"], &found.body["title"]];
+        assert_eq!(about, [field, &format!("urn:covey:problem:{name}"), title], "{}", found.text);
+        let detail = found.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("{field}: ")), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_keeps_its_own_id() {
     let stage = Stage::new().await;
     let found = answer(stage.get("/api/v1/nothing").header("x-request-id", "mine-1")).await;
@@ -143,7 +189,7 @@ async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     assert!(!keys.to_string().contains(&key));
     let id = keys.as_array().unwrap().iter().find(|found| found["rights"] == json!(["tasks:write"])).unwrap();
     let revoke = stage.bare(Method::DELETE, &format!("/api/v1/api-keys/{}", id["id"]));
-    assert_eq!(answer(revoke.header("x-api-key", crate::stage::KEY)).await.status, 200);
+    assert_eq!(answer(revoke.header("x-api-key", KEY)).await.status, 200);
     answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.assert_problem(401, "revoked");
 }
 
