@@ -12,7 +12,9 @@ use bytes::Bytes;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
     ResponseBuilder,
@@ -27,14 +29,14 @@ use crate::request_id::REQUEST_ID;
 
 /// Where the document is.
 const OPENAPI_PATH: &str = "/openapi.json";
-/// The name of the security scheme.
-const SCHEME: &str = "api_key";
+/// The names of the security schemes. Each alone is enough.
+const SCHEMES: [&str; 3] = ["api_key", "bearer", "client_certificate"];
 
 const INTRODUCTION: &str = "\
 Call any device of a swarm, and hear from it.
 
-* Send an API key in the header `x-api-key`, or use a registered client certificate over HTTPS. Your \
-organisation comes from that alone; what belongs to another organisation answers 404.
+* Send an API key in the header `x-api-key` or as `Authorization: Bearer KEY`, or use a registered client \
+certificate over HTTPS. Your organisation comes from that alone; what belongs to another organisation answers 404.
 * A slash at the end of a path makes no difference.
 * Fields that are not known are ignored, and answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
@@ -121,13 +123,24 @@ fn problem_ref(status: &str) -> Option<(String, RefOr<Response>)> {
 /// The document before the operations are added.
 pub(crate) fn frame() -> OpenApi {
     let key = ApiKeyValue::with_description(API_KEY_HEADER, "`KEY` or `ApiKey KEY`.");
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("The same API key. `x-api-key` counts if both are sent."))
+        .build();
+    let certificate = SecurityScheme::MutualTls {
+        description: Some("A client certificate that is registered in place of a key.".to_owned()),
+        deprecated: None,
+        extensions: None,
+    };
     let mut schemas = Vec::new();
     Document::schemas(&mut schemas);
     let components = ComponentsBuilder::new()
         .schema("Problem", <Document<'_> as utoipa::PartialSchema>::schema())
         .schemas_from_iter(schemas)
         .responses_from_iter(PROBLEMS.map(|(name, status, meaning)| (name, problem(status, meaning))))
-        .security_scheme(SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)))
+        .security_scheme(SCHEMES[0], SecurityScheme::ApiKey(ApiKey::Header(key)))
+        .security_scheme(SCHEMES[1], SecurityScheme::Http(bearer))
+        .security_scheme(SCHEMES[2], certificate)
         .build();
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
@@ -139,7 +152,7 @@ pub(crate) fn frame() -> OpenApi {
     OpenApiBuilder::new()
         .info(info)
         .components(Some(components))
-        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>(SCHEME, [])]))
+        .security(Some(SCHEMES.map(|scheme| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []))))
         .build()
 }
 
@@ -148,7 +161,8 @@ fn problem(status: &str, meaning: &str) -> Response {
     let response = ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, content);
     let response = response.header(REQUEST_ID.as_str(), request_id());
     let response = match status {
-        "401" => response.header(WWW_AUTHENTICATE.as_str(), header(Type::String, "Always `ApiKey`.")),
+        "401" => response
+            .header(WWW_AUTHENTICATE.as_str(), header(Type::String, "How a caller may say who it is.")),
         "429" | "503" => response
             .header(RETRY_AFTER.as_str(), header(Type::Integer, "Seconds to wait before another try.")),
         _ => response,

@@ -15,6 +15,10 @@ use utoipa::ToSchema;
 /// The content type of a problem document (RFC 9457 §3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// How a caller may say who it is (RFC 9110 §11.6.1; a bearer's challenge has a
+/// parameter, RFC 6750 §3).
+pub(crate) const CHALLENGES: &str = "ApiKey, Bearer realm=\"covey\"";
+
 /// Longest text of a problem, in bytes; a refused value may be part of it.
 const DETAIL_BYTES_MAX: usize = 300;
 
@@ -180,7 +184,7 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.kind == Kind::Unauthenticated {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGES));
         }
         response.extensions_mut().insert(self);
         response

@@ -1,9 +1,11 @@
-//! Which credential a request shows: its API key; without one, the client
-//! certificate of its connection, or the one that a trusted proxy hands on.
+//! Which credential a request shows: its API key, in `x-api-key` or as a bearer
+//! token; without one, the client certificate of its connection, or the one
+//! that a trusted proxy hands on.
 
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use covey_core::id::UnixMs;
 
@@ -27,7 +29,7 @@ impl<'a> Credential<'a> {
     /// The credential of a request. A key decides if there is one, even a bad
     /// one: who names a credential means that one.
     pub(super) fn of(parts: &'a Parts, proxies: Option<&ProxyTrust>, now: UnixMs) -> Option<Self> {
-        if parts.headers.contains_key(API_KEY_HEADER) {
+        if shows_key(&parts.headers) {
             return key_of(&parts.headers).map(Self::Key);
         }
         let peer = parts.extensions.get::<Arc<Peer>>()?;
@@ -49,16 +51,36 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// The key in the headers; `KEY` and `ApiKey KEY` are both good.
+/// Whether the headers name a key, even a bad one.
+pub(crate) fn shows_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(API_KEY_HEADER) || bearer_token(headers).is_some()
+}
+
+/// The key in the headers: `x-api-key` with `KEY` or `ApiKey KEY`; without that
+/// header, the bearer token.
 fn key_of(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(API_KEY_HEADER)?.to_str().ok()?.trim_ascii();
-    let key = match text.split_once(' ') {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => key.trim_ascii_start(),
-        _ => text,
+    let key = match headers.get(API_KEY_HEADER) {
+        Some(value) => {
+            let text = value.to_str().ok()?.trim_ascii();
+            match text.split_once(' ') {
+                Some((scheme, key)) if scheme.eq_ignore_ascii_case("apikey") => key.trim_ascii_start(),
+                _ => text,
+            }
+        }
+        None => bearer_token(headers)?,
     };
     // Fingerprints are public: who only says one has proved nothing.
     let is_fingerprint = key.starts_with(CREDENTIAL_PREFIX);
     ((1..=KEY_BYTES_MAX).contains(&key.len()) && !is_fingerprint).then_some(key)
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1); empty if it cannot be
+/// one. Any other scheme is for somebody else, such as a proxy on the way.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
+    let token = str::from_utf8(token.trim_ascii()).unwrap_or("");
+    scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
 }
 
 #[cfg(test)]
@@ -66,28 +88,55 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(value: &[u8]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(API_KEY_HEADER, axum::http::HeaderValue::from_bytes(value).unwrap());
-        headers
+    fn headers(named: &[(&'static str, &[u8])]) -> HeaderMap {
+        let value = |value: &[u8]| axum::http::HeaderValue::from_bytes(value).unwrap();
+        named.iter().map(|(name, text)| (name.parse().unwrap(), value(text))).collect()
     }
 
     #[test]
     fn a_key_is_read_with_and_without_its_scheme() {
         for good in ["k-1", "ApiKey k-1", "apikey   k-1", " k-1 "] {
-            assert_eq!(key_of(&headers(good.as_bytes())), Some("k-1"), "{good:?}");
+            assert_eq!(key_of(&headers(&[("x-api-key", good.as_bytes())])), Some("k-1"), "{good:?}");
         }
         assert_eq!(key_of(&HeaderMap::new()), None);
         for bad in [b"".as_slice(), b"   ", b"k\xff", &[b'k'; 257]] {
-            assert_eq!(key_of(&headers(bad)), None, "{bad:?}");
+            assert_eq!(key_of(&headers(&[("x-api-key", bad)])), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_bearer_token_is_a_key_and_other_schemes_are_none() {
+        for good in ["Bearer k-1", "bearer k-1", "BEARER   k-1 "] {
+            let headers = headers(&[("authorization", good.as_bytes())]);
+            assert_eq!((key_of(&headers), shows_key(&headers)), (Some("k-1"), true), "{good:?}");
+        }
+        for bad in [
+            b"Bearer".as_slice(),
+            b"Bearer ",
+            b"Bearer k\xff",
+            &[b"Bearer ".as_slice(), &[b'k'; 257]].concat(),
+        ] {
+            let headers = headers(&[("authorization", bad)]);
+            assert_eq!((key_of(&headers), shows_key(&headers)), (None, true), "{bad:?}");
+        }
+        for other in ["Basic dTpw", "Bearerk-1", "k-1", ""] {
+            let headers = headers(&[("authorization", other.as_bytes())]);
+            assert_eq!((key_of(&headers), shows_key(&headers)), (None, false), "{other:?}");
+        }
+        let both = headers(&[("authorization", b"Bearer k-2"), ("x-api-key", b"k-1")]);
+        assert_eq!(key_of(&both), Some("k-1"));
     }
 
     #[test]
     fn the_fingerprint_of_a_certificate_is_no_key() {
         let text = format!("{CREDENTIAL_PREFIX}{}", "a".repeat(64));
-        for spelling in [text.clone(), format!("ApiKey {text}"), format!(" apikey  {text} ")] {
-            assert_eq!(key_of(&headers(spelling.as_bytes())), None, "{spelling}");
+        for (name, spelling) in [
+            ("x-api-key", text.clone()),
+            ("x-api-key", format!("ApiKey {text}")),
+            ("x-api-key", format!(" apikey  {text} ")),
+            ("authorization", format!("Bearer {text}")),
+        ] {
+            assert_eq!(key_of(&headers(&[(name, spelling.as_bytes())])), None, "{spelling}");
         }
     }
 }

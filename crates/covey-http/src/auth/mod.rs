@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use crate::api::Api;
 use crate::problem::{Kind, Problem};
 pub(crate) use callers::Callers;
-pub(crate) use credential::API_KEY_HEADER;
 use credential::Credential;
+pub(crate) use credential::{API_KEY_HEADER, shows_key};
 
 /// The digest under which an API key is kept.
 ///
@@ -56,7 +56,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
         caller.ok_or_else(|| {
             refused();
             let detail =
-                "send a valid API key in the header x-api-key, or use a registered client certificate";
+                "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
             Problem::new(Kind::Unauthenticated, detail)
         })
     }

@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 
 use crate::api::Api;
-use crate::auth::{API_KEY_HEADER, Caller};
+use crate::auth::{API_KEY_HEADER, Caller, shows_key};
 use crate::problem::Problem;
 
 /// A caller by any credential, or by the parameter `api_key`.
@@ -18,7 +18,7 @@ impl FromRequestParts<Arc<Api>> for StreamCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        if !parts.headers.contains_key(API_KEY_HEADER)
+        if !shows_key(&parts.headers)
             && let Some(key) = key_in(parts.uri.query().unwrap_or(""))
         {
             // A bad key is a bad key, wherever it stands.

@@ -32,9 +32,12 @@ async fn every_operation_of_the_document_is_there_and_needs_a_key() {
             for spelling in [concrete.clone(), format!("{concrete}/")] {
                 let found = answer(stage.bare(method.clone(), &spelling)).await;
                 found.assert_problem(401, &format!("{method} {spelling}"));
-                assert_eq!(found.header("www-authenticate"), "ApiKey");
-                let wrong = stage.bare(method.clone(), &spelling).header("x-api-key", "ApiKey wrong");
-                answer(wrong).await.assert_problem(401, &format!("{method} {spelling}"));
+                assert_eq!(found.header("www-authenticate"), "ApiKey, Bearer realm=\"covey\"");
+                for (header, credential) in [("x-api-key", "ApiKey wrong"), ("authorization", "Bearer wrong")]
+                {
+                    let wrong = stage.bare(method.clone(), &spelling).header(header, credential);
+                    answer(wrong).await.assert_problem(401, &format!("{method} {spelling} {credential}"));
+                }
             }
             seen += 1;
         }
@@ -207,7 +210,7 @@ async fn a_device_is_registered_tagged_and_retired() {
     let with_csr = answer(stage.post("/api/v1/devices", r#"{"csr":"a request"}"#)).await;
     assert_eq!((with_csr.status.as_u16(), with_csr.body.get("private_key_pem")), (201, None));
 
-    let put = stage.bare(Method::PUT, "/api/v1/devices/42").header("x-api-key", crate::stage::KEY);
+    let put = stage.bare(Method::PUT, "/api/v1/devices/42").header("x-api-key", KEY);
     let put = answer(put.body(r#"{"tag":"floor","value":"2"}"#)).await;
     assert!(put.body["tag_id"].is_i64(), "{}", put.text);
     for (query, count) in [
@@ -226,8 +229,21 @@ async fn a_device_is_registered_tagged_and_retired() {
     let tags = answer(stage.get("/api/v1/devices/42")).await.body["device_tags"].clone();
     assert_eq!(tags, json!([{"tag": "floor", "value": "2"}, {"tag": "room", "value": "hall"}]));
 
-    let retire = || stage.bare(Method::DELETE, "/api/v1/devices/42").header("x-api-key", crate::stage::KEY);
+    let retire = || stage.bare(Method::DELETE, "/api/v1/devices/42").header("x-api-key", KEY);
     let retired = answer(retire()).await;
     assert_eq!((&retired.body["device_id"], &retired.body["sn"]), (&json!(42), &json!("lamp")));
     answer(retire()).await.assert_problem(404, "retired");
+}
+
+#[tokio::test]
+async fn a_key_is_also_a_bearer_token_and_the_one_in_x_api_key_counts() {
+    let stage = Stage::new().await;
+    let whoami = |path: &str| stage.bare(Method::GET, path).bearer_auth(KEY);
+    assert_eq!(answer(whoami("/api/v1/whoami")).await.body["name"], "first");
+    // As on every other path: before the key of a stream's address.
+    answer(whoami("/api/v1/stream?api_key=wrong&cursor=x"))
+        .await
+        .assert_problem(422, "the bearer's key is good");
+    let both = whoami("/api/v1/whoami").header("x-api-key", "wrong");
+    answer(both).await.assert_problem(401, "both");
 }
