@@ -3,7 +3,7 @@
 
     eval "$(cargo xtask services env --shape postgres+embedded --for history)"
     target/conformance-venv/bin/python bench/history.py --postgres "$COVEY_STORE" --events 20000000
-    cargo xtask services env --drop history
+    cargo xtask services drop history
 
 The events are those of 1,000 devices in this month, at most 20 days of it; device 7 sends every twentieth. The database
 must be empty, and is left full. With --superuser URL and --log FILE (the log of PostgreSQL) the plans of what the

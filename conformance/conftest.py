@@ -5,12 +5,12 @@ import uuid
 
 import pytest
 
-from api import RIGHTS, Api
-from deployment import EMBEDDED, SHAPE, Deployment
-from device import Device
-from server import Server
+from testbed.api import RIGHTS, Api
+from testbed.deployment import EMBEDDED, SHAPE, Deployment
+from testbed.device import Device
+from testbed.server import Server
 
-pytest_plugins = ["fault_fixtures"]
+pytest_plugins = ["testbed.fault_fixtures"]
 
 # The shapes that run everything that makes sense in them: both stores, and every link, once each. The other shapes
 # put the same parts together in another way, and run what is marked for every shape.

@@ -2,7 +2,7 @@
 
 import httpx
 
-from api import READY, RIGHTS, is_problem
+from testbed.api import READY, RIGHTS, is_problem
 
 
 def every_call(identity, task_id: str) -> list[tuple[str, str, dict | None, str]]:

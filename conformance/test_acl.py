@@ -9,8 +9,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from api import LOCK, READY
-from broker import CLOSED, LINK
+from testbed.api import LOCK, READY
+from testbed.broker import CLOSED, LINK
 
 FOREIGN_PUBLISH = [
     "dev/{victim}/req",

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from api import DONE, READY
-from server import BINARY, Server
+from testbed.api import DONE, READY
+from testbed.server import BINARY, Server
 
 pytestmark = pytest.mark.embedded
 

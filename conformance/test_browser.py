@@ -7,7 +7,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from server import kept_ports
+from testbed.server import kept_ports
 
 pytestmark = pytest.mark.embedded
 

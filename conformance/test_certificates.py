@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from api import DONE, is_problem
-from broker import LINK
-from certificate import openssl, request
-from device import Identity
+from testbed.api import DONE, is_problem
+from testbed.broker import LINK
+from testbed.certificate import openssl, request
+from testbed.device import Identity
 
 KEYS = {
     "RSA-2048": ["rsa:2048"],

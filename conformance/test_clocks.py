@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from api import DONE, EXPIRED, LOCK
-from server import Server
+from testbed.api import DONE, EXPIRED, LOCK
+from testbed.server import Server
 
 # What a server's own clock is off, either way.
 OFF_SECONDS = [5, -5]

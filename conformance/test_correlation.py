@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from api import DONE, LOCK, PENDING, READY
-from broker import LINK
+from testbed.api import DONE, LOCK, PENDING, READY
+from testbed.broker import LINK
 
 NATIVE = {
     "36 characters": lambda task_id: task_id.encode(),

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from api import is_problem
+from testbed.api import is_problem
 
 
 def wait_until_online(api, device, seconds: float = 5.0) -> None:

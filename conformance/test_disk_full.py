@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from api import DONE, LOCK, READY, is_problem
-from device import MQTTv311
-from server import NotStarted, Server
+from testbed.api import DONE, LOCK, READY, is_problem
+from testbed.device import MQTTv311
+from testbed.server import NotStarted, Server
 
 pytestmark = pytest.mark.embedded
 

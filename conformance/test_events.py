@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from api import DONE
-from broker import LINK
-from device import POLL, MQTTv311
+from testbed.api import DONE
+from testbed.broker import LINK
+from testbed.device import POLL, MQTTv311
 
 CORRELATION = "01901f2e-3d4c-7b5a-8877-665544332211"
 AT = 1_769_860_800  # 2026-01-31T12:00:00Z

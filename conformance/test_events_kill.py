@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from broker import LINK
-from device import Device, Refused
-from server import kept_ports
+from testbed.broker import LINK
+from testbed.device import Device, Refused
+from testbed.server import kept_ports
 from test_events import AT
 
 KILLS = int(os.environ.get("COVEY_KILLS", "6"))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api import EXPIRED
+from testbed.api import EXPIRED
 
 
 @pytest.mark.timeout(180)

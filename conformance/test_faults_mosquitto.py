@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fault_load import ROUNDS
+from testbed.fault_load import ROUNDS
 
 GONE_SECONDS = 6.0
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fault_load import ROUNDS
+from testbed.fault_load import ROUNDS
 
 CUT_SECONDS = 15.0
 # Which servers are cut off; the others go on. COVEY_FAULT_CUTS=first,all tests both for each way.

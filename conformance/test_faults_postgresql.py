@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from fault_load import ROUNDS
-from fault_services import FaultServices
+from testbed.fault_load import ROUNDS
+from testbed.fault_services import FaultServices
 
 # How long the database is gone: longer than a server waits before it says so.
 GONE_SECONDS = 2.0

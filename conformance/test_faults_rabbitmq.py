@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fault_load import ROUNDS
+from testbed.fault_load import ROUNDS
 
 # Longer than a server keeps what it cannot tell before it refuses more (5 s).
 GONE_SECONDS = 6.0

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from api import Api
-from fault_load import ROUNDS
-from front_door import Nginx
+from testbed.api import Api
+from testbed.fault_load import ROUNDS
+from testbed.front_door import Nginx
 
 SHAPES = ["postgres+rabbitmq", "postgres+embedded", "postgres+mosquitto"]
 # How long a server is gone.

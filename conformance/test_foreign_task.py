@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from api import DONE, LOCK, READY
-from broker import LINK
+from testbed.api import DONE, LOCK, READY
+from testbed.broker import LINK
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from answering import Answering
-from api import DONE, is_problem
+from testbed.answering import Answering
+from testbed.api import DONE, is_problem
 
 pytestmark = pytest.mark.every_shape
 

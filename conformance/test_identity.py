@@ -9,12 +9,12 @@ import uuid
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-import packet
-from api import DONE, READY
-from broker import LINK, PUT_OUT_SECONDS_MAX
-from certificate import DAY, Signer
-from device import NOT_AUTHORIZED, Refused
-from packet import Stream
+from testbed import packet
+from testbed.api import DONE, READY
+from testbed.broker import LINK, PUT_OUT_SECONDS_MAX
+from testbed.certificate import DAY, Signer
+from testbed.device import NOT_AUTHORIZED, Refused
+from testbed.packet import Stream
 
 
 def says_hello(server, context: ssl.SSLContext) -> bytes:

@@ -11,10 +11,10 @@ import time
 import httpx
 import pytest
 
-from api import DONE, LOCK, PENDING, READY, Api
-from broker import LINK
-from field_device import FieldDevice
-from server import kept_ports
+from testbed.api import DONE, LOCK, PENDING, READY, Api
+from testbed.broker import LINK
+from testbed.field_device import FieldDevice
+from testbed.server import kept_ports
 
 KILLS = int(os.environ.get("COVEY_KILLS", "8"))
 SEED = int(os.environ.get("COVEY_SEED", random.randrange(1 << 32)))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import DONE, PENDING, READY, is_problem
+from testbed.api import DONE, PENDING, READY, is_problem
 
 
 def test_pages_hold_every_task_once_newest_first(api, identity):

@@ -3,8 +3,8 @@
 import json
 import time
 
-from broker import LINK
-from device import POLL
+from testbed.broker import LINK
+from testbed.device import POLL
 
 
 def names(message) -> list[str]:

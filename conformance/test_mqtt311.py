@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from api import DONE, FAILED, LOCK, PENDING, READY
-from broker import LINK
-from device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, POLL, MQTTv5, MQTTv311, Refused
+from testbed.api import DONE, FAILED, LOCK, PENDING, READY
+from testbed.broker import LINK
+from testbed.device import CLIENT_ID_NOT_VALID, NOT_AUTHORIZED, POLL, MQTTv5, MQTTv311, Refused
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from server import BINARY
+from testbed.server import BINARY
 
 
 def covey(server, *arguments, seconds=60) -> subprocess.CompletedProcess:

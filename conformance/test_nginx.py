@@ -11,11 +11,11 @@ import urllib.parse
 
 import pytest
 
-from answering import Answering
-from api import Api
-from certificate import DAY, Signer
-from front_door import UPSTREAM_NAME, Nginx, Upstream, covey, curl, own_certificate
-from server import Server, kept_ports
+from testbed.answering import Answering
+from testbed.api import Api
+from testbed.certificate import DAY, Signer
+from testbed.front_door import UPSTREAM_NAME, Nginx, Upstream, covey, curl, own_certificate
+from testbed.server import Server, kept_ports
 
 pytestmark = pytest.mark.embedded
 

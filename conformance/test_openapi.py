@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployment import EMBEDDED, SHAPE
+from testbed.deployment import EMBEDDED, SHAPE
 
 HERE = Path(__file__).resolve().parent
 # The store is what differs by shape; the rest of the API is the same.
@@ -73,7 +73,7 @@ def test_schemathesis_finds_nothing(new_server, new_api, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=580,
         env={
             **os.environ,
-            "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
+            "SCHEMATHESIS_HOOKS": "testbed.schemathesis_hooks",
             "PYTHONPATH": str(HERE),
             "COVEY_CONFORMANCE_DEVICE_ID": str(DEVICE_ID),
             "COVEY_CONFORMANCE_KEY_ID": str(key["id"]),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api import LOCK, PENDING, READY
-from broker import LINK
-from device import POLL
+from testbed.api import LOCK, PENDING, READY
+from testbed.broker import LINK
+from testbed.device import POLL
 
 
 @pytest.fixture

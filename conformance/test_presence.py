@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from broker import LINK
+from testbed.broker import LINK
 
 pytestmark = pytest.mark.every_shape
 

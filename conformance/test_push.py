@@ -2,8 +2,8 @@
 
 import pytest
 
-from api import DELETED, DONE, LOCK, PENDING, READY
-from broker import LINK
+from testbed.api import DELETED, DONE, LOCK, PENDING, READY
+from testbed.broker import LINK
 
 pytestmark = pytest.mark.every_shape
 

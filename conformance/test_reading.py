@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import is_problem
+from testbed.api import is_problem
 from test_events import stored, tell
 
 pytestmark = pytest.mark.every_shape

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from api import DONE, LOCK, PENDING, READY
-from broker import LINK
-from device import QUIET_SECONDS
+from testbed.api import DONE, LOCK, PENDING, READY
+from testbed.broker import LINK
+from testbed.device import QUIET_SECONDS
 
 WINDOW = 16
 # Each step over another broker takes a little longer.

@@ -9,8 +9,8 @@ import uuid
 import httpx
 import pytest
 
-from api import DELETED, READY, Api, is_problem
-from broker import LINK
+from testbed.api import DELETED, READY, Api, is_problem
+from testbed.broker import LINK
 
 UNKNOWN = "01901f2e-3d4c-7b5a-8877-665544332211"
 

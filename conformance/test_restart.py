@@ -4,8 +4,8 @@ import socket
 import threading
 import time
 
-from api import DONE, READY
-from broker import LINK
+from testbed.api import DONE, READY
+from testbed.broker import LINK
 
 
 def test_a_restart_keeps_tasks_devices_and_keys(new_server, new_api, connect, tmp_path):

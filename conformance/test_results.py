@@ -2,8 +2,8 @@
 
 import pytest
 
-from api import DELETED, DONE, FAILED, LOCK
-from broker import LINK
+from testbed.api import DELETED, DONE, FAILED, LOCK
+from testbed.broker import LINK
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import socket
 import httpx
 import pytest
 
-import packet
-from api import DONE, Api
-from packet import Stream
+from testbed import packet
+from testbed.api import DONE, Api
+from testbed.packet import Stream
 
 SEED = 20_240_229
 

@@ -8,10 +8,10 @@ import uuid
 
 import pytest
 
-from api import DONE, LOCK, READY
-from broker import LINK
-from device import POLL
-from server import BINARY
+from testbed.api import DONE, LOCK, READY
+from testbed.broker import LINK
+from testbed.device import POLL
+from testbed.server import BINARY
 from test_stream import Curl
 
 WINDOW = 16

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server import BINARY, Server
+from testbed.server import BINARY, Server
 
 pytestmark = pytest.mark.embedded
 

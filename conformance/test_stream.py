@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_socket
 
-from api import Api, is_problem
+from testbed.api import Api, is_problem
 
 pytestmark = pytest.mark.every_shape
 

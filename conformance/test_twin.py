@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import DELETED, DONE, READY
+from testbed.api import DELETED, DONE, READY
 
 pytestmark = pytest.mark.every_shape
 

@@ -6,8 +6,8 @@ import time
 import httpx
 import pytest
 
-from answering import Answering
-from api import DELETED, DONE, READY, is_problem
+from testbed.answering import Answering
+from testbed.api import DELETED, DONE, READY, is_problem
 
 pytestmark = pytest.mark.every_shape
 

@@ -10,9 +10,9 @@ import uuid
 import httpx
 import pytest
 
-from api import is_problem
-from receiver import OK, Answer, Receiver
-from server import BINARY, Server, kept_ports
+from testbed.api import is_problem
+from testbed.receiver import OK, Answer, Receiver
+from testbed.server import BINARY, Server, kept_ports
 
 pytestmark = pytest.mark.every_shape
 

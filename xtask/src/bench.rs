@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::root;
 use crate::step::{cargo, step};
+use crate::{root, testbed};
 
 /// What is compared with.
 const EMBEDDED: &str = "sqlite+embedded";
@@ -51,6 +51,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if shapes.is_empty() {
         shapes = SHAPES.map(str::to_owned).to_vec();
     }
+    step("building the program that starts services", || {
+        cargo(&["build", "--package", "covey-testbed", "--locked", "--quiet"])
+    })?;
     if std::env::var_os(BINARY).is_none() {
         step("building the release binary", || {
             cargo(&["build", "--release", "--package", "covey", "--locked", "--quiet"])
@@ -97,7 +100,7 @@ fn measure(shape: &str, seconds: &str, devices: &str, callers: &str) -> Result<M
     }
     let after = services_cpu_s()?;
     if shape != EMBEDDED {
-        services(&["env", "--drop", DEPLOYMENT])?;
+        testbed::output(&["drop", DEPLOYMENT])?;
     }
     let report: Value = serde_json::from_slice(&output.stdout).context("covey bench printed no JSON")?;
     let calls = &report["measurements"][0];
@@ -127,18 +130,9 @@ fn measure(shape: &str, seconds: &str, devices: &str, callers: &str) -> Result<M
 
 /// The environment of a deployment without any data.
 fn deployment(shape: &str) -> Result<BTreeMap<String, String>> {
-    let printed = services(&["env", "--shape", shape, "--for", DEPLOYMENT, "--json"])?;
+    let printed = testbed::output(&["env", "--shape", shape, "--for", DEPLOYMENT, "--json"])?;
     let mut printed: Value = serde_json::from_str(&printed).context("services env printed no JSON")?;
     serde_json::from_value(printed["environment"].take()).context("services env printed no environment")
-}
-
-/// Runs this same program.
-fn services(arguments: &[&str]) -> Result<String> {
-    let output = Command::new(std::env::current_exe()?).arg("services").args(arguments).output()?;
-    if !output.status.success() {
-        bail!("services {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn release_binary() -> PathBuf {
@@ -148,7 +142,7 @@ fn release_binary() -> PathBuf {
 /// The processor time that each service has used so far, its children
 /// included, in seconds.
 fn services_cpu_s() -> Result<BTreeMap<String, f64>> {
-    let Ok(printed) = services(&["status", "--json"]) else { return Ok(BTreeMap::new()) };
+    let Ok(printed) = testbed::output(&["status", "--json"]) else { return Ok(BTreeMap::new()) };
     let status: Value = serde_json::from_str(&printed).unwrap_or_default();
     let mut spent = BTreeMap::new();
     for (name, process) in status["processes"].as_object().into_iter().flatten() {

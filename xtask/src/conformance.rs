@@ -5,20 +5,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::step::{cargo, is_installed, run, step};
-use crate::{root, test_services};
-
-/// Debian packages that the suite needs, each with a program or a file that it brings.
-const PACKAGES: [(&str, &str); 8] = [
-    ("curl", "curl"),
-    ("chromium", "/usr/bin/chromium"),
-    ("chromium-driver", "/usr/bin/chromedriver"),
-    ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
-    ("mosquitto-clients", "mosquitto_pub"),
-    ("nginx", "/usr/sbin/nginx"),
-    ("openssl", "openssl"),
-    ("python3-venv", "python3"),
-];
+use crate::step::{cargo, run, step};
+use crate::{root, test_services, testbed};
 
 /// The binary that is tested: `COVEY_BIN`, else the one that cargo builds.
 pub fn binary() -> PathBuf {
@@ -84,7 +72,7 @@ pub fn run_suite(arguments: &[String]) -> Result<()> {
         failures.note("faults", run_faults(&pytest));
     }
     if !distributed.is_empty() {
-        test_services::with(|| {
+        testbed::while_shared(|| {
             for shape in distributed {
                 failures.note(shape, run_shape(shape, &pytest));
             }
@@ -103,7 +91,7 @@ pub fn run_everything() -> Result<()> {
     prepare_and_build()?;
     let mut failures = Failures::default();
     failures.note("faults", run_faults(&[]));
-    test_services::with(|| {
+    testbed::while_shared(|| {
         failures.note("crates with RabbitMQ", test_services::run_tests_of_crates());
         for shape in DISTRIBUTED {
             failures.note(shape, run_shape(shape, &[]));
@@ -135,8 +123,10 @@ impl Failures {
 }
 
 fn prepare_and_build() -> Result<()> {
-    step("what the conformance suite needs", prepare)?;
-    step("building the binary", || cargo(&["build", "--package", "covey", "--locked", "--quiet"]))
+    step("building the binaries", || {
+        cargo(&["build", "--package", "covey", "--package", "covey-testbed", "--locked", "--quiet"])
+    })?;
+    step("what the conformance suite needs", prepare)
 }
 
 /// One after the other: each takes the machine for itself.
@@ -153,8 +143,7 @@ fn run_shape(shape: &str, arguments: &[String]) -> Result<()> {
 
 fn pytest(shape: &str) -> Result<Command> {
     let mut command = Command::new(venv().join("bin/pytest"));
-    command.env("COVEY_SHAPE", shape).env("COVEY_BIN", binary()).env("COVEY_SERVICES", test_services::dir());
-    command.env("COVEY_XTASK", std::env::current_exe()?);
+    command.env("COVEY_SHAPE", shape).env("COVEY_BIN", binary()).env("COVEY_TESTBED", testbed::binary());
     Ok(command)
 }
 
@@ -177,7 +166,7 @@ fn venv() -> PathBuf {
 }
 
 fn prepare() -> Result<()> {
-    install_packages()?;
+    run(Command::new(testbed::binary()).arg("install"))?;
     let python = venv().join("bin/python");
     let requirements = root().join("conformance/requirements.txt");
     let wanted = std::fs::read(&requirements)?;
@@ -190,26 +179,6 @@ fn prepare() -> Result<()> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(&requirements))?;
     Ok(std::fs::write(stamp, wanted)?)
-}
-
-fn install_packages() -> Result<()> {
-    let mut missing: Vec<&str> =
-        PACKAGES.iter().filter(|(_, program)| !is_installed(program)).map(|(package, _)| *package).collect();
-    // python3 may be there without what a venv needs.
-    let has_venv =
-        Command::new("python3").args(["-c", "import venv, ensurepip"]).status().is_ok_and(|s| s.success());
-    if !has_venv && !missing.contains(&"python3-venv") {
-        missing.push("python3-venv");
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let is_root = crate::step::output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !is_root || !is_installed("apt-get") {
-        bail!("missing: {0}; install with: sudo apt-get install {0}", missing.join(" "));
-    }
-    run(Command::new("apt-get").args(["-qq", "update"]))?;
-    run(Command::new("apt-get").args(["-qq", "install", "-y", "--no-install-recommends"]).args(&missing))
 }
 
 #[cfg(test)]

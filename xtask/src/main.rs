@@ -5,9 +5,9 @@
 mod arrows;
 mod bench;
 mod conformance;
-mod services;
 mod step;
 mod test_services;
+mod testbed;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const HELP: &str = "cargo xtask COMMAND
                 [--faults] [PYTEST ARGUMENTS]; SHAPE: postgres+rabbitmq …, or all
   openapi       write openapi/covey.json anew from the code
   services      PostgreSQL, RabbitMQ 4, Mosquitto and nginx on free ports of loopback, for
-                tests of the distributed shapes; more: cargo xtask services help
+                tests of the distributed shapes; more: cargo xtask services --help
   bench         the same calls in every shape, beside the embedded one: cargo xtask bench
                 [--seconds N] [SHAPE…]";
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         "unit" => unit(),
         "conformance" => conformance::run_suite(rest),
         "openapi" => write_openapi(),
-        "services" => services::run(rest),
+        "services" => testbed::build_and_run(rest),
         "bench" => bench::run(rest),
         _ => {
             eprintln!("{HELP}");
