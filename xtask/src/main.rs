@@ -21,6 +21,7 @@ const HELP: &str = "cargo xtask COMMAND
 
   test          everything below, then all tests (what CI runs)
   check         formatting, lints, docs, licences, arrows between crates, tidiness
+  tidy          arrows between crates and tidiness alone, in seconds
   unit          the tests of the Rust crates
   conformance   the tests with clients that others wrote (makes a venv in target/), in the
                 embedded shape, or in those named: cargo xtask conformance [--shape SHAPE]…
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test(),
         "check" => check(),
+        "tidy" => tidy(),
         "unit" => unit(),
         "conformance" => conformance::run_suite(rest),
         "openapi" => write_openapi(),
@@ -70,10 +72,14 @@ fn check() -> Result<()> {
         command.env("RUSTDOCFLAGS", "-D warnings");
         run(command.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]))
     })?;
-    step("arrows between crates", arrows::check)?;
-    step("tidiness", || tidy::check(&root()))?;
+    tidy()?;
     step("licences and sources", deny)?;
     step("openapi/covey.json", check_openapi)
+}
+
+fn tidy() -> Result<()> {
+    step("arrows between crates", arrows::check)?;
+    step("tidiness", || tidy::check(&root()))
 }
 
 fn unit() -> Result<()> {
