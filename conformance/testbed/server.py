@@ -52,6 +52,7 @@ class Server:
         self.options = options
         self.log_filter = log
         self.log_path = self.data.parent / f"{self.data.name}.log"
+        self.output_path = self.data.parent / f"{self.data.name}.out"
         self.process: subprocess.Popen | None = None
         http, https, mqtts = [f"127.0.0.1:{port}" for port in ports] if ports else [ANY_PORT] * 3
         self.listen = ["--http", http, "--https", https, "--mqtts", mqtts]
@@ -71,11 +72,11 @@ class Server:
         if not BINARY.exists():
             raise NotStarted(f"{BINARY} is missing; build it with: cargo build -p covey")
         self.addresses_path.unlink(missing_ok=True)
-        with open(self.log_path, "ab") as log:
+        with open(self.log_path, "ab") as log, open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=output,
                 stderr=log,
                 env=self.environment(),
             )
@@ -156,6 +157,15 @@ class Server:
     def log_text(self) -> str:
         """What the process wrote to its standard error so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def output_text(self) -> str:
+        """What the process wrote to its standard output since it was started last, when it says that it is ready."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        # The addresses are written first, this a moment later; the API key is its last word but one.
+        while "  API key  " not in (text := self.output_path.read_text()):
+            assert time.monotonic() < deadline, f"the server does not say that it is ready: {text}"
+            time.sleep(0.01)
+        return text
 
     def panics(self) -> list[str]:
         """The lines of the log that tell of a panic."""

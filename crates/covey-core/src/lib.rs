@@ -24,6 +24,7 @@ pub mod operation;
 pub mod port;
 pub mod presence;
 pub mod record;
+pub mod recovery;
 pub mod retention;
 pub mod task;
 pub mod twin;

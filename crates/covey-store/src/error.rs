@@ -114,6 +114,12 @@ pub enum StoreError {
         /// What PostgreSQL said.
         problem: String,
     },
+    /// Servers run on the database.
+    #[error("servers run on {place}; stop them and try again")]
+    Served {
+        /// Host and database.
+        place: String,
+    },
     /// The server or the database is not of a kind that can be used.
     #[error("the database at {place} cannot be used: {problem}")]
     Unsuitable {

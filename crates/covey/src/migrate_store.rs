@@ -1,8 +1,6 @@
 //! `covey migrate-store`: moves a site from SQLite to PostgreSQL.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{IsTerminal, stderr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -19,6 +17,7 @@ use time::OffsetDateTime;
 use crate::command::connection::shell_word;
 use crate::deployment::{self, CA_FACT};
 use crate::fault;
+use crate::serve::data_dir::DataDir;
 use crate::settings::ServiceUrl;
 
 /// The name under which the database knows this program meanwhile.
@@ -55,7 +54,7 @@ struct Origin {
     data: Option<PathBuf>,
     file: PathBuf,
     /// Keeps servers away from it until the end.
-    _lock: Option<File>,
+    _held: Option<DataDir>,
 }
 
 /// Runs the command.
@@ -100,8 +99,8 @@ impl Origin {
         // A file in a data directory is that server's, too.
         let folder = file.parent().unwrap_or(Path::new(""));
         let is_data = data.is_some() || (folder.join("lock").exists() && file == sqlite::file_in(folder));
-        let lock = if is_data { Some(hold(folder)?) } else { None };
-        Ok(Self { data, file, _lock: lock })
+        let held = if is_data { Some(hold(folder)?) } else { None };
+        Ok(Self { data, file, _held: held })
     }
 
     /// What servers on the target must agree on.
@@ -117,25 +116,14 @@ impl Origin {
     }
 }
 
-/// Takes the lock that a server on this data directory holds.
-fn hold(folder: &Path) -> Result<File> {
+/// Takes hold of the data directory as a server does.
+fn hold(folder: &Path) -> Result<DataDir> {
     let shown = folder.display();
-    let cannot =
-        |error: std::io::Error| fault::setup(format!("cannot use the data directory {shown}: {error}"));
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(folder.join("lock"))
-        .map_err(cannot)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(fault::setup(format!(
+    DataDir::hold(folder)?.ok_or_else(|| {
+        fault::setup(format!(
             "a server runs on {shown}; stop it, so that nothing changes while it is moved, and try again"
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot(error)),
-    }
+        ))
+    })
 }
 
 /// A fault of what is stored ends with another code than one of the surroundings.

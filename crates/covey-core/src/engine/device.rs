@@ -12,8 +12,8 @@ use crate::engine::{Engine, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::{CallerId, DeviceId, DeviceKey, Sn};
 use crate::operation::{
-    ApiKeyAdd, ApiKeyRevoke, DeviceRegister, DeviceRetire, FirstKeyAdd, MadeKey, PresenceClear, PresencePut,
-    PresenceSweep, TagPut,
+    ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, DeviceRegister, DeviceRetire, FirstKeyAdd, MadeKey, PresenceClear,
+    PresencePut, PresenceSweep, TagPut,
 };
 use crate::port::{DevicePage, Event, PageRequest};
 
@@ -271,15 +271,15 @@ impl Engine {
         self.execute(operation).await
     }
 
-    /// Whether there is any API key.
+    /// Whether there is or was any API key; one that was revoked counts.
     ///
     /// # Errors
     /// The store's.
     pub async fn api_key_exists(&self) -> Result<bool> {
-        Ok(!self.parts.store.api_key_list_of_every_org().await?.is_empty())
+        self.execute(ApiKeyExists).await
     }
 
-    /// Makes the first key, with this clear text, if there is none at all;
+    /// Makes the first key, with this clear text, if there never was one;
     /// answers whether it did.
     ///
     /// # Errors

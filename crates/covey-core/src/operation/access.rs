@@ -57,7 +57,18 @@ impl Operation for ApiKeyAdd {
     }
 }
 
-/// Makes the first key of a deployment, if it has none yet.
+/// Asks whether there is or was any API key.
+pub struct ApiKeyExists;
+
+impl Operation for ApiKeyExists {
+    type Output = bool;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
+        Ok(tx.api_key_exists()?)
+    }
+}
+
+/// Makes the first key of a deployment, if it never had one.
 pub struct FirstKeyAdd(pub ApiKeyAdd);
 
 impl Operation for FirstKeyAdd {
@@ -68,6 +79,29 @@ impl Operation for FirstKeyAdd {
             return Ok(None);
         }
         self.0.apply(tx).map(Some)
+    }
+}
+
+/// Makes a key for whoever has lost all that may make keys, and revokes those.
+pub struct AdminKeyRecover {
+    /// The key to make.
+    pub add: ApiKeyAdd,
+    /// The numbers of the keys to revoke.
+    pub revoke: Vec<i64>,
+}
+
+impl Operation for AdminKeyRecover {
+    type Output = ApiKey;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Stop> {
+        if !tx.api_key_exists()? {
+            let problem = "there never was an API key; the first start of a server makes one";
+            return Err(Error::Conflict { problem }.into());
+        }
+        for id in &self.revoke {
+            tx.api_key_revoke(*id)?;
+        }
+        self.add.apply(tx)
     }
 }
 

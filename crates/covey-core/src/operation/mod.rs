@@ -15,7 +15,7 @@ mod webhook;
 
 use futures_channel::oneshot;
 
-pub use access::{ApiKeyAdd, ApiKeyRevoke, FirstKeyAdd, MadeKey};
+pub use access::{AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, FirstKeyAdd, MadeKey};
 pub use device::{DeviceRegister, DeviceRetire, TagPut};
 pub use event::{EventAdd, EventNext};
 pub use presence::{PresenceClear, PresencePut, PresenceSweep};

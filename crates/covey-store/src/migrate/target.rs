@@ -14,13 +14,12 @@ use crate::migrate::tables::{SEQUENCES, Table};
 use crate::migrate::tuple::{HEADER, TRAILER, length};
 use crate::postgres::locks::LockClass;
 use crate::postgres::partitions::Partition;
+use crate::postgres::servers::is_served;
 use crate::postgres::{Options, connect_for_migration, said};
 
 /// How long to wait for the end of a migration that was killed: PostgreSQL may
 /// not know yet that nobody listens.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for a server that was stopped just now.
-const STOPPED_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Statements here are long, and wait for nobody.
@@ -31,11 +30,6 @@ const FILLED: &str = "SELECT EXISTS (SELECT 1 FROM orgs) OR EXISTS (SELECT 1 FRO
      OR EXISTS (SELECT 1 FROM devices) OR EXISTS (SELECT 1 FROM tasks_open) OR EXISTS (SELECT 1 FROM tasks_done) \
      OR EXISTS (SELECT 1 FROM results) OR EXISTS (SELECT 1 FROM idempotency) OR EXISTS (SELECT 1 FROM task_counts) \
      OR EXISTS (SELECT 1 FROM records) OR EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM gauges)";
-/// Whether servers run: each holds the lock of its writer.
-const SERVED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted \
-     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-     AND classid IN ($1::int8::oid, $2::int8::oid) AND objsubid = 2)";
-
 /// An error with what was asked for.
 pub(super) fn failed(what: &'static str) -> impl Fn(tokio_postgres::Error) -> MigrateError {
     move |error| MigrateError::Target { what, problem: said(&error) }
@@ -76,18 +70,10 @@ impl Target {
 
     async fn refuse_servers(&self) -> Result<(), MigrateError> {
         let ask = failed("tell whether servers run on it");
-        let [writer, server] = [LockClass::Writer, LockClass::Server].map(|class| i64::from(class.number()));
-        let begun = Instant::now();
-        loop {
-            let row = self.client.query_one(SERVED, &[&writer, &server]).await.map_err(&ask)?;
-            if !row.try_get::<_, bool>(0).map_err(&ask)? {
-                return Ok(());
-            }
-            if begun.elapsed() > STOPPED_TIMEOUT {
-                return Err(MigrateError::ServersRun { place: self.place.clone() });
-            }
-            tokio::time::sleep(PAUSE).await;
+        if is_served(&self.client).await.map_err(ask)? {
+            return Err(MigrateError::ServersRun { place: self.place.clone() });
         }
+        Ok(())
     }
 
     /// Makes the target this source's, or goes on with what was begun. Answers

@@ -32,7 +32,7 @@ mod retention;
 mod rows;
 mod rows_of_webhooks;
 mod series;
-mod servers;
+pub(crate) mod servers;
 mod session;
 mod statements;
 mod statements_of_webhooks;
@@ -231,6 +231,22 @@ async fn prepare(connector: &Connector, clock: &dyn Clock) -> Result<(), StoreEr
         tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again later");
     }
     Ok(())
+}
+
+/// Refuses a database on which servers run. Blocks.
+///
+/// # Errors
+/// [`StoreError::Served`], or a database that cannot be asked.
+pub fn refuse_servers(options: &Options) -> Result<(), StoreError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| StoreError::Thread { source })?.block_on(async {
+        let client = Connector::new(options)?.connect_patiently().await?;
+        match servers::is_served(&client).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StoreError::Served { place: options.place() }),
+            Err(error) => Err(asked("tell whether servers run on it", &error)),
+        }
+    })
 }
 
 /// A connection for [`crate::migrate`], to a database of the newest version.

@@ -25,6 +25,28 @@ const HELD: &str = "SELECT l.objid::int8 FROM pg_locks l WHERE l.locktype = 'adv
      AND l.objsubid = 2 AND l.classid = $1::int8::oid \
      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// Whether servers run: each holds the locks of its name and of its writer.
+const SERVED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND classid IN ($1::int8::oid, $2::int8::oid) AND objsubid = 2)";
+/// How long the connections of a server that was stopped just now may last.
+const STOPPED_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause between two looks for them.
+const STOPPED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether servers run on the database, and go on running.
+pub(crate) async fn is_served(client: &Client) -> Result<bool, Error> {
+    let classes = [LockClass::Writer, LockClass::Server].map(|class| i64::from(class.number()));
+    let begun = Instant::now();
+    loop {
+        let is_served: bool = client.query_one(SERVED, &[&classes[0], &classes[1]]).await?.try_get(0)?;
+        if !is_served || begun.elapsed() > STOPPED_TIMEOUT {
+            return Ok(is_served);
+        }
+        tokio::time::sleep(STOPPED_PAUSE).await;
+    }
+}
+
 /// A server's own numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Own {

@@ -4,8 +4,11 @@ use covey_core::Error;
 use covey_core::access::{Rights, Scope};
 use covey_core::device::{Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{DeviceId, Sn};
+use covey_core::operation::{AdminKeyRecover, ApiKeyAdd};
+use covey_core::recovery;
 use futures_executor::block_on;
 
+use crate::bench::parts::{Outside, digest};
 use crate::bench::{Bench, World, connection, result, spec};
 
 fn named(sn: &str, device_id: Option<i64>) -> DeviceSpec {
@@ -163,7 +166,40 @@ pub fn api_keys_are_known_until_they_are_revoked(bench: impl Bench) {
         block_on(world.engine().api_key_revoke(root, made.key.id)).unwrap_err(),
         Error::not_found("key")
     );
-    // A key that was revoked does not come back as the first one.
+    // A key that was revoked does not come back as the first one, and counts as one that was there.
+    assert!(block_on(world.engine().api_key_exists()).unwrap());
     assert!(!block_on(world.engine().api_key_first("first", "first", &made.clear_text)).unwrap());
     assert_eq!(check(&world, &made.clear_text), None);
+}
+
+pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(bench: impl Bench) {
+    let mut world = World::new(bench);
+    let root = world.org(0);
+    let reader = block_on(world.engine().api_key_add(root, "first", "reader", Rights::TASKS_READ)).unwrap();
+    let recover = |world: &World, text: &str, revoke: Vec<i64>| {
+        let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
+        let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest(text) };
+        block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
+    };
+    let admins = |world: &World| block_on(recovery::admin_keys_of_every_org(&**world.store())).unwrap();
+    let kept = recover(&world, "kept", Vec::new());
+    let before = admins(&world);
+    assert_eq!(before.len(), 3, "those of both organisations, and the one that was made");
+    let made = recover(&world, "made", before.iter().map(|key| key.id).collect());
+    world.restart();
+    let check = |text: &str| block_on(world.engine().api_key_check(text)).unwrap();
+    assert_eq!(admins(&world), std::slice::from_ref(&made));
+    assert_eq!((made.org, made.rights), (kept.org, Rights::ALL));
+    assert_eq!((check("made"), check("kept")), (Some(made), None));
+    assert_eq!(check(&reader.clear_text), Some(reader.key));
+}
+
+pub fn a_store_without_any_key_is_not_recovered(bench: impl Bench) {
+    let outside = Outside::default();
+    let store = bench.open(outside.clock, outside.counts);
+    let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
+    let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest("made") };
+    let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    assert_eq!(block_on(store.api_key_list_of_every_org()).unwrap(), []);
 }

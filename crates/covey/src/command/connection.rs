@@ -11,7 +11,7 @@ use crate::command::output::Output;
 use crate::fault;
 
 /// Where a server on this machine keeps its data unless told otherwise.
-const DATA_DEFAULT: &str = "./covey-data";
+pub const DATA_DEFAULT: &str = "./covey-data";
 /// The port of the broker for devices unless the server was told otherwise.
 const MQTTS_PORT: u16 = 8883;
 

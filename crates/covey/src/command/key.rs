@@ -10,8 +10,8 @@ use covey_client::ApiKeyRequest;
 use covey_core::access::RIGHT_NAMES;
 
 use crate::command::connection::{Connection, Target};
-use crate::command::moment;
 use crate::command::output::cell;
+use crate::command::{key_recover, moment};
 
 /// What an application needs to call devices; more must be asked for.
 const RIGHTS_DEFAULT: [&str; 3] = ["tasks:read", "tasks:write", "devices:read"];
@@ -59,11 +59,25 @@ enum KeyCommand {
         #[arg(value_name = "ID")]
         id: i64,
     },
+    /// Make a key with all rights where all of them are lost; the server must be stopped
+    ///
+    /// Whoever can write the data directory, or has the address of the PostgreSQL store, may do so. All other
+    /// keys that may make keys are revoked: whoever found a lost one cannot go on with it.
+    #[command(after_help = key_recover::EXAMPLES)]
+    Recover(key_recover::RecoverArgs),
+}
+
+impl KeyArgs {
+    /// What is to be done without a server, if it is that.
+    pub fn recovery(&self) -> Option<&key_recover::RecoverArgs> {
+        if let KeyCommand::Recover(args) = &self.command { Some(args) } else { None }
+    }
 }
 
 /// Runs `covey key`.
 pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
-    match args.command {
+    let KeyArgs { target, command } = args;
+    match command {
         KeyCommand::Add { name, org, rights, certificate } => {
             let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
             let certificate_pem = certificate.as_deref().map(read_certificate).transpose()?;
@@ -71,6 +85,7 @@ pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
         }
         KeyCommand::List => list(connection).await?,
         KeyCommand::Rm { id } => rm(connection, id).await?,
+        KeyCommand::Recover(args) => return key_recover::run(&args, &target).await,
     }
     Ok(ExitCode::SUCCESS)
 }

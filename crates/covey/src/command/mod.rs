@@ -8,12 +8,14 @@ mod device;
 mod events;
 mod json_text;
 mod key;
+mod key_recover;
 mod moment;
 mod output;
 pub mod pki;
 pub mod rabbitmq;
 mod retention;
 pub mod sim;
+mod store;
 mod task;
 mod twin;
 mod webhooks;
@@ -51,6 +53,11 @@ pub enum ClientCommand {
 
 /// Runs a command that speaks to a server.
 pub async fn run(command: ClientCommand) -> Result<ExitCode> {
+    if let ClientCommand::Key(args) = &command
+        && let Some(recovery) = args.recovery()
+    {
+        return key_recover::run(recovery, &args.target).await;
+    }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Call(args) => &args.target,

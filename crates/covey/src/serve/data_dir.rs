@@ -1,7 +1,7 @@
 //! The data directory: one server at a time, and files that only their owner
 //! may read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::fault;
 
-/// The data directory of a server that runs.
+/// The data directory of a server that runs, or of a command in its place.
 pub struct DataDir {
     path: PathBuf,
-    /// Held as long as the server runs; the system gives it back when the
+    /// Held as long as that runs; the system gives it back when the
     /// process ends, however it ends.
     _lock: File,
 }
@@ -30,13 +30,21 @@ pub struct Addresses {
 impl DataDir {
     /// Makes the directory if it is missing, and takes hold of it.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let cannot = |error: std::io::Error| {
-            fault::setup(format!("cannot use the data directory {shown}: {error}; give another with --data"))
-        };
         if !path.exists() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| unusable(path, &error))?;
         }
+        let shown = path.display();
+        Self::hold(path)?.ok_or_else(|| {
+            fault::setup(format!(
+                "another server runs on {shown}; stop it, or give another folder with --data"
+            ))
+        })
+    }
+
+    /// Takes hold of a directory that is there, unless a server runs on it.
+    pub fn hold(path: &Path) -> Result<Option<Self>> {
+        let cannot = |error: std::io::Error| unusable(path, &error);
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -44,16 +52,16 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(cannot)?;
-        if lock.try_lock().is_err() {
-            return Err(fault::setup(format!(
-                "another server runs on {shown}; stop it, or give another folder with --data"
-            )));
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
         let dir = Self { path: path.to_owned(), _lock: lock };
         // What an earlier run wrote there does not hold for this one.
         match fs::remove_file(dir.addresses_path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cannot(error)),
-            _ => Ok(dir),
+            _ => Ok(Some(dir)),
         }
     }
 
@@ -89,6 +97,13 @@ impl DataDir {
         self.write(&self.admin_key_path(), format!("{clear_text}\n").as_bytes(), 0o600)
     }
 
+    /// Removes the clear text of a key that was not stored after all.
+    pub fn remove_admin_key(&self) -> Result<()> {
+        fs::remove_file(self.admin_key_path()).map_err(|error| {
+            fault::setup(format!("cannot remove {}: {error}", self.admin_key_path().display()))
+        })
+    }
+
     /// Tells where the server can be reached, now that it can.
     pub fn write_addresses(&self, addresses: &Addresses) -> Result<()> {
         let text = serde_json::to_string(addresses)?;
@@ -111,6 +126,11 @@ impl DataDir {
             fault::setup(format!("cannot write {}: {error}", path.display()))
         })
     }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let shown = path.display();
+    fault::setup(format!("cannot use the data directory {shown}: {error}; give another with --data"))
 }
 
 impl Drop for DataDir {

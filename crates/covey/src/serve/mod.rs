@@ -1,7 +1,8 @@
 //! `covey up`: a server, wired together from what the settings name, from the
 //! first bind to the last goodbye.
 
-mod data_dir;
+pub mod admin_key;
+pub mod data_dir;
 mod link;
 pub mod parts;
 mod renewal;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use covey_core::event::Flood;
 use covey_core::limits::Limits;
-use covey_core::port::{Clock, Ids, Observer};
+use covey_core::port::{Clock, Observer};
 use covey_core::retention::{Kept, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
@@ -28,14 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::fault;
+use crate::serve::admin_key::AdminKey;
 use crate::serve::data_dir::{Addresses, DataDir};
 use crate::serve::link::DeviceLink;
 use crate::serve::parts::{Issuer, RandomIds};
 use crate::serve::store::OpenStore;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
-/// The organisation of the first API key.
-const FIRST_ORG: &str = "default";
 /// How many open files each device needs, and how many the rest of the server.
 const FILES_RESERVED: u64 = 256;
 
@@ -76,7 +76,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     });
     let retry_ms = i64::from(settings.webhook_retry_seconds) * 1_000;
     let engine = Arc::new(engine.sending_webhooks(sender.clone(), retry_ms));
-    let is_first_start = ensure_first_key(&data, &engine).await?;
+    let admin_key = admin_key::ensure(&data, &engine).await?;
     engine.presence_clear(&settings.server_name).await?;
 
     let link = link.start(&engine, &settings, &certificate, &authority).await?;
@@ -115,7 +115,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     // Whoever reads the addresses may also send a signal.
     let mut signals = Signals::listen()?;
     data.write_addresses(&addresses)?;
-    welcome(&data, &settings, &addresses, is_first_start, began.elapsed());
+    welcome(&data, &settings, &addresses, admin_key, began.elapsed());
     signals.wait().await;
 
     tracing::info!("stopping: running requests may end, devices are told");
@@ -199,22 +199,6 @@ fn flood(settings: &Settings) -> Flood {
     Flood { per_second, burst: per_second.saturating_mul(BURST_S) }
 }
 
-/// Makes the first API key. Its clear text is written before its digest is
-/// stored: a crash in between leaves a file that the next start takes up, and
-/// never a key that nobody knows.
-async fn ensure_first_key(data: &DataDir, engine: &Engine) -> Result<bool> {
-    let written = data.admin_key()?;
-    let clear_text = written.clone().unwrap_or_else(|| RandomIds.api_key());
-    if written.is_none() {
-        // Only a deployment without any key gets one; ask before leaving a file.
-        if engine.api_key_exists().await? {
-            return Ok(false);
-        }
-        data.write_admin_key(&clear_text)?;
-    }
-    Ok(engine.api_key_first(FIRST_ORG, "admin", &clear_text).await?)
-}
-
 /// The names and addresses by which this machine is reached.
 fn server_names(settings: &Settings) -> ServerNames {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
@@ -255,7 +239,7 @@ fn check_open_files(settings: &Settings) {
     }
 }
 
-fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, is_first_start: bool, took: Duration) {
+fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, admin_key: AdminKey, took: Duration) {
     let folder = data.path().display();
     println!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
     println!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
@@ -268,12 +252,12 @@ fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, is_first_
     if settings.link.scheme() != EMBEDDED {
         println!("  link       {}", settings.link);
     }
-    let Ok(Some(key)) = data.admin_key() else {
-        println!("  API key    that of the deployment's first server; give it in COVEY_KEY");
+    if let Some(advice) = admin_key.advice(data, settings) {
+        println!("  API key    {advice}");
         return;
-    };
+    }
     println!("  API key    {}", data.admin_key_path().display());
-    if is_first_start {
+    if let (AdminKey::Made, Ok(Some(key))) = (admin_key, data.admin_key()) {
         println!("             {key}   (shown this once)");
     }
     println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));

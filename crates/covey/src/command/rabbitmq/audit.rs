@@ -8,6 +8,7 @@ use covey_link::amqp::{self, DifferenceKind};
 
 use crate::command::output::{Output, cell};
 use crate::command::rabbitmq::source::{self, Source};
+use crate::command::store;
 
 #[derive(Args)]
 pub struct AuditArgs {
@@ -26,7 +27,7 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode> {
     let (repair, output) = (args.repair, Output::new(args.json));
     let settings = args.source.settle()?;
     let broker = source::broker(&settings)?;
-    let registry = source::registry(&settings).await?;
+    let registry = amqp::StoreRegistry(store::open(&settings).await?);
     let audit = amqp::audit(&broker, &registry, repair).await?;
     let is_left = |kind| !repair || kind == DifferenceKind::Foreign;
     if output.json {

@@ -1,19 +1,13 @@
 //! Which broker and which devices: the same settings as `covey up`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
-use covey_core::port::{Clock, Event, Observer, Step};
 use covey_link::TlsFiles;
 use covey_link::amqp;
-use covey_store::postgres::{self, Postgres};
-use covey_store::sqlite::{self, Sqlite};
 
-use crate::deployment::refuse_moved;
 use crate::fault;
-use crate::serve::parts::SystemClock;
 use crate::settings::{Options, ServiceUrl, Settings};
 
 /// The settings of the server that matter here.
@@ -83,37 +77,4 @@ pub fn broker(settings: &Settings) -> Result<amqp::Options> {
     });
     let management = settings.rabbitmq_management.as_ref().map(ServiceUrl::exposed);
     amqp::Options::new(settings.link.exposed(), management, tls, "command").map_err(fault::setup)
-}
-
-/// The devices that are registered, read beside the server.
-pub async fn registry(settings: &Settings) -> Result<amqp::StoreRegistry> {
-    let clock: Arc<dyn Clock> = SystemClock::start();
-    let observer: Arc<dyn Observer> = Arc::new(Nobody);
-    if settings.store.scheme() == "sqlite" {
-        let path = sqlite::file_in(&settings.data);
-        if !path.exists() {
-            let shown = path.display();
-            return Err(fault::setup(format!(
-                "there is no database {shown}; give the server's --data or --store"
-            )));
-        }
-        refuse_moved(&path)?;
-        let open = move || Sqlite::open(&sqlite::Options::new(path), clock, observer);
-        let store = tokio::task::spawn_blocking(open).await?.map_err(fault::setup)?;
-        return Ok(amqp::StoreRegistry(Arc::new(store)));
-    }
-    // A name of its own: that of the server is taken.
-    let name = format!("{}.command.{}", settings.server_name, std::process::id());
-    let options = postgres::Options::new(settings.store.exposed(), &name).map_err(fault::setup)?;
-    let open = move || Postgres::open(&options, clock, observer);
-    let store = tokio::task::spawn_blocking(open).await?.map_err(fault::setup)?;
-    Ok(amqp::StoreRegistry(Arc::new(store)))
-}
-
-/// A command counts nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn took(&self, _: Step, _: u64) {}
-    fn happened(&self, _: Event) {}
 }
