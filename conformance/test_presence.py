@@ -1,10 +1,12 @@
 """Presence: whether a device is connected, since when and why not, told at once and kept as events."""
 
+import subprocess
 import time
 
 import pytest
 
 from testbed.broker import LINK
+from testbed.server import BINARY
 
 pytestmark = pytest.mark.every_shape
 
@@ -76,3 +78,23 @@ def test_a_device_that_comes_and_goes_all_the_time_is_told_of_a_few_times_and_tr
     assert len(told(api, last)) <= 11
     assert connection(api, last)["last_checked_result"]
     assert wait_for(lambda: told(api, last)[-1] == (True, "connected"), 15.0), told(api, last)
+
+
+def test_a_call_to_a_device_that_is_away_says_at_once_since_when_and_how_long_it_waits(api, server, identity, connect):
+    device = connect(server, identity)
+    assert wait_for(lambda: (connection(api, device) or {}).get("last_checked_result"))
+    device.close()
+    assert wait_for(lambda: not connection(api, device)["last_checked_result"])
+    command = [str(BINARY), "call", identity.sn, "51", "--data", str(server.data)]
+    environment = server.environment() | {"COVEY_KEY": server.key}
+    calling = subprocess.Popen([*command, "--wait", "60"], stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        first = calling.stderr.readline()
+        assert calling.poll() is None, "it is said before the wait is over"
+    finally:
+        calling.kill()
+        calling.communicate(timeout=20)
+    assert f"{identity.sn} is offline since 20" in first and "waiting for 60 s" in first, first
+    quiet = [*command, "--wait", "1", "--json"]
+    quiet = subprocess.run(quiet, capture_output=True, text=True, timeout=60, env=environment)
+    assert quiet.returncode == 3 and "offline" not in quiet.stderr, quiet.stderr

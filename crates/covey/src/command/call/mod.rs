@@ -1,7 +1,9 @@
 //! `covey call`: asks a device to do something, and waits for the answer.
 
+mod offline;
 mod request;
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -126,7 +128,16 @@ async fn create(request: &TaskRequest, connection: &Connection) -> Result<ExitCo
 async fn wait(request: &TaskRequest, wait: Duration, connection: &Connection) -> Result<ExitCode> {
     let began = Instant::now();
     let spinner = spinner();
-    let outcome = connection.client.call(request, wait).await;
+    let mut calling = pin!(connection.client.call(request, wait));
+    let outcome = tokio::select! {
+        outcome = &mut calling => outcome,
+        note = offline::note(request, wait, connection) => {
+            if let Some(note) = note {
+                spinner.suspend(|| connection.output.note(&note));
+            }
+            calling.await
+        }
+    };
     spinner.finish_and_clear();
     let outcome = outcome?;
     let (task, output) = (&outcome.task, connection.output);
