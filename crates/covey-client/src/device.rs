@@ -34,6 +34,26 @@ pub struct DeviceRequest {
     /// A certificate signing request in PEM; the server makes a key if none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr: Option<String>,
+    /// Whether it gets a certificate.
+    #[serde(skip_serializing_if = "CertificateWanted::is_default")]
+    pub certificate: CertificateWanted,
+}
+
+/// Whether a device that is registered gets a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CertificateWanted {
+    /// It gets one, with which it connects.
+    #[default]
+    Issue,
+    /// It gets none: a node behind a gateway, which cannot connect by itself.
+    None,
+}
+
+impl CertificateWanted {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A device.
@@ -94,15 +114,18 @@ impl Device {
     }
 }
 
-/// A device that was just registered, with all that it needs to connect.
+/// A device that was just registered, with all that it needs to connect, or
+/// without any of that if it was to get no certificate.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Registered {
     /// The device.
     pub device: Device,
     /// Its certificate, then the issuing one, in PEM.
-    pub certificate_pem: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_pem: Option<String>,
     /// The root certificate by which it knows the server, in PEM.
-    pub ca_pem: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
     /// Its private key in PEM, if the server made it; shown once and never again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key_pem: Option<String>,

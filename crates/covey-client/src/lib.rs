@@ -35,7 +35,9 @@ mod webhook;
 
 pub use api_key::{ApiKey, ApiKeyRequest, MadeApiKey};
 pub use client::Client;
-pub use device::{Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag};
+pub use device::{
+    CertificateWanted, Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag,
+};
 pub use error::{Error, Result};
 pub use event::{Event, EventFilter, Events};
 pub use health::metric_value;

@@ -1,5 +1,7 @@
 //! Who calls: the organisation and the rights that an operation is given.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
 use crate::id::{CallerId, OrgId};
 
@@ -69,21 +71,39 @@ impl Rights {
     }
 }
 
-/// A caller: its organisation and rights, taken from its credential alone.
+/// Who asks: an organisation's credential with its rights, taken from the
+/// credential alone.
 ///
-/// Every operation for a caller takes one, and the store demands the
-/// organisation, so that a tenant cannot be forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scope {
+/// Every operation and every read for an application takes one, so that a
+/// tenant cannot be forgotten, and so that an operation can decide what the
+/// caller may do once it has read what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
     /// The caller's organisation.
     pub org: OrgId,
-    /// The caller's rights.
+    /// The organisation's name.
+    pub org_name: Arc<str>,
+    /// The credential.
+    pub id: CallerId,
+    /// What the owner of the credential calls it.
+    pub name: Arc<str>,
+    /// What the caller may do.
     pub rights: Rights,
-    /// The caller itself.
-    pub caller: CallerId,
 }
 
-impl Scope {
+impl Caller {
+    /// The caller that an API key stands for.
+    #[must_use]
+    pub fn of(key: &ApiKey) -> Self {
+        Self {
+            org: key.org,
+            org_name: Arc::from(key.org_name.as_str()),
+            id: CallerId(key.id),
+            name: Arc::from(key.name.as_str()),
+            rights: key.rights,
+        }
+    }
+
     /// Demands a right.
     ///
     /// # Errors
@@ -132,9 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_without_the_right_is_refused_by_name() {
-        let scope = Scope { org: OrgId(1), rights: Rights::TASKS_READ, caller: CallerId(1) };
-        assert!(scope.require(Rights::TASKS_READ).is_ok());
-        assert_eq!(scope.require(Rights::TASKS_WRITE), Err(Error::Forbidden { right: "tasks:write" }));
+    fn a_caller_without_the_right_is_refused_by_name() {
+        let key = ApiKey {
+            id: 1,
+            org: OrgId(1),
+            org_name: "acme".to_owned(),
+            name: "reader".to_owned(),
+            rights: Rights::TASKS_READ,
+            created_at: crate::id::UnixMs(0),
+        };
+        let caller = Caller::of(&key);
+        assert!(caller.require(Rights::TASKS_READ).is_ok());
+        assert_eq!(caller.require(Rights::TASKS_WRITE), Err(Error::Forbidden { right: "tasks:write" }));
     }
 }

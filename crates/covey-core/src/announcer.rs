@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::id::{DeviceKey, TaskId};
+use crate::links::LinkPlace;
 use crate::port::Announcement;
 
 /// How many devices are remembered that did not listen when a task opened.
@@ -19,8 +20,8 @@ const MISSED_MAX: usize = 65_536;
 /// What to do about a task that became open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// Announce it now; it has its place in the window.
-    Announce,
+    /// Announce it now, through this link; it has its place in the window.
+    Announce(LinkPlace),
     /// Its turn comes, or it was announced before.
     Wait,
     /// Its device does not listen here.
@@ -44,6 +45,8 @@ struct State {
 }
 
 struct Listener {
+    /// The link through which the device listens.
+    link: LinkPlace,
     /// Announced and not taken.
     window: Vec<TaskId>,
     /// Whether there may be open tasks in the store beyond the window.
@@ -60,8 +63,9 @@ struct Listener {
 }
 
 impl Listener {
-    const fn new() -> Self {
+    const fn new(link: LinkPlace) -> Self {
         Self {
+            link,
             window: Vec::new(),
             backlog: true,
             is_due: false,
@@ -107,17 +111,17 @@ impl Announcer {
     }
 
     /// A device listens from now on; all of its open tasks are to be announced.
-    pub fn listens(&self, device: DeviceKey) {
+    pub fn listens(&self, device: DeviceKey, link: LinkPlace) {
         let mut state = self.state();
         state.missed.remove(&device);
-        state.listening.insert(device, Listener::new());
+        state.listening.insert(device, Listener::new(link));
         state.make_due(device);
     }
 
     /// A device listens from now on, and another server announces what is open.
-    pub fn listens_elsewhere(&self, device: DeviceKey) {
+    pub fn listens_elsewhere(&self, device: DeviceKey, link: LinkPlace) {
         let mut state = self.state();
-        state.listening.insert(device, Listener::new());
+        state.listening.insert(device, Listener::new(link));
         if state.missed.remove(&device) {
             state.make_due(device);
         }
@@ -174,7 +178,7 @@ impl Announcer {
         let has_room = listener.window.len() < self.announcements_max as usize;
         if has_room && !listener.backlog {
             listener.window.push(task.id);
-            return Opened::Announce;
+            return Opened::Announce(listener.link);
         }
         listener.backlog = true;
         listener.has_missed |= listener.is_looking;
@@ -185,16 +189,17 @@ impl Announcer {
     }
 
     /// A task was taken or became final: there may be room for the next.
-    /// Answers whether its device listens here.
-    pub fn answered(&self, device: DeviceKey, task: TaskId) -> bool {
+    /// Answers through which link its device listens, if it does.
+    pub fn answered(&self, device: DeviceKey, task: TaskId) -> Option<LinkPlace> {
         let mut state = self.state();
-        let Some(listener) = state.listening.get_mut(&device) else { return false };
+        let listener = state.listening.get_mut(&device)?;
+        let link = listener.link;
         let before = listener.window.len();
         listener.forget(task);
         if listener.backlog && listener.window.len() < before {
             state.make_due(device);
         }
-        true
+        Some(link)
     }
 
     /// A device has asked for a task and could not be answered: it is to be
@@ -234,8 +239,13 @@ impl Announcer {
     }
 
     /// Takes what a look-up for `wanted` tasks found, in selection order;
-    /// answers which of them to announce now.
-    pub fn refill(&self, device: DeviceKey, wanted: u32, found: Vec<Announcement>) -> Vec<Announcement> {
+    /// answers which of them to announce now, each with its link.
+    pub fn refill(
+        &self,
+        device: DeviceKey,
+        wanted: u32,
+        found: Vec<Announcement>,
+    ) -> Vec<(LinkPlace, Announcement)> {
         let mut state = self.state();
         let Some(listener) = state.listening.get_mut(&device) else { return Vec::new() };
         // The look-up was made for an earlier connection: this one's own is due.
@@ -258,7 +268,7 @@ impl Announcer {
                 break;
             }
             listener.window.push(task.id);
-            now.push(task);
+            now.push((listener.link, task));
         }
         if listener.backlog && listener.window.len() < self.announcements_max as usize {
             state.make_due(device);
@@ -283,6 +293,12 @@ impl Announcer {
         devices.sort_unstable();
         devices.truncate(limit);
         devices
+    }
+
+    /// Through which link a device listens, if it does.
+    #[must_use]
+    pub fn link(&self, device: DeviceKey) -> Option<LinkPlace> {
+        self.state().listening.get(&device).map(|listener| listener.link)
     }
 
     /// How many devices listen.

@@ -126,6 +126,22 @@ pub struct DeviceSpec {
     pub device_id: Option<i64>,
     /// Its tags.
     pub tags: Vec<Tag>,
-    /// A certificate signing request in PEM; a key is made if none is given.
-    pub csr_pem: Option<String>,
+    /// With which certificate it proves who it is.
+    pub certificate: CertificateSpec,
+}
+
+/// The certificate that a new device gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CertificateSpec {
+    /// One whose key is made here.
+    #[default]
+    WithKey,
+    /// One for the key of a certificate signing request.
+    Sign {
+        /// The request, in PEM.
+        csr_pem: String,
+    },
+    /// None: the device is a node behind a gateway, which speaks for it. It
+    /// cannot connect by itself.
+    None,
 }

@@ -1,10 +1,12 @@
-//! The engine: one method for each thing that an application or a device can
-//! ask for. Each takes the request through the store and, after the commit,
-//! tells those whom it concerns.
+//! The engine: one method for each thing that can be asked for, behind three
+//! faces: [`Engine::for_caller`] for applications, [`Engine::for_device`] for
+//! devices, [`Engine::server`] for the server itself, which alone looks across
+//! organisations. Each takes the request through the store and, after the
+//! commit, tells those whom it concerns.
 
+mod after_commit;
 mod device;
 mod event;
-mod outlet;
 mod peers;
 mod retention;
 mod task;
@@ -13,16 +15,18 @@ mod webhook;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::access::Caller;
 use crate::announcer::Announcer;
-use crate::engine::outlet::Outlet;
+use crate::device::DeviceIdentity;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result, StorageFault};
 use crate::event::{Flood, Throttle};
 use crate::id::UnixMs;
 use crate::limits::Limits;
-use crate::operation::{Operation, OperationJob};
+use crate::links::Links;
+use crate::operation::{Answer, Operation, OperationJob};
 use crate::port::{
-    CertificateIssuer, Clock, Event, Ids, KeyHasher, Link, NoWebhooks, Observer, PageRequest, Peers, Step,
-    Store, TaskCount, WebhookSender,
+    CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, Store, TaskCount, WebhookSender,
 };
 use crate::retention::{Kept, RetentionDays};
 use crate::watch::Watchers;
@@ -31,8 +35,8 @@ use crate::watch::Watchers;
 pub struct Parts {
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
-    /// The way to devices.
-    pub link: Arc<dyn Link>,
+    /// The ways to devices.
+    pub links: Links,
     /// The other servers of the deployment.
     pub peers: Arc<dyn Peers>,
     /// Who signs certificates.
@@ -53,15 +57,17 @@ pub struct Parts {
     pub flood: Flood,
     /// The type codes of gauges (device-events "Gauges").
     pub gauge_types: Vec<i64>,
+    /// Who sends webhooks.
+    pub webhooks: Arc<dyn WebhookSender>,
+    /// How long a message of a webhook is tried, in milliseconds.
+    pub webhook_retry_ms: i64,
 }
 
 /// The domain of Covey, ready to be asked.
 pub struct Engine {
     parts: Parts,
-    outlet: Arc<Outlet>,
+    after_commit: Arc<AfterCommit>,
     throttle: Throttle,
-    webhooks: Arc<dyn WebhookSender>,
-    webhook_retry_ms: i64,
     swept: Mutex<Swept>,
 }
 
@@ -81,9 +87,26 @@ const SWEEP_MAX: u32 = 1_000;
 /// How long idempotency keys may be kept beyond their time, in milliseconds.
 const KEYS_SWEEP_MS: i64 = 60_000;
 
-/// How long a message of a webhook is tried unless an operator says otherwise,
-/// in milliseconds.
-const WEBHOOK_RETRY_MS: i64 = 24 * 3_600_000;
+/// What an application can ask for, under its credential.
+#[derive(Clone, Copy)]
+pub struct ForCaller<'a> {
+    engine: &'a Engine,
+    caller: &'a Caller,
+}
+
+/// What a device can ask for, under its certificate.
+#[derive(Clone, Copy)]
+pub struct ForDevice<'a> {
+    engine: &'a Engine,
+    device: &'a DeviceIdentity,
+}
+
+/// What the server asks for itself, across all organisations. No handler of a
+/// request from outside has business here, but for letting someone in.
+#[derive(Clone, Copy)]
+pub struct ForServer<'a> {
+    engine: &'a Engine,
+}
 
 /// Largest page of a list.
 pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
@@ -92,25 +115,36 @@ impl Engine {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let outlet = Outlet {
+        let after_commit = AfterCommit {
             announcer: Announcer::new(parts.limits.announcements_max),
             watchers: Arc::default(),
             feed: Arc::default(),
-            link: Arc::clone(&parts.link),
+            links: parts.links.clone(),
             peers: Arc::clone(&parts.peers),
             observer: Arc::clone(&parts.observer),
+            clock: Arc::clone(&parts.clock),
+            webhooks: Arc::clone(&parts.webhooks),
         };
         let throttle = Throttle::new(parts.flood);
-        let webhooks = Arc::new(NoWebhooks);
-        let webhook_retry_ms = WEBHOOK_RETRY_MS;
-        Self {
-            parts,
-            outlet: Arc::new(outlet),
-            throttle,
-            webhooks,
-            webhook_retry_ms,
-            swept: Mutex::default(),
-        }
+        Self { parts, after_commit: Arc::new(after_commit), throttle, swept: Mutex::default() }
+    }
+
+    /// What an application can ask for.
+    #[must_use]
+    pub const fn for_caller<'a>(&'a self, caller: &'a Caller) -> ForCaller<'a> {
+        ForCaller { engine: self, caller }
+    }
+
+    /// What a device can ask for.
+    #[must_use]
+    pub const fn for_device<'a>(&'a self, device: &'a DeviceIdentity) -> ForDevice<'a> {
+        ForDevice { engine: self, device }
+    }
+
+    /// What the server asks for itself.
+    #[must_use]
+    pub const fn server(&self) -> ForServer<'_> {
+        ForServer { engine: self }
     }
 
     /// The limits in force.
@@ -131,68 +165,40 @@ impl Engine {
         self.parts.clock.now()
     }
 
-    /// Those who wait for tasks.
-    #[must_use]
-    pub fn watchers(&self) -> &Arc<Watchers> {
-        &self.outlet.watchers
-    }
-
-    /// How many devices listen for announcements.
-    #[must_use]
-    pub fn listening(&self) -> usize {
-        self.outlet.announcer.listening()
-    }
-
-    /// How many tasks are in each state, over all organisations.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn task_counts_of_every_org(&self) -> Result<Vec<TaskCount>> {
-        self.parts.store.task_counts_of_every_org().await
-    }
-
     /// Runs an operation and waits for its commit.
     async fn execute<O: Operation>(&self, operation: O) -> Result<O::Output> {
         self.execute_then(operation, |_, _| ()).await
     }
 
-    /// Runs an operation, tells those whom it concerns, and waits for both. It
-    /// is carried out and told even if nobody waits any more.
+    /// Runs an operation, does what follows from it once it is committed, and
+    /// waits for both. It is done even if nobody waits any more.
     async fn execute_then<O: Operation>(
         &self,
         operation: O,
-        tell: impl FnOnce(&Outlet, &O::Output) + Send + 'static,
+        then: impl FnOnce(&AfterCommit, &O::Output) + Send + 'static,
     ) -> Result<O::Output> {
-        let outlet = Arc::clone(&self.outlet);
-        let (job, answer) = OperationJob::new(operation, move |output| tell(&outlet, output));
-        self.parts.store.submit(job)?;
+        self.execute_with(operation, then).await.map(|(output, ())| output)
+    }
+
+    /// The same, where something comes of what follows.
+    async fn execute_with<O: Operation, R: Send + 'static>(
+        &self,
+        operation: O,
+        then: impl FnOnce(&AfterCommit, &O::Output) -> R + Send + 'static,
+    ) -> Result<(O::Output, R)> {
+        let answer = self.submit(operation, then)?;
         answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
     }
 
-    /// Runs an operation whose answer nobody waits for, and tells those whom it concerns.
-    fn execute_later<O: Operation>(
+    fn submit<O: Operation, R: Send + 'static>(
         &self,
         operation: O,
-        tell: impl FnOnce(&Outlet, &O::Output) + Send + 'static,
-    ) -> Result<()> {
-        let outlet = Arc::clone(&self.outlet);
-        let (job, _) = OperationJob::new(operation, move |output| tell(&outlet, output));
-        Ok(self.parts.store.submit(job)?)
-    }
-
-    fn took_since(&self, step: Step, began_us: u64) {
-        let now_us = self.parts.clock.monotonic_us();
-        self.parts.observer.took(step, now_us.saturating_sub(began_us));
-    }
-
-    /// Reports how long a step took by the times that are stored with a task.
-    fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
-        let duration_ms = u64::try_from(to.since_ms(from)).unwrap_or(0);
-        self.parts.observer.took(step, duration_ms.saturating_mul(1_000));
-    }
-
-    fn count(&self, event: Event) {
-        self.parts.observer.happened(event);
+        then: impl FnOnce(&AfterCommit, &O::Output) -> R + Send + 'static,
+    ) -> Result<Answer<O, R>> {
+        let after_commit = Arc::clone(&self.after_commit);
+        let (job, answer) = OperationJob::new(operation, move |output| then(&after_commit, output));
+        self.parts.store.submit(job)?;
+        Ok(answer)
     }
 
     fn pruned(&self, kept: Kept) -> i64 {
@@ -209,6 +215,28 @@ impl Engine {
 
     fn swept(&self) -> MutexGuard<'_, Swept> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> ForServer<'a> {
+    /// Those who wait for tasks.
+    #[must_use]
+    pub fn watchers(self) -> &'a Arc<Watchers> {
+        &self.engine.after_commit.watchers
+    }
+
+    /// How many devices listen for announcements.
+    #[must_use]
+    pub fn listening(self) -> usize {
+        self.engine.after_commit.announcer.listening()
+    }
+
+    /// How many tasks are in each state, over all organisations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn task_counts_of_every_org(self) -> Result<Vec<TaskCount>> {
+        self.engine.parts.store.task_counts_of_every_org().await
     }
 }
 

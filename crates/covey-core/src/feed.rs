@@ -18,7 +18,7 @@ use std::task::{Poll, Waker};
 use crate::id::{OrgId, RecordNumber};
 use crate::record::{Record, RecordFilter, RecordPage};
 
-pub use follower::{Followed, Follower, LostTrack};
+pub use follower::{Batch, FollowError, Follower};
 use line::Line;
 
 /// How many records may wait for a follower.

@@ -20,6 +20,7 @@ pub mod feed;
 pub mod id;
 pub mod json;
 pub mod limits;
+pub mod links;
 pub mod operation;
 pub mod port;
 pub mod presence;
@@ -31,6 +32,6 @@ pub mod twin;
 pub mod watch;
 pub mod webhook;
 
-pub use engine::{Engine, Parts};
+pub use engine::{Engine, ForCaller, ForDevice, ForServer, Parts};
 pub use error::{Error, Result};
 pub use operation::Operation;

@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::client_certificate::ClientCertificate;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
@@ -127,8 +127,11 @@ impl<'a> ApiKeyView<'a> {
     get, path = "/api/v1/api-keys", tag = "api keys",
     responses((status = 200, description = "The keys.", body = Vec<ApiKeyView>), GuardProblems)
 )]
-async fn api_key_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
-    let keys = api.engine.api_key_list(caller.scope).await?;
+async fn api_key_list(
+    State(api): State<Arc<Api>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, Problem> {
+    let keys = api.engine.for_caller(&caller).api_key_list().await?;
     let keys: Vec<_> = keys.iter().map(ApiKeyView::of).collect();
     Ok(json(StatusCode::OK, &keys))
 }
@@ -146,7 +149,7 @@ async fn api_key_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Res
 )]
 async fn api_key_add(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let wanted = body.read::<ApiKeyNew>()?;
@@ -156,10 +159,10 @@ async fn api_key_add(
     let (made, clear_text) = match &certificate {
         Some(shown) => {
             let text = shown.credential();
-            (api.engine.credential_add(caller.scope, org, &wanted.name, rights, &text).await?, None)
+            (api.engine.for_caller(&caller).credential_add(org, &wanted.name, rights, &text).await?, None)
         }
         None => {
-            let made = api.engine.api_key_add(caller.scope, org, &wanted.name, rights).await?;
+            let made = api.engine.for_caller(&caller).api_key_add(org, &wanted.name, rights).await?;
             (made.key, Some(made.clear_text))
         }
     };
@@ -200,10 +203,10 @@ struct ApiKeyRevoked {
 )]
 async fn api_key_revoke(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(Whole(id)): Segment<Whole>,
 ) -> Result<Response, Problem> {
-    api.engine.api_key_revoke(caller.scope, id).await?;
+    api.engine.for_caller(&caller).api_key_revoke(id).await?;
     api.callers.forget();
     Ok(json(StatusCode::OK, &ApiKeyRevoked { id }))
 }

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
@@ -104,7 +104,7 @@ struct PageView<'a> {
 )]
 async fn gauge_list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<GaugeListQuery>,
 ) -> Result<Response, Problem> {
     let asked = page(query.page, query.size, SIZE_DEFAULT);
@@ -112,7 +112,7 @@ async fn gauge_list(
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         type_code: query.type_code.map(|Whole(code)| code),
     };
-    let found = api.engine.gauge_list(caller.scope, filter, asked).await?;
+    let found = api.engine.for_caller(&caller).gauge_list(filter, asked).await?;
     let view = PageView {
         items: found.items.iter().map(GaugeView::of).collect(),
         total: found.total,

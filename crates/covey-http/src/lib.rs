@@ -12,7 +12,6 @@ mod api;
 mod api_keys;
 mod app;
 mod auth;
-mod carry_out;
 mod client_certificate;
 mod device_events;
 mod device_tasks;

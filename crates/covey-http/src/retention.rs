@@ -13,12 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{BodyProblems, GuardProblems};
 use crate::extract::RawBody;
 use crate::problem::Problem;
 use crate::wire::{Whole, json};
+use covey_core::access::Caller;
 
 /// The routes of retention.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -42,7 +42,7 @@ struct RetentionView {
 async fn view(api: &Api, caller: &Caller) -> Result<RetentionView, Problem> {
     let days = api.engine.retention_default();
     let default: BTreeMap<_, _> = Kept::NAMES.iter().map(|(kept, name, _)| (*name, days.of(*kept))).collect();
-    let own = api.engine.retention_own(caller.scope).await?;
+    let own = api.engine.for_caller(caller).retention_own().await?;
     let own: BTreeMap<_, _> = own.iter().map(|own| (own.kept.name(), own.days)).collect();
     let in_force = default.iter().chain(&own).map(|(name, days)| (*name, *days)).collect();
     Ok(RetentionView { in_force, default, own })
@@ -53,7 +53,10 @@ async fn view(api: &Api, caller: &Caller) -> Result<RetentionView, Problem> {
     get, path = "/api/v1/retention", tag = "operation",
     responses((status = 200, description = "The days.", body = RetentionView), GuardProblems)
 )]
-async fn retention_get(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
+async fn retention_get(
+    State(api): State<Arc<Api>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &view(&api, &caller).await?))
 }
 
@@ -96,7 +99,7 @@ fn change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Op
 )]
 async fn retention_put(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let RetentionBody { tasks, events, records, twin_history } = body.read()?;
@@ -111,9 +114,7 @@ async fn retention_put(
         let number = change.map(|Whole(days)| u32::try_from(days)).transpose();
         days.push((kept, number.map_err(|_| Problem::invalid(kept.name(), "must be 0 to 36500"))?));
     }
-    let engine = Arc::clone(&api.engine);
-    let scope = caller.scope;
-    carry_out(async move { engine.retention_put(scope, days).await }).await?;
+    api.engine.for_caller(&caller).retention_put(days).await?;
     Ok(json(StatusCode::OK, &view(&api, &caller).await?))
 }
 
@@ -134,9 +135,11 @@ struct RunView {
     post, path = "/api/v1/retention/run", tag = "operation",
     responses((status = 200, description = "What was forgotten.", body = RunView), GuardProblems)
 )]
-async fn retention_run(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
-    let engine = Arc::clone(&api.engine);
-    let (counts, is_more) = carry_out(async move { engine.retention_run(caller.scope).await }).await?;
+async fn retention_run(
+    State(api): State<Arc<Api>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, Problem> {
+    let (counts, is_more) = api.engine.for_caller(&caller).retention_run().await?;
     let forgotten = counts.into_iter().map(|(kept, count)| (kept.name(), count)).collect();
     Ok(json(StatusCode::OK, &RunView { forgotten, is_more }))
 }

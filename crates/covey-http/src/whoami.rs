@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
 use crate::api_keys::RightName;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::docs::GuardProblems;
 use crate::wire::json;
 
@@ -55,9 +55,9 @@ struct Whoami<'a> {
         GuardProblems,
     )
 )]
-async fn whoami(caller: Caller) -> Response {
-    let org_id = caller.scope.org.0;
-    let rights: Vec<_> = caller.scope.rights.names().collect();
+async fn whoami(Authenticated(caller): Authenticated) -> Response {
+    let org_id = caller.org.0;
+    let rights: Vec<_> = caller.rights.names().collect();
     let names = rights.join(" ");
     let mut response =
         json(StatusCode::OK, &Whoami { org_id, org: &caller.org_name, name: &caller.name, rights });

@@ -33,7 +33,7 @@ impl Identities {
         }
         let (asked_at, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         // That nobody is registered is not remembered: somebody may be a moment later.
-        let Some(device) = engine.device_of_sn(sn).await?.map(Arc::new) else {
+        let Some(device) = engine.server().device_of_sn(sn).await?.map(Arc::new) else {
             self.known.remove(sn);
             return Ok(None);
         };

@@ -55,7 +55,7 @@ pub(crate) async fn handle(
     match channel {
         Channel::Ack => {
             let id = Inbound::open(received)?.correlation()?.task().ok_or(Malformed::CorrelationMissing)?;
-            engine.task_ack(device, id).await?;
+            engine.for_device(device).task_ack(id).await?;
             Ok(None)
         }
         Channel::Req => request(engine, device, Inbound::open(received)?.correlation()?).await.map(Some),
@@ -97,7 +97,7 @@ impl OpenedEvent {
         is_acknowledged: bool,
     ) -> Result<Option<Outbound>, Refused> {
         let Self { event, head } = self;
-        match engine.event_add(device, event, is_acknowledged).await {
+        match engine.for_device(device).event_add(event, is_acknowledged).await {
             Ok(_) => Ok(head.map(|head| Outbound::event_answer(&head, EventStatus::Success))),
             Err(error) => {
                 // The core counts those that come too fast.
@@ -119,7 +119,7 @@ async fn request(
     device: &DeviceIdentity,
     correlation: Correlation,
 ) -> Result<Outbound, Refused> {
-    Ok(match engine.task_next(device, correlation.task()).await? {
+    Ok(match engine.for_device(device).task_next(correlation.task()).await? {
         Some(task) => Outbound::response(&task, engine.now()),
         None => Outbound::nothing_to_do(),
     })
@@ -133,7 +133,7 @@ async fn result(
     let id = inbound.correlation()?.task().ok_or(Malformed::CorrelationMissing)?;
     let result = inbound.result()?;
     let ext_id = result.ext_id;
-    let stored = engine.task_finish(device, id, result).await?;
+    let stored = engine.for_device(device).task_finish(id, result).await?;
     Ok(Outbound::committed(id, stored.result_id, ext_id))
 }
 

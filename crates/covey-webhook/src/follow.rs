@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use covey_core::Error;
-use covey_core::feed::{Followed, Follower, LostTrack};
+use covey_core::feed::{Batch, FollowError, Follower};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -18,7 +18,7 @@ const QUIET_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows in a task that ends when nobody wants to hear any more.
-pub(crate) fn follow(follower: Follower) -> mpsc::Receiver<Result<Followed, Error>> {
+pub(crate) fn follow(follower: Follower) -> mpsc::Receiver<Result<Batch, Error>> {
     let (tell, told) = mpsc::channel(LOOKS_MAX);
     tokio::spawn(async move {
         let until_unwanted = tell.clone();
@@ -30,21 +30,21 @@ pub(crate) fn follow(follower: Follower) -> mpsc::Receiver<Result<Followed, Erro
     told
 }
 
-async fn run(mut follower: Follower, tell: mpsc::Sender<Result<Followed, Error>>) {
+async fn run(mut follower: Follower, tell: mpsc::Sender<Result<Batch, Error>>) {
     let mut pause = QUIET_INTERVAL;
     let mut cursor = follower.cursor();
     loop {
         let followed = match timeout(pause, follower.next()).await {
             Ok(Ok(followed)) => Ok(followed),
             // It reads the store from its cursor on.
-            Ok(Err(LostTrack::TooSlow)) => continue,
-            Ok(Err(LostTrack::Store(error))) => Err(error),
+            Ok(Err(FollowError::TooSlow)) => continue,
+            Ok(Err(FollowError::Store(error))) => Err(error),
             Err(_) if follower.cursor() == cursor => {
                 // A read that was given up would never end if it were always given up.
                 pause = (pause * 2).min(QUIET_INTERVAL_MAX);
                 continue;
             }
-            Err(_) => Ok(Followed { records: Vec::new(), cursor: follower.cursor() }),
+            Err(_) => Ok(Batch { records: Vec::new(), cursor: follower.cursor() }),
         };
         pause = QUIET_INTERVAL;
         cursor = follower.cursor();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::Engine;
-use covey_core::feed::Followed;
+use covey_core::feed::Batch;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::{LaneLetters, StoredLane, WebhookSender};
 use covey_core::record::Record;
@@ -62,7 +62,7 @@ pub(crate) struct Runner {
     id: EndpointId,
     endpoint: Arc<Endpoint>,
     queue: Queue,
-    followed: mpsc::Receiver<covey_core::Result<Followed>>,
+    followed: mpsc::Receiver<covey_core::Result<Batch>>,
     /// Where it began.
     begun_at: RecordNumber,
     /// The records of letters that may not be in the store yet.
@@ -97,7 +97,7 @@ impl Runner {
         let (concurrency, retry_ms, now) =
             (endpoint.spec.concurrency, engine.webhook_retry_ms(), engine.now());
         let queue = Queue::new(concurrency, retry_ms, position, stored_before, circuit, now);
-        let follower = engine.follow_of_org(endpoint.org, endpoint.spec.record_filter(), position);
+        let follower = engine.server().follow_of_org(endpoint.org, endpoint.spec.record_filter(), position);
         Self {
             engine,
             sender,
@@ -183,9 +183,9 @@ impl Runner {
         let chance = rand::random();
         let is_open = self.queue.is_open();
         let outcome = self.queue.settle(device, attempt, self.now(), chance);
-        self.engine.webhook_count(outcome);
+        self.engine.server().webhook_count(outcome);
         if let Some(record) = record.filter(|_| outcome == Outcome::Delivered) {
-            self.engine.webhook_took(&record);
+            self.engine.server().webhook_took(&record);
             self.drop_record(record.number);
         }
         if is_open != self.queue.is_open() {
@@ -194,8 +194,8 @@ impl Runner {
         }
     }
 
-    fn followed(&mut self, followed: covey_core::Result<Followed>) {
-        let Followed { records, cursor } = match followed {
+    fn followed(&mut self, followed: covey_core::Result<Batch>) {
+        let Batch { records, cursor } = match followed {
             Ok(followed) => followed,
             Err(error) => return self.store_failed(&error),
         };
@@ -231,7 +231,7 @@ impl Runner {
         let (engine, id) = (Arc::clone(&self.engine), self.id);
         if self.unsaved.is_none() && self.wants_lanes {
             self.wants_lanes = false;
-            let lanes = async move { Answer::Lanes(engine.webhook_lanes_of_every_org(id).await) };
+            let lanes = async move { Answer::Lanes(engine.server().webhook_lanes_of_every_org(id).await) };
             self.asking = Some(Box::pin(lanes));
             return;
         }
@@ -240,15 +240,17 @@ impl Runner {
         }
         if let Some(progress) = self.unsaved.clone() {
             let claim = self.claim.clone();
-            let save = async move { Answer::Saved(engine.webhook_progress(claim, id, progress).await) };
+            let save =
+                async move { Answer::Saved(engine.server().webhook_progress(claim, id, progress).await) };
             self.asking = Some(Box::pin(save));
             return;
         }
         let lanes = self.queue.loads();
         if !lanes.is_empty() {
             let limit = u32::try_from(LANE_LETTERS_MAX).unwrap_or(u32::MAX);
-            let letters =
-                async move { Answer::Letters(engine.webhook_letters_of_every_org(id, lanes, limit).await) };
+            let letters = async move {
+                Answer::Letters(engine.server().webhook_letters_of_every_org(id, lanes, limit).await)
+            };
             self.asking = Some(Box::pin(letters));
         }
     }
@@ -335,7 +337,8 @@ impl Runner {
                 }
                 let progress = self.unsaved.take().unwrap_or_else(|| Arc::new(self.queue.take_progress()));
                 self.unsaved = Some(Arc::clone(&progress));
-                let saved = self.engine.webhook_progress(self.claim.clone(), self.id, progress).await;
+                let saved =
+                    self.engine.server().webhook_progress(self.claim.clone(), self.id, progress).await;
                 let is_failed = saved.is_err();
                 self.answered(Answer::Saved(saved));
                 if is_failed {
@@ -351,7 +354,7 @@ impl Runner {
 
 /// Says if records were forgotten before they could be told.
 async fn warn_of_gap(engine: Arc<Engine>, id: EndpointId, cursor: RecordNumber) {
-    if let Ok(span) = engine.record_span_of_every_org().await
+    if let Ok(span) = engine.server().record_span_of_every_org().await
         && span.forgotten > cursor
     {
         let (from, to) = (cursor.0, span.forgotten.0);
@@ -370,7 +373,7 @@ async fn answer(asking: &mut Option<Asking>) -> Answer {
 /// What a letter tells, however long the store takes to say.
 async fn stored_record(engine: &Engine, id: EndpointId, number: RecordNumber) -> Option<Record> {
     loop {
-        match engine.webhook_record_of_every_org(id, number).await {
+        match engine.server().webhook_record_of_every_org(id, number).await {
             Ok(record) => return record,
             Err(_) => sleep(STORE_PAUSE).await,
         }

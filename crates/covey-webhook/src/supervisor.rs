@@ -59,7 +59,7 @@ impl Supervisor {
         }
         self.running.values().for_each(|running| running.stop.cancel());
         while self.tasks.join_next().await.is_some() {}
-        if let Err(error) = self.engine.webhook_release(self.claim.clone()).await {
+        if let Err(error) = self.engine.server().webhook_release(self.claim.clone()).await {
             tracing::info!(%error, "the webhooks of this server are taken over when its time is up");
         }
     }
@@ -69,14 +69,18 @@ impl Supervisor {
         let is_known = |id: EndpointId, version: i64| {
             self.running.get(&id).is_some_and(|running| running.version == version)
         };
-        let (ids, held) =
-            match self.engine.webhook_claim(&self.claim, |one| is_known(one.id, one.version)).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!(%error, "webhooks cannot be looked for now");
-                    return;
-                }
-            };
+        let (ids, held) = match self
+            .engine
+            .server()
+            .webhook_claim(&self.claim, |one| is_known(one.id, one.version))
+            .await
+        {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "webhooks cannot be looked for now");
+                return;
+            }
+        };
         for (id, running) in &self.running {
             match ids.iter().find(|(held, _)| held == id) {
                 None => running.stop.cancel(),
@@ -134,7 +138,7 @@ async fn forget(engine: Arc<Engine>, stop: CancellationToken) {
     let mut pause = FORGET_INTERVAL;
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         let began = Instant::now();
-        let forgotten = engine.webhook_forget().await;
+        let forgotten = engine.server().webhook_forget().await;
         pause = match forgotten {
             // As long as it took, so that it takes half of the time at most.
             Ok(true) => began.elapsed().max(Duration::from_millis(10)),

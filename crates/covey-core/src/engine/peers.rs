@@ -3,42 +3,41 @@
 
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::engine::ForServer;
 use crate::error::Result;
 use crate::id::{DeviceKey, TaskId};
-use crate::port::News;
+use crate::port::{PeerMessage, Reach};
 
 /// How many tasks, or devices, one look concerns.
 const LOOK_MAX: usize = 1_000;
 
-impl Engine {
-    /// Other servers have told something.
+impl ForServer<'_> {
+    /// Takes in what other servers have told.
     ///
     /// # Errors
     /// The store's; [`task_catch_up`](Self::task_catch_up) makes up for it.
-    pub async fn heard(&self, news: Vec<News>) -> Result<()> {
-        let outlet = &self.outlet;
-        let is_shared = outlet.link.is_shared();
+    pub async fn receive(self, messages: Vec<PeerMessage>) -> Result<()> {
+        let after = &self.engine.after_commit;
         let mut finished = Vec::new();
-        for one in news {
-            match one {
-                News::Opened(device) => outlet.announcer.reopened(device),
-                News::Announced(device, task) => outlet.announcer.announced_elsewhere(device, task),
-                News::Answered(device, task) if is_shared => {
-                    outlet.announcer.answered_elsewhere(device, task);
+        for message in messages {
+            match message {
+                PeerMessage::Opened(device) => after.announcer.reopened(device),
+                PeerMessage::Announced(device, task) => after.announcer.announced_elsewhere(device, task),
+                PeerMessage::Answered(device, task) => {
+                    // Over a shared link, the server that took the answer announces what comes next.
+                    if after.links.reach(after.announcer.link(device)) == Reach::Everywhere {
+                        after.announcer.answered_elsewhere(device, task);
+                    } else {
+                        after.announcer.answered(device, task);
+                    }
                 }
-                News::Answered(device, task) => {
-                    outlet.announcer.answered(device, task);
-                }
-                News::Finished(task) if outlet.watchers.is_watched(task) => finished.push(task),
-                News::Finished(_) => {}
-                News::Recorded => outlet.feed.wake(),
-                // Over a link that is shared, one server closes for all.
-                News::Revoked(_) if is_shared => {}
-                News::Revoked(sn) => outlet.link.revoke(&sn),
+                PeerMessage::Finished(task) if after.watchers.is_watched(task) => finished.push(task),
+                PeerMessage::Finished(_) => {}
+                PeerMessage::Recorded => after.feed.wake(),
+                PeerMessage::Revoked(sn) => after.links.revoke_after_peer(&sn),
             }
         }
-        // News may come twice.
+        // A message may come twice.
         finished.sort_unstable();
         finished.dedup();
         self.tell_watchers(finished).await
@@ -49,14 +48,14 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub async fn task_catch_up(&self) -> Result<()> {
-        self.tell_watchers(self.outlet.watchers.tasks()).await
+    pub async fn task_catch_up(self) -> Result<()> {
+        self.tell_watchers(self.engine.after_commit.watchers.tasks()).await
     }
 
-    async fn tell_watchers(&self, tasks: Vec<TaskId>) -> Result<()> {
+    async fn tell_watchers(self, tasks: Vec<TaskId>) -> Result<()> {
         for some in tasks.chunks(LOOK_MAX) {
-            for detail in self.parts.store.task_final_of_every_org(some.to_vec()).await? {
-                self.outlet.watchers.finished(&Arc::new(detail));
+            for detail in self.engine.parts.store.task_final_of_every_org(some.to_vec()).await? {
+                self.engine.after_commit.watchers.finished(&Arc::new(detail));
             }
         }
         Ok(())
@@ -67,12 +66,13 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub async fn task_look_again(&self, after: DeviceKey) -> Result<Option<DeviceKey>> {
-        let devices = self.outlet.announcer.listening_after(after, LOOK_MAX);
+    pub async fn task_look_again(self, after: DeviceKey) -> Result<Option<DeviceKey>> {
+        let devices = self.engine.after_commit.announcer.listening_after(after, LOOK_MAX);
         let next = devices.last().copied().filter(|_| devices.len() == LOOK_MAX);
         if !devices.is_empty() {
-            let waiting = self.parts.store.task_waiting_of_every_org(devices, self.now()).await?;
-            waiting.into_iter().for_each(|device| self.outlet.announcer.reopened(device));
+            let waiting =
+                self.engine.parts.store.task_waiting_of_every_org(devices, self.engine.now()).await?;
+            waiting.into_iter().for_each(|device| self.engine.after_commit.announcer.reopened(device));
         }
         Ok(next)
     }

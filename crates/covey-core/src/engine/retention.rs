@@ -1,7 +1,7 @@
 //! What can be asked of how long things are kept.
 
-use crate::access::{Rights, Scope};
-use crate::engine::Engine;
+use crate::access::Rights;
+use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::operation::RetentionPut;
 use crate::retention::{DAYS_MAX, Kept, OrgRetention, Prune, RetentionDays};
@@ -12,15 +12,17 @@ impl Engine {
     pub fn retention_default(&self) -> &RetentionDays {
         &self.parts.retention
     }
+}
 
+impl ForCaller<'_> {
     /// What the caller's organisation keeps for a time of its own.
     ///
     /// # Errors
     /// A missing right, or the store's.
-    pub async fn retention_own(&self, scope: Scope) -> Result<Vec<OrgRetention>> {
-        scope.require(Rights::KEYS_WRITE)?;
-        let mut own = self.parts.store.retention_of_every_org().await?;
-        own.retain(|own| own.org == scope.org);
+    pub async fn retention_own(self) -> Result<Vec<OrgRetention>> {
+        self.caller.require(Rights::KEYS_WRITE)?;
+        let mut own = self.engine.parts.store.retention_of_every_org().await?;
+        own.retain(|own| own.org == self.caller.org);
         Ok(own)
     }
 
@@ -29,13 +31,13 @@ impl Engine {
     ///
     /// # Errors
     /// A missing right, a number out of range, or the store's.
-    pub async fn retention_put(&self, scope: Scope, days: Vec<(Kept, Option<u32>)>) -> Result<()> {
-        scope.require(Rights::KEYS_WRITE)?;
+    pub async fn retention_put(self, days: Vec<(Kept, Option<u32>)>) -> Result<()> {
+        self.caller.require(Rights::KEYS_WRITE)?;
         let too_long = days.iter().find(|(_, days)| days.is_some_and(|days| days > DAYS_MAX));
         if let Some((kept, _)) = too_long {
             return Err(Error::invalid(kept.name(), "must be 0 to 36500"));
         }
-        self.execute(RetentionPut { org: scope.org, days }).await
+        self.engine.execute(RetentionPut { caller: self.caller.clone(), days }).await
     }
 
     /// Forgets what is too old, for a caller who does not want to wait for the
@@ -43,27 +45,29 @@ impl Engine {
     ///
     /// # Errors
     /// A missing right, or the store's.
-    pub async fn retention_run(&self, scope: Scope) -> Result<(Vec<(Kept, u64)>, bool)> {
-        scope.require(Rights::KEYS_WRITE)?;
-        self.prune().await
+    pub async fn retention_run(self) -> Result<(Vec<(Kept, u64)>, bool)> {
+        self.caller.require(Rights::KEYS_WRITE)?;
+        self.engine.server().prune().await
     }
+}
 
+impl ForServer<'_> {
     /// Forgets what is too old: a bounded amount. Answers how much, and whether there is more.
     ///
     /// # Errors
     /// The store's.
-    pub async fn prune(&self) -> Result<(Vec<(Kept, u64)>, bool)> {
-        let of_orgs = self.parts.store.retention_of_every_org().await?;
-        let now = self.now();
+    pub async fn prune(self) -> Result<(Vec<(Kept, u64)>, bool)> {
+        let of_orgs = self.engine.parts.store.retention_of_every_org().await?;
+        let now = self.engine.now();
         let (mut counts, mut is_more) = (Vec::new(), false);
         for (kept, ..) in Kept::NAMES {
-            let after = self.pruned(kept);
-            let what = Prune { after, ..Prune::at(kept, &self.parts.retention, &of_orgs, now) };
+            let after = self.engine.pruned(kept);
+            let what = Prune { after, ..Prune::at(kept, &self.engine.parts.retention, &of_orgs, now) };
             if what.youngest().is_none() {
                 continue;
             }
-            let pruned = self.parts.store.prune(what).await?;
-            self.set_pruned(kept, pruned.next.unwrap_or(0));
+            let pruned = self.engine.parts.store.prune(what).await?;
+            self.engine.set_pruned(kept, pruned.next.unwrap_or(0));
             is_more |= pruned.next.is_some();
             counts.push((kept, pruned.count));
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::access::{Rights, Scope};
-use crate::device::DeviceIdentity;
-use crate::engine::{Engine, KEYS_SWEEP_MS, SWEEP_MAX};
+use crate::access::Rights;
+use crate::engine::after_commit::AfterCommit;
+use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::TaskId;
 use crate::operation::{
@@ -22,79 +22,81 @@ impl Engine {
     pub fn task_id(&self) -> TaskId {
         self.parts.ids.task_id()
     }
+}
 
+impl ForCaller<'_> {
     /// Makes a task and announces it to its device.
     ///
     /// # Errors
     /// A missing right, a field out of range, an unknown device, a limit, a
     /// link that is blocked, or the store's.
     pub async fn task_create(
-        &self,
-        scope: Scope,
+        self,
         id: TaskId,
         spec: TaskSpec,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<CreatedTask> {
-        scope.require(Rights::TASKS_WRITE)?;
+        self.caller.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
-        if self.parts.link.is_blocked() {
+        if self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }
-        let began_us = self.parts.clock.monotonic_us();
-        let limits = self.parts.limits;
-        let operation = TaskCreate { org: scope.org, id, spec, idempotency, limits };
-        let created = self.execute_then(operation, |outlet, created| {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let limits = self.engine.parts.limits;
+        let operation = TaskCreate { caller: self.caller.clone(), id, spec, idempotency, limits };
+        let then = move |after: &AfterCommit, created: &CreatedTask| {
             if !created.replayed {
-                outlet.opened(&created.task);
+                after.opened(&created.task);
             }
-        });
-        let created = created.await?;
-        self.took_since(Step::Create, began_us);
-        Ok(created)
+            after.took_since(Step::Create, began_us);
+        };
+        self.engine.execute_then(operation, then).await
     }
 
     /// A task with its results.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn task_get(&self, scope: Scope, id: TaskId) -> Result<TaskDetail> {
-        scope.require(Rights::TASKS_READ)?;
-        self.parts.store.task_get(scope, id).await?.ok_or(Error::not_found("task"))
+    pub async fn task_get(self, id: TaskId) -> Result<TaskDetail> {
+        self.caller.require(Rights::TASKS_READ)?;
+        self.engine.parts.store.task_get(self.caller, id).await?.ok_or(Error::not_found("task"))
     }
 
     /// Begins to wait for a task to become final. Begin before looking at it.
     #[must_use]
-    pub fn task_watch(&self, id: TaskId) -> Watch {
-        self.outlet.watchers.watch(id)
+    pub fn task_watch(self, id: TaskId) -> Watch {
+        self.engine.after_commit.watchers.watch(id)
     }
 
     /// A page of tasks, newest first.
     ///
     /// # Errors
     /// A missing right, a page out of range, or the store's.
-    pub async fn task_list(&self, scope: Scope, filter: TaskFilter, page: PageRequest) -> Result<TaskPage> {
-        scope.require(Rights::TASKS_READ)?;
-        self.parts.store.task_list(scope, filter, page.validate()?).await
+    pub async fn task_list(self, filter: TaskFilter, page: PageRequest) -> Result<TaskPage> {
+        self.caller.require(Rights::TASKS_READ)?;
+        self.engine.parts.store.task_list(self.caller, filter, page.validate()?).await
     }
 
     /// Deletes a task, whatever its state.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn task_delete(&self, scope: Scope, id: TaskId) -> Result<Arc<TaskDetail>> {
-        scope.require(Rights::TASKS_WRITE)?;
-        let operation = TaskDelete { org: scope.org, id };
-        self.execute_then(operation, |outlet, detail| outlet.finished(detail)).await
+    pub async fn task_delete(self, id: TaskId) -> Result<Arc<TaskDetail>> {
+        self.caller.require(Rights::TASKS_WRITE)?;
+        let operation = TaskDelete { caller: self.caller.clone(), id };
+        self.engine.execute_then(operation, |after, detail| after.finished(detail)).await
     }
+}
 
+impl ForDevice<'_> {
     /// A device acknowledges an announcement.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a task that is not this device's, or the store's.
-    pub async fn task_ack(&self, device: &DeviceIdentity, id: TaskId) -> Result<()> {
-        let operation = TaskAck { device: device.clone(), id };
-        self.execute_then(operation, |outlet, _| outlet.recorded()).await.map(drop)
+    pub async fn task_ack(self, id: TaskId) -> Result<()> {
+        let operation = TaskAck { device: self.device.clone(), id };
+        self.engine.execute_then(operation, |after, _| after.recorded()).await.map(drop)
     }
 
     /// A device asks for a task: a named one, or the next one. None means
@@ -102,27 +104,26 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub async fn task_next(&self, device: &DeviceIdentity, id: Option<TaskId>) -> Result<Option<Arc<Task>>> {
-        let began_us = self.parts.clock.monotonic_us();
-        let limits = self.parts.limits;
-        let key = device.device;
-        let operation = TaskNext { device: device.clone(), id, limits };
-        let taken = self.execute_then(operation, move |outlet, taken| {
+    pub async fn task_next(self, id: Option<TaskId>) -> Result<Option<Arc<Task>>> {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let limits = self.engine.parts.limits;
+        let key = self.device.device;
+        let operation = TaskNext { device: self.device.clone(), id, limits };
+        let then = move |after: &AfterCommit, taken: &Option<Arc<Task>>| {
             // What a device asked for and did not get needs no announcement any more.
             if let Some(id) = taken.as_ref().map(|task| task.id).or(id) {
-                outlet.answered(key, id);
+                after.answered(key, id);
             }
-        });
-        let taken = taken.await;
+            after.took_since(Step::Take, began_us);
+            if let Some(task) = taken.as_ref().filter(|task| task.deliveries == 1) {
+                after.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
+            }
+        };
+        let taken = self.engine.execute_then(operation, then).await;
         if let (Err(Error::Unavailable { .. }), Some(id)) = (&taken, id) {
-            self.outlet.announcer.unanswered(key, id);
+            self.engine.after_commit.announcer.unanswered(key, id);
         }
-        let taken = taken?;
-        self.took_since(Step::Take, began_us);
-        if let Some(task) = taken.as_ref().filter(|task| task.deliveries == 1) {
-            self.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
-        }
-        Ok(taken)
+        taken
     }
 
     /// A device sends a result.
@@ -130,77 +131,75 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for a task that is not this device's, a limit, or
     /// the store's.
-    pub async fn task_finish(
-        &self,
-        device: &DeviceIdentity,
-        id: TaskId,
-        result: NewResult,
-    ) -> Result<FinishedTask> {
-        let began_us = self.parts.clock.monotonic_us();
-        let limits = self.parts.limits;
-        let operation = TaskFinish { device: device.clone(), id, result, limits };
-        let key = device.device;
-        let outcome = self.execute_then(operation, move |outlet, outcome| match &outcome.finished {
-            Some(detail) => outlet.finished(detail),
-            None => outlet.answered(key, id),
-        });
-        let outcome = outcome.await?;
-        self.took_since(Step::Finish, began_us);
-        if outcome.duplicate {
-            self.count(Event::DuplicateResult);
-        }
-        if let Some(detail) = &outcome.finished {
-            let now = self.now();
-            self.took_between(Step::Call, detail.task.created_at, now);
-            if let Some(locked_at) = detail.task.locked_at {
-                self.took_between(Step::Run, locked_at, now);
+    pub async fn task_finish(self, id: TaskId, result: NewResult) -> Result<FinishedTask> {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let limits = self.engine.parts.limits;
+        let operation = TaskFinish { device: self.device.clone(), id, result, limits };
+        let key = self.device.device;
+        let then = move |after: &AfterCommit, outcome: &FinishedTask| {
+            match &outcome.finished {
+                Some(detail) => after.finished(detail),
+                None => after.answered(key, id),
             }
-        }
-        Ok(outcome)
+            after.took_since(Step::Finish, began_us);
+            if outcome.duplicate {
+                after.count(Event::DuplicateResult);
+            }
+            if let Some(detail) = &outcome.finished {
+                let now = after.clock.now();
+                after.took_between(Step::Call, detail.task.created_at, now);
+                if let Some(locked_at) = detail.task.locked_at {
+                    after.took_between(Step::Run, locked_at, now);
+                }
+            }
+        };
+        self.engine.execute_then(operation, then).await
     }
+}
 
+impl ForServer<'_> {
     /// Stores what time has done: tasks expire, and tasks whose lease ran out
     /// are announced again. Answers whether there is more to do at once.
     ///
     /// # Errors
     /// The store's.
-    pub async fn task_sweep(&self) -> Result<bool> {
+    pub async fn task_sweep(self) -> Result<bool> {
         let is_more_overdue = self.sweep_overdue().await?;
         let is_more_lapsed = self.sweep_lapsed().await?;
         Ok(is_more_overdue || is_more_lapsed)
     }
 
-    async fn sweep_overdue(&self) -> Result<bool> {
-        let now = self.now();
-        let keys_age_ms = now.since_ms(self.swept().keys_at);
+    async fn sweep_overdue(self) -> Result<bool> {
+        let now = self.engine.now();
+        let keys_age_ms = now.since_ms(self.engine.swept().keys_at);
         let are_keys_due = !(0..KEYS_SWEEP_MS).contains(&keys_age_ms);
-        if !are_keys_due && !self.parts.store.task_overdue_of_every_org(now).await? {
+        if !are_keys_due && !self.engine.parts.store.task_overdue_of_every_org(now).await? {
             return Ok(false);
         }
-        let operation = TaskSweep { limit: SWEEP_MAX, limits: self.parts.limits };
-        let swept = self.execute_then(operation, |outlet, swept| {
-            swept.expired.iter().for_each(|detail| outlet.finished(detail));
+        let operation = TaskSweep { limit: SWEEP_MAX, limits: self.engine.parts.limits };
+        let swept = self.engine.execute_then(operation, |after, swept| {
+            swept.expired.iter().for_each(|detail| after.finished(detail));
         });
         let swept = swept.await?;
         let are_keys_left = swept.keys_forgotten >= SWEEP_MAX as usize;
         if !are_keys_left {
-            self.swept().keys_at = now;
+            self.engine.swept().keys_at = now;
         }
         Ok(are_keys_left || swept.expired.len() >= SWEEP_MAX as usize)
     }
 
-    async fn sweep_lapsed(&self) -> Result<bool> {
-        let now = self.now();
+    async fn sweep_lapsed(self) -> Result<bool> {
+        let now = self.engine.now();
         let all_until_now = (now, i64::MAX);
         // Should the clock have been set back, leases end earlier than what was seen.
-        let after = self.swept().lapse.min(all_until_now);
-        let lapsed = self.parts.store.task_lapsed_of_every_org(after, now, SWEEP_MAX).await?;
+        let after = self.engine.swept().lapse.min(all_until_now);
+        let lapsed = self.engine.parts.store.task_lapsed_of_every_org(after, now, SWEEP_MAX).await?;
         let is_more = lapsed.len() >= SWEEP_MAX as usize;
-        self.swept().lapse = match lapsed.last() {
+        self.engine.swept().lapse = match lapsed.last() {
             Some(last) if is_more => (last.lease_until.unwrap_or(now), last.seq),
             _ => all_until_now,
         };
-        lapsed.iter().for_each(|task| self.outlet.announcer.reopened(task.device));
+        lapsed.iter().for_each(|task| self.engine.after_commit.announcer.reopened(task.device));
         Ok(is_more)
     }
 
@@ -208,19 +207,19 @@ impl Engine {
     ///
     /// # Errors
     /// The store's; the devices concerned are looked at again on the next call.
-    pub async fn task_announce(&self) -> Result<()> {
-        let due = self.outlet.announcer.due().await;
+    pub async fn task_announce(self) -> Result<()> {
+        let due = self.engine.after_commit.announcer.due().await;
         let mut failure = None;
         for (device, wanted) in due {
-            let found = self.parts.store.task_announceable(device, self.now(), wanted).await;
+            let found = self.engine.parts.store.task_announceable(device, self.engine.now(), wanted).await;
             match found {
                 Ok(tasks) => {
                     let tasks = tasks.into_iter().map(Arc::new).collect();
-                    let now = self.outlet.announcer.refill(device, wanted, tasks);
-                    now.into_iter().for_each(|task| self.outlet.announce(task));
+                    let now = self.engine.after_commit.announcer.refill(device, wanted, tasks);
+                    now.into_iter().for_each(|(link, task)| self.engine.after_commit.announce(link, task));
                 }
                 Err(error) => {
-                    self.outlet.announcer.retry(device);
+                    self.engine.after_commit.announcer.retry(device);
                     failure = Some(error);
                 }
             }

@@ -1,20 +1,20 @@
 //! What can be asked of twins.
 
-use crate::access::{Rights, Scope};
-use crate::engine::Engine;
+use crate::access::Rights;
+use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
 use crate::operation::{ChangedTwin, TwinChangeAll};
 use crate::twin::{HISTORY_MAX, ReportedValue, Twin, TwinPatch, validate};
 
-impl Engine {
+impl ForCaller<'_> {
     /// A device's twin.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn twin_get(&self, scope: Scope, device: DeviceId) -> Result<Twin> {
-        scope.require(Rights::DEVICES_READ)?;
-        self.parts.store.twin_get(scope, device).await?.ok_or(Error::not_found("device"))
+    pub async fn twin_get(self, device: DeviceId) -> Result<Twin> {
+        self.caller.require(Rights::DEVICES_READ)?;
+        self.engine.parts.store.twin_get(self.caller, device).await?.ok_or(Error::not_found("device"))
     }
 
     /// What a device reported of a resource, newest first.
@@ -22,19 +22,19 @@ impl Engine {
     /// # Errors
     /// A missing right, a limit out of range, [`Error::NotFound`], or the store's.
     pub async fn twin_history(
-        &self,
-        scope: Scope,
+        self,
         device: DeviceId,
         resource: String,
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<ReportedValue>> {
-        scope.require(Rights::DEVICES_READ)?;
+        self.caller.require(Rights::DEVICES_READ)?;
         validate(&resource, "")?;
         if !(1..=HISTORY_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }
-        let history = self.parts.store.twin_history(scope, device, resource, before, limit).await?;
+        let history =
+            self.engine.parts.store.twin_history(self.caller, device, resource, before, limit).await?;
         history.ok_or(Error::not_found("device"))
     }
 
@@ -45,23 +45,29 @@ impl Engine {
     /// A missing right (`devices:write` for what is reported, `tasks:write` for
     /// what is wanted), a field out of range, [`Error::NotFound`],
     /// [`Error::Precondition`], a limit, a link that is blocked, or the store's.
-    pub async fn twin_patch(&self, scope: Scope, device_id: DeviceId, patch: TwinPatch) -> Result<Twin> {
+    pub async fn twin_patch(self, device_id: DeviceId, patch: TwinPatch) -> Result<Twin> {
         if !patch.reported.is_empty() || patch.desired.is_empty() {
-            scope.require(Rights::DEVICES_WRITE)?;
+            self.caller.require(Rights::DEVICES_WRITE)?;
         }
         if !patch.desired.is_empty() {
-            scope.require(Rights::TASKS_WRITE)?;
+            self.caller.require(Rights::TASKS_WRITE)?;
         }
         patch.validate()?;
-        if !patch.desired.is_empty() && self.parts.link.is_blocked() {
+        if !patch.desired.is_empty() && self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }
-        let ids = patch.desired.iter().map(|_| self.parts.ids.task_id()).collect();
-        let operation = TwinChangeAll { org: scope.org, device_id, patch, ids, limits: self.parts.limits };
-        let changed = self.execute_then(operation, |outlet, changed: &ChangedTwin| {
-            outlet.recorded();
-            changed.superseded.iter().for_each(|detail| outlet.finished(detail));
-            changed.made.iter().for_each(|task| outlet.opened(task));
+        let ids = patch.desired.iter().map(|_| self.engine.parts.ids.task_id()).collect();
+        let operation = TwinChangeAll {
+            caller: self.caller.clone(),
+            device_id,
+            patch,
+            ids,
+            limits: self.engine.parts.limits,
+        };
+        let changed = self.engine.execute_then(operation, |after, changed: &ChangedTwin| {
+            after.recorded();
+            changed.superseded.iter().for_each(|detail| after.finished(detail));
+            changed.made.iter().for_each(|task| after.opened(task));
         });
         Ok(changed.await?.twin)
     }

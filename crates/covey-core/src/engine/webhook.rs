@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::access::{Rights, Scope};
-use crate::engine::Engine;
+use crate::access::Rights;
+use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceKey, RecordNumber};
 use crate::operation::{
-    CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
+    CLAIM_MS, ChangedEndpoint, Operation, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
     WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
 };
-use crate::port::{Claimable, LaneLetters, StoredLane, WebhookSender};
+use crate::port::{Claimable, LaneLetters, StoredLane};
 use crate::record::Record;
 use crate::webhook::{
     AttemptLog, Claim, DEAD_LETTER_MS, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointRef,
@@ -29,35 +29,29 @@ const FORGET_MAX: u32 = 1_000;
 const CLAIMS_MAX: usize = 16;
 
 impl Engine {
-    /// Lets the engine send webhooks; each is tried for `retry_ms`.
-    #[must_use]
-    pub fn sending_webhooks(mut self, sender: Arc<dyn WebhookSender>, retry_ms: i64) -> Self {
-        self.webhooks = sender;
-        self.webhook_retry_ms = retry_ms;
-        self
-    }
-
     /// For how long a message is tried, in milliseconds.
     #[must_use]
     pub fn webhook_retry_ms(&self) -> i64 {
-        self.webhook_retry_ms
+        self.parts.webhook_retry_ms
     }
+}
 
+impl ForCaller<'_> {
     /// The endpoints of the caller's organisation with how they fare.
     ///
     /// # Errors
     /// A missing right, or the store's.
-    pub async fn webhook_list(&self, scope: Scope) -> Result<Vec<(Endpoint, EndpointState)>> {
-        scope.require(Rights::WEBHOOKS_WRITE)?;
-        self.parts.store.webhook_list(scope).await
+    pub async fn webhook_list(self) -> Result<Vec<(Endpoint, EndpointState)>> {
+        self.caller.require(Rights::WEBHOOKS_WRITE)?;
+        self.engine.parts.store.webhook_list(self.caller).await
     }
 
     /// One endpoint with how it fares.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn webhook_get(&self, scope: Scope, wanted: EndpointRef) -> Result<(Endpoint, EndpointState)> {
-        let all = self.webhook_list(scope).await?;
+    pub async fn webhook_get(self, wanted: EndpointRef) -> Result<(Endpoint, EndpointState)> {
+        let all = self.webhook_list().await?;
         let is_wanted = |endpoint: &Endpoint| match wanted {
             EndpointRef::Id(id) => endpoint.id == id,
             EndpointRef::Default(of) => endpoint.is_default && endpoint.spec.webhook_type == of,
@@ -72,15 +66,13 @@ impl Engine {
     /// A missing right, a field out of range, a probe that failed, a limit, or
     /// the store's.
     pub async fn webhook_add(
-        &self,
-        scope: Scope,
+        self,
         spec: EndpointSpec,
         secret: Option<WebhookSecret>,
     ) -> Result<Endpoint, SetError> {
-        self.probed(scope, &spec, secret.as_ref()).await?;
-        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
-        let added = self.execute(WebhookAdd { org: scope.org, spec, secret }).await?;
-        self.webhooks.changed();
+        self.probed(&spec, secret.as_ref()).await?;
+        let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
+        let added = self.changed(WebhookAdd { caller: self.caller.clone(), spec, secret }).await?;
         Ok(added.endpoint)
     }
 
@@ -91,39 +83,36 @@ impl Engine {
     /// As [`webhook_add`](Self::webhook_add); [`Error::NotFound`];
     /// [`Error::Conflict`] if someone else changed it at the same time.
     pub async fn webhook_set(
-        &self,
-        scope: Scope,
+        self,
         wanted: EndpointRef,
         change: impl FnOnce(Option<&EndpointSpec>) -> Result<EndpointSpec>,
         secret: Option<WebhookSecret>,
     ) -> Result<ChangedEndpoint, SetError> {
-        let known = match (self.webhook_get(scope, wanted).await, wanted) {
+        let known = match (self.webhook_get(wanted).await, wanted) {
             (Ok((endpoint, _)), _) => Some(endpoint),
             (Err(Error::NotFound { .. }), EndpointRef::Default(_)) => None,
             (Err(error), _) => return Err(error.into()),
         };
         let spec = change(known.as_ref().map(|endpoint| &endpoint.spec))?;
-        self.probed(scope, &spec, secret.as_ref()).await?;
+        self.probed(&spec, secret.as_ref()).await?;
         let version = known.map(|endpoint| endpoint.version);
         let is_secret_given = secret.is_some();
-        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
-        let set = WebhookSet { org: scope.org, wanted, spec, version, secret, is_secret_given };
-        let changed = self.execute(set).await?;
-        self.webhooks.changed();
-        Ok(changed)
+        let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
+        let set = WebhookSet { caller: self.caller.clone(), wanted, spec, version, secret, is_secret_given };
+        Ok(self.changed(set).await?)
     }
 
-    async fn probed(
-        &self,
-        scope: Scope,
-        spec: &EndpointSpec,
-        secret: Option<&WebhookSecret>,
-    ) -> Result<(), SetError> {
-        scope.require(Rights::WEBHOOKS_WRITE)?;
+    /// Runs an operation after which the sender looks again at what there is to send.
+    async fn changed<O: Operation>(self, operation: O) -> Result<O::Output> {
+        self.engine.execute_then(operation, |after, _| after.webhooks.changed()).await
+    }
+
+    async fn probed(self, spec: &EndpointSpec, secret: Option<&WebhookSecret>) -> Result<(), SetError> {
+        self.caller.require(Rights::WEBHOOKS_WRITE)?;
         spec.validate()?;
-        self.webhooks.check(&spec.url.0, secret)?;
+        self.engine.parts.webhooks.check(&spec.url.0, secret)?;
         if spec.is_active {
-            self.webhooks.probe(spec.clone()).await?;
+            self.engine.parts.webhooks.probe(spec.clone()).await?;
         }
         Ok(())
     }
@@ -132,11 +121,9 @@ impl Engine {
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn webhook_delete(&self, scope: Scope, wanted: EndpointRef) -> Result<()> {
-        scope.require(Rights::WEBHOOKS_WRITE)?;
-        self.execute(WebhookDelete { org: scope.org, wanted }).await?;
-        self.webhooks.changed();
-        Ok(())
+    pub async fn webhook_delete(self, wanted: EndpointRef) -> Result<()> {
+        self.caller.require(Rights::WEBHOOKS_WRITE)?;
+        self.changed(WebhookDelete { caller: self.caller.clone(), wanted }).await
     }
 
     /// Gives an endpoint a new secret, a given one or one that is made; the
@@ -146,25 +133,22 @@ impl Engine {
     /// A missing right, an overlap or secret out of range, [`Error::NotFound`],
     /// or the store's.
     pub async fn webhook_rotate(
-        &self,
-        scope: Scope,
+        self,
         wanted: EndpointRef,
         secret: Option<WebhookSecret>,
         overlap_s: i64,
     ) -> Result<Endpoint> {
-        scope.require(Rights::WEBHOOKS_WRITE)?;
+        self.caller.require(Rights::WEBHOOKS_WRITE)?;
         if !(0..=SECRET_OVERLAP_S_MAX).contains(&overlap_s) {
             return Err(Error::invalid("overlap_seconds", "must be 0 to 2592000"));
         }
         if secret.is_some() {
-            let (endpoint, _) = self.webhook_get(scope, wanted).await?;
-            self.webhooks.check(&endpoint.spec.url.0, secret.as_ref())?;
+            let (endpoint, _) = self.webhook_get(wanted).await?;
+            self.engine.parts.webhooks.check(&endpoint.spec.url.0, secret.as_ref())?;
         }
-        let secret = secret.unwrap_or_else(|| self.webhooks.secret());
+        let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let overlap_ms = overlap_s * 1_000;
-        let rotated = self.execute(WebhookRotate { org: scope.org, wanted, secret, overlap_ms }).await?;
-        self.webhooks.changed();
-        Ok(rotated)
+        self.changed(WebhookRotate { caller: self.caller.clone(), wanted, secret, overlap_ms }).await
     }
 
     /// Sends a sample to an endpoint, once, and writes that into its log.
@@ -172,12 +156,13 @@ impl Engine {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's; not what the
     /// receiver answered.
-    pub async fn webhook_test(&self, scope: Scope, wanted: EndpointRef) -> Result<TestReport> {
-        let (endpoint, _) = self.webhook_get(scope, wanted).await?;
-        let record = sample(endpoint.spec.webhook_type, scope.org, self.now())?;
-        let message_id = format!("test_{}", self.parts.ids.task_id());
+    pub async fn webhook_test(self, wanted: EndpointRef) -> Result<TestReport> {
+        let (endpoint, _) = self.webhook_get(wanted).await?;
+        let record = sample(endpoint.spec.webhook_type, self.caller.org, self.engine.now())?;
+        let message_id = format!("test_{}", self.engine.parts.ids.task_id());
         let id = endpoint.id;
-        let attempt = self.webhooks.send(Arc::new(endpoint), Arc::new(record), message_id.clone()).await;
+        let attempt =
+            self.engine.parts.webhooks.send(Arc::new(endpoint), Arc::new(record), message_id.clone()).await;
         let outcome = if attempt.is_delivered() { Outcome::TestPassed } else { Outcome::TestFailed };
         let log = AttemptLog {
             number: None,
@@ -189,7 +174,7 @@ impl Engine {
             error: attempt.error.clone(),
             outcome,
         };
-        self.execute(WebhookLog { id, attempt: log }).await?;
+        self.engine.execute(WebhookLog { id, attempt: log }).await?;
         Ok(TestReport { attempt, message_id })
     }
 
@@ -198,13 +183,12 @@ impl Engine {
     /// # Errors
     /// A missing right, a limit out of range, [`Error::NotFound`], or the store's.
     pub async fn webhook_deliveries(
-        &self,
-        scope: Scope,
+        self,
         wanted: EndpointRef,
         from: DeliveriesFrom,
     ) -> Result<Vec<LoggedAttempt>> {
-        let id = self.webhook_paged(scope, wanted, from).await?;
-        self.parts.store.webhook_deliveries(scope, id, from).await
+        let id = self.webhook_paged(wanted, from).await?;
+        self.engine.parts.store.webhook_deliveries(self.caller, id, from).await
     }
 
     /// The dead letters of an endpoint.
@@ -212,42 +196,31 @@ impl Engine {
     /// # Errors
     /// As [`webhook_deliveries`](Self::webhook_deliveries).
     pub async fn webhook_dead_letters(
-        &self,
-        scope: Scope,
+        self,
         wanted: EndpointRef,
         from: DeliveriesFrom,
     ) -> Result<Vec<DeadLetter>> {
-        let id = self.webhook_paged(scope, wanted, from).await?;
-        self.parts.store.webhook_dead_letters(scope, id, from).await
+        let id = self.webhook_paged(wanted, from).await?;
+        self.engine.parts.store.webhook_dead_letters(self.caller, id, from).await
     }
 
-    async fn webhook_paged(
-        &self,
-        scope: Scope,
-        wanted: EndpointRef,
-        from: DeliveriesFrom,
-    ) -> Result<EndpointId> {
+    async fn webhook_paged(self, wanted: EndpointRef, from: DeliveriesFrom) -> Result<EndpointId> {
         if !(1..=WEBHOOK_PAGE_MAX).contains(&from.limit) {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }
         if from.before.is_some() && from.after.is_some() {
             return Err(Error::contradiction("after", "does not go with before"));
         }
-        Ok(self.webhook_get(scope, wanted).await?.0.id)
+        Ok(self.webhook_get(wanted).await?.0.id)
     }
 
     /// One dead letter.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn webhook_dead_letter(
-        &self,
-        scope: Scope,
-        wanted: EndpointRef,
-        number: RecordNumber,
-    ) -> Result<DeadLetter> {
-        let id = self.webhook_get(scope, wanted).await?.0.id;
-        let letter = self.parts.store.webhook_dead_letter(scope, id, number).await?;
+    pub async fn webhook_dead_letter(self, wanted: EndpointRef, number: RecordNumber) -> Result<DeadLetter> {
+        let id = self.webhook_get(wanted).await?.0.id;
+        let letter = self.engine.parts.store.webhook_dead_letter(self.caller, id, number).await?;
         letter.ok_or(Error::not_found("dead letter"))
     }
 
@@ -255,28 +228,24 @@ impl Engine {
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
-    pub async fn webhook_resend(
-        &self,
-        scope: Scope,
-        wanted: EndpointRef,
-        number: Option<RecordNumber>,
-    ) -> Result<u64> {
-        scope.require(Rights::WEBHOOKS_WRITE)?;
-        let retry_ms = self.webhook_retry_ms;
+    pub async fn webhook_resend(self, wanted: EndpointRef, number: Option<RecordNumber>) -> Result<u64> {
+        self.caller.require(Rights::WEBHOOKS_WRITE)?;
+        let retry_ms = self.engine.parts.webhook_retry_ms;
         let mut resent = 0;
         loop {
             let limit = RESENDS_MAX;
-            let resend = WebhookResend { org: scope.org, wanted, number, retry_ms, limit };
-            let count = self.execute(resend).await?;
+            let resend = WebhookResend { caller: self.caller.clone(), wanted, number, retry_ms, limit };
+            let count = self.changed(resend).await?;
             resent += count;
             if number.is_some() || count < u64::from(limit) {
                 break;
             }
         }
-        self.webhooks.changed();
         Ok(resent)
     }
+}
 
+impl ForServer<'_> {
     /// Takes hold of endpoints that nobody holds, and renews hold of those that
     /// are held under this claim. Answers all of them, each with how often
     /// letters were put back, and whole those of which the caller does not
@@ -285,12 +254,12 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn webhook_claim(
-        &self,
+        self,
         claim: &Claim,
         is_known: impl Fn(&Claimable) -> bool + Send,
     ) -> Result<(Vec<(EndpointId, i64)>, Vec<HeldEndpoint>)> {
-        let now = self.now();
-        let all = self.parts.store.webhook_claimable_of_every_org().await?;
+        let now = self.engine.now();
+        let all = self.engine.parts.store.webhook_claimable_of_every_org().await?;
         let is_ours = |one: &Claimable| one.holder.as_ref() == Some(claim);
         let is_free = |one: &Claimable| {
             one.until <= now || one.holder.as_ref().is_none_or(|holder| holder.server == claim.server)
@@ -305,11 +274,11 @@ impl Engine {
             all.iter().filter(is_candidate).map(|one| one.id).collect()
         };
         if !wanted.is_empty() {
-            self.execute(WebhookClaim { claim: claim.clone(), ids: wanted.clone() }).await?;
+            self.engine.execute(WebhookClaim { claim: claim.clone(), ids: wanted.clone() }).await?;
         }
         let held = match new.is_empty() {
             true => Vec::new(),
-            false => self.parts.store.webhook_held_of_every_org(claim.clone(), new).await?,
+            false => self.engine.parts.store.webhook_held_of_every_org(claim.clone(), new).await?,
         };
         let is_held = |one: &&Claimable| is_ours(one) || wanted.contains(&one.id);
         let ids = all.iter().filter(is_held).map(|one| (one.id, one.resends));
@@ -320,8 +289,8 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_release(&self, claim: Claim) -> Result<()> {
-        self.execute(WebhookRelease { claim }).await
+    pub async fn webhook_release(self, claim: Claim) -> Result<()> {
+        self.engine.execute(WebhookRelease { claim }).await
     }
 
     /// Writes what was done for an endpoint.
@@ -329,20 +298,20 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn webhook_progress(
-        &self,
+        self,
         claim: Claim,
         id: EndpointId,
         progress: Arc<Progress>,
     ) -> Result<ProgressSaved> {
-        self.execute(WebhookProgress { claim, id, progress }).await
+        self.engine.execute(WebhookProgress { claim, id, progress }).await
     }
 
     /// The devices that have letters waiting in the store.
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_lanes_of_every_org(&self, id: EndpointId) -> Result<Vec<StoredLane>> {
-        self.parts.store.webhook_lanes_of_every_org(id).await
+    pub async fn webhook_lanes_of_every_org(self, id: EndpointId) -> Result<Vec<StoredLane>> {
+        self.engine.parts.store.webhook_lanes_of_every_org(id).await
     }
 
     /// Letters that wait.
@@ -350,12 +319,12 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn webhook_letters_of_every_org(
-        &self,
+        self,
         id: EndpointId,
         lanes: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
     ) -> Result<Vec<LaneLetters>> {
-        self.parts.store.webhook_letters_of_every_org(id, lanes, limit).await
+        self.engine.parts.store.webhook_letters_of_every_org(id, lanes, limit).await
     }
 
     /// What a letter that is stored tells; nothing if that has been forgotten.
@@ -363,19 +332,19 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn webhook_record_of_every_org(
-        &self,
+        self,
         id: EndpointId,
         number: RecordNumber,
     ) -> Result<Option<Record>> {
-        self.parts.store.webhook_record_of_every_org(id, number).await
+        self.engine.parts.store.webhook_record_of_every_org(id, number).await
     }
 
     /// How all active endpoints fare.
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_states_of_every_org(&self) -> Result<Vec<(EndpointId, EndpointState)>> {
-        self.parts.store.webhook_states_of_every_org().await
+    pub async fn webhook_states_of_every_org(self) -> Result<Vec<(EndpointId, EndpointState)>> {
+        self.engine.parts.store.webhook_states_of_every_org().await
     }
 
     /// Forgets what is too old of the log and of dead letters, and what deleted
@@ -383,20 +352,20 @@ impl Engine {
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_forget(&self) -> Result<bool> {
-        let now = self.now();
+    pub async fn webhook_forget(self) -> Result<bool> {
+        let now = self.engine.now();
         let (logged, died) = (now.plus_ms(-LOG_MS), now.plus_ms(-DEAD_LETTER_MS));
-        let forgotten = self.execute(WebhookForget { logged, died, limit: FORGET_MAX }).await?;
+        let forgotten = self.engine.execute(WebhookForget { logged, died, limit: FORGET_MAX }).await?;
         Ok(forgotten >= u64::from(FORGET_MAX))
     }
 
     /// A message was delivered, or was not: counts it.
-    pub fn webhook_count(&self, outcome: Outcome) {
-        self.count(crate::port::Event::Webhook(outcome));
+    pub fn webhook_count(self, outcome: Outcome) {
+        self.engine.after_commit.count(crate::port::Event::Webhook(outcome));
     }
 
     /// A message was delivered: from the change that it tells to now.
-    pub fn webhook_took(&self, record: &Record) {
-        self.took_between(crate::port::Step::Webhook, record.at, self.now());
+    pub fn webhook_took(self, record: &Record) {
+        self.engine.after_commit.took_between(crate::port::Step::Webhook, record.at, self.engine.now());
     }
 }

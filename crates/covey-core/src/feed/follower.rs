@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::Engine;
 use crate::error::Error;
-use crate::feed::Membership;
 use crate::feed::line::Taken;
+use crate::feed::{Feed, Membership};
 use crate::id::{OrgId, RecordNumber};
+use crate::port::Store;
 use crate::record::{Record, RecordFilter, RecordRequest};
 
 /// How many records are read at once while catching up.
@@ -15,7 +15,8 @@ const CATCH_UP_RECORDS: u32 = 500;
 /// One who follows the records of an organisation that it wants to hear of, in
 /// the order of their numbers, without a gap and without a repetition.
 pub struct Follower {
-    engine: Arc<Engine>,
+    store: Arc<dyn Store>,
+    feed: Arc<Feed>,
     org: OrgId,
     filter: RecordFilter,
     cursor: RecordNumber,
@@ -32,7 +33,7 @@ enum Stage {
 
 /// What a follower is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Followed {
+pub struct Batch {
     /// The records, in the order of their numbers.
     pub records: Vec<Arc<Record>>,
     /// Up to this number there are no others for this follower.
@@ -41,7 +42,7 @@ pub struct Followed {
 
 /// Why a follower cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LostTrack {
+pub enum FollowError {
     /// More came than may wait; it can begin again at its cursor.
     #[error("more came than was taken")]
     TooSlow,
@@ -51,8 +52,14 @@ pub enum LostTrack {
 }
 
 impl Follower {
-    pub(crate) fn new(engine: Arc<Engine>, org: OrgId, filter: RecordFilter, cursor: RecordNumber) -> Self {
-        Self { engine, org, filter, cursor, stage: Stage::CatchingUp }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        feed: Arc<Feed>,
+        org: OrgId,
+        filter: RecordFilter,
+        cursor: RecordNumber,
+    ) -> Self {
+        Self { store, feed, org, filter, cursor, stage: Stage::CatchingUp }
     }
 
     /// Up to which record everything was given.
@@ -70,8 +77,8 @@ impl Follower {
     /// future is dropped before it has ended.
     ///
     /// # Errors
-    /// [`LostTrack`]; what was given until then was complete.
-    pub async fn next(&mut self) -> Result<Followed, LostTrack> {
+    /// [`FollowError`]; what was given until then was complete.
+    pub async fn next(&mut self) -> Result<Batch, FollowError> {
         loop {
             let until = match &self.stage {
                 Stage::CatchingUp => None,
@@ -79,7 +86,7 @@ impl Follower {
                 Stage::Live(membership) => {
                     let Taken::Records(mut records, cursor) = membership.line.taken().await else {
                         self.stage = Stage::CatchingUp;
-                        return Err(LostTrack::TooSlow);
+                        return Err(FollowError::TooSlow);
                     };
                     // What was read before the feed had come as far.
                     records.retain(|record| record.number > self.cursor);
@@ -87,7 +94,7 @@ impl Follower {
                     if records.is_empty() {
                         continue;
                     }
-                    return Ok(Followed { records, cursor: self.cursor });
+                    return Ok(Batch { records, cursor: self.cursor });
                 }
             };
             let is_at_end = match until {
@@ -95,17 +102,14 @@ impl Follower {
                 until => {
                     let (records, is_at_end) = self.read(until).await?;
                     if !records.is_empty() {
-                        return Ok(Followed { records, cursor: self.cursor });
+                        return Ok(Batch { records, cursor: self.cursor });
                     }
                     is_at_end
                 }
             };
             if is_at_end {
                 self.stage = match std::mem::replace(&mut self.stage, Stage::CatchingUp) {
-                    Stage::CatchingUp => {
-                        let feed = self.engine.feed();
-                        Stage::Joining(feed.join(self.org, self.filter.clone()))
-                    }
+                    Stage::CatchingUp => Stage::Joining(self.feed.join(self.org, self.filter.clone())),
                     Stage::Joining(membership) | Stage::Live(membership) => Stage::Live(membership),
                 };
             }
@@ -122,7 +126,7 @@ impl Follower {
             limit: CATCH_UP_RECORDS,
             with_tags: self.filter.looks_at_tags(),
         };
-        let page = self.engine.record_list_of_every_org(request).await?;
+        let page = self.store.record_list_of_every_org(request).await?;
         let wanted = page.records.into_iter().filter(|record| self.filter.matches(record));
         self.cursor = self.cursor.max(page.position);
         Ok((wanted.map(Arc::new).collect(), !page.is_more))

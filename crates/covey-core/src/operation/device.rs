@@ -2,28 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use crate::access::Caller;
 use crate::device::{
     CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX,
     TAGS_MAX, Tag,
 };
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, OrgId, Sn};
+use crate::id::{DeviceId, Sn};
 use crate::operation::{Operation, PresencePut, Stop};
 use crate::port::{NewDevice, Transaction};
 use crate::presence::Reason;
 
-/// Registers a device with the certificate that was issued to it.
+/// Registers a device, with the certificate that was issued to it if it gets one.
 pub struct DeviceRegister {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The device's serial number.
     pub sn: Sn,
     /// The number asked for, or none for the next free one.
     pub device_id: Option<i64>,
     /// Its tags.
     pub tags: Vec<Tag>,
-    /// Its certificate.
-    pub certificate: CertificateRecord,
+    /// Its certificate, if it gets one.
+    pub certificate: Option<CertificateRecord>,
 }
 
 impl DeviceRegister {
@@ -51,7 +52,7 @@ impl Operation for DeviceRegister {
             return Err(Error::Conflict { problem: "a device with this serial number is registered" }.into());
         }
         let device_id = match self.device_id {
-            None => match tx.device_id_free(self.org)? {
+            None => match tx.device_id_free(self.caller.org)? {
                 DeviceId(id) if id > DEVICE_ID_MAX => {
                     return Err(
                         Error::missing("device_id", "must be given: the highest one is in use").into()
@@ -59,16 +60,23 @@ impl Operation for DeviceRegister {
                 }
                 free => free,
             },
-            Some(id) if tx.device(self.org, DeviceId(id))?.is_some() => {
+            Some(id) if tx.device(self.caller.org, DeviceId(id))?.is_some() => {
                 return Err(Error::Conflict { problem: "a device with this device_id is registered" }.into());
             }
             Some(id) => DeviceId(id),
         };
-        let device =
-            NewDevice { org: self.org, device_id, sn: self.sn.clone(), created_at, tags: self.tags.clone() };
+        let device = NewDevice {
+            org: self.caller.org,
+            device_id,
+            sn: self.sn.clone(),
+            created_at,
+            tags: self.tags.clone(),
+        };
         let key = tx.device_insert(&device)?;
-        tx.certificate_insert(key, &self.certificate)?;
-        let identity = DeviceIdentity { org: self.org, device: key, device_id, sn: self.sn.clone() };
+        if let Some(certificate) = &self.certificate {
+            tx.certificate_insert(key, certificate)?;
+        }
+        let identity = DeviceIdentity { org: self.caller.org, device: key, device_id, sn: self.sn.clone() };
         // As they are stored: by name, and of those with one name the last.
         let tags: BTreeMap<_, _> = self.tags.iter().map(|tag| (tag.tag.clone(), tag.value.clone())).collect();
         let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
@@ -78,8 +86,8 @@ impl Operation for DeviceRegister {
 
 /// Retires a device and revokes its certificates.
 pub struct DeviceRetire {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The device.
     pub device_id: DeviceId,
 }
@@ -88,7 +96,7 @@ impl Operation for DeviceRetire {
     type Output = DeviceIdentity;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Stop> {
-        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         tx.device_retire(device.identity.device)?;
         if let Some(was) = device.presence.filter(|presence| presence.online) {
             let presence = Presence { online: false, checked_at: tx.now(), reason: Reason::Revoked, ..was };
@@ -100,8 +108,8 @@ impl Operation for DeviceRetire {
 
 /// Sets a tag of a device.
 pub struct TagPut {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The device.
     pub device_id: DeviceId,
     /// The tag with its value.
@@ -131,7 +139,7 @@ impl Operation for TagPut {
     type Output = i64;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Stop> {
-        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         if tx.tags_beside(device.identity.device, &self.tag.tag)? >= TAGS_MAX {
             return Err(Error::invalid("tag", "a device may have at most 64 tags").into());
         }

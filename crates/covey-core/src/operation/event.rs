@@ -1,8 +1,9 @@
 //! Operations on events.
 
+use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, NewEvent};
-use crate::id::{CallerId, DeviceId, OrgId, RecordNumber};
+use crate::id::{DeviceId, RecordNumber};
 use crate::operation::twin::{demand_room, report_all};
 use crate::operation::{Operation, Stop};
 use crate::port::{Needs, Transaction};
@@ -75,10 +76,8 @@ impl Operation for EventAdd {
 
 /// A caller asks for the events after those that it was given last.
 pub struct EventNext {
-    /// The caller's organisation.
-    pub org: OrgId,
-    /// The caller.
-    pub caller: CallerId,
+    /// Who asks.
+    pub caller: Caller,
     /// Of which device; of all if there is none.
     pub device: Option<DeviceId>,
     /// How many at most.
@@ -89,10 +88,10 @@ impl Operation for EventNext {
     type Output = Vec<DeviceEvent>;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Stop> {
-        let offset: RecordNumber = tx.event_offset(self.caller, self.device)?;
-        let events = tx.events_after(self.org, self.device, offset, self.limit)?;
+        let offset: RecordNumber = tx.event_offset(self.caller.id, self.device)?;
+        let events = tx.events_after(self.caller.org, self.device, offset, self.limit)?;
         if let Some(last) = events.last() {
-            tx.event_offset_put(self.caller, self.device, last.id)?;
+            tx.event_offset_put(self.caller.id, self.device, last.id)?;
         }
         Ok(events)
     }

@@ -70,33 +70,33 @@ pub trait Operation: Send + 'static {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Stop>;
 }
 
-/// What is done with an answer after the commit.
-type Tell<O> = Box<dyn FnOnce(&<O as Operation>::Output) + Send>;
+/// What follows from an answer once it is committed.
+type Then<O, R> = Box<dyn FnOnce(&<O as Operation>::Output) -> R + Send>;
 
 /// An operation on its way through the store, with the way back for its answer.
-pub(crate) struct OperationJob<O: Operation> {
+pub(crate) struct OperationJob<O: Operation, R> {
     operation: O,
     answer: Option<Result<O::Output>>,
-    tell: Tell<O>,
-    reply: oneshot::Sender<Result<O::Output>>,
+    then: Then<O, R>,
+    reply: oneshot::Sender<Result<(O::Output, R)>>,
 }
 
-/// Where the answer to an operation will come.
-pub(crate) type Answer<O> = oneshot::Receiver<Result<<O as Operation>::Output>>;
+/// Where the answer to an operation will come, with what followed from it.
+pub(crate) type Answer<O, R> = oneshot::Receiver<Result<(<O as Operation>::Output, R)>>;
 
-impl<O: Operation> OperationJob<O> {
+impl<O: Operation, R: Send + 'static> OperationJob<O, R> {
     /// A job, and where its answer will come. After the commit it calls
-    /// `tell`, whether or not anyone still waits for the answer.
+    /// `then`, whether or not anyone still waits for the answer.
     pub(crate) fn new(
         operation: O,
-        tell: impl FnOnce(&O::Output) + Send + 'static,
-    ) -> (Box<Self>, Answer<O>) {
+        then: impl FnOnce(&O::Output) -> R + Send + 'static,
+    ) -> (Box<Self>, Answer<O, R>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { operation, answer: None, tell: Box::new(tell), reply }), answer)
+        (Box::new(Self { operation, answer: None, then: Box::new(then), reply }), answer)
     }
 }
 
-impl<O: Operation> Job for OperationJob<O> {
+impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
     fn needs(&self, needs: &mut Needs) {
         self.operation.needs(needs);
     }
@@ -111,14 +111,15 @@ impl<O: Operation> Job for OperationJob<O> {
     }
 
     fn settle(self: Box<Self>, committed: Result<(), StorageFault>) {
-        let Self { answer, tell, reply, .. } = *self;
+        let Self { answer, then, reply, .. } = *self;
         let answer = match committed {
             Ok(()) => answer.unwrap_or(Err(Error::from(StorageFault::Stopped))),
             Err(fault) => Err(Error::from(fault)),
         };
-        if let Ok(output) = &answer {
-            tell(output);
-        }
+        let answer = answer.map(|output| {
+            let followed = then(&output);
+            (output, followed)
+        });
         // A caller that has gone away needs no answer; what it asked for is done.
         let _ = reply.send(answer);
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
-use crate::id::{OrgId, ResultId, TaskId};
+use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Operation, Stop};
 use crate::port::{Idempotency, Needs, Transaction};
@@ -13,8 +14,8 @@ use crate::task::{NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
 
 /// Makes a task, once for each idempotency key.
 pub struct TaskCreate {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The id that the task gets if it is made.
     pub id: TaskId,
     /// What is asked for, validated.
@@ -65,8 +66,8 @@ impl Operation for TaskCreate {
 
     fn needs(&self, needs: &mut Needs) {
         let counted_to = self.limits.live_tasks_per_device_max;
-        needs.targets.push((self.org, self.spec.device.clone(), counted_to));
-        needs.idempotency.extend(self.idempotency.iter().map(|key| (self.org, key.key.clone())));
+        needs.targets.push((self.caller.org, self.spec.device.clone(), counted_to));
+        needs.idempotency.extend(self.idempotency.iter().map(|key| (self.caller.org, key.key.clone())));
         needs.tasks_new += 1;
     }
 
@@ -75,8 +76,9 @@ impl Operation for TaskCreate {
         if let Some(replayed) = self.replay(tx)? {
             return Ok(replayed);
         }
-        let target = tx.device_target(self.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
-        if tx.tasks_live_reach(self.org, target.device, self.limits.live_tasks_per_device_max)? {
+        let target =
+            tx.device_target(self.caller.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
+        if tx.tasks_live_reach(self.caller.org, target.device, self.limits.live_tasks_per_device_max)? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
         let mut task = self.spec.clone().into_task(self.id, target, &self.limits, now);
@@ -84,7 +86,7 @@ impl Operation for TaskCreate {
         record_changes(tx, &task, 0)?;
         if let Some(IdempotencyKey { key, request_digest }) = &self.idempotency {
             let entry = Idempotency { request_digest: *request_digest, task: self.id, created_at: now };
-            tx.idempotency_put(self.org, key, &entry)?;
+            tx.idempotency_put(self.caller.org, key, &entry)?;
         }
         Ok(CreatedTask { task: Arc::new(task), replayed: false })
     }
@@ -93,14 +95,14 @@ impl Operation for TaskCreate {
 impl TaskCreate {
     fn replay(&self, tx: &mut dyn Transaction) -> Result<Option<CreatedTask>, Stop> {
         let Some(IdempotencyKey { key, request_digest }) = &self.idempotency else { return Ok(None) };
-        let Some(entry) = tx.idempotency(self.org, key)? else { return Ok(None) };
+        let Some(entry) = tx.idempotency(self.caller.org, key)? else { return Ok(None) };
         if tx.now().since_ms(entry.created_at) >= self.limits.idempotency_ms {
             return Ok(None);
         }
         if entry.request_digest != *request_digest {
             return Err(Error::contradiction("Idempotency-Key", "was used with another body").into());
         }
-        let task = tx.task(self.org, entry.task)?;
+        let task = tx.task(self.caller.org, entry.task)?;
         Ok(task.map(|task| CreatedTask { task: Arc::new(task), replayed: true }))
     }
 }
@@ -242,8 +244,8 @@ impl Operation for TaskFinish {
 
 /// An application deletes a task.
 pub struct TaskDelete {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The task.
     pub id: TaskId,
 }
@@ -252,12 +254,12 @@ impl Operation for TaskDelete {
     type Output = Arc<TaskDetail>;
 
     fn needs(&self, needs: &mut Needs) {
-        needs.tasks.push((self.org, self.id));
+        needs.tasks.push((self.caller.org, self.id));
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Stop> {
         let now = tx.now();
-        let mut task = tx.task(self.org, self.id)?.ok_or(Error::not_found("task"))?;
+        let mut task = tx.task(self.caller.org, self.id)?.ok_or(Error::not_found("task"))?;
         let told = task.timeline.len();
         if task.delete(now) == Verdict::Changed {
             tx.task_update(&task)?;

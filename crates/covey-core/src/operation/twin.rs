@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::event::Reported;
-use crate::id::{DeviceId, OrgId, TaskId};
+use crate::id::{DeviceId, TaskId};
 use crate::limits::Limits;
 use crate::operation::task::record_changes;
 use crate::operation::{Operation, Stop};
@@ -19,8 +20,8 @@ use crate::twin::{
 
 /// An application changes a twin.
 pub struct TwinChangeAll {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// The device.
     pub device_id: DeviceId,
     /// What changes, validated.
@@ -46,7 +47,7 @@ impl Operation for TwinChangeAll {
     type Output = ChangedTwin;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Stop> {
-        let device = tx.device(self.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
+        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
         let mut versions = tx.twin_versions(device.device)?;
         if !self.patch.holds(versions) {
             return Err(Error::Precondition { problem: "the twin has changed; read it again" }.into());
@@ -54,7 +55,7 @@ impl Operation for TwinChangeAll {
         let wanted = self.patch.desired.iter().filter(|(_, value)| value.is_some()).count();
         let counted_to =
             self.limits.live_tasks_per_device_max.saturating_sub(u32::try_from(wanted).unwrap_or(0));
-        if wanted > 0 && tx.tasks_live_reach(self.org, device.device, counted_to.saturating_add(1))? {
+        if wanted > 0 && tx.tasks_live_reach(self.caller.org, device.device, counted_to.saturating_add(1))? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
         let names =
@@ -101,7 +102,7 @@ impl TwinChangeAll {
         let now = tx.now();
         let mut resource = resource(tx, device, name)?;
         if let Some(older) = &resource.desired
-            && let Some(mut task) = tx.task(self.org, older.task)?
+            && let Some(mut task) = tx.task(self.caller.org, older.task)?
         {
             let told = task.timeline.len();
             if task.supersede(now) == Verdict::Changed {

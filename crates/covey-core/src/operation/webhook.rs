@@ -1,5 +1,6 @@
 //! Operations on webhooks.
 
+use crate::access::Caller;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::operation::{Operation, Stop};
@@ -37,8 +38,8 @@ pub struct ChangedEndpoint {
 
 /// Adds an endpoint.
 pub struct WebhookAdd {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// What is asked for, validated.
     pub spec: EndpointSpec,
     /// Its secret.
@@ -49,19 +50,19 @@ impl Operation for WebhookAdd {
     type Output = ChangedEndpoint;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
-        if tx.webhook_count(self.org)? >= ENDPOINTS_MAX {
+        if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
             return Err(Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into());
         }
-        let id = tx.webhook_insert(self.org, &self.spec, &self.secret, false)?;
-        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, id)?)?, is_new: true })
+        let id = tx.webhook_insert(self.caller.org, &self.spec, &self.secret, false)?;
+        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.caller.org, id)?)?, is_new: true })
     }
 }
 
 /// Sets an endpoint: the one of a type, which is made if there is none, or one
 /// that is there.
 pub struct WebhookSet {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// Which one.
     pub wanted: EndpointRef,
     /// What is asked for, validated.
@@ -78,7 +79,7 @@ impl Operation for WebhookSet {
     type Output = ChangedEndpoint;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
-        let known = match found(tx, self.org, self.wanted) {
+        let known = match found(tx, self.caller.org, self.wanted) {
             Ok(known) => Some(known),
             Err(Stop::Refused(Error::NotFound { .. })) => None,
             Err(other) => return Err(other),
@@ -87,13 +88,13 @@ impl Operation for WebhookSet {
             let (EndpointRef::Default(_), None) = (self.wanted, self.version) else {
                 return Err(Error::not_found("webhook").into());
             };
-            if tx.webhook_count(self.org)? >= ENDPOINTS_MAX {
+            if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
                 return Err(
                     Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into()
                 );
             }
-            let id = tx.webhook_insert(self.org, &self.spec, &self.secret, true)?;
-            return Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, id)?)?, is_new: true });
+            let id = tx.webhook_insert(self.caller.org, &self.spec, &self.secret, true)?;
+            return Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.caller.org, id)?)?, is_new: true });
         };
         if self.version != Some(endpoint.version) {
             return Err(Error::Conflict { problem: "the webhook was changed at the same time" }.into());
@@ -108,14 +109,14 @@ impl Operation for WebhookSet {
             endpoint.old_secret = None;
         }
         tx.webhook_update(&endpoint, begins_anew)?;
-        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.org, endpoint.id)?)?, is_new: false })
+        Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.caller.org, endpoint.id)?)?, is_new: false })
     }
 }
 
 /// Removes an endpoint with all that is kept of it.
 pub struct WebhookDelete {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// Which one.
     pub wanted: EndpointRef,
 }
@@ -124,16 +125,16 @@ impl Operation for WebhookDelete {
     type Output = ();
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
-        let endpoint = found(tx, self.org, self.wanted)?;
-        tx.webhook_delete(self.org, endpoint.id)?;
+        let endpoint = found(tx, self.caller.org, self.wanted)?;
+        tx.webhook_delete(self.caller.org, endpoint.id)?;
         Ok(())
     }
 }
 
 /// Gives an endpoint a new secret; the one that it had stays valid for a while.
 pub struct WebhookRotate {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// Which one.
     pub wanted: EndpointRef,
     /// The new secret.
@@ -146,19 +147,19 @@ impl Operation for WebhookRotate {
     type Output = Endpoint;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Stop> {
-        let mut endpoint = found(tx, self.org, self.wanted)?;
+        let mut endpoint = found(tx, self.caller.org, self.wanted)?;
         let old = std::mem::replace(&mut endpoint.secret, self.secret.clone());
         let until = tx.now().plus_ms(self.overlap_ms);
         endpoint.old_secret = (self.overlap_ms > 0).then_some((old, until));
         tx.webhook_update(&endpoint, false)?;
-        there(tx.webhook(self.org, endpoint.id)?)
+        there(tx.webhook(self.caller.org, endpoint.id)?)
     }
 }
 
 /// Puts dead letters back for another try.
 pub struct WebhookResend {
-    /// The caller's organisation.
-    pub org: OrgId,
+    /// Who asks.
+    pub caller: Caller,
     /// Of which endpoint.
     pub wanted: EndpointRef,
     /// One of them, or all.
@@ -173,7 +174,7 @@ impl Operation for WebhookResend {
     type Output = u64;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Stop> {
-        let endpoint = found(tx, self.org, self.wanted)?;
+        let endpoint = found(tx, self.caller.org, self.wanted)?;
         let deadline = tx.now().plus_ms(self.retry_ms);
         let count = tx.webhook_resend(endpoint.id, self.number, deadline, self.limit)?;
         if self.number.is_some() && count == 0 {

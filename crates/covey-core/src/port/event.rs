@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of events.
 
-use crate::access::Scope;
+use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::error::Result;
 use crate::event::{
@@ -43,7 +43,7 @@ pub trait EventReader {
     /// Events of the caller's organisation, newest first.
     fn event_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: EventFilter,
         from: EventsFrom,
     ) -> BoxFuture<'_, Result<EventPage>>;
@@ -52,26 +52,26 @@ pub trait EventReader {
     /// their numbers; those alone before which none can come any more.
     fn event_list_after(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>>;
 
     /// Values out of events, newest first; of events that have none there, nothing.
-    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>>;
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>>;
 
     /// Numbers out of events, gathered in buckets, oldest first.
-    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>>;
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>>;
 
     /// Gauges of the caller's organisation, by device and type.
     fn gauge_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: GaugeFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<Page<Gauge>>>;
 
     /// The gauges of these devices of the caller's organisation, by device and type.
-    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>>;
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>>;
 }

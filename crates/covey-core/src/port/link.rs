@@ -9,30 +9,48 @@ use crate::task::Task;
 /// A task that is to be announced.
 pub type Announcement = Arc<Task>;
 
-/// The way to devices. [`announce`](Self::announce) and [`revoke`](Self::revoke) are called from a thread of the store, outside any
-/// runtime, between a commit and the answers to it: they must not block, and
-/// must not panic. Nothing here waits: a message to a device that has just
-/// gone is dropped, because the store still knows what it was about and the
-/// device is told again when it connects.
+/// Where a device listens for announcements, as this server sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// At this server, and at no other.
+    Here,
+    /// Not at this server: at another one, or not at all.
+    Elsewhere,
+    /// At a broker that every server of the deployment reaches.
+    Everywhere,
+}
+
+/// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke)
+/// and [`admit`](Self::admit) are called from a thread of the store, outside
+/// any runtime, between a commit and the answers to it: they must not block,
+/// and must not panic. A message to a device that has just gone is dropped,
+/// because the store still knows what it was about and the device is told
+/// again when it connects.
 pub trait Link: Send + Sync + 'static {
+    /// The link's name: differs between any two links of a server. A link
+    /// gives it when it says that a device listens.
+    fn name(&self) -> &'static str;
+
+    /// Whether every server of the deployment reaches the devices of this
+    /// link, as with a broker that they share.
+    fn is_shared(&self) -> bool;
+
     /// Tells a device that a task is waiting (`tsk`).
     fn announce(&self, task: Announcement);
+
     /// Closes a device's connection because it is no longer authorised.
     fn revoke(&self, sn: &Sn);
 
-    /// Makes it possible for a device that was just registered to connect. A
-    /// link that cannot do so now says so in the log and goes on trying: the
-    /// device is registered all the same, and a key that was made for it is
-    /// told only once.
-    fn admit(&self, sn: &Sn) -> BoxFuture<'_, ()>;
+    /// Makes it possible for a device that was just registered to connect:
+    /// begins at once, and the future ends when that is done. A link that
+    /// cannot do so now says so in the log and goes on trying, whether or not
+    /// anybody waits: the device is registered all the same, and a key that
+    /// was made for it is told only once.
+    fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()>;
 
     /// Whether no message to devices can leave now, so that new tasks would
     /// only pile up.
     fn is_blocked(&self) -> bool {
         false
     }
-
-    /// Whether every server of a deployment reaches every device through this
-    /// link, as with a broker that they share.
-    fn is_shared(&self) -> bool;
 }

@@ -13,10 +13,10 @@ mod twin;
 mod webhook;
 
 pub use event::{EventReader, EventSteps};
-pub use link::{Announcement, Link};
+pub use link::{Announcement, Link, Reach};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
-pub use peers::{News, NoPeers, Peers};
+pub use peers::{NoPeers, PeerMessage, Peers};
 pub use presence::{PresenceReader, PresenceSteps};
 pub use record::{RecordReader, RecordSteps};
 pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};

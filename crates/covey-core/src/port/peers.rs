@@ -5,7 +5,7 @@ use crate::id::{DeviceKey, Sn, TaskId};
 /// What one server tells the others after a commit. Any of it may be lost or
 /// come twice: all of it follows from what is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum PeerMessage {
     /// A task of this device became open, and the device does not listen here.
     Opened(DeviceKey),
     /// A task was announced to a device that all servers reach.
@@ -24,7 +24,7 @@ pub enum News {
 /// [`super::Link`]: it must not block, and must not panic.
 pub trait Peers: Send + Sync + 'static {
     /// Tells all others.
-    fn tell(&self, news: News);
+    fn broadcast(&self, message: PeerMessage);
 }
 
 /// A server that is alone.
@@ -32,5 +32,5 @@ pub trait Peers: Send + Sync + 'static {
 pub struct NoPeers;
 
 impl Peers for NoPeers {
-    fn tell(&self, _: News) {}
+    fn broadcast(&self, _: PeerMessage) {}
 }

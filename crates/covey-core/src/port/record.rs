@@ -1,6 +1,6 @@
 //! What operations and those who tell of changes ask the store of the outbox.
 
-use crate::access::Scope;
+use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::error::Result;
 use crate::port::{BoxFuture, TxResult};
@@ -18,7 +18,7 @@ pub trait RecordReader {
     fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>>;
 
     /// Which records there are of an organisation.
-    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>>;
+    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>>;
 
     /// Which records there are.
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>>;

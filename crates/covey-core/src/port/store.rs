@@ -1,6 +1,6 @@
 //! The port to the store: jobs that write, and reads.
 
-use crate::access::{ApiKey, KeyDigest, Scope};
+use crate::access::{ApiKey, Caller, KeyDigest};
 use crate::device::{Device, DeviceFilter, DeviceIdentity};
 use crate::error::{Result, StorageFault};
 use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
@@ -68,12 +68,12 @@ pub trait Reader:
     RecordReader + EventReader + PresenceReader + TwinReader + WebhookReader + Send + Sync + 'static
 {
     /// A task of the caller's organisation with its results.
-    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>>;
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>>;
 
     /// Tasks of the caller's organisation, newest first.
     fn task_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: TaskFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<TaskPage>>;
@@ -81,7 +81,7 @@ pub trait Reader:
     /// Devices of the caller's organisation, in the order of their numbers.
     fn device_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: DeviceFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<DevicePage>>;
@@ -116,12 +116,12 @@ pub trait Reader:
     /// Those of these tasks that are final, with their results.
     fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>>;
 
-    /// The device that is registered under a serial number. Only for a link
-    /// whose broker has checked the certificate.
+    /// The device that is registered under a serial number and has a
+    /// certificate. Only for a link whose broker has checked the certificate.
     fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>>;
 
-    /// The serial numbers of registered devices in their order, those after
-    /// `after`.
+    /// The serial numbers of registered devices that have a certificate, in
+    /// their order, those after `after`.
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>>;
 
     /// The devices that were last seen connected, with their sessions, in the

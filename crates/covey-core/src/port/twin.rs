@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of twins.
 
-use crate::access::Scope;
+use crate::access::Caller;
 use crate::error::Result;
 use crate::id::{DeviceId, DeviceKey};
 use crate::port::{BoxFuture, TxResult};
@@ -25,13 +25,13 @@ pub trait TwinSteps {
 /// The reads of twins.
 pub trait TwinReader {
     /// The twin of a device of the caller's organisation.
-    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>>;
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>>;
 
     /// What a device reported of a resource, newest first: those before a
     /// version, or the newest. None if there is no such device.
     fn twin_history(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: DeviceId,
         resource: String,
         before: Option<i64>,

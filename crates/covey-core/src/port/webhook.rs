@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::access::Scope;
+use crate::access::Caller;
 use crate::error::Result;
 use crate::id::{DeviceKey, OrgId, RecordNumber, UnixMs};
 use crate::port::{BoxFuture, TxResult};
@@ -111,25 +111,25 @@ pub struct LaneLetters {
 /// The reads of webhooks.
 pub trait WebhookReader {
     /// The endpoints of the caller's organisation with how they fare, by number.
-    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>>;
+    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>>;
     /// The log of an endpoint of the caller's organisation.
     fn webhook_deliveries(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>>;
     /// The dead letters of an endpoint of the caller's organisation.
     fn webhook_dead_letters(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>>;
     /// One dead letter.
     fn webhook_dead_letter(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>>;

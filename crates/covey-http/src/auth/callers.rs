@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use covey_core::access::KeyDigest;
+use covey_core::access::{Caller, KeyDigest};
 use covey_core::id::UnixMs;
 use subtle::ConstantTimeEq;
-
-use super::Caller;
 
 /// How long a credential that was found valid is taken for valid, in
 /// milliseconds. A revoked one is dead after this time on every server.
@@ -60,15 +58,20 @@ fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use covey_core::access::{Rights, Scope};
+    use covey_core::access::Rights;
     use covey_core::id::{CallerId, OrgId};
 
     use super::*;
     use crate::auth::key_digest;
 
     fn caller() -> Caller {
-        let scope = Scope { org: OrgId(1), rights: Rights::ALL, caller: CallerId(1) };
-        Caller { scope, org_name: Arc::from("acme"), name: Arc::from("first") }
+        Caller {
+            org: OrgId(1),
+            org_name: Arc::from("acme"),
+            id: CallerId(1),
+            name: Arc::from("first"),
+            rights: Rights::ALL,
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Who calls: from the credential of a request, an API key or a client
-//! certificate, to a scope. Nothing else of a request says for which
+//! certificate, to a caller. Nothing else of a request says for which
 //! organisation it speaks (rest-api "Who calls").
 
 mod callers;
@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use covey_core::access::{KeyDigest, Scope};
-use covey_core::id::CallerId;
+use covey_core::access::{Caller, KeyDigest};
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
 
@@ -30,15 +29,9 @@ pub fn key_digest(clear_text: &str) -> KeyDigest {
 }
 
 /// A caller whose credential is valid.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) scope: Scope,
-    pub(crate) org_name: Arc<str>,
-    /// What the owner of the credential calls it.
-    pub(crate) name: Arc<str>,
-}
+pub(crate) struct Authenticated(pub(crate) Caller);
 
-impl FromRequestParts<Arc<Api>> for Caller {
+impl FromRequestParts<Arc<Api>> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
@@ -53,7 +46,7 @@ impl FromRequestParts<Arc<Api>> for Caller {
             Some(Credential::Certificate(text)) => find(api, &text).await?,
             None => None,
         };
-        caller.ok_or_else(|| {
+        caller.map(Self).ok_or_else(|| {
             refused();
             let detail =
                 "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
@@ -69,9 +62,8 @@ async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
     if let Some(caller) = api.callers.recall(&digest, now) {
         return Ok(Some(caller));
     }
-    let Some(found) = api.engine.api_key_check(text).await? else { return Ok(None) };
-    let scope = Scope { org: found.org, rights: found.rights, caller: CallerId(found.id) };
-    let caller = Caller { scope, org_name: Arc::from(found.org_name), name: Arc::from(found.name) };
+    let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
+    let caller = Caller::of(&found);
     api.callers.remember(digest, caller.clone(), now);
     Ok(Some(caller))
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
@@ -86,7 +86,7 @@ struct FieldView<'a> {
 )]
 pub(super) async fn event_fields(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<FieldsQuery>,
 ) -> Result<Response, Problem> {
     let now = api.engine.now();
@@ -94,7 +94,7 @@ pub(super) async fn event_fields(
     let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let (DeviceNumber(device), TypeCode(code)) = (query.device_id, query.event_type_code);
     let wanted = FieldQuery::back(device, code, &query.tag, minutes, limit, now)?;
-    let fields = api.engine.event_fields(caller.scope, wanted).await?;
+    let fields = api.engine.for_caller(&caller).event_fields(wanted).await?;
     let views: Vec<_> = fields
         .iter()
         .map(|field| FieldView {

@@ -17,8 +17,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::Api;
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
@@ -63,7 +62,7 @@ pub(super) struct IncrementalQuery {
 )]
 pub(super) async fn event_incremental(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     method: Method,
     Parameters(query): Parameters<IncrementalQuery>,
 ) -> Result<Response, Problem> {
@@ -80,14 +79,12 @@ pub(super) async fn event_incremental(
     let device = query.device_id.map(|DeviceNumber(id)| id);
     if method == Method::HEAD {
         // It changes nothing (RFC 9110 §9.2.1): nobody would see the events.
-        caller.scope.require(Rights::EVENTS_READ)?;
+        caller.require(Rights::EVENTS_READ)?;
         // Of no known length, so that none is told (§8.6).
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
-    let engine = Arc::clone(&api.engine);
-    let events =
-        carry_out(async move { engine.event_next(caller.scope, device, after, limit).await }).await?;
+    let events = api.engine.for_caller(&caller).event_next(device, after, limit).await?;
     let views: Vec<_> = events.iter().map(EventView::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

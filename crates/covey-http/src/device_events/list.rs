@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
@@ -129,7 +129,7 @@ struct PageView<'a> {
 )]
 pub(super) async fn event_list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<EventListQuery>,
 ) -> Result<Response, Problem> {
     let asked = page(query.page, query.size, SIZE_DEFAULT);
@@ -148,7 +148,7 @@ pub(super) async fn event_list(
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
-    let EventPage { items, total } = api.engine.event_list(caller.scope, filter, from).await?;
+    let EventPage { items, total } = api.engine.for_caller(&caller).event_list(filter, from).await?;
     let next = items.last().filter(|_| items.len() == asked.size as usize);
     let view = PageView {
         total,

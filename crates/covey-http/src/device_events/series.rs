@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::device_events::fields::required;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
@@ -113,7 +113,7 @@ impl BucketView {
 )]
 pub(super) async fn event_series(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<SeriesQuery>,
 ) -> Result<Response, Problem> {
     let path = match (&query.tag, &query.path) {
@@ -135,7 +135,7 @@ pub(super) async fn event_series(
     let type_code = query.event_type_code.map(|TypeCode(code)| code);
     let DeviceNumber(device_id) = query.device_id;
     let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
-    let buckets = api.engine.event_series(caller.scope, wanted).await?;
+    let buckets = api.engine.for_caller(&caller).event_series(wanted).await?;
     let view = SeriesView {
         bucket_s: width_ms / 1_000,
         from: Time(from),

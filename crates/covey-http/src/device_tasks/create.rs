@@ -15,8 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::device_tasks::request::{TaskNew, TaskNewSchema};
 use crate::device_tasks::view::TaskView;
 use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
@@ -24,6 +23,7 @@ use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
 use crate::problem::Problem;
 use crate::wire::json;
+use covey_core::access::Caller;
 
 /// The header under whose value a request is carried out once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -94,7 +94,7 @@ pub(super) struct TaskCreated {
 )]
 pub(super) async fn task_create(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<WaitQuery>,
     KeyOfRequest(key): KeyOfRequest,
     body: RawBody,
@@ -115,9 +115,8 @@ async fn create(
     spec: TaskSpec,
     idempotency: Option<IdempotencyKey>,
 ) -> Result<CreatedTask, Problem> {
-    let (engine, scope) = (Arc::clone(&api.engine), caller.scope);
-    let id = engine.task_id();
-    Ok(carry_out(async move { engine.task_create(scope, id, spec, idempotency).await }).await?)
+    let id = api.engine.task_id();
+    Ok(api.engine.for_caller(caller).task_create(id, spec, idempotency).await?)
 }
 
 async fn create_and_wait(
@@ -128,16 +127,15 @@ async fn create_and_wait(
     wait: Wait,
 ) -> Result<Response, Problem> {
     // Before anything is made: the answer is one for which this right is needed.
-    caller.scope.require(Rights::TASKS_READ)?;
-    let (engine, scope) = (Arc::clone(&api.engine), caller.scope);
-    let id = engine.task_id();
+    caller.require(Rights::TASKS_READ)?;
+    let id = api.engine.task_id();
     // Watched before it is made, so that there is nothing to miss.
-    let mut watch = engine.task_watch(id);
-    let created = carry_out(async move { engine.task_create(scope, id, spec, idempotency).await }).await?;
+    let mut watch = api.engine.for_caller(caller).task_watch(id);
+    let created = api.engine.for_caller(caller).task_create(id, spec, idempotency).await?;
     let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
     if created.replayed {
-        watch = api.engine.task_watch(last.task.id);
-        last = api.engine.task_get(scope, last.task.id).await?;
+        watch = api.engine.for_caller(caller).task_watch(last.task.id);
+        last = api.engine.for_caller(caller).task_get(last.task.id).await?;
         let now = api.engine.now();
         if last.task.status_at(now).is_final() {
             return Ok(marked(json(StatusCode::OK, &TaskView::of(&last, now)), true));
@@ -145,7 +143,7 @@ async fn create_and_wait(
     }
     let response = match wait.for_end(watch, &api.shutdown).await {
         Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
-        None => state_now(api, scope, last).await,
+        None => state_now(api, caller, last).await,
     };
     Ok(marked(response, created.replayed))
 }

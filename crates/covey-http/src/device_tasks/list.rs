@@ -16,7 +16,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::device_tasks::view::{StatusName, StatusNumber};
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
@@ -191,7 +191,7 @@ impl<'a> PageView<'a> {
 )]
 pub(super) async fn task_list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<TaskListQuery>,
 ) -> Result<Response, Problem> {
     let page = page(query.page, query.size, SIZE_DEFAULT);
@@ -202,7 +202,7 @@ pub(super) async fn task_list(
         created_after: query.created_after.map(|Moment(at)| at),
         created_before: query.created_before.map(|Moment(at)| at),
     };
-    let found = api.engine.task_list(caller.scope, filter, page).await?;
+    let found = api.engine.for_caller(&caller).task_list(filter, page).await?;
     Ok(json(StatusCode::OK, &PageView::of(&found, page, api.engine.now())))
 }
 

@@ -19,8 +19,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
@@ -51,23 +50,23 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 )]
 async fn task_get(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(TaskNumber(id)): Segment<TaskNumber>,
     Parameters(query): Parameters<WaitQuery>,
 ) -> Result<Response, Problem> {
     let Some(wait) = query.wait else {
-        let detail = api.engine.task_get(caller.scope, id).await?;
+        let detail = api.engine.for_caller(&caller).task_get(id).await?;
         return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
     };
     // Watched before it is looked at, so that its end is not missed in between.
-    let watch = api.engine.task_watch(id);
-    let detail = api.engine.task_get(caller.scope, id).await?;
+    let watch = api.engine.for_caller(&caller).task_watch(id);
+    let detail = api.engine.for_caller(&caller).task_get(id).await?;
     if detail.task.status_at(api.engine.now()).is_final() {
         return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
     }
     Ok(match wait.for_end(watch, &api.shutdown).await {
         Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
-        None => wait::state_now(&api, caller.scope, detail).await,
+        None => wait::state_now(&api, &caller, detail).await,
     })
 }
 
@@ -94,11 +93,10 @@ struct TaskDeleted {
 )]
 async fn task_delete(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(TaskNumber(id)): Segment<TaskNumber>,
 ) -> Result<Response, Problem> {
-    let engine = Arc::clone(&api.engine);
-    let detail = carry_out(async move { engine.task_delete(caller.scope, id).await }).await?;
+    let detail = api.engine.for_caller(&caller).task_delete(id).await?;
     let deleted_at = detail.task.deleted_at().unwrap_or_else(|| api.engine.now()).seconds();
     Ok(json(StatusCode::OK, &TaskDeleted { id: id.0, deleted_at }))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::id::TaskId;
 use covey_core::task::TaskDetail;
 use covey_core::watch::Watch;
@@ -61,8 +61,8 @@ impl Wait {
 
 /// The answer when the time is up: the task's state now, or the last one that
 /// was known if the store does not answer, because the task is there.
-pub(crate) async fn state_now(api: &Api, scope: Scope, last: TaskDetail) -> Response {
-    let detail = api.engine.task_get(scope, last.task.id).await.unwrap_or(last);
+pub(crate) async fn state_now(api: &Api, caller: &Caller, last: TaskDetail) -> Response {
+    let detail = api.engine.for_caller(caller).task_get(last.task.id).await.unwrap_or(last);
     let now = api.engine.now();
     let status = if detail.task.status_at(now).is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = json(status, &TaskView::of(&detail, now));

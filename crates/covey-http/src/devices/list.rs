@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::devices::view::DeviceView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
@@ -65,7 +65,7 @@ pub(super) struct DeviceListQuery {
 )]
 pub(super) async fn device_list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Parameters(query): Parameters<DeviceListQuery>,
 ) -> Result<Response, Problem> {
     let page = page(query.page, query.size, SIZE_DEFAULT);
@@ -75,8 +75,8 @@ pub(super) async fn device_list(
         tag: query.tag.map(TagWanted::into_pair),
         online: query.online,
     };
-    let found = api.engine.device_list(caller.scope, filter, page).await?;
-    let gauges = api.engine.gauges_of(caller.scope, &found.items).await?;
+    let found = api.engine.for_caller(&caller).device_list(filter, page).await?;
+    let gauges = api.engine.for_caller(&caller).gauges_of(&found.items).await?;
     let devices: Vec<_> = found.items.iter().map(|device| DeviceView::of(device, &gauges)).collect();
     let mut response = json(StatusCode::OK, &devices);
     response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));

@@ -20,8 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
@@ -37,14 +36,18 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     with_slash(router, routes!(twin::twin_history))
 }
 
-/// A device with its certificate.
+/// A device with its certificate, if it gets one.
 #[derive(Serialize, ToSchema)]
 struct DeviceRegistered<'a> {
     device: DeviceView<'a>,
     /// The device's certificate, then that of the CA that issued it, in PEM.
-    certificate_pem: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    certificate_pem: Option<&'a str>,
     /// The certificate of the root CA, in PEM.
-    ca_pem: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ca_pem: Option<&'a str>,
     /// The device's private key in PEM, if there was no CSR. Shown once and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -68,18 +71,17 @@ struct DeviceRegistered<'a> {
 )]
 async fn device_register(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let spec = body.read::<DeviceNew>()?.into_spec()?;
-    let engine = Arc::clone(&api.engine);
-    let registered = carry_out(async move { engine.device_register(caller.scope, spec).await });
-    let (device, issued) = registered.await?;
+    let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
+    let issued = issued.as_ref();
     let answer = DeviceRegistered {
         device: DeviceView::of(&device, &[]),
-        certificate_pem: &issued.certificate_pem,
-        ca_pem: &issued.ca_pem,
-        private_key_pem: issued.private_key_pem.as_deref(),
+        certificate_pem: issued.map(|issued| issued.certificate_pem.as_str()),
+        ca_pem: issued.map(|issued| issued.ca_pem.as_str()),
+        private_key_pem: issued.and_then(|issued| issued.private_key_pem.as_deref()),
     };
     let mut response = json(StatusCode::CREATED, &answer);
     let headers = response.headers_mut();
@@ -101,13 +103,13 @@ async fn device_register(
 )]
 async fn device_get(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
 ) -> Result<Response, Problem> {
     let filter = DeviceFilter { device_id: Some(id), ..DeviceFilter::default() };
-    let found = api.engine.device_list(caller.scope, filter, PageRequest { page: 1, size: 1 }).await?;
+    let found = api.engine.for_caller(&caller).device_list(filter, PageRequest { page: 1, size: 1 }).await?;
     let device = found.items.first().ok_or(Error::not_found("device"))?;
-    let gauges = api.engine.gauges_of(caller.scope, std::slice::from_ref(device)).await?;
+    let gauges = api.engine.for_caller(&caller).gauges_of(std::slice::from_ref(device)).await?;
     Ok(json(StatusCode::OK, &DeviceView::of(device, &gauges)))
 }
 
@@ -130,12 +132,12 @@ struct TagPut {
 )]
 async fn tag_put(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let tag = body.read::<TagNew>()?.into_tag();
-    let tag_id = api.engine.tag_put(caller.scope, id, tag).await?;
+    let tag_id = api.engine.for_caller(&caller).tag_put(id, tag).await?;
     Ok(json(StatusCode::OK, &TagPut { tag_id }))
 }
 
@@ -162,11 +164,10 @@ struct DeviceRetired<'a> {
 )]
 async fn device_retire(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
 ) -> Result<Response, Problem> {
-    let engine = Arc::clone(&api.engine);
-    let identity = carry_out(async move { engine.device_retire(caller.scope, id).await }).await?;
+    let identity = api.engine.for_caller(&caller).device_retire(id).await?;
     let retired_at = api.engine.now().seconds();
     let answer = DeviceRetired { device_id: identity.device_id.0, sn: identity.sn.as_str(), retired_at };
     Ok(json(StatusCode::OK, &answer))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use covey_core::device::{DeviceSpec, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag};
+use covey_core::device::{CertificateSpec, DeviceSpec, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag};
 use covey_core::id::Sn;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -35,6 +35,20 @@ pub(super) struct DeviceNew {
     /// A certificate signing request (PKCS #10) in PEM. Without one a key is made for the device.
     #[serde(default)]
     csr: Option<String>,
+    /// `issue` for a certificate with which the device connects; `none` for a node behind a gateway, which cannot
+    /// connect by itself.
+    #[serde(default)]
+    #[schema(inline)]
+    certificate: CertificateWanted,
+}
+
+/// Whether a device gets a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum CertificateWanted {
+    #[default]
+    Issue,
+    None,
 }
 
 impl DeviceNew {
@@ -46,7 +60,14 @@ impl DeviceNew {
             sn,
             device_id: self.device_id.map(|Whole(number)| number),
             tags: tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect(),
-            csr_pem: self.csr,
+            certificate: match (self.certificate, self.csr) {
+                (CertificateWanted::Issue, None) => CertificateSpec::WithKey,
+                (CertificateWanted::Issue, Some(csr_pem)) => CertificateSpec::Sign { csr_pem },
+                (CertificateWanted::None, None) => CertificateSpec::None,
+                (CertificateWanted::None, Some(_)) => {
+                    return Err(Problem::invalid("certificate", "must not be none beside a csr"));
+                }
+            },
         })
     }
 }

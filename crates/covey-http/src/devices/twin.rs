@@ -17,8 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::Api;
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{
     BodyProblems, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem, PreconditionProblem,
 };
@@ -249,10 +248,10 @@ fn answer(twin: &Twin) -> Response {
 )]
 pub(super) async fn twin_get(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
 ) -> Result<Response, Problem> {
-    Ok(answer(&api.engine.twin_get(caller.scope, id).await?))
+    Ok(answer(&api.engine.for_caller(&caller).twin_get(id).await?))
 }
 
 /// Changes a twin
@@ -276,14 +275,13 @@ pub(super) async fn twin_get(
 )]
 pub(super) async fn twin_patch(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let patch = body.read::<TwinPatchBody<'_>>()?.into_patch(if_match(&headers)?);
-    let engine = Arc::clone(&api.engine);
-    let twin = carry_out(async move { engine.twin_patch(caller.scope, id, patch).await }).await?;
+    let twin = api.engine.for_caller(&caller).twin_patch(id, patch).await?;
     Ok(answer(&twin))
 }
 
@@ -318,13 +316,13 @@ pub(super) struct HistoryQuery {
 )]
 pub(super) async fn twin_history(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     Parameters(query): Parameters<HistoryQuery>,
 ) -> Result<Response, Problem> {
     let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let before = query.before.map(|Whole(version)| version);
-    let values = api.engine.twin_history(caller.scope, id, query.resource, before, limit).await?;
+    let values = api.engine.for_caller(&caller).twin_history(id, query.resource, before, limit).await?;
     let views: Vec<_> = values.iter().map(ReportedValueView::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -44,16 +44,19 @@ impl Metrics {
 )]
 async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
-    match api.engine.task_counts_of_every_org().await {
+    match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),
         Err(error) => tracing::warn!(%error, "the tasks could not be counted for a scrape"),
     }
-    match tokio::try_join!(api.engine.webhook_states_of_every_org(), api.engine.record_span_of_every_org()) {
+    match tokio::try_join!(
+        api.engine.server().webhook_states_of_every_org(),
+        api.engine.server().record_span_of_every_org()
+    ) {
         Ok((states, span)) => api.metrics.webhook_states.set(&states, span.settled),
         Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
     }
     api.metrics.set_streams(api.streams.count());
-    let page = api.metrics.page(api.engine.watchers().count());
+    let page = api.metrics.page(api.engine.server().watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
+use covey_core::access::Caller;
 
 use crate::api::Api;
-use crate::auth::{API_KEY_HEADER, Caller, shows_key};
+use crate::auth::{API_KEY_HEADER, Authenticated, shows_key};
 use crate::problem::Problem;
 
 /// A caller by any credential, or by the parameter `api_key`.
@@ -25,7 +26,8 @@ impl FromRequestParts<Arc<Api>> for StreamCaller {
             let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
             parts.headers.insert(API_KEY_HEADER, key);
         }
-        Caller::from_request_parts(parts, api).await.map(Self)
+        let Authenticated(caller) = Authenticated::from_request_parts(parts, api).await?;
+        Ok(Self(caller))
     }
 }
 

@@ -65,8 +65,8 @@ async fn stream(
         return Err(Problem::new(Kind::NotWebSocket, rejection.body_text()));
     }
     let cursor = query.cursor(&headers)?;
-    let follower = api.engine.record_follow(caller.scope, query.into_filter(), cursor).await?;
-    let opened = api.streams.open(&api.engine, caller.scope.caller, follower, &api.shutdown);
+    let follower = api.engine.for_caller(&caller).record_follow(query.into_filter(), cursor).await?;
+    let opened = api.streams.open(&api.engine, caller.id, follower, &api.shutdown);
     let stream = opened.ok_or(Problem::new(Kind::LimitReached, "too many streams are open"))?;
     Ok(match upgrade {
         Ok(upgrade) => socket::answer(upgrade, stream),

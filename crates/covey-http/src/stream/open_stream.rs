@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use covey_core::Engine;
-use covey_core::feed::{Followed, Follower, LostTrack};
+use covey_core::feed::{Batch, FollowError, Follower};
 use covey_core::id::{CallerId, RecordNumber};
 use covey_core::record::Record;
 use tokio::sync::Mutex;
@@ -97,12 +97,12 @@ impl OpenStream {
         }
         let following = timeout(HEARTBEAT, self.follower.next());
         match self.shutdown.run_until_cancelled(following).await {
-            Some(Ok(Ok(Followed { records, .. }))) => Next::Records(records),
-            Some(Ok(Err(LostTrack::TooSlow))) => self.end(
+            Some(Ok(Ok(Batch { records, .. }))) => Next::Records(records),
+            Some(Ok(Err(FollowError::TooSlow))) => self.end(
                 "too_slow",
                 "more came than was read; go on with this cursor, and read faster or want less",
             ),
-            Some(Ok(Err(LostTrack::Store(error)))) => {
+            Some(Ok(Err(FollowError::Store(error)))) => {
                 tracing::warn!(%error, "stream ended: cannot read records from the store");
                 self.end("unavailable", "the store does not answer; go on with this cursor in a moment")
             }
@@ -144,7 +144,7 @@ impl ValidCallers {
     async fn contains(&self, engine: &Engine, caller: CallerId) -> bool {
         let mut known = self.0.lock().await;
         if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= VALID_FOR) {
-            match engine.callers_valid().await {
+            match engine.server().callers_valid().await {
                 Ok(callers) => *known = Some((Instant::now(), callers)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot read which credentials are valid");

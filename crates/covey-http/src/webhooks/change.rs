@@ -8,8 +8,7 @@ use axum::response::Response;
 use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S, WebhookSecret};
 
 use crate::api::Api;
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{
     BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
 };
@@ -37,14 +36,13 @@ use crate::wire::{Whole, json};
 )]
 pub(super) async fn webhook_add(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let wanted = body.read::<WebhookNew>()?;
     let given = wanted.parts.secret();
     let spec = wanted.into_spec()?;
-    let engine = Arc::clone(&api.engine);
-    let added = carry_out(async move { engine.webhook_add(caller.scope, spec, given).await }).await?;
+    let added = api.engine.for_caller(&caller).webhook_add(spec, given).await?;
     let view = WebhookView::of(&added, None, Some(added.secret.exposed()));
     Ok(secret(json(StatusCode::CREATED, &view)))
 }
@@ -64,7 +62,7 @@ pub(super) async fn webhook_add(
 )]
 pub(super) async fn webhook_put(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -74,10 +72,7 @@ pub(super) async fn webhook_put(
         EndpointRef::Default(webhook_type) => Some(webhook_type),
         EndpointRef::Id(_) => None,
     };
-    let engine = Arc::clone(&api.engine);
-    let changed = carry_out(async move {
-        engine.webhook_set(caller.scope, wanted, |known| set.onto(known, of), given).await
-    });
+    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| set.onto(known, of), given);
     let changed = changed.await?;
     let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
     Ok(secret(json(StatusCode::OK, &WebhookView::of(&changed.endpoint, None, shown))))
@@ -96,16 +91,13 @@ pub(super) async fn webhook_put(
 )]
 pub(super) async fn webhook_patch(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let change = body.read::<WebhookChange>()?;
     let given = change.parts.secret();
-    let engine = Arc::clone(&api.engine);
-    let changed = carry_out(async move {
-        engine.webhook_set(caller.scope, wanted, |known| change.onto(known), given).await
-    });
+    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| change.onto(known), given);
     Ok(json(StatusCode::OK, &WebhookView::of(&changed.await?.endpoint, None, None)))
 }
 
@@ -123,7 +115,7 @@ pub(super) async fn webhook_patch(
 )]
 pub(super) async fn webhook_rotate(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -131,9 +123,7 @@ pub(super) async fn webhook_rotate(
     let rotation = if is_none { SecretRotation::default() } else { body.read()? };
     let given = rotation.secret.as_deref().map(WebhookSecret::new);
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
-    let engine = Arc::clone(&api.engine);
-    let rotated =
-        carry_out(async move { engine.webhook_rotate(caller.scope, wanted, given, overlap_s).await });
+    let rotated = api.engine.for_caller(&caller).webhook_rotate(wanted, given, overlap_s);
     let rotated = rotated.await?;
     let view = WebhookView::of(&rotated, None, Some(rotated.secret.exposed()));
     Ok(secret(json(StatusCode::OK, &view)))

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
@@ -21,6 +20,7 @@ use crate::stream::RecordView;
 use crate::webhooks::deliveries::from;
 use crate::webhooks::key::{LetterKey, WebhookKey};
 use crate::wire::{Time, Whole, from_text, json};
+use covey_core::access::Caller;
 
 /// Which dead letters are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -91,12 +91,12 @@ impl<'a> DeadLetterView<'a> {
 )]
 pub(super) async fn dead_letter_list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     Parameters(query): Parameters<DeadLettersQuery>,
 ) -> Result<Response, Problem> {
     let from = from(query.before, query.after, None, query.limit);
-    let found = api.engine.webhook_dead_letters(caller.scope, wanted, from).await?;
+    let found = api.engine.for_caller(&caller).webhook_dead_letters(wanted, from).await?;
     let views: Vec<_> = found.iter().map(DeadLetterView::of).collect();
     Ok(json(StatusCode::OK, &views))
 }
@@ -112,10 +112,10 @@ pub(super) async fn dead_letter_list(
 )]
 pub(super) async fn dead_letter_get(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     LetterKey(wanted, number): LetterKey,
 ) -> Result<Response, Problem> {
-    let found = api.engine.webhook_dead_letter(caller.scope, wanted, number).await?;
+    let found = api.engine.for_caller(&caller).webhook_dead_letter(wanted, number).await?;
     Ok(json(StatusCode::OK, &DeadLetterView::of(&found)))
 }
 
@@ -132,8 +132,7 @@ async fn resend(
     wanted: covey_core::webhook::EndpointRef,
     number: Option<RecordNumber>,
 ) -> Result<Response, Problem> {
-    let (engine, scope) = (Arc::clone(&api.engine), caller.scope);
-    let resent = carry_out(async move { engine.webhook_resend(scope, wanted, number).await }).await?;
+    let resent = api.engine.for_caller(caller).webhook_resend(wanted, number).await?;
     Ok(json(StatusCode::OK, &DeadLettersResent { resent }))
 }
 
@@ -148,7 +147,7 @@ async fn resend(
 )]
 pub(super) async fn dead_letter_resend(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     LetterKey(wanted, number): LetterKey,
 ) -> Result<Response, Problem> {
     resend(&api, &caller, wanted, Some(number)).await
@@ -164,7 +163,7 @@ pub(super) async fn dead_letter_resend(
 )]
 pub(super) async fn dead_letter_resend_all(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
     resend(&api, &caller, wanted, None).await

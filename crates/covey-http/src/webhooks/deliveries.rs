@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
-use crate::auth::Caller;
+use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
@@ -127,13 +127,13 @@ impl<'a> DeliveryView<'a> {
 )]
 pub(super) async fn webhook_deliveries(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     Parameters(query): Parameters<DeliveriesQuery>,
 ) -> Result<Response, Problem> {
     let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
     let from = from(query.before, query.after, outcome, query.limit);
-    let found = api.engine.webhook_deliveries(caller.scope, wanted, from).await?;
+    let found = api.engine.for_caller(&caller).webhook_deliveries(wanted, from).await?;
     let views: Vec<_> = found.iter().map(DeliveryView::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

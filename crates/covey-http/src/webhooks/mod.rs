@@ -22,8 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Caller;
-use crate::carry_out::carry_out;
+use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::Segment;
 use crate::problem::{Kind, Problem};
@@ -62,7 +61,7 @@ fn secret(mut response: Response) -> Response {
 
 /// Up to which record there is something to tell.
 async fn head(api: &Api) -> Result<i64, Problem> {
-    Ok(api.engine.record_span_of_every_org().await?.settled.0)
+    Ok(api.engine.server().record_span_of_every_org().await?.settled.0)
 }
 
 /// All webhooks of the organisation
@@ -70,8 +69,11 @@ async fn head(api: &Api) -> Result<i64, Problem> {
     get, path = "/api/v1/webhooks", tag = "webhooks",
     responses((status = 200, description = "The webhooks, in the order of their numbers.", body = Vec<WebhookView>), GuardProblems)
 )]
-async fn webhook_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Response, Problem> {
-    let found = api.engine.webhook_list(caller.scope).await?;
+async fn webhook_list(
+    State(api): State<Arc<Api>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Response, Problem> {
+    let found = api.engine.for_caller(&caller).webhook_list().await?;
     let head = head(&api).await?;
     let views: Vec<_> =
         found.iter().map(|(endpoint, state)| WebhookView::of(endpoint, Some((state, head)), None)).collect();
@@ -88,10 +90,10 @@ async fn webhook_list(State(api): State<Arc<Api>>, caller: Caller) -> Result<Res
 )]
 async fn webhook_get(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
-    let (endpoint, state) = api.engine.webhook_get(caller.scope, wanted).await?;
+    let (endpoint, state) = api.engine.for_caller(&caller).webhook_get(wanted).await?;
     let head = head(&api).await?;
     Ok(json(StatusCode::OK, &WebhookView::of(&endpoint, Some((&state, head)), None)))
 }
@@ -114,11 +116,10 @@ struct WebhookDeleted {
 )]
 async fn webhook_delete(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
-    let engine = Arc::clone(&api.engine);
-    carry_out(async move { engine.webhook_delete(caller.scope, wanted).await }).await?;
+    api.engine.for_caller(&caller).webhook_delete(wanted).await?;
     Ok(json(StatusCode::OK, &WebhookDeleted { message: "Webhook deleted" }))
 }
 
@@ -152,11 +153,10 @@ struct WebhookTested<'a> {
 )]
 async fn webhook_test(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
-    let engine = Arc::clone(&api.engine);
-    let report = carry_out(async move { engine.webhook_test(caller.scope, wanted).await }).await?;
+    let report = api.engine.for_caller(&caller).webhook_test(wanted).await?;
     let attempt = &report.attempt;
     let answer = WebhookTested {
         delivered: attempt.is_delivered(),

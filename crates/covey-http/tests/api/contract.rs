@@ -1,49 +1,9 @@
-//! What holds for every operation: keys, rights, tenants, problems, paths.
-
-use std::collections::BTreeMap;
+//! What holds for every operation: rights, problems, paths.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::stage::{KEY, Stage, answer};
-
-/// Operations that need no key. This list may only become shorter.
-const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-
-#[tokio::test]
-async fn every_operation_of_the_document_is_there_and_needs_a_key() {
-    let stage = Stage::new().await;
-    let document: BTreeMap<String, Value> =
-        serde_json::from_value(answer(stage.bare(Method::GET, "/openapi.json")).await.body).unwrap();
-    let mut seen = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for method in item.as_object().unwrap().keys() {
-            let concrete = path
-                .replace("/device-tasks/{id}", "/device-tasks/0198c0de-0000-7000-8000-000000000001")
-                .replace("{id}", "1")
-                .replace("{device_id}", "1");
-            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            let found = answer(stage.bare(method.clone(), &concrete)).await;
-            if OPEN.contains(&path.as_str()) {
-                assert_eq!(found.status, 200, "{method} {path}");
-                assert!(!found.header("x-request-id").is_empty(), "{method} {path}");
-                continue;
-            }
-            for spelling in [concrete.clone(), format!("{concrete}/")] {
-                let found = answer(stage.bare(method.clone(), &spelling)).await;
-                found.assert_problem(401, &format!("{method} {spelling}"));
-                assert_eq!(found.header("www-authenticate"), "ApiKey, Bearer realm=\"covey\"");
-                for (header, credential) in [("x-api-key", "ApiKey wrong"), ("authorization", "Bearer wrong")]
-                {
-                    let wrong = stage.bare(method.clone(), &spelling).header(header, credential);
-                    answer(wrong).await.assert_problem(401, &format!("{method} {spelling} {credential}"));
-                }
-            }
-            seen += 1;
-        }
-    }
-    assert_eq!(seen, 38);
-}
 
 #[tokio::test]
 async fn what_is_refused_is_a_problem_document() {
@@ -146,31 +106,6 @@ async fn a_request_keeps_its_own_id() {
 }
 
 #[tokio::test]
-async fn what_another_organisation_owns_is_not_there() {
-    let stage = Stage::new().await;
-    stage.device("d-1").await;
-    let id =
-        answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_id":1}"#)).await.body["id"]
-            .clone();
-    let other = stage.key("rival", &["tasks:read", "tasks:write", "devices:read", "devices:write"]).await;
-    let task = format!("/api/v1/device-tasks/{}", id.as_str().unwrap());
-    for (method, path) in [
-        (Method::GET, task.as_str()),
-        (Method::GET, &format!("{task}?wait=5")),
-        (Method::DELETE, &task),
-        (Method::DELETE, "/api/v1/devices/1"),
-        (Method::GET, "/api/v1/devices/1"),
-    ] {
-        // Which organisation it is comes from the key alone.
-        let request = stage.bare(method, path).header("x-api-key", &other).header("orgId", "1");
-        answer(request).await.assert_problem(404, path);
-    }
-    let list = answer(stage.bare(Method::GET, "/api/v1/devices").header("x-api-key", &other)).await;
-    assert_eq!((list.body, list.headers["x-total-count"].to_str().unwrap()), (json!([]), "0"));
-    assert_eq!(answer(stage.get(&task)).await.status, 200);
-}
-
-#[tokio::test]
 async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     let stage = Stage::new().await;
     stage.device("d-1").await;
@@ -194,6 +129,22 @@ async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     let revoke = stage.bare(Method::DELETE, &format!("/api/v1/api-keys/{}", id["id"]));
     assert_eq!(answer(revoke.header("x-api-key", KEY)).await.status, 200);
     answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.assert_problem(401, "revoked");
+}
+
+#[tokio::test]
+async fn a_device_without_a_certificate_is_registered_and_cannot_connect() {
+    let stage = Stage::new().await;
+    let made = answer(stage.post("/api/v1/devices", r#"{"sn":"node","certificate":"none"}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let members: Vec<_> = made.body.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["device"], "there is no certificate to show");
+    let sn = covey_core::id::Sn::parse("node").unwrap();
+    assert_eq!(stage.engine.server().device_of_sn(&sn).await.unwrap(), None);
+    let task = answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_sn":"node"}"#)).await;
+    assert_eq!(task.status, 200, "{}", task.text);
+    for bad in [r#"{"certificate":"none","csr":"a request"}"#, r#"{"certificate":"some"}"#] {
+        answer(stage.post("/api/v1/devices", bad)).await.assert_problem(422, bad);
+    }
 }
 
 #[tokio::test]

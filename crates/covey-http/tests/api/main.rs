@@ -6,3 +6,4 @@ mod contract;
 mod server;
 mod stage;
 mod tasks;
+mod walk;

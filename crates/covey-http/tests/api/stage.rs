@@ -10,8 +10,13 @@ use covey_core::access::Rights;
 use covey_core::device::{CertificateRecord, DeviceIdentity, IssuedCertificate};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
-use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers};
+use covey_core::links::Links;
+use covey_core::port::{
+    Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers, NoWebhooks, WebhookSender,
+};
+use covey_core::record::Record;
 use covey_core::task::{NewResult, ResultBody};
+use covey_core::webhook::{Attempt, Endpoint, EndpointSpec, ProbeFault, WebhookSecret};
 use covey_core::{Engine, Parts, Result};
 use covey_http::{Api, Metrics};
 use covey_store::sqlite::{Options, Sqlite};
@@ -68,7 +73,11 @@ impl Link for NoLink {
     fn announce(&self, _: Announcement) {}
     fn revoke(&self, _: &Sn) {}
 
-    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
@@ -93,6 +102,29 @@ impl CertificateIssuer for PaperIssuer {
     }
 }
 
+/// Keeps every webhook that it is asked to, and sends nothing.
+struct SilentSender;
+
+impl WebhookSender for SilentSender {
+    fn secret(&self) -> WebhookSecret {
+        WebhookSecret::new("whsec_c2VjcmV0")
+    }
+
+    fn check(&self, _: &str, _: Option<&WebhookSecret>) -> Result<()> {
+        Ok(())
+    }
+
+    fn probe(&self, _: EndpointSpec) -> BoxFuture<'_, std::result::Result<(), ProbeFault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn send(&self, endpoint: Arc<Endpoint>, record: Arc<Record>, id: String) -> BoxFuture<'_, Attempt> {
+        NoWebhooks.send(endpoint, record, id)
+    }
+
+    fn changed(&self) {}
+}
+
 /// A running API.
 pub struct Stage {
     pub engine: Arc<Engine>,
@@ -112,7 +144,7 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
     let store = Sqlite::open(&options, Arc::clone(&clock), metrics.clone()).unwrap();
     let engine = Engine::new(Parts {
         store: Arc::new(store),
-        link: Arc::new(NoLink),
+        links: Links::new([Arc::new(NoLink) as _]),
         peers: Arc::new(NoPeers),
         issuer: Arc::new(PaperIssuer::default()),
         clock,
@@ -123,8 +155,10 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
         retention: covey_core::retention::RetentionDays::default(),
         flood: covey_core::event::Flood::default(),
         gauge_types: vec![44],
+        webhooks: Arc::new(SilentSender),
+        webhook_retry_ms: 86_400_000,
     });
-    assert!(engine.api_key_first("acme", "first", KEY).await.unwrap());
+    assert!(engine.server().api_key_first("acme", "first", KEY).await.unwrap());
     (Arc::new(engine), metrics, folder)
 }
 
@@ -160,13 +194,13 @@ impl Stage {
         let made = answer(self.post("/api/v1/devices", &body)).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
         let serial_hex = format!("{:016x}", made.body["device"]["device_id"].as_u64().unwrap() - 1);
-        self.engine.device_admit(&Sn::parse(sn).unwrap(), &serial_hex).await.unwrap().unwrap()
+        self.engine.server().device_admit(&Sn::parse(sn).unwrap(), &serial_hex).await.unwrap().unwrap()
     }
 
     /// Lets a device take its next task and finish it with this body.
     pub async fn run_next(&self, device: &DeviceIdentity, status_code: i64, body: &str) {
         let task = loop {
-            if let Some(task) = self.engine.task_next(device, None).await.unwrap() {
+            if let Some(task) = self.engine.for_device(device).task_next(None).await.unwrap() {
                 break task;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -176,7 +210,11 @@ impl Stage {
             Err(_) if body.is_empty() => ResultBody::Empty,
             Err(_) => ResultBody::Text(Arc::from(body)),
         };
-        self.engine.task_finish(device, task.id, NewResult { ext_id: 9, status_code, body }).await.unwrap();
+        self.engine
+            .for_device(device)
+            .task_finish(task.id, NewResult { ext_id: 9, status_code, body })
+            .await
+            .unwrap();
     }
 
     /// Makes a key of an organisation with some rights.

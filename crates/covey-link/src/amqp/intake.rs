@@ -114,7 +114,7 @@ async fn take_round(
 
 /// Waits until the store answers a question.
 async fn store_is_back(engine: &Engine) {
-    while engine.device_sns(None, 1).await.is_err() {
+    while engine.server().device_sns(None, 1).await.is_err() {
         tokio::time::sleep(STORE_PROBE_INTERVAL).await;
     }
 }

@@ -51,6 +51,9 @@ use crate::identities::Identities;
 /// announced anew once there is room.
 const ANNOUNCEMENTS_WAITING_MAX: usize = 16_384;
 
+/// The name of this link.
+pub const NAME: &str = "amqp";
+
 /// The way from the core to devices that are connected to RabbitMQ.
 pub struct AmqpLink {
     options: Options,
@@ -146,10 +149,13 @@ impl Link for AmqpLink {
         self.accounts.revoke(sn);
     }
 
-    fn admit(&self, sn: &Sn) -> BoxFuture<'_, ()> {
+    fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         self.identities.forget(sn);
-        let sn = sn.clone();
-        Box::pin(async move { self.accounts.admit(&sn).await })
+        self.accounts.admit(sn)
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
     }
 
     fn is_shared(&self) -> bool {

@@ -75,7 +75,7 @@ pub(super) async fn admit(shared: &Shared, connect: &ConnectInfo) -> AuthResult 
             "the will's topic is not the device's own",
         );
     }
-    match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
+    match shared.engine.server().device_admit(&claim.sn, &claim.certificate_serial_hex).await {
         Ok(Some(device)) => {
             shared.link.sessions.admitted(connect.id(), device);
             AuthResult::Allow(false, None)

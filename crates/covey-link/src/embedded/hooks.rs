@@ -109,15 +109,15 @@ async fn connected(shared: &Shared, session: &Session) {
         Hold { id: id.clone(), device: Arc::clone(&device), tx: tx.clone(), has_properties, is_resumed };
     let listens = shared.link.sessions.connected(hold);
     tracing::debug!(sn = %device.sn, "connected");
-    shared.engine.device_connected(&device, told_of(shared, id, details(&connect)));
+    shared.engine.for_device(&device).connected(told_of(shared, id, details(&connect)));
     // From here on a retirement finds the session. One that came between the
     // first look and now has not, and is seen by a second look.
-    match shared.engine.device_admit(&claim.sn, &claim.certificate_serial_hex).await {
+    match shared.engine.server().device_admit(&claim.sn, &claim.certificate_serial_hex).await {
         Ok(Some(admitted)) if admitted == *device => {}
         Ok(_) | Err(_) => return close(&tx),
     }
     if listens {
-        shared.engine.device_listens(&device);
+        shared.engine.for_device(&device).subscribed(crate::embedded::NAME);
     }
 }
 
@@ -138,7 +138,7 @@ fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
         let details = vec![("reason".to_owned(), words.to_owned())];
         let connection = told_of(shared, &session.id, details);
         let connection = Connection { reason: ending::reason(words), ..connection };
-        shared.engine.device_disconnected(&device, connection);
+        shared.engine.for_device(&device).disconnected(connection);
     }
 }
 
@@ -206,8 +206,8 @@ fn may_subscribe(shared: &Shared, session: &Session, filter: &str) -> bool {
 fn hear(shared: &Shared, session: &Session, hearing: Hearing) {
     let Some(device) = shared.link.sessions.device(&session.id) else { return };
     match hearing {
-        Hearing::Listens => shared.engine.device_listens(&device),
-        Hearing::Deaf => shared.engine.device_deaf(&device),
+        Hearing::Listens => shared.engine.for_device(&device).subscribed(crate::embedded::NAME),
+        Hearing::Deaf => shared.engine.for_device(&device).unsubscribed(),
         Hearing::AsBefore => {}
     }
 }

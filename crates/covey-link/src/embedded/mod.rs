@@ -27,6 +27,9 @@ use crate::wire::Outbound;
 
 pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
 
+/// The name of this link.
+pub const NAME: &str = "embedded";
+
 /// The way from the core to the devices that are connected here.
 pub struct EmbeddedLink {
     sessions: sessions::Sessions,
@@ -73,7 +76,11 @@ impl Link for EmbeddedLink {
         self.sessions.revoke(sn.as_str());
     }
 
-    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
         // Whoever is registered is admitted: the broker asks at every CONNECT.
         Box::pin(std::future::ready(()))
     }

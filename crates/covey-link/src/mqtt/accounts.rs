@@ -197,7 +197,7 @@ async fn carry_out(shared: &Shared, batch: &mut Vec<Order>) -> Result<(), Proble
             }
             // It may have been registered since.
             Order::Expel(sn) => {
-                if are_kept && shared.engine.device_of_sn(&sn).await?.is_none() {
+                if are_kept && shared.engine.server().device_of_sn(&sn).await?.is_none() {
                     commands.extend(dynamic_security::expel(&sn));
                     revoked.push(sn);
                 }
@@ -219,7 +219,7 @@ async fn carry_out(shared: &Shared, batch: &mut Vec<Order>) -> Result<(), Proble
 async fn restore_registered(shared: &Shared, revoked: Vec<Sn>) -> Result<(), Problem> {
     let mut commands = Vec::new();
     for sn in revoked {
-        if shared.engine.device_of_sn(&sn).await?.is_some() {
+        if shared.engine.server().device_of_sn(&sn).await?.is_some() {
             commands.extend(dynamic_security::admit(&sn, false));
         }
     }
@@ -248,7 +248,7 @@ async fn audit(shared: &Shared, repairs: &mut Repairs) -> Result<(), Problem> {
     let mut registered = BTreeSet::new();
     let mut after = None;
     loop {
-        let page = shared.engine.device_sns(after.as_ref(), page_size()).await?;
+        let page = shared.engine.server().device_sns(after.as_ref(), page_size()).await?;
         let is_last = page.len() < PAGE_NAMES;
         after = page.last().cloned();
         registered.extend(page);
@@ -281,7 +281,7 @@ async fn repair(shared: &Shared, repairs: &mut Repairs) -> Result<(), Problem> {
     let surplus: Vec<Sn> = take(&mut repairs.surplus);
     let mut commands = Vec::new();
     for sn in &surplus {
-        if shared.engine.device_of_sn(sn).await?.is_none() {
+        if shared.engine.server().device_of_sn(sn).await?.is_none() {
             commands.extend(dynamic_security::revoke(sn));
         }
     }
@@ -296,7 +296,7 @@ async fn repair(shared: &Shared, repairs: &mut Repairs) -> Result<(), Problem> {
     // One that was retired meanwhile must not keep the account just made.
     let mut stale = Vec::new();
     for (sn, _) in missing {
-        if shared.engine.device_of_sn(&sn).await?.is_none() {
+        if shared.engine.server().device_of_sn(&sn).await?.is_none() {
             stale.extend(dynamic_security::revoke(&sn));
         }
     }

@@ -43,6 +43,9 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the registration of a device waits for its account.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The name of this link.
+pub const NAME: &str = "mqtt";
+
 /// The way from the core to the devices at the broker.
 pub struct MqttLink {
     options: Options,
@@ -155,15 +158,17 @@ impl Link for MqttLink {
         }
     }
 
-    fn admit(&self, sn: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         let sn = sn.clone();
+        let (done, is_done) = oneshot::channel();
+        let is_ordered = self.orders.try_send(Order::Admit(sn.clone(), done)).is_ok();
         Box::pin(async move {
-            let (done, is_done) = oneshot::channel();
-            let admitting = async {
-                self.orders.send(Order::Admit(sn.clone(), done)).await.ok()?;
-                is_done.await.ok()
-            };
-            if tokio::time::timeout(ADMIT_TIMEOUT, admitting).await.ok().flatten().is_none() {
+            let confirmed = tokio::time::timeout(ADMIT_TIMEOUT, is_done);
+            if !is_ordered || !matches!(confirmed.await, Ok(Ok(()))) {
                 tracing::warn!(%sn, "the broker has not confirmed the account; the next audit makes it");
             }
         })

@@ -59,7 +59,7 @@ async fn note_one(shared: &Shared, sighting: &Sighting) -> Result<(), Error> {
             };
             let details = details(address.as_deref(), Some(protocol), *source);
             let connection = Connection { session: session.clone(), details, ..Connection::default() };
-            let is_first = shared.engine.device_connected_to_broker(&device, connection).await?;
+            let is_first = shared.engine.for_device(&device).connected_to_broker(connection).await?;
             let known = Known {
                 session: Some(session.clone()),
                 source: *source,
@@ -73,7 +73,7 @@ async fn note_one(shared: &Shared, sighting: &Sighting) -> Result<(), Error> {
             // A session that goes on may have its subscriptions; a clean one
             // has none, and is heard of when it subscribes.
             if *is_clean {
-                shared.engine.device_deaf(&device);
+                shared.engine.for_device(&device).unsubscribed();
             } else {
                 listens(shared, &device);
             }
@@ -86,7 +86,7 @@ async fn note_one(shared: &Shared, sighting: &Sighting) -> Result<(), Error> {
         Sighting::Gone { sn, session, reason } => gone(shared, sn, session.as_deref(), reason).await?,
         Sighting::Contact { device } => contact(shared, device).await?,
         Sighting::Unheard { device } => {
-            shared.engine.device_deaf(device);
+            shared.engine.for_device(device).unsubscribed();
             if let Some(mut known) = shared.presence.known.get_mut(&device.sn) {
                 known.listens = false;
                 // Mosquitto tells when it subscribes; of others it is tried again.
@@ -114,12 +114,12 @@ async fn gone(shared: &Shared, sn: &Sn, ended: Option<&str>, reason: &str) -> Re
         shared.presence.forget(sn);
         return Ok(());
     };
-    shared.engine.device_deaf(&device);
+    shared.engine.for_device(&device).unsubscribed();
     if let Some(session) = session {
         let details = vec![("reason".to_owned(), reason.to_owned())];
         let reason = ending::reason(reason);
         let connection = Connection { session, reason, details, ..Connection::default() };
-        shared.engine.device_disconnected_from_broker(&device, connection).await?;
+        shared.engine.for_device(&device).disconnected_from_broker(connection).await?;
     }
     if let Some(mut known) = shared.presence.known.get_mut(sn) {
         known.session = None;
@@ -139,7 +139,7 @@ async fn contact(shared: &Shared, device: &DeviceIdentity) -> Result<(), Error> 
         let details = details(None, None, Source::LastContact);
         let session = CONTACT_SESSION.to_owned();
         let connection = Connection { session, details, ..Connection::default() };
-        shared.engine.device_connected_to_broker(device, connection).await?;
+        shared.engine.for_device(device).connected_to_broker(connection).await?;
         let mut known = shared.presence.known.entry(sn.clone()).or_insert_with(Known::unseen);
         known.session = Some(CONTACT_SESSION.to_owned());
         known.source = Source::LastContact;
@@ -167,7 +167,7 @@ async fn silent(shared: &Shared, sn: &Sn) -> Result<(), Error> {
         let details = vec![("reason".to_owned(), words.to_owned())];
         let (session, reason) = (CONTACT_SESSION.to_owned(), ending::reason(words));
         let connection = Connection { session, reason, details, ..Connection::default() };
-        shared.engine.device_disconnected_from_broker(&device, connection).await?;
+        shared.engine.for_device(&device).disconnected_from_broker(connection).await?;
     }
     if let Some(mut known) = shared.presence.known.get_mut(sn) {
         known.session = None;
@@ -180,9 +180,9 @@ pub(super) fn listens(shared: &Shared, device: &DeviceIdentity) {
     let mut known = shared.presence.known.entry(device.sn.clone()).or_insert_with(Known::unseen);
     known.listens = true;
     if known.is_first {
-        shared.engine.device_listens(device);
+        shared.engine.for_device(device).subscribed(crate::mqtt::NAME);
     } else {
-        shared.engine.device_listens_elsewhere(device);
+        shared.engine.for_device(device).subscribed_elsewhere(crate::mqtt::NAME);
     }
 }
 

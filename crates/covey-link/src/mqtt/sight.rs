@@ -45,7 +45,7 @@ pub(super) async fn regain(shared: Arc<Shared>, epoch: u64) {
 async fn look(shared: &Shared) -> Result<usize> {
     let mut after = DeviceKey(0);
     loop {
-        let page = shared.engine.presence_online(after, PAGE).await?;
+        let page = shared.engine.server().presence_online(after, PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         after = last.device;
         page.into_iter().for_each(|(device, session)| shared.presence.assume_connected(&device.sn, session));
@@ -53,25 +53,25 @@ async fn look(shared: &Shared) -> Result<usize> {
     let mut devices = 0;
     let mut after: Option<Sn> = None;
     while !shared.stop.is_cancelled() {
-        let page = shared.engine.device_sns(after.as_ref(), PAGE).await?;
+        let page = shared.engine.server().device_sns(after.as_ref(), PAGE).await?;
         let Some(last) = page.last().cloned() else { break };
         devices += page.len();
         let found: Vec<_> = futures_util::stream::iter(page)
-            .map(|sn| async move { shared.engine.device_of_sn(&sn).await })
+            .map(|sn| async move { shared.engine.server().device_of_sn(&sn).await })
             .buffer_unordered(LOOK_UPS)
             .collect()
             .await;
         for device in found {
             if let Some(device) = device? {
                 shared.presence.assume_listening(&device.sn);
-                shared.engine.device_listens_elsewhere(&device);
+                shared.engine.for_device(&device).subscribed_elsewhere(crate::mqtt::NAME);
             }
         }
         after = Some(last);
     }
     let mut next = Some(DeviceKey(0));
     while let Some(after) = next {
-        next = shared.engine.task_look_again(after).await?;
+        next = shared.engine.server().task_look_again(after).await?;
     }
     Ok(devices)
 }

@@ -20,7 +20,7 @@ async fn a_device_that_is_retired_is_cut_off() {
     let files = broker.device(&sn);
     let mut device = Device::connect(broker.port, &sn, &files).await;
     let began = Instant::now();
-    site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+    site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
     tokio::time::timeout(Duration::from_secs(2), device.ends.recv()).await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(2));
     drop(device);
@@ -40,7 +40,7 @@ async fn a_device_that_is_registered_again_at_once_keeps_its_account() {
     let mut registered = first.register(&sn).await;
     for round in 0..20 {
         let (here, there) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
-        here.engine.device_retire(here.scope, registered.identity.device_id).await.unwrap();
+        here.engine.for_caller(&here.caller).device_retire(registered.identity.device_id).await.unwrap();
         registered = there.register(&sn).await;
     }
     tokio::time::sleep(Duration::from_millis(500)).await;

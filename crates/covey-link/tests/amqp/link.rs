@@ -95,7 +95,10 @@ async fn of_two_servers_each_may_take_the_answer() {
     first.register(&sn).await;
     let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
     device.listen().await;
-    until("both know", || async { first.engine.listening() == 1 && second.engine.listening() == 1 }).await;
+    until("both know", || async {
+        first.engine.server().listening() == 1 && second.engine.server().listening() == 1
+    })
+    .await;
     let mut again = 0;
     for round in 0..20 {
         let site = if round % 2 == 0 { &first } else { &second };
@@ -109,7 +112,10 @@ async fn of_two_servers_each_may_take_the_answer() {
     assert!(again <= 20, "each server announces a task once at most: {again} came again");
     drop(device);
     first.until_online(&sn, false).await;
-    until("both know", || async { first.engine.listening() == 0 && second.engine.listening() == 0 }).await;
+    until("both know", || async {
+        first.engine.server().listening() == 0 && second.engine.server().listening() == 0
+    })
+    .await;
     first.stop().await;
     second.stop().await;
 }
@@ -126,7 +132,7 @@ async fn a_server_that_starts_later_sees_who_is_connected() {
     site.until_online(&sn, true).await;
     site.stop().await;
     let site = Site::start(&broker, data.path(), "a").await;
-    until("it is seen", || async { site.engine.listening() == 1 }).await;
+    until("it is seen", || async { site.engine.server().listening() == 1 }).await;
     let id = site.create(&sn).await.to_string();
     assert_eq!(correlation(&device.next("tsk").await), id);
     site.stop().await;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use covey_core::access::{Rights, Scope};
+use covey_core::access::Caller;
 use covey_core::device::{Device, DeviceFilter, DeviceSpec};
 use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, Flood, Gauge, GaugeFilter};
-use covey_core::id::{CallerId, Sn, TaskId, UnixMs};
+use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
-use covey_core::port::{Clock, Event, Ids, NoPeers, Observer, PageRequest, Refusal, Step};
+use covey_core::links::Links;
+use covey_core::port::{Clock, Event, Ids, NoPeers, NoWebhooks, Observer, PageRequest, Refusal, Step};
 use covey_core::retention::RetentionDays;
 use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
 use covey_core::{Engine, Parts};
@@ -24,7 +25,7 @@ pub struct Site {
     pub engine: Arc<Engine>,
     pub link: Arc<Link>,
     pub running: Option<Running>,
-    pub scope: Scope,
+    pub caller: Caller,
     pub watcher: Arc<Watcher>,
     announcing: tokio::task::JoinHandle<()>,
 }
@@ -129,7 +130,7 @@ impl Site {
         .unwrap();
         let engine = Arc::new(Engine::new(Parts {
             store: Arc::new(store),
-            link: link.clone(),
+            links: Links::new([link.clone() as _]),
             peers: Arc::new(NoPeers),
             issuer: broker.issuer(),
             clock,
@@ -140,18 +141,20 @@ impl Site {
             retention: RetentionDays::default(),
             flood,
             gauge_types: vec![44],
+            webhooks: Arc::new(NoWebhooks),
+            webhook_retry_ms: 86_400_000,
         }));
-        engine.api_key_first("default", "admin", "key").await.unwrap();
-        let key = engine.api_key_check("key").await.unwrap().unwrap();
+        engine.server().api_key_first("default", "admin", "key").await.unwrap();
+        let key = engine.server().api_key_check("key").await.unwrap().unwrap();
         let announcer = Arc::clone(&engine);
         let announcing = tokio::spawn(async move {
             loop {
-                announcer.task_announce().await.unwrap();
+                announcer.server().task_announce().await.unwrap();
             }
         });
         let running = Running::start(Arc::clone(&link), Arc::clone(&engine)).await.unwrap();
-        let scope = Scope { org: key.org, rights: Rights::ALL, caller: CallerId(key.id) };
-        let site = Self { engine, link, running: Some(running), scope, watcher, announcing };
+        let caller = Caller::of(&key);
+        let site = Self { engine, link, running: Some(running), caller, watcher, announcing };
         site.until_up().await;
         site
     }
@@ -163,7 +166,7 @@ impl Site {
 
     pub async fn register(&self, sn: &str) -> Device {
         let spec = DeviceSpec { sn: Some(Sn::parse(sn).unwrap()), ..DeviceSpec::default() };
-        self.engine.device_register(self.scope, spec).await.unwrap().0
+        self.engine.for_caller(&self.caller).device_register(spec).await.unwrap().0
     }
 
     pub async fn create(&self, sn: &str) -> TaskId {
@@ -176,17 +179,23 @@ impl Site {
             ttl_minutes: 10,
             payload: Some("{\"n\":1}".into()),
         };
-        self.engine.task_create(self.scope, self.engine.task_id(), spec, None).await.unwrap().task.id
+        self.engine
+            .for_caller(&self.caller)
+            .task_create(self.engine.task_id(), spec, None)
+            .await
+            .unwrap()
+            .task
+            .id
     }
 
     pub async fn task(&self, id: TaskId) -> TaskDetail {
-        self.engine.task_get(self.scope, id).await.unwrap()
+        self.engine.for_caller(&self.caller).task_get(id).await.unwrap()
     }
 
     pub async fn presence(&self, sn: &str) -> Option<(bool, Vec<(String, String)>)> {
         let filter = DeviceFilter { sn: Some(sn.to_owned()), ..DeviceFilter::default() };
         let page = PageRequest { page: 1, size: 10 };
-        let found = self.engine.device_list(self.scope, filter, page).await.unwrap();
+        let found = self.engine.for_caller(&self.caller).device_list(filter, page).await.unwrap();
         let device = found.items.into_iter().next()?;
         device.presence.map(|presence| (presence.online, presence.details))
     }
@@ -197,7 +206,13 @@ impl Site {
         let mut events: Vec<DeviceEvent> = Vec::new();
         loop {
             let from = EventsFrom::Before(events.last().map(|event| event.id), 1_000);
-            let found = self.engine.event_list(self.scope, EventFilter::default(), from).await.unwrap().items;
+            let found = self
+                .engine
+                .for_caller(&self.caller)
+                .event_list(EventFilter::default(), from)
+                .await
+                .unwrap()
+                .items;
             if found.is_empty() {
                 events.retain(|event| event.type_code >= 0);
                 events.reverse();
@@ -209,7 +224,7 @@ impl Site {
 
     pub async fn gauges(&self) -> Vec<Gauge> {
         let page = PageRequest { page: 1, size: 100 };
-        self.engine.gauge_list(self.scope, GaugeFilter::default(), page).await.unwrap().items
+        self.engine.for_caller(&self.caller).gauge_list(GaugeFilter::default(), page).await.unwrap().items
     }
 
     pub async fn until_online(&self, sn: &str, online: bool) {

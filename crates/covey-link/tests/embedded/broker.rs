@@ -147,7 +147,11 @@ impl covey_core::port::Link for Link {
         self.embedded.revoke(sn);
     }
 
-    fn admit(&self, sn: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        covey_link::embedded::NAME
+    }
+
+    fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         self.embedded.admit(sn)
     }
 

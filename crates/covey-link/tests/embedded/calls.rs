@@ -55,7 +55,7 @@ async fn a_retired_device_is_gone_at_once_and_its_events_stay() {
     let files = broker.device("dev1");
     let mut device = Device::connect(broker.port, "dev1", &files).await;
     device.event(&[("event_type_code", "13"), ("dev_event_id", "1")], "{}").await;
-    site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+    site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
     let end = tokio::time::timeout(PATIENCE, device.ends.recv()).await.unwrap().unwrap();
     assert!(end.contains("NotAuthorized"), "{end}");
     let again =

@@ -87,7 +87,7 @@ async fn a_retired_device_is_gone_at_once_and_stays_out() {
     device.listen().await;
     site.until_online("dev1", true).await;
     let began = Instant::now();
-    site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+    site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(2), device.ends.recv()).await.unwrap().unwrap();
     println!("a retired device was gone after {:?}: {end}", began.elapsed());
     drop(device);

@@ -95,7 +95,7 @@ async fn revoking() {
         let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
         device.listen().await;
         let began = Instant::now();
-        site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+        site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
         device.ends.recv().await.unwrap();
         took.push(began.elapsed());
     }

@@ -154,7 +154,7 @@ async fn a_broker_that_tells_nothing_will_do() {
     assert_eq!(correlation(&device.next("tsk").await), third.to_string());
     assert!(other.messages.try_recv().is_err(), "a device heard another's task");
     // What a retired device sends is refused here.
-    site.engine.device_retire(site.scope, registered.identity.device_id).await.unwrap();
+    site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     device.say("res", &second.to_string(), Some(200)).await;
     until("it is refused", || async { site.watcher.refused(covey_core::port::Refusal::NotAdmitted) > 0 })

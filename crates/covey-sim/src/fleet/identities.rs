@@ -28,7 +28,9 @@ pub(crate) struct StoredIdentity {
 impl StoredIdentity {
     pub(crate) fn of(registered: Registered) -> Result<Self> {
         let Registered { device, certificate_pem, ca_pem, private_key_pem } = registered;
-        let Some(private_key_pem) = private_key_pem else {
+        let (Some(ca_pem), Some(certificate_pem), Some(private_key_pem)) =
+            (ca_pem, certificate_pem, private_key_pem)
+        else {
             return Err(Error::KeyMissing { sn: device.sn });
         };
         Ok(Self { sn: device.sn, device_id: device.device_id, ca_pem, certificate_pem, private_key_pem })

@@ -1,7 +1,7 @@
 //! Lists with filters: statements that are made for each.
 
-use covey_core::access::Scope;
 use covey_core::device::DeviceFilter;
+use covey_core::id::OrgId;
 use covey_core::port::{DevicePage, Page, PageRequest, TaskPage};
 use covey_core::task::{TaskFilter, TaskStatus};
 use tokio_postgres::types::{ToSql, Type};
@@ -92,12 +92,12 @@ pub(super) async fn page(
 
 pub(super) async fn task_page(
     session: &ReadSession,
-    scope: Scope,
+    org: OrgId,
     filter: &TaskFilter,
     request: PageRequest,
 ) -> Read<TaskPage> {
     let mut conditions = Conditions::default();
-    conditions.number("t.org_id = #", Some(scope.org.0));
+    conditions.number("t.org_id = #", Some(org.0));
     conditions.number("t.device_id = #", filter.device_id.map(|id| id.0));
     conditions.text("t.ext_task_id = #", filter.ext_task_id.as_deref());
     conditions.number("t.status = #", filter.status.map(|status| i64::from(status.number())));
@@ -139,12 +139,12 @@ pub(super) async fn task_page(
 
 pub(super) async fn device_page(
     session: &ReadSession,
-    scope: Scope,
+    org: OrgId,
     filter: &DeviceFilter,
     request: PageRequest,
 ) -> Read<DevicePage> {
     let mut conditions = Conditions::default();
-    conditions.number("d.org_id = #", Some(scope.org.0));
+    conditions.number("d.org_id = #", Some(org.0));
     conditions.number("d.device_id = #", filter.device_id.map(|id| id.0));
     conditions.text("d.sn = #", filter.sn.as_deref());
     if let Some(online) = filter.online {

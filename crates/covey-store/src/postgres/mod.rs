@@ -16,10 +16,10 @@ mod lists;
 pub(crate) mod locks;
 mod memory;
 mod migrations;
-mod news;
 pub(crate) mod numbers;
 mod options;
 pub(crate) mod partitions;
+mod peer_message;
 mod peers;
 mod pipeline;
 mod pool;
@@ -65,7 +65,7 @@ use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
 pub use options::{Options, TlsMode};
-pub use peers::{Heard, OnHeard};
+pub use peers::{FromPeers, OnHeard};
 
 /// How many threads do what is neither writing nor waiting for a caller.
 const IO_THREADS: usize = 2;

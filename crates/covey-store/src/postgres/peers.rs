@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use covey_core::port::{Clock, News, Peers};
+use covey_core::port::{Clock, PeerMessage, Peers};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
@@ -20,8 +20,8 @@ use crate::error::StoreError;
 use crate::postgres::connection::{Connector, asked};
 use crate::postgres::fault::failure;
 use crate::postgres::locks::LockClass;
-use crate::postgres::news::{self, CHANNEL};
 use crate::postgres::options::said;
+use crate::postgres::peer_message::{self, CHANNEL};
 use crate::postgres::servers::{Housekeeping, Own};
 
 /// How much news may wait to be sent; beyond that the others are told of a gap.
@@ -48,16 +48,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// What a server hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum FromPeers {
     /// What others told.
-    News(Vec<News>),
+    Messages(Vec<PeerMessage>),
     /// Something may have been missed: look at everything.
     Gap,
 }
 
 /// Whom to tell what was heard. Called on the store's own runtime; it must not
 /// block, and must not panic.
-pub type OnHeard = Arc<dyn Fn(Heard) + Send + Sync>;
+pub type OnHeard = Arc<dyn Fn(FromPeers) + Send + Sync>;
 
 /// What waits to be sent, and who listens.
 #[derive(Default)]
@@ -111,7 +111,7 @@ impl Exchange {
         *self.on_heard.write().unwrap_or_else(PoisonError::into_inner) = Some(on_heard);
     }
 
-    fn hear(&self, heard: Heard) {
+    fn hear(&self, heard: FromPeers) {
         let on_heard = self.on_heard.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(on_heard) = on_heard {
             on_heard(heard);
@@ -120,13 +120,15 @@ impl Exchange {
 
     /// A message came from a server that may be this one.
     fn message(&self, text: &str, own: Option<i32>) {
-        let Some(message) = news::read(text).filter(|message| Some(message.from) != own) else { return };
+        let Some(message) = peer_message::read(text).filter(|message| Some(message.from) != own) else {
+            return;
+        };
         self.company.has_come();
         if message.has_gap {
-            self.hear(Heard::Gap);
+            self.hear(FromPeers::Gap);
         }
         if !message.news.is_empty() {
-            self.hear(Heard::News(message.news));
+            self.hear(FromPeers::Messages(message.news));
         }
     }
 
@@ -139,7 +141,7 @@ impl Exchange {
         let mut lines = std::mem::replace(&mut waiting.lines, rest);
         let has_records = is_after_pause && std::mem::take(&mut waiting.has_records);
         if has_records {
-            lines.push(news::line(&News::Recorded));
+            lines.push(peer_message::line(&PeerMessage::Recorded));
         }
         Waiting { lines, has_records, has_gap: std::mem::take(&mut waiting.has_gap) }
     }
@@ -167,12 +169,12 @@ impl Exchange {
 }
 
 impl Peers for Exchange {
-    fn tell(&self, news: News) {
+    fn broadcast(&self, news: PeerMessage) {
         if !self.company.is_there() {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if news == News::Recorded {
+        if news == PeerMessage::Recorded {
             if std::mem::replace(&mut waiting.has_records, true) {
                 // Whoever was woken for it has not come yet.
                 return;
@@ -182,7 +184,7 @@ impl Peers for Exchange {
                 waiting.lines.clear();
                 waiting.has_gap = true;
             }
-            waiting.lines.push(news::line(&news));
+            waiting.lines.push(peer_message::line(&news));
         }
         drop(waiting);
         self.news.notify_one();
@@ -223,7 +225,7 @@ impl PeerSession {
         let _ = own.set(server);
         let report = |error: tokio_postgres::Error| asked("listen to other servers", &error);
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(report)?;
-        let hello = vec![news::hello(server)];
+        let hello = vec![peer_message::hello(server)];
         notify(&client, &hello).await.map_err(report)?;
         // Until the first look says otherwise.
         exchange.company.has_come();
@@ -278,7 +280,7 @@ pub(super) async fn run(
             None => match timeout(EXCHANGE_TIMEOUT, PeerSession::open(&connector, &exchange)).await {
                 Ok(Ok(session)) => {
                     // What was said meanwhile was missed, here and there.
-                    exchange.hear(Heard::Gap);
+                    exchange.hear(FromPeers::Gap);
                     exchange.lose();
                     pause = PAUSE_MIN;
                     session
@@ -336,7 +338,7 @@ async fn converse(
         loop {
             let Waiting { lines, has_gap, .. } = exchange.take(is_after_pause);
             is_after_pause = false;
-            let messages = news::messages(session.server, &lines, has_gap);
+            let messages = peer_message::messages(session.server, &lines, has_gap);
             if messages.is_empty() {
                 break;
             }
@@ -348,7 +350,7 @@ async fn converse(
         }
         if !is_settled && arrived.elapsed() > ARRIVAL {
             is_settled = true;
-            exchange.hear(Heard::Gap);
+            exchange.hear(FromPeers::Gap);
         }
     }
 }
@@ -361,17 +363,17 @@ mod tests {
     #[test]
     fn that_records_were_written_is_said_once_a_pause_and_to_nobody_if_nobody_is_there() {
         let exchange = Exchange::default();
-        exchange.tell(News::Recorded);
+        exchange.broadcast(PeerMessage::Recorded);
         assert_eq!(exchange.take(true).lines, Vec::<String>::new(), "nobody is there");
         exchange.company.has_come();
         for _ in 0..1_000 {
-            exchange.tell(News::Recorded);
-            exchange.tell(News::Opened(DeviceKey(1)));
+            exchange.broadcast(PeerMessage::Recorded);
+            exchange.broadcast(PeerMessage::Opened(DeviceKey(1)));
         }
         let lines = exchange.take(true).lines;
         assert_eq!(lines.iter().filter(|line| *line == "w").count(), 1);
         assert_eq!(lines.len(), 1_001);
-        exchange.tell(News::Recorded);
+        exchange.broadcast(PeerMessage::Recorded);
         assert!(exchange.take(false).lines.is_empty(), "not before the next pause");
         assert_eq!(exchange.take(true).lines, ["w"]);
     }

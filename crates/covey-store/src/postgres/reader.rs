@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::access::{ApiKey, Caller, KeyDigest};
 use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
@@ -53,11 +53,12 @@ impl Postgres {
 }
 
 impl Reader for Postgres {
-    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
                 let (client, sql) = (&session.client, &session.sql);
-                let of_task = || vec![Box::new(id.0) as _, Box::new(scope.org.0) as _];
+                let of_task = || vec![Box::new(id.0) as _, Box::new(org.0) as _];
                 let steps = vec![
                     pipeline::batch(client, SNAPSHOT),
                     query(client, &sql.task_open, of_task()),
@@ -77,25 +78,27 @@ impl Reader for Postgres {
 
     fn task_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: TaskFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<TaskPage>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
-            Box::pin(async move { lists::task_page(session, scope, &filter, page).await })
+            Box::pin(async move { lists::task_page(session, org, &filter, page).await })
         })
     }
 
     fn device_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: DeviceFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<DevicePage>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
-            Box::pin(async move { lists::device_page(session, scope, &filter, page).await })
+            Box::pin(async move { lists::device_page(session, org, &filter, page).await })
         })
     }
 

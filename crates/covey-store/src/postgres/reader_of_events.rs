@@ -1,6 +1,6 @@
 //! The reads of events and gauges.
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
@@ -23,23 +23,25 @@ use crate::postgres::transaction::events_from;
 impl EventReader for Postgres {
     fn event_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: EventFilter,
         from: EventsFrom,
     ) -> BoxFuture<'_, Result<EventPage>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
-            Box::pin(async move { event_page(session, scope.org, &filter, from).await })
+            Box::pin(async move { event_page(session, org, &filter, from).await })
         })
     }
 
     fn event_list_after(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
                 let sql = &session.sql;
@@ -47,11 +49,8 @@ impl EventReader for Postgres {
                     if device.is_some() { &sql.events_of_device_after } else { &sql.events_after };
                 let mut looks = Looks::default();
                 loop {
-                    let mut values = vec![
-                        Box::new(scope.org.0) as _,
-                        Box::new(after.0) as _,
-                        Box::new(i64::from(limit)) as _,
-                    ];
+                    let mut values =
+                        vec![Box::new(org.0) as _, Box::new(after.0) as _, Box::new(i64::from(limit)) as _];
                     values.extend(device.map(|device| Box::new(device.0) as _));
                     let rows = query(&session.client, statement, values).await?.rows();
                     let Some(row) = rows.first() else { return Ok(Vec::new()) };
@@ -64,30 +63,33 @@ impl EventReader for Postgres {
         })
     }
 
-    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             let query = query.clone();
-            Box::pin(async move { series::event_fields(session, scope.org, &query).await })
+            Box::pin(async move { series::event_fields(session, org, &query).await })
         })
     }
 
-    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             let query = query.clone();
-            Box::pin(async move { series::event_series(session, scope.org, &query).await })
+            Box::pin(async move { series::event_series(session, org, &query).await })
         })
     }
 
     fn gauge_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: GaugeFilter,
         request: PageRequest,
     ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
                 let mut conditions = Conditions::default();
-                conditions.number("g.org_id = #", Some(scope.org.0));
+                conditions.number("g.org_id = #", Some(org.0));
                 conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
                 conditions.number("g.type_code = #", filter.type_code);
                 let from = format!(
@@ -107,9 +109,10 @@ impl EventReader for Postgres {
         })
     }
 
-    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        let org = caller.org;
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(|sql| &sql.gauges_of, vec![Box::new(keys), Box::new(scope.org.0)], rows::gauge)
+        self.rows(|sql| &sql.gauges_of, vec![Box::new(keys), Box::new(org.0)], rows::gauge)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::device::Tag;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
@@ -54,8 +54,9 @@ impl RecordReader for Postgres {
         })
     }
 
-    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
-        self.reads.read(move |session| Box::pin(record_span(session, Some(scope.org))))
+    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+        let org = caller.org;
+        self.reads.read(move |session| Box::pin(record_span(session, Some(org))))
     }
 
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {

@@ -1,6 +1,6 @@
 //! The reads of twins and of presence.
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceId, UnixMs};
 use covey_core::port::{BoxFuture, PresenceReader, TwinReader};
@@ -19,11 +19,12 @@ impl PresenceReader for Postgres {
 }
 
 impl TwinReader for Postgres {
-    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
                 let (client, sql) = (&session.client, &session.sql);
-                let of_device = || vec![Box::new(scope.org.0) as _, Box::new(device.0) as _];
+                let of_device = || vec![Box::new(org.0) as _, Box::new(device.0) as _];
                 let steps = vec![
                     pipeline::batch(client, SNAPSHOT),
                     query(client, &sql.twin, of_device()),
@@ -43,12 +44,13 @@ impl TwinReader for Postgres {
 
     fn twin_history(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: DeviceId,
         resource: String,
         before: Option<i64>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+        let org = caller.org;
         // PostgreSQL's text holds no NUL, so no resource has such a name.
         let limit = if resource.contains('\0') { 0 } else { i64::from(limit) };
         let resource = resource.replace('\0', "");
@@ -58,13 +60,13 @@ impl TwinReader for Postgres {
             Box::pin(async move {
                 let (client, sql) = (&session.client, &session.sql);
                 let values = vec![
-                    Box::new(scope.org.0) as _,
+                    Box::new(org.0) as _,
                     Box::new(device.0) as _,
                     Box::new(resource) as _,
                     Box::new(before) as _,
                     Box::new(limit) as _,
                 ];
-                let of_device = vec![Box::new(scope.org.0) as _, Box::new(device.0) as _];
+                let of_device = vec![Box::new(org.0) as _, Box::new(device.0) as _];
                 let steps =
                     vec![query(client, &sql.twin, of_device), query(client, &sql.twin_history, values)];
                 let mut replies = pipeline::run(steps).await?.into_iter().map(Reply::rows);

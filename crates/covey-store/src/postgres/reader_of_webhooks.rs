@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber};
 use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
@@ -17,20 +17,22 @@ use crate::postgres::reader_of_records::record_from;
 use crate::postgres::rows_of_webhooks as rows;
 
 impl WebhookReader for Postgres {
-    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
-        self.rows(|sql| &sql.webhook_list, vec![Box::new(scope.org.0)], rows::endpoint_and_state)
+    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+        let org = caller.org;
+        self.rows(|sql| &sql.webhook_list, vec![Box::new(org.0)], rows::endpoint_and_state)
     }
 
     fn webhook_deliveries(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+        let org = caller.org;
         let outcome = from.outcome.map(|outcome| outcome.name());
         let values = vec![
             Box::new(id.0) as _,
-            Box::new(scope.org.0) as _,
+            Box::new(org.0) as _,
             Box::new(bound(&from)) as _,
             Box::new(outcome) as _,
             Box::new(i64::from(from.limit)) as _,
@@ -43,13 +45,14 @@ impl WebhookReader for Postgres {
 
     fn webhook_dead_letters(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+        let org = caller.org;
         let values = vec![
             Box::new(id.0) as _,
-            Box::new(scope.org.0) as _,
+            Box::new(org.0) as _,
             Box::new(bound(&from)) as _,
             Box::new(i64::from(from.limit)) as _,
         ];
@@ -70,11 +73,12 @@ impl WebhookReader for Postgres {
 
     fn webhook_dead_letter(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
-        let values = vec![Box::new(id.0) as _, Box::new(scope.org.0) as _, Box::new(number.0) as _];
+        let org = caller.org;
+        let values = vec![Box::new(id.0) as _, Box::new(org.0) as _, Box::new(number.0) as _];
         self.row(|sql| &sql.webhook_dead_one, values, rows::dead_letter)
     }
 

@@ -480,10 +480,14 @@ prepared! {
         results_of: "SELECT r.id, r.ext_id, r.status_code, r.received_at, r.body_kind, r.body, r.task_id \
              FROM unnest($1::uuid[]) AS n (id) \
              CROSS JOIN LATERAL (SELECT * FROM results s WHERE s.task_id = n.id) AS r ORDER BY r.id DESC";
-        /// The device that is registered under a serial number.
-        device_of_sn: "SELECT id, org_id, device_id, sn FROM devices WHERE sn = $1 AND retired_at IS NULL";
-        /// Serial numbers: after, limit.
-        device_sns: "SELECT sn FROM devices WHERE sn > $1 AND retired_at IS NULL ORDER BY sn LIMIT $2";
+        /// The device with a certificate that is registered under a serial number.
+        device_of_sn: "SELECT d.id, d.org_id, d.device_id, d.sn FROM devices d \
+             WHERE d.sn = $1 AND d.retired_at IS NULL \
+             AND EXISTS (SELECT FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL)";
+        /// Serial numbers of devices with a certificate: after, limit.
+        device_sns: "SELECT d.sn FROM devices d WHERE d.sn > $1 AND d.retired_at IS NULL \
+             AND EXISTS (SELECT FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL) \
+             ORDER BY d.sn LIMIT $2";
         /// Devices that are connected: after, limit.
         presence_online: "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
              JOIN devices d ON d.id = c.device_key WHERE c.online AND c.device_key > $1 \

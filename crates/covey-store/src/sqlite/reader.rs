@@ -1,6 +1,6 @@
 //! The threads that read, and what they can be asked.
 
-use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::access::{ApiKey, Caller, KeyDigest};
 use covey_core::device::{Device, DeviceFilter, DeviceIdentity, Tag};
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
@@ -50,12 +50,13 @@ impl Sqlite {
 }
 
 impl Reader for Sqlite {
-    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        let org = caller.org;
         self.read(move |connection| {
             // One transaction, so that the task and its results are of one moment.
             let snapshot = connection.unchecked_transaction()?;
             let mut statement = snapshot.prepare_cached(statements::TASK)?;
-            let task = statement.query_row((id.0.as_bytes(), scope.org.0), rows::task).optional()?;
+            let task = statement.query_row((id.0.as_bytes(), org.0), rows::task).optional()?;
             let Some(task) = task else { return Ok(None) };
             let results = results(&snapshot, task.seq)?;
             Ok(Some(TaskDetail { task, results }))
@@ -64,20 +65,22 @@ impl Reader for Sqlite {
 
     fn task_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: TaskFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<TaskPage>> {
-        self.read(move |connection| task_page(connection, scope, &filter, page))
+        let org = caller.org;
+        self.read(move |connection| task_page(connection, org, &filter, page))
     }
 
     fn device_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: DeviceFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<DevicePage>> {
-        self.read(move |connection| device_page(connection, scope, &filter, page))
+        let org = caller.org;
+        self.read(move |connection| device_page(connection, org, &filter, page))
     }
 
     fn task_announceable(
@@ -146,7 +149,9 @@ impl Reader for Sqlite {
     fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, org_id, device_id, sn FROM devices WHERE sn = ?1 AND retired_at IS NULL",
+                "SELECT d.id, d.org_id, d.device_id, d.sn FROM devices d \
+                 WHERE d.sn = ?1 AND d.retired_at IS NULL \
+                 AND EXISTS (SELECT 1 FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL)",
             )?;
             statement.query_row([sn.as_str()], rows::identity).optional()
         })
@@ -155,7 +160,9 @@ impl Reader for Sqlite {
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT sn FROM devices WHERE sn > ?1 AND retired_at IS NULL ORDER BY sn LIMIT ?2",
+                "SELECT d.sn FROM devices d WHERE d.sn > ?1 AND d.retired_at IS NULL \
+                 AND EXISTS (SELECT 1 FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL) \
+                 ORDER BY d.sn LIMIT ?2",
             )?;
             let after = after.as_ref().map_or("", Sn::as_str);
             statement.query_map((after, limit), |row| rows::sn(row, 0))?.collect()
@@ -306,12 +313,12 @@ impl Conditions {
 
 fn task_page(
     connection: &Connection,
-    scope: Scope,
+    org: OrgId,
     filter: &TaskFilter,
     page: PageRequest,
 ) -> rusqlite::Result<TaskPage> {
     let mut conditions = Conditions::default();
-    conditions.add("t.org_id = ?", scope.org.0);
+    conditions.add("t.org_id = ?", org.0);
     conditions.add_if("t.device_id = ?", filter.device_id.map(|id| id.0));
     conditions.add_if("t.ext_task_id = ?", filter.ext_task_id.clone());
     conditions.add_if("t.status = ?", filter.status.map(TaskStatus::number));
@@ -321,7 +328,7 @@ fn task_page(
     let snapshot = connection.unchecked_transaction()?;
     let total = if *filter == TaskFilter::default() {
         let sql = "SELECT coalesce(sum(count), 0) FROM task_counts WHERE org_id = ?1";
-        snapshot.prepare_cached(sql)?.query_row([scope.org.0], |row| row.get::<_, i64>(0))?
+        snapshot.prepare_cached(sql)?.query_row([org.0], |row| row.get::<_, i64>(0))?
     } else {
         let sql = format!("SELECT count(*) FROM tasks t WHERE {clause}");
         snapshot.prepare_cached(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?
@@ -340,12 +347,12 @@ fn task_page(
 
 fn device_page(
     connection: &Connection,
-    scope: Scope,
+    org: OrgId,
     filter: &DeviceFilter,
     page: PageRequest,
 ) -> rusqlite::Result<DevicePage> {
     let mut conditions = Conditions::default();
-    conditions.add("d.org_id = ?", scope.org.0);
+    conditions.add("d.org_id = ?", org.0);
     conditions.add_if("d.device_id = ?", filter.device_id.map(|id| id.0));
     conditions.add_if("d.sn = ?", filter.sn.clone());
     conditions.add_if("coalesce(c.online, 0) = ?", filter.online);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep,
@@ -19,40 +19,45 @@ use crate::sqlite::{Sqlite, rows};
 impl EventReader for Sqlite {
     fn event_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: EventFilter,
         from: EventsFrom,
     ) -> BoxFuture<'_, Result<EventPage>> {
-        self.read(move |connection| event_page(connection, scope.org, &filter, from))
+        let org = caller.org;
+        self.read(move |connection| event_page(connection, org, &filter, from))
     }
 
     fn event_list_after(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
-        self.read(move |connection| events_after(connection, scope.org, device, after, limit))
+        let org = caller.org;
+        self.read(move |connection| events_after(connection, org, device, after, limit))
     }
 
-    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
-        self.read(move |connection| event_fields(connection, scope.org, &query))
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        let org = caller.org;
+        self.read(move |connection| event_fields(connection, org, &query))
     }
 
-    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
-        self.read(move |connection| event_series(connection, scope.org, &query))
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        let org = caller.org;
+        self.read(move |connection| event_series(connection, org, &query))
     }
 
     fn gauge_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: GaugeFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let mut conditions = Conditions::default();
-            conditions.add("g.org_id = ?", scope.org.0);
+            conditions.add("g.org_id = ?", org.0);
             conditions.add_if("g.device_id = ?", filter.device_id.map(|id| id.0));
             conditions.add_if("g.type_code = ?", filter.type_code);
             let from = format!(
@@ -75,7 +80,8 @@ impl EventReader for Sqlite {
         })
     }
 
-    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {GAUGE} FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
@@ -83,7 +89,7 @@ impl EventReader for Sqlite {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut gauges = Vec::new();
             for device in devices {
-                let found = statement.query_map((device.0, scope.org.0), rows::gauge)?;
+                let found = statement.query_map((device.0, org.0), rows::gauge)?;
                 gauges.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
             }
             Ok(gauges)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::device::{DeviceIdentity, Tag};
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
@@ -25,8 +25,9 @@ impl RecordReader for Sqlite {
         self.read(move |connection| record_page(connection, &request))
     }
 
-    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
-        self.read(move |connection| record_span(connection, Some(scope.org)))
+    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+        let org = caller.org;
+        self.read(move |connection| record_span(connection, Some(org)))
     }
 
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {

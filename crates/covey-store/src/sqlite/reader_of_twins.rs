@@ -1,6 +1,6 @@
 //! The reads of twins and of presence.
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
 use covey_core::id::{DeviceId, OrgId, UnixMs};
@@ -21,10 +21,11 @@ impl PresenceReader for Sqlite {
 }
 
 impl TwinReader for Sqlite {
-    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
-            let Some(device) = identity(&snapshot, scope.org, device)? else { return Ok(None) };
+            let Some(device) = identity(&snapshot, org, device)? else { return Ok(None) };
             let versions = snapshot
                 .prepare_cached("SELECT reported_version, desired_version FROM twins WHERE device_key = ?1")?
                 .query_row([device.device.0], rows::twin_versions)
@@ -37,15 +38,16 @@ impl TwinReader for Sqlite {
 
     fn twin_history(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: DeviceId,
         resource: String,
         before: Option<i64>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
-            let Some(device) = identity(&snapshot, scope.org, device)? else { return Ok(None) };
+            let Some(device) = identity(&snapshot, org, device)? else { return Ok(None) };
             let mut statement = snapshot.prepare_cached(
                 "SELECT value, version, at FROM twin_history \
                  WHERE device_key = ?1 AND name = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4",

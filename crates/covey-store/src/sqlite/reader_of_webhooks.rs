@@ -1,6 +1,6 @@
 //! The reads of webhooks.
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
@@ -21,7 +21,8 @@ const OF_ORG: &str =
     "EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.org_id = ?2 AND w.deleted_at IS NULL)";
 
 impl WebhookReader for Sqlite {
-    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let sql = format!(
                 "SELECT {}, {} FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
@@ -30,7 +31,7 @@ impl WebhookReader for Sqlite {
                 rows::STATE_COLUMNS
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let found = statement.query_map([scope.org.0], |row| {
+            let found = statement.query_map([org.0], |row| {
                 Ok((rows::endpoint(row)?, rows::state(row, rows::STATE_COLUMN)?))
             })?;
             found.collect()
@@ -39,10 +40,11 @@ impl WebhookReader for Sqlite {
 
     fn webhook_deliveries(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let (range, order) = range("seq", &from);
             let sql = format!(
@@ -52,17 +54,18 @@ impl WebhookReader for Sqlite {
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let outcome = from.outcome.map(|outcome| outcome.name());
-            let values = params![id.0, scope.org.0, bound(&from), outcome, from.limit];
+            let values = params![id.0, org.0, bound(&from), outcome, from.limit];
             statement.query_map(values, rows::logged)?.collect()
         })
     }
 
     fn webhook_dead_letters(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let (range, order) = range("number", &from);
@@ -71,7 +74,7 @@ impl WebhookReader for Sqlite {
                  AND {range} ORDER BY number {order} LIMIT ?4"
             );
             let mut statement = snapshot.prepare_cached(&sql)?;
-            let values = params![id.0, scope.org.0, bound(&from), from.limit];
+            let values = params![id.0, org.0, bound(&from), from.limit];
             let numbers = statement.query_map(values, |row| row.get(0).map(RecordNumber))?;
             let numbers = numbers.collect::<rusqlite::Result<Vec<_>>>()?;
             let letters = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
@@ -81,14 +84,15 @@ impl WebhookReader for Sqlite {
 
     fn webhook_dead_letter(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+        let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let mut is_theirs = snapshot.prepare_cached(&format!("SELECT {OF_ORG}"))?;
-            if !is_theirs.query_row((id.0, scope.org.0), |row| row.get::<_, bool>(0))? {
+            if !is_theirs.query_row((id.0, org.0), |row| row.get::<_, bool>(0))? {
                 return Ok(None);
             }
             dead_letter(&snapshot, id, number)

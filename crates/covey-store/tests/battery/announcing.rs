@@ -33,7 +33,7 @@ pub fn a_device_that_connects_is_told_best_first_within_the_window(bench: impl B
         assert_eq!(world.announced(), [order[next]]);
     }
     // A new connection is told all that is still open, and not what was taken.
-    world.engine().device_disconnected(&device, connection(""));
+    world.engine().for_device(&device).disconnected(connection(""));
     world.listen(&device);
     assert_eq!(world.announced(), order[8..]);
 }
@@ -53,7 +53,7 @@ pub fn a_new_task_is_announced_to_a_device_that_listens(bench: impl Bench) {
     world.delete(0, tasks[1]).unwrap();
     world.announce();
     assert_eq!(world.announced(), [tasks[2]]);
-    world.engine().device_deaf(&device);
+    world.engine().for_device(&device).unsubscribed();
     world.create(spec(&device));
     world.announce();
     assert!(world.announced().is_empty());
@@ -91,7 +91,8 @@ pub fn every_lapse_is_announced_however_many_share_an_instant(bench: impl Bench)
     let gate = world.hold_writer();
     let mut made = Vec::new();
     for _ in 0..count {
-        let mut create = Box::pin(engine.task_create(world.org(0), engine.task_id(), spec(&device), None));
+        let mut create =
+            Box::pin(engine.for_caller(world.org(0)).task_create(engine.task_id(), spec(&device), None));
         assert!(create.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         made.push(create);
     }
@@ -100,7 +101,7 @@ pub fn every_lapse_is_announced_however_many_share_an_instant(bench: impl Bench)
     let gate = world.hold_writer();
     let mut taken = Vec::new();
     for _ in 0..count {
-        let mut take = Box::pin(engine.task_next(&device, None));
+        let mut take = Box::pin(engine.for_device(&device).task_next(None));
         assert!(take.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         taken.push(take);
     }
@@ -119,7 +120,7 @@ pub fn a_task_is_announced_even_if_its_maker_hung_up(bench: impl Bench) {
     let engine = world.engine();
     let id = engine.task_id();
     {
-        let mut create = pin!(engine.task_create(world.org(0), id, spec(&device), None));
+        let mut create = pin!(engine.for_caller(world.org(0)).task_create(id, spec(&device), None));
         let _ = create.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
     // The writer settles in order: once this is answered, so is that.
@@ -133,8 +134,8 @@ pub fn what_is_answered_during_a_look_up_is_not_announced_again(bench: impl Benc
     let tasks: Vec<_> = (0..3).map(|_| world.create(spec(&device)).id).collect();
     let (engine, taker, first) = (Arc::clone(world.engine()), device.clone(), tasks[0]);
     world.store().meanwhile(move || {
-        block_on(engine.task_next(&taker, Some(first))).unwrap().unwrap();
-        block_on(engine.task_finish(&taker, first, result(200, 0, ""))).unwrap();
+        block_on(engine.for_device(&taker).task_next(Some(first))).unwrap().unwrap();
+        block_on(engine.for_device(&taker).task_finish(first, result(200, 0, ""))).unwrap();
     });
     world.listen(&device);
     assert_eq!(world.announced(), tasks[1..]);
@@ -144,10 +145,10 @@ pub fn what_opens_during_a_look_up_is_announced(bench: impl Bench) {
     let world = World::with_limits(bench, window_of(2));
     let device = world.device(0);
     let first = world.create(spec(&device)).id;
-    let (engine, org, wanted) = (Arc::clone(world.engine()), world.org(0), spec(&device));
+    let (engine, org, wanted) = (Arc::clone(world.engine()), world.org(0).clone(), spec(&device));
     let second = engine.task_id();
     world.store().meanwhile(move || {
-        block_on(engine.task_create(org, second, wanted, None)).unwrap();
+        block_on(engine.for_caller(&org).task_create(second, wanted, None)).unwrap();
     });
     world.listen(&device);
     assert_eq!(world.announced(), [first, second]);
@@ -159,9 +160,9 @@ pub fn a_look_up_for_an_earlier_connection_is_not_used(bench: impl Bench) {
     let tasks: Vec<_> = (0..3).map(|_| world.create(spec(&device)).id).collect();
     let (engine, taker, first) = (Arc::clone(world.engine()), device.clone(), tasks[0]);
     world.store().meanwhile(move || {
-        engine.device_disconnected(&taker, connection(""));
-        engine.device_listens(&taker);
-        block_on(engine.task_next(&taker, Some(first))).unwrap().unwrap();
+        engine.for_device(&taker).disconnected(connection(""));
+        engine.for_device(&taker).subscribed(crate::bench::LINK);
+        block_on(engine.for_device(&taker).task_next(Some(first))).unwrap().unwrap();
     });
     world.listen(&device);
     assert_eq!(world.announced(), tasks[1..]);

@@ -27,7 +27,7 @@ pub fn concurrent_writes_share_commits(bench: impl Bench) {
     let waiting: Vec<_> = (0..100)
         .map(|_| {
             let id = engine.task_id();
-            (id, begin(engine.task_create(world.org(0), id, spec(&device), None)))
+            (id, begin(engine.for_caller(world.org(0)).task_create(id, spec(&device), None)))
         })
         .collect();
     drop(gate);
@@ -50,7 +50,7 @@ pub fn a_refused_operation_does_not_hurt_its_group(bench: impl Bench) {
         ..spec(&device)
     };
     let gate = world.hold_writer();
-    let create = |spec| begin(engine.task_create(world.org(0), engine.task_id(), spec, None));
+    let create = |spec| begin(engine.for_caller(world.org(0)).task_create(engine.task_id(), spec, None));
     let (first, refused, last) = (create(spec(&device)), create(unknown), create(spec(&device)));
     drop(gate);
     assert!(block_on(first).is_ok() && block_on(last).is_ok());
@@ -76,7 +76,7 @@ pub fn a_faulty_job_does_not_hurt_its_group(bench: impl Bench) {
     let device = world.device(0);
     let engine = world.engine();
     let gate = world.hold_writer();
-    let create = || begin(engine.task_create(world.org(0), engine.task_id(), spec(&device), None));
+    let create = || begin(engine.for_caller(world.org(0)).task_create(engine.task_id(), spec(&device), None));
     let first = create();
     world.store().submit(Box::new(Faulty)).unwrap();
     let last = create();
@@ -94,7 +94,7 @@ pub fn the_queue_is_bounded(bench: impl Bench) {
     let gate = world.hold_writer();
     let mut waiting = Vec::new();
     let refused = loop {
-        let mut create = Box::pin(engine.task_ack(&device, engine.task_id()));
+        let mut create = Box::pin(engine.for_device(&device).task_ack(engine.task_id()));
         match create.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(outcome) => break outcome.unwrap_err(),
             std::task::Poll::Pending => waiting.push(create),

@@ -1,8 +1,8 @@
 //! The registry: numbers, certificates, presence, tags, keys.
 
 use covey_core::Error;
-use covey_core::access::{Rights, Scope};
-use covey_core::device::{Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
+use covey_core::access::{Caller, Rights};
+use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{DeviceId, Sn};
 use covey_core::operation::{AdminKeyRecover, ApiKeyAdd};
 use covey_core::recovery;
@@ -30,7 +30,7 @@ pub fn numbers_and_serial_numbers_are_unique(bench: impl Bench) {
     assert!(matches!(number(1, named("a", None)), Err(Error::Conflict { .. })));
     assert!(matches!(number(0, named("e", Some(10))), Err(Error::Conflict { .. })));
     // The number of a retired device is not given to the next one by itself.
-    block_on(world.engine().device_retire(world.org(0), DeviceId(11))).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).device_retire(DeviceId(11))).unwrap();
     assert_eq!(number(0, named("f", None)).unwrap(), 12);
     let highest = covey_core::device::DEVICE_ID_MAX;
     assert_eq!(number(0, named("g", Some(highest))).unwrap(), highest);
@@ -42,18 +42,38 @@ pub fn a_revoked_certificate_admits_nobody(bench: impl Bench) {
     let (device, serial) = world.register(0, named("a", None)).unwrap();
     let (_, other_serial) = world.register(0, named("b", None)).unwrap();
     let sn = Sn::parse("a").unwrap();
-    let admit = |world: &World, serial: &str| block_on(world.engine().device_admit(&sn, serial)).unwrap();
+    let admit =
+        |world: &World, serial: &str| block_on(world.engine().server().device_admit(&sn, serial)).unwrap();
     assert_eq!(admit(&world, &serial), Some(device.identity.clone()));
     assert_eq!(admit(&world, &other_serial), None, "a certificate of another device");
     assert_eq!(admit(&world, "ffff"), None);
-    let retired = block_on(world.engine().device_retire(world.org(0), device.identity.device_id)).unwrap();
+    let retired =
+        block_on(world.engine().for_caller(world.org(0)).device_retire(device.identity.device_id)).unwrap();
     assert_eq!(retired, device.identity);
     assert_eq!(world.link.revoked(), std::slice::from_ref(&sn));
     assert_eq!(admit(&world, &serial), None);
-    let again = block_on(world.engine().device_retire(world.org(0), device.identity.device_id));
+    let again = block_on(world.engine().for_caller(world.org(0)).device_retire(device.identity.device_id));
     assert_eq!(again.unwrap_err(), Error::not_found("device"));
     world.restart();
     assert_eq!(admit(&world, &serial), None);
+}
+
+pub fn a_device_without_a_certificate_is_called_and_not_admitted(bench: impl Bench) {
+    let world = World::new(bench);
+    let certificate = CertificateSpec::None;
+    let node = DeviceSpec { certificate, ..named("node", None) };
+    let registered = block_on(world.engine().for_caller(world.org(0)).device_register(node)).unwrap();
+    assert!(registered.1.is_none());
+    let node = registered.0.identity;
+    world.create(spec(&node));
+    let (device, _) = world.register(0, named("a", None)).unwrap();
+    let server = world.engine().server();
+    assert_eq!(block_on(server.device_of_sn(&node.sn)).unwrap(), None);
+    assert_eq!(block_on(server.device_of_sn(&device.identity.sn)).unwrap(), Some(device.identity.clone()));
+    assert_eq!(block_on(server.device_sns(None, 10)).unwrap(), [device.identity.sn], "accounts at a broker");
+    // The serial number is taken all the same.
+    assert!(matches!(world.register(1, named("node", None)), Err(Error::Conflict { .. })));
+    assert!(block_on(world.engine().for_caller(world.org(0)).device_retire(node.device_id)).is_ok());
 }
 
 pub fn a_reused_serial_number_inherits_nothing(bench: impl Bench) {
@@ -61,8 +81,8 @@ pub fn a_reused_serial_number_inherits_nothing(bench: impl Bench) {
     let (old, old_serial) = world.register(0, named("a", None)).unwrap();
     let old = old.identity;
     let task = world.create(spec(&old));
-    block_on(world.engine().tag_put(world.org(0), old.device_id, tag("site", "north"))).unwrap();
-    block_on(world.engine().device_retire(world.org(0), old.device_id)).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).tag_put(old.device_id, tag("site", "north"))).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).device_retire(old.device_id)).unwrap();
     // Even another organisation may have it now.
     let (new, new_serial) = world.register(1, named("a", Some(old.device_id.0))).unwrap();
     assert!(new.tags.is_empty());
@@ -73,7 +93,7 @@ pub fn a_reused_serial_number_inherits_nothing(bench: impl Bench) {
     assert!(world.finish(&new, task.id, result(200, 0, "")).is_err());
     world.listen(&new);
     assert!(world.announced().is_empty());
-    let admit = |serial: &str| block_on(world.engine().device_admit(&new.sn, serial)).unwrap();
+    let admit = |serial: &str| block_on(world.engine().server().device_admit(&new.sn, serial)).unwrap();
     assert_eq!(admit(&old_serial), None);
     assert_eq!(admit(&new_serial), Some(new.clone()));
     let listed = world.devices(1, DeviceFilter::default()).items;
@@ -86,27 +106,27 @@ pub fn presence_keeps_the_instant_of_the_last_connect(bench: impl Bench) {
     let device = world.device(0);
     let presence = |world: &World| {
         // Presence is written behind the caller's back; a write after it waits for it.
-        block_on(world.engine().tag_put(world.org(0), device.device_id, tag("t", ""))).unwrap();
+        block_on(world.engine().for_caller(world.org(0)).tag_put(device.device_id, tag("t", ""))).unwrap();
         world.devices(0, DeviceFilter::default()).items[0].presence.clone()
     };
     assert_eq!(presence(&world), None);
     let connected_at = world.now();
     let details = vec![("address".to_owned(), "127.0.0.1".to_owned())];
-    world.engine().device_connected(&device, Connection { details: details.clone(), ..connection("a") });
+    world.engine().for_device(&device).connected(Connection { details: details.clone(), ..connection("a") });
     let online = presence(&world).unwrap();
     assert!(online.online);
     assert_eq!((online.connected_at, online.details), (Some(connected_at), details));
     world.pass_ms(5_000);
-    world.engine().device_disconnected(&device, connection("a"));
+    world.engine().for_device(&device).disconnected(connection("a"));
     let offline = presence(&world).unwrap();
     assert!(!offline.online);
     assert_eq!((offline.connected_at, offline.checked_at), (Some(connected_at), world.now()));
-    world.engine().device_connected(&device, connection("b"));
+    world.engine().for_device(&device).connected(connection("b"));
     assert_eq!(presence(&world).unwrap().connected_at, Some(world.now()));
     // A late word of the earlier connection ends nothing.
-    world.engine().device_disconnected(&device, connection("a"));
+    world.engine().for_device(&device).disconnected(connection("a"));
     assert!(presence(&world).unwrap().online);
-    let told_again = world.engine().device_connected_to_broker(&device, connection("b"));
+    let told_again = world.engine().for_device(&device).connected_to_broker(connection("b"));
     assert!(!block_on(told_again).unwrap(), "one server is first to tell of a connection");
     // A server that has just started holds no connection.
     let of = |online| DeviceFilter { online: Some(online), ..DeviceFilter::default() };
@@ -125,7 +145,7 @@ pub fn tags_are_set_replaced_and_bounded(bench: impl Bench) {
     let other = world.device(0);
     assert_eq!(device.tags, [tag("a", "2"), tag("b", "3")]);
     let id = device.identity.device_id;
-    let put = |device_id, tag| block_on(world.engine().tag_put(world.org(0), device_id, tag));
+    let put = |device_id, tag| block_on(world.engine().for_caller(world.org(0)).tag_put(device_id, tag));
     let number = put(id, tag("a", "4")).unwrap();
     assert_eq!(put(id, tag("a", "5")).unwrap(), number, "the same tag");
     assert_ne!(put(other.device_id, tag("a", "5")).unwrap(), number);
@@ -140,42 +160,44 @@ pub fn tags_are_set_replaced_and_bounded(bench: impl Bench) {
     }
     assert!(matches!(put(id, tag("more", "")), Err(Error::Invalid { field: "tag", .. })));
     put(id, tag("a", "6")).unwrap();
-    let stranger = block_on(world.engine().tag_put(world.org(1), id, tag("a", "7")));
+    let stranger = block_on(world.engine().for_caller(world.org(1)).tag_put(id, tag("a", "7")));
     assert_eq!(stranger.unwrap_err(), Error::not_found("device"));
     assert_eq!(found("a", Some("6")), 1);
 }
 
 pub fn api_keys_are_known_until_they_are_revoked(bench: impl Bench) {
     let mut world = World::new(bench);
-    let root = world.org(0);
-    let made = block_on(world.engine().api_key_add(root, "second", "reader", Rights::TASKS_READ)).unwrap();
+    let root = world.org(0).clone();
+    let made = block_on(world.engine().for_caller(&root).api_key_add("second", "reader", Rights::TASKS_READ))
+        .unwrap();
     assert_eq!(made.key.org, world.org(1).org, "an organisation of that name is there");
     world.restart();
-    let check = |world: &World, text: &str| block_on(world.engine().api_key_check(text)).unwrap();
+    let check = |world: &World, text: &str| block_on(world.engine().server().api_key_check(text)).unwrap();
     assert_eq!(check(&world, &made.clear_text), Some(made.key.clone()));
     assert_eq!(check(&world, "wrong"), None);
-    let small = Scope { rights: Rights::KEYS_WRITE, ..root };
-    assert!(block_on(world.engine().api_key_add(small, "first", "more", Rights::ALL)).is_err());
-    let keys = block_on(world.engine().api_key_list(root)).unwrap();
+    let small = Caller { rights: Rights::KEYS_WRITE, ..root.clone() };
+    assert!(block_on(world.engine().for_caller(&small).api_key_add("first", "more", Rights::ALL)).is_err());
+    let keys = block_on(world.engine().for_caller(&root).api_key_list()).unwrap();
     assert!(keys.contains(&made.key));
     for key in &keys {
-        block_on(world.engine().api_key_revoke(root, key.id)).unwrap();
+        block_on(world.engine().for_caller(&root).api_key_revoke(key.id)).unwrap();
     }
     assert_eq!(check(&world, &made.clear_text), None);
     assert_eq!(
-        block_on(world.engine().api_key_revoke(root, made.key.id)).unwrap_err(),
+        block_on(world.engine().for_caller(&root).api_key_revoke(made.key.id)).unwrap_err(),
         Error::not_found("key")
     );
     // A key that was revoked does not come back as the first one, and counts as one that was there.
-    assert!(block_on(world.engine().api_key_exists()).unwrap());
-    assert!(!block_on(world.engine().api_key_first("first", "first", &made.clear_text)).unwrap());
+    let server = world.engine().server();
+    assert!(block_on(server.api_key_exists()).unwrap());
+    assert!(!block_on(server.api_key_first("first", "first", &made.clear_text)).unwrap());
     assert_eq!(check(&world, &made.clear_text), None);
 }
 
 pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(bench: impl Bench) {
     let mut world = World::new(bench);
-    let root = world.org(0);
-    let reader = block_on(world.engine().api_key_add(root, "first", "reader", Rights::TASKS_READ)).unwrap();
+    let root = world.engine().for_caller(world.org(0));
+    let reader = block_on(root.api_key_add("first", "reader", Rights::TASKS_READ)).unwrap();
     let recover = |world: &World, text: &str, revoke: Vec<i64>| {
         let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
         let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest(text) };
@@ -187,7 +209,7 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(bench: impl B
     assert_eq!(before.len(), 3, "those of both organisations, and the one that was made");
     let made = recover(&world, "made", before.iter().map(|key| key.id).collect());
     world.restart();
-    let check = |text: &str| block_on(world.engine().api_key_check(text)).unwrap();
+    let check = |text: &str| block_on(world.engine().server().api_key_check(text)).unwrap();
     assert_eq!(admins(&world), std::slice::from_ref(&made));
     assert_eq!((made.org, made.rights), (kept.org, Rights::ALL));
     assert_eq!((check("made"), check("kept")), (Some(made), None));

@@ -26,13 +26,13 @@ pub fn event(type_code: i64, dev_event_id: u32, payload: &str) -> NewEvent {
 }
 
 pub fn add(world: &World, device: &DeviceIdentity, event: NewEvent) -> AddedEvent {
-    block_on(world.engine().event_add(device, event, false)).unwrap()
+    block_on(world.engine().for_device(device).event_add(event, false)).unwrap()
 }
 
 /// All events of an organisation that a filter selects, newest first.
 fn list(world: &World, org: usize, filter: EventFilter) -> Vec<DeviceEvent> {
     let page = EventsFrom::Page(PageRequest { page: 1, size: 1_000 });
-    let page = block_on(world.engine().event_list(world.org(org), filter, page)).unwrap();
+    let page = block_on(world.engine().for_caller(world.org(org)).event_list(filter, page)).unwrap();
     assert_eq!(page.total, Some(page.items.len() as u64));
     page.items
 }
@@ -68,7 +68,7 @@ fn together(world: &World, events: Vec<(DeviceIdentity, NewEvent)>) -> Vec<Added
     let gate = world.hold_writer();
     let mut adding: Vec<_> = events
         .iter()
-        .map(|(device, event)| Box::pin(world.engine().event_add(device, event.clone(), false)))
+        .map(|(device, event)| Box::pin(world.engine().for_device(device).event_add(event.clone(), false)))
         .collect();
     for one in &mut adding {
         assert!(pin!(one).poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -165,7 +165,7 @@ pub fn lists_of_events_are_filtered_and_paged_in_two_ways(bench: impl Bench) {
     let mut by_page = Vec::new();
     for (page, count) in [(1, 4), (2, 4), (3, 1), (4, 0)] {
         let from = EventsFrom::Page(PageRequest { page, size: 4 });
-        let page = block_on(world.engine().event_list(world.org(0), all(), from)).unwrap();
+        let page = block_on(world.engine().for_caller(world.org(0)).event_list(all(), from)).unwrap();
         assert_eq!((page.items.len(), page.total), (count, Some(9)));
         by_page.extend(numbers(&page.items));
     }
@@ -173,7 +173,7 @@ pub fn lists_of_events_are_filtered_and_paged_in_two_ways(bench: impl Bench) {
     let (mut before, mut by_cursor) = (None, Vec::new());
     loop {
         let from = EventsFrom::Before(before, 4);
-        let page = block_on(world.engine().event_list(world.org(0), all(), from)).unwrap();
+        let page = block_on(world.engine().for_caller(world.org(0)).event_list(all(), from)).unwrap();
         assert_eq!(page.total, None);
         let Some(last) = page.items.last() else { break };
         before = Some(last.id);
@@ -192,7 +192,7 @@ pub fn a_caller_is_given_each_event_once(bench: impl Bench) {
     add(&world, &world.device(1), event(1, 99, "{}"));
     let next = |world: &World, of: Option<&DeviceIdentity>, limit| {
         let of = of.map(|device| device.device_id);
-        numbers(&block_on(world.engine().event_next(world.org(0), of, None, limit)).unwrap())
+        numbers(&block_on(world.engine().for_caller(world.org(0)).event_next(of, None, limit)).unwrap())
     };
     assert_eq!(next(&world, None, 3), [1, 2, 3]);
     assert_eq!(next(&world, Some(&other), 2), [2, 4], "how far it has read is kept for each device");
@@ -204,17 +204,20 @@ pub fn a_caller_is_given_each_event_once(bench: impl Bench) {
     add(&world, &other, event(1, 8, "{}"));
     assert_eq!(next(&world, None, 3), [8]);
     // Another caller has its own.
-    let scope = covey_core::access::Scope { caller: covey_core::id::CallerId(-5), ..world.org(0) };
-    let theirs = block_on(world.engine().event_next(scope, None, None, 100)).unwrap();
+    let other = covey_core::access::Caller { id: covey_core::id::CallerId(-5), ..world.org(0).clone() };
+    let theirs = block_on(world.engine().for_caller(&other).event_next(None, None, 100)).unwrap();
     assert_eq!(theirs.len(), 8);
     // One who names the last event moves nothing.
     for _ in 0..2 {
         let after = Some(theirs[4].id);
-        let after = block_on(world.engine().event_next(world.org(0), None, after, 2)).unwrap();
+        let after = block_on(world.engine().for_caller(world.org(0)).event_next(None, after, 2)).unwrap();
         assert_eq!(numbers(&after), [6, 7]);
     }
-    let of_device =
-        world.engine().event_next(world.org(0), Some(device.device_id), Some(RecordNumber(0)), 100);
+    let of_device = world.engine().for_caller(world.org(0)).event_next(
+        Some(device.device_id),
+        Some(RecordNumber(0)),
+        100,
+    );
     assert_eq!(numbers(&block_on(of_device).unwrap()), [1, 3, 5, 7]);
     assert_eq!(next(&world, None, 3), Vec::<u32>::new());
 }
@@ -233,7 +236,7 @@ pub fn a_gauge_keeps_its_last_body(bench: impl Bench) {
     assert!(list(&world, 0, EventFilter::default()).is_empty(), "a gauge is no event");
     world.restart();
     let gauges = |filter: GaugeFilter, page, size| {
-        let page = world.engine().gauge_list(world.org(0), filter, PageRequest { page, size });
+        let page = world.engine().for_caller(world.org(0)).gauge_list(filter, PageRequest { page, size });
         let page = block_on(page).unwrap();
         let shown = page.items.iter().map(|gauge| {
             (gauge.device_id, gauge.type_code, gauge.updated_at.0 - BEGIN.0, gauge.payload.to_string())
@@ -249,11 +252,11 @@ pub fn a_gauge_keeps_its_last_body(bench: impl Bench) {
     assert_eq!(gauges(of_other, 1, 10), (vec![second], 1));
     assert_eq!(gauges(GaugeFilter { type_code: Some(45), ..all }, 1, 10), (vec![], 0));
     let devices = world.devices(0, covey_core::device::DeviceFilter::default()).items;
-    let of_devices = block_on(world.engine().gauges_of(world.org(0), &devices)).unwrap();
+    let of_devices = block_on(world.engine().for_caller(world.org(0)).gauges_of(&devices)).unwrap();
     assert_eq!(
         of_devices.iter().map(|gauge| &*gauge.payload).collect::<Vec<_>>(),
         [r#"{"a":2}"#, r#"{"b":2}"#]
     );
-    block_on(world.engine().device_retire(world.org(0), other.device_id)).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).device_retire(other.device_id)).unwrap();
     assert_eq!(gauges(all, 1, 10), (vec![first], 1));
 }

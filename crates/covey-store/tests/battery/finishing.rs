@@ -99,7 +99,7 @@ pub fn a_task_expires_at_the_instant(bench: impl Bench) {
     world.pass_ms(59_999);
     world.sweep();
     assert_eq!(world.get(ready.id).task.status, TaskStatus::Ready);
-    let watch = world.engine().task_watch(locked.id);
+    let watch = world.engine().for_caller(world.org(0)).task_watch(locked.id);
     world.pass_ms(1);
     // Expired before any sweep has stored it.
     assert!(world.poll(&device).is_none());
@@ -162,9 +162,9 @@ pub fn those_who_wait_are_told_even_if_the_caller_hung_up(bench: impl Bench) {
     let world = World::new(bench);
     let device = world.device(0);
     let task = world.create(spec(&device));
-    let watch = world.engine().task_watch(task.id);
+    let watch = world.engine().for_caller(world.org(0)).task_watch(task.id);
     {
-        let mut finishing = pin!(world.engine().task_finish(&device, task.id, result(200, 0, "")));
+        let mut finishing = pin!(world.engine().for_device(&device).task_finish(task.id, result(200, 0, "")));
         let _ = finishing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
     assert_eq!(block_on(watch).task.status, TaskStatus::Done);

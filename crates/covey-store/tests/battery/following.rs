@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use covey_core::Engine;
-use covey_core::access::Scope;
-use covey_core::feed::{Follower, LostTrack, WAITING_RECORDS_MAX};
+use covey_core::access::Caller;
+use covey_core::feed::{FollowError, Follower, WAITING_RECORDS_MAX};
 use covey_core::id::RecordNumber;
 use covey_core::record::{Change, Record, RecordFilter, RecordKind};
 use futures_channel::oneshot;
@@ -31,7 +31,7 @@ impl Feeding {
         let run = move || {
             block_on(async {
                 loop {
-                    let next = pin!(engine.feed_next());
+                    let next = pin!(engine.server().feed_next());
                     if let Either::Right(_) = select(next, &mut stopped).await {
                         return;
                     }
@@ -50,7 +50,7 @@ impl Drop for Feeding {
 }
 
 fn follow(world: &World, filter: RecordFilter, cursor: Option<RecordNumber>) -> Follower {
-    block_on(world.engine().record_follow(world.org(0), filter, cursor)).unwrap()
+    block_on(world.engine().for_caller(world.org(0)).record_follow(filter, cursor)).unwrap()
 }
 
 fn events() -> RecordFilter {
@@ -141,7 +141,7 @@ pub fn one_who_is_too_slow_is_cut_off_and_goes_on_where_he_was(bench: impl Bench
         add(&world, &device, event(13, number, "{}"));
     }
     thread::sleep(LIVE_AFTER);
-    assert_eq!(block_on(follower.next()), Err(LostTrack::TooSlow));
+    assert_eq!(block_on(follower.next()), Err(FollowError::TooSlow));
     let cursor = follower.cursor();
     drop(follower);
     let rest = until(follow(&world, events(), Some(cursor)), many);
@@ -153,12 +153,13 @@ pub fn a_cursor_that_was_never_given_is_refused(bench: impl Bench) {
     let world = World::new(bench);
     let device = world.device(0);
     add(&world, &device, event(13, 1, "{}"));
-    let ask = |scope: Scope, cursor: i64| {
-        block_on(world.engine().record_follow(scope, events(), Some(RecordNumber(cursor)))).map(drop)
+    let ask = |caller: &Caller, cursor: i64| {
+        block_on(world.engine().for_caller(caller).record_follow(events(), Some(RecordNumber(cursor))))
+            .map(drop)
     };
     assert!(ask(world.org(0), 0).is_ok());
     assert!(ask(world.org(0), -1).is_err());
     assert!(ask(world.org(0), i64::MAX).is_err());
-    let powerless = Scope { rights: covey_core::access::Rights::TASKS_READ, ..world.org(0) };
-    assert!(ask(powerless, 0).is_err());
+    let powerless = Caller { rights: covey_core::access::Rights::TASKS_READ, ..world.org(0).clone() };
+    assert!(ask(&powerless, 0).is_err());
 }

@@ -21,7 +21,9 @@ pub fn pages_are_newest_first_and_their_totals_hold(bench: impl Bench) {
     }
     assert_eq!(seen, ids);
     let page = covey_core::port::PageRequest { page: 1, size: 1_001 };
-    assert!(block_on(world.engine().task_list(world.org(0), TaskFilter::default(), page)).is_err());
+    assert!(
+        block_on(world.engine().for_caller(world.org(0)).task_list(TaskFilter::default(), page)).is_err()
+    );
 }
 
 pub fn filters_select(bench: impl Bench) {
@@ -84,7 +86,7 @@ pub fn counts_equal_a_recount(bench: impl Bench) {
         page.items.iter().for_each(|task| *recount.entry(task.status).or_default() += 1);
         assert_eq!(page.total, page.items.len() as u64);
     }
-    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     let counts: HashMap<_, _> =
         counts.into_iter().filter(|one| one.count > 0).map(|one| (one.status, one.count)).collect();
     assert_eq!(counts, recount);

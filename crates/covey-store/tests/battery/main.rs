@@ -77,6 +77,7 @@ macro_rules! battery {
             devices: [
                 numbers_and_serial_numbers_are_unique,
                 a_revoked_certificate_admits_nobody,
+                a_device_without_a_certificate_is_called_and_not_admitted,
                 a_reused_serial_number_inherits_nothing,
                 presence_keeps_the_instant_of_the_last_connect,
                 tags_are_set_replaced_and_bounded,

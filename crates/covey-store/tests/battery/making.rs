@@ -53,7 +53,7 @@ pub fn the_same_idempotency_key_makes_one_task(bench: impl Bench) {
     let key = |digest| Some(IdempotencyKey { key: "k".to_owned(), request_digest: [digest; 32] });
     let create = |world: &World, org: usize, device, key| {
         let id = world.engine().task_id();
-        block_on(world.engine().task_create(world.org(org), id, spec(device), key))
+        block_on(world.engine().for_caller(world.org(org)).task_create(id, spec(device), key))
     };
     let first = create(&world, 0, &device, key(1)).unwrap();
     assert!(!first.replayed);
@@ -76,7 +76,7 @@ pub fn an_idempotency_key_is_forgotten_after_its_time(bench: impl Bench) {
     let key = || Some(IdempotencyKey { key: "k".to_owned(), request_digest: [1; 32] });
     let create = || {
         let id = world.engine().task_id();
-        block_on(world.engine().task_create(world.org(0), id, spec(&device), key())).unwrap()
+        block_on(world.engine().for_caller(world.org(0)).task_create(id, spec(&device), key())).unwrap()
     };
     let first = create();
     // Finished tasks never expire, so nothing but the keys' own age is left to sweep for.
@@ -112,7 +112,7 @@ pub fn a_foreign_organisation_sees_nothing(bench: impl Bench) {
     assert_eq!(world.create_as(1, by_number).unwrap_err(), Error::not_found("device"));
     assert_eq!(world.list(1, TaskFilter::default(), 1, 10).total, 0);
     assert_eq!(world.devices(1, Default::default()).total, 0);
-    let retired = block_on(world.engine().device_retire(world.org(1), device.device_id));
+    let retired = block_on(world.engine().for_caller(world.org(1)).device_retire(device.device_id));
     assert_eq!(retired.unwrap_err(), Error::not_found("device"));
     assert_eq!(world.get(task.id).task, *task);
 }

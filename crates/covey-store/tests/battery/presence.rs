@@ -11,11 +11,11 @@ use futures_executor::block_on;
 use crate::bench::{Bench, World, connection};
 
 fn come(world: &World, device: &DeviceIdentity, session: &str) {
-    world.engine().device_connected(device, connection(session));
+    world.engine().for_device(device).connected(connection(session));
 }
 
 fn go(world: &World, device: &DeviceIdentity, session: &str, reason: Reason) {
-    world.engine().device_disconnected(device, Connection { reason, ..connection(session) });
+    world.engine().for_device(device).disconnected(Connection { reason, ..connection(session) });
 }
 
 /// What was told of devices since the beginning, in order.
@@ -38,7 +38,7 @@ fn told_of(world: &World, device: &DeviceIdentity) -> Vec<(bool, Reason)> {
 
 fn sweep(world: &World) {
     world.settle();
-    while block_on(world.engine().presence_sweep()).unwrap() {}
+    while block_on(world.engine().server().presence_sweep()).unwrap() {}
 }
 
 fn are_online(world: &World) -> u64 {
@@ -60,7 +60,8 @@ pub fn coming_and_going_are_told_at_once(bench: impl Bench) {
     assert_eq!((presence.online, presence.reason), (false, Reason::KeepAlive));
     // It is noted as events of the device, too.
     let page = EventsFrom::Page(PageRequest { page: 1, size: 10 });
-    let events = block_on(world.engine().event_list(world.org(0), EventFilter::default(), page)).unwrap();
+    let events =
+        block_on(world.engine().for_caller(world.org(0)).event_list(EventFilter::default(), page)).unwrap();
     assert_eq!(events.total, Some(2));
     let events: Vec<_> = events.items.iter().map(|event| (event.type_code, &*event.payload)).collect();
     let expected = [
@@ -138,7 +139,7 @@ pub fn a_device_that_comes_and_goes_all_the_time_is_told_of_once_it_is_quiet(ben
     sweep(&world);
     assert_eq!(told_of(&world, &device)[10..], [(true, Reason::Connected)]);
     let of_device = EventFilter { device_ids: vec![device.device_id], ..EventFilter::default() };
-    let newest = world.engine().event_list(world.org(0), of_device, EventsFrom::Before(None, 1));
+    let newest = world.engine().for_caller(world.org(0)).event_list(of_device, EventsFrom::Before(None, 1));
     let newest = block_on(newest).unwrap().items.remove(0);
     assert_eq!(
         newest.received_at.since_ms(newest.key.dev_timestamp),
@@ -167,7 +168,7 @@ pub fn what_a_server_held_is_told_later_and_not_of_those_who_came_back(bench: im
         come(&world, device, "a");
     }
     let another = Connection { server: "server-9".to_owned(), ..connection("a") };
-    world.engine().device_connected(&elsewhere, another);
+    world.engine().for_device(&elsewhere).connected(another);
     let before = told(&world).len();
     world.restart();
     assert_eq!((are_online(&world), told(&world).len()), (1, before));

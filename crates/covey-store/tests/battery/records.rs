@@ -37,7 +37,7 @@ fn all_after(world: &World, mut after: RecordNumber) -> Vec<Record> {
 }
 
 fn settled(world: &World) -> RecordNumber {
-    block_on(world.engine().record_span_of_every_org()).unwrap().settled
+    block_on(world.engine().server().record_span_of_every_org()).unwrap().settled
 }
 
 fn status_of(record: &Record) -> Option<(TaskId, TaskStatus, Cause)> {
@@ -151,7 +151,7 @@ pub fn pages_of_records_follow_each_other(bench: impl Bench) {
     assert_eq!((&some.records[..], some.position, some.is_more), (&all[2..=5], until, false));
     let none = read(&world, RecordRequest { until: Some(until), ..request(until) });
     assert_eq!((none.records.len(), none.position), (0, until));
-    let span = block_on(world.engine().record_span_of_every_org()).unwrap();
+    let span = block_on(world.engine().server().record_span_of_every_org()).unwrap();
     assert!(span.forgotten < all[0].number && span.settled >= all[9].number, "{span:?}");
 }
 
@@ -243,13 +243,13 @@ pub fn a_follower_begins_where_it_was_and_goes_on_live(bench: impl Bench) {
     add(&world, &device, event(3, 2, "{}"));
     let engine = world.engine();
     let filter = RecordFilter { event_types: vec![2], ..RecordFilter::default() };
-    let mut follower = block_on(engine.record_follow(world.org(0), filter, Some(begin))).unwrap();
+    let mut follower = block_on(engine.for_caller(world.org(0)).record_follow(filter, Some(begin))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut next = || {
         let events = runtime.block_on(async {
             let feed = async {
                 loop {
-                    engine.feed_next().await.unwrap();
+                    engine.server().feed_next().await.unwrap();
                 }
             };
             tokio::select! {
@@ -270,6 +270,7 @@ pub fn a_follower_begins_where_it_was_and_goes_on_live(bench: impl Bench) {
         assert_eq!(next(), [number]);
     }
     let future = RecordNumber(i64::MAX);
-    let refused = block_on(engine.record_follow(world.org(0), RecordFilter::default(), Some(future)));
+    let refused =
+        block_on(engine.for_caller(world.org(0)).record_follow(RecordFilter::default(), Some(future)));
     assert!(matches!(refused.err(), Some(Error::Invalid { field: "cursor", .. })));
 }

@@ -28,7 +28,7 @@ fn live(world: &World, org: usize, device: &DeviceIdentity, rounds: u32) {
         add(world, device, happened);
         let reported = vec![("a".to_owned(), Some(Arc::from(round.to_string())))];
         let patch = TwinPatch { reported, ttl_minutes: 1, ..TwinPatch::default() };
-        block_on(world.engine().twin_patch(world.org(org), device.device_id, patch)).unwrap();
+        block_on(world.engine().for_caller(world.org(org)).twin_patch(device.device_id, patch)).unwrap();
     }
 }
 
@@ -36,7 +36,7 @@ fn live(world: &World, org: usize, device: &DeviceIdentity, rounds: u32) {
 fn prune(world: &World) -> [u64; 4] {
     let mut all = [0; 4];
     loop {
-        let (counts, is_more) = block_on(world.engine().prune()).unwrap();
+        let (counts, is_more) = block_on(world.engine().server().prune()).unwrap();
         for (kept, count) in counts {
             all[Kept::NAMES.iter().position(|(known, ..)| *known == kept).unwrap()] += count;
         }
@@ -57,13 +57,14 @@ fn left(world: &World, org: usize, device: &DeviceIdentity) -> [u64; 3] {
     }
     let events = |filter| {
         let page = EventsFrom::Page(PageRequest { page: 1, size: 1_000 });
-        block_on(world.engine().event_list(world.org(org), filter, page)).unwrap()
+        block_on(world.engine().for_caller(world.org(org)).event_list(filter, page)).unwrap()
     };
     let events_counted = events(EventFilter::default());
     let events_there = events(EventFilter { received_after: Some(UnixMs(0)), ..EventFilter::default() });
     assert_eq!(events_counted, events_there);
     assert_eq!(events_counted.items.len() as u64, events_counted.total.unwrap());
-    let history = world.engine().twin_history(world.org(org), device.device_id, "a".to_owned(), None, 1_000);
+    let history =
+        world.engine().for_caller(world.org(org)).twin_history(device.device_id, "a".to_owned(), None, 1_000);
     [tasks.total, events_counted.items.len() as u64, block_on(history).unwrap().len() as u64]
 }
 
@@ -71,7 +72,7 @@ fn left(world: &World, org: usize, device: &DeviceIdentity) -> [u64; 3] {
 const ALL: RecordNumber = RecordNumber(0);
 
 fn settled(world: &World) -> RecordNumber {
-    block_on(world.engine().record_span_of_every_org()).unwrap().settled
+    block_on(world.engine().server().record_span_of_every_org()).unwrap().settled
 }
 
 fn records(world: &World) -> usize {
@@ -94,7 +95,8 @@ pub fn each_kind_is_forgotten_at_its_time(bench: impl Bench) {
     assert_eq!(prune(&world), [0, 0, told as u64, 0]);
     assert_eq!((records(&world), left(&world, 0, &device)), (0, [13, 12, 12]));
     let follow = |cursor| {
-        block_on(world.engine().record_follow(world.org(0), RecordFilter::default(), Some(cursor))).err()
+        block_on(world.engine().for_caller(world.org(0)).record_follow(RecordFilter::default(), Some(cursor)))
+            .err()
     };
     assert!(matches!(follow(RecordNumber(1)), Some(Error::Gone { .. })));
     let then = settled(&world);
@@ -113,7 +115,7 @@ pub fn each_kind_is_forgotten_at_its_time(bench: impl Bench) {
     world.pass_ms(200 * DAY_MS);
     prune(&world);
     assert_eq!((left(&world, 0, &device), left(&world, 1, &foreign), records(&world)), ([0; 3], [0; 3], 0));
-    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     assert!(counts.iter().all(|count| count.count == 0), "{counts:?}");
     // The next event is told under a number that comes after all that were forgotten.
     live(&world, 0, &device, 1);
@@ -124,10 +126,10 @@ pub fn organisations_keep_for_times_of_their_own(bench: impl Bench) {
     let mut world = World::new(bench);
     let (device, foreign) = (world.device(0), world.device(1));
     let put = |world: &World, org, days: &[(Kept, Option<u32>)]| {
-        block_on(world.engine().retention_put(world.org(org), days.to_vec())).unwrap();
+        block_on(world.engine().for_caller(world.org(org)).retention_put(days.to_vec())).unwrap();
     };
     let own = |world: &World, org| {
-        let mut own = block_on(world.engine().retention_own(world.org(org))).unwrap();
+        let mut own = block_on(world.engine().for_caller(world.org(org)).retention_own()).unwrap();
         own.sort_by_key(|own| own.kept);
         own
     };
@@ -154,7 +156,10 @@ pub fn organisations_keep_for_times_of_their_own(bench: impl Bench) {
     assert_eq!((left(&world, 0, &device), left(&world, 1, &foreign)), ([2, 0, 2], [4, 4, 4]));
     let begin = RecordNumber(1);
     let follow = |world: &World, org, cursor| {
-        block_on(world.engine().record_follow(world.org(org), RecordFilter::default(), Some(cursor))).err()
+        block_on(
+            world.engine().for_caller(world.org(org)).record_follow(RecordFilter::default(), Some(cursor)),
+        )
+        .err()
     };
     assert_eq!((follow(&world, 0, begin), follow(&world, 1, begin)), (None, None));
     world.pass_ms(30 * DAY_MS);
@@ -180,7 +185,7 @@ pub fn what_is_kept_for_ever_is(bench: impl Bench) {
     let device = world.device(0);
     for org in 0..2 {
         let days = Kept::NAMES.iter().map(|(kept, ..)| (*kept, Some(0))).collect();
-        block_on(world.engine().retention_put(world.org(org), days)).unwrap();
+        block_on(world.engine().for_caller(world.org(org)).retention_put(days)).unwrap();
     }
     live(&world, 0, &device, 3);
     let told = records(&world);
@@ -188,6 +193,6 @@ pub fn what_is_kept_for_ever_is(bench: impl Bench) {
     assert_eq!(prune(&world), [0; 4]);
     assert_eq!((left(&world, 0, &device), records(&world)), ([3; 3], told));
     let days = vec![(Kept::Events, Some(covey_core::retention::DAYS_MAX + 1))];
-    let refused = block_on(world.engine().retention_put(world.org(0), days)).unwrap_err();
+    let refused = block_on(world.engine().for_caller(world.org(0)).retention_put(days)).unwrap_err();
     assert!(matches!(refused, Error::Invalid { field: "events", .. }));
 }

@@ -21,7 +21,7 @@ fn fill(world: &World, device: &DeviceIdentity, type_code: i64, bodies: &[&str])
 /// The values of a tag, newest first.
 fn fields(world: &World, device: &DeviceIdentity, tag: &str, limit: u32) -> Vec<(i64, String)> {
     let query = FieldQuery::back(device.device_id, 5, tag, 15, limit, world.now()).unwrap();
-    let fields = block_on(world.engine().event_fields(world.org(0), query)).unwrap();
+    let fields = block_on(world.engine().for_caller(world.org(0)).event_fields(query)).unwrap();
     fields.iter().map(|field| ((field.received_at.0 - BEGIN.0) / 1_000, field.value.to_string())).collect()
 }
 
@@ -69,10 +69,12 @@ pub fn a_field_is_sought_in_the_first_object_and_then_at_the_top(bench: impl Ben
     // Received in the last quarter of an hour; the instants before have gone.
     assert_eq!(fields(&world, &device, "310", 1_000), expected[..6]);
     assert!(
-        block_on(world.engine().event_fields(
-            world.org(1),
-            FieldQuery::back(device.device_id, 5, "310", 15, 10, world.now()).unwrap()
-        ))
+        block_on(
+            world
+                .engine()
+                .for_caller(world.org(1))
+                .event_fields(FieldQuery::back(device.device_id, 5, "310", 15, 10, world.now()).unwrap())
+        )
         .unwrap()
         .is_empty()
     );
@@ -97,7 +99,7 @@ fn series(
 }
 
 fn buckets(world: &World, query: SeriesQuery) -> Vec<(i64, [f64; 4], u64)> {
-    let found = block_on(world.engine().event_series(world.org(0), query)).unwrap();
+    let found = block_on(world.engine().for_caller(world.org(0)).event_series(query)).unwrap();
     let shown = |bucket: &Bucket| {
         let numbers = [bucket.min, bucket.max, bucket.mean, bucket.last];
         ((bucket.from.0 - BEGIN.0) / 1_000, numbers, bucket.count)

@@ -30,11 +30,11 @@ fn change(reported: Values<'_>, desired: Values<'_>) -> TwinPatch {
 }
 
 fn patch(world: &World, device: &DeviceIdentity, patch: TwinPatch) -> Result<Twin> {
-    block_on(world.engine().twin_patch(world.org(0), device.device_id, patch))
+    block_on(world.engine().for_caller(world.org(0)).twin_patch(device.device_id, patch))
 }
 
 fn get(world: &World, device: &DeviceIdentity) -> Twin {
-    block_on(world.engine().twin_get(world.org(0), device.device_id)).unwrap()
+    block_on(world.engine().for_caller(world.org(0)).twin_get(device.device_id)).unwrap()
 }
 
 fn versions(reported: i64, desired: i64) -> TwinVersions {
@@ -48,8 +48,12 @@ fn history(
     before: Option<i64>,
     limit: u32,
 ) -> Vec<(i64, Option<String>)> {
-    let history =
-        world.engine().twin_history(world.org(0), device.device_id, "lamp/1".to_owned(), before, limit);
+    let history = world.engine().for_caller(world.org(0)).twin_history(
+        device.device_id,
+        "lamp/1".to_owned(),
+        before,
+        limit,
+    );
     let history = block_on(history).unwrap();
     history.into_iter().map(|one| (one.version, one.value.map(|value| value.to_string()))).collect()
 }
@@ -125,13 +129,16 @@ pub fn a_condition_that_does_not_hold_changes_nothing(bench: impl Bench) {
     let refused = patch(&world, &device, wish(demand(None, None), &deeper)).unwrap_err();
     assert!(matches!(refused, Error::Invalid { field: "value", .. }), "{refused:?}");
     assert_eq!(patch(&world, &device, wish(demand(None, None), &deep)).unwrap().versions, versions(3, 3));
-    let stranger = world.engine().twin_patch(world.org(1), device.device_id, wish(demand(None, None), "4"));
+    let stranger =
+        world.engine().for_caller(world.org(1)).twin_patch(device.device_id, wish(demand(None, None), "4"));
     assert_eq!(block_on(stranger).unwrap_err(), Error::not_found("device"));
-    let foreign = block_on(world.engine().twin_get(world.org(1), device.device_id));
+    let foreign = block_on(world.engine().for_caller(world.org(1)).twin_get(device.device_id));
     assert_eq!(foreign.unwrap_err(), Error::not_found("device"));
-    let foreign = world.engine().twin_history(world.org(1), device.device_id, "a".to_owned(), None, 1);
+    let foreign =
+        world.engine().for_caller(world.org(1)).twin_history(device.device_id, "a".to_owned(), None, 1);
     assert_eq!(block_on(foreign).unwrap_err(), Error::not_found("device"));
-    let nowhere = world.engine().twin_history(world.org(0), device.device_id, "a\0".to_owned(), None, 1);
+    let nowhere =
+        world.engine().for_caller(world.org(0)).twin_history(device.device_id, "a\0".to_owned(), None, 1);
     assert!(matches!(block_on(nowhere).unwrap_err(), Error::Invalid { field: "resource", .. }));
 }
 
@@ -211,7 +218,7 @@ pub fn changes_of_one_group_come_one_after_the_other(bench: impl Bench) {
             let if_match = if number == 20 { IfMatch { reported: Some(1), ..if_match } } else { if_match };
             let one = change(&[("lamp/1", Some(&text(number)))], &[]);
             let one = TwinPatch { if_match: Some(vec![if_match]), ..one };
-            Box::pin(world.engine().twin_patch(world.org(0), device.device_id, one))
+            Box::pin(world.engine().for_caller(world.org(0)).twin_patch(device.device_id, one))
         })
         .collect();
     for one in &mut changing {

@@ -80,7 +80,7 @@ fn save(world: &World, by: &Claim, id: EndpointId, progress: Progress) -> Progre
 
 /// Events of a device, and the numbers of their records.
 fn told(world: &World, device: &DeviceIdentity, count: u32) -> Vec<RecordNumber> {
-    let before = block_on(world.engine().record_span_of_every_org()).unwrap().settled;
+    let before = block_on(world.engine().server().record_span_of_every_org()).unwrap().settled;
     for number in 1..=count {
         let body = format!("{{\"101\": {number}}}");
         add(world, device, NewEvent { dev_timestamp: None, ..event(13, 0, &body) });

@@ -15,19 +15,21 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use covey_core::access::{Rights, Scope};
+use covey_core::access::{Caller, Rights};
 use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec};
 use covey_core::error::{Result, StorageFault};
-use covey_core::id::{CallerId, DeviceId, TaskId, UnixMs};
+use covey_core::id::{CallerId, DeviceId, OrgId, TaskId, UnixMs};
 use covey_core::limits::Limits;
+use covey_core::links::Links;
 use covey_core::operation::FinishedTask;
 use covey_core::port::{
-    Clock, DevicePage, Job, NoPeers, Observer, PageRequest, Store, TaskPage, Transaction,
+    Clock, DevicePage, Job, NoPeers, NoWebhooks, Observer, PageRequest, Store, TaskPage, Transaction,
 };
 use covey_core::task::{DeviceRef, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskSpec};
 use covey_core::{Engine, Parts};
 use futures_executor::block_on;
 
+pub use parts::LINK;
 use parts::{Outside, RecordingLink, digest};
 use store::WatchedStore;
 
@@ -37,6 +39,16 @@ pub trait Bench: Sync + 'static {
     fn open(&self, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<dyn Store>;
 }
 
+/// Who may do everything, of no organisation that has anything.
+pub fn root() -> Caller {
+    caller(OrgId(0), CallerId(0))
+}
+
+/// A caller of an organisation that may do everything.
+pub fn caller(org: OrgId, id: CallerId) -> Caller {
+    Caller { org, org_name: "org".into(), id, name: "test".into(), rights: Rights::ALL }
+}
+
 /// An engine over a store, and the world around it.
 pub struct World {
     bench: Box<dyn Bench>,
@@ -44,7 +56,7 @@ pub struct World {
     pub outside: Outside,
     pub link: Arc<RecordingLink>,
     server: Option<(Arc<Engine>, Arc<WatchedStore>)>,
-    orgs: Vec<Scope>,
+    orgs: Vec<Caller>,
 }
 
 impl World {
@@ -68,9 +80,10 @@ impl World {
         let mut world = Self { bench: Box::new(bench), limits, outside, link, server: None, orgs: vec![] };
         world.start();
         for name in ["first", "second"] {
-            let root = Scope { org: covey_core::id::OrgId(0), rights: Rights::ALL, caller: CallerId(0) };
-            let made = block_on(world.engine().api_key_add(root, name, "test", Rights::ALL)).unwrap();
-            world.orgs.push(Scope { org: made.key.org, rights: Rights::ALL, caller: CallerId(made.key.id) });
+            let root = root();
+            let made =
+                block_on(world.engine().for_caller(&root).api_key_add(name, "test", Rights::ALL)).unwrap();
+            world.orgs.push(Caller::of(&made.key));
         }
         world
     }
@@ -81,7 +94,7 @@ impl World {
         let store = Arc::new(WatchedStore::new(inner));
         let engine = Engine::new(Parts {
             store: Arc::clone(&store) as _,
-            link: Arc::clone(&self.link) as _,
+            links: Links::new([Arc::clone(&self.link) as _]),
             peers: Arc::new(NoPeers),
             issuer,
             clock,
@@ -92,6 +105,8 @@ impl World {
             retention: covey_core::retention::RetentionDays::default(),
             flood: covey_core::event::Flood::default(),
             gauge_types: vec![44],
+            webhooks: Arc::new(NoWebhooks),
+            webhook_retry_ms: 86_400_000,
         });
         self.server = Some((Arc::new(engine), store));
     }
@@ -99,7 +114,7 @@ impl World {
     /// Stops the server, and starts it on what it had stored.
     pub fn restart(&mut self) {
         self.restart_quietly();
-        block_on(self.engine().presence_clear(SERVER)).unwrap();
+        block_on(self.engine().server().presence_clear(SERVER)).unwrap();
     }
 
     /// The same, with its connections as they were.
@@ -126,13 +141,13 @@ impl World {
     }
 
     /// The caller of the first organisation, and of the second.
-    pub fn org(&self, number: usize) -> Scope {
-        self.orgs[number]
+    pub fn org(&self, number: usize) -> &Caller {
+        &self.orgs[number]
     }
 
     pub fn register(&self, org: usize, spec: DeviceSpec) -> Result<(Device, String)> {
-        let registered = block_on(self.engine().device_register(self.org(org), spec));
-        registered.map(|(device, issued)| (device, issued.record.serial_hex))
+        let registered = block_on(self.engine().for_caller(self.org(org)).device_register(spec));
+        registered.map(|(device, issued)| (device, issued.unwrap().record.serial_hex))
     }
 
     /// A new device of an organisation.
@@ -146,27 +161,28 @@ impl World {
 
     pub fn create_as(&self, org: usize, spec: TaskSpec) -> Result<Arc<Task>> {
         let engine = self.engine();
-        block_on(engine.task_create(self.org(org), engine.task_id(), spec, None)).map(|made| made.task)
+        block_on(engine.for_caller(self.org(org)).task_create(engine.task_id(), spec, None))
+            .map(|made| made.task)
     }
 
     pub fn ack(&self, device: &DeviceIdentity, id: TaskId) -> Result<()> {
-        block_on(self.engine().task_ack(device, id))
+        block_on(self.engine().for_device(device).task_ack(id))
     }
 
     pub fn request(&self, device: &DeviceIdentity, id: TaskId) -> Option<Arc<Task>> {
-        block_on(self.engine().task_next(device, Some(id))).unwrap()
+        block_on(self.engine().for_device(device).task_next(Some(id))).unwrap()
     }
 
     pub fn poll(&self, device: &DeviceIdentity) -> Option<Arc<Task>> {
-        block_on(self.engine().task_next(device, None)).unwrap()
+        block_on(self.engine().for_device(device).task_next(None)).unwrap()
     }
 
     pub fn finish(&self, device: &DeviceIdentity, id: TaskId, result: NewResult) -> Result<FinishedTask> {
-        block_on(self.engine().task_finish(device, id, result))
+        block_on(self.engine().for_device(device).task_finish(id, result))
     }
 
     pub fn delete(&self, org: usize, id: TaskId) -> Result<Arc<TaskDetail>> {
-        block_on(self.engine().task_delete(self.org(org), id))
+        block_on(self.engine().for_caller(self.org(org)).task_delete(id))
     }
 
     pub fn get(&self, id: TaskId) -> TaskDetail {
@@ -174,32 +190,33 @@ impl World {
     }
 
     pub fn get_as(&self, org: usize, id: TaskId) -> Result<TaskDetail> {
-        block_on(self.engine().task_get(self.org(org), id))
+        block_on(self.engine().for_caller(self.org(org)).task_get(id))
     }
 
     pub fn list(&self, org: usize, filter: TaskFilter, page: u32, size: u32) -> TaskPage {
-        block_on(self.engine().task_list(self.org(org), filter, PageRequest { page, size })).unwrap()
+        block_on(self.engine().for_caller(self.org(org)).task_list(filter, PageRequest { page, size }))
+            .unwrap()
     }
 
     pub fn devices(&self, org: usize, filter: DeviceFilter) -> DevicePage {
         let page = PageRequest { page: 1, size: 1000 };
-        block_on(self.engine().device_list(self.org(org), filter, page)).unwrap()
+        block_on(self.engine().for_caller(self.org(org)).device_list(filter, page)).unwrap()
     }
 
     /// Waits until what was written behind the caller's back is stored: presence is.
     pub fn settle(&self) {
-        block_on(self.engine().retention_put(self.org(0), Vec::new())).unwrap();
+        block_on(self.engine().for_caller(self.org(0)).retention_put(Vec::new())).unwrap();
     }
 
     /// Sweeps until nothing is left.
     pub fn sweep(&self) {
-        while block_on(self.engine().task_sweep()).unwrap() {}
+        while block_on(self.engine().server().task_sweep()).unwrap() {}
         self.announce();
     }
 
     pub fn listen(&self, device: &DeviceIdentity) {
-        self.engine().device_connected(device, connection(""));
-        self.engine().device_listens(device);
+        self.engine().for_device(device).connected(connection(""));
+        self.engine().for_device(device).subscribed(LINK);
         self.announce();
     }
 
@@ -227,7 +244,7 @@ impl World {
 /// Lets an engine make announcements until it waits for something to happen.
 pub fn announce_at(engine: &Engine, store: &WatchedStore) {
     loop {
-        let mut announcing = pin!(engine.task_announce());
+        let mut announcing = pin!(engine.server().task_announce());
         let (waker, woken) = wake_channel();
         loop {
             match announcing.as_mut().poll(&mut Context::from_waker(&waker)) {

@@ -56,6 +56,9 @@ impl RecordingLink {
     }
 }
 
+/// The name of that link.
+pub const LINK: &str = "recording";
+
 impl Link for RecordingLink {
     fn announce(&self, task: Announcement) {
         self.announced.lock().unwrap().push(task);
@@ -65,7 +68,11 @@ impl Link for RecordingLink {
         self.revoked.lock().unwrap().push(sn.clone());
     }
 
-    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        LINK
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 

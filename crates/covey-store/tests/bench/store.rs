@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use covey_core::access::{ApiKey, KeyDigest, Scope};
+use covey_core::access::{ApiKey, Caller, KeyDigest};
 use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::{Result, StorageFault};
 use covey_core::event::{
@@ -79,26 +79,26 @@ impl Reader for WatchedStore {
         })
     }
 
-    fn task_get(&self, scope: Scope, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
-        self.inner.task_get(scope, id)
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        self.inner.task_get(caller, id)
     }
 
     fn task_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: TaskFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<TaskPage>> {
-        self.inner.task_list(scope, filter, page)
+        self.inner.task_list(caller, filter, page)
     }
 
     fn device_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: DeviceFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<DevicePage>> {
-        self.inner.device_list(scope, filter, page)
+        self.inner.device_list(caller, filter, page)
     }
 
     fn task_lapsed_of_every_org(
@@ -172,8 +172,8 @@ impl RecordReader for WatchedStore {
         self.inner.record_list_of_every_org(request)
     }
 
-    fn record_span(&self, scope: Scope) -> BoxFuture<'_, Result<RecordSpan>> {
-        self.inner.record_span(scope)
+    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.inner.record_span(caller)
     }
 
     fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
@@ -184,42 +184,42 @@ impl RecordReader for WatchedStore {
 impl EventReader for WatchedStore {
     fn event_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: EventFilter,
         from: EventsFrom,
     ) -> BoxFuture<'_, Result<EventPage>> {
-        self.inner.event_list(scope, filter, from)
+        self.inner.event_list(caller, filter, from)
     }
 
     fn event_list_after(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
-        self.inner.event_list_after(scope, device, after, limit)
+        self.inner.event_list_after(caller, device, after, limit)
     }
 
-    fn event_fields(&self, scope: Scope, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
-        self.inner.event_fields(scope, query)
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        self.inner.event_fields(caller, query)
     }
 
-    fn event_series(&self, scope: Scope, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
-        self.inner.event_series(scope, query)
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        self.inner.event_series(caller, query)
     }
 
     fn gauge_list(
         &self,
-        scope: Scope,
+        caller: &Caller,
         filter: GaugeFilter,
         page: PageRequest,
     ) -> BoxFuture<'_, Result<Page<Gauge>>> {
-        self.inner.gauge_list(scope, filter, page)
+        self.inner.gauge_list(caller, filter, page)
     }
 
-    fn gauges_of(&self, scope: Scope, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
-        self.inner.gauges_of(scope, devices)
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        self.inner.gauges_of(caller, devices)
     }
 }
 
@@ -230,18 +230,18 @@ impl PresenceReader for WatchedStore {
 }
 
 impl TwinReader for WatchedStore {
-    fn twin_get(&self, scope: Scope, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
-        self.inner.twin_get(scope, device)
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+        self.inner.twin_get(caller, device)
     }
 
     fn twin_history(
         &self,
-        scope: Scope,
+        caller: &Caller,
         device: DeviceId,
         resource: String,
         before: Option<i64>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
-        self.inner.twin_history(scope, device, resource, before, limit)
+        self.inner.twin_history(caller, device, resource, before, limit)
     }
 }

@@ -1,6 +1,6 @@
 //! What is read of webhooks of a store around a store.
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber};
 use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
@@ -12,35 +12,35 @@ use covey_core::webhook::{
 use super::store::WatchedStore;
 
 impl WebhookReader for WatchedStore {
-    fn webhook_list(&self, scope: Scope) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
-        self.inner.webhook_list(scope)
+    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+        self.inner.webhook_list(caller)
     }
 
     fn webhook_deliveries(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
-        self.inner.webhook_deliveries(scope, id, from)
+        self.inner.webhook_deliveries(caller, id, from)
     }
 
     fn webhook_dead_letters(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         from: DeliveriesFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
-        self.inner.webhook_dead_letters(scope, id, from)
+        self.inner.webhook_dead_letters(caller, id, from)
     }
 
     fn webhook_dead_letter(
         &self,
-        scope: Scope,
+        caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
-        self.inner.webhook_dead_letter(scope, id, number)
+        self.inner.webhook_dead_letter(caller, id, number)
     }
 
     fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {

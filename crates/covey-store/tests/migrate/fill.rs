@@ -105,7 +105,7 @@ fn retire(world: &World, history: &mut History, random: &mut Random) {
         return;
     }
     let (org, device) = history.devices.remove(random.below(history.devices.len()));
-    block_on(world.engine().device_retire(world.org(org), device.device_id)).unwrap();
+    block_on(world.engine().for_caller(world.org(org)).device_retire(device.device_id)).unwrap();
     // Every other one comes back under the same serial number.
     if random.below(2) == 0 {
         let spec = DeviceSpec { sn: Some(device.sn), ..DeviceSpec::default() };
@@ -119,10 +119,11 @@ fn keys(world: &World, history: &mut History, random: &mut Random, step: usize) 
     let name = ["first", "second", "Dritte Organisation ß"][random.below(3)];
     let rights = Rights(u32::try_from(1 + random.below(31)).unwrap());
     let made =
-        block_on(world.engine().api_key_add(world.org(0), name, &format!("key {step}"), rights)).unwrap();
+        block_on(world.engine().for_caller(world.org(0)).api_key_add(name, &format!("key {step}"), rights))
+            .unwrap();
     history.keys.push(made.clear_text.clone());
     if random.below(2) == 0 {
-        block_on(world.engine().api_key_revoke(world.org(0), made.key.id)).unwrap();
+        block_on(world.engine().for_caller(world.org(0)).api_key_revoke(made.key.id)).unwrap();
     }
 }
 
@@ -131,9 +132,9 @@ fn presence(world: &World, history: &mut History, random: &mut Random) {
     let mut connection = connection(&format!("session {}", random.below(3)));
     connection.details = vec![("address".to_owned(), random.one_of(&TEXTS).to_owned())];
     if random.below(2) == 0 {
-        world.engine().device_connected(&device, connection);
+        world.engine().for_device(&device).connected(connection);
     } else {
-        world.engine().device_disconnected(&device, connection);
+        world.engine().for_device(&device).disconnected(connection);
     }
 }
 
@@ -171,7 +172,8 @@ fn create(world: &World, history: &mut History, random: &mut Random, step: usize
     let key = IdempotencyKey { key: format!("k{}", random.below(50)), request_digest: [7; 32] };
     let key = (random.below(4) == 0).then_some(key);
     let made =
-        block_on(world.engine().task_create(world.org(org), id(world, random, step), spec, key)).unwrap();
+        block_on(world.engine().for_caller(world.org(org)).task_create(id(world, random, step), spec, key))
+            .unwrap();
     // The answer to a repeated request is the task of the first.
     if !history.tasks.contains(&made.task.id) {
         history.tasks.push(made.task.id);
@@ -183,7 +185,7 @@ fn event(world: &World, history: &mut History, random: &mut Random, step: usize)
     let (org, device) = random.one_of(&history.devices);
     if random.below(5) == 0 {
         let of = (random.below(2) == 0).then_some(device.device_id);
-        drop(block_on(world.engine().event_next(world.org(org), of, None, 3)).unwrap());
+        drop(block_on(world.engine().for_caller(world.org(org)).event_next(of, None, 3)).unwrap());
     }
     let event = NewEvent {
         type_code: random.one_of(&[0, 2, 13, 44, 44, i64::from(i32::MAX)]),
@@ -199,7 +201,7 @@ fn event(world: &World, history: &mut History, random: &mut Random, step: usize)
         reported: Vec::new(),
     };
     for _ in 0..=random.below(2) {
-        block_on(world.engine().event_add(&device, event.clone(), true)).unwrap();
+        block_on(world.engine().for_device(&device).event_add(event.clone(), true)).unwrap();
     }
 }
 
@@ -214,14 +216,14 @@ fn twin(world: &World, history: &History, random: &mut Random) {
     };
     let patch = TwinPatch { reported: values(), desired: values(), ttl_minutes: 10, ..TwinPatch::default() };
     // One that changes nothing is refused.
-    drop(block_on(world.engine().twin_patch(world.org(org), device.device_id, patch)));
+    drop(block_on(world.engine().for_caller(world.org(org)).twin_patch(device.device_id, patch)));
 }
 
 fn retention(world: &World, random: &mut Random) {
     let (kept, ..) = random.one_of(&Kept::NAMES);
     let days = random.one_of(&[None, Some(0), Some(30)]);
     let org = world.org(random.below(2));
-    block_on(world.engine().retention_put(org, vec![(kept, days)])).unwrap();
+    block_on(world.engine().for_caller(org).retention_put(vec![(kept, days)])).unwrap();
 }
 
 fn say(world: &World, history: &mut History, random: &mut Random) {

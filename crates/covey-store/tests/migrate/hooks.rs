@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use covey_core::access::{Rights, Scope};
 use covey_core::id::{CallerId, OrgId, RecordNumber, UnixMs};
 use covey_core::port::{RecordReader, Store};
 use covey_core::record::RecordRequest;
@@ -82,12 +81,12 @@ fn progress(world: &World, org: OrgId) -> Progress {
 pub fn seen(store: &dyn Store) -> Vec<String> {
     let mut seen = Vec::new();
     for org in 1..=3 {
-        let scope = Scope { org: OrgId(org), rights: Rights::ALL, caller: CallerId(1) };
-        for (endpoint, state) in block_on(store.webhook_list(scope)).unwrap() {
+        let caller = &crate::bench::caller(OrgId(org), CallerId(1));
+        for (endpoint, state) in block_on(store.webhook_list(caller)).unwrap() {
             let id = endpoint.id;
             let from = DeliveriesFrom { limit: 10_000, ..DeliveriesFrom::default() };
-            let log = block_on(store.webhook_deliveries(scope, id, from)).unwrap();
-            let dead = block_on(store.webhook_dead_letters(scope, id, from)).unwrap();
+            let log = block_on(store.webhook_deliveries(caller, id, from)).unwrap();
+            let dead = block_on(store.webhook_dead_letters(caller, id, from)).unwrap();
             assert!(!log.is_empty() && !dead.is_empty());
             let secrets = (endpoint.secret.exposed().to_owned(), endpoint.spec.headers.0.clone());
             seen.push(format!("webhook of {org}: {endpoint:?} {secrets:?} {state:?} {log:?} {dead:?}"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::event::NewEvent;
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
 use covey_core::port::{RecordReader, Store};
@@ -121,7 +121,7 @@ fn who_follows_records_and_events_goes_on_where_it_was() {
     let url = bench.url();
     let world = World::on_what_is_there(bench, 1_000_000);
     world.pass_ms(now.0 - world.now().0);
-    let span = block_on(world.engine().record_span_of_every_org()).unwrap();
+    let span = block_on(world.engine().server().record_span_of_every_org()).unwrap();
     assert_eq!(span.forgotten.0, gone);
     assert!(span.settled.0 >= head);
     let (_, device) = history.devices.iter().find(|(org, _)| *org == 0).unwrap();
@@ -133,14 +133,14 @@ fn who_follows_records_and_events_goes_on_where_it_was() {
         payload: "{}".into(),
         reported: Vec::new(),
     };
-    block_on(world.engine().event_add(device, event, false)).unwrap();
+    block_on(world.engine().for_device(device).event_add(event, false)).unwrap();
     let request =
         RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100_000, with_tags: false };
     let page = block_on(world.store().record_list_of_every_org(request)).unwrap();
     assert!(page.records.last().unwrap().number.0 > head && page.records.len() as i64 <= kept + 1);
     // The caller whose key was made first reads on after what it was given on SQLite.
-    let scope = Scope { caller: CallerId(1), ..world.org(0) };
-    let next = block_on(world.engine().event_next(scope, None, None, 100)).unwrap();
+    let caller = Caller { id: CallerId(1), ..world.org(0).clone() };
+    let next = block_on(world.engine().for_caller(&caller).event_next(None, None, 100)).unwrap();
     assert!(offset > 0 && next.iter().all(|event| event.id.0 > offset));
     assert!(next.iter().any(|event| event.id.0 > head));
     let strays = "SELECT count(*) FROM records_default";

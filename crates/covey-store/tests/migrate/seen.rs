@@ -1,6 +1,5 @@
 //! Everything that can be seen of a site through the reads of its store.
 
-use covey_core::access::{Rights, Scope};
 use covey_core::device::DeviceFilter;
 use covey_core::event::{EventFilter, EventsFrom, GaugeFilter};
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, UnixMs};
@@ -18,9 +17,9 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     let mut add =
         |question: String, answer: &dyn std::fmt::Debug| seen.push(format!("{question}: {answer:?}"));
     for org in 1..=3 {
-        let scope = Scope { org: OrgId(org), rights: Rights::ALL, caller: CallerId(1) };
+        let caller = &crate::bench::caller(OrgId(org), CallerId(1));
         for id in &history.tasks {
-            add(format!("task {id} of {org}"), &block_on(store.task_get(scope, *id)).unwrap());
+            add(format!("task {id} of {org}"), &block_on(store.task_get(caller, *id)).unwrap());
         }
         let begin = now.plus_ms(-600_000);
         let filters = [
@@ -37,7 +36,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
         for filter in filters.into_iter().chain(by_status).chain(by_device) {
             for page in 1..=3 {
                 let request = PageRequest { page, size: 37 };
-                let answer = block_on(store.task_list(scope, filter.clone(), request)).unwrap();
+                let answer = block_on(store.task_list(caller, filter.clone(), request)).unwrap();
                 add(format!("page {page} of {filter:?} of {org}"), &answer);
             }
         }
@@ -48,27 +47,27 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             DeviceFilter { tag: Some(("tag 1 ä".to_owned(), None)), ..Default::default() },
             DeviceFilter { tag: Some(("tag 0 ".to_owned(), Some("plain".to_owned()))), ..Default::default() },
         ] {
-            let answer = block_on(store.device_list(scope, filter.clone(), everything)).unwrap();
+            let answer = block_on(store.device_list(caller, filter.clone(), everything)).unwrap();
             add(format!("devices {filter:?} of {org}"), &answer);
         }
         let page = EventsFrom::Page(everything);
         add(
             format!("events of {org}"),
-            &block_on(store.event_list(scope, EventFilter::default(), page)).unwrap(),
+            &block_on(store.event_list(caller, EventFilter::default(), page)).unwrap(),
         );
-        let after = store.event_list_after(scope, None, RecordNumber(0), 1_000);
+        let after = store.event_list_after(caller, None, RecordNumber(0), 1_000);
         add(format!("events after none of {org}"), &block_on(after).unwrap());
         add(
             format!("gauges of {org}"),
-            &block_on(store.gauge_list(scope, GaugeFilter::default(), everything)).unwrap(),
+            &block_on(store.gauge_list(caller, GaugeFilter::default(), everything)).unwrap(),
         );
         for (_, device) in &history.devices {
-            let twin = block_on(store.twin_get(scope, device.device_id)).unwrap();
+            let twin = block_on(store.twin_get(caller, device.device_id)).unwrap();
             add(format!("twin of {} in {org}", device.sn), &twin);
-            let before = store.twin_history(scope, device.device_id, "a".to_owned(), None, 1_000);
+            let before = store.twin_history(caller, device.device_id, "a".to_owned(), None, 1_000);
             add(format!("history of {} in {org}", device.sn), &block_on(before).unwrap());
         }
-        add(format!("forgotten of {org}"), &block_on(store.record_span(scope)).unwrap().forgotten);
+        add(format!("forgotten of {org}"), &block_on(store.record_span(caller)).unwrap().forgotten);
     }
     for with_tags in [false, true] {
         let request =

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use covey_core::access::Scope;
+use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{AddedEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent, Reported};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
@@ -167,9 +167,10 @@ impl Both {
             Action::Next { org, caller, device, limit } => {
                 // A caller is one organisation's.
                 let caller_id = CallerId(caller * 2 + i64::try_from(org).unwrap());
-                let scope = Scope { caller: caller_id, ..self.world.org(org) };
+                let asking = Caller { id: caller_id, ..self.world.org(org).clone() };
                 let of = device.map(|device| self.devices[device].device_id);
-                let given = block_on(self.world.engine().event_next(scope, of, None, limit)).unwrap();
+                let given =
+                    block_on(self.world.engine().for_caller(&asking).event_next(of, None, limit)).unwrap();
                 let given: Vec<_> = given.iter().map(|event| event.payload.to_string()).collect();
                 assert_eq!(given, self.model.next(org, caller, device, limit));
             }
@@ -182,7 +183,7 @@ impl Both {
         let gate = self.world.hold_writer();
         let adding = drawn.iter().map(|one| {
             let device = &self.devices[one.device];
-            Box::pin(self.world.engine().event_add(device, one.event(), one.type_code == TYPES[0]))
+            Box::pin(self.world.engine().for_device(device).event_add(one.event(), one.type_code == TYPES[0]))
         });
         let mut adding: Vec<_> = adding.collect();
         for one in &mut adding {
@@ -196,14 +197,15 @@ impl Both {
         for org in 0..2 {
             let page = PageRequest { page: 1, size: 1_000 };
             let engine = self.world.engine();
-            let listed =
-                engine.event_list(self.world.org(org), EventFilter::default(), EventsFrom::Page(page));
+            let listed = engine
+                .for_caller(self.world.org(org))
+                .event_list(EventFilter::default(), EventsFrom::Page(page));
             let listed = block_on(listed).unwrap();
             let found: Vec<_> = listed.items.iter().rev().map(|event| event.payload.to_string()).collect();
             let expected = self.model.stored.iter().filter(|one| org_of(one.device) == org);
             assert_eq!(found, expected.map(|one| one.payload()).collect::<Vec<_>>());
             assert_eq!(listed.total, Some(found.len() as u64));
-            let gauges = engine.gauge_list(self.world.org(org), GaugeFilter::default(), page);
+            let gauges = engine.for_caller(self.world.org(org)).gauge_list(GaugeFilter::default(), page);
             let gauges = block_on(gauges).unwrap().items;
             let found: Vec<_> =
                 gauges.iter().map(|gauge| (gauge.device_id, gauge.payload.to_string())).collect();
@@ -214,7 +216,7 @@ impl Both {
         for (device, reports) in &self.model.reports {
             let (engine, org) = (self.world.engine(), self.world.org(org_of(*device)));
             let device_id = self.devices[*device].device_id;
-            let history = engine.twin_history(org, device_id, "lamp".to_owned(), None, 1_000);
+            let history = engine.for_caller(org).twin_history(device_id, "lamp".to_owned(), None, 1_000);
             let history = block_on(history).unwrap();
             let found: Vec<_> = history.iter().rev().map(|one| (one.version, one.value.clone())).collect();
             let expected = (1..).zip(reports.iter().map(|value| Some(Arc::from(value.as_str()))));

@@ -152,12 +152,12 @@ impl Both {
             }
             Action::Listen(device) => {
                 self.windows.listen(device);
-                self.world.engine().device_connected(&self.devices[device], connection(""));
-                self.world.engine().device_listens(&self.devices[device]);
+                self.world.engine().for_device(&self.devices[device]).connected(connection(""));
+                self.world.engine().for_device(&self.devices[device]).subscribed(crate::bench::LINK);
             }
             Action::Disconnect(device) => {
                 self.windows.gone(device);
-                self.world.engine().device_disconnected(&self.devices[device], connection(""));
+                self.world.engine().for_device(&self.devices[device]).disconnected(connection(""));
             }
             Action::Pass(ms) => {
                 self.world.pass_ms(ms);
@@ -252,7 +252,7 @@ impl Both {
                 counts[usize::from(task.status.number())] += 1;
             }
         }
-        let stored = block_on(self.world.engine().task_counts_of_every_org()).unwrap();
+        let stored = block_on(self.world.engine().server().task_counts_of_every_org()).unwrap();
         for count in stored {
             assert_eq!(count.count, counts[usize::from(count.status.number())], "{count:?}");
         }

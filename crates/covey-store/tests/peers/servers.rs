@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use covey_core::access::{Rights, Scope};
+use covey_core::access::{Caller, Rights};
 use covey_core::device::{DeviceIdentity, DeviceSpec};
-use covey_core::id::{CallerId, DeviceKey, OrgId, Sn, TaskId};
+use covey_core::id::{DeviceKey, Sn, TaskId};
 use covey_core::limits::Limits;
-use covey_core::port::{Announcement, BoxFuture, Link, News, Peers, Store};
+use covey_core::links::Links;
+use covey_core::port::{Announcement, BoxFuture, Link, NoWebhooks, PeerMessage, Peers, Store};
 use covey_core::task::{Task, TaskSpec};
 use covey_core::watch::Watch;
 use covey_core::{Engine, Parts};
@@ -22,13 +23,16 @@ use crate::bench::{Bench, announce_at, result};
 
 /// What one server has told and the others have not heard yet.
 #[derive(Default)]
-struct Wire(Mutex<Vec<News>>);
+struct Wire(Mutex<Vec<PeerMessage>>);
 
 impl Peers for Wire {
-    fn tell(&self, news: News) {
-        self.0.lock().unwrap().push(news);
+    fn broadcast(&self, message: PeerMessage) {
+        self.0.lock().unwrap().push(message);
     }
 }
+
+/// The name of the servers' link.
+const LINK: &str = "broker";
 
 /// A link to devices that all servers reach, or each its own.
 struct Broker {
@@ -43,7 +47,11 @@ impl Link for Broker {
 
     fn revoke(&self, _: &Sn) {}
 
-    fn admit(&self, _: &Sn) -> BoxFuture<'_, ()> {
+    fn name(&self) -> &'static str {
+        LINK
+    }
+
+    fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
@@ -61,7 +69,7 @@ struct Server {
 /// The servers, and the devices' side of their links.
 pub struct Servers {
     servers: Vec<Server>,
-    scope: Scope,
+    caller: Caller,
     is_shared: bool,
     announced: Arc<Mutex<Vec<TaskId>>>,
     outside: Outside,
@@ -76,14 +84,16 @@ impl Servers {
         let store = bench.open(Arc::clone(&outside.clock) as _, Arc::clone(&outside.counts) as _);
         let announced = Arc::default();
         let servers = (0..count).map(|_| server(&outside, &store, is_shared, &announced)).collect::<Vec<_>>();
-        let root = Scope { org: OrgId(0), rights: Rights::ALL, caller: CallerId(0) };
-        let made = block_on(servers[0].engine.api_key_add(root, "first", "test", Rights::ALL)).unwrap();
-        let scope = Scope { org: made.key.org, rights: Rights::ALL, caller: CallerId(made.key.id) };
-        Self { servers, scope, is_shared, announced, outside, store, _bench: bench }
+        let root = crate::bench::root();
+        let made =
+            block_on(servers[0].engine.for_caller(&root).api_key_add("first", "test", Rights::ALL)).unwrap();
+        let caller = Caller::of(&made.key);
+        Self { servers, caller, is_shared, announced, outside, store, _bench: bench }
     }
 
     pub fn device(&self) -> DeviceIdentity {
-        let registered = self.servers[0].engine.device_register(self.scope, DeviceSpec::default());
+        let registered =
+            self.servers[0].engine.for_caller(&self.caller).device_register(DeviceSpec::default());
         block_on(registered).unwrap().0.identity
     }
 
@@ -92,9 +102,9 @@ impl Servers {
     pub fn listen_at(&self, first: usize, device: &DeviceIdentity) {
         for (number, server) in self.servers.iter().enumerate() {
             if number == first {
-                server.engine.device_listens(device);
+                server.engine.for_device(device).subscribed(LINK);
             } else if self.is_shared {
-                server.engine.device_listens_elsewhere(device);
+                server.engine.for_device(device).subscribed_elsewhere(LINK);
             }
         }
         self.announce();
@@ -102,19 +112,20 @@ impl Servers {
 
     /// One server hears of a connection to the broker, as the first.
     pub fn listen_first_at(&self, at: usize, device: &DeviceIdentity) {
-        self.servers[at].engine.device_listens(device);
+        self.servers[at].engine.for_device(device).subscribed(LINK);
         self.announce();
     }
 
     /// Another hears of it.
     pub fn listen_elsewhere_at(&self, at: usize, device: &DeviceIdentity) {
-        self.servers[at].engine.device_listens_elsewhere(device);
+        self.servers[at].engine.for_device(device).subscribed_elsewhere(LINK);
         self.announce();
     }
 
     pub fn create(&self, at: usize, spec: TaskSpec) -> Arc<Task> {
         let engine = &self.servers[at].engine;
-        let made = block_on(engine.task_create(self.scope, engine.task_id(), spec, None)).unwrap().task;
+        let made =
+            block_on(engine.for_caller(&self.caller).task_create(engine.task_id(), spec, None)).unwrap().task;
         self.announce();
         made
     }
@@ -122,19 +133,19 @@ impl Servers {
     /// A server that knows of no device stores a task, tells nobody, and is gone.
     pub fn create_and_die(&self, _at: usize, spec: TaskSpec) -> TaskId {
         let dying = server(&self.outside, &self.store, self.is_shared, &Arc::default());
-        let made = dying.engine.task_create(self.scope, dying.engine.task_id(), spec, None);
+        let made = dying.engine.for_caller(&self.caller).task_create(dying.engine.task_id(), spec, None);
         block_on(made).unwrap().task.id
     }
 
     pub fn finish(&self, at: usize, device: &DeviceIdentity, task: TaskId) {
         let engine = &self.servers[at].engine;
-        block_on(engine.task_next(device, Some(task))).unwrap();
-        block_on(engine.task_finish(device, task, result(200, 0, ""))).unwrap();
+        block_on(engine.for_device(device).task_next(Some(task))).unwrap();
+        block_on(engine.for_device(device).task_finish(task, result(200, 0, ""))).unwrap();
         self.announce();
     }
 
     pub fn watch(&self, at: usize, task: TaskId) -> Waiting {
-        Waiting(self.servers[at].engine.task_watch(task))
+        Waiting(self.servers[at].engine.for_caller(&self.caller).task_watch(task))
     }
 
     /// Everything that was told reaches all others, and so does what they tell then.
@@ -155,7 +166,7 @@ impl Servers {
             for (from, news) in told.into_iter().enumerate() {
                 for (to, server) in self.servers.iter().enumerate() {
                     for _ in 0..if from == to { 0 } else { times } {
-                        block_on(server.engine.heard(news.clone())).unwrap();
+                        block_on(server.engine.server().receive(news.clone())).unwrap();
                     }
                 }
             }
@@ -171,8 +182,8 @@ impl Servers {
     /// A server looks by itself, as it does from time to time.
     pub fn look(&self, at: usize) {
         let engine = &self.servers[at].engine;
-        block_on(engine.task_catch_up()).unwrap();
-        block_on(engine.task_look_again(DeviceKey(0))).unwrap();
+        block_on(engine.server().task_catch_up()).unwrap();
+        block_on(engine.server().task_look_again(DeviceKey(0))).unwrap();
         self.announce();
         self.deliver();
     }
@@ -188,7 +199,7 @@ impl Servers {
 }
 
 impl Server {
-    fn take_told(&self) -> Vec<News> {
+    fn take_told(&self) -> Vec<PeerMessage> {
         std::mem::take(&mut self.wire.0.lock().unwrap())
     }
 }
@@ -204,7 +215,7 @@ fn server(
     let wire = Arc::<Wire>::default();
     let engine = Engine::new(Parts {
         store: Arc::clone(&store) as _,
-        link: Arc::new(Broker { is_shared, announced: Arc::clone(announced) }),
+        links: Links::new([Arc::new(Broker { is_shared, announced: Arc::clone(announced) }) as _]),
         peers: Arc::clone(&wire) as _,
         issuer,
         clock,
@@ -215,6 +226,8 @@ fn server(
         retention: covey_core::retention::RetentionDays::default(),
         flood: covey_core::event::Flood::default(),
         gauge_types: vec![44],
+        webhooks: Arc::new(NoWebhooks),
+        webhook_retry_ms: 86_400_000,
     });
     Server { engine, store, wire }
 }

@@ -36,7 +36,7 @@ fn write_until(world: &World, devices: &[DeviceIdentity], is_over: &AtomicBool, 
                 let engine = world.engine();
                 while !is_over.load(Ordering::SeqCst) {
                     let id = engine.task_id();
-                    let made = block_on(engine.task_create(world.org(0), id, spec(device), None));
+                    let made = block_on(engine.for_caller(world.org(0)).task_create(id, spec(device), None));
                     let mut told_now = told.lock().unwrap();
                     if let Err(error) = made {
                         told_now.faults.insert(format!("{error:?}"));
@@ -47,7 +47,7 @@ fn write_until(world: &World, devices: &[DeviceIdentity], is_over: &AtomicBool, 
                     }
                     told_now.made.push(id);
                     drop(told_now);
-                    let done = block_on(engine.task_finish(device, id, result(200, 0, "body")));
+                    let done = block_on(engine.for_device(device).task_finish(id, result(200, 0, "body")));
                     let mut told_now = told.lock().unwrap();
                     match done {
                         Ok(_) => told_now.finished.push(id),
@@ -80,7 +80,7 @@ fn check(world: &World, told: &Told) {
     }
     assert_eq!(world.list(0, TaskFilter::default(), 1, 1).total, told.made.len() as u64);
     let done = TaskFilter { status: Some(TaskStatus::Done), ..TaskFilter::default() };
-    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     let counted = counts.iter().find(|count| count.status == TaskStatus::Done).unwrap();
     assert_eq!(world.list(0, done, 1, 1).total, counted.count);
 }

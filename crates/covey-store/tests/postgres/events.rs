@@ -24,13 +24,13 @@ pub fn event(type_code: i64, dev_event_id: u32, payload: &str) -> NewEvent {
 }
 
 pub fn add(world: &World, device: &DeviceIdentity, event: NewEvent) -> AddedEvent {
-    block_on(world.engine().event_add(device, event, false)).unwrap()
+    block_on(world.engine().for_device(device).event_add(event, false)).unwrap()
 }
 
 pub fn total(world: &World) -> u64 {
     let total = |filter: EventFilter| {
         let from = EventsFrom::Page(PageRequest { page: 1, size: 1 });
-        block_on(world.engine().event_list(world.org(0), filter, from)).unwrap().total.unwrap()
+        block_on(world.engine().for_caller(world.org(0)).event_list(filter, from)).unwrap().total.unwrap()
     };
     let counted = total(EventFilter::default());
     let recounted = total(EventFilter { received_after: Some(UnixMs(0)), ..EventFilter::default() });
@@ -104,14 +104,14 @@ fn two_servers_give_one_caller_each_event_once() {
     for number in 1..=200 {
         add(&first, &device, event(2, number, "{}"));
     }
-    let scope_of_caller = first.org(0);
+    let caller = first.org(0);
     let mut given = Vec::new();
     std::thread::scope(|scope| {
         let readers = [&first, &second, &first, &second].map(|world| {
             scope.spawn(move || {
                 let mut given = Vec::new();
                 loop {
-                    let next = world.engine().event_next(scope_of_caller, None, None, 7);
+                    let next = world.engine().for_caller(caller).event_next(None, None, 7);
                     let next = block_on(next).unwrap();
                     if next.is_empty() {
                         return given;

@@ -111,7 +111,7 @@ impl Side {
 
     fn begin(&mut self, step: &Step) -> Answer {
         let engine = Arc::clone(self.world.engine());
-        let org = self.world.org(0);
+        let org = self.world.org(0).clone();
         match step.clone() {
             Step::Create { device, priority, ttl_minutes, key, by_sn } => {
                 let device = &self.devices[device];
@@ -124,20 +124,20 @@ impl Side {
                     request_digest: [priority as u8; 32],
                 });
                 Box::pin(async move {
-                    let made = engine.task_create(org, id, spec, key).await;
+                    let made = engine.for_caller(&org).task_create(id, spec, key).await;
                     text(made, |made| format!("{} {}", task_text(&made.task), made.replayed))
                 })
             }
             Step::Ack { device, task } => {
                 let (device, task) = (self.devices[device].clone(), self.task(task));
-                Box::pin(
-                    async move { text(engine.task_ack(&device, task).await, |()| "acknowledged".to_owned()) },
-                )
+                Box::pin(async move {
+                    text(engine.for_device(&device).task_ack(task).await, |()| "acknowledged".to_owned())
+                })
             }
             Step::Request { device, task } => {
                 let (device, task) = (self.devices[device].clone(), self.task(task));
                 Box::pin(async move {
-                    text(engine.task_next(&device, Some(task)).await, |task| {
+                    text(engine.for_device(&device).task_next(Some(task)).await, |task| {
                         task.map_or("nothing".to_owned(), |task| task_text(&task))
                     })
                 })
@@ -145,7 +145,7 @@ impl Side {
             Step::Poll { device } => {
                 let device = self.devices[device].clone();
                 Box::pin(async move {
-                    text(engine.task_next(&device, None).await, |task| {
+                    text(engine.for_device(&device).task_next(None).await, |task| {
                         task.map_or("nothing".to_owned(), |task| task_text(&task))
                     })
                 })
@@ -153,8 +153,10 @@ impl Side {
             Step::Finish { device, task, status_code, ext_id } => {
                 let (device, task) = (self.devices[device].clone(), self.task(task));
                 Box::pin(async move {
-                    let finished =
-                        engine.task_finish(&device, task, result(status_code, ext_id, "a\0b")).await;
+                    let finished = engine
+                        .for_device(&device)
+                        .task_finish(task, result(status_code, ext_id, "a\0b"))
+                        .await;
                     text(finished, |done| {
                         let detail = done.finished.as_deref().map(detail_text);
                         format!("{} {detail:?}", done.duplicate)
@@ -163,9 +165,9 @@ impl Side {
             }
             Step::Delete { task } => {
                 let task = self.task(task);
-                Box::pin(
-                    async move { text(engine.task_delete(org, task).await, |detail| detail_text(&detail)) },
-                )
+                Box::pin(async move {
+                    text(engine.for_caller(&org).task_delete(task).await, |detail| detail_text(&detail))
+                })
             }
             Step::Event { device, type_code, dev_event_id, has_time } => {
                 let device = self.devices[device].clone();
@@ -180,17 +182,21 @@ impl Side {
                     reported: Vec::new(),
                 };
                 Box::pin(async move {
-                    text(engine.event_add(&device, event, true).await, |added| format!("{added:?}"))
+                    text(engine.for_device(&device).event_add(event, true).await, |added| {
+                        format!("{added:?}")
+                    })
                 })
             }
             Step::Read { of } => {
                 let of = of.map(|device| self.devices[device].device_id);
                 Box::pin(async move {
-                    let next = engine.event_next(org, of, None, 2).await;
+                    let next = engine.for_caller(&org).event_next(of, None, 2).await;
                     text(next, |events| events.iter().map(event_text).collect::<Vec<_>>().join(","))
                 })
             }
-            Step::Sweep => Box::pin(async move { text(engine.task_sweep().await, |more| more.to_string()) }),
+            Step::Sweep => {
+                Box::pin(async move { text(engine.server().task_sweep().await, |more| more.to_string()) })
+            }
         }
     }
 
@@ -210,10 +216,11 @@ impl Side {
         let page = self.world.list(0, TaskFilter::default(), 1, 1_000);
         assert_eq!(page.total, page.items.len() as u64);
         let mut all: Vec<_> = page.items.iter().map(|task| detail_text(&self.world.get(task.id))).collect();
-        let counts = block_on(self.world.engine().task_counts_of_every_org()).unwrap();
+        let counts = block_on(self.world.engine().server().task_counts_of_every_org()).unwrap();
         all.extend(counts.iter().filter(|count| count.count > 0).map(|count| format!("{count:?}")));
         let from = EventsFrom::Page(PageRequest { page: 1, size: 1_000 });
-        let events = self.world.engine().event_list(self.world.org(0), EventFilter::default(), from);
+        let events =
+            self.world.engine().for_caller(self.world.org(0)).event_list(EventFilter::default(), from);
         let events = block_on(events).unwrap();
         assert_eq!(events.total, Some(events.items.len() as u64));
         all.extend(events.items.iter().map(event_text));
@@ -226,7 +233,8 @@ impl Side {
             .for_each(<[String]>::sort);
         all.extend(told);
         let page = PageRequest { page: 1, size: 100 };
-        let gauges = self.world.engine().gauge_list(self.world.org(0), GaugeFilter::default(), page);
+        let gauges =
+            self.world.engine().for_caller(self.world.org(0)).gauge_list(GaugeFilter::default(), page);
         all.extend(block_on(gauges).unwrap().items.iter().map(|gauge| format!("{gauge:?}")));
         all
     }

@@ -78,7 +78,7 @@ fn nothing_from_before_the_visit_of_another_server_is_remembered_after_it() {
     let device = first.device(0);
     first.create(spec(&device));
     let second = World::on_what_is_there(Another::new(&url, "server-2"), 1_000_000);
-    block_on(second.engine().device_retire(second.org(0), device.device_id)).unwrap();
+    block_on(second.engine().for_caller(second.org(0)).device_retire(device.device_id)).unwrap();
     let again = DeviceSpec { sn: Some(device.sn.clone()), ..DeviceSpec::default() };
     let again = second.register(0, again).unwrap().0.identity;
     drop(second);

@@ -46,7 +46,7 @@ fn create(world: &World, device: &DeviceIdentity) -> TaskId {
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let id = (u128::try_from(world.now().0).unwrap() << 80) | (7 << 76) | (2 << 62) | u128::from(number);
     let id = TaskId(Uuid::from_u128(id));
-    block_on(world.engine().task_create(world.org(0), id, lasting(device, 44_639), None)).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).task_create(id, lasting(device, 44_639), None)).unwrap();
     id
 }
 
@@ -57,7 +57,7 @@ fn finished(world: &World, device: &DeviceIdentity) -> TaskId {
 }
 
 fn counted(world: &World) -> u64 {
-    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     let all: u64 = counts.iter().map(|count| count.count).sum();
     assert_eq!(world.list(0, TaskFilter::default(), 1, 1).total, all);
     let listed = TaskFilter { created_after: Some(UnixMs(0)), ..TaskFilter::default() };

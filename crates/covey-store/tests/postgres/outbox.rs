@@ -53,7 +53,7 @@ fn read(world: &World, after: RecordNumber) -> RecordPage {
 }
 
 fn settled(world: &World) -> RecordNumber {
-    block_on(world.engine().record_span_of_every_org()).unwrap().settled
+    block_on(world.engine().server().record_span_of_every_org()).unwrap().settled
 }
 
 /// The numbers that devices gave to their events.
@@ -66,7 +66,7 @@ fn numbers(page: &RecordPage) -> Vec<u32> {
 }
 
 fn next(world: &World) -> Vec<u32> {
-    let events = block_on(world.engine().event_next(world.org(0), None, None, 100)).unwrap();
+    let events = block_on(world.engine().for_caller(world.org(0)).event_next(None, None, 100)).unwrap();
     events.iter().map(|event| event.key.dev_event_id).collect()
 }
 
@@ -334,7 +334,7 @@ fn numbers_go_on_above_all_that_a_dump_brought() {
     world.restart();
     add(&world, &device, event(2, 2, "{}"));
     let after = Some(RecordNumber(0));
-    let events = block_on(world.engine().event_next(world.org(0), None, after, 100)).unwrap();
+    let events = block_on(world.engine().for_caller(world.org(0)).event_next(None, after, 100)).unwrap();
     assert_eq!(events.iter().map(|event| event.key.dev_event_id).collect::<Vec<_>>(), [1, 2]);
     assert!(events[0].id.0 > far && settled(&world) >= events[1].id);
     // What was told last is known even if the records have been forgotten since.

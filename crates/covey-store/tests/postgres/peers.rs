@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use covey_core::id::{DeviceKey, Sn, TaskId};
-use covey_core::port::News;
-use covey_store::postgres::{Heard, Options, Postgres};
+use covey_core::port::PeerMessage;
+use covey_store::postgres::{FromPeers, Options, Postgres};
 use uuid::Uuid;
 
 use crate::bench::parts::{Counts, TestClock};
 use crate::bench::postgres::{PostgresBench, say};
 
-fn open(bench: &PostgresBench, server: &str) -> (Postgres, Receiver<Heard>) {
+fn open(bench: &PostgresBench, server: &str) -> (Postgres, Receiver<FromPeers>) {
     let options = Options::new(&bench.url(), server).unwrap();
     let store =
         Postgres::open(&options, Arc::new(TestClock::default()), Arc::new(Counts::default())).unwrap();
@@ -21,35 +21,35 @@ fn open(bench: &PostgresBench, server: &str) -> (Postgres, Receiver<Heard>) {
     (store, heard)
 }
 
-/// News up to this many.
-fn news(heard: &Receiver<Heard>, count: usize) -> Vec<News> {
+/// PeerMessage up to this many.
+fn news(heard: &Receiver<FromPeers>, count: usize) -> Vec<PeerMessage> {
     let mut all = Vec::new();
     while all.len() < count {
         match heard.recv_timeout(Duration::from_secs(30)).unwrap() {
-            Heard::News(some) => all.extend(some),
-            Heard::Gap => {}
+            FromPeers::Messages(some) => all.extend(some),
+            FromPeers::Gap => {}
         }
     }
     all
 }
 
-fn gap(heard: &Receiver<Heard>) {
-    while heard.recv_timeout(Duration::from_secs(30)).unwrap() != Heard::Gap {}
+fn gap(heard: &Receiver<FromPeers>) {
+    while heard.recv_timeout(Duration::from_secs(30)).unwrap() != FromPeers::Gap {}
 }
 
 /// Waits until a server that has come has looked around for the last time.
-fn settled(heard: &Receiver<Heard>) {
+fn settled(heard: &Receiver<FromPeers>) {
     while heard.recv_timeout(Duration::from_secs(4)).is_ok() {}
 }
 
 /// Tells until it is heard: a server that thinks it is alone tells nothing,
 /// and learns within a moment that it is not.
-fn heard_again(from: &Postgres, heard: &Receiver<Heard>) {
-    let told = News::Opened(DeviceKey(2));
+fn heard_again(from: &Postgres, heard: &Receiver<FromPeers>) {
+    let told = PeerMessage::Opened(DeviceKey(2));
     let is_heard = |_| {
-        from.peers().tell(told.clone());
+        from.peers().broadcast(told.clone());
         let mut all = std::iter::from_fn(|| heard.recv_timeout(Duration::from_millis(200)).ok());
-        all.any(|what| matches!(what, Heard::News(news) if news.contains(&told)))
+        all.any(|what| matches!(what, FromPeers::Messages(news) if news.contains(&told)))
     };
     assert!((0..100).any(is_heard));
 }
@@ -62,15 +62,19 @@ fn news_reach_the_others_in_their_order_and_not_their_teller() {
     let (_third, heard_by_third) = open(&bench, "c");
     let task = TaskId(Uuid::from_u128(5));
     let told: Vec<_> = (0..3_000)
-        .map(|number| News::Answered(DeviceKey(number), task))
-        .chain([News::Opened(DeviceKey(1)), News::Finished(task), News::Revoked(Sn::parse("sn").unwrap())])
+        .map(|number| PeerMessage::Answered(DeviceKey(number), task))
+        .chain([
+            PeerMessage::Opened(DeviceKey(1)),
+            PeerMessage::Finished(task),
+            PeerMessage::Revoked(Sn::parse("sn").unwrap()),
+        ])
         .collect();
     let peers = first.peers();
-    told.iter().for_each(|one| peers.tell(one.clone()));
+    told.iter().for_each(|one| peers.broadcast(one.clone()));
     assert_eq!(news(&heard_by_second, told.len()), told);
     assert_eq!(news(&heard_by_third, told.len()), told);
-    second.peers().tell(News::Opened(DeviceKey(9)));
-    assert_eq!(news(&heard_by_first, 1), [News::Opened(DeviceKey(9))], "nothing of its own before it");
+    second.peers().broadcast(PeerMessage::Opened(DeviceKey(9)));
+    assert_eq!(news(&heard_by_first, 1), [PeerMessage::Opened(DeviceKey(9))], "nothing of its own before it");
 }
 
 #[test]
@@ -98,7 +102,7 @@ fn too_much_news_is_a_gap_and_not_a_burden() {
     gap(&heard_by_second);
     let peers = first.peers();
     for number in 0..400_000 {
-        peers.tell(News::Opened(DeviceKey(number)));
+        peers.broadcast(PeerMessage::Opened(DeviceKey(number)));
     }
     gap(&heard_by_second);
 }

@@ -60,7 +60,11 @@ fn one_idempotency_key_at_two_servers_makes_one_task() {
         let create = |world: &World| {
             start.wait();
             let engine = world.engine();
-            let made = engine.task_create(world.org(0), engine.task_id(), spec(&device), Some(key.clone()));
+            let made = engine.for_caller(world.org(0)).task_create(
+                engine.task_id(),
+                spec(&device),
+                Some(key.clone()),
+            );
             block_on(made).unwrap()
         };
         let (one, other) = std::thread::scope(|scope| {
@@ -101,7 +105,7 @@ fn what_two_servers_do_to_one_task_happens_in_some_order() {
         results += detail.results.len();
     }
     assert_eq!(results, 80);
-    let counts = block_on(second.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(second.engine().server().task_counts_of_every_org()).unwrap();
     let counts: Vec<_> = counts.into_iter().filter(|count| count.count > 0).collect();
     assert_eq!((counts.len(), counts[0].status, counts[0].count), (1, TaskStatus::Deleted, 40));
 }
@@ -126,7 +130,7 @@ fn what_two_servers_do_to_one_twin_is_numbered_one_after_the_other() {
                         ttl_minutes: 10,
                         ..TwinPatch::default()
                     };
-                    let changed = world.engine().twin_patch(world.org(0), device.device_id, patch);
+                    let changed = world.engine().for_caller(world.org(0)).twin_patch(device.device_id, patch);
                     block_on(changed).unwrap().versions
                 };
                 (0..ROUNDS).map(change).collect::<Vec<_>>()
@@ -138,12 +142,13 @@ fn what_two_servers_do_to_one_twin_is_numbered_one_after_the_other() {
     let versions: HashSet<_> = changed.iter().map(|one| (one.reported, one.desired)).collect();
     let all = i64::try_from(worlds.len() * ROUNDS).unwrap();
     assert_eq!(versions, (1..=all).map(|version| (version, version)).collect());
-    let history = second.engine().twin_history(second.org(0), device.device_id, "a".to_owned(), None, 1_000);
+    let history =
+        second.engine().for_caller(second.org(0)).twin_history(device.device_id, "a".to_owned(), None, 1_000);
     let history: Vec<_> = block_on(history).unwrap().iter().map(|one| one.version).collect();
     assert_eq!(history, (1..=all).rev().collect::<Vec<_>>());
     // Of all the wishes the last one is left to be told.
     let open = first.list(0, TaskFilter { status: Some(TaskStatus::Ready), ..TaskFilter::default() }, 1, 10);
-    let twin = block_on(first.engine().twin_get(first.org(0), device.device_id)).unwrap();
+    let twin = block_on(first.engine().for_caller(first.org(0)).twin_get(device.device_id)).unwrap();
     let wanted = twin.resources[1].desired.as_ref().unwrap();
     assert_eq!(open.items.iter().map(|task| task.id).collect::<Vec<_>>(), [wanted.task]);
     assert_eq!(wanted.version, all);
@@ -196,11 +201,12 @@ fn the_connections_of_a_server_that_is_gone_are_marked_as_ended() {
     let (device, other) = (first.device(0), first.device(0));
     first
         .engine()
-        .device_connected(&other, Connection { server: SERVER.to_owned(), ..Connection::default() });
+        .for_device(&other)
+        .connected(Connection { server: SERVER.to_owned(), ..Connection::default() });
     {
         let second = World::on_what_is_there(Another::new(&url, "server-2"), 1_000_000);
         let held = Connection { server: "server-2".to_owned(), ..Connection::default() };
-        second.engine().device_connected(&device, held);
+        second.engine().for_device(&device).connected(held);
         second.create(spec(&device));
     }
     let online = || first.devices(0, DeviceFilter { online: Some(true), ..DeviceFilter::default() }).total;

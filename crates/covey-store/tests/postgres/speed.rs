@@ -22,9 +22,9 @@ const TIME: Duration = Duration::from_secs(10);
 fn call(world: &World, device: &covey_core::device::DeviceIdentity) {
     let engine = world.engine();
     let id = engine.task_id();
-    block_on(engine.task_create(world.org(0), id, spec(device), None)).unwrap();
-    block_on(engine.task_next(device, Some(id))).unwrap().unwrap();
-    block_on(engine.task_finish(device, id, result(200, 0, "{}"))).unwrap();
+    block_on(engine.for_caller(world.org(0)).task_create(id, spec(device), None)).unwrap();
+    block_on(engine.for_device(device).task_next(Some(id))).unwrap().unwrap();
+    block_on(engine.for_device(device).task_finish(id, result(200, 0, "{}"))).unwrap();
 }
 
 fn measure(name: &str, bench: impl Bench) {
@@ -90,7 +90,7 @@ fn measure_events(name: &str, bench: impl Bench, group_size: u32) {
                     reported: Vec::new(),
                 };
                 let device = &devices[of as usize % DEVICES];
-                let mut adding = Box::pin(world.engine().event_add(device, event, true));
+                let mut adding = Box::pin(world.engine().for_device(device).event_add(event, true));
                 let waker = std::task::Waker::noop();
                 assert!(adding.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
                 adding

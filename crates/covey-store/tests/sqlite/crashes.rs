@@ -44,7 +44,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_instant() {
         }
     }
     let all = world.list(0, TaskFilter { status: Some(TaskStatus::Done), ..Default::default() }, 1, 1).total;
-    let counts = futures_executor::block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = futures_executor::block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     let done = counts.iter().find(|count| count.status == TaskStatus::Done).unwrap();
     assert_eq!(done.count, all);
 }

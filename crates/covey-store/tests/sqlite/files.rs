@@ -109,7 +109,7 @@ fn idempotency_keys_do_not_stay_for_ever() {
     let create = &|number: u32| {
         let key = Some(IdempotencyKey { key: number.to_string(), request_digest: [0; 32] });
         let id = world.engine().task_id();
-        block_on(world.engine().task_create(world.org(0), id, spec(&device), key)).unwrap();
+        block_on(world.engine().for_caller(world.org(0)).task_create(id, spec(&device), key)).unwrap();
         world.finish(&device, id, result(200, 0, "")).unwrap();
     };
     std::thread::scope(|scope| {

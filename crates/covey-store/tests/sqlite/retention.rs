@@ -40,7 +40,7 @@ fn final_tasks_are_dropped_by_their_age_and_open_ones_stay() {
     assert_eq!(prune(UnixMs(0)), Pruned::default());
     assert_eq!(prune(before), Pruned { count: 1_200, next: None });
     world.get(open.id);
-    let counts = block_on(world.engine().task_counts_of_every_org()).unwrap();
+    let counts = block_on(world.engine().server().task_counts_of_every_org()).unwrap();
     assert_eq!(counts.iter().map(|count| count.count).sum::<u64>(), 8);
     assert_eq!(world.list(0, TaskFilter::default(), 1, 100).items.len(), 8);
     let connection = Connection::open(&options.path).unwrap();

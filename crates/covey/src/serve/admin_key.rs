@@ -33,14 +33,14 @@ pub enum AdminKey {
 /// the next start takes up, and never a key that nobody knows.
 pub async fn ensure(data: &DataDir, engine: &Engine) -> Result<AdminKey> {
     let written = data.admin_key()?;
-    if written.is_none() && engine.api_key_exists().await? {
+    if written.is_none() && engine.server().api_key_exists().await? {
         return Ok(AdminKey::Missing);
     }
     let clear_text = written.clone().unwrap_or_else(|| RandomIds.api_key());
     if written.is_none() {
         data.write_admin_key(&clear_text)?;
     }
-    if engine.api_key_first(FIRST_ORG, FIRST_NAME, &clear_text).await? {
+    if engine.server().api_key_first(FIRST_ORG, FIRST_NAME, &clear_text).await? {
         return Ok(AdminKey::Made);
     }
     if written.is_none() {
@@ -48,7 +48,7 @@ pub async fn ensure(data: &DataDir, engine: &Engine) -> Result<AdminKey> {
         data.remove_admin_key()?;
         return Ok(AdminKey::Missing);
     }
-    if engine.api_key_check(&clear_text).await?.is_some() {
+    if engine.server().api_key_check(&clear_text).await?.is_some() {
         return Ok(AdminKey::Valid);
     }
     tracing::warn!(file = %data.admin_key_path().display(), "the admin key is not valid: it was revoked, or is of another deployment");

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use covey_core::event::Flood;
 use covey_core::limits::Limits;
+use covey_core::links::Links;
 use covey_core::port::{Clock, Observer};
 use covey_core::retention::{Kept, RetentionDays};
 use covey_core::webhook::address::AddressRule;
@@ -62,7 +63,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     let sender = webhook_sender(&settings, Arc::clone(&clock))?;
     let engine = Engine::new(Parts {
         store,
-        link: link.port(),
+        links: Links::new([link.port()]),
         peers,
         issuer: Arc::new(Issuer(Arc::clone(&authority))),
         clock,
@@ -73,11 +74,12 @@ pub async fn up(settings: Settings) -> Result<()> {
         retention: retention(&settings)?,
         flood: flood(&settings),
         gauge_types: settings.gauge_types.iter().copied().map(i64::from).collect(),
+        webhooks: sender.clone(),
+        webhook_retry_ms: i64::from(settings.webhook_retry_seconds) * 1_000,
     });
-    let retry_ms = i64::from(settings.webhook_retry_seconds) * 1_000;
-    let engine = Arc::new(engine.sending_webhooks(sender.clone(), retry_ms));
+    let engine = Arc::new(engine);
     let admin_key = admin_key::ensure(&data, &engine).await?;
-    engine.presence_clear(&settings.server_name).await?;
+    engine.server().presence_clear(&settings.server_name).await?;
 
     let link = link.start(&engine, &settings, &certificate, &authority).await?;
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use covey_core::port::{Clock, NoPeers, Observer, Peers, Store};
-use covey_store::postgres::{self, DatabaseClock, Heard, Postgres};
+use covey_store::postgres::{self, DatabaseClock, FromPeers, Postgres};
 use covey_store::sqlite::{self, Sqlite};
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ pub struct OpenStore {
     pub store: Arc<dyn Store>,
     pub peers: Arc<dyn Peers>,
     /// What other servers tell; none for a server that is alone.
-    pub heard: Option<mpsc::Receiver<Heard>>,
+    pub heard: Option<mpsc::Receiver<FromPeers>>,
 }
 
 /// The clock of a deployment: with several servers the database's.

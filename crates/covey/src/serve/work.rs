@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::id::DeviceKey;
-use covey_store::postgres::Heard;
+use covey_store::postgres::FromPeers;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            let pause = match engine.task_sweep().await {
+            let pause = match engine.server().task_sweep().await {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => SWEEP_INTERVAL,
                 Err(error) => {
@@ -36,7 +36,7 @@ pub async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
 pub async fn announce(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            if let Err(error) = engine.task_announce().await {
+            if let Err(error) = engine.server().task_announce().await {
                 tracing::warn!(%error, "tasks could not be announced; trying again");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -52,7 +52,7 @@ const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn presence(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            let pause = match engine.presence_sweep().await {
+            let pause = match engine.server().presence_sweep().await {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => PRESENCE_INTERVAL,
                 Err(error) => {
@@ -70,7 +70,7 @@ pub async fn presence(engine: Arc<Engine>, stop: CancellationToken) {
 pub async fn feed(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            if let Err(error) = engine.feed_next().await {
+            if let Err(error) = engine.server().feed_next().await {
                 tracing::warn!(%error, "changes could not be read; trying again");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -87,14 +87,14 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Takes in what other servers tell, until stopped.
-pub async fn hear(engine: Arc<Engine>, mut heard: mpsc::Receiver<Heard>, stop: CancellationToken) {
+pub async fn hear(engine: Arc<Engine>, mut heard: mpsc::Receiver<FromPeers>, stop: CancellationToken) {
     let work = async {
         while let Some(heard) = heard.recv().await {
             let outcome = match heard {
-                Heard::News(news) => engine.heard(news).await,
-                Heard::Gap => {
-                    engine.feed_wake();
-                    engine.task_catch_up().await
+                FromPeers::Messages(news) => engine.server().receive(news).await,
+                FromPeers::Gap => {
+                    engine.server().feed_wake();
+                    engine.server().task_catch_up().await
                 }
             };
             if let Err(error) = outcome {
@@ -110,8 +110,8 @@ pub async fn catch_up(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
             tokio::time::sleep(CATCH_UP_INTERVAL).await;
-            engine.feed_wake();
-            if let Err(error) = engine.task_catch_up().await {
+            engine.server().feed_wake();
+            if let Err(error) = engine.server().task_catch_up().await {
                 tracing::warn!(%error, "the ends of tasks could not be looked up; trying again");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
@@ -126,7 +126,7 @@ pub async fn look_again(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         let mut after = DeviceKey(0);
         loop {
-            match engine.task_look_again(after).await {
+            match engine.server().task_look_again(after).await {
                 Ok(Some(next)) => after = next,
                 Ok(None) => {
                     after = DeviceKey(0);
@@ -151,7 +151,7 @@ const FORGET_PAUSE: Duration = Duration::from_millis(200);
 pub async fn forget(engine: Arc<Engine>, stop: CancellationToken) {
     let work = async {
         loop {
-            let pause = match engine.prune().await {
+            let pause = match engine.server().prune().await {
                 Ok((counts, is_more)) => {
                     for (kept, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
                         tracing::info!(what = kept.name(), count, "forgotten because of its age");

@@ -28,11 +28,11 @@ pub trait Registry: Send + Sync {
 
 impl Registry for Engine {
     fn sns<'a>(&'a self, after: Option<&'a Sn>, limit: u32) -> BoxFuture<'a, StoreResult<Vec<Sn>>> {
-        Box::pin(self.device_sns(after, limit))
+        Box::pin(self.server().device_sns(after, limit))
     }
 
     fn is_registered<'a>(&'a self, sn: &'a Sn) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move { Ok(self.device_of_sn(sn).await?.is_some()) })
+        Box::pin(async move { Ok(self.server().device_of_sn(sn).await?.is_some()) })
     }
 }
 

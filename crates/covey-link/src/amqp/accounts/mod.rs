@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
+use covey_core::port::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -69,15 +70,17 @@ impl Accounts {
         Ok((accounts, Waiting { management, asks: waiting, has_missed }))
     }
 
-    /// Waits until a device that was registered can connect, or not much longer.
-    pub(super) async fn admit(&self, sn: &Sn) {
+    /// Asks for the account of a device that was registered. The future ends
+    /// when the device can connect, or not much later.
+    pub(super) fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         let (done, answer) = oneshot::channel();
-        if !self.ask(Ask { sn: sn.clone(), is_cut_off: false, done: Some(done) }) {
-            return;
-        }
-        if tokio::time::timeout(ADMIT_TIMEOUT, answer).await.is_err() {
-            tracing::warn!(%sn, "RabbitMQ has no account for this device yet; it gets one as soon as possible");
-        }
+        let sn = sn.clone();
+        let is_asked = self.ask(Ask { sn: sn.clone(), is_cut_off: false, done: Some(done) });
+        Box::pin(async move {
+            if is_asked && tokio::time::timeout(ADMIT_TIMEOUT, answer).await.is_err() {
+                tracing::warn!(%sn, "RabbitMQ has no account for this device yet; it gets one as soon as possible");
+            }
+        })
     }
 
     /// Takes a device's account, if it is registered no more, and closes its connections.

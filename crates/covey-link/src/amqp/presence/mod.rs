@@ -188,7 +188,7 @@ impl Presence {
     async fn compare(&self, engine: &Engine, began_at_ms: i64) -> Result<(), AmqpError> {
         let mut after = DeviceKey(i64::MIN);
         loop {
-            let page = engine.presence_online(after, STORED_PAGE).await?;
+            let page = engine.server().presence_online(after, STORED_PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = last.device;
             let is_last = page.len() < STORED_PAGE as usize;
@@ -234,7 +234,7 @@ impl Presence {
 /// Announces what was made while nobody knew that its device listens.
 async fn announce_what_waits(engine: &Engine) -> Result<(), AmqpError> {
     let mut after = DeviceKey(i64::MIN);
-    while let Some(next) = engine.task_look_again(after).await? {
+    while let Some(next) = engine.server().task_look_again(after).await? {
         after = next;
     }
     Ok(())

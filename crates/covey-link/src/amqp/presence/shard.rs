@@ -97,7 +97,9 @@ impl Shard {
                 }
             }
             Note::Stored { device, session, began_at_ms } => self.compare(device, session, began_at_ms).await,
-            Note::Unheard(device) if self.book.listens(&device.sn) => self.engine.device_listens(&device),
+            Note::Unheard(device) if self.book.listens(&device.sn) => {
+                self.engine.for_device(&device).subscribed(crate::amqp::NAME)
+            }
             Note::Unheard(_) => {}
         }
     }
@@ -108,13 +110,17 @@ impl Shard {
                 Change::Connected(session) => self.connect(sn, &session).await,
                 Change::Disconnected(session) => self.disconnect(sn, &session).await,
                 Change::Listens => match self.connected.get(sn) {
-                    Some(known) if known.is_first => self.engine.device_listens(&known.device),
-                    Some(known) => self.engine.device_listens_elsewhere(&known.device),
+                    Some(known) if known.is_first => {
+                        self.engine.for_device(&known.device).subscribed(crate::amqp::NAME)
+                    }
+                    Some(known) => {
+                        self.engine.for_device(&known.device).subscribed_elsewhere(crate::amqp::NAME)
+                    }
                     None => {}
                 },
                 Change::Deaf => {
                     if let Some(known) = self.connected.get(sn) {
-                        self.engine.device_deaf(&known.device);
+                        self.engine.for_device(&known.device).unsubscribed();
                     }
                 }
             }
@@ -134,14 +140,14 @@ impl Shard {
             return;
         };
         let connection = connection_of(session);
-        let is_first = insist(|| engine.device_connected_to_broker(&device, connection.clone())).await;
+        let is_first = insist(|| engine.for_device(&device).connected_to_broker(connection.clone())).await;
         self.connected.insert(sn.clone(), Connected { device, is_first });
     }
 
     async fn disconnect(&mut self, sn: &Sn, session: &Session) {
         self.link.publisher.set_properties(sn, true);
         let Some(known) = self.connected.remove(sn) else { return };
-        self.engine.device_deaf(&known.device);
+        self.engine.for_device(&known.device).unsubscribed();
         // The broker does not tell why.
         let connection = Connection { reason: Reason::Unknown, ..connection_of(session) };
         self.end(&known.device, connection).await;
@@ -160,7 +166,7 @@ impl Shard {
     }
 
     async fn end(&self, device: &DeviceIdentity, connection: Connection) {
-        insist(|| self.engine.device_disconnected_from_broker(device, connection.clone())).await;
+        insist(|| self.engine.for_device(device).disconnected_from_broker(connection.clone())).await;
     }
 }
 

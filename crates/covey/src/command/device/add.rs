@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use covey_client::{DeviceRequest, Error, Registered};
+use covey_client::{CertificateWanted, DeviceRequest, Error, Registered};
 use serde_json::json;
 
 use crate::command::connection::{Connection, shell_word};
@@ -17,6 +17,9 @@ const CSR_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs `covey device add`.
 pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
+    if args.no_certificate {
+        return add_node(args, connection).await;
+    }
     let csr = args.csr.as_deref().map(read_csr).transpose()?;
     let has_own_key = csr.is_some();
     let names: &[&str] =
@@ -24,14 +27,14 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     let folder = args.out.as_deref().map(|path| IdentityFolder::reserve(path, names, args.force));
     let folder = folder.transpose().map_err(fault::setup)?;
 
-    let request = DeviceRequest { sn: args.sn, device_id: args.device_id, tags: args.tags, csr };
-    let registered = connection.client.device_register(&request).await;
-    let registered = registered.map_err(|error| match &error {
-        Error::Refused { status: 409, detail, .. } => {
-            anyhow!("{detail}: choose another, or see \"{}\"", connection.command("device list"))
-        }
-        _ => error.into(),
-    })?;
+    let request = DeviceRequest {
+        sn: args.sn,
+        device_id: args.device_id,
+        tags: args.tags,
+        csr,
+        certificate: CertificateWanted::Issue,
+    };
+    let registered = register(connection, &request).await?;
     if !has_own_key && registered.private_key_pem.is_none() {
         bail!(
             "the server registered {} and sent no private key: retire it with \"{}\"",
@@ -54,6 +57,37 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     }
 }
 
+async fn register(connection: &Connection, request: &DeviceRequest) -> Result<Registered> {
+    connection.client.device_register(request).await.map_err(|error| match &error {
+        Error::Refused { status: 409, detail, .. } => {
+            anyhow!("{detail}: choose another, or see \"{}\"", connection.command("device list"))
+        }
+        _ => error.into(),
+    })
+}
+
+/// Registers a device that gets no certificate.
+async fn add_node(args: AddArgs, connection: &Connection) -> Result<()> {
+    let request = DeviceRequest {
+        sn: args.sn,
+        device_id: args.device_id,
+        tags: args.tags,
+        csr: None,
+        certificate: CertificateWanted::None,
+    };
+    let registered = register(connection, &request).await?;
+    let output = connection.output;
+    if output.json {
+        return Ok(output.json(&registered)?);
+    }
+    let device = &registered.device;
+    output.text(&format!(
+        "{} is registered as number {}, without a certificate: a gateway speaks for it",
+        device.sn, device.device_id
+    ))?;
+    Ok(())
+}
+
 fn read_csr(path: &Path) -> Result<String> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
@@ -74,8 +108,8 @@ fn read_csr(path: &Path) -> Result<String> {
 
 fn contents(registered: &Registered) -> Vec<(&'static str, &str)> {
     vec![
-        (CA_FILE, registered.ca_pem.as_str()),
-        (CERTIFICATE_FILE, registered.certificate_pem.as_str()),
+        (CA_FILE, registered.ca_pem.as_deref().unwrap_or_default()),
+        (CERTIFICATE_FILE, registered.certificate_pem.as_deref().unwrap_or_default()),
         (KEY_FILE, registered.private_key_pem.as_deref().unwrap_or_default()),
     ]
 }
@@ -86,8 +120,8 @@ fn print(connection: &Connection, registered: &Registered) -> Result<()> {
     if output.json {
         return Ok(output.json(registered)?);
     }
-    let pems = [&registered.certificate_pem, &registered.ca_pem];
-    let pems = pems.into_iter().chain(&registered.private_key_pem);
+    let pems = [&registered.certificate_pem, &registered.ca_pem, &registered.private_key_pem];
+    let pems = pems.into_iter().flatten();
     output.text(&pems.map(|pem| pem.trim_end()).collect::<Vec<_>>().join("\n"))?;
     let device = &registered.device;
     let key = if registered.private_key_pem.is_some() { ", private key (shown this once)" } else { "" };

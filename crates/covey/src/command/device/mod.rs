@@ -83,6 +83,9 @@ struct AddArgs {
     /// Certificate signing request (PEM) made with the device's own key; - reads standard input
     #[arg(long, value_name = "FILE")]
     csr: Option<PathBuf>,
+    /// Register a node behind a gateway: it gets no certificate, and cannot connect by itself
+    #[arg(long, conflicts_with_all = ["csr", "out"])]
+    no_certificate: bool,
     /// Folder for ca.pem, cert.pem and key.pem, made if missing, for your eyes only
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

@@ -1,7 +1,7 @@
-//! News as text: a line each, a message of lines for each notification.
+//! PeerMessage as text: a line each, a message of lines for each notification.
 
 use covey_core::id::{DeviceKey, Sn, TaskId};
-use covey_core::port::News;
+use covey_core::port::PeerMessage;
 use uuid::Uuid;
 
 /// The channel on which all servers of a database speak.
@@ -18,20 +18,20 @@ const GAP: &str = "!";
 pub(super) struct Message {
     /// The number of the server that sent it.
     pub(super) from: i32,
-    pub(super) news: Vec<News>,
+    pub(super) news: Vec<PeerMessage>,
     /// Whether there was more than could be told.
     pub(super) has_gap: bool,
 }
 
 /// One line of a message.
-pub(super) fn line(news: &News) -> String {
+pub(super) fn line(news: &PeerMessage) -> String {
     match news {
-        News::Opened(device) => format!("o{}", device.0),
-        News::Announced(device, task) => format!("a{} {}", device.0, task.0.simple()),
-        News::Answered(device, task) => format!("t{} {}", device.0, task.0.simple()),
-        News::Finished(task) => format!("f{}", task.0.simple()),
-        News::Recorded => "w".to_owned(),
-        News::Revoked(sn) => format!("r{sn}"),
+        PeerMessage::Opened(device) => format!("o{}", device.0),
+        PeerMessage::Announced(device, task) => format!("a{} {}", device.0, task.0.simple()),
+        PeerMessage::Answered(device, task) => format!("t{} {}", device.0, task.0.simple()),
+        PeerMessage::Finished(task) => format!("f{}", task.0.simple()),
+        PeerMessage::Recorded => "w".to_owned(),
+        PeerMessage::Revoked(sn) => format!("r{sn}"),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn read(text: &str) -> Option<Message> {
     Some(message)
 }
 
-fn one(line: &str) -> Option<News> {
+fn one(line: &str) -> Option<PeerMessage> {
     let (kind, rest) = line.split_at_checked(1)?;
     let device = |text: &str| text.parse().ok().map(DeviceKey);
     let task = |text: &str| Uuid::try_parse(text).ok().map(TaskId);
@@ -83,12 +83,12 @@ fn one(line: &str) -> Option<News> {
         Some((device(first)?, task(second)?))
     };
     match kind {
-        "o" => device(rest).map(News::Opened),
-        "a" => both().map(|(device, task)| News::Announced(device, task)),
-        "t" => both().map(|(device, task)| News::Answered(device, task)),
-        "f" => task(rest).map(News::Finished),
-        "w" => Some(News::Recorded),
-        "r" => Sn::parse(rest).ok().map(News::Revoked),
+        "o" => device(rest).map(PeerMessage::Opened),
+        "a" => both().map(|(device, task)| PeerMessage::Announced(device, task)),
+        "t" => both().map(|(device, task)| PeerMessage::Answered(device, task)),
+        "f" => task(rest).map(PeerMessage::Finished),
+        "w" => Some(PeerMessage::Recorded),
+        "r" => Sn::parse(rest).ok().map(PeerMessage::Revoked),
         _ => None,
     }
 }
@@ -102,11 +102,11 @@ mod tests {
     fn what_is_told_is_heard_however_much_it_is() {
         let task = TaskId(Uuid::from_u128(7 << 100));
         let kinds = [
-            News::Opened(DeviceKey(1)),
-            News::Announced(DeviceKey(i64::MAX), task),
-            News::Answered(DeviceKey(3), task),
-            News::Finished(task),
-            News::Revoked(Sn::parse(&"x".repeat(64)).unwrap()),
+            PeerMessage::Opened(DeviceKey(1)),
+            PeerMessage::Announced(DeviceKey(i64::MAX), task),
+            PeerMessage::Answered(DeviceKey(3), task),
+            PeerMessage::Finished(task),
+            PeerMessage::Revoked(Sn::parse(&"x".repeat(64)).unwrap()),
         ];
         let told: Vec<_> = kinds.iter().cycle().take(1_000).cloned().collect();
         let lines: Vec<_> = told.iter().map(line).collect();
