@@ -8,7 +8,7 @@
 //! begin again where it was.
 
 mod follower;
-mod line;
+mod subscriber_queue;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use crate::id::{OrgId, RecordNumber};
 use crate::record::{Record, RecordFilter, RecordPage};
 
 pub use follower::{Batch, FollowError, Follower};
-use line::Line;
+use subscriber_queue::Line;
 
 /// How many records may wait for a follower.
 pub const WAITING_RECORDS_MAX: usize = 1_024;

@@ -25,7 +25,6 @@ pub mod operation;
 pub mod port;
 pub mod presence;
 pub mod record;
-pub mod recovery;
 pub mod retention;
 pub mod task;
 pub mod twin;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use covey_core::Engine;
 use covey_core::feed::Batch;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::{LaneLetters, StoredLane, WebhookSender};
 use covey_core::record::Record;
 use covey_core::webhook::queue::{LANE_LETTERS_MAX, Queue, Sending};
 use covey_core::webhook::{
-    Attempt, Claim, Endpoint, EndpointId, HeldEndpoint, Letter, Outcome, Progress, ProgressSaved,
+    Attempt, Claim, Endpoint, EndpointId, HeldEndpoint, LaneLetters, Letter, Outcome, Progress,
+    ProgressSaved, StoredLane, WebhookSender,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

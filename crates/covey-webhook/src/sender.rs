@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use covey_core::Result;
 use covey_core::id::UnixMs;
-use covey_core::port::{BoxFuture, Clock, WebhookSender};
+use covey_core::port::{BoxFuture, Clock};
 use covey_core::record::Record;
 use covey_core::webhook::address::AddressRule;
-use covey_core::webhook::{Attempt, Endpoint, EndpointSpec, ProbeFault, WebhookSecret};
+use covey_core::webhook::{Attempt, Endpoint, EndpointSpec, ProbeFault, WebhookSecret, WebhookSender};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use tokio::sync::Notify;

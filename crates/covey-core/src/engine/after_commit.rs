@@ -11,31 +11,32 @@ use crate::announcer::{Announcer, Opened};
 use crate::feed::Feed;
 use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
 use crate::links::{LinkPlace, Links};
-use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Step, WebhookSender};
+use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Step};
 use crate::task::TaskDetail;
 use crate::watch::Watchers;
+use crate::webhook::WebhookSender;
 
 /// Those who are told.
-pub(super) struct AfterCommit {
-    pub(super) announcer: Announcer,
-    pub(super) watchers: Arc<Watchers>,
-    pub(super) feed: Arc<Feed>,
-    pub(super) links: Links,
-    pub(super) peers: Arc<dyn Peers>,
-    pub(super) observer: Arc<dyn Observer>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) webhooks: Arc<dyn WebhookSender>,
+pub(crate) struct AfterCommit {
+    pub(crate) announcer: Announcer,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) links: Links,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) webhooks: Arc<dyn WebhookSender>,
 }
 
 impl AfterCommit {
     /// Records were written.
-    pub(super) fn recorded(&self) {
+    pub(crate) fn recorded(&self) {
         self.feed.wake();
         self.peers.broadcast(PeerMessage::Recorded);
     }
 
     /// A task has become open: it is announced if its device has room.
-    pub(super) fn opened(&self, task: &Announcement) {
+    pub(crate) fn opened(&self, task: &Announcement) {
         self.recorded();
         match self.announcer.opened(task) {
             Opened::Announce(place) => self.announce(place, Arc::clone(task)),
@@ -48,7 +49,7 @@ impl AfterCommit {
     }
 
     /// Announces a task that has its place in the device's window.
-    pub(super) fn announce(&self, place: LinkPlace, task: Announcement) {
+    pub(crate) fn announce(&self, place: LinkPlace, task: Announcement) {
         self.observer.happened(Event::Announced);
         if self.links.reach(Some(place)) == Reach::Everywhere {
             self.peers.broadcast(PeerMessage::Announced(task.device, task.id));
@@ -57,7 +58,7 @@ impl AfterCommit {
     }
 
     /// A task was taken or has become final: its announcement is answered.
-    pub(super) fn answered(&self, device: DeviceKey, task: TaskId) {
+    pub(crate) fn answered(&self, device: DeviceKey, task: TaskId) {
         self.recorded();
         let place = self.announcer.answered(device, task);
         if self.links.reach(place) != Reach::Here {
@@ -66,30 +67,30 @@ impl AfterCommit {
     }
 
     /// A task has become final.
-    pub(super) fn finished(&self, detail: &Arc<TaskDetail>) {
+    pub(crate) fn finished(&self, detail: &Arc<TaskDetail>) {
         self.answered(detail.task.device, detail.task.id);
         self.watchers.finished(detail);
         self.peers.broadcast(PeerMessage::Finished(detail.task.id));
     }
 
     /// A device is no longer authorised.
-    pub(super) fn revoked(&self, sn: &Sn) {
+    pub(crate) fn revoked(&self, sn: &Sn) {
         self.links.revoke(sn);
         self.peers.broadcast(PeerMessage::Revoked(sn.clone()));
     }
 
     /// A step that began at this monotonic instant has ended.
-    pub(super) fn took_since(&self, step: Step, began_us: u64) {
+    pub(crate) fn took_since(&self, step: Step, began_us: u64) {
         self.observer.took(step, self.clock.monotonic_us().saturating_sub(began_us));
     }
 
     /// A step has ended that began and ended at times which are stored.
-    pub(super) fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
+    pub(crate) fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
         let duration_ms = u64::try_from(to.since_ms(from)).unwrap_or(0);
         self.observer.took(step, duration_ms.saturating_mul(1_000));
     }
 
-    pub(super) fn count(&self, event: Event) {
+    pub(crate) fn count(&self, event: Event) {
         self.observer.happened(event);
     }
 }

@@ -1,8 +1,14 @@
 //! Events: what devices tell unasked (device-events), and what servers note of
 //! devices.
 
-mod flood;
+mod calls;
+mod operation;
+mod port;
+mod rate_limit;
 mod series;
+
+pub use operation::{EventAdd, EventNext};
+pub use port::{EventReader, EventSteps};
 
 use std::sync::Arc;
 
@@ -12,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber, Sn, UnixMs};
 use crate::presence::Reason;
 
-pub use flood::{Flood, Throttle};
+pub use rate_limit::{Flood, Throttle};
 pub use series::{
     BUCKETS_MAX, Bucket, FIELDS_MAX, Field, FieldQuery, PathStep, SERIES_PATH_MAX, SeriesPath, SeriesQuery,
 };

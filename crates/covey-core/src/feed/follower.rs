@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::feed::line::Taken;
+use crate::feed::subscriber_queue::Taken;
 use crate::feed::{Feed, Membership};
 use crate::id::{OrgId, RecordNumber};
 use crate::port::Store;

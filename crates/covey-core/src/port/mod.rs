@@ -1,30 +1,18 @@
 //! The traits through which the world comes in.
 
-mod event;
 mod link;
 mod needs;
 mod observer;
 mod peers;
-mod presence;
-mod record;
 mod store;
 mod transaction;
-mod twin;
-mod webhook;
 
-pub use event::{EventReader, EventSteps};
 pub use link::{Announcement, Link, Reach};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{NoPeers, PeerMessage, Peers};
-pub use presence::{PresenceReader, PresenceSteps};
-pub use record::{RecordReader, RecordSteps};
-pub use store::{DevicePage, Job, Page, PageRequest, Reader, Store, TaskCount, TaskPage};
-pub use transaction::{Idempotency, NewDevice, Transaction, TxResult};
-pub use twin::{TwinReader, TwinSteps};
-pub use webhook::{
-    Claimable, LaneLetters, NoWebhooks, StoredLane, WebhookReader, WebhookSender, WebhookSteps,
-};
+pub use store::{Job, Page, PageRequest, Reader, Store};
+pub use transaction::{Transaction, TxResult};
 
 use std::future::Future;
 use std::pin::Pin;

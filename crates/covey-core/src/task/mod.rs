@@ -1,8 +1,18 @@
 //! Tasks: what an application asks of a device, and what became of it.
 
+mod calls;
+mod operation;
+mod port;
 mod result;
 mod rules;
 mod spec;
+
+pub(crate) use operation::record_changes;
+pub use operation::{
+    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
+    TaskDelete, TaskFinish, TaskNext, TaskSweep,
+};
+pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
 
 use std::sync::Arc;
 

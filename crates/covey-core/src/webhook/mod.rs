@@ -8,11 +8,20 @@
 
 pub mod address;
 pub mod backoff;
+mod calls;
 pub mod circuit;
 mod delivery;
 pub mod header;
+mod operation;
+mod port;
 pub mod queue;
 mod sample;
+
+pub use operation::{
+    CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
+    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
+};
+pub use port::{Claimable, LaneLetters, NoWebhooks, StoredLane, WebhookReader, WebhookSender, WebhookSteps};
 
 use std::fmt;
 use std::sync::Arc;

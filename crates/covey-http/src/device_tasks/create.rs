@@ -6,9 +6,8 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_core::access::Rights;
-use covey_core::operation::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey};
-use covey_core::task::{TaskDetail, TaskSpec};
+use covey_core::access::{Caller, Rights};
+use covey_core::task::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -23,7 +22,6 @@ use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
 use crate::problem::Problem;
 use crate::wire::json;
-use covey_core::access::Caller;
 
 /// The header under whose value a request is carried out once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

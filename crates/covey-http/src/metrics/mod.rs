@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use axum::extract::MatchedPath;
 use axum::http::{Method, StatusCode};
-use covey_core::port::{Event, Observer, Refusal, Step, TaskCount};
-use covey_core::task::TaskStatus;
+use covey_core::port::{Event, Observer, Refusal, Step};
+use covey_core::task::{TaskCount, TaskStatus};
 
 /// Bounds of the buckets of durations, in seconds.
 const SECONDS: [f64; 18] = [

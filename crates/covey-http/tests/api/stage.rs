@@ -11,12 +11,12 @@ use covey_core::device::{CertificateRecord, DeviceIdentity, IssuedCertificate};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{
-    Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers, NoWebhooks, WebhookSender,
-};
+use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers};
 use covey_core::record::Record;
 use covey_core::task::{NewResult, ResultBody};
-use covey_core::webhook::{Attempt, Endpoint, EndpointSpec, ProbeFault, WebhookSecret};
+use covey_core::webhook::{
+    Attempt, Endpoint, EndpointSpec, NoWebhooks, ProbeFault, WebhookSecret, WebhookSender,
+};
 use covey_core::{Engine, Parts, Result};
 use covey_http::{Api, Metrics};
 use covey_store::sqlite::{Options, Sqlite};

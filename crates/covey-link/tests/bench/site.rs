@@ -11,9 +11,10 @@ use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, Flood, Gauge, Gaug
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{Clock, Event, Ids, NoPeers, NoWebhooks, Observer, PageRequest, Refusal, Step};
+use covey_core::port::{Clock, Event, Ids, NoPeers, Observer, PageRequest, Refusal, Step};
 use covey_core::retention::RetentionDays;
 use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
+use covey_core::webhook::NoWebhooks;
 use covey_core::{Engine, Parts};
 use covey_link::LinkStatus;
 use covey_store::sqlite::{self, Sqlite};

@@ -1,9 +1,9 @@
 //! Lists with filters: statements that are made for each.
 
-use covey_core::device::DeviceFilter;
+use covey_core::device::{DeviceFilter, DevicePage};
 use covey_core::id::OrgId;
-use covey_core::port::{DevicePage, Page, PageRequest, TaskPage};
-use covey_core::task::{TaskFilter, TaskStatus};
+use covey_core::port::{Page, PageRequest};
+use covey_core::task::{TaskFilter, TaskPage, TaskStatus};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 

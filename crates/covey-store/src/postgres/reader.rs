@@ -1,15 +1,17 @@
 //! What can be read.
 
+use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::retention::{Kept, OrgRetention, RetentionReader};
+use covey_core::task::{
+    Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use covey_core::access::{ApiKey, Caller, KeyDigest};
-use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, DevicePage, PageRequest, Reader, TaskCount, TaskPage};
-use covey_core::retention::{Kept, OrgRetention};
-use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
+use covey_core::port::{BoxFuture, PageRequest};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -21,7 +23,7 @@ use crate::postgres::rows::{self, Read};
 use crate::postgres::statements::Reading;
 
 /// Values of a statement that can be given to it twice.
-type Values = Vec<Box<dyn ToSql + Sync + Send>>;
+pub(super) type Values = Vec<Box<dyn ToSql + Sync + Send>>;
 
 impl Postgres {
     /// One prepared statement, each row of which says one thing.
@@ -52,7 +54,7 @@ impl Postgres {
     }
 }
 
-impl Reader for Postgres {
+impl TaskReader for Postgres {
     fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
         let org = caller.org;
         self.reads.read(move |session| {
@@ -86,19 +88,6 @@ impl Reader for Postgres {
         self.reads.read(move |session| {
             let filter = filter.clone();
             Box::pin(async move { lists::task_page(session, org, &filter, page).await })
-        })
-    }
-
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
-        let org = caller.org;
-        self.reads.read(move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { lists::device_page(session, org, &filter, page).await })
         })
     }
 
@@ -169,55 +158,6 @@ impl Reader for Postgres {
         })
     }
 
-    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        self.row(|sql| &sql.device_of_sn, vec![Box::new(sn.as_str().to_owned())], rows::identity)
-    }
-
-    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
-        let after = after.as_ref().map_or("", Sn::as_str).to_owned();
-        let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
-        self.rows(|sql| &sql.device_sns, values, |row| rows::sn(row, 0))
-    }
-
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
-        let values: Values = vec![Box::new(after.0), Box::new(i64::from(limit))];
-        self.rows(|sql| &sql.presence_online, values, |row| Ok((rows::identity(row)?, rows::get(row, 4)?)))
-    }
-
-    fn device_of_certificate_of_every_org(
-        &self,
-        sn: Sn,
-        serial_hex: String,
-    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        let values: Values = vec![Box::new(serial_hex), Box::new(sn.as_str().to_owned())];
-        self.row(|sql| &sql.device_of_certificate, values, rows::identity)
-    }
-
-    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
-        self.row(|sql| &sql.api_key, vec![Box::new(digest.to_vec())], rows::api_key)
-    }
-
-    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
-        self.rows(|sql| &sql.api_keys, Vec::new(), rows::api_key)
-    }
-
-    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
-        let found = self.rows(
-            |sql| &sql.retention,
-            Vec::new(),
-            |row| {
-                let (org, days) = (OrgId(rows::get(row, 0)?), rows::number(row, 2)?);
-                let kept = Kept::from_name(rows::get(row, 1)?);
-                Ok(kept.map(|kept| OrgRetention { org, kept, days }))
-            },
-        );
-        Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
-    }
-
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
         self.rows(
             |sql| &sql.task_counts,
@@ -231,5 +171,64 @@ impl Reader for Postgres {
                 })
             },
         )
+    }
+}
+
+impl DeviceReader for Postgres {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { lists::device_page(session, org, &filter, page).await })
+        })
+    }
+
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.row(|sql| &sql.device_of_sn, vec![Box::new(sn.as_str().to_owned())], rows::identity)
+    }
+
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+        let after = after.as_ref().map_or("", Sn::as_str).to_owned();
+        let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.device_sns, values, |row| rows::sn(row, 0))
+    }
+
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        let values: Values = vec![Box::new(serial_hex), Box::new(sn.as_str().to_owned())];
+        self.row(|sql| &sql.device_of_certificate, values, rows::identity)
+    }
+}
+
+impl AccessReader for Postgres {
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
+        self.row(|sql| &sql.api_key, vec![Box::new(digest.to_vec())], rows::api_key)
+    }
+
+    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
+        self.rows(|sql| &sql.api_keys, Vec::new(), rows::api_key)
+    }
+}
+
+impl RetentionReader for Postgres {
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        let found = self.rows(
+            |sql| &sql.retention,
+            Vec::new(),
+            |row| {
+                let (org, days) = (OrgId(rows::get(row, 0)?), rows::number(row, 2)?);
+                let kept = Kept::from_name(rows::get(row, 1)?);
+                Ok(kept.map(|kept| OrgRetention { org, kept, days }))
+            },
+        );
+        Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 }

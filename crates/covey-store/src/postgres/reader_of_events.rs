@@ -3,11 +3,11 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
-    SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
+    GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{BoxFuture, EventReader, Page, PageRequest};
+use covey_core::port::{BoxFuture, Page, PageRequest};
 use tokio_postgres::Row;
 
 use crate::postgres::Postgres;

@@ -1,10 +1,12 @@
 //! The reads of twins and of presence.
 
 use covey_core::access::Caller;
+use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
-use covey_core::id::{DeviceId, UnixMs};
-use covey_core::port::{BoxFuture, PresenceReader, TwinReader};
-use covey_core::twin::{ReportedValue, Twin};
+use covey_core::id::{DeviceId, DeviceKey, UnixMs};
+use covey_core::port::BoxFuture;
+use covey_core::presence::PresenceReader;
+use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
 use crate::postgres::Postgres;
 use crate::postgres::lists::SNAPSHOT;
@@ -12,6 +14,15 @@ use crate::postgres::pipeline::{self, Reply, query};
 use crate::postgres::rows::{self, Read};
 
 impl PresenceReader for Postgres {
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        let values: crate::postgres::reader::Values = vec![Box::new(after.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.presence_online, values, |row| Ok((rows::identity(row)?, rows::get(row, 4)?)))
+    }
+
     fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
         let found = self.row(|sql| &sql.presence_due, vec![Box::new(now.0)], |row| rows::get(row, 0));
         Box::pin(async move { Ok(found.await?.unwrap_or(false)) })

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{Claimable, StoredLane};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
-    AttemptLog, Claim, DeadLetter, Endpoint, EndpointId, EndpointSpec, EndpointState, HeldEndpoint, Letter,
-    LetterState, LoggedAttempt, Outcome, StoredLetter, WebhookFormat, WebhookSecret, WebhookType, WebhookUrl,
+    AttemptLog, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointSpec, EndpointState,
+    HeldEndpoint, Letter, LetterState, LoggedAttempt, Outcome, StoredLane, StoredLetter, WebhookFormat,
+    WebhookSecret, WebhookType, WebhookUrl,
 };
 use tokio_postgres::Row;
 

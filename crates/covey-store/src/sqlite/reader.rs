@@ -1,12 +1,14 @@
 //! The threads that read, and what they can be asked.
 
-use covey_core::access::{ApiKey, Caller, KeyDigest};
-use covey_core::device::{Device, DeviceFilter, DeviceIdentity, Tag};
+use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
+use covey_core::device::{Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, Tag};
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, DevicePage, Page, PageRequest, Reader, TaskCount, TaskPage};
-use covey_core::retention::{Kept, OrgRetention};
-use covey_core::task::{Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
+use covey_core::port::{BoxFuture, Page, PageRequest};
+use covey_core::retention::{Kept, OrgRetention, RetentionReader};
+use covey_core::task::{
+    Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
+};
 use crossbeam_channel::{Receiver, TrySendError};
 use futures_channel::oneshot;
 use rusqlite::{Connection, OptionalExtension, ToSql};
@@ -49,7 +51,7 @@ impl Sqlite {
     }
 }
 
-impl Reader for Sqlite {
+impl TaskReader for Sqlite {
     fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
         let org = caller.org;
         self.read(move |connection| {
@@ -71,16 +73,6 @@ impl Reader for Sqlite {
     ) -> BoxFuture<'_, Result<TaskPage>> {
         let org = caller.org;
         self.read(move |connection| task_page(connection, org, &filter, page))
-    }
-
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
-        let org = caller.org;
-        self.read(move |connection| device_page(connection, org, &filter, page))
     }
 
     fn task_announceable(
@@ -146,6 +138,34 @@ impl Reader for Sqlite {
         })
     }
 
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status",
+            )?;
+            let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+            counts
+                .map(|count| {
+                    let (number, count) = count?;
+                    let status = TaskStatus::from_number(number).unwrap_or(TaskStatus::Undefined);
+                    Ok(TaskCount { status, count: u64::try_from(count).unwrap_or(0) })
+                })
+                .collect()
+        })
+    }
+}
+
+impl DeviceReader for Sqlite {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        let org = caller.org;
+        self.read(move |connection| device_page(connection, org, &filter, page))
+    }
+
     fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
@@ -169,25 +189,6 @@ impl Reader for Sqlite {
         })
     }
 
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
-                 JOIN devices d ON d.id = c.device_key \
-                 WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
-            )?;
-            let online = statement.query_map((after.0, limit), |row| {
-                let session = row.get(4)?;
-                Ok((rows::identity(row)?, session))
-            })?;
-            online.collect()
-        })
-    }
-
     fn device_of_certificate_of_every_org(
         &self,
         sn: Sn,
@@ -202,7 +203,9 @@ impl Reader for Sqlite {
             statement.query_row((serial_hex, sn.as_str()), rows::identity).optional()
         })
     }
+}
 
+impl AccessReader for Sqlite {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
@@ -222,7 +225,9 @@ impl Reader for Sqlite {
             statement.query_map([], rows::api_key)?.collect()
         })
     }
+}
 
+impl RetentionReader for Sqlite {
     fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached("SELECT org_id, kept, days FROM retention")?;
@@ -233,22 +238,6 @@ impl Reader for Sqlite {
             })?;
             let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
             Ok(found.into_iter().flatten().collect())
-        })
-    }
-
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status",
-            )?;
-            let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
-            counts
-                .map(|count| {
-                    let (number, count) = count?;
-                    let status = TaskStatus::from_number(number).unwrap_or(TaskStatus::Undefined);
-                    Ok(TaskCount { status, count: u64::try_from(count).unwrap_or(0) })
-                })
-                .collect()
         })
     }
 }

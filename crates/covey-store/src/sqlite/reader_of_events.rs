@@ -5,11 +5,11 @@ use std::sync::Arc;
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep,
-    SeriesPath, SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
+    GaugeFilter, PathStep, SeriesPath, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{BoxFuture, EventReader, Page, PageRequest};
+use covey_core::port::{BoxFuture, Page, PageRequest};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::encoding::SERIES_NUMBER_MAX;

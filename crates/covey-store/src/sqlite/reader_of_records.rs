@@ -7,10 +7,11 @@ use covey_core::access::Caller;
 use covey_core::device::{DeviceIdentity, Tag};
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, RecordReader};
+use covey_core::port::BoxFuture;
 use covey_core::presence::Reason;
 use covey_core::record::{
-    Change, Record, RecordDevice, RecordKind, RecordPage, RecordRequest, RecordSpan, RecordTask, TwinChange,
+    Change, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
+    RecordTask, TwinChange,
 };
 use covey_core::task::{Cause, TaskStatus};
 use covey_core::webhook::EndpointId;

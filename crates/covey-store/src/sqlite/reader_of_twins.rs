@@ -3,14 +3,34 @@
 use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
-use covey_core::id::{DeviceId, OrgId, UnixMs};
-use covey_core::port::{BoxFuture, PresenceReader, TwinReader};
-use covey_core::twin::{ReportedValue, Twin};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, UnixMs};
+use covey_core::port::BoxFuture;
+use covey_core::presence::PresenceReader;
+use covey_core::twin::{ReportedValue, Twin, TwinReader};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::sqlite::{Sqlite, rows};
 
 impl PresenceReader for Sqlite {
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
+                 JOIN devices d ON d.id = c.device_key \
+                 WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
+            )?;
+            let online = statement.query_map((after.0, limit), |row| {
+                let session = row.get(4)?;
+                Ok((rows::identity(row)?, session))
+            })?;
+            online.collect()
+        })
+    }
+
     fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
         self.read(move |connection| {
             let mut statement =

@@ -3,11 +3,11 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
+use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    Claim, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint, LetterState,
-    LoggedAttempt, StoredLetter,
+    Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
+    LaneLetters, LetterState, LoggedAttempt, StoredLane, StoredLetter, WebhookReader,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 

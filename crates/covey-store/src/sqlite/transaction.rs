@@ -9,14 +9,14 @@ mod twin;
 mod webhook;
 mod webhook_progress;
 
+use covey_core::access::{AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::device::{CertificateRecord, Device, DeviceSteps, NewDevice, Tag};
+use covey_core::retention::{Kept, RetentionSteps};
+use covey_core::task::{DeviceRef, Idempotency, NewResult, Target, Task, TaskResult, TaskStatus, TaskSteps};
 use std::collections::HashMap;
 
-use covey_core::access::{ApiKey, KeyDigest, Rights};
-use covey_core::device::{CertificateRecord, Device, Presence, Tag};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
-use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
-use covey_core::retention::Kept;
-use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult, TaskStatus};
+use covey_core::port::{Transaction, TxResult};
 use rusqlite::{CachedStatement, Connection};
 
 use crate::sqlite::fault;
@@ -78,7 +78,9 @@ impl Transaction for SqliteTransaction<'_> {
     fn now(&self) -> UnixMs {
         self.now
     }
+}
 
+impl TaskSteps for SqliteTransaction<'_> {
     fn task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
         self.read_task(org, id)
     }
@@ -130,7 +132,9 @@ impl Transaction for SqliteTransaction<'_> {
             |statement| statement.execute((before.0, limit)),
         )
     }
+}
 
+impl DeviceSteps for SqliteTransaction<'_> {
     fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
         self.read_target(org, device)
     }
@@ -179,11 +183,9 @@ impl Transaction for SqliteTransaction<'_> {
             },
         )
     }
+}
 
-    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
-        self.write_presence(device, presence)
-    }
-
+impl AccessSteps for SqliteTransaction<'_> {
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         self.sql(
             "INSERT INTO orgs (name, created_at) VALUES (?1, ?2) \
@@ -220,7 +222,9 @@ impl Transaction for SqliteTransaction<'_> {
             |statement| Ok(statement.execute((id, self.now.0))? > 0),
         )
     }
+}
 
+impl RetentionSteps for SqliteTransaction<'_> {
     fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
         match days {
             Some(days) => self.sql(

@@ -1,11 +1,10 @@
 //! The registry: numbers, certificates, presence, tags, keys.
 
 use covey_core::Error;
-use covey_core::access::{Caller, Rights};
+use covey_core::access::recovery;
+use covey_core::access::{AdminKeyRecover, ApiKeyAdd, Caller, Rights};
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{DeviceId, Sn};
-use covey_core::operation::{AdminKeyRecover, ApiKeyAdd};
-use covey_core::recovery;
 use futures_executor::block_on;
 
 use crate::bench::parts::{Outside, digest};

@@ -2,8 +2,7 @@
 
 use covey_core::Error;
 use covey_core::limits::Limits;
-use covey_core::operation::IdempotencyKey;
-use covey_core::task::{Cause, Change, TaskFilter, TaskSpec, TaskStatus};
+use covey_core::task::{Cause, Change, IdempotencyKey, TaskFilter, TaskSpec, TaskStatus};
 use futures_executor::block_on;
 
 use crate::bench::{Bench, World, result, spec};

@@ -3,9 +3,9 @@
 use covey_core::device::{Connection, DeviceFilter, DeviceIdentity};
 use covey_core::event::{EventFilter, EventsFrom, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
 use covey_core::id::RecordNumber;
-use covey_core::port::{PageRequest, RecordReader};
+use covey_core::port::PageRequest;
 use covey_core::presence::{QUIET_MS, Reason, WINDOW_CHANGES_MAX, WINDOW_MS};
-use covey_core::record::{Change, RecordRequest};
+use covey_core::record::{Change, RecordReader, RecordRequest};
 use futures_executor::block_on;
 
 use crate::bench::{Bench, World, connection};

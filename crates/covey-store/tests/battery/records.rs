@@ -7,8 +7,7 @@ use covey_core::Error;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
 use covey_core::event::AddedEvent;
 use covey_core::id::{RecordNumber, TaskId};
-use covey_core::port::RecordReader;
-use covey_core::record::{Change, Record, RecordFilter, RecordKind, RecordPage, RecordRequest};
+use covey_core::record::{Change, Record, RecordFilter, RecordKind, RecordPage, RecordReader, RecordRequest};
 use covey_core::task::{Cause, TaskSpec, TaskStatus};
 use futures_executor::block_on;
 

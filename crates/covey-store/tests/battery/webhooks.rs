@@ -7,13 +7,13 @@ use std::sync::Arc;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::NewEvent;
 use covey_core::id::{DeviceId, RecordNumber, UnixMs};
-use covey_core::port::{Transaction, WebhookReader};
+use covey_core::port::Transaction;
 use covey_core::record::{Change, RecordFilter};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
     AttemptLog, Claim, DeliveriesFrom, Endpoint, EndpointId, EndpointSpec, EndpointState, LOG_ROWS_MAX,
     Letter, LetterState, Outcome, Progress, ProgressSaved, StoredLetter, WebhookFormat, WebhookHeaders,
-    WebhookSecret, WebhookType,
+    WebhookReader, WebhookSecret, WebhookType,
 };
 use futures_executor::block_on;
 
@@ -92,7 +92,8 @@ fn told(world: &World, device: &DeviceIdentity, count: u32) -> Vec<RecordNumber>
         limit: 1_000,
         with_tags: false,
     };
-    let page = block_on(covey_core::port::RecordReader::record_list_of_every_org(&**world.store(), request));
+    let page =
+        block_on(covey_core::record::RecordReader::record_list_of_every_org(&**world.store(), request));
     let of_device = page.unwrap().records.into_iter();
     of_device.filter(|record| record.device.identity == *device).map(|record| record.number).collect()
 }

@@ -16,16 +16,16 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use covey_core::access::{Caller, Rights};
-use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DeviceSpec};
+use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceSpec};
 use covey_core::error::{Result, StorageFault};
 use covey_core::id::{CallerId, DeviceId, OrgId, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::operation::FinishedTask;
-use covey_core::port::{
-    Clock, DevicePage, Job, NoPeers, NoWebhooks, Observer, PageRequest, Store, TaskPage, Transaction,
+use covey_core::port::{Clock, Job, NoPeers, Observer, PageRequest, Store, Transaction};
+use covey_core::task::{
+    DeviceRef, FinishedTask, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskPage, TaskSpec,
 };
-use covey_core::task::{DeviceRef, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskSpec};
+use covey_core::webhook::NoWebhooks;
 use covey_core::{Engine, Parts};
 use futures_executor::block_on;
 

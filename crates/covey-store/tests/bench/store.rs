@@ -1,25 +1,23 @@
 //! A store around a store, which tells a test when the engine waits for a
 //! look-up, and lets it act while one is under way.
 
+use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
+use covey_core::task::{Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use covey_core::access::{ApiKey, Caller, KeyDigest};
-use covey_core::device::{DeviceFilter, DeviceIdentity};
 use covey_core::error::{Result, StorageFault};
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
-    SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
+    GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, RecordNumber, Sn, TaskId, UnixMs};
-use covey_core::port::{
-    BoxFuture, DevicePage, EventReader, Job, Page, PageRequest, PresenceReader, Reader, RecordReader, Store,
-    TaskCount, TaskPage, TwinReader,
-};
-use covey_core::record::{RecordPage, RecordRequest, RecordSpan};
-use covey_core::retention::{OrgRetention, Prune, Pruned};
-use covey_core::task::{Task, TaskDetail, TaskFilter};
-use covey_core::twin::{ReportedValue, Twin};
+use covey_core::port::{BoxFuture, Job, Page, PageRequest, Store};
+use covey_core::presence::PresenceReader;
+use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
+use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
 /// What a test does when a look-up has read and not yet answered.
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -60,7 +58,20 @@ impl Store for WatchedStore {
     }
 }
 
-impl Reader for WatchedStore {
+impl TaskReader for WatchedStore {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        self.inner.task_get(caller, id)
+    }
+
+    fn task_list(
+        &self,
+        caller: &Caller,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        self.inner.task_list(caller, filter, page)
+    }
+
     fn task_announceable(
         &self,
         device: DeviceKey,
@@ -77,28 +88,6 @@ impl Reader for WatchedStore {
             }
             found
         })
-    }
-
-    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
-        self.inner.task_get(caller, id)
-    }
-
-    fn task_list(
-        &self,
-        caller: &Caller,
-        filter: TaskFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<TaskPage>> {
-        self.inner.task_list(caller, filter, page)
-    }
-
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
-        self.inner.device_list(caller, filter, page)
     }
 
     fn task_lapsed_of_every_org(
@@ -126,20 +115,27 @@ impl Reader for WatchedStore {
         self.inner.task_final_of_every_org(ids)
     }
 
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.inner.task_counts_of_every_org()
+    }
+}
+
+impl DeviceReader for WatchedStore {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        self.inner.device_list(caller, filter, page)
+    }
+
     fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
         self.inner.device_of_sn_of_every_org(sn)
     }
 
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
         self.inner.device_sns_of_every_org(after, limit)
-    }
-
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
-        self.inner.presence_online_of_every_org(after, limit)
     }
 
     fn device_of_certificate_of_every_org(
@@ -149,7 +145,9 @@ impl Reader for WatchedStore {
     ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
         self.inner.device_of_certificate_of_every_org(sn, serial_hex)
     }
+}
 
+impl AccessReader for WatchedStore {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
         self.inner.api_key_of_every_org(digest)
     }
@@ -157,13 +155,11 @@ impl Reader for WatchedStore {
     fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
         self.inner.api_key_list_of_every_org()
     }
+}
 
+impl RetentionReader for WatchedStore {
     fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
         self.inner.retention_of_every_org()
-    }
-
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
-        self.inner.task_counts_of_every_org()
     }
 }
 
@@ -224,6 +220,14 @@ impl EventReader for WatchedStore {
 }
 
 impl PresenceReader for WatchedStore {
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+        self.inner.presence_online_of_every_org(after, limit)
+    }
+
     fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
         self.inner.presence_due_of_every_org(now)
     }

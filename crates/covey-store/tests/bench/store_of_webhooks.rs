@@ -3,10 +3,11 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber};
-use covey_core::port::{BoxFuture, Claimable, LaneLetters, StoredLane, WebhookReader};
+use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    Claim, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint, LoggedAttempt,
+    Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
+    LaneLetters, LoggedAttempt, StoredLane, WebhookReader,
 };
 
 use super::store::WatchedStore;

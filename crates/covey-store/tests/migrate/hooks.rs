@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use covey_core::id::{CallerId, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{RecordReader, Store};
-use covey_core::record::RecordRequest;
+use covey_core::port::Store;
+use covey_core::record::{RecordReader, RecordRequest};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
     AttemptLog, Claim, DeliveriesFrom, EndpointId, EndpointSpec, Letter, LetterState, Outcome, Progress,

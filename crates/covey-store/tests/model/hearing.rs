@@ -11,8 +11,8 @@ use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{AddedEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent, Reported};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
-use covey_core::port::{PageRequest, RecordReader};
-use covey_core::record::{Change, RecordRequest, TwinSide};
+use covey_core::port::PageRequest;
+use covey_core::record::{Change, RecordReader, RecordRequest, TwinSide};
 use futures_executor::block_on;
 use proptest::prelude::*;
 

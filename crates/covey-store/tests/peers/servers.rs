@@ -10,9 +10,10 @@ use covey_core::device::{DeviceIdentity, DeviceSpec};
 use covey_core::id::{DeviceKey, Sn, TaskId};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{Announcement, BoxFuture, Link, NoWebhooks, PeerMessage, Peers, Store};
+use covey_core::port::{Announcement, BoxFuture, Link, PeerMessage, Peers, Store};
 use covey_core::task::{Task, TaskSpec};
 use covey_core::watch::Watch;
+use covey_core::webhook::NoWebhooks;
 use covey_core::{Engine, Parts};
 use futures_executor::block_on;
 

@@ -11,10 +11,9 @@ use covey_core::error::Result;
 use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent};
 use covey_core::id::{RecordNumber, TaskId};
 use covey_core::limits::Limits;
-use covey_core::operation::IdempotencyKey;
-use covey_core::port::{PageRequest, RecordReader};
-use covey_core::record::{Change, Record, RecordRequest};
-use covey_core::task::{Task, TaskDetail, TaskFilter, TaskSpec};
+use covey_core::port::PageRequest;
+use covey_core::record::{Change, Record, RecordReader, RecordRequest};
+use covey_core::task::{IdempotencyKey, Task, TaskDetail, TaskFilter, TaskSpec};
 use futures_executor::block_on;
 use proptest::prelude::*;
 

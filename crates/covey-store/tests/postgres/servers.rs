@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use covey_core::device::{Connection, DeviceFilter};
 use covey_core::id::TaskId;
-use covey_core::operation::IdempotencyKey;
 use covey_core::port::Clock;
-use covey_core::task::{TaskFilter, TaskStatus};
+use covey_core::task::{IdempotencyKey, TaskFilter, TaskStatus};
 use covey_core::twin::TwinPatch;
 use covey_store::StoreError;
 use covey_store::postgres::{DatabaseClock, Options, Postgres};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use covey_core::operation::IdempotencyKey;
+use covey_core::task::IdempotencyKey;
 use covey_store::StoreError;
 use covey_store::sqlite::{Options, Sqlite, verify};
 use futures_executor::block_on;

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use covey_core::access::{ApiKey, Rights};
-use covey_core::operation::{AdminKeyRecover, ApiKeyAdd};
+use covey_core::access::recovery;
+use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Rights};
 use covey_core::port::Ids;
-use covey_core::recovery;
 use serde_json::{Value, json};
 
 use crate::command::connection::{DATA_DEFAULT, Target};

@@ -1,9 +1,9 @@
 //! Steps on devices, API keys and what organisations keep. They are rare, so each is a statement of its own.
 
 use covey_core::access::{ApiKey, KeyDigest, Rights};
-use covey_core::device::{CertificateRecord, Device, Tag};
+use covey_core::device::{CertificateRecord, Device, NewDevice, Tag};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
-use covey_core::port::{NewDevice, TxResult};
+use covey_core::port::TxResult;
 use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, Target};
 

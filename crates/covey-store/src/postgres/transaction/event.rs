@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{DeviceEvent, EventKey, EventToStore, EventTold};
+use covey_core::event::{DeviceEvent, EventKey, EventSteps, EventToStore, EventTold};
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{EventSteps, TxResult};
+use covey_core::port::TxResult;
 use covey_core::record::RecordKind;
 use tokio_postgres::Row;
 

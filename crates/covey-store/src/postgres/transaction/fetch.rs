@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use covey_core::error::StorageFault;
 use covey_core::event::EventKey;
 use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
-use covey_core::port::{Idempotency, Needs};
-use covey_core::task::{DeviceRef, Target};
+use covey_core::port::Needs;
+use covey_core::task::{DeviceRef, Idempotency, Target};
 use tokio_postgres::Row;
 use uuid::Uuid;
 

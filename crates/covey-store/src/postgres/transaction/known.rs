@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use covey_core::event::EventKey;
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId};
-use covey_core::port::{Idempotency, Needs};
-use covey_core::task::{DeviceRef, Target, Task, TaskResult};
+use covey_core::port::Needs;
+use covey_core::task::{DeviceRef, Idempotency, Target, Task, TaskResult};
 
 use crate::postgres::memory::{Memory, WrittenBy};
 use crate::postgres::transaction::presence::KnownPresence;

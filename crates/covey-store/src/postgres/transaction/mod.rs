@@ -17,15 +17,15 @@ mod told;
 mod twin;
 mod webhook;
 
+use covey_core::access::{AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::device::{CertificateRecord, Device, DeviceSteps, NewDevice, Tag};
+use covey_core::retention::{Kept, RetentionSteps};
+use covey_core::task::{DeviceRef, Idempotency, NewResult, Target, Task, TaskResult, TaskSteps};
 use std::time::Duration;
 
-use covey_core::access::{ApiKey, KeyDigest, Rights};
-use covey_core::device::{CertificateRecord, Device, Presence, Tag};
 use covey_core::error::StorageFault;
 use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
-use covey_core::port::{Idempotency, NewDevice, Transaction, TxResult};
-use covey_core::retention::Kept;
-use covey_core::task::{DeviceRef, NewResult, Target, Task, TaskResult};
+use covey_core::port::{Transaction, TxResult};
 use tokio::runtime::Runtime;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -250,7 +250,9 @@ impl Transaction for PostgresTransaction<'_> {
     fn now(&self) -> UnixMs {
         self.now
     }
+}
 
+impl TaskSteps for PostgresTransaction<'_> {
     fn task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
         self.read_task(org, id)
     }
@@ -300,7 +302,9 @@ impl Transaction for PostgresTransaction<'_> {
     fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
         self.write_idempotency_prune(before, limit)
     }
+}
 
+impl DeviceSteps for PostgresTransaction<'_> {
     fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
         self.read_target(org, device)
     }
@@ -336,11 +340,9 @@ impl Transaction for PostgresTransaction<'_> {
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()> {
         self.write_certificate(device, certificate)
     }
+}
 
-    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
-        self.write_presence(device, presence)
-    }
-
+impl AccessSteps for PostgresTransaction<'_> {
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         self.write_org(name)
     }
@@ -362,7 +364,9 @@ impl Transaction for PostgresTransaction<'_> {
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
         self.write_api_key_revocation(id)
     }
+}
 
+impl RetentionSteps for PostgresTransaction<'_> {
     fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
         self.write_retention(org, kept, days)
     }

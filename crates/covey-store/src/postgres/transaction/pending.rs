@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
-use covey_core::port::Idempotency;
-use covey_core::task::{Task, TaskResult, TaskStatus};
+use covey_core::task::{Idempotency, Task, TaskResult, TaskStatus};
 use uuid::Uuid;
 
 use crate::encoding;

@@ -3,8 +3,8 @@
 
 use covey_core::device::{DeviceIdentity, Presence};
 use covey_core::id::DeviceKey;
-use covey_core::port::{PresenceSteps, TxResult};
-use covey_core::presence::PresenceTold;
+use covey_core::port::TxResult;
+use covey_core::presence::{PresenceSteps, PresenceTold};
 use tokio_postgres::Statement;
 
 use crate::postgres::pipeline::{Step, Value, execute, query};
@@ -25,6 +25,10 @@ pub(super) struct KnownPresence {
 }
 
 impl PresenceSteps for PostgresTransaction<'_> {
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
+        self.write_presence(device, presence)
+    }
+
     fn presence_told(&mut self, device: DeviceKey) -> TxResult<PresenceTold> {
         if let Some(known) = self.known.presences.get(&device) {
             return Ok(known.told);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
-use covey_core::port::{RecordSteps, TxResult};
-use covey_core::record::{NewRecord, RecordKind, TwinSide};
+use covey_core::port::TxResult;
+use covey_core::record::{NewRecord, RecordKind, RecordSteps, TwinSide};
 
 use crate::encoding;
 use crate::postgres::fault::Failure;

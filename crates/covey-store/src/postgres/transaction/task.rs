@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{Idempotency, TxResult};
-use covey_core::task::{NewResult, Task, TaskResult};
+use covey_core::port::TxResult;
+use covey_core::task::{Idempotency, NewResult, Task, TaskResult};
 use tokio_postgres::Row;
 
 use covey_core::error::StorageFault;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use covey_core::id::DeviceKey;
-use covey_core::port::{TwinSteps, TxResult};
-use covey_core::twin::{DesiredValue, ReportedValue, TwinResource, TwinVersions};
+use covey_core::port::TxResult;
+use covey_core::twin::{DesiredValue, ReportedValue, TwinResource, TwinSteps, TwinVersions};
 use uuid::Uuid;
 
 use crate::postgres::pipeline::{Reply, Step, Value, execute, query};

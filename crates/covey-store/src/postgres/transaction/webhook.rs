@@ -2,10 +2,10 @@
 //! written for many letters at once.
 
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
-use covey_core::port::{TxResult, WebhookSteps};
+use covey_core::port::TxResult;
 use covey_core::webhook::{
     AttemptLog, Claim, Endpoint, EndpointId, EndpointSpec, LOG_ROWS_MAX, LetterState, Progress,
-    ProgressSaved, StoredLetter, WebhookSecret, WebhookType,
+    ProgressSaved, StoredLetter, WebhookSecret, WebhookSteps, WebhookType,
 };
 use tokio_postgres::Row;
 

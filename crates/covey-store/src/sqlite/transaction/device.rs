@@ -1,8 +1,8 @@
 //! Steps on devices.
 
-use covey_core::device::{Device, Presence, Tag};
+use covey_core::device::{Device, NewDevice, Presence, Tag};
 use covey_core::id::{DeviceId, DeviceKey, OrgId};
-use covey_core::port::{NewDevice, TxResult};
+use covey_core::port::TxResult;
 use covey_core::task::{DeviceRef, Target};
 use rusqlite::OptionalExtension;
 

@@ -1,9 +1,9 @@
 //! Steps on events and gauges.
 
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{DeviceEvent, EventKey, EventToStore, EventTold};
+use covey_core::event::{DeviceEvent, EventKey, EventSteps, EventToStore, EventTold};
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{EventSteps, TxResult};
+use covey_core::port::TxResult;
 use covey_core::record::RecordKind;
 use rusqlite::params;
 

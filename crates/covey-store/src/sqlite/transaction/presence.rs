@@ -2,14 +2,18 @@
 
 use covey_core::device::{DeviceIdentity, Presence};
 use covey_core::id::{DeviceKey, UnixMs};
-use covey_core::port::{PresenceSteps, TxResult};
-use covey_core::presence::PresenceTold;
+use covey_core::port::TxResult;
+use covey_core::presence::{PresenceSteps, PresenceTold};
 use rusqlite::{OptionalExtension, ToSql};
 
 use crate::sqlite::rows;
 use crate::sqlite::transaction::SqliteTransaction;
 
 impl PresenceSteps for SqliteTransaction<'_> {
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
+        self.write_presence(device, presence)
+    }
+
     fn presence_told(&mut self, device: DeviceKey) -> TxResult<PresenceTold> {
         self.sql(
             "SELECT told_online, told_changes, told_since, told_due FROM connections WHERE device_key = ?1",

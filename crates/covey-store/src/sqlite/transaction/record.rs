@@ -2,8 +2,8 @@
 
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{RecordNumber, TaskId};
-use covey_core::port::{RecordSteps, TxResult};
-use covey_core::record::{NewRecord, RecordKind};
+use covey_core::port::TxResult;
+use covey_core::record::{NewRecord, RecordKind, RecordSteps};
 use rusqlite::params;
 
 use crate::encoding;

@@ -1,8 +1,8 @@
 //! Steps on tasks, results and idempotency keys.
 
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{Idempotency, TxResult};
-use covey_core::task::{NewResult, Task};
+use covey_core::port::TxResult;
+use covey_core::task::{Idempotency, NewResult, Task};
 use rusqlite::OptionalExtension;
 use rusqlite::params;
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! Steps on twins.
 
 use covey_core::id::DeviceKey;
-use covey_core::port::{TwinSteps, TxResult};
-use covey_core::twin::{ReportedValue, TwinResource, TwinVersions};
+use covey_core::port::TxResult;
+use covey_core::twin::{ReportedValue, TwinResource, TwinSteps, TwinVersions};
 use rusqlite::{OptionalExtension, params};
 
 use crate::sqlite::rows;

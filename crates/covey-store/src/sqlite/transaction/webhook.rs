@@ -1,10 +1,10 @@
 //! Steps on webhooks: endpoints, and who holds them.
 
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
-use covey_core::port::{TxResult, WebhookSteps};
+use covey_core::port::TxResult;
 use covey_core::webhook::{
     AttemptLog, Claim, Endpoint, EndpointId, EndpointSpec, Progress, ProgressSaved, WebhookSecret,
-    WebhookType,
+    WebhookSteps, WebhookType,
 };
 use rusqlite::{OptionalExtension, params};
 

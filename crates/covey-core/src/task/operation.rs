@@ -7,10 +7,10 @@ use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
-use crate::operation::{Operation, Stop};
-use crate::port::{Idempotency, Needs, Transaction};
+use crate::operation::{Abort, Operation};
+use crate::port::{Needs, Transaction};
 use crate::record::NewRecord;
-use crate::task::{NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
+use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
 
 /// Makes a task, once for each idempotency key.
 pub struct TaskCreate {
@@ -71,7 +71,7 @@ impl Operation for TaskCreate {
         needs.tasks_new += 1;
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Abort> {
         let now = tx.now();
         if let Some(replayed) = self.replay(tx)? {
             return Ok(replayed);
@@ -93,7 +93,7 @@ impl Operation for TaskCreate {
 }
 
 impl TaskCreate {
-    fn replay(&self, tx: &mut dyn Transaction) -> Result<Option<CreatedTask>, Stop> {
+    fn replay(&self, tx: &mut dyn Transaction) -> Result<Option<CreatedTask>, Abort> {
         let Some(IdempotencyKey { key, request_digest }) = &self.idempotency else { return Ok(None) };
         let Some(entry) = tx.idempotency(self.caller.org, key)? else { return Ok(None) };
         if tx.now().since_ms(entry.created_at) >= self.limits.idempotency_ms {
@@ -122,7 +122,7 @@ impl Operation for TaskAck {
         needs.tasks.push((self.device.org, self.id));
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Abort> {
         let now = tx.now();
         let mut task = own_task(tx, &self.device, self.id)?;
         let told = task.timeline.len();
@@ -155,7 +155,7 @@ impl Operation for TaskNext {
         }
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<Task>>, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<Task>>, Abort> {
         let now = tx.now();
         let found = match self.id {
             Some(id) => tx.task(self.device.org, id)?.filter(|task| task.belongs_to(self.device.device)),
@@ -204,7 +204,7 @@ impl Operation for TaskFinish {
         needs.results_new += 1;
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Abort> {
         let now = tx.now();
         let mut task = own_task(tx, &self.device, self.id)?;
         if task.results > 0
@@ -257,7 +257,7 @@ impl Operation for TaskDelete {
         needs.tasks.push((self.caller.org, self.id));
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Abort> {
         let now = tx.now();
         let mut task = tx.task(self.caller.org, self.id)?.ok_or(Error::not_found("task"))?;
         let told = task.timeline.len();
@@ -291,7 +291,7 @@ pub struct SweptTasks {
 impl Operation for TaskSweep {
     type Output = SweptTasks;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Abort> {
         let now = tx.now();
         let mut swept = SweptTasks::default();
         for mut task in tx.tasks_overdue_of_every_org(self.limit)? {
@@ -310,7 +310,7 @@ impl Operation for TaskSweep {
 }
 
 /// Writes a record of each change of a task's state that is not told yet.
-pub(super) fn record_changes(tx: &mut dyn Transaction, task: &Task, told: usize) -> Result<(), Stop> {
+pub(crate) fn record_changes(tx: &mut dyn Transaction, task: &Task, told: usize) -> Result<(), Abort> {
     let device = task.device_identity();
     for change in task.timeline.iter().skip(told) {
         tx.record(&device, &NewRecord::Task { id: task.id, status: change.to, cause: change.cause })?;
@@ -320,7 +320,7 @@ pub(super) fn record_changes(tx: &mut dyn Transaction, task: &Task, told: usize)
 
 /// The task, if it is this device's. Whether it exists for another device is
 /// not told (device-rpc "What each step does").
-fn own_task(tx: &mut dyn Transaction, device: &DeviceIdentity, id: TaskId) -> Result<Task, Stop> {
+fn own_task(tx: &mut dyn Transaction, device: &DeviceIdentity, id: TaskId) -> Result<Task, Abort> {
     let task = tx.task(device.org, id)?.filter(|task| task.belongs_to(device.device));
     task.ok_or_else(|| Error::not_found("task").into())
 }

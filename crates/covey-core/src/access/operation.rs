@@ -2,7 +2,7 @@
 
 use crate::access::{ApiKey, KeyDigest, Rights};
 use crate::error::{Error, Result};
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 
 /// Longest name of an organisation or of a key, in characters.
@@ -51,7 +51,7 @@ impl ApiKeyAdd {
 impl Operation for ApiKeyAdd {
     type Output = ApiKey;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         let org = tx.org_ensure(&self.org_name)?;
         Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest)?)
     }
@@ -63,7 +63,7 @@ pub struct ApiKeyExists;
 impl Operation for ApiKeyExists {
     type Output = bool;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         Ok(tx.api_key_exists()?)
     }
 }
@@ -74,7 +74,7 @@ pub struct FirstKeyAdd(pub ApiKeyAdd);
 impl Operation for FirstKeyAdd {
     type Output = Option<ApiKey>;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Abort> {
         if tx.api_key_exists()? {
             return Ok(None);
         }
@@ -93,7 +93,7 @@ pub struct AdminKeyRecover {
 impl Operation for AdminKeyRecover {
     type Output = ApiKey;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         if !tx.api_key_exists()? {
             let problem = "there never was an API key; the first start of a server makes one";
             return Err(Error::Conflict { problem }.into());
@@ -114,7 +114,7 @@ pub struct ApiKeyRevoke {
 impl Operation for ApiKeyRevoke {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }
     }
 }

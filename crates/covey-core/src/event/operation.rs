@@ -4,9 +4,9 @@ use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, NewEvent};
 use crate::id::{DeviceId, RecordNumber};
-use crate::operation::twin::{demand_room, report_all};
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::{Needs, Transaction};
+use crate::twin::{demand_room, report_all};
 
 /// A device tells an event (device-events).
 pub struct EventAdd {
@@ -39,7 +39,7 @@ impl Operation for EventAdd {
         }
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedEvent, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedEvent, Abort> {
         let Self { device, event, is_gauge } = self;
         let reported = event.reported.iter().map(|one| one.resource.as_str());
         if *is_gauge {
@@ -87,7 +87,7 @@ pub struct EventNext {
 impl Operation for EventNext {
     type Output = Vec<DeviceEvent>;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Abort> {
         let offset: RecordNumber = tx.event_offset(self.caller.id, self.device)?;
         let events = tx.events_after(self.caller.org, self.device, offset, self.limit)?;
         if let Some(last) = events.last() {

@@ -3,7 +3,7 @@
 use crate::access::Caller;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 use crate::webhook::{
     AttemptLog, Claim, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointRef, EndpointSpec, Progress,
@@ -14,7 +14,7 @@ use crate::webhook::{
 pub const CLAIM_MS: i64 = 15_000;
 
 /// The endpoint that a caller means.
-fn found(tx: &mut dyn Transaction, org: OrgId, wanted: EndpointRef) -> Result<Endpoint, Stop> {
+fn found(tx: &mut dyn Transaction, org: OrgId, wanted: EndpointRef) -> Result<Endpoint, Abort> {
     let found = match wanted {
         EndpointRef::Default(webhook_type) => tx.webhook_default(org, webhook_type)?,
         EndpointRef::Id(id) => tx.webhook(org, id)?,
@@ -23,7 +23,7 @@ fn found(tx: &mut dyn Transaction, org: OrgId, wanted: EndpointRef) -> Result<En
 }
 
 /// What was read in a transaction just now is there.
-fn there(endpoint: Option<Endpoint>) -> Result<Endpoint, Stop> {
+fn there(endpoint: Option<Endpoint>) -> Result<Endpoint, Abort> {
     Ok(endpoint.ok_or(Error::not_found("webhook"))?)
 }
 
@@ -49,7 +49,7 @@ pub struct WebhookAdd {
 impl Operation for WebhookAdd {
     type Output = ChangedEndpoint;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Abort> {
         if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
             return Err(Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into());
         }
@@ -78,10 +78,10 @@ pub struct WebhookSet {
 impl Operation for WebhookSet {
     type Output = ChangedEndpoint;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Abort> {
         let known = match found(tx, self.caller.org, self.wanted) {
             Ok(known) => Some(known),
-            Err(Stop::Refused(Error::NotFound { .. })) => None,
+            Err(Abort::Refused(Error::NotFound { .. })) => None,
             Err(other) => return Err(other),
         };
         let Some(mut endpoint) = known else {
@@ -124,7 +124,7 @@ pub struct WebhookDelete {
 impl Operation for WebhookDelete {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         tx.webhook_delete(self.caller.org, endpoint.id)?;
         Ok(())
@@ -146,7 +146,7 @@ pub struct WebhookRotate {
 impl Operation for WebhookRotate {
     type Output = Endpoint;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Abort> {
         let mut endpoint = found(tx, self.caller.org, self.wanted)?;
         let old = std::mem::replace(&mut endpoint.secret, self.secret.clone());
         let until = tx.now().plus_ms(self.overlap_ms);
@@ -173,7 +173,7 @@ pub struct WebhookResend {
 impl Operation for WebhookResend {
     type Output = u64;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         let deadline = tx.now().plus_ms(self.retry_ms);
         let count = tx.webhook_resend(endpoint.id, self.number, deadline, self.limit)?;
@@ -195,7 +195,7 @@ pub struct WebhookLog {
 impl Operation for WebhookLog {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.webhook_log(self.id, &self.attempt)?)
     }
 }
@@ -211,7 +211,7 @@ pub struct WebhookClaim {
 impl Operation for WebhookClaim {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let until = tx.now().plus_ms(CLAIM_MS);
         Ok(tx.webhook_claim(&self.claim, &self.ids, until)?)
     }
@@ -226,7 +226,7 @@ pub struct WebhookRelease {
 impl Operation for WebhookRelease {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.webhook_release(&self.claim)?)
     }
 }
@@ -244,7 +244,7 @@ pub struct WebhookProgress {
 impl Operation for WebhookProgress {
     type Output = ProgressSaved;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ProgressSaved, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ProgressSaved, Abort> {
         let until = tx.now().plus_ms(CLAIM_MS);
         Ok(tx.webhook_progress(&self.claim, self.id, until, &self.progress)?)
     }
@@ -263,7 +263,7 @@ pub struct WebhookForget {
 impl Operation for WebhookForget {
     type Output = u64;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         Ok(tx.webhook_forget(self.logged, self.died, self.limit)?)
     }
 }

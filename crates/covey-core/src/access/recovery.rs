@@ -2,9 +2,9 @@
 //! keys. It has no caller to check: holding the store is the right to it, so no
 //! server may offer it.
 
-use crate::access::{ApiKey, Rights};
+use crate::access::{AdminKeyRecover, ApiKey, Rights};
 use crate::error::{Result, StorageFault};
-use crate::operation::{AdminKeyRecover, OperationJob};
+use crate::operation::OperationJob;
 use crate::port::Store;
 
 /// The keys that may make keys, of every organisation.

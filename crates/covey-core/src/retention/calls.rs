@@ -3,8 +3,7 @@
 use crate::access::Rights;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
-use crate::operation::RetentionPut;
-use crate::retention::{DAYS_MAX, Kept, OrgRetention, Prune, RetentionDays};
+use crate::retention::{DAYS_MAX, Kept, OrgRetention, Prune, RetentionDays, RetentionPut};
 
 impl Engine {
     /// For how many days things are kept of organisations that say nothing else.

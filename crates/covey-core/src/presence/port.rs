@@ -8,6 +8,9 @@ use crate::presence::PresenceTold;
 
 /// The steps on presence inside a transaction.
 pub trait PresenceSteps {
+    /// Sets a device's presence; answers whether it changed it. A connection
+    /// that ended changes nothing once another session has taken its place.
+    fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool>;
     /// What was told of a device's coming and going.
     fn presence_told(&mut self, device: DeviceKey) -> TxResult<PresenceTold>;
     /// Remembers what was told of a device that has a presence.
@@ -24,6 +27,14 @@ pub trait PresenceSteps {
 
 /// The reads of presence.
 pub trait PresenceReader {
+    /// The devices that were last seen connected, with their sessions, in the
+    /// order of their keys, those after `after`.
+    fn presence_online_of_every_org(
+        &self,
+        after: DeviceKey,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>>;
+
     /// Whether anything is to be told now of devices of any organisation.
     fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>>;
 }

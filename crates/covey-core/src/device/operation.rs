@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::access::Caller;
 use crate::device::{
-    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, Presence, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX,
-    TAGS_MAX, Tag,
+    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, NewDevice, Presence, TAG_CHARS_MAX,
+    TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag,
 };
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
-use crate::operation::{Operation, PresencePut, Stop};
-use crate::port::{NewDevice, Transaction};
-use crate::presence::Reason;
+use crate::operation::{Abort, Operation};
+use crate::port::Transaction;
+use crate::presence::{PresencePut, Reason};
 
 /// Registers a device, with the certificate that was issued to it if it gets one.
 pub struct DeviceRegister {
@@ -46,7 +46,7 @@ impl DeviceRegister {
 impl Operation for DeviceRegister {
     type Output = Device;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
         if tx.sn_is_taken(&self.sn)? {
             return Err(Error::Conflict { problem: "a device with this serial number is registered" }.into());
@@ -95,7 +95,7 @@ pub struct DeviceRetire {
 impl Operation for DeviceRetire {
     type Output = DeviceIdentity;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         tx.device_retire(device.identity.device)?;
         if let Some(was) = device.presence.filter(|presence| presence.online) {
@@ -138,7 +138,7 @@ impl TagPut {
 impl Operation for TagPut {
     type Output = i64;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         if tx.tags_beside(device.identity.device, &self.tag.tag)? >= TAGS_MAX {
             return Err(Error::invalid("tag", "a device may have at most 64 tags").into());

@@ -4,14 +4,8 @@
 //! organisations. Each takes the request through the store and, after the
 //! commit, tells those whom it concerns.
 
-mod after_commit;
-mod device;
-mod event;
+pub(crate) mod after_commit;
 mod peers;
-mod retention;
-mod task;
-mod twin;
-mod webhook;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,11 +19,11 @@ use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
-use crate::port::{
-    CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, Store, TaskCount, WebhookSender,
-};
+use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, Store};
 use crate::retention::{Kept, RetentionDays};
+use crate::task::TaskCount;
 use crate::watch::Watchers;
+use crate::webhook::WebhookSender;
 
 /// The parts that an engine is made of.
 pub struct Parts {
@@ -65,47 +59,47 @@ pub struct Parts {
 
 /// The domain of Covey, ready to be asked.
 pub struct Engine {
-    parts: Parts,
-    after_commit: Arc<AfterCommit>,
-    throttle: Throttle,
-    swept: Mutex<Swept>,
+    pub(crate) parts: Parts,
+    pub(crate) after_commit: Arc<AfterCommit>,
+    pub(crate) throttle: Throttle,
+    pub(crate) swept: Mutex<Swept>,
 }
 
 /// How far the sweeps have come.
 #[derive(Clone, Copy, Default)]
-struct Swept {
+pub(crate) struct Swept {
     /// The last lapse of a lease that was seen: its instant and its task's `seq`.
-    lapse: (UnixMs, i64),
+    pub(crate) lapse: (UnixMs, i64),
     /// When all idempotency keys that were too old had last been forgotten.
-    keys_at: UnixMs,
+    pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
-    pruned: [i64; Kept::NAMES.len()],
+    pub(crate) pruned: [i64; Kept::NAMES.len()],
 }
 
 /// How many tasks one sweep takes at a time.
-const SWEEP_MAX: u32 = 1_000;
+pub(crate) const SWEEP_MAX: u32 = 1_000;
 /// How long idempotency keys may be kept beyond their time, in milliseconds.
-const KEYS_SWEEP_MS: i64 = 60_000;
+pub(crate) const KEYS_SWEEP_MS: i64 = 60_000;
 
 /// What an application can ask for, under its credential.
 #[derive(Clone, Copy)]
 pub struct ForCaller<'a> {
-    engine: &'a Engine,
-    caller: &'a Caller,
+    pub(crate) engine: &'a Engine,
+    pub(crate) caller: &'a Caller,
 }
 
 /// What a device can ask for, under its certificate.
 #[derive(Clone, Copy)]
 pub struct ForDevice<'a> {
-    engine: &'a Engine,
-    device: &'a DeviceIdentity,
+    pub(crate) engine: &'a Engine,
+    pub(crate) device: &'a DeviceIdentity,
 }
 
 /// What the server asks for itself, across all organisations. No handler of a
 /// request from outside has business here, but for letting someone in.
 #[derive(Clone, Copy)]
 pub struct ForServer<'a> {
-    engine: &'a Engine,
+    pub(crate) engine: &'a Engine,
 }
 
 /// Largest page of a list.
@@ -166,13 +160,13 @@ impl Engine {
     }
 
     /// Runs an operation and waits for its commit.
-    async fn execute<O: Operation>(&self, operation: O) -> Result<O::Output> {
+    pub(crate) async fn execute<O: Operation>(&self, operation: O) -> Result<O::Output> {
         self.execute_then(operation, |_, _| ()).await
     }
 
     /// Runs an operation, does what follows from it once it is committed, and
     /// waits for both. It is done even if nobody waits any more.
-    async fn execute_then<O: Operation>(
+    pub(crate) async fn execute_then<O: Operation>(
         &self,
         operation: O,
         then: impl FnOnce(&AfterCommit, &O::Output) + Send + 'static,
@@ -181,7 +175,7 @@ impl Engine {
     }
 
     /// The same, where something comes of what follows.
-    async fn execute_with<O: Operation, R: Send + 'static>(
+    pub(crate) async fn execute_with<O: Operation, R: Send + 'static>(
         &self,
         operation: O,
         then: impl FnOnce(&AfterCommit, &O::Output) -> R + Send + 'static,
@@ -190,7 +184,7 @@ impl Engine {
         answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))
     }
 
-    fn submit<O: Operation, R: Send + 'static>(
+    pub(crate) fn submit<O: Operation, R: Send + 'static>(
         &self,
         operation: O,
         then: impl FnOnce(&AfterCommit, &O::Output) -> R + Send + 'static,
@@ -201,19 +195,19 @@ impl Engine {
         Ok(answer)
     }
 
-    fn pruned(&self, kept: Kept) -> i64 {
+    pub(crate) fn pruned(&self, kept: Kept) -> i64 {
         let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
         place.and_then(|place| self.swept().pruned.get(place).copied()).unwrap_or(0)
     }
 
-    fn set_pruned(&self, kept: Kept, after: i64) {
+    pub(crate) fn set_pruned(&self, kept: Kept, after: i64) {
         let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
         if let Some(pruned) = place.and_then(|place| self.swept().pruned.get_mut(place).map(|_| place)) {
             self.swept().pruned[pruned] = after;
         }
     }
 
-    fn swept(&self) -> MutexGuard<'_, Swept> {
+    pub(crate) fn swept(&self) -> MutexGuard<'_, Swept> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

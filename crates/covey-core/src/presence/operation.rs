@@ -7,7 +7,7 @@ use crate::device::{DeviceIdentity, Presence};
 use crate::error::Result;
 use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
 use crate::id::UnixMs;
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 use crate::presence::Reason;
 
@@ -23,7 +23,7 @@ pub struct PresencePut {
 impl Operation for PresencePut {
     type Output = bool;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         let Self { device, presence } = self;
         if !tx.presence_put(device.device, presence)? {
             return Ok(false);
@@ -56,7 +56,7 @@ pub struct PresenceClear {
 impl Operation for PresenceClear {
     type Output = usize;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Abort> {
         let now = tx.now();
         let held = tx.presences_of_server_of_every_org(&self.server, self.limit)?;
         for (device, was) in &held {
@@ -81,7 +81,7 @@ pub struct PresenceSweep {
 impl Operation for PresenceSweep {
     type Output = usize;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Abort> {
         let due = tx.presences_due_of_every_org(self.limit)?;
         for (device, presence) in &due {
             let mut told = tx.presence_told(device.device)?;
@@ -103,7 +103,7 @@ fn note(
     online: bool,
     reason: Reason,
     at: UnixMs,
-) -> Result<(), Stop> {
+) -> Result<(), Abort> {
     let reason = if online { Reason::Connected } else { reason };
     let event = EventToStore {
         type_code: if online { ONLINE_TYPE_CODE } else { OFFLINE_TYPE_CODE },

@@ -1,5 +1,12 @@
 //! Devices: the registry, their certificates and their presence.
 
+mod calls;
+mod operation;
+mod port;
+
+pub use operation::{DeviceRegister, DeviceRetire, TagPut};
+pub use port::{DevicePage, DeviceReader, DeviceSteps, NewDevice};
+
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 use crate::presence::Reason;
 

@@ -2,7 +2,7 @@
 
 use crate::access::Caller;
 use crate::error::Result;
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 use crate::retention::Kept;
 
@@ -17,7 +17,7 @@ pub struct RetentionPut {
 impl Operation for RetentionPut {
     type Output = ();
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         for (kept, days) in &self.days {
             tx.retention_put(self.caller.org, *kept, *days)?;
         }

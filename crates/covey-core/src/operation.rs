@@ -1,54 +1,30 @@
 //! The operations that write: each is a value that says what is asked for, and
 //! a function that does it inside a transaction.
 //!
-//! An operation first looks, then decides with the rules of [`crate::task`],
+//! An operation first looks, then decides with the rules of its noun,
 //! then writes. One that refuses has not written.
 
-mod access;
-mod device;
-mod event;
-mod presence;
-mod retention;
-mod task;
-mod twin;
-mod webhook;
-
 use futures_channel::oneshot;
-
-pub use access::{AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, FirstKeyAdd, MadeKey};
-pub use device::{DeviceRegister, DeviceRetire, TagPut};
-pub use event::{EventAdd, EventNext};
-pub use presence::{PresenceClear, PresencePut, PresenceSweep};
-pub use retention::RetentionPut;
-pub use task::{
-    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
-    TaskDelete, TaskFinish, TaskNext, TaskSweep,
-};
-pub use twin::{ChangedTwin, TwinChangeAll};
-pub use webhook::{
-    CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
-    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
-};
 
 use crate::error::{Error, Result, StorageFault};
 use crate::port::{Job, Needs, Transaction};
 
 /// Why an operation gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum Abort {
     /// It refused; the transaction goes on without it.
     Refused(Error),
     /// The storage failed; the transaction fails.
     Fault(StorageFault),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for Abort {
     fn from(error: Error) -> Self {
         Self::Refused(error)
     }
 }
 
-impl From<StorageFault> for Stop {
+impl From<StorageFault> for Abort {
     fn from(fault: StorageFault) -> Self {
         Self::Fault(fault)
     }
@@ -66,8 +42,8 @@ pub trait Operation: Send + 'static {
     /// Does it. May be called again when the transaction failed as a whole.
     ///
     /// # Errors
-    /// [`Stop::Refused`] before anything was written, or the storage's fault.
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Stop>;
+    /// [`Abort::Refused`] before anything was written, or the storage's fault.
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Abort>;
 }
 
 /// What follows from an answer once it is committed.
@@ -104,8 +80,8 @@ impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
         self.answer = match self.operation.apply(tx) {
             Ok(output) => Some(Ok(output)),
-            Err(Stop::Refused(error)) => Some(Err(error)),
-            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Abort::Refused(error)) => Some(Err(error)),
+            Err(Abort::Fault(fault)) => return Err(fault),
         };
         Ok(())
     }

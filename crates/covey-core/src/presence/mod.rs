@@ -1,6 +1,13 @@
 //! When a device's coming and going is told: at once, but not again and again
 //! of one that comes and goes all the time.
 
+mod calls;
+mod operation;
+mod port;
+
+pub use operation::{PresenceClear, PresencePut, PresenceSweep};
+pub use port::{PresenceReader, PresenceSteps};
+
 use crate::id::UnixMs;
 
 /// Why a device went, or what its coming ended.

@@ -1,39 +1,23 @@
-//! What can be asked of events and of the outbox.
-
-use std::sync::Arc;
+//! What can be asked of events.
 
 use crate::access::Rights;
 use crate::device::Device;
 use crate::engine::after_commit::AfterCommit;
-use crate::engine::{Engine, ForCaller, ForDevice, ForServer};
+use crate::engine::{Engine, ForCaller, ForDevice};
 use crate::error::{Error, Result};
 use crate::event::{
-    AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventFilter, EventPage, EventsFrom, Field,
-    FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
+    AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventAdd, EventFilter, EventNext, EventPage,
+    EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
 };
-use crate::feed::Follower;
-use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
-use crate::operation::{EventAdd, EventNext};
+use crate::id::{DeviceId, DeviceKey, RecordNumber};
 use crate::port::{Event, Page, PageRequest, Refusal, Step};
-use crate::record::{RecordFilter, RecordPage, RecordRequest, RecordSpan};
-
-/// How many records the feed reads at once.
-const FEED_RECORDS: u32 = 1_000;
-const FORGOTTEN: &str =
-    "what came after this cursor has been forgotten in part; begin with 0, which is all that is kept";
-const NEVER_ISSUED: &str = "was never issued by this server";
+use crate::record::NEVER_ISSUED;
 
 impl Engine {
     /// Whether a type code is a gauge's.
     #[must_use]
     pub fn is_gauge(&self, type_code: i64) -> bool {
         self.parts.gauge_types.contains(&type_code)
-    }
-
-    /// Follows the records of an organisation from after `cursor` on.
-    fn follow(&self, org: OrgId, filter: RecordFilter, cursor: RecordNumber) -> Follower {
-        let (store, feed) = (Arc::clone(&self.parts.store), Arc::clone(&self.after_commit.feed));
-        Follower::new(store, feed, org, filter, cursor)
     }
 }
 
@@ -138,28 +122,6 @@ impl ForCaller<'_> {
         }
         self.engine.parts.store.gauges_of(self.caller, devices).await
     }
-
-    /// Follows the records of the caller's organisation: from after `cursor` on,
-    /// from the first that is kept if that is 0, or from now on.
-    ///
-    /// # Errors
-    /// A missing right, a filter out of bounds, [`Error::Invalid`] for a cursor
-    /// that was never given, or the store's.
-    pub async fn record_follow(self, filter: RecordFilter, cursor: Option<RecordNumber>) -> Result<Follower> {
-        self.caller.require(Rights::EVENTS_READ)?;
-        filter.validate()?;
-        let span = self.engine.parts.store.record_span(self.caller).await?;
-        let from = match cursor {
-            None => span.settled,
-            Some(RecordNumber(0)) => span.forgotten,
-            Some(cursor) if cursor < RecordNumber(0) || cursor > span.settled => {
-                return Err(Error::invalid("cursor", NEVER_ISSUED));
-            }
-            Some(cursor) if cursor < span.forgotten => return Err(Error::Gone { what: FORGOTTEN }),
-            Some(cursor) => cursor,
-        };
-        Ok(self.engine.follow(self.caller.org, filter, from))
-    }
 }
 
 impl ForDevice<'_> {
@@ -191,53 +153,5 @@ impl ForDevice<'_> {
             });
         };
         self.engine.execute_then(operation, then).await
-    }
-}
-
-impl ForServer<'_> {
-    /// Follows the records of an organisation from after `cursor` on.
-    #[must_use]
-    pub fn follow_of_org(self, org: OrgId, filter: RecordFilter, cursor: RecordNumber) -> Follower {
-        self.engine.follow(org, filter, cursor)
-    }
-
-    /// Which records there are.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn record_span_of_every_org(self) -> Result<RecordSpan> {
-        self.engine.parts.store.record_span_of_every_org().await
-    }
-
-    /// Says that another server may have written records.
-    pub fn feed_wake(self) {
-        self.engine.after_commit.feed.wake();
-    }
-
-    /// How many follow the records.
-    #[must_use]
-    pub fn followers(self) -> usize {
-        self.engine.after_commit.feed.followers()
-    }
-
-    /// Waits for new records and hands them to those who follow.
-    ///
-    /// # Errors
-    /// The store's; what was not read will be.
-    pub async fn feed_next(self) -> Result<()> {
-        let feed = &self.engine.after_commit.feed;
-        let due = feed.due().await;
-        let read = async {
-            let Some(after) = due.after else {
-                let position = self.engine.parts.store.record_span_of_every_org().await?.settled;
-                return Ok(RecordPage { position, ..RecordPage::default() });
-            };
-            let limit = FEED_RECORDS;
-            let request = RecordRequest { org: None, after, until: None, limit, with_tags: due.with_tags };
-            self.engine.parts.store.record_list_of_every_org(request).await
-        };
-        let page = read.await.inspect_err(|_| feed.failed())?;
-        feed.distribute(page);
-        Ok(())
     }
 }

@@ -1,6 +1,14 @@
 //! Twins: named values of a device, what it says they are and what
 //! applications want them to be.
 
+mod calls;
+mod operation;
+mod port;
+
+pub use operation::{ChangedTwin, TwinChangeAll};
+pub(crate) use operation::{demand_room, report_all};
+pub use port::{TwinReader, TwinSteps};
+
 use std::sync::Arc;
 
 use crate::device::DeviceIdentity;

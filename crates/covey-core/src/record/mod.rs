@@ -2,6 +2,11 @@
 //! written in the transaction that made the change. Streams and webhooks are
 //! fed from it and from nothing else.
 
+mod calls;
+mod port;
+
+pub use port::{RecordReader, RecordSteps};
+
 use std::sync::Arc;
 
 use crate::device::{DeviceIdentity, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, Tag};
@@ -9,6 +14,9 @@ use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX};
 use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
 use crate::presence::Reason;
 use crate::task::{Cause, TaskResult, TaskStatus};
+
+/// What is said of a number that no record has, or had.
+pub(crate) const NEVER_ISSUED: &str = "was never issued by this server";
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,5 +1,12 @@
 //! For how long things are kept.
 
+mod calls;
+mod operation;
+mod port;
+
+pub use operation::RetentionPut;
+pub use port::{RetentionReader, RetentionSteps};
+
 use crate::error::{Error, Result};
 use crate::id::{OrgId, UnixMs};
 

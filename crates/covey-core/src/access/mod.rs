@@ -1,5 +1,13 @@
 //! Who calls: the organisation and the rights that an operation is given.
 
+mod calls;
+mod operation;
+mod port;
+pub mod recovery;
+
+pub use operation::{AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, FirstKeyAdd, MadeKey};
+pub use port::{AccessReader, AccessSteps};
+
 use std::sync::Arc;
 
 use crate::error::{Error, Result};

@@ -4,8 +4,7 @@ use crate::access::Rights;
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
-use crate::operation::{ChangedTwin, TwinChangeAll};
-use crate::twin::{HISTORY_MAX, ReportedValue, Twin, TwinPatch, validate};
+use crate::twin::{ChangedTwin, HISTORY_MAX, ReportedValue, Twin, TwinChangeAll, TwinPatch, validate};
 
 impl ForCaller<'_> {
     /// A device's twin.

@@ -6,16 +6,14 @@ use crate::access::Rights;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceKey, RecordNumber};
-use crate::operation::{
-    CLAIM_MS, ChangedEndpoint, Operation, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
-    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
-};
-use crate::port::{Claimable, LaneLetters, StoredLane};
+use crate::operation::Operation;
 use crate::record::Record;
 use crate::webhook::{
-    AttemptLog, Claim, DEAD_LETTER_MS, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointRef,
-    EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LoggedAttempt, Outcome, Progress, ProgressSaved,
-    SECRET_OVERLAP_S_MAX, SetError, TestReport, WebhookSecret, sample,
+    AttemptLog, CLAIM_MS, ChangedEndpoint, Claim, Claimable, DEAD_LETTER_MS, DeadLetter, DeliveriesFrom,
+    Endpoint, EndpointId, EndpointRef, EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LaneLetters,
+    LoggedAttempt, Outcome, Progress, ProgressSaved, SECRET_OVERLAP_S_MAX, SetError, StoredLane, TestReport,
+    WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog, WebhookProgress, WebhookRelease,
+    WebhookResend, WebhookRotate, WebhookSecret, WebhookSet, sample,
 };
 
 /// How many rows of a log, or dead letters, a page has at most.

@@ -7,12 +7,11 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::TaskId;
-use crate::operation::{
-    CreatedTask, FinishedTask, IdempotencyKey, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext,
-    TaskSweep,
+use crate::port::{Event, PageRequest, Step};
+use crate::task::{
+    CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete, TaskDetail,
+    TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep,
 };
-use crate::port::{Event, PageRequest, Step, TaskPage};
-use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskSpec};
 use crate::watch::Watch;
 
 impl Engine {

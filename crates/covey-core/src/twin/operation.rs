@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::event::Reported;
 use crate::id::{DeviceId, TaskId};
 use crate::limits::Limits;
-use crate::operation::task::record_changes;
-use crate::operation::{Operation, Stop};
+use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 use crate::record::{NewRecord, TwinChange, TwinSide};
+use crate::task::record_changes;
 use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
 use crate::twin::{
     DesiredValue, RESOURCES_MAX, ReportedValue, SET_METHOD, SET_METHOD_CODE, Twin, TwinPatch, TwinResource,
@@ -46,7 +46,7 @@ pub struct ChangedTwin {
 impl Operation for TwinChangeAll {
     type Output = ChangedTwin;
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Stop> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
         let mut versions = tx.twin_versions(device.device)?;
         if !self.patch.holds(versions) {
@@ -98,7 +98,7 @@ impl TwinChangeAll {
         id: TaskId,
         versions: TwinVersions,
         changes: &mut Changes,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Abort> {
         let now = tx.now();
         let mut resource = resource(tx, device, name)?;
         if let Some(older) = &resource.desired
@@ -154,11 +154,11 @@ impl TwinChangeAll {
 }
 
 /// A device reports values of its resources with an event.
-pub(super) fn report_all(
+pub(crate) fn report_all(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
     reported: &[Reported],
-) -> Result<(), Stop> {
+) -> Result<(), Abort> {
     if reported.is_empty() {
         return Ok(());
     }
@@ -171,11 +171,11 @@ pub(super) fn report_all(
 }
 
 /// Refuses names that are new if the twin has no room for them.
-pub(super) fn demand_room<'a>(
+pub(crate) fn demand_room<'a>(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
     names: impl Iterator<Item = &'a str>,
-) -> Result<(), Stop> {
+) -> Result<(), Abort> {
     let known = tx.twin_resources(device.device)?;
     let mut new: Vec<_> = names.filter(|name| known.iter().all(|resource| resource.name != *name)).collect();
     new.sort_unstable();
@@ -193,7 +193,7 @@ fn report(
     name: &str,
     value: Option<Arc<str>>,
     versions: TwinVersions,
-) -> Result<(), Stop> {
+) -> Result<(), Abort> {
     let mut resource = resource(tx, device, name)?;
     let version = versions.reported;
     let reported = ReportedValue { value: value.clone(), version, at: tx.now() };
@@ -204,7 +204,7 @@ fn report(
     Ok(tx.record(device, &NewRecord::Twin(change))?)
 }
 
-fn resource(tx: &mut dyn Transaction, device: &DeviceIdentity, name: &str) -> Result<TwinResource, Stop> {
+fn resource(tx: &mut dyn Transaction, device: &DeviceIdentity, name: &str) -> Result<TwinResource, Abort> {
     let known = tx.twin_resource(device.device, name)?;
     Ok(known.unwrap_or_else(|| TwinResource { name: name.to_owned(), reported: None, desired: None }))
 }

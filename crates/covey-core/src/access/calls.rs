@@ -1,0 +1,121 @@
+//! What can be asked of API keys, and of the credentials that stand for them.
+
+use std::collections::HashSet;
+
+use crate::access::{ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, Caller, FirstKeyAdd, MadeKey, Rights};
+use crate::engine::{Engine, ForCaller, ForServer};
+use crate::error::{Error, Result};
+use crate::id::CallerId;
+
+impl Engine {
+    /// A new API key in clear text, not stored anywhere.
+    #[must_use]
+    pub fn api_key_text(&self) -> String {
+        self.parts.ids.api_key()
+    }
+
+    fn key_to_add(&self, org_name: &str, name: &str, rights: Rights, clear_text: &str) -> Result<ApiKeyAdd> {
+        ApiKeyAdd::validate(org_name, name)?;
+        let digest = (self.parts.key_hasher)(clear_text);
+        Ok(ApiKeyAdd { org_name: org_name.to_owned(), name: name.to_owned(), rights, digest })
+    }
+}
+
+impl ForCaller<'_> {
+    /// Makes an API key.
+    ///
+    /// # Errors
+    /// A missing right, a field out of range, or the store's.
+    pub async fn api_key_add(self, org_name: &str, name: &str, rights: Rights) -> Result<MadeKey> {
+        may_grant(self.caller, rights)?;
+        let clear_text = self.engine.parts.ids.api_key();
+        let key = self.engine.execute(self.engine.key_to_add(org_name, name, rights, &clear_text)?).await?;
+        Ok(MadeKey { key, clear_text })
+    }
+
+    /// Takes a credential that its owner brings, such as a certificate, in
+    /// place of a key: `text` is what [`ForServer::api_key_check`] will be asked.
+    ///
+    /// # Errors
+    /// A missing right, a field out of range, [`Error::Conflict`] for a
+    /// credential that is in use already, or the store's.
+    pub async fn credential_add(
+        self,
+        org_name: &str,
+        name: &str,
+        rights: Rights,
+        text: &str,
+    ) -> Result<ApiKey> {
+        may_grant(self.caller, rights)?;
+        let operation = self.engine.key_to_add(org_name, name, rights, text)?;
+        if self.engine.server().api_key_check(text).await?.is_some() {
+            return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
+        }
+        self.engine.execute(operation).await
+    }
+
+    /// All API keys.
+    ///
+    /// # Errors
+    /// A missing right, or the store's.
+    pub async fn api_key_list(self) -> Result<Vec<ApiKey>> {
+        self.caller.require(Rights::KEYS_WRITE)?;
+        self.engine.parts.store.api_key_list_of_every_org().await
+    }
+
+    /// Revokes an API key.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn api_key_revoke(self, id: i64) -> Result<()> {
+        self.caller.require(Rights::KEYS_WRITE)?;
+        self.engine.execute(ApiKeyRevoke { id }).await
+    }
+}
+
+impl ForServer<'_> {
+    /// The caller that an API key stands for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn api_key_check(self, clear_text: &str) -> Result<Option<ApiKey>> {
+        self.engine.parts.store.api_key_of_every_org((self.engine.parts.key_hasher)(clear_text)).await
+    }
+
+    /// Whether there is or was any API key; one that was revoked counts.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn api_key_exists(self) -> Result<bool> {
+        self.engine.execute(ApiKeyExists).await
+    }
+
+    /// Makes the first key, with this clear text, if there never was one;
+    /// answers whether it did.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn api_key_first(self, org_name: &str, name: &str, clear_text: &str) -> Result<bool> {
+        let operation = FirstKeyAdd(self.engine.key_to_add(org_name, name, Rights::ALL, clear_text)?);
+        Ok(self.engine.execute(operation).await?.is_some())
+    }
+
+    /// Those whose credentials are valid.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn callers_valid(self) -> Result<HashSet<CallerId>> {
+        let keys = self.engine.parts.store.api_key_list_of_every_org().await?;
+        Ok(keys.into_iter().map(|key| CallerId(key.id)).collect())
+    }
+}
+
+/// Nobody hands out a right that it does not hold.
+fn may_grant(caller: &Caller, rights: Rights) -> Result<()> {
+    caller.require(Rights::KEYS_WRITE)?;
+    if caller.rights.contains(rights) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden { right: "of the key to be made" })
+    }
+}

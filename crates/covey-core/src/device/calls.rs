@@ -1,0 +1,108 @@
+//! What can be asked of devices: the registry.
+
+use crate::access::Rights;
+use crate::device::{
+    CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
+    DeviceSpec, IssuedCertificate, Tag, TagPut,
+};
+use crate::engine::after_commit::AfterCommit;
+use crate::engine::{ForCaller, ForServer};
+use crate::error::Result;
+use crate::id::{DeviceId, Sn};
+use crate::port::PageRequest;
+
+impl ForCaller<'_> {
+    /// Registers a device and issues its certificate.
+    ///
+    /// # Errors
+    /// A missing right, a field out of range, a request that cannot be signed,
+    /// [`Error::Conflict`] for a serial number or a number that is taken, or
+    /// the store's.
+    pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
+        self.caller.require(Rights::DEVICES_WRITE)?;
+        DeviceRegister::validate(spec.device_id, &spec.tags)?;
+        let sn = spec.sn.unwrap_or_else(|| self.engine.parts.ids.sn());
+        // Signed before it is stored: a certificate that nobody stored admits nobody.
+        let issuer = &self.engine.parts.issuer;
+        let issued = match &spec.certificate {
+            CertificateSpec::WithKey => Some(issuer.issue(&sn, None, self.engine.now())?),
+            CertificateSpec::Sign { csr_pem } => Some(issuer.issue(&sn, Some(csr_pem), self.engine.now())?),
+            CertificateSpec::None => None,
+        };
+        let operation = DeviceRegister {
+            caller: self.caller.clone(),
+            sn,
+            device_id: spec.device_id,
+            tags: spec.tags,
+            certificate: issued.as_ref().map(|issued| issued.record.clone()),
+        };
+        if issued.is_none() {
+            return Ok((self.engine.execute(operation).await?, None));
+        }
+        let then = |after: &AfterCommit, device: &Device| after.links.admit(&device.identity.sn);
+        let (device, admitted) = self.engine.execute_with(operation, then).await?;
+        admitted.await;
+        Ok((device, issued))
+    }
+
+    /// A page of devices, in the order of their numbers.
+    ///
+    /// # Errors
+    /// A missing right, a page out of range, or the store's.
+    pub async fn device_list(self, filter: DeviceFilter, page: PageRequest) -> Result<DevicePage> {
+        self.caller.require(Rights::DEVICES_READ)?;
+        self.engine.parts.store.device_list(self.caller, filter, page.validate()?).await
+    }
+
+    /// Retires a device: its certificates are revoked and its connection closed.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn device_retire(self, device_id: DeviceId) -> Result<DeviceIdentity> {
+        self.caller.require(Rights::DEVICES_WRITE)?;
+        let operation = DeviceRetire { caller: self.caller.clone(), device_id };
+        let tell = |after: &AfterCommit, identity: &DeviceIdentity| {
+            after.recorded();
+            after.revoked(&identity.sn);
+        };
+        self.engine.execute_then(operation, tell).await
+    }
+
+    /// Sets a tag of a device; answers the tag's number.
+    ///
+    /// # Errors
+    /// A missing right, a tag out of range, [`Error::NotFound`], or the store's.
+    pub async fn tag_put(self, device_id: DeviceId, tag: Tag) -> Result<i64> {
+        self.caller.require(Rights::DEVICES_WRITE)?;
+        TagPut::validate(&tag)?;
+        self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await
+    }
+}
+
+impl ForServer<'_> {
+    /// Whether the holder of a certificate may connect, and as whom.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_admit(self, sn: &Sn, serial_hex: &str) -> Result<Option<DeviceIdentity>> {
+        self.engine.parts.store.device_of_certificate_of_every_org(sn.clone(), serial_hex.to_owned()).await
+    }
+
+    /// The device that is registered under a serial number, for a link whose
+    /// broker has checked the certificate.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_of_sn(self, sn: &Sn) -> Result<Option<DeviceIdentity>> {
+        self.engine.parts.store.device_of_sn_of_every_org(sn.clone()).await
+    }
+
+    /// The serial numbers of registered devices in their order, those after
+    /// `after`: for a broker that keeps accounts of its own.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_sns(self, after: Option<&Sn>, limit: u32) -> Result<Vec<Sn>> {
+        self.engine.parts.store.device_sns_of_every_org(after.cloned(), limit).await
+    }
+}

@@ -1,0 +1,18 @@
+//! What operations and callers ask the store of how long things are kept.
+
+use crate::error::Result;
+use crate::id::OrgId;
+use crate::port::{BoxFuture, TxResult};
+use crate::retention::{Kept, OrgRetention};
+
+/// The steps on how long things are kept inside a transaction.
+pub trait RetentionSteps {
+    /// Sets for how many days an organisation keeps something; none for as long as all.
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()>;
+}
+
+/// The reads of how long things are kept.
+pub trait RetentionReader {
+    /// What organisations keep for a time of their own.
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>>;
+}
