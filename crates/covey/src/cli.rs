@@ -10,7 +10,7 @@ use crate::command::{self, ClientCommand};
 use crate::settings::{Options, Settings};
 use crate::{backup, fault, logging, migrate_store, serve};
 
-/// Call any device of a swarm, and hear from it, over networks that fail.
+/// Call any device of a swarm, and receive its events, over networks that fail.
 ///
 /// Start a server with `covey up`; in a second terminal register a device with
 /// `covey device add`, run it, and call it with `covey call`.
@@ -41,19 +41,19 @@ enum Command {
     Bench(Box<command::bench::BenchArgs>),
     /// Make the CA of a deployment, and certificates for its brokers and proxies
     Pki(command::pki::PkiArgs),
-    /// Configure RabbitMQ for a deployment, and look after its accounts and dead letters
+    /// Configure RabbitMQ for a deployment, check its accounts, handle its dead letters
     Rabbitmq(Box<command::rabbitmq::RabbitmqArgs>),
-    /// Look at the configuration
+    /// Check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Copy the data directory, keys included, while the server runs or not
+    /// Back up the data directory, keys included, while the server runs or not
     #[command(after_help = "Example: covey backup --to /backups/covey-2026-11-21\n\
         The copy holds private keys: keep it as safe as the data directory itself.")]
     Backup {
         /// The data directory
         #[arg(long, env = "COVEY_DATA", value_name = "DIR", default_value = "covey-data")]
         data: PathBuf,
-        /// The folder to make
+        /// The folder to write the backup to; it must not exist yet, or be empty
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         /// Print what was copied as JSON
@@ -89,7 +89,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Check the configuration and print what would be in force, as TOML
+    /// Check the configuration and print the settings that result, as TOML
     Check {
         /// Configuration file in TOML
         #[arg(long, env = "COVEY_CONFIG", value_name = "FILE")]

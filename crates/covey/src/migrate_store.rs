@@ -30,8 +30,8 @@ const FILE_PREFIX: &str = "sqlite:";
 #[command(
     after_help = "Example: covey migrate-store --from ./covey-data --to postgres://covey:PASSWORD@db/covey\n\n\
     Stop the server first. The SQLite database is only read; the PostgreSQL database must be empty. If the\n\
-    command is interrupted, give it again: it goes on where it was. No server starts on the target before\n\
-    both sides were compared row by row and found equal."
+    command is interrupted, run it again: it continues where it was. No server starts on the target before\n\
+    the command has compared both sides row by row and found them equal."
 )]
 pub struct MigrateStoreArgs {
     /// The data directory of the server to move, or sqlite:PATH for a file
@@ -40,7 +40,7 @@ pub struct MigrateStoreArgs {
     /// The database to move it to, postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(long, env = "COVEY_STORE", value_name = "URL", hide_env_values = true)]
     to: ServiceUrl,
-    /// Only compare the two, and change neither
+    /// Only compare both sides; change nothing
     #[arg(long)]
     verify_only: bool,
     /// Print what was done as JSON

@@ -21,7 +21,7 @@ pub use crate::settings::url::ServiceUrl;
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder for the database, the keys and everything else that must survive
+    /// Folder for the database, the keys and everything else that must be kept
     /// [default: ./covey-data]
     #[arg(long, env = "COVEY_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -54,17 +54,17 @@ pub struct Options {
         help_heading = "Distributed"
     )]
     pub link: Option<ServiceUrl>,
-    /// CA certificate of that broker (PEM) [default: the deployment's CA]
+    /// CA certificate of the broker (PEM) [default: the deployment's CA]
     #[arg(long, env = "COVEY_LINK_CA", value_name = "FILE", help_heading = "Distributed")]
     pub link_ca: Option<PathBuf>,
-    /// Client certificate for that broker (PEM) [default: one that is made]
+    /// Client certificate for the broker (PEM) [default: the server makes one]
     #[arg(long, env = "COVEY_LINK_CERTIFICATE", value_name = "FILE", help_heading = "Distributed")]
     pub link_certificate: Option<PathBuf>,
-    /// Private key of that certificate (PEM)
+    /// Private key of the client certificate (PEM)
     #[arg(long, env = "COVEY_LINK_KEY", value_name = "FILE", help_heading = "Distributed")]
     pub link_key: Option<PathBuf>,
-    /// RabbitMQ's management API, such as https://USER:PASSWORD@HOST:15671, for
-    /// the accounts of devices
+    /// RabbitMQ's management API, such as https://USER:PASSWORD@HOST:15671: the
+    /// server keeps the accounts of devices there
     #[arg(
         long,
         env = "COVEY_RABBITMQ_MANAGEMENT",
@@ -73,63 +73,64 @@ pub struct Options {
         help_heading = "Distributed"
     )]
     pub rabbitmq_management: Option<ServiceUrl>,
-    /// Address that devices connect to, as told to them, such as
+    /// Address at which devices reach the broker, such as
     /// mqtts://devices.example:8883 [default: that of the link]
     #[arg(long, env = "COVEY_DEVICES_URL", value_name = "URL", help_heading = "Distributed")]
     pub devices_url: Option<String>,
-    /// Name of this server among those of its deployment; stays the same over
+    /// Name of this server in its deployment; must stay the same over
     /// restarts [default: made from the host name and the data directory]
     #[arg(long, env = "COVEY_SERVER_NAME", value_name = "NAME", help_heading = "Distributed")]
     pub server_name: Option<String>,
-    /// Folder with the CA of the deployment, copied into the data directory at
-    /// the first start: all servers sign with the same CA
+    /// Folder with the CA of the deployment; the first start copies it into the
+    /// data directory. All servers sign with the same CA
     #[arg(long, env = "COVEY_PKI_FROM", value_name = "DIR", help_heading = "Distributed")]
     pub pki_from: Option<PathBuf>,
-    /// For how many days finished tasks are kept; 0 means for ever [default: 90]
+    /// How many days to keep final tasks; 0 means for ever [default: 90]
     #[arg(long, env = "COVEY_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub retention_days: Option<u32>,
-    /// For how many days events are kept; 0 means for ever [default: 90]
+    /// How many days to keep events; 0 means for ever [default: 90]
     #[arg(long, env = "COVEY_EVENT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub event_retention_days: Option<u32>,
-    /// For how many days the records of changes are kept: how far back a stream
-    /// or a webhook can go; 0 means for ever [default: 7]
+    /// How many days to keep changes: how far back a stream or a webhook can go;
+    /// 0 means for ever [default: 7]
     #[arg(long, env = "COVEY_RECORD_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub record_retention_days: Option<u32>,
-    /// For how many days it is kept what devices reported of their twins; 0
-    /// means for ever [default: 90]
+    /// How many days to keep reported values of twins; 0 means for ever
+    /// [default: 90]
     #[arg(long, env = "COVEY_TWIN_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub twin_retention_days: Option<u32>,
-    /// More names or addresses by which this server is reached; they go into
-    /// its certificate, beside its host name and its addresses
+    /// More names or addresses of this server; its certificate contains them
+    /// beside the host name and the machine's addresses
     #[arg(long = "name", env = "COVEY_NAMES", value_name = "HOST", value_delimiter = ',')]
     pub names: Option<Vec<String>>,
-    /// What to log: error, warn, info, debug, trace, or a filter such as
+    /// Log level: error, warn, info, debug, trace, or a filter such as
     /// info,covey_link=debug [default: info]
     #[arg(long, env = "COVEY_LOG", value_name = "FILTER")]
     pub log: Option<String>,
-    /// How to log [default: text]
+    /// Log format [default: text]
     #[arg(long, env = "COVEY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// How long a taken task stays with its device after the last sign of
-    /// life, in seconds [default: 60]
+    /// Lease in seconds: how long a device that took a task may be silent before
+    /// the task is given out again [default: 60]
     #[arg(long, env = "COVEY_LEASE_SECONDS", value_name = "N")]
     pub lease_seconds: Option<u32>,
-    /// How many announcements of a device may be unanswered at a time [default: 16]
+    /// How many announcements a device may leave unanswered at a time [default: 16]
     #[arg(long, env = "COVEY_ANNOUNCEMENTS_MAX", value_name = "N")]
     pub announcements_max: Option<u32>,
-    /// How many open tasks a device may have [default: 10000]
+    /// How many tasks that are not final a device may have [default: 10000]
     #[arg(long, env = "COVEY_OPEN_TASKS_MAX", value_name = "N")]
     pub open_tasks_max: Option<u32>,
-    /// How many events a device may send a second, in the long run; ten times as
-    /// many at once after a silence; 0 means as many as it likes [default: 200]
+    /// How many events a device may send per second, on average; ten times as
+    /// many at once after a silence; 0 means no limit [default: 200]
     #[arg(long, env = "COVEY_EVENTS_PER_SECOND_MAX", value_name = "N")]
     pub events_per_second_max: Option<u32>,
-    /// Type codes of events of which only the last is kept, such as health
-    /// checks [default: 44]
+    /// Type codes of gauges: events of which only the last one is kept, such as
+    /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
     pub gauge_types: Option<Vec<u32>>,
-    /// Where webhooks may go beside public addresses: ranges such as 10.1.0.0/16,
-    /// and the words loopback, private, http (plain HTTP to public addresses), all
+    /// Addresses that webhooks may use beside public ones: ranges such as
+    /// 10.1.0.0/16, and the words loopback, private, http (plain HTTP to public
+    /// addresses), all
     #[arg(
         long,
         env = "COVEY_WEBHOOK_ALLOW",
@@ -138,20 +139,20 @@ pub struct Options {
         help_heading = "Webhooks"
     )]
     pub webhook_allow: Option<Vec<String>>,
-    /// More CA certificates (PEM) that receivers of webhooks may have theirs from
+    /// More CA certificates (PEM) to trust for receivers of webhooks
     #[arg(long, env = "COVEY_WEBHOOK_CA", value_name = "FILE", help_heading = "Webhooks")]
     pub webhook_ca: Option<PathBuf>,
-    /// For how long a message of a webhook is tried, in seconds [default: 86400]
+    /// How long to repeat a message of a webhook, in seconds [default: 86400]
     #[arg(long, env = "COVEY_WEBHOOK_RETRY_SECONDS", value_name = "N", help_heading = "Webhooks")]
     pub webhook_retry_seconds: Option<u32>,
-    /// How many device sessions there may be [default: 100000]
+    /// How many sessions of devices the broker holds [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
     /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
     #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
     pub packet_bytes_max: Option<u32>,
-    /// Life of the server's certificate in seconds; renewed when a third of it
-    /// is left [default: 34300800, that is 397 days]
+    /// Lifetime of the server's certificate in seconds; the server renews it when
+    /// a third is left [default: 34300800, that is 397 days]
     #[arg(long, env = "COVEY_SERVER_CERTIFICATE_SECONDS", value_name = "N")]
     pub server_certificate_seconds: Option<u32>,
 }

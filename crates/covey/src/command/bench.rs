@@ -36,7 +36,7 @@ pub struct BenchArgs {
     /// Start a private server in a temporary folder (under TMPDIR) for each measurement, and stop it afterwards
     #[arg(long, global = true, conflicts_with = "url")]
     own_server: bool,
-    /// What the serial numbers of the devices begin with
+    /// Beginning of the devices' serial numbers
     #[arg(long, value_name = "TEXT", default_value = "bench", global = true)]
     prefix: String,
     /// Folder for the certificates and keys of the devices
@@ -56,9 +56,9 @@ pub struct BenchArgs {
 enum What {
     /// Call devices and wait for their answers
     Calls(CallsArgs),
-    /// Let many devices join, and call some of them
+    /// Connect many devices, and call some of them
     Connect(ConnectArgs),
-    /// Let devices send events, some of them twice, and look whether each is stored once
+    /// Let devices send events, some of them twice, and check that each is stored once
     Events(EventsArgs),
     /// Open many streams, and send events that go to all of them
     Streams(StreamsArgs),
@@ -71,14 +71,14 @@ struct CallsArgs {
     /// Devices
     #[arg(long, value_name = "N", default_value = "200")]
     devices: NonZeroU32,
-    /// Calls under way at most
+    /// Calls under way, at most
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     callers: u16,
     /// Make so many calls due each second, whatever the server does (open loop; latency counts from
     /// the instant a call is due); without it, each caller calls again when it has its answer
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Time before anything is recorded
+    /// Warm-up: time before anything is recorded
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     warmup: Duration,
     /// Time that is recorded
@@ -91,10 +91,10 @@ struct ConnectArgs {
     /// Devices
     #[arg(long, value_name = "N", default_value = "5000")]
     devices: NonZeroU32,
-    /// Devices that are connecting at a time
+    /// Devices that connect at a time
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
-    /// Attempts a second at most; without it, as fast as it goes
+    /// Connections per second, at most; without it, as fast as possible
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
     /// Time between the last connection and the measurement of memory
@@ -107,14 +107,14 @@ struct ConnectArgs {
 
 #[derive(Args)]
 #[command(
-    after_help = "A server holds back a device that sends more than its --events-per-second-max (200 unless it \
-    says otherwise). Start it with 0 there; --own-server does."
+    after_help = "A server limits each device to --events-per-second-max events (200 by default). Start it with 0, \
+    as --own-server does."
 )]
 struct EventsArgs {
     /// Devices
     #[arg(long, value_name = "N", default_value = "200")]
     devices: NonZeroU32,
-    /// Messages of a device on their way at most
+    /// Messages of a device under way, at most
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
     /// How many of the events are sent a second time: 10%, or 0.1
@@ -130,7 +130,7 @@ struct EventsArgs {
     /// Events afterwards, one after the other, to measure the way to an open stream; 0 for none
     #[arg(long, value_name = "N", default_value = "200")]
     stream_events: u32,
-    /// Time before anything is recorded
+    /// Warm-up: time before anything is recorded
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     warmup: Duration,
     /// Time that is recorded

@@ -21,8 +21,8 @@ pub struct Target {
     /// Address of the server, such as https://covey.example:8443; without it, the server on this machine
     #[arg(long, env = "COVEY_URL", value_name = "URL", global = true, help_heading = "Server")]
     pub url: Option<String>,
-    /// API key; without it, the first key of the server on this machine. Others on this machine can see
-    /// what is on a command line: better put it in COVEY_KEY
+    /// API key; without it, the first key of the server on this machine. Other users of this machine can see
+    /// command lines: better put the key in COVEY_KEY
     #[arg(
         long,
         env = "COVEY_KEY",
@@ -45,7 +45,7 @@ pub struct Target {
         help_heading = "Server"
     )]
     pub data: PathBuf,
-    /// Print JSON, for programs: one document, or one line for each item of a list
+    /// Print JSON for programs: one document, or one line for each item of a list
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
 }

@@ -33,62 +33,62 @@ enum EventsCommand {
     #[command(after_help = "Examples:\n  \
         covey events list --device lamp-1 --type 13 --type 14\n  \
         covey events list --after 2026-02-03T00:00:00Z --limit 10000 --json | jq -r .payload\n\n\
-        The server notes a device's coming and going as events of the types -1 and -2.")]
+        The server adds events of its own: type -1 a device connected, -2 a device disconnected.")]
     List(ListArgs),
-    /// Show the last events, oldest first; with --follow, then what happens, on request also tasks, results,
-    /// presence and twins
+    /// Show the last events, oldest first; with --follow, continue with new events and, with --kind, with other
+    /// changes
     #[command(after_help = "Examples:\n  \
         covey events tail --follow\n  \
         covey events tail -f --device lamp-1 --kind event --kind result --json\n  \
-        covey events tail -f --kind all --from 0   (everything that is kept, then what happens)\n\n\
-        It connects again when the server was restarted, and goes on where it was. Ctrl-C ends it.")]
+        covey events tail -f --kind all --from 0   (everything that is kept, then new changes)\n\n\
+        It reconnects when the server restarts, and continues where it was. Ctrl-C ends it.")]
     Tail(TailArgs),
 }
 
 #[derive(Args)]
 struct ListArgs {
-    /// Only those of this device: serial number, or number
+    /// Only events of this device: serial number, or number
     #[arg(long, value_name = "SN|ID")]
     device: Option<DeviceName>,
-    /// Only those of this type; repeat for more
+    /// Only events of this type; repeat for more
     #[arg(long = "type", value_name = "CODE", allow_negative_numbers = true)]
     types: Vec<i32>,
-    /// None of this type; repeat for more
+    /// No events of this type; repeat for more
     #[arg(long = "not-type", value_name = "CODE", allow_negative_numbers = true)]
     not_types: Vec<i32>,
-    /// Only those received at or after this instant: 2026-02-03T04:05:06Z, or Unix seconds
+    /// Only events received at or after this instant: 2026-02-03T04:05:06Z, or Unix seconds
     #[arg(long, value_name = "TIME")]
     after: Option<String>,
-    /// Only those received before this instant
+    /// Only events received before this instant
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
-    /// How many at most
+    /// Events to list, at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 #[derive(Args)]
 struct TailArgs {
-    /// Only of this device: serial number, or number; repeat for more
+    /// Only changes of this device: serial number, or number; repeat for more
     #[arg(long, value_name = "SN|ID")]
     device: Vec<DeviceName>,
-    /// Only of devices with this tag; repeat for more
+    /// Only changes of devices with this tag; repeat for more
     #[arg(long, value_name = "NAME[=VALUE]")]
     tag: Vec<String>,
-    /// What to show; repeat for more
+    /// Kind of change to show; repeat for more
     #[arg(long, value_name = "KIND", default_value = "event",
         value_parser = ["event", "task", "result", "presence", "twin", "all"])]
     kind: Vec<String>,
-    /// Of events, only those of this type; repeat for more
+    /// Of the events, only those of this type; repeat for more
     #[arg(long = "type", value_name = "CODE", value_parser = clap::value_parser!(i32).range(0..))]
     types: Vec<i32>,
-    /// Go on with what happens
+    /// Continue with new changes
     #[arg(short, long)]
     follow: bool,
-    /// Begin after this cursor, the id of a change, in place of showing the last events
+    /// Begin after this cursor (the id of a change) instead of with the last events
     #[arg(long, value_name = "CURSOR", requires = "follow")]
     from: Option<String>,
-    /// How many of the last events to show
+    /// Last events to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     lines: u32,
 }

@@ -27,29 +27,29 @@ pub struct KeyArgs {
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Make an API key: it is printed once, and only a digest of it is kept
+    /// Make an API key; it is printed once, and only a digest of it is kept
     ///
-    /// An application sends it in the header x-api-key. Standard output gets the key and nothing else, so
+    /// An application sends the key in the header x-api-key. Standard output gets the key and nothing else, so
     /// that it can go straight into a file or a variable.
     #[command(after_help = "Examples:\n  \
         covey key add dashboard --right tasks:read --right devices:read\n  \
         covey key add dashboard --certificate dashboard.pem\n  \
         COVEY_KEY=$(covey key add ci)")]
     Add {
-        /// What to call it, so that you know later what it is for
+        /// Name of the key, so that you know later what it is for
         name: String,
-        /// The organisation it speaks for, made if there is none of that name; without it, your own
+        /// Organisation of the key, made if it does not exist; without it, your own
         #[arg(long, value_name = "ORG")]
         org: Option<String>,
-        /// What it may do; repeat for more. Without any: tasks:read, tasks:write and devices:read
+        /// A right of the key; repeat for more. Without any: tasks:read, tasks:write and devices:read
         #[arg(long = "right", value_name = "RIGHT", value_parser = PossibleValuesParser::new(RIGHT_NAMES))]
         rights: Vec<String>,
-        /// A client certificate (PEM) that is to stand for the key: whoever shows it over HTTPS and holds its
-        /// private key is let in. Nothing goes to standard output then
+        /// Register this client certificate (PEM) in place of a key: whoever shows it over HTTPS and holds its
+        /// private key is let in. Standard output gets nothing then
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
     },
-    /// List API keys: who has which rights (never the keys themselves)
+    /// List API keys with their rights (never the keys themselves)
     #[command(after_help = "Example: covey key list")]
     List,
     /// Revoke an API key: within a second no server accepts it any more

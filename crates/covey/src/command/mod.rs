@@ -30,24 +30,25 @@ use connection::Connection;
 /// The commands that speak to a server.
 #[derive(Subcommand)]
 pub enum ClientCommand {
-    /// Register devices, look at them, tag them, retire them
+    /// Register, list, tag and retire devices
     Device(Box<device::DeviceArgs>),
-    /// Ask a device to do something, and wait for the answer
+    /// Call a device, and wait for the answer
     ///
-    /// The task is stored before anything is sent, so it reaches the device even if that is asleep now; it
-    /// lives for --ttl minutes. Standard output gets the result, standard error what became of the task.
+    /// The server stores the task before it sends anything, so the task reaches the device even if the device
+    /// is offline now; it lives for --ttl minutes. Standard output gets the result, standard error the state
+    /// of the task.
     Call(Box<call::CallArgs>),
-    /// Look at tasks, follow them, delete them
+    /// List, show, follow and delete tasks
     Task(Box<task::TaskArgs>),
-    /// See what devices tell, as it happens or later
+    /// List events, or follow changes as they happen
     Events(Box<events::EventsArgs>),
-    /// See what devices say their values are, and want others
+    /// Show reported and desired values of devices, and set desired ones
     Twin(Box<twin::TwinArgs>),
-    /// Have URLs told of what happens, and see what became of that
+    /// Set up webhooks, and see their deliveries
     Webhooks(Box<webhooks::WebhooksArgs>),
-    /// See and set for how long things are kept
+    /// Show and set how long things are kept
     Retention(Box<retention::RetentionArgs>),
-    /// Make API keys for applications, and revoke them
+    /// Make, list and revoke API keys
     Key(Box<key::KeyArgs>),
 }
 

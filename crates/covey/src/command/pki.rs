@@ -22,9 +22,9 @@ pub struct PkiArgs {
 
 #[derive(Subcommand)]
 enum PkiCommand {
-    /// Make the CA of a deployment, for servers that start with --pki-from
+    /// Make the CA of a deployment; servers take it with --pki-from
     #[command(after_help = "Example: covey pki init --out ./covey-pki\n\
-        A single server makes its own CA at the first start; it is in DATA/pki and can be used the same way.")]
+        A single server makes its own CA at the first start, in DATA/pki. You can use that folder the same way.")]
     Init {
         /// The folder to make
         #[arg(long, value_name = "DIR")]
@@ -37,7 +37,7 @@ enum PkiCommand {
         /// The folder of the CA
         #[arg(long, value_name = "DIR")]
         pki: PathBuf,
-        /// A DNS name or an address by which it is reached; may be given more than once
+        /// A DNS name or an address of the broker or proxy; repeat for more
         #[arg(long = "name", value_name = "HOST", required = true)]
         names: Vec<String>,
         /// The folder to write to
@@ -47,8 +47,8 @@ enum PkiCommand {
     /// Make a client certificate for a server or a proxy of the deployment
     #[command(
         after_help = "Example: covey pki client --pki ./covey-pki --name covey.proxy --out ./proxy-tls\n\
-        Writes client.pem (leaf, then issuing CA), client.key and ca.pem (the root). The name has a dot, so \
-        that it can never be a device's serial number."
+        Writes client.pem (leaf, then issuing CA), client.key and ca.pem (the root). The name has a dot, so it \
+        can never be a device's serial number."
     )]
     Client {
         /// The folder of the CA

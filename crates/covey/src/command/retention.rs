@@ -21,22 +21,22 @@ pub struct RetentionArgs {
 
 #[derive(Subcommand)]
 enum RetentionCommand {
-    /// Show for how many days things are kept
+    /// Show how many days things are kept
     #[command(after_help = "Example: covey retention show\n\n\
-        What the operator sets for all organisations is in the settings of covey up: --retention-days, \
+        The operator sets the defaults for all organisations with options of covey up: --retention-days, \
         --event-retention-days, --record-retention-days, --twin-retention-days.")]
     Show,
-    /// Set for how many days your organisation keeps something
+    /// Set how many days your organisation keeps something
     #[command(after_help = "Examples:\n  \
         covey retention set events=30 tasks=365\n  \
         covey retention set events=0         (for ever)\n  \
-        covey retention set events=default   (as long as the operator says)")]
+        covey retention set events=default   (the operator's default)")]
     Set {
         /// tasks, events, records or twin_history with a number of days; repeat for more
         #[arg(value_name = "WHAT=DAYS", required = true, value_parser = read_days)]
         days: Vec<(String, Option<u32>)>,
     },
-    /// Forget what is too old now, in place of within ten minutes
+    /// Delete now what is too old, instead of within ten minutes
     #[command(after_help = "Example: covey retention run")]
     Run,
 }

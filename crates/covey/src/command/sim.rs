@@ -43,10 +43,10 @@ const MISSING_SHOWN: usize = 3;
 pub struct SimArgs {
     #[command(flatten)]
     pub target: Target,
-    /// How many devices; they are registered on the first run and used again on the next
+    /// Number of devices; the first run registers them, later runs use them again
     #[arg(long, value_name = "N", default_value = "1")]
     count: NonZeroU32,
-    /// What their serial numbers begin with: sim gives sim-00001, sim-00002, …
+    /// Beginning of their serial numbers: sim gives sim-00001, sim-00002, …
     #[arg(long, value_name = "TEXT", default_value = "sim")]
     prefix: String,
     /// Folder for their certificates and keys
@@ -61,7 +61,7 @@ pub struct SimArgs {
     /// Stop after this time, such as 30s; without it, run until interrupted
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     run_for: Option<Duration>,
-    /// Devices that are connecting at a time
+    /// Devices that connect at a time
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
     #[command(flatten)]
@@ -77,28 +77,28 @@ struct EventArgs {
     /// Time between two health checks of a device, a tenth more or less; 0s for none
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     health_check_interval: Duration,
-    /// How long after method 51 a device tells that the cell was opened
+    /// Time from method 51 to the event "cell opened"
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     cell_opened_after: Duration,
-    /// How long after method 51 it tells that the cell was closed
+    /// Time from method 51 to the event "cell closed"
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     cell_closed_after: Duration,
     /// Time between two values of a sensor that follows a sine wave; without it, no sensor
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     sensor_interval: Option<Duration>,
-    /// Time in which the sensor's value goes up and down once
+    /// Period of the sensor's sine wave
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = interval, requires = "sensor_interval")]
     sensor_period: Duration,
-    /// How far the sensor's value goes from its mean
+    /// Amplitude of the sensor's sine wave
     #[arg(long, value_name = "NUMBER", default_value_t = 5.0, value_parser = finite, requires = "sensor_interval")]
     sensor_amplitude: f64,
-    /// Where the sensor's value is on average
+    /// Mean of the sensor's values
     #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = finite, requires = "sensor_interval", allow_negative_numbers = true)]
     sensor_mean: f64,
     /// How often a device sends an event twice: 0 never to 1 always, or 10%
     #[arg(long, value_name = "RATE", default_value = "0")]
     event_duplicates: Rate,
-    /// Events that a device sends at once, again and again
+    /// Events in a burst that a device sends again and again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), requires = "event_burst_every")]
     event_burst: Option<u32>,
     /// Time between two bursts
@@ -140,10 +140,10 @@ struct BehaviourArgs {
     /// Time online and time offline, again and again, such as 30s/10s
     #[arg(long, value_name = "ON/OFF")]
     offline: Option<OfflinePattern>,
-    /// Ask for tasks at this interval in seconds, instead of having them announced
+    /// Poll for tasks at this interval in seconds, instead of subscribing to announcements
     #[arg(long, value_name = "SECONDS", value_parser = poll_interval)]
     poll: Option<Duration>,
-    /// What happens by chance follows from this number and the serial numbers
+    /// Seed: random behaviour follows from this number and the serial numbers
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 }

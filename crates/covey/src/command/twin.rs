@@ -30,32 +30,32 @@ enum TwinCommand {
         /// Serial number, or number
         #[arg(value_name = "SN|ID")]
         device: DeviceName,
-        /// Show it again whenever it changes. Ctrl-C ends it
+        /// Show the twin again whenever it changes. Ctrl-C ends it
         #[arg(short, long)]
         follow: bool,
     },
-    /// Want values of a device: each becomes a task that tells it, as soon as it can be reached
+    /// Set desired values of a device: each becomes a task that the device gets as soon as it can be reached
     #[command(after_help = "Examples:\n  \
         covey twin set lamp-1 led=1 name=\\\"hall\\\"\n  \
-        covey twin set lamp-1 led=null   (nothing is wanted of it any more)\n  \
-        covey twin set lamp-1 led=1 --if-match '\"d3\"'   (only if nobody else has wanted anything since)")]
+        covey twin set lamp-1 led=null   (withdraws the desired value)\n  \
+        covey twin set lamp-1 led=1 --if-match '\"d3\"'   (only if nobody else has changed the desired side since)")]
     Set {
         /// Serial number, or number
         #[arg(value_name = "SN|ID")]
         device: DeviceName,
-        /// A resource with a value, JSON or else text; repeat for more
+        /// A resource with a value: JSON, otherwise text; repeat for more
         #[arg(value_name = "RESOURCE=VALUE", required = true, value_parser = read_value)]
         values: Vec<(String, Box<RawValue>)>,
-        /// Report the values on behalf of the device in place of wanting them
+        /// Report the values on behalf of the device instead of setting desired ones
         #[arg(long, conflicts_with_all = ["ttl", "priority"])]
         reported: bool,
-        /// For how many minutes the device may take them [default: 44639, that is 31 days]
+        /// Time to live of the tasks, in minutes [default: 44639, that is 31 days]
         #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=44639))]
         ttl: Option<u32>,
-        /// The priority of the tasks, 0 to 9
+        /// Priority of the tasks, 0 to 9
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
         priority: Option<u8>,
-        /// Only if the twin has this version, as its ETag says: "r3-d1", or one side of it
+        /// Only if the twin has this version, as its ETag says: "r3-d1", or one side of it, "d1"
         #[arg(long, value_name = "ETAG")]
         if_match: Option<String>,
     },

@@ -32,13 +32,13 @@ pub struct WebhooksArgs {
 
 #[derive(Subcommand)]
 enum WebhooksCommand {
-    /// List webhooks and how they fare
+    /// List webhooks with their state
     #[command(after_help = "Example: covey webhooks list")]
     List,
-    /// Tell a URL of what happens; its secret is printed once
+    /// Add a webhook: a URL that the server calls. Its secret is printed once
     ///
-    /// The URL is asked with a GET first, and must answer 2xx. Standard output gets the secret that messages
-    /// are signed with (Standard Webhooks) and nothing else.
+    /// The server asks the URL with a GET first; it must answer 2xx. Standard output gets the secret with which
+    /// messages are signed (Standard Webhooks) and nothing else.
     #[command(after_help = "Examples:\n  \
         covey webhooks add https://receiver.example/covey\n  \
         covey webhooks add https://receiver.example/doors --tag site=north --event-type 13 --event-type 14\n  \
@@ -51,39 +51,39 @@ enum WebhooksCommand {
         #[arg(value_name = "WEBHOOK")]
         webhook: String,
     },
-    /// Send a sample to a webhook, and see what it answers
+    /// Send a sample to a webhook, and show the answer
     #[command(after_help = "Example: covey webhooks test msg-event")]
     Test {
         /// Its number, or a type
         #[arg(value_name = "WEBHOOK")]
         webhook: String,
     },
-    /// Give a webhook a new secret; the old one is valid beside it for a while
+    /// Make a new secret for a webhook; the old one stays valid beside it for a while
     #[command(after_help = "Example: covey webhooks rotate 3 --overlap-seconds 3600")]
     Rotate {
         /// Its number, or a type
         #[arg(value_name = "WEBHOOK")]
         webhook: String,
-        /// For how long the old secret is valid, too [default: 86400]
+        /// How long the old secret stays valid, in seconds [default: 86400]
         #[arg(long, value_name = "N")]
         overlap_seconds: Option<u32>,
     },
-    /// Show what was sent to a webhook, and how that went
+    /// Show the deliveries of a webhook: what was sent, and the outcome
     #[command(after_help = "Examples:\n  \
         covey webhooks deliveries 3 --follow\n  \
         covey webhooks deliveries msg-event --outcome retry -n 100 --json")]
     Deliveries(DeliveriesArgs),
-    /// Show messages that were given up
+    /// Show dead letters: messages that were given up
     #[command(after_help = "Example: covey webhooks dead 3")]
     Dead {
         /// Its number, or a type
         #[arg(value_name = "WEBHOOK")]
         webhook: String,
-        /// How many at most
+        /// Messages to show, at most
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// Send messages again that were given up
+    /// Send dead letters again
     #[command(after_help = "Examples:\n  \
         covey webhooks resend 3 1204   (the number of the change, as covey webhooks dead shows it)\n  \
         covey webhooks resend 3 --all")]
@@ -94,7 +94,7 @@ enum WebhooksCommand {
         /// The number of the change
         #[arg(value_name = "NUMBER", required_unless_present = "all", conflicts_with = "all")]
         number: Option<i64>,
-        /// All of them
+        /// All dead letters of the webhook
         #[arg(long)]
         all: bool,
     },
@@ -102,32 +102,32 @@ enum WebhooksCommand {
 
 #[derive(Args)]
 struct AddArgs {
-    /// Where to send to: a URL that answers a GET with 2xx
+    /// The receiver: a URL that answers a GET with 2xx
     #[arg(value_name = "RECEIVER")]
     receiver: String,
-    /// What to tell of
+    /// Type of message
     #[arg(long = "type", value_name = "TYPE", default_value = "msg-event",
         value_parser = PossibleValuesParser::new(WebhookType::NAMES.map(|(_, name, _)| name)))]
     event_type: String,
-    /// Set the default webhook of the type in place of adding another
+    /// Set the default webhook of the type instead of adding another one
     #[arg(long)]
     default: bool,
     /// A header to send with each message; repeat for more
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Only of this device: serial number, or number; repeat for more
+    /// Only changes of this device: serial number, or number; repeat for more
     #[arg(long, value_name = "SN|ID")]
     device: Vec<DeviceName>,
-    /// Only of devices with this tag; repeat for more
+    /// Only changes of devices with this tag; repeat for more
     #[arg(long, value_name = "NAME[=VALUE]")]
     tag: Vec<String>,
-    /// Of events, only those of this type; repeat for more
+    /// Of the events, only those of this type; repeat for more
     #[arg(long = "event-type", value_name = "CODE")]
     event_type_code: Vec<i64>,
-    /// In which form
+    /// Format of the messages
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(WebhookFormat::NAMES.map(|(_, name)| name)))]
     format: Option<String>,
-    /// How many requests may be under way at once; of one device it is always one [default: 8]
+    /// Requests under way at once; for one device it is always one [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Option<u32>,
 }
@@ -137,13 +137,13 @@ struct DeliveriesArgs {
     /// Its number, or a type
     #[arg(value_name = "WEBHOOK")]
     webhook: String,
-    /// Go on with what happens
+    /// Continue with new attempts
     #[arg(short, long)]
     follow: bool,
-    /// Only those that ended like this
+    /// Only attempts with this outcome
     #[arg(long, value_name = "OUTCOME", value_parser = PossibleValuesParser::new(Outcome::NAMES.map(|(_, name)| name)))]
     outcome: Option<String>,
-    /// How many of the last attempts to show
+    /// Last attempts to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     lines: u32,
 }

@@ -45,7 +45,7 @@ pub struct CallArgs {
     /// Parameters: a JSON object; - reads standard input, @FILE reads a file
     #[arg(value_name = "JSON")]
     payload: Option<request::PayloadSource>,
-    /// How long to wait for the end of the task
+    /// How long to wait until the task is final
     #[arg(
         long,
         value_name = "SECONDS",
@@ -58,17 +58,17 @@ pub struct CallArgs {
     /// Do not wait: print the task's id
     #[arg(long, conflicts_with = "wait")]
     no_wait: bool,
-    /// How long the task lives; 0: push it now or never. Without it, as long as the wait, at least a minute
+    /// Time to live; 0: now or never, push only. Without it, as long as the wait, at least a minute
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(0..=TTL_MINUTES_MAX as i64))]
     ttl: Option<u32>,
-    /// 0 to 9; higher ones go first
+    /// Priority, 0 to 9; higher goes first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: Option<u8>,
-    /// Your own id for the task, for finding it again
+    /// Your own id for the task, to find it again
     #[arg(long, value_name = "TEXT")]
     ext_task_id: Option<String>,
-    /// Calling again with the same key and the same words gives the same task, for 24 hours. Without it,
-    /// one is made for this call
+    /// The same key with the same arguments gives the same task, for 24 hours. Without it, the command makes
+    /// a key for this call
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }

@@ -42,14 +42,14 @@ enum DeviceCommand {
         covey device list --online --tag room=kitchen\n  \
         covey device list --json | jq -r .sn")]
     List(ListArgs),
-    /// Show all that is known of a device
+    /// Show a device: tags, gauges, connection
     #[command(after_help = "Examples:\n  covey device show lamp-1\n  covey device show id:7")]
     Show {
         /// Serial number, or number; sn:… and id:… say which of the two is meant
         #[arg(value_name = "SN|ID")]
         device: DeviceName,
     },
-    /// Set a tag of a device: a name with a value, by which you find it again
+    /// Set a tag of a device: a name with a value, to find it again
     #[command(after_help = "Example: covey device tag lamp-1 room kitchen")]
     Tag {
         /// Serial number, or number; sn:… and id:… say which of the two is meant
@@ -60,9 +60,9 @@ enum DeviceCommand {
         /// The value, at most 1024 bytes
         value: String,
     },
-    /// Retire a device: its certificates are revoked for ever, and it is disconnected at once
+    /// Retire a device: revoke its certificates for ever and disconnect it at once
     #[command(after_help = "Example: covey device rm lamp-1\n\
-        It can be registered anew, with a new certificate; its tasks stay with the old registration.")]
+        You can register it again, with a new certificate; its tasks stay with the old registration.")]
     Rm {
         /// Serial number, or number; sn:… and id:… say which of the two is meant
         #[arg(value_name = "SN|ID")]
@@ -86,32 +86,32 @@ struct AddArgs {
     /// Register a node behind a gateway: it gets no certificate, and cannot connect by itself
     #[arg(long, conflicts_with_all = ["csr", "out"])]
     no_certificate: bool,
-    /// Folder for ca.pem, cert.pem and key.pem, made if missing, for your eyes only
+    /// Folder for ca.pem, cert.pem and key.pem, made if missing, readable for you alone
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Replace files that are there already
+    /// Replace existing files
     #[arg(long, requires = "out")]
     force: bool,
 }
 
 #[derive(Args)]
 struct ListArgs {
-    /// Only those that are connected
+    /// Only devices that are connected
     #[arg(long, conflicts_with = "offline")]
     online: bool,
-    /// Only those that are not connected
+    /// Only devices that are not connected
     #[arg(long)]
     offline: bool,
-    /// Only those with this tag, or with this value of it
+    /// Only devices with this tag, or with this value of it
     #[arg(long, value_name = "NAME[=VALUE]")]
     tag: Option<String>,
-    /// Only the one with this serial number
+    /// Only the device with this serial number
     #[arg(long)]
     sn: Option<String>,
-    /// Which page
+    /// Number of the page
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     page: u32,
-    /// How many on a page
+    /// Devices per page
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     size: u32,
 }

@@ -14,10 +14,10 @@ use crate::command::store;
 pub struct AuditArgs {
     #[command(flatten)]
     source: Source,
-    /// Put right what differs; accounts that are not of this deployment are left alone
+    /// Repair differences; accounts of other deployments are not touched
     #[arg(long)]
     repair: bool,
-    /// Print one line of JSON a difference
+    /// Print one line of JSON for each difference
     #[arg(long)]
     json: bool,
 }

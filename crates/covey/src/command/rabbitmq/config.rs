@@ -15,40 +15,40 @@ use crate::fault;
 
 #[derive(Args)]
 pub struct ConfigArgs {
-    /// The folder to make
+    /// The folder to write to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The folder with ca.pem, server.pem and server.key, as the broker will see it
+    /// Folder with ca.pem, server.pem and server.key, as the broker sees it
     #[arg(long, value_name = "DIR", default_value = "/etc/rabbitmq/tls")]
     tls: String,
-    /// The folder of the files that are written, as the broker will see it
+    /// Folder of the written files, as the broker sees it
     #[arg(long, value_name = "DIR", default_value = "/etc/rabbitmq")]
     config_dir: String,
-    /// The name by which servers and devices reach the broker
+    /// Host name by which servers and devices reach the broker
     #[arg(long, value_name = "HOST", default_value = "localhost")]
     host: String,
     /// The virtual host of the deployment
     #[arg(long, value_name = "NAME", default_value = "covey")]
     vhost: String,
-    /// Where devices connect: MQTT over mutual TLS
+    /// Listener for devices: MQTT over mutual TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8883")]
     listen_mqtts: SocketAddr,
-    /// Where servers connect: AMQP over mutual TLS
+    /// Listener for servers: AMQP over mutual TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5671")]
     listen_amqps: SocketAddr,
-    /// Where the management API is, over TLS
+    /// Listener for the management API, over TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:15671")]
     listen_management: SocketAddr,
-    /// The user of the servers; its name has a dot, so that no device can have it
+    /// User of the servers; its name has a dot, so no device can have it
     #[arg(long, value_name = "NAME", default_value = "covey.server")]
     user: String,
-    /// The user of the servers for the management API
+    /// User of the servers for the management API
     #[arg(long, value_name = "NAME", default_value = "covey.admin")]
     admin: String,
-    /// A node of the cluster, such as rabbit@mq1; give it for each node
+    /// A node of the cluster, such as rabbit@mq1; repeat for each node
     #[arg(long = "cluster-node", value_name = "NODE")]
     cluster_nodes: Vec<String>,
-    /// How many connections there may be
+    /// Connections, at most
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     connections_max: u32,
 }

@@ -20,18 +20,18 @@ pub struct DeadArgs {
 
 #[derive(Subcommand)]
 enum DeadCommand {
-    /// List them, the oldest first
+    /// List the messages, oldest first
     List {
         #[command(flatten)]
         source: Source,
-        /// How many at most
+        /// Messages to list, at most
         #[arg(long, value_name = "N", default_value_t = LIST_DEFAULT)]
         limit: u32,
-        /// Print one line of JSON a message
+        /// Print one line of JSON for each message
         #[arg(long)]
         json: bool,
     },
-    /// Show one of them, with its headers and its body
+    /// Show one message, with its headers and its body
     Show {
         #[command(flatten)]
         source: Source,
@@ -42,25 +42,25 @@ enum DeadCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Send them to the servers again, as the devices sent them
+    /// Send messages to the servers again, as the devices sent them
     Redrive {
         #[command(flatten)]
         source: Source,
         /// Places in the list
         #[arg(value_name = "PLACE", required_unless_present = "all", conflicts_with = "all")]
         places: Vec<u32>,
-        /// All that are there now
+        /// All messages that are there now
         #[arg(long)]
         all: bool,
         /// Print what was done as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Delete all of them
+    /// Delete all messages
     Purge {
         #[command(flatten)]
         source: Source,
-        /// Do it: what is deleted is gone
+        /// Confirm: deleted messages cannot be restored
         #[arg(long, required = true)]
         yes: bool,
         /// Print what was done as JSON

@@ -19,18 +19,18 @@ pub struct RabbitmqArgs {
 
 #[derive(Subcommand)]
 enum RabbitmqCommand {
-    /// Write the files that RabbitMQ is configured by for a deployment
+    /// Write RabbitMQ's configuration files for a deployment
     #[command(after_help = "Example: covey rabbitmq config --out ./rabbitmq --host mq.example\n\
         Writes rabbitmq.conf, enabled_plugins, definitions.json and covey.env; the last holds the passwords that \
         were made, as settings for servers. Certificates for --tls come from: covey pki server")]
     Config(config::ConfigArgs),
     /// Compare the accounts of devices in RabbitMQ with the devices that are registered
     ///
-    /// Reads the settings of the server (COVEY_LINK, COVEY_RABBITMQ_MANAGEMENT, COVEY_STORE, COVEY_DATA) and may run
-    /// beside it. Ends with 1 if something differs and was not repaired.
+    /// Reads the server's settings (COVEY_LINK, COVEY_RABBITMQ_MANAGEMENT, COVEY_STORE, COVEY_DATA) and may run
+    /// beside the server. The exit code is 1 if something differs and was not repaired.
     #[command(after_help = "Example: covey rabbitmq audit --repair")]
     Audit(audit::AuditArgs),
-    /// Look at messages of devices that could not be understood, and drive them again
+    /// Show messages of devices that could not be understood, and redrive them
     #[command(after_help = "Examples:\n  covey rabbitmq dead list\n  covey rabbitmq dead redrive --all")]
     Dead(dead::DeadArgs),
 }

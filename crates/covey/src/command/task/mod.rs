@@ -30,23 +30,23 @@ enum TaskCommand {
         covey task list --device lamp-1 --status failed\n  \
         covey task list --after 2026-02-03T00:00:00Z --json | jq -r .id")]
     List(ListArgs),
-    /// Show a task: what was asked, each state with its instant and cause, and the results
+    /// Show a task: the call, each state with its instant and cause, and the results
     #[command(after_help = "Example: covey task show 01976f4e-0000-7000-8000-000000000001\n\n\
-        States: READY stored, PENDING the device knows of it, LOCK the device has taken it, then DONE, FAILED, \
+        States: READY stored, PENDING acknowledged by the device, LOCK taken by the device, then DONE, FAILED, \
         EXPIRED or DELETED.")]
     Show {
         /// The task's id
         #[arg(value_name = "ID", value_parser = read_id)]
         id: Uuid,
     },
-    /// Delete a task: a device that asks for it gets nothing to do. What it has done already, it has done
+    /// Delete a task: the device does not get it any more. What the device has done already stays done
     #[command(after_help = "Example: covey task rm 01976f4e-0000-7000-8000-000000000001")]
     Rm {
         /// The task's id
         #[arg(value_name = "ID", value_parser = read_id)]
         id: Uuid,
     },
-    /// Follow a task until it ends; without an id, the newest tasks for as long as you like
+    /// Follow a task until it is final; without an id, follow the newest tasks
     #[command(after_help = "Examples:\n  \
         covey task watch 01976f4e-0000-7000-8000-000000000001\n  \
         covey task watch --device lamp-1\n  \
@@ -59,10 +59,10 @@ enum TaskCommand {
         /// Only tasks of this device: serial number, or number
         #[arg(long, value_name = "SN|ID")]
         device: Option<DeviceName>,
-        /// How many tasks to show
+        /// Tasks to show
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         size: u32,
-        /// How often to look, in seconds
+        /// Interval between two looks, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
         interval: u64,
     },
@@ -70,25 +70,25 @@ enum TaskCommand {
 
 #[derive(Args)]
 struct ListArgs {
-    /// Only those of this device: serial number, or number
+    /// Only tasks of this device: serial number, or number
     #[arg(long, value_name = "SN|ID")]
     device: Option<DeviceName>,
-    /// Only those in this state: ready, pending, lock, done, expired, deleted, failed
+    /// Only tasks in this state: ready, pending, lock, done, expired, deleted, failed
     #[arg(long, value_name = "STATE")]
     status: Option<TaskStatus>,
-    /// Only those with this id of your own
+    /// Only tasks with this id of your own
     #[arg(long, value_name = "TEXT")]
     ext_task_id: Option<String>,
-    /// Only those created at or after this instant: 2026-02-03T04:05:06Z, or Unix seconds
+    /// Only tasks created at or after this instant: 2026-02-03T04:05:06Z, or Unix seconds
     #[arg(long, value_name = "TIME")]
     after: Option<String>,
-    /// Only those created before this instant
+    /// Only tasks created before this instant
     #[arg(long, value_name = "TIME")]
     before: Option<String>,
-    /// Which page
+    /// Number of the page
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     page: u32,
-    /// How many on a page
+    /// Tasks per page
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     size: u32,
 }
