@@ -12,7 +12,7 @@ pub(super) fn render(deployment: &Deployment) -> String {
     let Deployment { vhost, mqtts, amqps, management, tls_dir, config_dir, .. } = deployment;
     let mut text = format!(
         "# RabbitMQ 4 for a deployment of Covey, made by: covey rabbitmq config
-# What is not here is as RabbitMQ has it. Check with: rabbitmq-diagnostics environment
+# All other settings keep RabbitMQ's defaults. Check with: rabbitmq-diagnostics environment
 
 ## Who may connect: mutual TLS everywhere, nothing in clear text
 listeners.tcp = none
@@ -57,27 +57,27 @@ mqtt.prefetch = 32
 mqtt.tcp_listen_options.backlog = 4096
 mqtt.tcp_listen_options.nodelay = true
 
-## What is there from the first start: the virtual host, two users, limits. As there are definitions, the
-## user guest, an administrator with a known password, is not made
+## Created at the first start: the virtual host, two users, limits. Because there are definitions, RabbitMQ
+## does not create the user guest, an administrator with a known password
 load_definitions = {config_dir}/definitions.json
 
-## Servers hear of each connect and disconnect here
+## The broker reports each connect and disconnect to the servers here
 event_exchange.vhost = {vhost}
 
 ## Health
 # A connection that gives no sign of life for this many seconds is closed
 heartbeat = 10
-# All headers of a message go in one frame, and user properties are headers: those of
-# the largest MQTT packet must fit, or the connection of every server ends on them.
+# All headers of a message go in one frame, and user properties are headers. Those of
+# the largest MQTT packet must fit; otherwise they end the connection of every server.
 frame_max = 2097152
 tcp_listen_options.backlog = 1024
 tcp_listen_options.nodelay = true
 channel_max = 64
-# Above this much memory, or with less than this much room on the disk, publishers are blocked: Covey answers
-# calls with 503 until it is over, and loses none
+# Above this much memory, or below this much free disk, the broker blocks publishers: Covey answers
+# calls with 503 until that is over, and loses none
 vm_memory_high_watermark.relative = 0.6
 disk_free_limit.absolute = 2GB
-# A line for each connection of each device is too much
+# One log line for each connection of each device would be too much
 log.connection.level = warning
 ",
         management_ip = management.ip(),
@@ -97,7 +97,7 @@ cluster_formation.peer_discovery_backend = classic_config
         text.push_str("cluster_formation.target_cluster_size_hint = ");
         let _ = writeln!(text, "{}", deployment.cluster_nodes.len());
         text.push_str(
-            "# The side of a split that has fewer nodes stops, so that none goes on by itself
+            "# The side of a network split with fewer nodes stops, so that no part goes on by itself
 cluster_partition_handling = pause_minority
 queue_leader_locator = balanced
 ",
