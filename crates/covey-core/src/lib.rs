@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod announcer;
+pub mod background;
 pub mod device;
 mod engine;
 pub mod error;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::webhook::{Claim, EndpointId, HeldEndpoint};
@@ -16,8 +16,6 @@ use crate::sender::HttpSender;
 
 /// How often is looked for endpoints, if nothing says earlier that there are new ones.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often is forgotten what is too old.
-const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A task that tells one endpoint.
 struct Running {
@@ -34,8 +32,7 @@ pub async fn run(engine: Arc<Engine>, sender: Arc<HttpSender>, server: String, s
     let claim = Claim { server, nonce };
     let mut supervisor =
         Supervisor { engine, sender, claim, running: BTreeMap::new(), tasks: JoinSet::new() };
-    let forgetting = forget(Arc::clone(&supervisor.engine), stop.clone());
-    tokio::join!(supervisor.run(stop), forgetting);
+    supervisor.run(stop).await;
 }
 
 struct Supervisor {
@@ -130,23 +127,5 @@ impl Supervisor {
                 self.tasks.detach_all();
             }
         }
-    }
-}
-
-/// Forgets what is too old, a little at a time.
-async fn forget(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut pause = FORGET_INTERVAL;
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        let began = Instant::now();
-        let forgotten = engine.server().webhook_forget().await;
-        pause = match forgotten {
-            // As long as it took, so that it takes half of the time at most.
-            Ok(true) => began.elapsed().max(Duration::from_millis(10)),
-            Ok(false) => FORGET_INTERVAL,
-            Err(error) => {
-                tracing::warn!(%error, "old deliveries of webhooks cannot be forgotten now");
-                FORGET_INTERVAL
-            }
-        };
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::ForServer;
 use crate::error::Result;
 use crate::id::{DeviceKey, TaskId};
-use crate::port::{PeerMessage, Reach};
+use crate::port::{FromPeers, PeerMessage, Reach};
 
 /// How many tasks, or devices, one look concerns.
 const LOOK_MAX: usize = 1_000;
@@ -16,8 +16,12 @@ impl ForServer<'_> {
     ///
     /// # Errors
     /// The store's; [`task_catch_up`](Self::task_catch_up) makes up for it.
-    pub async fn receive(self, messages: Vec<PeerMessage>) -> Result<()> {
+    pub async fn receive(self, from_peers: FromPeers) -> Result<()> {
         let after = &self.engine.after_commit;
+        let FromPeers::Messages(messages) = from_peers else {
+            after.feed.wake();
+            return self.task_catch_up().await;
+        };
         let mut finished = Vec::new();
         for message in messages {
             match message {

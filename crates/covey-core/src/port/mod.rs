@@ -10,7 +10,7 @@ mod transaction;
 pub use link::{Announcement, Link, Reach};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
-pub use peers::{NoPeers, PeerMessage, Peers};
+pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};
 pub use store::{Job, Page, PageRequest, Reader, Store};
 pub use transaction::{Transaction, TxResult};
 

@@ -20,6 +20,15 @@ pub enum PeerMessage {
     Revoked(Sn),
 }
 
+/// What comes from the other servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromPeers {
+    /// What they told.
+    Messages(Vec<PeerMessage>),
+    /// Something may have been missed: look at everything.
+    Gap,
+}
+
 /// The way to the other servers. Called between a commit and its answers, like
 /// [`super::Link`]: it must not block, and must not panic.
 pub trait Peers: Send + Sync + 'static {

@@ -65,7 +65,7 @@ use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
 pub use options::{Options, TlsMode};
-pub use peers::{FromPeers, OnHeard};
+pub use peers::OnHeard;
 
 /// How many threads do what is neither writing nor waiting for a caller.
 const IO_THREADS: usize = 2;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use covey_core::port::{Clock, PeerMessage, Peers};
+use covey_core::port::{Clock, FromPeers, PeerMessage, Peers};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
@@ -45,15 +45,6 @@ const ARRIVAL: Duration = Duration::from_secs(2);
 /// The pauses between attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// What a server hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FromPeers {
-    /// What others told.
-    Messages(Vec<PeerMessage>),
-    /// Something may have been missed: look at everything.
-    Gap,
-}
 
 /// Whom to tell what was heard. Called on the store's own runtime; it must not
 /// block, and must not panic.

@@ -10,7 +10,7 @@ use covey_core::device::{DeviceIdentity, DeviceSpec};
 use covey_core::id::{DeviceKey, Sn, TaskId};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{Announcement, BoxFuture, Link, PeerMessage, Peers, Store};
+use covey_core::port::{Announcement, BoxFuture, FromPeers, Link, PeerMessage, Peers, Store};
 use covey_core::task::{Task, TaskSpec};
 use covey_core::watch::Watch;
 use covey_core::webhook::NoWebhooks;
@@ -167,7 +167,7 @@ impl Servers {
             for (from, news) in told.into_iter().enumerate() {
                 for (to, server) in self.servers.iter().enumerate() {
                     for _ in 0..if from == to { 0 } else { times } {
-                        block_on(server.engine.server().receive(news.clone())).unwrap();
+                        block_on(server.engine.server().receive(FromPeers::Messages(news.clone()))).unwrap();
                     }
                 }
             }

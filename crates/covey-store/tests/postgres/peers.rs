@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use covey_core::id::{DeviceKey, Sn, TaskId};
+use covey_core::port::FromPeers;
 use covey_core::port::PeerMessage;
-use covey_store::postgres::{FromPeers, Options, Postgres};
+use covey_store::postgres::{Options, Postgres};
 use uuid::Uuid;
 
 use crate::bench::parts::{Counts, TestClock};

@@ -98,18 +98,9 @@ pub async fn up(settings: Settings) -> Result<()> {
     running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
     running.spawn(covey_http::serve_https(https, tls, router, stop.clone()));
     let background = CancellationToken::new();
-    running.spawn(work::sweep(Arc::clone(&engine), background.clone()));
-    running.spawn(work::announce(Arc::clone(&engine), background.clone()));
-    running.spawn(work::feed(Arc::clone(&engine), background.clone()));
-    running.spawn(work::presence(Arc::clone(&engine), background.clone()));
     let server_name = settings.server_name.clone();
     running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
-    running.spawn(work::look_again(Arc::clone(&engine), background.clone()));
-    running.spawn(work::forget(Arc::clone(&engine), background.clone()));
-    if let Some(heard) = heard {
-        running.spawn(work::hear(Arc::clone(&engine), heard, background.clone()));
-        running.spawn(work::catch_up(Arc::clone(&engine), background.clone()));
-    }
+    work::spawn(&running, &engine, heard, &background);
     let renewal = renewal::Renewal { authority, names, resolver, link, renew_at: certificate.renew_at() };
     let renewing = tokio::spawn(renewal::run(renewal, background.clone()));
     running.close();

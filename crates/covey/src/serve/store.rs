@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use covey_core::port::FromPeers;
 use covey_core::port::{Clock, NoPeers, Observer, Peers, Store};
-use covey_store::postgres::{self, DatabaseClock, FromPeers, Postgres};
+use covey_store::postgres::{self, DatabaseClock, Postgres};
 use covey_store::sqlite::{self, Sqlite};
 use tokio::sync::mpsc;
 

@@ -1,0 +1,160 @@
+//! What a server does unasked: expiry, announcing, the feed, presence, looking
+//! again, retention. Who expires tasks is answered here; when, by a [`Timer`]
+//! that comes in from outside, so that a test can run a day in a millisecond.
+
+use std::sync::Arc;
+
+use crate::Engine;
+use crate::error::Error;
+use crate::id::DeviceKey;
+use crate::port::BoxFuture;
+use crate::retention::Kept;
+
+/// One kind of work. Each goes on for as long as the server runs, beside the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Expires overdue tasks and announces again what devices took and left.
+    Expiry,
+    /// Announces tasks to devices that have room for them.
+    Announcing,
+    /// Hands records to those who follow them.
+    Feed,
+    /// Tells of devices that came and went too often to be told of at once.
+    Presence,
+    /// Looks at devices for tasks that were never announced: their server may
+    /// have died between storing and announcing them.
+    LookAgain,
+    /// Forgets what is too old.
+    Retention,
+    /// Forgets what is too old of the log and the dead letters of webhooks.
+    WebhookLog,
+    /// Looks for ends of tasks that other servers stored and did not tell of.
+    /// Only for servers that are not alone.
+    CatchUp,
+}
+
+impl Work {
+    /// All work of a server that is alone.
+    pub const ALONE: [Self; 7] = [
+        Self::Expiry,
+        Self::Announcing,
+        Self::Feed,
+        Self::Presence,
+        Self::LookAgain,
+        Self::Retention,
+        Self::WebhookLog,
+    ];
+
+    /// The name, for the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expiry => "expiry",
+            Self::Announcing => "announcing",
+            Self::Feed => "feed",
+            Self::Presence => "presence",
+            Self::LookAgain => "look again",
+            Self::Retention => "retention",
+            Self::WebhookLog => "webhook log",
+            Self::CatchUp => "catch up",
+        }
+    }
+}
+
+/// How often overdue tasks are looked for, in milliseconds: how late an expiry
+/// may be told.
+const EXPIRY_INTERVAL_MS: u64 = 200;
+/// How often presence is looked at, in milliseconds.
+const PRESENCE_INTERVAL_MS: u64 = 1_000;
+/// How often a server looks whether it missed the end of a task that someone
+/// waits for, in milliseconds.
+const CATCH_UP_INTERVAL_MS: u64 = 1_000;
+/// How often every device that listens is looked at, in milliseconds.
+const LOOK_AGAIN_INTERVAL_MS: u64 = 10_000;
+/// How often what is too old is forgotten, in milliseconds.
+const RETENTION_INTERVAL_MS: u64 = 600_000;
+/// The pause between two bounded amounts that are forgotten, in which others
+/// can write, in milliseconds.
+const RETENTION_PAUSE_MS: u64 = 200;
+/// How often the log of webhooks is looked at, in milliseconds.
+const WEBHOOK_LOG_INTERVAL_MS: u64 = 60_000;
+/// The shortest pause between two bounded amounts of it, in milliseconds.
+const WEBHOOK_LOG_PAUSE_MS: u64 = 10;
+/// The pause after the store has failed, in milliseconds.
+const RETRY_INTERVAL_MS: u64 = 1_000;
+
+/// Where pauses come from, and who hears how the work goes.
+pub trait Timer: Send + Sync + 'static {
+    /// Ends after this many milliseconds.
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
+    /// Work has failed; it is tried again.
+    fn failed(&self, work: Work, error: &Error);
+    /// So much was forgotten because of its age.
+    fn forgotten(&self, kept: Kept, count: u64);
+}
+
+/// Does one kind of work for ever. To end it, drop the future.
+pub async fn run(work: Work, engine: Arc<Engine>, timer: Arc<dyn Timer>) {
+    let mut after = DeviceKey(0);
+    loop {
+        let pause_ms = match step(work, &engine, &*timer, &mut after).await {
+            Ok(pause_ms) => pause_ms,
+            Err(error) => {
+                timer.failed(work, &error);
+                RETRY_INTERVAL_MS
+            }
+        };
+        if pause_ms > 0 {
+            timer.sleep(pause_ms).await;
+        }
+    }
+}
+
+/// Does what is due now; answers after how many milliseconds to look again.
+async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut DeviceKey) -> Result<u64, Error> {
+    let server = engine.server();
+    let unless_more = |is_more: bool, pause_ms: u64| if is_more { 0 } else { pause_ms };
+    Ok(match work {
+        Work::Expiry => unless_more(server.task_sweep().await?, EXPIRY_INTERVAL_MS),
+        Work::Announcing => {
+            server.task_announce().await?;
+            0
+        }
+        Work::Feed => {
+            server.feed_next().await?;
+            0
+        }
+        Work::Presence => unless_more(server.presence_sweep().await?, PRESENCE_INTERVAL_MS),
+        Work::LookAgain => match server.task_look_again(*after).await? {
+            Some(next) => {
+                *after = next;
+                0
+            }
+            None => {
+                *after = DeviceKey(0);
+                LOOK_AGAIN_INTERVAL_MS
+            }
+        },
+        Work::Retention => {
+            let (counts, is_more) = server.prune().await?;
+            for (kept, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                timer.forgotten(kept, count);
+            }
+            if is_more { RETENTION_PAUSE_MS } else { RETENTION_INTERVAL_MS }
+        }
+        Work::WebhookLog => {
+            let clock = &engine.parts.clock;
+            let began_us = clock.monotonic_us();
+            match server.webhook_forget().await? {
+                // As long as it took, so that it takes half of the time at most.
+                true => (clock.monotonic_us().saturating_sub(began_us) / 1_000).max(WEBHOOK_LOG_PAUSE_MS),
+                false => WEBHOOK_LOG_INTERVAL_MS,
+            }
+        }
+        Work::CatchUp => {
+            server.feed_wake();
+            server.task_catch_up().await?;
+            CATCH_UP_INTERVAL_MS
+        }
+    })
+}
