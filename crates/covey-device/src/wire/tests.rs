@@ -199,6 +199,32 @@ fn a_task_of_unknown_life_is_kept_as_long_as_any() {
 }
 
 #[test]
+fn a_request_carries_its_task_as_correlation_data_alone() {
+    for (task, text) in [(task(), TASK), (Uuid::nil(), ZERO)] {
+        let properties = request_properties(task);
+        assert_eq!(properties.correlation_data.unwrap(), text.as_bytes());
+        assert_eq!(properties.user_properties, []);
+        assert_eq!(properties.message_expiry_interval, None);
+    }
+}
+
+#[test]
+fn topics_bear_the_serial_number() {
+    let topics = Topics::new("lamp-1");
+    assert_eq!(
+        [&topics.ack, &topics.req, &topics.res, &topics.evt],
+        ["dev/lamp-1/ack", "dev/lamp-1/req", "dev/lamp-1/res", "dev/lamp-1/evt"]
+    );
+    let subscriptions = |announcements| topics.subscriptions(announcements).collect::<Vec<_>>();
+    assert_eq!(subscriptions(false), ["srv/lamp-1/rsp", "srv/lamp-1/cmt", "srv/lamp-1/eva"]);
+    assert_eq!(
+        subscriptions(true),
+        ["srv/lamp-1/rsp", "srv/lamp-1/cmt", "srv/lamp-1/eva", "srv/lamp-1/tsk"],
+        "announcements come as soon as they are subscribed to, so that comes last"
+    );
+}
+
+#[test]
 fn a_result_carries_its_task_twice() {
     let properties = result_properties(task(), 206, -1);
     assert_eq!(properties.correlation_data.unwrap(), TASK.as_bytes());

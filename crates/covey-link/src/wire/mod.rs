@@ -6,6 +6,8 @@ mod envelope;
 mod event;
 mod event_body;
 mod event_time;
+#[cfg(test)]
+mod golden;
 mod inbound;
 mod outbound;
 mod received;
