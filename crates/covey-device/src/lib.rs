@@ -121,7 +121,6 @@
 mod answer;
 mod builder;
 mod call;
-mod correlation;
 mod device;
 mod error;
 mod events;
@@ -138,7 +137,7 @@ mod wire;
 pub use answer::Answer;
 pub use builder::DeviceBuilder;
 pub use call::{Call, CallError};
-pub use correlation::parse_correlation;
+pub use covey_wire::parse_correlation;
 pub use device::Device;
 pub use error::Error;
 pub use events::{

@@ -1,15 +1,11 @@
-//! The messages of the device contract: topics, decoding of what the server sends, and the
-//! properties of what the device sends. No I/O.
-
-use std::borrow::Cow;
+//! The contract's messages as the MQTT client has them.
 
 use bytes::Bytes;
-use rumqttc::{Publish, PublishProperties};
-use serde::Deserialize;
+use covey_wire::downlink::{self, Decoded};
+use covey_wire::uplink::UplinkProperties;
+use covey_wire::{Downlink, Uplink, parse_downlink_topic};
+use rumqttc::PublishProperties;
 use uuid::Uuid;
-
-use crate::correlation::parse_correlation;
-use crate::events::Event;
 
 /// Longest life of a task, taken when a message does not say how long it lives: 31 days.
 const TASK_LIFE_MAX_S: u64 = 31 * 24 * 3600;
@@ -17,8 +13,7 @@ const TASK_LIFE_MAX_S: u64 = 31 * 24 * 3600;
 /// The topics of one device.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    /// `srv/<SN>/`, what every inbound topic starts with.
-    inbound_prefix: String,
+    sn: Box<str>,
     pub(crate) ack: String,
     pub(crate) req: String,
     pub(crate) res: String,
@@ -27,46 +22,50 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) fn new(sn: &str) -> Self {
-        Self {
-            inbound_prefix: format!("srv/{sn}/"),
-            ack: format!("dev/{sn}/ack"),
-            req: format!("dev/{sn}/req"),
-            res: format!("dev/{sn}/res"),
-            evt: format!("dev/{sn}/evt"),
-        }
+        let [ack, req, res, evt] = Uplink::ALL.map(|uplink| uplink.topic(sn));
+        Self { sn: sn.into(), ack, req, res, evt }
     }
 
     /// What to subscribe to. `tsk` comes last: the server announces as soon as it is
     /// subscribed, and the answers must have somewhere to go by then.
     pub(crate) fn subscriptions(&self, announcements: bool) -> impl Iterator<Item = String> {
-        let last = announcements.then_some("tsk");
-        ["rsp", "cmt", "eva"].into_iter().chain(last).map(|name| format!("{}{name}", self.inbound_prefix))
+        let last = announcements.then_some(Downlink::Tsk);
+        [Downlink::Rsp, Downlink::Cmt, Downlink::Eva]
+            .into_iter()
+            .chain(last)
+            .map(|downlink| downlink.topic(&self.sn))
     }
 }
 
-/// What the server said.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Inbound {
-    /// `tsk`: a task is waiting.
-    Announced(Announcement),
-    /// `rsp` with a task.
-    Parameters(Parameters),
-    /// `rsp` without one.
-    Nothing,
-    /// `cmt`: a result is stored.
-    Committed(Commit),
-    /// `eva`: an event is stored, or is not.
-    EventTold(EventTold),
-    /// Not of the contract; the reason is for the log.
-    Unknown(&'static str),
+/// Why a message of the server is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ignored {
+    #[error("the topic is not of this device")]
+    NotOfThisDevice,
+    #[error("the topic is not of the contract")]
+    UnknownTopic,
+    #[error(transparent)]
+    Undecodable(#[from] downlink::Undecodable),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Announcement {
-    pub(crate) task_id: Uuid,
-    pub(crate) priority: Option<u8>,
+/// Reads a message of the server.
+pub(crate) fn decode<'a>(
+    topics: &Topics,
+    topic: &[u8],
+    properties: &'a PublishProperties,
+    body: &[u8],
+) -> Result<Decoded<'a>, Ignored> {
+    let topic = std::str::from_utf8(topic).ok().and_then(parse_downlink_topic);
+    let (_, downlink) = topic.filter(|(sn, _)| *sn == &*topics.sn).ok_or(Ignored::NotOfThisDevice)?;
+    let properties = downlink::Properties {
+        correlation_data: properties.correlation_data.as_deref(),
+        expiry_s: properties.message_expiry_interval,
+        user: &properties.user_properties,
+    };
+    Ok(downlink::decode(downlink.ok_or(Ignored::UnknownTopic)?, properties, body)?)
 }
 
+/// A task to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parameters {
     pub(crate) task_id: Uuid,
@@ -79,161 +78,115 @@ pub(crate) struct Parameters {
     pub(crate) payload: Bytes,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Commit {
-    pub(crate) task_id: Uuid,
-    pub(crate) ext_id: Option<i64>,
-    pub(crate) result_id: Option<i64>,
-}
-
-/// What an `eva` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EventTold {
-    pub(crate) number: u32,
-    pub(crate) type_code: Option<u32>,
-    pub(crate) is_stored: bool,
-}
-
-#[derive(Deserialize)]
-struct EventToldBody<'a> {
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-}
-
-/// The parts of an announcement's body that this crate looks at.
-#[derive(Deserialize)]
-struct AnnouncementBody {
-    header: AnnouncementHeader,
-}
-
-#[derive(Deserialize)]
-struct AnnouncementHeader {
-    priority: Option<u8>,
-}
-
-/// Decodes a message from the server. `now` is this device's clock in Unix seconds.
-pub(crate) fn decode(topics: &Topics, publish: Publish, now: u64) -> Inbound {
-    let Some(name) = publish.topic.strip_prefix(topics.inbound_prefix.as_bytes()) else {
-        return Inbound::Unknown("the topic is not of this device");
-    };
-    let properties = publish.properties.unwrap_or_default();
-    match name {
-        b"tsk" => decode_announcement(&properties, &publish.payload),
-        b"rsp" => decode_response(properties, publish.payload, now),
-        b"cmt" => decode_commit(&properties),
-        b"eva" => decode_event_told(&properties, &publish.payload),
-        _ => Inbound::Unknown("the topic is not of the contract"),
+impl Parameters {
+    /// `now` is this device's clock in Unix seconds.
+    pub(crate) fn new(said: downlink::Parameters<'_>, payload: Bytes, now: u64) -> Self {
+        Self {
+            task_id: said.task_id,
+            method_code: said.method_code,
+            method: said.method.map(Box::from),
+            expires_at: said.expires_at_s,
+            keep_until: keep_until(said.expires_at_s, said.expiry_s, now),
+            payload,
+        }
     }
-}
-
-fn decode_announcement(properties: &PublishProperties, body: &[u8]) -> Inbound {
-    let Some(task_id) = correlation(properties) else {
-        return Inbound::Unknown("an announcement without a task id");
-    };
-    let priority =
-        serde_json::from_slice::<AnnouncementBody>(body).ok().and_then(|body| body.header.priority);
-    Inbound::Announced(Announcement { task_id, priority })
-}
-
-/// A method code of 0 alone does not mean "nothing to do": 0 is a method code like any other.
-/// The zero correlation does.
-fn decode_response(properties: PublishProperties, payload: Bytes, now: u64) -> Inbound {
-    let Some(task_id) = correlation(&properties) else {
-        return Inbound::Nothing;
-    };
-    let Some(method_code) = user_property(&properties, "method_code").and_then(|code| code.parse().ok())
-    else {
-        return Inbound::Unknown("a task without an integer method_code");
-    };
-    let method = user_property(&properties, "method").map(Box::from);
-    let expires_at = user_property(&properties, "expires_at").and_then(|at| at.parse().ok());
-    Inbound::Parameters(Parameters {
-        task_id,
-        method_code,
-        method,
-        expires_at,
-        keep_until: keep_until(expires_at, properties.message_expiry_interval, now),
-        payload,
-    })
 }
 
 /// The message's remaining life is right whatever this device's clock says; `expires_at` is
 /// right if it agrees with the server's. The later one counts: remembering too long is harmless.
-fn keep_until(expires_at: Option<u64>, message_expiry_s: Option<u32>, now: u64) -> u64 {
-    let by_life = message_expiry_s.map(|left| now.saturating_add(u64::from(left)));
+fn keep_until(expires_at: Option<u64>, expiry_s: Option<u32>, now: u64) -> u64 {
+    let by_life = expiry_s.map(|left| now.saturating_add(u64::from(left)));
     expires_at.max(by_life).unwrap_or_else(|| now.saturating_add(TASK_LIFE_MAX_S))
 }
 
-fn decode_commit(properties: &PublishProperties) -> Inbound {
-    let Some(task_id) = correlation(properties) else {
-        return Inbound::Unknown("a commit without a task id");
-    };
-    let integer = |name| user_property(properties, name).and_then(|value| value.parse().ok());
-    Inbound::Committed(Commit { task_id, ext_id: integer("ext_id"), result_id: integer("result_id") })
-}
-
-/// Anything but "success" is none.
-fn decode_event_told(properties: &PublishProperties, body: &[u8]) -> Inbound {
-    let integer = |name| user_property(properties, name).and_then(|value| value.parse().ok());
-    let Some(number) = integer("dev_event_id") else {
-        return Inbound::Unknown("an eva without an integer dev_event_id");
-    };
-    let is_stored =
-        serde_json::from_slice::<EventToldBody<'_>>(body).is_ok_and(|body| body.status == "success");
-    Inbound::EventTold(EventTold { number, type_code: integer("event_type_code"), is_stored })
-}
-
-/// Native Correlation Data goes before the user property; zero and unreadable count as none.
-fn correlation(properties: &PublishProperties) -> Option<Uuid> {
-    properties
-        .correlation_data
-        .as_deref()
-        .and_then(parse_correlation)
-        .or_else(|| {
-            user_property(properties, "correlationData").and_then(|text| parse_correlation(text.as_bytes()))
-        })
-        .filter(|id| !id.is_nil())
-}
-
-fn user_property<'a>(properties: &'a PublishProperties, name: &str) -> Option<&'a str> {
-    properties.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
-/// Properties of `req` and `ack`: the correlation alone.
-pub(crate) fn request_properties(task_id: Uuid) -> PublishProperties {
-    PublishProperties { correlation_data: Some(correlation_text(task_id)), ..PublishProperties::default() }
-}
-
-/// Properties of `res`.
-pub(crate) fn result_properties(task_id: Uuid, status: u16, ext_id: i64) -> PublishProperties {
+/// Properties as the MQTT client takes them.
+pub(crate) fn publish_properties(of: UplinkProperties) -> PublishProperties {
     PublishProperties {
-        correlation_data: Some(correlation_text(task_id)),
-        user_properties: vec![
-            ("status_code".to_owned(), status.to_string()),
-            ("ext_id".to_owned(), ext_id.to_string()),
-            ("correlationData".to_owned(), task_id.to_string()),
-        ],
+        correlation_data: of.correlation_data.map(Bytes::from),
+        user_properties: of.user.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         ..PublishProperties::default()
     }
 }
 
-/// Properties of `evt`.
-pub(crate) fn event_properties(event: &Event) -> PublishProperties {
-    let mut user_properties = vec![
-        ("event_type_code".to_owned(), event.type_code.to_string()),
-        ("dev_event_id".to_owned(), event.number.to_string()),
-        ("dev_timestamp".to_owned(), event.time_s.to_string()),
-    ];
-    if let Some(id) = event.correlation {
-        user_properties.push(("correlation_id".to_owned(), id.to_string()));
-    }
-    PublishProperties { user_properties, ..PublishProperties::default() }
-}
-
-fn correlation_text(task_id: Uuid) -> Bytes {
-    let mut text = Uuid::encode_buffer();
-    Bytes::copy_from_slice(task_id.hyphenated().encode_lower(&mut text).as_bytes())
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use covey_wire::downlink::Commit;
+    use covey_wire::uplink;
+
+    use super::*;
+
+    const TASK: Uuid = Uuid::from_u128(7);
+    const NOW: u64 = 1_000;
+
+    #[test]
+    fn topics_bear_the_serial_number() {
+        let topics = Topics::new("lamp-1");
+        assert_eq!(
+            [&topics.ack, &topics.req, &topics.res, &topics.evt],
+            ["dev/lamp-1/ack", "dev/lamp-1/req", "dev/lamp-1/res", "dev/lamp-1/evt"]
+        );
+        let subscriptions = |announcements| topics.subscriptions(announcements).collect::<Vec<_>>();
+        assert_eq!(subscriptions(false), ["srv/lamp-1/rsp", "srv/lamp-1/cmt", "srv/lamp-1/eva"]);
+        assert_eq!(
+            subscriptions(true),
+            ["srv/lamp-1/rsp", "srv/lamp-1/cmt", "srv/lamp-1/eva", "srv/lamp-1/tsk"],
+            "announcements come as soon as they are subscribed to, so that comes last"
+        );
+    }
+
+    #[test]
+    fn messages_to_others_and_unknown_ones_are_ignored() {
+        let topics = Topics::new("lamp-1");
+        let properties = PublishProperties {
+            correlation_data: Some(TASK.to_string().into()),
+            user_properties: vec![("result_id".to_owned(), "42".to_owned())],
+            ..PublishProperties::default()
+        };
+        let decoded = |topic: &str| decode(&topics, topic.as_bytes(), &properties, b"");
+        let commit = Commit { task_id: TASK, ext_id: None, result_id: Some(42) };
+        assert_eq!(decoded("srv/lamp-1/cmt"), Ok(Decoded::Committed(commit)));
+        for topic in ["srv/lamp-2/cmt", "srv/lamp-1", "dev/lamp-1/req", ""] {
+            assert_eq!(decoded(topic), Err(Ignored::NotOfThisDevice), "{topic}");
+        }
+        assert_eq!(decode(&topics, b"srv/lamp-1/\xff", &properties, b""), Err(Ignored::NotOfThisDevice));
+        assert_eq!(decoded("srv/lamp-1/xyz"), Err(Ignored::UnknownTopic));
+        let eva = decoded("srv/lamp-1/eva").unwrap_err();
+        assert_eq!(eva.to_string(), "an eva without an integer dev_event_id");
+    }
+
+    #[test]
+    fn a_task_is_kept_for_the_longer_of_both_lives() {
+        let said = downlink::Parameters {
+            task_id: TASK,
+            method_code: 20,
+            method: Some("blink"),
+            expires_at_s: Some(1_060),
+            expiry_s: Some(90),
+        };
+        let payload = Bytes::from_static(b"{}");
+        let expected = Parameters {
+            task_id: TASK,
+            method_code: 20,
+            method: Some(Box::from("blink")),
+            expires_at: Some(1_060),
+            keep_until: 1_090,
+            payload: payload.clone(),
+        };
+        assert_eq!(Parameters::new(said, payload, NOW), expected);
+        assert_eq!(keep_until(None, None, NOW), NOW + TASK_LIFE_MAX_S);
+        assert_eq!(keep_until(None, Some(5), NOW), NOW + 5);
+        assert_eq!(keep_until(Some(7), None, NOW), 7);
+    }
+
+    #[test]
+    fn a_result_goes_out_with_all_its_properties() {
+        let properties = publish_properties(uplink::result(TASK, 206, -1));
+        let task = TASK.to_string();
+        assert_eq!(properties.correlation_data.unwrap(), task.as_bytes());
+        let user: Vec<_> =
+            properties.user_properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(user, [("status_code", "206"), ("ext_id", "-1"), ("correlationData", &*task)]);
+    }
+}

@@ -1,11 +1,11 @@
 //! Links between Covey and its devices.
 //!
-//! [`wire`] holds the form of the messages (device-rpc, device-events), once and without I/O,
-//! for all links. [`embedded`] is the MQTT broker inside the process;
-//! [`amqp`] reaches devices through RabbitMQ, [`mqtt`] through any MQTT 5 broker.
+//! [`embedded`] is the MQTT broker inside the process; [`amqp`] reaches devices through RabbitMQ,
+//! [`mqtt`] through any MQTT 5 broker. The form of the messages is in `covey-wire`.
 
 pub mod amqp;
 mod complaints;
+mod conversion;
 pub mod embedded;
 mod ending;
 mod identities;
@@ -14,7 +14,6 @@ pub mod mqtt;
 mod status;
 mod tls;
 mod uplink;
-pub mod wire;
 
 pub use status::LinkStatus;
 pub use tls::{TlsError, TlsFiles};

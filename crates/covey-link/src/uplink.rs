@@ -5,11 +5,13 @@ use covey_core::Engine;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::{Error, StorageFault};
 use covey_core::event::NewEvent;
+use covey_core::id::TaskId;
 use covey_core::port::Refusal;
+use covey_wire::downlink::{DownlinkMessage, EventStatus};
+use covey_wire::uplink::{EventHead, Malformed, Received, TaskMessage, Unread, read_event};
+use covey_wire::{Correlation, Uplink};
 
-use crate::wire::{
-    Channel, Correlation, EventHead, EventStatus, Inbound, Malformed, Outbound, Received, Unread, read_event,
-};
+use crate::conversion;
 
 /// Why a message did nothing.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(crate) struct Refused {
     /// Why, in words for the sender and the log.
     pub(crate) why: String,
     /// What the device is to be told, once nothing more is tried.
-    pub(crate) reply: Option<Box<Outbound>>,
+    pub(crate) reply: Option<Box<DownlinkMessage>>,
 }
 
 /// What the sender of a refused message may do about it.
@@ -48,20 +50,21 @@ pub(crate) enum RefusedKind {
 pub(crate) async fn handle(
     engine: &Engine,
     device: &DeviceIdentity,
-    channel: Channel,
+    uplink: Option<Uplink>,
     received: Received<'_>,
     is_acknowledged: bool,
-) -> Result<Option<Outbound>, Refused> {
-    match channel {
-        Channel::Ack => {
-            let id = Inbound::open(received)?.correlation()?.task().ok_or(Malformed::CorrelationMissing)?;
-            engine.for_device(device).task_ack(id).await?;
+) -> Result<Option<DownlinkMessage>, Refused> {
+    match uplink {
+        Some(Uplink::Ack) => {
+            engine.for_device(device).task_ack(task(&TaskMessage::read(received)?)?).await?;
             Ok(None)
         }
-        Channel::Req => request(engine, device, Inbound::open(received)?.correlation()?).await.map(Some),
-        Channel::Res => result(engine, device, &Inbound::open(received)?).await.map(Some),
-        Channel::Evt => event_open(engine, received)?.add(engine, device, is_acknowledged).await,
-        Channel::Other => Err(Refused {
+        Some(Uplink::Req) => {
+            request(engine, device, TaskMessage::read(received)?.correlation()?).await.map(Some)
+        }
+        Some(Uplink::Res) => result(engine, device, &TaskMessage::read(received)?).await.map(Some),
+        Some(Uplink::Evt) => event_open(engine, received)?.add(engine, device, is_acknowledged).await,
+        None => Err(Refused {
             refusal: Some(Refusal::UnknownTopic),
             kind: RefusedKind::Unheard,
             why: "nothing listens to this topic; a device tells ack, req, res and evt".to_owned(),
@@ -83,8 +86,10 @@ pub(crate) fn event_open(engine: &Engine, received: Received<'_>) -> Result<Open
         let head = head.filter(|head| !engine.is_gauge(head.type_code));
         Refused { reply: head.map(not_stored), ..malformed.into() }
     })?;
+    let head = event.head();
+    let event = conversion::new_event(event);
     let wants_answer = event.wants_answer(engine.is_gauge(event.type_code));
-    Ok(OpenedEvent { head: wants_answer.then(|| EventHead::of(&event)), event })
+    Ok(OpenedEvent { head: wants_answer.then_some(head), event })
 }
 
 impl OpenedEvent {
@@ -95,10 +100,10 @@ impl OpenedEvent {
         engine: &Engine,
         device: &DeviceIdentity,
         is_acknowledged: bool,
-    ) -> Result<Option<Outbound>, Refused> {
+    ) -> Result<Option<DownlinkMessage>, Refused> {
         let Self { event, head } = self;
         match engine.for_device(device).event_add(event, is_acknowledged).await {
-            Ok(_) => Ok(head.map(|head| Outbound::event_answer(&head, EventStatus::Success))),
+            Ok(_) => Ok(head.map(|head| DownlinkMessage::event_answer(&head, EventStatus::Success))),
             Err(error) => {
                 // The core counts those that come too fast.
                 let is_flood = matches!(error, Error::Exhausted { .. });
@@ -110,36 +115,39 @@ impl OpenedEvent {
     }
 }
 
-fn not_stored(head: EventHead) -> Box<Outbound> {
-    Box::new(Outbound::event_answer(&head, EventStatus::Error))
+fn not_stored(head: EventHead) -> Box<DownlinkMessage> {
+    Box::new(DownlinkMessage::event_answer(&head, EventStatus::Error))
 }
 
 async fn request(
     engine: &Engine,
     device: &DeviceIdentity,
     correlation: Correlation,
-) -> Result<Outbound, Refused> {
-    Ok(match engine.for_device(device).task_next(correlation.task()).await? {
-        Some(task) => Outbound::response(&task, engine.now()),
-        None => Outbound::nothing_to_do(),
+) -> Result<DownlinkMessage, Refused> {
+    Ok(match engine.for_device(device).task_next(correlation.task().map(TaskId)).await? {
+        Some(task) => conversion::response(&task, engine.now()),
+        None => DownlinkMessage::nothing_to_do(),
     })
 }
 
 async fn result(
     engine: &Engine,
     device: &DeviceIdentity,
-    inbound: &Inbound<'_>,
-) -> Result<Outbound, Refused> {
-    let id = inbound.correlation()?.task().ok_or(Malformed::CorrelationMissing)?;
-    let result = inbound.result()?;
-    let ext_id = result.ext_id;
-    let stored = engine.for_device(device).task_finish(id, result).await?;
-    Ok(Outbound::committed(id, stored.result_id, ext_id))
+    message: &TaskMessage<'_>,
+) -> Result<DownlinkMessage, Refused> {
+    let (id, result) = (task(message)?, message.result()?);
+    let stored = engine.for_device(device).task_finish(id, conversion::new_result(result)).await?;
+    Ok(DownlinkMessage::committed(id.0, stored.result_id.0, result.ext_id))
+}
+
+/// The task that a message must name.
+fn task(message: &TaskMessage<'_>) -> Result<TaskId, Malformed> {
+    message.correlation()?.task().map(TaskId).ok_or(Malformed::CorrelationMissing)
 }
 
 impl From<Malformed> for Refused {
     fn from(malformed: Malformed) -> Self {
-        let (refusal, why) = (Some(malformed.refusal()), malformed.to_string());
+        let (refusal, why) = (Some(conversion::refusal(malformed)), malformed.to_string());
         Self { refusal, kind: RefusedKind::Malformed, why, reply: None }
     }
 }

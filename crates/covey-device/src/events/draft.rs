@@ -13,7 +13,7 @@ use crate::session::unix_now_s;
 /// Longest payload of an event, in bytes; the server takes no longer one.
 pub const EVENT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Highest type code of an event.
-pub const EVENT_TYPE_CODE_MAX: u32 = i32::MAX as u32;
+pub const EVENT_TYPE_CODE_MAX: u32 = covey_wire::uplink::EVENT_TYPE_CODE_MAX as u32;
 
 /// An event that is not sent yet. Begin with [`Events::event`] or [`Events::report`].
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use covey_wire::downlink::Commit;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::answer::{Answer, STATUS_PARTIAL};
 use crate::call::Partial;
-use crate::wire::Commit;
 
 /// Partial results that may wait for their commit; handlers wait beyond it.
 const PARTIALS_MAX: usize = 16;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use covey_wire::downlink::Announcement;
 use tokio::time::Instant;
 use uuid::Uuid;
-
-use crate::wire::Announcement;
 
 /// Announcements kept while all hands are busy. The server leaves at most 16 unanswered, unless
 /// it is configured otherwise.

@@ -11,6 +11,8 @@ use covey_core::Engine;
 use covey_core::error::StorageFault;
 use covey_core::id::Sn;
 use covey_core::port::{Event, Refusal};
+use covey_wire::downlink::DownlinkMessage;
+use covey_wire::{Downlink, Uplink};
 use futures_util::{StreamExt, poll};
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
@@ -25,7 +27,6 @@ use crate::amqp::topology::DEVICE_QUEUES;
 use crate::amqp::{AmqpError, AmqpLink};
 use crate::lanes::{Lanes, Turn};
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Channel, Downlink, Outbound};
 
 /// How long a message waits before it is tried again when the store took none.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -150,7 +151,7 @@ async fn take(
                 let (link, engine) = (Arc::clone(link), Arc::clone(engine));
                 let (acks, of) = (Arc::clone(acks), Arc::clone(round));
                 let origin = message::origin(delivery.routing_key.as_str());
-                let origin = origin.map(|(sn, channel)| Origin { turn: Some(lanes.queue(&sn)), sn, channel });
+                let origin = origin.map(|(sn, uplink)| Origin { turn: Some(lanes.queue(&sn)), sn, uplink });
                 round.under_way.spawn(async move { one(&link, &engine, delivery, origin, &acks, &of).await });
             }
             Some(Err(error)) => return Err(error.into()),
@@ -163,7 +164,7 @@ async fn take(
 /// Who sent a message, and its place among those of its device.
 struct Origin {
     sn: Sn,
-    channel: Channel,
+    uplink: Option<Uplink>,
     turn: Option<Turn>,
 }
 
@@ -212,14 +213,14 @@ async fn decide(
     round: &Round,
 ) -> Verdict {
     let routing_key = delivery.routing_key.as_str();
-    let Some(Origin { sn, channel, mut turn }) = origin else {
+    let Some(Origin { sn, uplink, mut turn }) = origin else {
         link.observer.happened(Event::Refused(Refusal::PublishTopic));
         return Verdict::Dead("the routing key is not dev.<SN>.<channel>".to_owned());
     };
     let mut wait = RETRY_FIRST;
     let began = Instant::now();
     loop {
-        match carry_out(link, engine, delivery, &sn, channel, turn.take()).await {
+        match carry_out(link, engine, delivery, &sn, uplink, turn.take()).await {
             Ok(None) => return Verdict::Done,
             Ok(Some(reply)) => return answer(link, &sn, &reply).await,
             // Another server may still reach the store; a store that is full is so for all.
@@ -237,7 +238,7 @@ async fn decide(
             }
             Err(Refused { refusal, kind, why, reply }) => {
                 link.count(refusal);
-                if matches!(channel, Channel::Evt | Channel::Other) {
+                if matches!(uplink, Some(Uplink::Evt) | None) {
                     link.complaints.refused(&sn, &why);
                 } else {
                     tracing::warn!(%sn, routing_key, why, "a message was refused");
@@ -259,9 +260,9 @@ async fn carry_out(
     engine: &Engine,
     delivery: &Delivery,
     sn: &Sn,
-    channel: Channel,
+    uplink: Option<Uplink>,
     turn: Option<Turn>,
-) -> Result<Option<Outbound>, Refused> {
+) -> Result<Option<DownlinkMessage>, Refused> {
     let mut turn = turn;
     if let Some(turn) = &mut turn {
         turn.come().await;
@@ -274,7 +275,7 @@ async fn carry_out(
     let given = GivenProperties::read(&delivery.properties);
     let is_acknowledged = message::is_acknowledged(&delivery.properties);
     let received = message::received(&given, &delivery.data);
-    let mut handling = pin!(uplink::handle(engine, &device, channel, received, is_acknowledged));
+    let mut handling = pin!(uplink::handle(engine, &device, uplink, received, is_acknowledged));
     if let Poll::Ready(outcome) = poll!(&mut handling) {
         return outcome;
     }
@@ -283,7 +284,7 @@ async fn carry_out(
     handling.await
 }
 
-async fn answer(link: &AmqpLink, sn: &Sn, reply: &Outbound) -> Verdict {
+async fn answer(link: &AmqpLink, sn: &Sn, reply: &DownlinkMessage) -> Verdict {
     // Whoever misses this one sends the event again, or does without.
     if reply.downlink == Downlink::Eva {
         if let Err(error) = link.publisher.tell(sn, reply).await {

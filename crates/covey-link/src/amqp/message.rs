@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 
 use covey_core::id::Sn;
+use covey_wire::downlink::{DownlinkMessage, Qos};
+use covey_wire::uplink::{Carrier, Properties, Received};
+use covey_wire::{Uplink, parse_uplink_topic};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-
-use crate::wire::{Carrier, Channel, Outbound, Properties, Qos, Received, parse_publish};
 
 /// Delivered to devices, and published by them, at QoS 1.
 const PERSISTENT: u8 = 2;
@@ -16,13 +17,13 @@ const TRANSIENT: u8 = 1;
 
 /// The routing key for a device: the topic with `.` for `/` (device-rpc
 /// "Topics"). A serial number has no dot, and is short enough.
-pub(super) fn routing_key(sn: &str, message: &Outbound) -> ShortString {
+pub(super) fn routing_key(sn: &str, message: &DownlinkMessage) -> ShortString {
     ShortString::from(message.downlink.topic(sn).replace('/', "."))
 }
 
 /// The properties for a device. There is never a header `x-correlation-id`: as
 /// bytes it crashes the device's MQTT process in the broker at each delivery.
-pub(super) fn properties(message: &Outbound) -> BasicProperties {
+pub(super) fn properties(message: &DownlinkMessage) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in message.user_properties() {
         headers.insert(ShortString::from(name), AMQPValue::LongString(LongString::from(value)));
@@ -45,10 +46,10 @@ const EXPIRATION_MS_MAX: u64 = u32::MAX as u64;
 
 /// Who sent a message on which channel, by its routing key. The broker has
 /// checked the key against the sender's certificate.
-pub(super) fn origin(routing_key: &str) -> Option<(Sn, Channel)> {
+pub(super) fn origin(routing_key: &str) -> Option<(Sn, Option<Uplink>)> {
     let topic = routing_key.replace('.', "/");
-    let (sn, channel) = parse_publish(&topic)?;
-    Some((Sn::parse(sn).ok()?, channel))
+    let (sn, uplink) = parse_uplink_topic(&topic)?;
+    Some((Sn::parse(sn).ok()?, uplink))
 }
 
 /// A message of a device. The broker does not say which version of MQTT its
@@ -63,68 +64,38 @@ pub(super) fn is_acknowledged(properties: &BasicProperties) -> bool {
     *properties.delivery_mode() != Some(TRANSIENT)
 }
 
-/// The properties that matter of a message that came over AMQP.
+/// The properties of a message that came over AMQP.
 #[derive(Debug, Default)]
 pub(super) struct GivenProperties<'a> {
     correlation_id: Option<&'a [u8]>,
     correlation_header: Option<&'a [u8]>,
-    correlation_property: Option<Cow<'a, str>>,
-    status_code: Option<Cow<'a, str>>,
-    ext_id: Option<Cow<'a, str>>,
-    event_type_code: Option<Cow<'a, str>>,
-    dev_event_id: Option<Cow<'a, str>>,
-    dev_timestamp: Option<Cow<'a, str>>,
-    correlation_id_property: Option<Cow<'a, str>>,
+    /// The headers that are text or can be written as text.
+    texts: Vec<(&'a str, Cow<'a, str>)>,
 }
 
 impl<'a> GivenProperties<'a> {
     /// Reads them.
     pub(super) fn read(properties: &'a BasicProperties) -> Self {
         let headers = properties.headers().as_ref().map(FieldTable::inner);
-        let header = |name: &str| headers.and_then(|headers| headers.get(name));
+        let correlation_header = headers.and_then(|headers| headers.get("x-correlation-id"));
+        let texts = headers.into_iter().flatten();
         Self {
             correlation_id: properties.correlation_id().as_ref().map(|id| id.as_str().as_bytes()),
-            correlation_header: header("x-correlation-id").and_then(bytes),
-            correlation_property: header("correlationData").and_then(text),
-            status_code: header("status_code").and_then(text),
-            ext_id: header("ext_id").and_then(text),
-            event_type_code: header("event_type_code").and_then(text),
-            dev_event_id: header("dev_event_id").and_then(text),
-            dev_timestamp: header("dev_timestamp").and_then(text),
-            correlation_id_property: header("correlation_id").and_then(text),
+            correlation_header: correlation_header.and_then(bytes),
+            texts: texts.filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect(),
         }
     }
 
     fn carrier(&self) -> Carrier<'_> {
-        if self.is_none() {
-            return Carrier::Unknown;
-        }
-        Carrier::Properties(Properties {
+        let mut properties = Properties {
             correlation_data: self.correlation_id,
             correlation_header: self.correlation_header,
-            correlation_property: self.correlation_property.as_deref(),
-            status_code: self.status_code.as_deref(),
-            ext_id: self.ext_id.as_deref(),
-            event_type_code: self.event_type_code.as_deref(),
-            dev_event_id: self.dev_event_id.as_deref(),
-            dev_timestamp: self.dev_timestamp.as_deref(),
-            correlation_id: self.correlation_id_property.as_deref(),
-        })
-    }
-
-    fn is_none(&self) -> bool {
-        let texts = [
-            &self.correlation_property,
-            &self.status_code,
-            &self.ext_id,
-            &self.event_type_code,
-            &self.dev_event_id,
-            &self.dev_timestamp,
-            &self.correlation_id_property,
-        ];
-        self.correlation_id.is_none()
-            && self.correlation_header.is_none()
-            && texts.into_iter().all(Option::is_none)
+            ..Properties::default()
+        };
+        for (name, value) in &self.texts {
+            properties.put_user_property(name, value);
+        }
+        if properties == Properties::default() { Carrier::Unknown } else { Carrier::Properties(properties) }
     }
 }
 
@@ -165,12 +136,13 @@ pub(super) fn number(value: &AMQPValue) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use covey_core::id::{ResultId, TaskId};
-    use covey_core::task::ResultBody;
+    use covey_core::id::UnixMs;
+    use covey_wire::Correlation;
+    use covey_wire::uplink::{ResultBody, TaskMessage, read_event};
     use uuid::Uuid;
 
     use super::*;
-    use crate::wire::{Correlation, Inbound, read_event};
+    use crate::conversion::new_event;
 
     const ID: &str = "01901f2e-3d4c-7b5a-8877-665544332211";
 
@@ -188,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_message_to_a_device_has_the_properties_of_the_contract() {
-        let id = TaskId(Uuid::parse_str(ID).unwrap());
-        let message = Outbound::committed(id, ResultId(7), -3);
+        let id = Uuid::parse_str(ID).unwrap();
+        let message = DownlinkMessage::committed(id, 7, -3);
         assert_eq!(routing_key("a-1", &message).as_str(), "srv.a-1.cmt");
         let properties = properties(&message);
         assert_eq!(properties.correlation_id().as_ref().unwrap().as_str(), ID);
@@ -200,15 +172,15 @@ mod tests {
             assert_eq!(headers.inner().get(name), Some(&string(value)), "{name}");
         }
         assert!(!headers.contains_key("x-correlation-id"));
-        let nothing = Outbound::nothing_to_do();
+        let nothing = DownlinkMessage::nothing_to_do();
         assert_eq!(*super::properties(&nothing).delivery_mode(), Some(1));
     }
 
     #[test]
     fn the_sender_is_in_the_routing_key() {
         let (sn, channel) = origin("dev.a-1.res").unwrap();
-        assert_eq!((sn.as_str(), channel), ("a-1", Channel::Res));
-        assert_eq!(origin("dev.a.x.y").unwrap().1, Channel::Other);
+        assert_eq!((sn.as_str(), channel), ("a-1", Some(Uplink::Res)));
+        assert_eq!(origin("dev.a.x.y").unwrap().1, None);
         for other in ["srv.a.tsk", "dev.a", "dev..req", "", "dev.+.req"] {
             assert!(origin(other).is_none(), "{other}");
         }
@@ -216,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_correlation_is_found_wherever_the_broker_puts_it() {
-        let task = Correlation::Task(TaskId(Uuid::parse_str(ID).unwrap()));
+        let task = Correlation::Task(Uuid::parse_str(ID).unwrap());
         let raw = Uuid::parse_str(ID).unwrap().into_bytes();
         for properties in [
             BasicProperties::default().with_correlation_id(ID.into()),
@@ -226,14 +198,14 @@ mod tests {
         ] {
             let given = GivenProperties::read(&properties);
             assert_eq!(
-                Inbound::open(received(&given, b"")).unwrap().correlation(),
+                TaskMessage::read(received(&given, b"")).unwrap().correlation(),
                 Ok(task),
                 "{properties:?}"
             );
         }
         let none = BasicProperties::default();
         let given = GivenProperties::read(&none);
-        assert_eq!(Inbound::open(received(&given, b"")).unwrap().correlation(), Ok(Correlation::Poll));
+        assert_eq!(TaskMessage::read(received(&given, b"")).unwrap().correlation(), Ok(Correlation::Poll));
     }
 
     #[test]
@@ -244,7 +216,7 @@ mod tests {
             ("ext_id", AMQPValue::LongInt(5)),
         ]);
         let given = GivenProperties::read(&properties);
-        let result = Inbound::open(received(&given, b"{\"a\":1}")).unwrap().result().unwrap();
+        let result = TaskMessage::read(received(&given, b"{\"a\":1}")).unwrap().result().unwrap();
         assert_eq!((result.status_code, result.ext_id), (200, 5));
     }
 
@@ -253,19 +225,19 @@ mod tests {
         let properties = BasicProperties::default();
         let given = GivenProperties::read(&properties);
         let body = format!(r#"{{"correlationData":"{ID}","status_code":200,"payload":{{"cl":5}}}}"#);
-        let result = Inbound::open(received(&given, body.as_bytes())).unwrap().result().unwrap();
-        assert_eq!(result.body, ResultBody::Json("{\"cl\":5}".into()));
+        let result = TaskMessage::read(received(&given, body.as_bytes())).unwrap().result().unwrap();
+        assert_eq!(result.body, ResultBody::Json("{\"cl\":5}"));
         // Without a correlation it is whatever an MQTT 5 client sent.
-        let inbound = Inbound::open(received(&given, b"{\"status_code\":200}")).unwrap();
+        let inbound = TaskMessage::read(received(&given, b"{\"status_code\":200}")).unwrap();
         assert_eq!(inbound.correlation(), Ok(Correlation::Poll));
-        assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}".into()));
+        assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}"));
     }
 
     #[test]
     fn an_event_has_headers_or_is_taken_as_one_of_a_client_without_properties() {
         let body = br#"{"200":14,"payload":{"200":15}}"#;
         let event = |properties: &BasicProperties| {
-            read_event(received(&GivenProperties::read(properties), body)).unwrap()
+            new_event(read_event(received(&GivenProperties::read(properties), body)).unwrap())
         };
         let event_of_version_5 = event(&headers(&[
             ("event_type_code", string("13")),
@@ -274,7 +246,7 @@ mod tests {
             ("correlation_id", string(ID)),
         ]));
         assert_eq!((event_of_version_5.type_code, event_of_version_5.dev_event_id), (13, u32::MAX));
-        assert_eq!(event_of_version_5.dev_timestamp.unwrap().seconds(), 1_769_860_800);
+        assert_eq!(event_of_version_5.dev_timestamp, Some(UnixMs(1_769_860_800_000)));
         assert_eq!(event_of_version_5.correlation, Some(Uuid::parse_str(ID).unwrap()));
         assert_eq!(event_of_version_5.payload.as_bytes(), body);
         let one = headers(&[("dev_timestamp", string("1769860800"))]);

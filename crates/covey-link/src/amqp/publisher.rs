@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{DeviceKey, Sn};
 use covey_core::port::Announcement;
+use covey_wire::downlink::DownlinkMessage;
 use dashmap::DashSet;
 use futures_util::StreamExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -18,7 +19,6 @@ use tokio::sync::{Semaphore, watch};
 use crate::LinkStatus;
 use crate::amqp::state::{State, Way};
 use crate::amqp::{AmqpError, message, topology};
-use crate::wire::Outbound;
 
 /// How many announcements may wait for the broker's confirmation.
 const UNCONFIRMED_MAX: usize = 4_096;
@@ -145,7 +145,7 @@ impl Publisher {
     }
 
     /// Publishes a reply and waits until the broker has it.
-    pub(super) async fn reply(&self, sn: &Sn, reply: &Outbound) -> Result<Published, AmqpError> {
+    pub(super) async fn reply(&self, sn: &Sn, reply: &DownlinkMessage) -> Result<Published, AmqpError> {
         let publishing = async {
             let mut channel = self.channel.subscribe();
             loop {
@@ -168,7 +168,7 @@ impl Publisher {
 
     /// Publishes a reply that nobody counts on, once and if there is a way to
     /// devices now.
-    pub(super) async fn tell(&self, sn: &Sn, reply: &Outbound) -> Result<(), AmqpError> {
+    pub(super) async fn tell(&self, sn: &Sn, reply: &DownlinkMessage) -> Result<(), AmqpError> {
         // A broker that is away or blocked must not hold up what devices send.
         let channel = self.channel.borrow().clone().filter(|_| self.state.status() == LinkStatus::Up);
         let channel = channel.ok_or(AmqpError::Timeout { seconds: 0 })?;
@@ -183,7 +183,7 @@ impl Publisher {
     }
 
     /// Publishes an announcement; the confirmation is waited for elsewhere.
-    pub(super) async fn announce(self: &Arc<Self>, task: &Announcement, message: &Outbound) {
+    pub(super) async fn announce(self: &Arc<Self>, task: &Announcement, message: &DownlinkMessage) {
         let channel = self.channel.borrow().clone();
         let (Some(channel), Ok(place)) = (channel, Arc::clone(&self.unconfirmed).acquire_owned().await)
         else {
@@ -255,7 +255,7 @@ impl Publisher {
         &self,
         channel: &AmqpChannel,
         sn: &Sn,
-        outbound: &Outbound,
+        outbound: &DownlinkMessage,
         must_be_heard: bool,
     ) -> lapin::Result<PublisherConfirm> {
         let (key, properties) = (message::routing_key(sn.as_str(), outbound), message::properties(outbound));

@@ -13,7 +13,7 @@ use crate::amqp::management::Management;
 use crate::amqp::presence::{Ear, Presence};
 use crate::amqp::state::Way;
 use crate::amqp::{AmqpError, AmqpLink, accounts, connection, intake, topology};
-use crate::wire::Outbound;
+use crate::conversion;
 
 /// How long the link waits before it connects again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -177,7 +177,7 @@ async fn announce(
     stop: CancellationToken,
 ) {
     while let Some(Some(task)) = stop.run_until_cancelled(announcements.recv()).await {
-        let message = Outbound::announcement(&task, link.clock.now());
+        let message = conversion::announcement(&task, link.clock.now());
         link.publisher.announce(&task, &message).await;
     }
 }

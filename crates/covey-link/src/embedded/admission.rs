@@ -2,12 +2,12 @@
 
 use covey_core::id::Sn;
 use covey_core::port::Refusal;
+use covey_wire::parse_uplink_topic;
 use rmqtt::codec::v3::ConnectAckReason as ReasonV3;
 use rmqtt::codec::v5::ConnectAckReason as ReasonV5;
 use rmqtt::types::{AuthResult, ConnectAckReason, ConnectInfo, Publish};
 
 use crate::embedded::Shared;
-use crate::wire::parse_publish;
 
 /// Why a CONNECT is refused, with the reason codes of MQTT 5 §3.2.2.2 and
 /// MQTT 3.1.1 §3.2.2.3.
@@ -94,7 +94,7 @@ pub(super) async fn admit(shared: &Shared, connect: &ConnectInfo) -> AuthResult 
 fn may_leave_will(connect: &ConnectInfo, sn: &Sn) -> bool {
     let Some(will) = connect.last_will() else { return true };
     match Publish::try_from(will) {
-        Ok(publish) => parse_publish(&publish.topic).is_some_and(|(owner, _)| owner == sn.as_str()),
+        Ok(publish) => parse_uplink_topic(&publish.topic).is_some_and(|(owner, _)| owner == sn.as_str()),
         Err(_) => false,
     }
 }

@@ -10,11 +10,11 @@ use rmqtt::types::{ConnectInfo, Id, Message, Reason, SubscribeAclResult, Tx};
 
 use covey_core::device::Connection;
 use covey_core::port::Refusal;
+use covey_wire::subscription_reaches;
 
 use crate::embedded::sessions::{Hearing, Hold};
 use crate::embedded::{Shared, admission, uplink};
 use crate::ending;
-use crate::wire::subscription_matches;
 
 /// The hooks that are needed.
 const TYPES: [Type; 8] = [
@@ -195,7 +195,7 @@ fn details(connect: &ConnectInfo) -> Vec<(String, String)> {
 }
 
 fn may_subscribe(shared: &Shared, session: &Session, filter: &str) -> bool {
-    let may = subscription_matches(&session.id.client_id, filter).is_some();
+    let may = subscription_reaches(&session.id.client_id, filter).is_some();
     if !may {
         shared.link.refuse(Refusal::SubscribeTopic);
         tracing::warn!(sn = %session.id.client_id, filter, "a subscription was refused");

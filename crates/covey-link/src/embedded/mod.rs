@@ -23,7 +23,7 @@ use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Re
 use rmqtt::context::ServerContext;
 
 use crate::complaints::Complaints;
-use crate::wire::Outbound;
+use crate::conversion;
 
 pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
 
@@ -68,7 +68,7 @@ impl EmbeddedLink {
 
 impl Link for EmbeddedLink {
     fn announce(&self, task: Announcement) {
-        let message = Outbound::announcement(&task, self.clock.now());
+        let message = conversion::announcement(&task, self.clock.now());
         self.sessions.send(task.sn.as_str(), Some(task.device), &message);
     }
 

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use covey_core::device::DeviceIdentity;
 use covey_core::id::DeviceKey;
+use covey_wire::downlink::{DownlinkMessage, Qos};
+use covey_wire::{Downlink, DownlinkSet, subscription_reaches};
 use dashmap::DashMap;
 use rmqtt::codec::types::Publish as CodecPublish;
 use rmqtt::codec::v5::{Disconnect as DisconnectV5, DisconnectReasonCode, PublishProperties};
 use rmqtt::types::{Disconnect, From, Id, Message, Publish, QoS, Reason, Tx};
 use rmqtt::utils::timestamp_millis;
-
-use crate::wire::{DOWNLINKS, Downlink, Outbound, Qos, subscription_matches};
 
 /// All sessions by client id, which is the serial number.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Session {
 
 struct Subscription {
     filter: Box<str>,
-    reaches: [bool; DOWNLINKS],
+    reaches: DownlinkSet,
     qos: QoS,
 }
 
@@ -54,10 +54,9 @@ pub(super) enum Hearing {
 impl Session {
     /// With which quality the device hears a topic, if it does.
     fn hears(&self, downlink: Downlink) -> Option<QoS> {
-        let place = Downlink::ALL.iter().position(|known| *known == downlink)?;
         self.subscriptions
             .iter()
-            .filter(|subscription| subscription.reaches.get(place) == Some(&true))
+            .filter(|subscription| subscription.reaches.contains(downlink))
             .map(|subscription| subscription.qos)
             .max()
     }
@@ -124,11 +123,11 @@ impl Sessions {
         let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
             return Hearing::AsBefore;
         };
-        let Some(reaches) = subscription_matches(&id.client_id, filter) else { return Hearing::AsBefore };
+        let Some(reaches) = subscription_reaches(&id.client_id, filter) else { return Hearing::AsBefore };
         session.subscriptions.retain(|subscription| &*subscription.filter != filter);
         session.subscriptions.push(Subscription { filter: filter.into(), reaches, qos });
         // A device that subscribes again wants to be told again.
-        if reaches.first() == Some(&true) { Hearing::Listens } else { Hearing::AsBefore }
+        if reaches.contains(Downlink::Tsk) { Hearing::Listens } else { Hearing::AsBefore }
     }
 
     /// A device has unsubscribed.
@@ -142,7 +141,7 @@ impl Sessions {
 
     /// Sends a message, if the device is connected (with this registration, if
     /// one is given) and has subscribed to its topic.
-    pub(super) fn send(&self, sn: &str, device: Option<DeviceKey>, message: &Outbound) {
+    pub(super) fn send(&self, sn: &str, device: Option<DeviceKey>, message: &DownlinkMessage) {
         let Some(session) = self.live.get(sn) else { return };
         if !session.is_online || device.is_some_and(|device| device != session.device.device) {
             return;
@@ -180,7 +179,7 @@ fn close(session: &Session, reason_code: DisconnectReasonCode, reason: &'static 
     let _ = session.tx.unbounded_send(Message::Closed(reason));
 }
 
-fn publish(sn: &str, message: &Outbound, granted: QoS, has_properties: bool) -> Publish {
+fn publish(sn: &str, message: &DownlinkMessage, granted: QoS, has_properties: bool) -> Publish {
     let wanted = match message.qos {
         Qos::AtMostOnce => QoS::AtMostOnce,
         Qos::AtLeastOnce => QoS::AtLeastOnce,

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
 use covey_core::port::Refusal;
+use covey_wire::downlink::DownlinkMessage;
+use covey_wire::uplink::{Carrier, Properties, Received};
+use covey_wire::{Uplink, parse_uplink_topic};
 use futures_util::FutureExt;
 use rmqtt::codec::v5::PublishAckReason;
 use rmqtt::hook::HookResult;
@@ -14,7 +17,6 @@ use tokio::sync::oneshot;
 
 use crate::embedded::Shared;
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Carrier, Channel, Outbound, Properties, Received, parse_publish};
 
 /// Handles a message and answers with the reason code of its PUBACK (MQTT 5 §3.4.2.1).
 pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish) -> HookResult {
@@ -24,7 +26,8 @@ pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish
         tracing::warn!(sn = %session.id.client_id, topic = ?publish.topic, "a publish was refused");
         return refuse(PublishAckReason::TopicNameInvalid, "no topic name", true);
     }
-    let Some((_, channel)) = parse_publish(&publish.topic).filter(|(sn, _)| *sn == &*session.id.client_id)
+    let Some((_, uplink)) =
+        parse_uplink_topic(&publish.topic).filter(|(sn, _)| *sn == &*session.id.client_id)
     else {
         shared.link.refuse(Refusal::PublishTopic);
         tracing::warn!(sn = %session.id.client_id, topic = %publish.topic, "a publish was refused");
@@ -33,11 +36,11 @@ pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish
     let Some(device) = shared.link.sessions.device(&session.id) else {
         return refuse(PublishAckReason::NotAuthorized, "the session has ended", true);
     };
-    let sender = Sender::of(publish, device, channel);
-    if channel == Channel::Evt {
+    let sender = Sender::of(publish, device, uplink);
+    if uplink == Some(Uplink::Evt) {
         return event(shared, sender, publish);
     }
-    let handled = uplink::handle(&shared.engine, &sender.device, channel, received(publish), false).await;
+    let handled = uplink::handle(&shared.engine, &sender.device, uplink, received(publish), false).await;
     now(sender.settle(shared, handled))
 }
 
@@ -67,7 +70,7 @@ fn event(shared: &Shared, sender: Sender, publish: &Publish) -> HookResult {
 /// Who published a message, and how.
 struct Sender {
     device: Arc<DeviceIdentity>,
-    channel: Channel,
+    uplink: Option<Uplink>,
     /// Whether the reason for a refusal can be told (MQTT 5 §2.4).
     has_reasons: bool,
     /// Whether the message comes again if its connection ends (MQTT 5 §4.4).
@@ -75,13 +78,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn of(publish: &Publish, device: Arc<DeviceIdentity>, channel: Channel) -> Self {
+    fn of(publish: &Publish, device: Arc<DeviceIdentity>, uplink: Option<Uplink>) -> Self {
         let is_repeated = publish.qos != QoS::AtMostOnce;
-        Self { device, channel, has_reasons: publish.properties.is_some(), is_repeated }
+        Self { device, uplink, has_reasons: publish.properties.is_some(), is_repeated }
     }
 
     /// Tells what became of a message: to the device, and to those who watch.
-    fn settle(&self, shared: &Shared, handled: Result<Option<Outbound>, Refused>) -> PublishResult {
+    fn settle(&self, shared: &Shared, handled: Result<Option<DownlinkMessage>, Refused>) -> PublishResult {
         match handled {
             Ok(reply) => {
                 self.tell(shared, reply.as_ref());
@@ -92,23 +95,23 @@ impl Sender {
                     shared.link.refuse(refusal);
                 }
                 let sn = &self.device.sn;
-                if matches!(self.channel, Channel::Evt | Channel::Other) {
+                if matches!(self.uplink, Some(Uplink::Evt) | None) {
                     shared.link.complaints.refused(sn, &why);
                 } else {
-                    tracing::warn!(%sn, channel = ?self.channel, why, "a message was refused");
+                    tracing::warn!(%sn, uplink = ?self.uplink, why, "a message was refused");
                 }
                 self.tell(shared, reply.as_deref());
                 // A client of MQTT 3.1.1 cannot be told why; where the message is
                 // worth repeating, the missing PUBACK must tell it.
                 let is_worth_repeating = matches!(kind, RefusedKind::Unavailable(_))
-                    || kind == RefusedKind::Limit && self.channel == Channel::Evt;
+                    || kind == RefusedKind::Limit && self.uplink == Some(Uplink::Evt);
                 let must_close = is_worth_repeating && !self.has_reasons && self.is_repeated;
                 PublishResult::reason_code(reason_code(kind), Some(why.into()), must_close)
             }
         }
     }
 
-    fn tell(&self, shared: &Shared, reply: Option<&Outbound>) {
+    fn tell(&self, shared: &Shared, reply: Option<&DownlinkMessage>) {
         if let Some(message) = reply {
             shared.link.sessions.send(self.device.sn.as_str(), Some(self.device.device), message);
         }

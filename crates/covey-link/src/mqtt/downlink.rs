@@ -7,8 +7,8 @@ use covey_core::port::Announcement;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::LinkStatus;
+use crate::conversion;
 use crate::mqtt::shared::{self, Sent, Shared, Unsent};
-use crate::wire::Outbound;
 
 /// How many announcements may wait. When there is no room one is dropped: the
 /// store knows it, and it is looked for again.
@@ -32,7 +32,7 @@ pub(super) async fn announce(shared: Arc<Shared>, mut announcements: mpsc::Recei
         }
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         // Handed over here, so that they leave in the order in which they came.
-        let message = Outbound::announcement(&task, shared.link.clock.now());
+        let message = conversion::announcement(&task, shared.link.clock.now());
         match shared.hand_over(&task.sn, &message).await {
             Ok(notice) => {
                 let sender = Arc::clone(&shared);

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use covey_core::device::DeviceIdentity;
 use covey_core::id::Sn;
+use covey_wire::{Downlink, subscription_reaches};
 use dashmap::DashMap;
 use tokio::sync::mpsc;
 
 use crate::mqtt::broker_log::{self, Line};
 use crate::mqtt::client_events::{self, ClientEvent};
-use crate::wire::{Downlink, subscription_matches};
 
 /// How many workers take note; all that is heard of one device goes to one of
 /// them, in its order.
@@ -264,8 +264,5 @@ impl Known {
 }
 
 fn hears_announcements(sn: &Sn, filter: &str) -> bool {
-    let place = Downlink::ALL.iter().position(|downlink| *downlink == Downlink::Tsk);
-    subscription_matches(sn.as_str(), filter)
-        .zip(place)
-        .is_some_and(|(reaches, place)| reaches.get(place) == Some(&true))
+    subscription_reaches(sn.as_str(), filter).is_some_and(|reaches| reaches.contains(Downlink::Tsk))
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use covey_core::Engine;
+use covey_wire::Uplink;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{ConnAck, DisconnectReasonCode, SubscribeFilter, SubscribeReasonCode};
 use rumqttc::{ConnectionError, Event, EventLoop, Packet, StateError, SubscribeNotice};
@@ -20,11 +21,9 @@ use crate::mqtt::connection::{self, Backoff};
 use crate::mqtt::dynamic_security::RESPONSES;
 use crate::mqtt::presence::Presence;
 use crate::mqtt::shared::Shared;
-use crate::mqtt::uplink::{ACKS_MAX, Uplink, acknowledge_in_order};
+use crate::mqtt::uplink::{ACKS_MAX, Intake, acknowledge_in_order};
 use crate::mqtt::{MqttError, MqttLink, downlink, notes, sight};
 
-/// What devices publish and servers carry out.
-const CHANNELS: [&str; 4] = ["ack", "req", "res", "evt"];
 /// What brokers tell of their clients; most know one of these or none.
 const SIGHTS: [&str; 3] = ["$SYS/broker/log/N", "$SYS/broker/log/M/subscribe", "$SYS/brokers/+/clients/+/+"];
 /// How long the broker may take to confirm a subscription.
@@ -76,7 +75,7 @@ impl Running {
         }
         let receiver = Receiver {
             shared: Arc::clone(&shared),
-            uplink: Uplink::new(acks),
+            intake: Intake::new(acks),
             receiving: receiving.clone(),
             connected_at: Cell::new(None),
             brief: Cell::new(0),
@@ -103,7 +102,7 @@ impl Running {
 /// The task that drives the client.
 struct Receiver {
     shared: Arc<Shared>,
-    uplink: Uplink,
+    intake: Intake,
     /// Cancelled when no more messages are to be taken.
     receiving: CancellationToken,
     /// When the connection that there is was made.
@@ -188,7 +187,7 @@ impl Receiver {
         }
         let topic = std::str::from_utf8(&publish.topic).unwrap_or_default();
         if topic.starts_with("dev/") {
-            return self.uplink.device_message(&self.shared, publish);
+            return self.intake.device_message(&self.shared, publish);
         }
         if topic == RESPONSES {
             self.shared.accounts.answered(&publish.payload);
@@ -198,7 +197,7 @@ impl Receiver {
             self.shared.presence.client_event(topic, &publish.payload);
         }
         if publish.qos != QoS::AtMostOnce {
-            self.uplink.acknowledge(&self.shared, &publish);
+            self.intake.acknowledge(&self.shared, &publish);
         }
     }
 }
@@ -225,8 +224,8 @@ async fn subscribe(shared: Arc<Shared>, epoch: u64) {
         }
     }
     let group = &shared.link.options.group;
-    for channel in CHANNELS {
-        let filter = format!("$share/{group}/dev/+/{channel}");
+    for uplink in Uplink::ALL {
+        let filter = format!("$share/{group}/{}", uplink.topic("+"));
         if let Err(problem) = subscribe_one(&shared, filter.clone()).await {
             if epoch == shared.epoch() {
                 shared.link.set_status(LinkStatus::Blocked);

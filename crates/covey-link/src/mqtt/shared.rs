@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
+use covey_wire::downlink::{DownlinkMessage, Qos};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{PubAckReason, PublishProperties};
 use rumqttc::{AsyncClient, PublishNotice, PublishOptions, PublishResult};
@@ -17,7 +18,6 @@ use crate::identities::Identities;
 use crate::mqtt::MqttLink;
 use crate::mqtt::accounts::Accounts;
 use crate::mqtt::presence::Presence;
-use crate::wire::{Outbound, Qos};
 
 /// How long the broker may take to say that it has a message.
 const PUBACK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,13 +64,17 @@ impl Shared {
     }
 
     /// Hands a message for a device to the broker and waits until it has it.
-    pub(super) async fn send(&self, sn: &Sn, message: &Outbound) -> Result<Sent, Unsent> {
+    pub(super) async fn send(&self, sn: &Sn, message: &DownlinkMessage) -> Result<Sent, Unsent> {
         outcome(self.hand_over(sn, message).await?).await
     }
 
     /// Hands a message for a device over, in the order of the calls; what the
     /// broker says of it is to be [waited for](outcome).
-    pub(super) async fn hand_over(&self, sn: &Sn, message: &Outbound) -> Result<PublishNotice, Unsent> {
+    pub(super) async fn hand_over(
+        &self,
+        sn: &Sn,
+        message: &DownlinkMessage,
+    ) -> Result<PublishNotice, Unsent> {
         let has_properties = self.presence.has_properties(sn);
         let topic = message.downlink.topic(sn.as_str());
         let (body, properties) = if has_properties {

@@ -10,6 +10,9 @@ use std::task::Poll;
 
 use covey_core::id::Sn;
 use covey_core::port::Refusal;
+use covey_wire::downlink::DownlinkMessage;
+use covey_wire::uplink::{Carrier, Properties, Received};
+use covey_wire::{Uplink, parse_uplink_topic};
 use futures_util::poll;
 use rumqttc::ManualAck;
 use rumqttc::mqttbytes::QoS;
@@ -21,7 +24,6 @@ use crate::lanes::{Lanes, Turn};
 use crate::mqtt::connection::Backoff;
 use crate::mqtt::shared::Shared;
 use crate::uplink::{self, Refused, RefusedKind};
-use crate::wire::{Carrier, Channel, Outbound, Properties, Received, parse_publish};
 
 /// How many acknowledgements may wait for their turn. The broker sends no more
 /// than Receive Maximum; after a reconnect it sends those again.
@@ -39,7 +41,7 @@ pub(super) struct Waiting {
 }
 
 /// Where messages go in.
-pub(super) struct Uplink {
+pub(super) struct Intake {
     acks: mpsc::Sender<Waiting>,
     unacknowledged: Arc<Semaphore>,
     lanes: Lanes,
@@ -48,11 +50,11 @@ pub(super) struct Uplink {
 /// Who published, and where the message is among those of its device.
 struct Origin {
     sn: Sn,
-    channel: Channel,
+    uplink: Option<Uplink>,
     turn: Option<Turn>,
 }
 
-impl Uplink {
+impl Intake {
     pub(super) fn new(acks: mpsc::Sender<Waiting>) -> Self {
         let unacknowledged = Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX));
         Self { acks, unacknowledged, lanes: Lanes::default() }
@@ -88,9 +90,9 @@ impl Uplink {
     }
 
     fn origin(&self, publish: &Publish) -> Option<Origin> {
-        let (sn, channel) = parse_publish(std::str::from_utf8(&publish.topic).ok()?)?;
+        let (sn, uplink) = parse_uplink_topic(std::str::from_utf8(&publish.topic).ok()?)?;
         let sn = Sn::parse(sn).ok()?;
-        Some(Origin { turn: Some(self.lanes.queue(&sn)), sn, channel })
+        Some(Origin { turn: Some(self.lanes.queue(&sn)), sn, uplink })
     }
 
     /// Acknowledges what needs no operation, in its turn.
@@ -144,13 +146,13 @@ async fn carry_out(
     origin: Option<Origin>,
     epoch: u64,
 ) -> Option<PubAckReason> {
-    let Some(Origin { sn, channel, mut turn }) = origin else {
+    let Some(Origin { sn, uplink, mut turn }) = origin else {
         shared.link.refuse(Refusal::PublishTopic);
         return Some(PubAckReason::Success);
     };
     let mut backoff = Backoff::new();
     loop {
-        match attempt(shared, &sn, channel, publish, turn.take()).await {
+        match attempt(shared, &sn, uplink, publish, turn.take()).await {
             Ok(()) => return Some(PubAckReason::Success),
             Err(Refused { refusal, kind: RefusedKind::Unavailable(_), why, .. }) => {
                 shared.link.count(refusal);
@@ -165,7 +167,7 @@ async fn carry_out(
             }
             Err(Refused { refusal, kind, why, reply }) => {
                 shared.link.count(refusal);
-                if matches!(channel, Channel::Evt | Channel::Other) {
+                if matches!(uplink, Some(Uplink::Evt) | None) {
                     shared.link.complaints.refused(&sn, &why);
                 } else {
                     tracing::warn!(%sn, topic = %topic(publish), why, "a message was refused");
@@ -182,7 +184,7 @@ async fn carry_out(
 async fn attempt(
     shared: &Arc<Shared>,
     sn: &Sn,
-    channel: Channel,
+    uplink: Option<Uplink>,
     publish: &Publish,
     turn: Option<Turn>,
 ) -> Result<(), Refused> {
@@ -202,7 +204,7 @@ async fn attempt(
     shared.presence.contact(&device);
     let received = received(publish, shared.presence.has_properties(sn));
     let is_acknowledged = publish.qos != QoS::AtMostOnce;
-    let mut handling = pin!(uplink::handle(&shared.engine, &device, channel, received, is_acknowledged));
+    let mut handling = pin!(uplink::handle(&shared.engine, &device, uplink, received, is_acknowledged));
     let outcome = match poll!(&mut handling) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => {
@@ -224,7 +226,7 @@ fn topic(publish: &Publish) -> Cow<'_, str> {
 
 /// Waits until the broker has the answer. One that it does not take is asked
 /// for again: the device repeats what it has no answer to.
-async fn send(shared: &Arc<Shared>, sn: &Sn, reply: Outbound) {
+async fn send(shared: &Arc<Shared>, sn: &Sn, reply: DownlinkMessage) {
     if let Err(problem) = shared.send(sn, &reply).await {
         tracing::debug!(%sn, %problem, "an answer was not delivered to the broker");
     }

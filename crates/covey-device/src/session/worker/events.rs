@@ -5,6 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use covey_wire::downlink::EventAnswer;
+use covey_wire::reason::{Reason, ends_an_event};
+use covey_wire::uplink;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rumqttc::{
@@ -13,18 +16,19 @@ use rumqttc::{
 };
 use tokio::time::Instant;
 
-use crate::events::{Entry, EventOrder, EventOutcome, Events, Queue, StopsEvents};
+use crate::events::{Entry, Event, EventOrder, EventOutcome, Events, Queue, StopsEvents};
 use crate::session::backoff::{Backoff, Delays};
 use crate::status::Counters;
-use crate::wire::{self, EventTold};
+use crate::wire::publish_properties;
 
 /// Room for everything of an `evt` but its body.
 const EVENT_HEAD_BYTES: usize = 512;
 /// Pause before events are sent again after the server took one not now; it grows.
 const PAUSE: Delays = Delays { min: Duration::from_millis(500), max: Duration::from_secs(30) };
-/// MQTT 5 section 2.4: Packet too large, and Implementation specific error.
-const PACKET_TOO_LARGE: u8 = 0x95;
-const NOT_STORED: u8 = 0x83;
+/// The server's packets are smaller.
+const PACKET_TOO_LARGE: u8 = Reason::PacketTooLarge.code();
+/// The server said "error" in its `eva`.
+const NOT_STORED: u8 = Reason::ImplementationSpecific.code();
 
 /// What became of the attempt to hand over the next event.
 enum Step {
@@ -110,8 +114,9 @@ impl EventTraffic {
     fn publish(&self, client: &AsyncClient, topic: &str, entry: &Entry) -> bool {
         let copies = if entry.is_sent_twice { 2 } else { 1 };
         for copy in 0..copies {
-            let options =
-                PublishOptions::new(QoS::AtLeastOnce).properties(wire::event_properties(&entry.event));
+            let Event { type_code, number, time_s, correlation, .. } = entry.event;
+            let properties = publish_properties(uplink::event(type_code, number, time_s, correlation));
+            let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
             match client.try_publish_tracked(topic, entry.event.body.clone(), options) {
                 Ok(notice) => {
                     self.unacknowledged.push(Box::pin(acknowledged(entry.order, notice)));
@@ -164,7 +169,7 @@ impl EventTraffic {
                 }
                 self.ended(order, ended);
             }
-            PubAckReason::PayloadFormatInvalid | PubAckReason::TopicNameInvalid => {
+            reason if ends_an_event(reason as u8) => {
                 tracing::error!(?reason, "the server cannot read an event; it is given up");
                 self.end(order, EventOutcome::Refused { reason: reason as u8 });
             }
@@ -184,15 +189,15 @@ impl EventTraffic {
     }
 
     /// An `eva`. One of success ends an event also before its PUBACK.
-    pub(super) fn told(&mut self, told: EventTold) {
-        let Some(order) = self.events().with_queue(|queue| queue.sent_with(told.number, told.type_code))
-        else {
+    pub(super) fn answered(&mut self, answer: EventAnswer) {
+        let EventAnswer { dev_event_id: number, type_code, is_stored } = answer;
+        let Some(order) = self.events().with_queue(|queue| queue.sent_with(number, type_code)) else {
             return;
         };
-        if told.is_stored {
+        if is_stored {
             self.end(order, EventOutcome::Stored);
         } else {
-            tracing::error!(number = told.number, "the server has not stored an event; it is given up");
+            tracing::error!(number, "the server has not stored an event; it is given up");
             self.end(order, EventOutcome::Refused { reason: NOT_STORED });
         }
     }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use covey_wire::downlink::{Announcement, Commit, Decoded};
 use rumqttc::{AsyncClient, Event, ManualAck, Packet, Publish, QoS, SubscribeFilter};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
@@ -24,7 +25,7 @@ use crate::call::Partial;
 use crate::journal::{Journal, Seen};
 use crate::refusal::{self, Refusal};
 use crate::status::{Counters, Status, StatusSender};
-use crate::wire::{self, Announcement, Commit, Inbound, Parameters, Topics};
+use crate::wire::{self, Parameters, Topics};
 
 /// How long to wait for the answer to a poll: "nothing to do" comes with QoS 0.
 const POLL_ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -229,15 +230,16 @@ impl Worker {
 
     fn message(&mut self, publish: Publish, now: Instant) {
         self.acks.extend(self.client.prepare_ack(&publish));
-        match wire::decode(&self.topics, publish, unix_now_s()) {
-            Inbound::Announced(announcement) => self.announced(announcement),
-            Inbound::Parameters(parameters) => self.parameters(parameters, now),
-            Inbound::Nothing => self.nothing(now),
-            Inbound::Committed(commit) => self.committed(commit),
-            Inbound::EventTold(told) => self.events.told(told),
-            Inbound::Unknown(why) => {
-                tracing::warn!(sn = %self.settings.sn, why, "a message of the server is ignored");
+        let properties = publish.properties.unwrap_or_default();
+        match wire::decode(&self.topics, &publish.topic, &properties, &publish.payload) {
+            Ok(Decoded::Announced(announcement)) => self.announced(announcement),
+            Ok(Decoded::Parameters(said)) => {
+                self.parameters(Parameters::new(said, publish.payload, unix_now_s()), now);
             }
+            Ok(Decoded::NothingToDo) => self.nothing(now),
+            Ok(Decoded::Committed(commit)) => self.committed(commit),
+            Ok(Decoded::EventAnswer(answer)) => self.events.answered(answer),
+            Err(why) => tracing::warn!(sn = %self.settings.sn, %why, "a message of the server is ignored"),
         }
     }
 

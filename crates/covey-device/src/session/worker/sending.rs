@@ -1,14 +1,15 @@
 //! Handing messages to the client, as it has room for them.
 
 use bytes::Bytes;
-use rumqttc::{ClientError, PublishOptions, PublishProperties, QoS};
+use covey_wire::uplink::{self, UplinkProperties};
+use rumqttc::{ClientError, PublishOptions, QoS};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Outgoing, Worker};
 use crate::answer::Answer;
 use crate::session::outbox::ItemNumber;
-use crate::wire;
+use crate::wire::publish_properties;
 
 /// Room for everything of a `res` but its body.
 const RESULT_HEAD_BYTES: usize = 512;
@@ -36,16 +37,13 @@ impl Worker {
         let request_qos = if self.settings.request_at_most_once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         match message {
             Outgoing::Ack(task_id) => {
-                let properties = wire::request_properties(*task_id);
-                self.publish(&self.topics.ack, request_qos, properties, Bytes::new())
+                self.publish(&self.topics.ack, request_qos, uplink::request(*task_id), Bytes::new())
             }
             Outgoing::Request(task_id) => {
-                let properties = wire::request_properties(*task_id);
-                self.publish(&self.topics.req, request_qos, properties, Bytes::new())
+                self.publish(&self.topics.req, request_qos, uplink::request(*task_id), Bytes::new())
             }
             Outgoing::Poll => {
-                let properties = wire::request_properties(Uuid::nil());
-                self.publish(&self.topics.req, request_qos, properties, Bytes::new())
+                self.publish(&self.topics.req, request_qos, uplink::request(Uuid::nil()), Bytes::new())
             }
             Outgoing::Result(number) => self.hand_over_result(*number, now),
         }
@@ -64,7 +62,7 @@ impl Worker {
             status = if item.is_partial() { status } else { 413 };
             body = Answer::error(413, "the result is larger than the server takes").body;
         }
-        let properties = wire::result_properties(item.task_id, status, item.ext_id);
+        let properties = uplink::result(item.task_id, status, item.ext_id);
         let partial = item.is_partial();
         if !self.publish(&self.topics.res, QoS::AtLeastOnce, properties, body) {
             return false;
@@ -74,8 +72,8 @@ impl Worker {
         true
     }
 
-    fn publish(&self, topic: &str, qos: QoS, properties: PublishProperties, body: Bytes) -> bool {
-        let options = PublishOptions::new(qos).properties(properties);
+    fn publish(&self, topic: &str, qos: QoS, properties: UplinkProperties, body: Bytes) -> bool {
+        let options = PublishOptions::new(qos).properties(publish_properties(properties));
         match self.client.try_publish(topic, body, options) {
             Ok(()) => true,
             Err(ClientError::RequestChannelFull(_)) => false,

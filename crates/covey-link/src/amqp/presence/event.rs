@@ -4,10 +4,10 @@
 //! the headers of a message without a body; docs/rabbitmq.md lists them.
 
 use covey_core::id::Sn;
+use covey_wire::{Downlink, subscription_reaches};
 use lapin::types::FieldTable;
 
 use crate::amqp::message::{number, text};
-use crate::wire::{Downlink, subscription_matches};
 
 /// The keys that are bound, each by its full name: a user may be granted these
 /// alone.
@@ -78,10 +78,8 @@ impl Subscription {
         let client_id = client_id.strip_suffix("qos0").or_else(|| client_id.strip_suffix("qos1"))?;
         let sn = Sn::parse(client_id).ok()?;
         let filter = key.replace('.', "/").replace('*', "+");
-        let reaches = subscription_matches(sn.as_str(), &filter)?;
-        let place = Downlink::ALL.iter().position(|downlink| *downlink == Downlink::Tsk)?;
-        reaches.get(place).filter(|reaches| **reaches)?;
-        Some((sn, Self { queue: queue.to_owned(), key: key.to_owned() }))
+        let is_heard = subscription_reaches(sn.as_str(), &filter)?.contains(Downlink::Tsk);
+        is_heard.then(|| (sn, Self { queue: queue.to_owned(), key: key.to_owned() }))
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use covey_wire::{Downlink, Uplink, property, uplink};
 use rumqttc::{
     ConnAck, Connect, ConnectAuth, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode,
     Packet, Publish, PublishProperties, QoS, Subscribe, SubscribeFilter,
@@ -117,7 +118,7 @@ impl Connection {
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
         if with_eva {
-            let filter = SubscribeFilter::new(format!("srv/{sn}/eva"), QoS::AtMostOnce);
+            let filter = SubscribeFilter::new(Downlink::Eva.topic(sn), QoS::AtMostOnce);
             let mut subscribe = Subscribe::new(filter, None);
             subscribe.pkid = 1;
             connection.push(&Packet::Subscribe(subscribe))?;
@@ -134,8 +135,8 @@ impl Connection {
         if let Some(properties) = &mut self.publish.properties {
             for (name, value) in &mut properties.user_properties {
                 match name.as_str() {
-                    "dev_event_id" => rewrite(value, number.into()),
-                    "dev_timestamp" => rewrite(value, time_s),
+                    property::DEV_EVENT_ID => rewrite(value, number.into()),
+                    property::DEV_TIMESTAMP => rewrite(value, time_s),
                     _ => {}
                 }
             }
@@ -201,16 +202,12 @@ impl Connection {
 }
 
 fn template(sn: &str) -> Publish {
-    let property = |name: &str, value: String| (name.to_owned(), value);
+    let user = uplink::event(SENSOR, 0, 0, None).user.into_iter();
     let properties = PublishProperties {
-        user_properties: vec![
-            property("event_type_code", SENSOR.to_string()),
-            property("dev_event_id", String::new()),
-            property("dev_timestamp", String::new()),
-        ],
+        user_properties: user.map(|(name, value)| (name.to_owned(), value)).collect(),
         ..PublishProperties::default()
     };
-    Publish::new(format!("dev/{sn}/evt"), QoS::AtLeastOnce, Bytes::new(), Some(properties))
+    Publish::new(Uplink::Evt.topic(sn), QoS::AtLeastOnce, Bytes::new(), Some(properties))
 }
 
 /// The body of a field device: tags, and a value between 15 and 25.

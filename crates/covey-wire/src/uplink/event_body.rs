@@ -4,19 +4,27 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use covey_core::event::Reported;
-use covey_core::twin::RESOURCES_MAX;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::wire::Malformed;
-use crate::wire::inbound::is_object;
+use crate::json::is_object;
+use crate::uplink::malformed::Malformed;
 
 /// How deeply a body may be nested: what reads it later may do so with a call a level.
 pub(super) const LEVELS_MAX: usize = 64;
-/// How many reported values are read: one more than a device may have, for the
-/// core to see that there are too many.
-const REPORTED_MAX: usize = RESOURCES_MAX as usize + 1;
+/// How many resources a device may have.
+pub const RESOURCES_MAX: usize = 256;
+/// How many reported values are read: one more than there may be, so that too many are seen.
+const REPORTED_MAX: usize = RESOURCES_MAX + 1;
+
+/// A value that a device reports of one of its resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported<'a> {
+    /// The resource.
+    pub resource: Cow<'a, str>,
+    /// Its value as JSON text.
+    pub value: &'a str,
+}
 
 /// The members that matter, each as JSON text. Of members with one name the last
 /// counts.
@@ -66,7 +74,7 @@ impl<'a> Members<'a> {
     ///
     /// # Errors
     /// [`Malformed::Resource`] for a name that is no Unicode, such as half a surrogate pair.
-    pub(super) fn reported(&self) -> Result<Vec<Reported>, Malformed> {
+    pub(super) fn reported(&self) -> Result<Vec<Reported<'a>>, Malformed> {
         let object = self.reported.map(RawValue::get).filter(|text| is_object(text.as_bytes()));
         let Some(object) = object else { return Ok(Vec::new()) };
         serde_json::from_str(object).map(|Resources(all)| all).map_err(|_| Malformed::Resource)
@@ -128,27 +136,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// The members of `reported`.
-struct Resources(Vec<Reported>);
+struct Resources<'a>(Vec<Reported<'a>>);
 
-impl<'de> Deserialize<'de> for Resources {
+impl<'de: 'a, 'a> Deserialize<'de> for Resources<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Resources;
+            type Value = Resources<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
-                let mut resources: Vec<Reported> = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources<'de>, A::Error> {
+                let mut resources: Vec<Reported<'de>> = Vec::new();
                 while let Some(Text(resource)) = map.next_key()? {
                     let value: &RawValue = map.next_value()?;
                     if let Some(known) = resources.iter_mut().find(|known| known.resource == resource) {
-                        known.value = value.get().into();
+                        known.value = value.get();
                     } else if resources.len() < REPORTED_MAX {
-                        let resource = resource.into_owned();
-                        resources.push(Reported { resource, value: value.get().into() });
+                        resources.push(Reported { resource, value: value.get() });
                     }
                 }
                 Ok(Resources(resources))
@@ -190,9 +197,11 @@ mod tests {
 
     #[test]
     fn reported_values_are_kept_as_they_are_written() {
-        let reported = |body: &str| Members::parse(body).unwrap().reported().unwrap();
+        fn reported(body: &str) -> Vec<Reported<'_>> {
+            Members::parse(body).unwrap().reported().unwrap()
+        }
         let values = reported(r#"{"reported":{"lamp":{"on": true},"t":1.50,"lamp":null}}"#);
-        let told: Vec<_> = values.iter().map(|one| (one.resource.as_str(), &*one.value)).collect();
+        let told: Vec<_> = values.iter().map(|one| (&*one.resource, one.value)).collect();
         assert_eq!(told, [("lamp", "null"), ("t", "1.50")]);
         for nothing in [
             r#"{"reported":5}"#,

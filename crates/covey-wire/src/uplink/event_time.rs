@@ -1,7 +1,6 @@
 //! The time of an event, as devices write it (device-events): Unix seconds, or
 //! a date and a time with or without a zone.
 
-use covey_core::id::UnixMs;
 use time::{Date, Month};
 
 /// From here on a number is milliseconds: as seconds it would be the year 5138.
@@ -11,11 +10,11 @@ const END_MS: i64 = 253_402_300_800_000;
 /// 1970-01-01 as a Julian day.
 const EPOCH_JULIAN_DAY: i64 = 2_440_588;
 
-/// Reads a time; nothing if it is none, or not one from 1970 to 9999.
-pub(super) fn parse(text: &str) -> Option<UnixMs> {
+/// Reads a time, in Unix milliseconds; nothing if it is none, or not one from 1970 to 9999.
+pub(super) fn parse_ms(text: &str) -> Option<i64> {
     let text = text.trim();
     let ms = number(text).or_else(|| date_and_time(text))?;
-    (0..END_MS).contains(&ms).then_some(UnixMs(ms))
+    (0..END_MS).contains(&ms).then_some(ms)
 }
 
 /// Unix seconds, an integer or a decimal, or milliseconds.
@@ -119,7 +118,7 @@ mod tests {
     const NOON_S: i64 = 1_769_860_800;
 
     fn seconds(text: &str) -> Option<f64> {
-        parse(text).map(|at| at.0 as f64 / 1_000.0)
+        parse_ms(text).map(|ms| ms as f64 / 1_000.0)
     }
 
     #[test]
@@ -199,12 +198,12 @@ mod tests {
                 "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", at.year(), u8::from(at.month()), at.day(),
                 at.hour(), at.minute(), at.second(), at.millisecond(),
             );
-            prop_assert_eq!(parse(&text), Some(UnixMs(ms)));
+            prop_assert_eq!(parse_ms(&text), Some(ms));
         }
 
         #[test]
         fn rubbish_never_panics(text in "\\PC*", digits in "[0-9.:TZ +-]{0,40}") {
-            let _ = (parse(&text), parse(&digits));
+            let _ = (parse_ms(&text), parse_ms(&digits));
         }
     }
 }

@@ -1,7 +1,9 @@
-//! A message of a device as a link gets it, before anybody looks into it.
+//! A message of a device as it arrives, before its fields are read.
+
+use crate::property;
 
 /// The MQTT 5 properties that matter of a message.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Properties<'a> {
     /// The native Correlation Data.
     pub correlation_data: Option<&'a [u8]>,
@@ -28,13 +30,13 @@ impl<'a> Properties<'a> {
     /// the first counts.
     pub fn put_user_property(&mut self, name: &str, value: &'a str) {
         let place = match name {
-            "correlationData" => &mut self.correlation_property,
-            "status_code" => &mut self.status_code,
-            "ext_id" => &mut self.ext_id,
-            "event_type_code" => &mut self.event_type_code,
-            "dev_event_id" => &mut self.dev_event_id,
-            "dev_timestamp" => &mut self.dev_timestamp,
-            "correlation_id" => &mut self.correlation_id,
+            property::CORRELATION_DATA => &mut self.correlation_property,
+            property::STATUS_CODE => &mut self.status_code,
+            property::EXT_ID => &mut self.ext_id,
+            property::EVENT_TYPE_CODE => &mut self.event_type_code,
+            property::DEV_EVENT_ID => &mut self.dev_event_id,
+            property::DEV_TIMESTAMP => &mut self.dev_timestamp,
+            property::CORRELATION_ID => &mut self.correlation_id,
             _ => return,
         };
         place.get_or_insert(value);

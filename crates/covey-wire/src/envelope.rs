@@ -7,15 +7,16 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::wire::inbound::{Malformed, is_object};
+use crate::json::is_object;
+use crate::uplink::malformed::Malformed;
 
 /// What a 3.1.1 client sends. Every field may be missing; others are ignored.
 #[derive(Debug)]
-pub(super) struct InboundEnvelope<'a> {
-    pub(super) correlation_data: Option<Cow<'a, str>>,
-    pub(super) status_code: Option<Cow<'a, str>>,
-    pub(super) ext_id: Option<Cow<'a, str>>,
-    pub(super) payload: Option<&'a str>,
+pub(crate) struct UplinkEnvelope<'a> {
+    pub(crate) correlation_data: Option<Cow<'a, str>>,
+    pub(crate) status_code: Option<Cow<'a, str>>,
+    pub(crate) ext_id: Option<Cow<'a, str>>,
+    pub(crate) payload: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -30,8 +31,8 @@ struct Fields<'a> {
     payload: Option<&'a RawValue>,
 }
 
-impl<'a> InboundEnvelope<'a> {
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+impl<'a> UplinkEnvelope<'a> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         if !is_object(body) {
             return Err(Malformed::NotEnvelope);
         }
@@ -52,22 +53,22 @@ fn number_text(value: &RawValue) -> Cow<'_, str> {
 
 /// What a 3.1.1 client is sent.
 #[derive(Serialize)]
-pub(super) struct OutboundEnvelope<'a> {
+pub(crate) struct DownlinkEnvelope<'a> {
     #[serde(rename = "correlationData")]
-    pub(super) correlation_data: &'a str,
+    pub(crate) correlation_data: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) method_code: Option<i64>,
+    pub(crate) method_code: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) method: Option<&'a str>,
+    pub(crate) method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) expires_at: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) result_id: Option<i64>,
+    pub(crate) result_id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) ext_id: Option<i64>,
+    pub(crate) ext_id: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) event_type_code: Option<i64>,
+    pub(crate) event_type_code: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) dev_event_id: Option<u32>,
-    pub(super) payload: Option<&'a RawValue>,
+    pub(crate) dev_event_id: Option<u32>,
+    pub(crate) payload: Option<&'a RawValue>,
 }

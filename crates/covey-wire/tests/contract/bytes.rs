@@ -1,45 +1,32 @@
-//! Every message that the server sends, byte for byte: devices in the field read exactly this.
-#![allow(clippy::unwrap_used)]
+//! Every message of both sides, byte for byte: devices in the field send and read exactly this.
 
 use std::fmt::Write as _;
 
-use covey_core::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
-use covey_core::task::{Task, TaskStatus};
+use covey_wire::downlink::{DownlinkMessage, EventStatus, Qos, Task};
+use covey_wire::uplink::{self, EventHead, UplinkProperties};
+use covey_wire::{Downlink, Uplink};
 use uuid::Uuid;
-
-use super::{EventHead, EventStatus, Outbound, Qos};
 
 const ID: Uuid = Uuid::from_u128(0x0190_1f2e_3d4c_7b5a_8877_6655_4433_2211);
 /// 2026-01-31T12:00:00.123Z.
-const CREATED: UnixMs = UnixMs(1_769_860_800_123);
+const CREATED_MS: i64 = 1_769_860_800_123;
 
-fn task() -> Task {
+fn task(left_ms: i64) -> Task<'static> {
     Task {
-        id: TaskId(ID),
-        seq: 3,
-        org: OrgId(1),
-        device: DeviceKey(5),
-        device_id: DeviceId(77),
-        sn: Sn::parse("a-1").unwrap(),
-        ext_task_id: "order \"7\"".to_owned(),
+        id: ID,
+        device_id: 77,
+        ext_task_id: "order \"7\"",
         method_code: 51,
         method: None,
         priority: 9,
-        payload: Some(r#"{"dt": [{"cl":5}], "ü":1.50}"#.into()),
-        push_only: false,
-        created_at: CREATED,
-        expires_at: UnixMs(CREATED.0 + 90_500),
-        status: TaskStatus::Ready,
-        pending_at: None,
-        locked_at: None,
-        lease_until: None,
-        deliveries: 0,
-        results: 0,
-        timeline: Vec::new(),
+        payload: Some(r#"{"dt": [{"cl":5}], "ü":1.50}"#),
+        created_at_ms: CREATED_MS,
+        expires_at_ms: CREATED_MS + 90_500,
+        left_ms,
     }
 }
 
-fn bytes(message: &Outbound) -> String {
+fn bytes(message: &DownlinkMessage) -> String {
     let mut text = String::new();
     let qos = match message.qos {
         Qos::AtMostOnce => 0,
@@ -54,7 +41,7 @@ fn bytes(message: &Outbound) -> String {
     text
 }
 
-fn check(message: &Outbound, expected: &str) {
+fn check(message: &DownlinkMessage, expected: &str) {
     let expected: Vec<_> = expected.trim().lines().map(str::trim_start).collect();
     assert_eq!(bytes(message), expected.join("\n"));
 }
@@ -62,7 +49,7 @@ fn check(message: &Outbound, expected: &str) {
 #[test]
 fn tsk_is_sent_byte_for_byte_as_ever() {
     check(
-        &Outbound::announcement(&task(), CREATED),
+        &DownlinkMessage::announcement(&task(90_500)),
         r#"
         srv/a-1/tsk qos 1 expiry 91
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -74,9 +61,9 @@ fn tsk_is_sent_byte_for_byte_as_ever() {
         "#,
     );
     // A minute later, and with a name.
-    let named = Task { method: Some("blink \"ü\"".to_owned()), payload: None, ..task() };
+    let named = Task { method: Some("blink \"ü\""), payload: None, ..task(30_500) };
     check(
-        &Outbound::announcement(&named, UnixMs(CREATED.0 + 60_000)),
+        &DownlinkMessage::announcement(&named),
         r#"
         srv/a-1/tsk qos 1 expiry 31
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -93,7 +80,7 @@ fn tsk_is_sent_byte_for_byte_as_ever() {
 #[test]
 fn rsp_is_sent_byte_for_byte_as_ever() {
     check(
-        &Outbound::response(&task(), CREATED),
+        &DownlinkMessage::response(&task(90_500)),
         r#"
         srv/a-1/rsp qos 1 expiry 91
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -105,9 +92,9 @@ fn rsp_is_sent_byte_for_byte_as_ever() {
         "#,
     );
     // Without parameters, with a name, and at its very end: it still lives for a second.
-    let named = Task { method_code: 0, method: Some("blink".to_owned()), payload: None, ..task() };
+    let named = Task { method_code: 0, method: Some("blink"), payload: None, ..task(0) };
     check(
-        &Outbound::response(&named, UnixMs(CREATED.0 + 90_500)),
+        &DownlinkMessage::response(&named),
         r#"
         srv/a-1/rsp qos 1 expiry 1
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -120,7 +107,7 @@ fn rsp_is_sent_byte_for_byte_as_ever() {
         "#,
     );
     check(
-        &Outbound::nothing_to_do(),
+        &DownlinkMessage::nothing_to_do(),
         r#"
         srv/a-1/rsp qos 0 expiry 180
         correlation data 00000000-0000-0000-0000-000000000000
@@ -135,7 +122,7 @@ fn rsp_is_sent_byte_for_byte_as_ever() {
 #[test]
 fn cmt_is_sent_byte_for_byte_as_ever() {
     check(
-        &Outbound::committed(TaskId(ID), ResultId(42), -3),
+        &DownlinkMessage::committed(ID, 42, -3),
         r#"
         srv/a-1/cmt qos 1 expiry 10800
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -152,7 +139,7 @@ fn cmt_is_sent_byte_for_byte_as_ever() {
 fn eva_is_sent_byte_for_byte_as_ever() {
     let head = EventHead { type_code: 13, dev_event_id: u32::MAX, correlation: Some(ID) };
     check(
-        &Outbound::event_answer(&head, EventStatus::Success),
+        &DownlinkMessage::event_answer(&head, EventStatus::Success),
         r#"
         srv/a-1/eva qos 0 expiry 180
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -164,7 +151,7 @@ fn eva_is_sent_byte_for_byte_as_ever() {
         "#,
     );
     check(
-        &Outbound::event_answer(&EventHead { correlation: None, ..head }, EventStatus::Error),
+        &DownlinkMessage::event_answer(&EventHead { correlation: None, ..head }, EventStatus::Error),
         r#"
         srv/a-1/eva qos 0 expiry 180
         correlation data 00000000-0000-0000-0000-000000000000
@@ -174,5 +161,35 @@ fn eva_is_sent_byte_for_byte_as_ever() {
         {"status":"error"}
         3.1.1 {"correlationData":"00000000-0000-0000-0000-000000000000","event_type_code":13,"dev_event_id":4294967295,"payload":{"status":"error"}}
         "#,
+    );
+}
+
+#[test]
+fn ack_req_res_and_evt_are_sent_byte_for_byte_as_ever() {
+    let text = |UplinkProperties { correlation_data, user }: UplinkProperties| {
+        let user: Vec<_> = user.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        (correlation_data.unwrap_or_default(), user.join(", "))
+    };
+    let id = ID.to_string();
+    assert_eq!(text(uplink::request(ID)), (id.clone(), String::new()));
+    let poll = "00000000-0000-0000-0000-000000000000".to_owned();
+    assert_eq!(text(uplink::request(Uuid::nil())), (poll, String::new()));
+    let result = format!("status_code: 206, ext_id: -1, correlationData: {id}");
+    assert_eq!(text(uplink::result(ID, 206, -1)), (id.clone(), result));
+    let event = "event_type_code: 13, dev_event_id: 7, dev_timestamp: 1700000000";
+    assert_eq!(text(uplink::event(13, 7, 1_700_000_000, None)), (String::new(), event.to_owned()));
+    let correlated = format!("{event}, correlation_id: {id}");
+    assert_eq!(text(uplink::event(13, 7, 1_700_000_000, Some(ID))), (String::new(), correlated));
+}
+
+#[test]
+fn topics_are_spelt_as_ever() {
+    assert_eq!(
+        Uplink::ALL.map(|uplink| uplink.topic("a-1")),
+        ["dev/a-1/ack", "dev/a-1/req", "dev/a-1/res", "dev/a-1/evt"]
+    );
+    assert_eq!(
+        Downlink::ALL.map(|downlink| downlink.topic("a-1")),
+        ["srv/a-1/tsk", "srv/a-1/rsp", "srv/a-1/cmt", "srv/a-1/eva"]
     );
 }

@@ -3,17 +3,37 @@
 
 use std::borrow::Cow;
 
-use covey_core::event::{EVENT_TYPE_CODE_MAX, NewEvent};
-use covey_core::id::UnixMs;
-use covey_core::json::levels;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::wire::event_body::{EnvelopeMembers, LEVELS_MAX, Members, scalar};
-use crate::wire::{Carrier, Correlation, Malformed, Received, event_time};
+use crate::Correlation;
+use crate::json::levels;
+use crate::uplink::event_body::{EnvelopeMembers, LEVELS_MAX, Members, Reported, scalar};
+use crate::uplink::event_time;
+use crate::uplink::malformed::Malformed;
+use crate::uplink::received::{Carrier, Received};
 
+/// Highest type code of an event.
+pub const EVENT_TYPE_CODE_MAX: i64 = i32::MAX as i64;
 /// The body of a message that has none.
 const NO_BODY: &str = "{}";
+
+/// An event as a device sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its type; 0 if the device gives none.
+    pub type_code: i64,
+    /// Its number on the device; 0 if the device does not count.
+    pub dev_event_id: u32,
+    /// Its time by the device in Unix milliseconds, if the device gives one that can be read.
+    pub dev_timestamp_ms: Option<i64>,
+    /// What it belongs to.
+    pub correlation: Option<Uuid>,
+    /// The JSON object that the device sent, exactly so.
+    pub payload: &'a str,
+    /// Values of the device's resources that it reports.
+    pub reported: Vec<Reported<'a>>,
+}
 
 /// What the answer to an event repeats of it (device-events "eva").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +46,12 @@ pub struct EventHead {
     pub correlation: Option<Uuid>,
 }
 
-impl EventHead {
-    /// The head of an event.
+impl Event<'_> {
+    /// What the answer repeats of it.
     #[must_use]
-    pub fn of(event: &NewEvent) -> Self {
-        let NewEvent { type_code, dev_event_id, correlation, .. } = *event;
-        Self { type_code, dev_event_id, correlation }
+    pub fn head(&self) -> EventHead {
+        let Self { type_code, dev_event_id, correlation, .. } = *self;
+        EventHead { type_code, dev_event_id, correlation }
     }
 }
 
@@ -58,7 +78,7 @@ struct Given<'a> {
 /// # Errors
 /// [`Unread`] for a type or a number that is out of its range, or beside the
 /// body no integer, and for a body that is no JSON object or nested too deeply.
-pub fn read_event(received: Received<'_>) -> Result<NewEvent, Unread> {
+pub fn read_event(received: Received<'_>) -> Result<Event<'_>, Unread> {
     match received.carrier {
         Carrier::Properties(properties) => {
             let given = Given {
@@ -80,7 +100,7 @@ pub fn read_event(received: Received<'_>) -> Result<NewEvent, Unread> {
 
 /// An event without properties: an object with a member `payload` that is an
 /// object is an envelope, anything else is the event.
-fn without_properties(body: &[u8]) -> Result<NewEvent, Unread> {
+fn without_properties(body: &[u8]) -> Result<Event<'_>, Unread> {
     let body = text(body);
     let members = body.and_then(Members::parse);
     match members.as_ref().map(|members| members.enveloped().map(|payload| (&members.envelope, payload))) {
@@ -113,16 +133,16 @@ impl<'a> Given<'a> {
         })
     }
 
-    fn with_body(self, body: Result<&str, Malformed>) -> Result<NewEvent, Unread> {
+    fn with_body<'b>(self, body: Result<&'b str, Malformed>) -> Result<Event<'b>, Unread> {
         self.with_members(body, body.and_then(Members::parse))
     }
 
     /// Takes from the body what is not given beside it.
-    fn with_members(
+    fn with_members<'b>(
         self,
-        body: Result<&str, Malformed>,
-        members: Result<Members<'_>, Malformed>,
-    ) -> Result<NewEvent, Unread> {
+        body: Result<&'b str, Malformed>,
+        members: Result<Members<'b>, Malformed>,
+    ) -> Result<Event<'b>, Unread> {
         let unread = |malformed| Unread { malformed, head: None };
         let type_code = self.type_code.map(|text| type_code(&text).ok_or(unread(Malformed::EventTypeCode)));
         let dev_event_id = self.dev_event_id.map(|text| number(&text).ok_or(unread(Malformed::DevEventId)));
@@ -150,12 +170,12 @@ impl<'a> Given<'a> {
             return Err(refused(Malformed::TooDeep, type_code, dev_event_id));
         }
         let reported = members.reported().map_err(|malformed| refused(malformed, type_code, dev_event_id))?;
-        Ok(NewEvent {
+        Ok(Event {
             type_code: type_code.unwrap_or(0),
             dev_event_id: dev_event_id.unwrap_or(0),
-            dev_timestamp: time(self.dev_timestamp).or_else(|| time(members.time.and_then(scalar))),
+            dev_timestamp_ms: time_ms(self.dev_timestamp).or_else(|| time_ms(members.time.and_then(scalar))),
             correlation,
-            payload: payload.into(),
+            payload,
             reported,
         })
     }
@@ -181,14 +201,14 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-fn time(text: Option<Cow<'_, str>>) -> Option<UnixMs> {
-    event_time::parse(&text?)
+fn time_ms(text: Option<Cow<'_, str>>) -> Option<i64> {
+    event_time::parse_ms(&text?)
 }
 
 /// What an event belongs to. One that is no UUID is left out: the event is
 /// worth more.
 fn correlation(bytes: &[u8]) -> Option<Uuid> {
-    Correlation::parse(bytes)?.task().map(|id| id.0)
+    Correlation::parse(bytes)?.task()
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! What devices are sent (device-rpc "Messages", device-events "eva").
 
-use covey_core::id::{ResultId, TaskId, UnixMs};
-use covey_core::task::Task;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::wire::envelope::OutboundEnvelope;
-use crate::wire::{Downlink, EventHead};
+use crate::envelope::DownlinkEnvelope;
+use crate::uplink::EventHead;
+use crate::{Downlink, property};
 
 /// Quality of service (MQTT 5 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +26,46 @@ const EVENT_ANSWER_EXPIRY_S: u32 = 180;
 /// The body of `rsp` when the task has no parameters.
 const NO_PARAMETERS: &str = "{}";
 
-/// A message to a device, its fields laid open.
+/// What `tsk` and `rsp` say of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// The application's own id for the task.
+    pub ext_task_id: &'a str,
+    /// The device's number for applications.
+    pub device_id: i64,
+    /// What is to be done, as a number.
+    pub method_code: u16,
+    /// What is to be done, as a name.
+    pub method: Option<&'a str>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    /// The parameters as JSON text.
+    pub payload: Option<&'a str>,
+    /// When it was created, in Unix milliseconds.
+    pub created_at_ms: i64,
+    /// When it expires, in Unix milliseconds.
+    pub expires_at_ms: i64,
+    /// What is left of its life now, in milliseconds.
+    pub left_ms: i64,
+}
+
+impl Task<'_> {
+    /// In whole seconds, rounded up: a message with none would not be delivered.
+    fn expiry_s(&self) -> u32 {
+        u32::try_from((self.left_ms.max(1).saturating_add(999)) / 1_000).unwrap_or(u32::MAX)
+    }
+
+    /// In whole minutes, rounded up.
+    fn ttl_minutes(&self) -> i64 {
+        self.left_ms.max(0).saturating_add(59_999) / 60_000
+    }
+}
+
+/// A message to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outbound {
+pub struct DownlinkMessage {
     /// On which topic.
     pub downlink: Downlink,
     /// How reliably.
@@ -73,31 +109,31 @@ struct AnnouncementHeader<'a> {
     ttl: i64,
 }
 
-impl Outbound {
+impl DownlinkMessage {
     /// `tsk`: a task is waiting.
     #[must_use]
-    pub fn announcement(task: &Task, now: UnixMs) -> Self {
+    pub fn announcement(task: &Task<'_>) -> Self {
         let body = AnnouncementBody {
             id: task.id.to_string(),
-            created_at: task.created_at.seconds(),
+            created_at: seconds(task.created_at_ms),
             header: AnnouncementHeader {
-                ext_task_id: &task.ext_task_id,
-                device_id: task.device_id.0,
+                ext_task_id: task.ext_task_id,
+                device_id: task.device_id,
                 method_code: task.method_code,
                 priority: task.priority,
-                ttl: task.ttl_minutes_left(now),
+                ttl: task.ttl_minutes(),
             },
         };
         // Strings and numbers always serialise.
         let body = serde_json::to_string(&body).unwrap_or_default();
-        Self::about(task, Downlink::Tsk, body, now)
+        Self::about(task, Downlink::Tsk, body)
     }
 
     /// `rsp`: a task's method and parameters.
     #[must_use]
-    pub fn response(task: &Task, now: UnixMs) -> Self {
-        let body = task.payload.as_deref().unwrap_or(NO_PARAMETERS).to_owned();
-        Self::about(task, Downlink::Rsp, body, now)
+    pub fn response(task: &Task<'_>) -> Self {
+        let body = task.payload.unwrap_or(NO_PARAMETERS).to_owned();
+        Self::about(task, Downlink::Rsp, body)
     }
 
     /// `rsp`: there is nothing to do.
@@ -109,7 +145,7 @@ impl Outbound {
                 Downlink::Rsp,
                 Qos::AtMostOnce,
                 NOTHING_EXPIRY_S,
-                TaskId::NIL,
+                Uuid::nil(),
                 r#"{"method_code":0}"#,
             )
         }
@@ -117,10 +153,10 @@ impl Outbound {
 
     /// `cmt`: a result is stored.
     #[must_use]
-    pub fn committed(task: TaskId, result: ResultId, ext_id: i64) -> Self {
+    pub fn committed(task: Uuid, result_id: i64, ext_id: i64) -> Self {
         let body = r#"{"message":"committed"}"#;
         Self {
-            result_id: Some(result.0),
+            result_id: Some(result_id),
             ext_id: Some(ext_id),
             ..Self::bare(Downlink::Cmt, Qos::AtLeastOnce, COMMITTED_EXPIRY_S, task, body)
         }
@@ -133,7 +169,7 @@ impl Outbound {
             EventStatus::Success => r#"{"status":"success"}"#,
             EventStatus::Error => r#"{"status":"error"}"#,
         };
-        let correlation = event.correlation.unwrap_or(Uuid::nil()).hyphenated();
+        let correlation = event.correlation.unwrap_or(Uuid::nil());
         Self {
             event_type_code: Some(event.type_code),
             dev_event_id: Some(event.dev_event_id),
@@ -141,25 +177,17 @@ impl Outbound {
         }
     }
 
-    fn about(task: &Task, downlink: Downlink, body: String, now: UnixMs) -> Self {
-        let left_ms = task.expires_at.since_ms(now).max(1);
-        let expiry_s = u32::try_from((left_ms + 999) / 1000).unwrap_or(u32::MAX);
+    fn about(task: &Task<'_>, downlink: Downlink, body: String) -> Self {
         Self {
             method_code: Some(task.method_code.into()),
-            method: task.method.clone(),
-            expires_at_s: Some(task.expires_at.seconds()),
-            ..Self::bare(downlink, Qos::AtLeastOnce, expiry_s, task.id, body)
+            method: task.method.map(str::to_owned),
+            expires_at_s: Some(seconds(task.expires_at_ms)),
+            ..Self::bare(downlink, Qos::AtLeastOnce, task.expiry_s(), task.id, body)
         }
     }
 
     /// A message without anything that only some have.
-    fn bare(
-        downlink: Downlink,
-        qos: Qos,
-        expiry_s: u32,
-        correlation: impl std::fmt::Display,
-        body: impl Into<String>,
-    ) -> Self {
+    fn bare(downlink: Downlink, qos: Qos, expiry_s: u32, correlation: Uuid, body: impl Into<String>) -> Self {
         Self {
             downlink,
             qos,
@@ -180,14 +208,14 @@ impl Outbound {
     pub fn user_properties(&self) -> impl Iterator<Item = (&'static str, String)> {
         let number = |name, value: Option<i64>| value.map(|value| (name, value.to_string()));
         [
-            number("method_code", self.method_code),
-            self.method.clone().map(|method| ("method", method)),
-            number("result_id", self.result_id),
-            number("ext_id", self.ext_id),
-            number("event_type_code", self.event_type_code),
-            number("dev_event_id", self.dev_event_id.map(i64::from)),
-            Some(("correlationData", self.correlation.clone())),
-            number("expires_at", self.expires_at_s),
+            number(property::METHOD_CODE, self.method_code),
+            self.method.clone().map(|method| (property::METHOD, method)),
+            number(property::RESULT_ID, self.result_id),
+            number(property::EXT_ID, self.ext_id),
+            number(property::EVENT_TYPE_CODE, self.event_type_code),
+            number(property::DEV_EVENT_ID, self.dev_event_id.map(i64::from)),
+            Some((property::CORRELATION_DATA, self.correlation.clone())),
+            number(property::EXPIRES_AT, self.expires_at_s),
         ]
         .into_iter()
         .flatten()
@@ -202,7 +230,7 @@ impl Outbound {
     /// The body for an MQTT 3.1.1 client, the properties inside.
     #[must_use]
     pub fn enveloped_body(&self) -> String {
-        let envelope = OutboundEnvelope {
+        let envelope = DownlinkEnvelope {
             correlation_data: &self.correlation,
             method_code: self.method_code,
             method: self.method.as_deref(),
@@ -216,4 +244,9 @@ impl Outbound {
         // Strings, numbers and JSON that was checked always serialise.
         serde_json::to_string(&envelope).unwrap_or_default()
     }
+}
+
+/// Whole Unix seconds, rounded down.
+const fn seconds(unix_ms: i64) -> i64 {
+    unix_ms.div_euclid(1_000)
 }

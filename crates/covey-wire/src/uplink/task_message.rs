@@ -2,75 +2,40 @@
 //! or MQTT 3.1.1 with the same fields in a JSON envelope.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use covey_core::port::Refusal;
-use covey_core::task::{NewResult, ResultBody};
 use serde::de::IgnoredAny;
 
-use crate::wire::envelope::InboundEnvelope;
-use crate::wire::{Carrier, Correlation, Properties, Received};
+use crate::Correlation;
+use crate::envelope::UplinkEnvelope;
+use crate::json::is_object;
+use crate::uplink::malformed::Malformed;
+use crate::uplink::received::{Carrier, Properties, Received};
 
-/// Why a message cannot be understood; nothing changes because of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// The correlation is in none of the known forms.
-    #[error("the correlation is no UUID")]
-    Correlation,
-    /// The message needs a task's correlation and has none.
-    #[error("the correlation is missing")]
-    CorrelationMissing,
-    /// The status code is missing or no integer.
-    #[error("status_code is missing or no integer")]
-    StatusCode,
-    /// `ext_id` is no integer.
-    #[error("ext_id is no integer")]
-    ExtId,
-    /// The body is no UTF-8 text.
-    #[error("the body is no UTF-8 text")]
-    NotText,
-    /// The body of a 3.1.1 client is no JSON envelope.
-    #[error("the body is no JSON envelope")]
-    NotEnvelope,
-    /// The type code of an event is out of its range.
-    #[error("event_type_code is no integer from 0 to 2147483647")]
-    EventTypeCode,
-    /// The number of an event is out of its range.
-    #[error("dev_event_id is no integer from 0 to 4294967295")]
-    DevEventId,
-    /// The body of an event is something else.
-    #[error("the body is no JSON object")]
-    NotObject,
-    /// The body of an event is nested too deeply.
-    #[error("the body has more than 64 levels")]
-    TooDeep,
-    /// The name of a reported resource is no text.
-    #[error("the name of a reported resource is no text")]
-    Resource,
+/// The body of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultBody<'a> {
+    /// The device sent no body.
+    Empty,
+    /// JSON text, as it was sent.
+    Json(&'a str),
+    /// Text that is not JSON.
+    Text(&'a str),
 }
 
-impl Malformed {
-    /// Under which reason it is counted.
-    #[must_use]
-    pub const fn refusal(self) -> Refusal {
-        match self {
-            Self::Correlation | Self::CorrelationMissing => Refusal::Correlation,
-            Self::StatusCode => Refusal::StatusCode,
-            Self::ExtId
-            | Self::NotText
-            | Self::NotEnvelope
-            | Self::EventTypeCode
-            | Self::DevEventId
-            | Self::NotObject
-            | Self::TooDeep
-            | Self::Resource => Refusal::Payload,
-        }
-    }
+/// The result that a `res` carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskResult<'a> {
+    /// The device's own number of the result; 0 if it gives none.
+    pub ext_id: i64,
+    /// How it went, on the scale of HTTP.
+    pub status_code: i64,
+    /// The body.
+    pub body: ResultBody<'a>,
 }
 
-/// A message of a device, its fields laid open.
+/// An `ack`, `req` or `res`. Its fields are checked when they are asked for.
 #[derive(Debug)]
-pub struct Inbound<'a> {
+pub struct TaskMessage<'a> {
     correlation: Option<Cow<'a, [u8]>>,
     status_code: StatusCode<'a>,
     ext_id: Option<Cow<'a, str>>,
@@ -92,13 +57,13 @@ enum Body<'a> {
     Empty,
 }
 
-impl<'a> Inbound<'a> {
-    /// Lays a message open.
+impl<'a> TaskMessage<'a> {
+    /// Reads a message.
     ///
     /// # Errors
     /// [`Malformed`] for an MQTT 3.1.1 client's body that is neither empty nor
     /// an envelope.
-    pub fn open(received: Received<'a>) -> Result<Self, Malformed> {
+    pub fn read(received: Received<'a>) -> Result<Self, Malformed> {
         let body = received.body;
         match received.carrier {
             Carrier::Properties(properties) => Ok(Self::with_properties(properties, body)),
@@ -107,7 +72,7 @@ impl<'a> Inbound<'a> {
             // envelope, if it is anything.
             Carrier::Unknown => Ok(Self::in_envelope(body)
                 .ok()
-                .filter(|inbound| inbound.correlation().is_ok_and(|given| given.task().is_some()))
+                .filter(|message| message.correlation().is_ok_and(|given| given.task().is_some()))
                 .unwrap_or_else(|| Self::with_properties(Properties::default(), body))),
         }
     }
@@ -131,7 +96,7 @@ impl<'a> Inbound<'a> {
                 Self { correlation: None, status_code: StatusCode::InBody, ext_id: None, body: Body::Empty };
             return Ok(nothing);
         }
-        let envelope = InboundEnvelope::parse(body)?;
+        let envelope = UplinkEnvelope::parse(body)?;
         Ok(Self {
             correlation: envelope.correlation_data.map(|text| match text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -157,31 +122,27 @@ impl<'a> Inbound<'a> {
     /// # Errors
     /// [`Malformed`] for a status code or `ext_id` that is no integer, or a
     /// body that is no text.
-    pub fn result(&self) -> Result<NewResult, Malformed> {
+    pub fn result(&self) -> Result<TaskResult<'a>, Malformed> {
         let body = self.result_body()?;
         let status_code = match &self.status_code {
             StatusCode::Given(text) => integer(text),
-            StatusCode::InBody => status_code_in(&body),
+            StatusCode::InBody => status_code_in(body),
         };
         let ext_id = match &self.ext_id {
             None => 0,
             Some(text) => integer(text).ok_or(Malformed::ExtId)?,
         };
-        Ok(NewResult { ext_id, status_code: status_code.ok_or(Malformed::StatusCode)?, body })
+        Ok(TaskResult { ext_id, status_code: status_code.ok_or(Malformed::StatusCode)?, body })
     }
 
-    fn result_body(&self) -> Result<ResultBody, Malformed> {
+    fn result_body(&self) -> Result<ResultBody<'a>, Malformed> {
         match self.body {
             Body::Empty | Body::Bytes([]) => Ok(ResultBody::Empty),
-            Body::Json(text) => Ok(ResultBody::Json(Arc::from(text))),
+            Body::Json(text) => Ok(ResultBody::Json(text)),
             Body::Bytes(bytes) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotText)?;
                 let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
-                Ok(if is_json {
-                    ResultBody::Json(Arc::from(text))
-                } else {
-                    ResultBody::Text(Arc::from(text))
-                })
+                Ok(if is_json { ResultBody::Json(text) } else { ResultBody::Text(text) })
             }
         }
     }
@@ -193,7 +154,7 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 /// The top-level integer `status_code` of a JSON body (device-rpc "res").
-fn status_code_in(body: &ResultBody) -> Option<i64> {
+fn status_code_in(body: ResultBody<'_>) -> Option<i64> {
     #[derive(serde::Deserialize)]
     struct Coded {
         status_code: i32,
@@ -206,30 +167,24 @@ fn status_code_in(body: &ResultBody) -> Option<i64> {
     }
 }
 
-/// Whether JSON text is an object: the parser would take an array for the
-/// fields of a structure in their order.
-pub(super) fn is_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().first() == Some(&b'{')
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
-    fn with_code<'a>(status_code: Option<&'a str>, body: &'a [u8]) -> Inbound<'a> {
-        Inbound::with_properties(Properties { status_code, ..Properties::default() }, body)
+    fn with_code<'a>(status_code: Option<&'a str>, body: &'a [u8]) -> TaskMessage<'a> {
+        TaskMessage::with_properties(Properties { status_code, ..Properties::default() }, body)
     }
 
     #[test]
     fn a_body_is_json_or_text_or_empty() {
         let body = |bytes| with_code(Some("200"), bytes).result().unwrap().body;
         assert_eq!(body(b""), ResultBody::Empty);
-        assert_eq!(body(b"{\"a\": 1}"), ResultBody::Json("{\"a\": 1}".into()));
-        assert_eq!(body(b"17"), ResultBody::Json("17".into()));
-        assert_eq!(body(b"ok"), ResultBody::Text("ok".into()));
-        assert_eq!(body(b"{\"a\": "), ResultBody::Text("{\"a\": ".into()));
+        assert_eq!(body(b"{\"a\": 1}"), ResultBody::Json("{\"a\": 1}"));
+        assert_eq!(body(b"17"), ResultBody::Json("17"));
+        assert_eq!(body(b"ok"), ResultBody::Text("ok"));
+        assert_eq!(body(b"{\"a\": "), ResultBody::Text("{\"a\": "));
         assert_eq!(with_code(Some("200"), b"\xff\xfe").result(), Err(Malformed::NotText));
     }
 
@@ -261,14 +216,14 @@ mod tests {
         let text = format!(
             r#"{{"correlationData":"{id}","status_code":206,"ext_id":"7","payload":{{"cl": 5}},"more":1}}"#
         );
-        let inbound = Inbound::in_envelope(text.as_bytes()).unwrap();
-        assert_eq!(inbound.correlation().unwrap(), Correlation::parse(id.as_bytes()).unwrap());
-        let result = inbound.result().unwrap();
+        let message = TaskMessage::in_envelope(text.as_bytes()).unwrap();
+        assert_eq!(message.correlation().unwrap(), Correlation::parse(id.as_bytes()).unwrap());
+        let result = message.result().unwrap();
         assert_eq!((result.status_code, result.ext_id), (206, 7));
-        assert_eq!(result.body, ResultBody::Json("{\"cl\": 5}".into()));
-        assert_eq!(Inbound::in_envelope(b"").unwrap().correlation(), Ok(Correlation::Poll));
-        assert_eq!(Inbound::in_envelope(b"hello").err(), Some(Malformed::NotEnvelope));
-        assert_eq!(Inbound::in_envelope(b"{}").unwrap().result(), Err(Malformed::StatusCode));
+        assert_eq!(result.body, ResultBody::Json("{\"cl\": 5}"));
+        assert_eq!(TaskMessage::in_envelope(b"").unwrap().correlation(), Ok(Correlation::Poll));
+        assert_eq!(TaskMessage::in_envelope(b"hello").err(), Some(Malformed::NotEnvelope));
+        assert_eq!(TaskMessage::in_envelope(b"{}").unwrap().result(), Err(Malformed::StatusCode));
     }
 
     proptest! {
@@ -281,11 +236,11 @@ mod tests {
                 status_code: code.as_deref(),
                 ..Properties::default()
             };
-            let inbound = Inbound::with_properties(properties, &body);
-            let _ = (inbound.correlation(), inbound.result());
+            let message = TaskMessage::with_properties(properties, &body);
+            let _ = (message.correlation(), message.result());
             for carrier in [Carrier::Envelope, Carrier::Unknown] {
-                if let Ok(inbound) = Inbound::open(Received { carrier, body: &body }) {
-                    let _ = (inbound.correlation(), inbound.result());
+                if let Ok(message) = TaskMessage::read(Received { carrier, body: &body }) {
+                    let _ = (message.correlation(), message.result());
                 }
             }
         }
