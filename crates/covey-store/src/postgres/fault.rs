@@ -47,7 +47,9 @@ pub(super) fn failure(error: &Error) -> Failure {
         // How our statements say that they did not find what they were to change.
         | &SqlState::DIVISION_BY_ZERO
         // Another server stored the same just now: the next look will see it.
-        | &SqlState::UNIQUE_VIOLATION => Failure::Again,
+        | &SqlState::UNIQUE_VIOLATION
+        // What was to go where rows without a partition go has got one just now.
+        | &SqlState::CHECK_VIOLATION => Failure::Again,
         &SqlState::DISK_FULL => Failure::OfAll(StorageFault::Full),
         // A standby: the next connection may find the one that can be written to.
         &SqlState::READ_ONLY_SQL_TRANSACTION => Failure::OfAll(StorageFault::ReadOnly),

@@ -14,6 +14,13 @@ use crate::postgres::statements::{device_columns, task_columns};
 
 /// Begins a transaction whose statements all see the same moment.
 pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// The same for tasks that are sought by their ids. A month that is made late
+/// takes in rows of before: to one who looked first it would be there, and empty.
+/// So it is not made until the transaction ends. The locks are had before the
+/// moment is fixed (PostgreSQL "LOCK", "Transaction Isolation"), and in the order
+/// in which a month is taken out.
+pub(super) const SNAPSHOT_OF_TASKS: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+     LOCK TABLE ONLY tasks_done, tasks_done_default, ONLY results, results_default IN ACCESS SHARE MODE";
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]

@@ -227,8 +227,7 @@ async fn prepare(connector: &Connector, clock: &dyn Clock) -> Result<(), StoreEr
     connector.check(&client).await?;
     migrations::run(&client, &connector.options().place()).await?;
     if let Err(error) = partitions::make_ahead(&client, clock.now()).await {
-        // Rows for which there is no partition have a place of their own.
-        tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again later");
+        tracing::warn!(error = %said(&error), "the connection that makes partitions was lost; trying again later");
     }
     Ok(())
 }

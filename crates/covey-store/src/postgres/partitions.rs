@@ -7,11 +7,16 @@
 //! few are better; and a bound on age in months or years needs no finer steps.
 //! The outbox is kept for days.
 
+use std::time::Duration;
+
 use covey_core::id::UnixMs;
+use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
 use crate::postgres::locks::LockClass;
+use crate::postgres::options::said;
 
 /// How many months are prepared beyond the present one.
 const MONTHS_AHEAD: i64 = 2;
@@ -20,6 +25,16 @@ const EVENT_MONTHS_BEHIND: i64 = 1;
 /// How many days are prepared beyond the present one.
 const DAYS_AHEAD: i64 = 3;
 const DAY_MS: i64 = 86_400_000;
+/// How long a table is waited for that others use, in milliseconds; about how
+/// long writers then wait, too.
+pub(super) const LOCK_TIMEOUT_MS: u32 = 100;
+/// How often a table is tried to be had.
+pub(super) const ATTEMPTS_MAX: u32 = 5;
+/// The pause before each further attempt.
+pub(super) const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
+/// How many rows that came before their partition move into it while everyone
+/// waits. With more of them it is not made, and they stay where they are.
+const MOVED_ROWS_MAX: u32 = 20_000;
 /// The tables that are partitioned alike.
 pub(super) const TABLES: [&str; 2] = ["tasks_done", "results"];
 
@@ -153,18 +168,37 @@ impl Partition {
         if row.try_get(0)? { Ok(()) } else { self.make(client).await }
     }
 
-    /// Attaching takes a weaker lock of the whole table than making the partition
-    /// in place would; writers go on. Rows that came before it, because nobody had
-    /// made it in time, move in.
+    /// Makes it, again if somebody else needs the table just now.
     async fn make(&self, client: &Client) -> Result<(), Error> {
+        let mut made = self.attempt(client).await;
+        for _ in 1..ATTEMPTS_MAX {
+            if !matches!(&made, Err(error) if is_in_the_way(error)) {
+                break;
+            }
+            sleep(ATTEMPT_PAUSE).await;
+            made = self.attempt(client).await;
+        }
+        made
+    }
+
+    /// Attaching takes a weaker lock of the whole table than making the partition
+    /// in place would. Rows that came before it, because nobody had made it in
+    /// time, move in. The partition that they are in is locked before the first of
+    /// them moves: whoever writes one more meanwhile would make the attaching fail.
+    async fn attempt(&self, client: &Client) -> Result<(), Error> {
         let Self { table, column, name, from, to } = self;
         let class = LockClass::Partitions.number();
+        let early = format!("{table}_default WHERE {column} >= '{from}' AND {column} < '{to}'");
         let sql = format!(
-            "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); \
+            "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
              CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL); \
              DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
-             WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{from}' AND {column} < '{to}' RETURNING *) \
-             INSERT INTO {name} SELECT * FROM moved; \
+             IF (SELECT count(*) > {MOVED_ROWS_MAX} FROM (SELECT 1 FROM {early} LIMIT {MOVED_ROWS_MAX} + 1) AS early) THEN \
+             RAISE program_limit_exceeded USING MESSAGE = \
+             'more than {MOVED_ROWS_MAX} rows came before {name}; they stay in {table}_default'; END IF; \
+             LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE; \
+             LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE; \
+             WITH moved AS (DELETE FROM {early} RETURNING *) INSERT INTO {name} SELECT * FROM moved; \
              ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}'); \
              END IF; END $$; COMMIT"
         );
@@ -177,15 +211,31 @@ impl Partition {
     }
 }
 
+/// Whether somebody else held what was needed, or it took too long.
+pub(super) fn is_in_the_way(error: &Error) -> bool {
+    let codes = [&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::QUERY_CANCELED];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
 /// Makes the partitions of now and of the time to come, as far as they are
-/// missing. Of several servers one does it, and the others go on.
+/// missing. Of several servers one does it, and the others go on. Rows for which
+/// there is none have a place of their own, so one that cannot be made is left for
+/// the next time.
+///
+/// # Errors
+/// A connection that is gone.
 pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error> {
     let months = |from: i64| (from..=MONTHS_AHEAD).map(|ahead| Month::of(now).plus(ahead));
     let days = (0..=DAYS_AHEAD).map(|ahead| Day::of(now).plus(ahead));
     let all = months(0).flat_map(Partition::of_tasks);
     let all = all.chain(months(-EVENT_MONTHS_BEHIND).map(Partition::of_events));
     for partition in all.chain(days.map(Partition::of_records)) {
-        partition.ensure(client).await?;
+        if let Err(error) = partition.ensure(client).await {
+            if client.is_closed() {
+                return Err(error);
+            }
+            tracing::warn!(partition = partition.name, error = %said(&error), "a partition could not be made; trying again later");
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::postgres::Postgres;
-use crate::postgres::lists::{self, SNAPSHOT};
+use crate::postgres::lists::{self, SNAPSHOT_OF_TASKS};
 use crate::postgres::pipeline::{self, Reply, query};
 use crate::postgres::rows::{self, Read};
 use crate::postgres::statements::Reading;
@@ -62,7 +62,7 @@ impl TaskReader for Postgres {
                 let (client, sql) = (&session.client, &session.sql);
                 let of_task = || vec![Box::new(id.0) as _, Box::new(org.0) as _];
                 let steps = vec![
-                    pipeline::batch(client, SNAPSHOT),
+                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
                     query(client, &sql.task_open, of_task()),
                     query(client, &sql.task_done, of_task()),
                     query(client, &sql.results, vec![Box::new(id.0)]),
@@ -137,7 +137,7 @@ impl TaskReader for Postgres {
             Box::pin(async move {
                 let (client, sql) = (&session.client, &session.sql);
                 let steps = vec![
-                    pipeline::batch(client, SNAPSHOT),
+                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
                     query(client, &sql.task_final, vec![Box::new(ids.clone())]),
                     query(client, &sql.results_of, vec![Box::new(ids)]),
                     pipeline::batch(client, "COMMIT"),

@@ -9,7 +9,6 @@ use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
 use crate::postgres::numbers;
-use crate::postgres::options::said;
 use crate::postgres::partitions;
 
 /// How long a server's name must be free before its connections count as
@@ -82,13 +81,7 @@ impl Housekeeping {
         }
         if self.partitions_made.is_none_or(|made| made.elapsed() >= PARTITIONS_PAUSE) {
             self.partitions_made = Some(Instant::now());
-            // Rows for which there is no partition have a place of their own.
-            if let Err(error) = partitions::make_ahead(client, now).await {
-                if client.is_closed() {
-                    return Err(error);
-                }
-                tracing::warn!(error = %said(&error), "partitions could not be made ahead; trying again in ten minutes");
-            }
+            partitions::make_ahead(client, now).await?;
             numbers::note_head(client).await?;
         }
         Ok(has_servers || has_writers)

@@ -10,6 +10,7 @@ mod bench;
 mod crashes;
 mod events;
 mod groups;
+mod late_months;
 mod memory;
 mod migrations;
 mod months;

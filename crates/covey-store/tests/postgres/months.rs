@@ -21,7 +21,7 @@ use crate::outbox::Session;
 /// The world begins in November 2023.
 const NOVEMBER_END: UnixMs = UnixMs(1_701_388_800_000);
 const DECEMBER_END: UnixMs = UnixMs(1_704_067_200_000);
-const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = 86_400_000;
 
 fn partitions(url: &str) -> Vec<String> {
     let sql = "SELECT inhrelid::regclass::text FROM pg_inherits \
@@ -30,8 +30,13 @@ fn partitions(url: &str) -> Vec<String> {
 }
 
 /// A store that has nothing to do but to prune.
-fn pruner(world: &World, url: &str) -> Postgres {
-    let options = Options::new(url, "pruner").unwrap();
+pub fn pruner(world: &World, url: &str) -> Postgres {
+    server(world, url, "pruner")
+}
+
+/// A store of another name on the same database.
+pub fn server(world: &World, url: &str, name: &str) -> Postgres {
+    let options = Options::new(url, name).unwrap();
     Postgres::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap()
 }
 
@@ -41,7 +46,7 @@ fn everyones(before: UnixMs) -> Prune {
 }
 
 /// A task with an id of its time, made now.
-fn create(world: &World, device: &DeviceIdentity) -> TaskId {
+pub fn create(world: &World, device: &DeviceIdentity) -> TaskId {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let id = (u128::try_from(world.now().0).unwrap() << 80) | (7 << 76) | (2 << 62) | u128::from(number);
@@ -50,7 +55,7 @@ fn create(world: &World, device: &DeviceIdentity) -> TaskId {
     id
 }
 
-fn finished(world: &World, device: &DeviceIdentity) -> TaskId {
+pub fn finished(world: &World, device: &DeviceIdentity) -> TaskId {
     let id = create(world, device);
     world.finish(device, id, result(200, 0, "body")).unwrap();
     id
@@ -122,28 +127,12 @@ fn tasks_whose_ids_tell_no_time_are_deleted_by_their_age() {
     world.get(open.id);
 }
 
-#[test]
-fn a_month_that_was_made_late_takes_in_what_came_before_it() {
-    let bench = PostgresBench::new();
-    let url = bench.url();
-    let world = World::new(bench);
-    let device = world.device(0);
-    say(&url, &["DROP TABLE tasks_done_2024_01", "DROP TABLE results_2024_01"]);
-    world.pass_ms(60 * DAY_MS);
-    let task = finished(&world, &device);
-    let rows = |table: &str| say(&url, &[&format!("SELECT count(*) FROM {table}")])[0][0].clone();
-    assert_eq!((rows("tasks_done_default"), rows("results_default")), ("1".to_owned(), "1".to_owned()));
-    drop(pruner(&world, &url));
-    assert_eq!((rows("tasks_done_2024_01"), rows("results_2024_01")), ("1".to_owned(), "1".to_owned()));
-    assert_eq!(world.get(task).results.len(), 1);
-}
-
 /// Events of all organisations that are older.
 fn everyones_events(before: UnixMs) -> Prune {
     Prune { kept: Kept::Events, ..everyones(before) }
 }
 
-fn is_there(url: &str, table: &str) -> bool {
+pub fn is_there(url: &str, table: &str) -> bool {
     say(url, &[&format!("SELECT to_regclass('{table}') IS NOT NULL")])[0][0] == "t"
 }
 

@@ -5,27 +5,19 @@
 //! which may take as long as it likes: nobody else sees it. Counts are too great
 //! in between; a server that ends there leaves a table whose name says so.
 
-use std::time::Duration;
-
 use covey_core::id::UnixMs;
 use covey_core::retention::Kept;
 use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
-use crate::postgres::partitions::{Day, Month, TABLES, id_from};
+use crate::postgres::partitions::{
+    ATTEMPT_PAUSE, ATTEMPTS_MAX, Day, LOCK_TIMEOUT_MS, Month, TABLES, id_from, is_in_the_way,
+};
 use crate::postgres::retention::{note_forgotten, uncount_events, uncount_tasks};
 
-/// How long a table is waited for, in milliseconds; about how long writers then
-/// wait, too.
-const LOCK_TIMEOUT_MS: u32 = 100;
 /// How long one statement may take while everyone waits, in milliseconds.
 const STATEMENT_TIMEOUT_MS: u32 = 1_000;
-/// How often a table is tried to be had.
-const ATTEMPTS_MAX: u32 = 5;
-/// The pause before each further attempt.
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
 /// How many events that came late, and are to be kept, are moved out of a month
 /// while everyone waits. With more of them the month is kept for now.
 const LATE_EVENTS_MAX: i64 = 2_000;
@@ -124,12 +116,6 @@ async fn take_out_patiently(
         "what is too old could not be dropped, since a long transaction reads the table; trying again later"
     );
     Ok(Taken::Busy)
-}
-
-/// Whether somebody else held what was needed, or it took too long.
-fn is_in_the_way(error: &Error) -> bool {
-    let codes = [&SqlState::LOCK_NOT_AVAILABLE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::QUERY_CANCELED];
-    error.code().is_some_and(|code| codes.contains(&code))
 }
 
 /// Takes a partition out of its table, and with a month of tasks that of their
