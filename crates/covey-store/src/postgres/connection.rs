@@ -15,19 +15,25 @@ const OPEN_PAUSE: Duration = Duration::from_millis(200);
 /// The oldest PostgreSQL that will do, as `server_version_num` has it.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
-/// What every connection is told first. The plans of our statements must not
-/// depend on how old the statistics are: each has its index, so scans, hash
-/// joins and compilation are never what we want, and one plan serves all values.
-/// A commit returns after the write-ahead log is flushed, whatever the role's
-/// default; `local` and `remote_apply` are the operator's to choose. A server
-/// that is gone without a word must lose its locks, hence the keepalives.
-pub(super) const SET_UP: &str = "SET search_path = public, pg_catalog; \
+/// What every connection is told first, so that no setting of the role, the
+/// database or the server decides what our statements mean or for how long they
+/// may run. The plans of our statements must not depend on how old the statistics
+/// are: each has its index, so scans, hash joins and compilation are never what we
+/// want, and one plan serves all values. A commit returns after the write-ahead
+/// log is flushed, whatever the role's default; `local` and `remote_apply` are the
+/// operator's to choose. A server that is gone without a word must lose its locks,
+/// hence the keepalives; one that is idle must not. Not every version knows
+/// `transaction_timeout`. `default_transaction_read_only` stays as it is: an
+/// operator keeps writers off with it.
+pub(super) const SET_UP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '60s'; SET idle_session_timeout = 0; \
+     SELECT set_config('transaction_timeout', '0', false) \
+         WHERE current_setting('transaction_timeout', true) IS NOT NULL; \
+     SET search_path = public, pg_catalog; SET standard_conforming_strings = on; \
      SET default_transaction_isolation = 'read committed'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
      SET plan_cache_mode = force_generic_plan; SET jit = off; \
      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-     SET lock_timeout = '5s'; SET statement_timeout = '30s'; \
-     SET idle_in_transaction_session_timeout = '60s'; \
      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
      SET tcp_user_timeout = 20000; SET client_min_messages = 'warning'";
 
@@ -104,7 +110,7 @@ impl Connector {
         let sql = "SELECT current_setting('server_version_num')::int4, \
              current_setting('server_version'), current_setting('server_encoding'), \
              current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
-             pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
+             pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
         let row = client.query_one(sql, &[]).await.map_err(|error| asked("tell its version", &error))?;
         let get = |error: tokio_postgres::Error| asked("tell its version", &error);
         let unsuitable = |problem: String| StoreError::Unsuitable { place: self.options.place(), problem };
@@ -118,9 +124,17 @@ impl Connector {
                 format!("its encoding is {encoding}; create it with ENCODING 'UTF8' TEMPLATE template0");
             return Err(unsuitable(problem));
         }
-        if row.try_get::<_, bool>(4).map_err(get)? {
-            let problem =
-                "it may only be read; give the address of the primary, or target_session_attrs=read-write";
+        let problem = match (row.try_get(4).map_err(get)?, row.try_get(5).map_err(get)?) {
+            (true, _) => {
+                "it may only be read; give the address of the primary, or target_session_attrs=read-write"
+            }
+            (false, true) => {
+                "it may only be read: default_transaction_read_only is on for this user, this database or the \
+                 server; set it off"
+            }
+            (false, false) => "",
+        };
+        if !problem.is_empty() {
             return Err(unsuitable(problem.to_owned()));
         }
         if !row.try_get::<_, bool>(3).map_err(get)? {

@@ -158,4 +158,4 @@ macro_rules! battery {
 }
 
 battery!(sqlite, crate::bench::sqlite::SqliteBench::new());
-battery!(postgres, crate::bench::postgres::PostgresBench::new());
+battery!(postgres, crate::bench::postgres::PostgresBench::new().with_odd_settings());

@@ -293,6 +293,51 @@ impl PostgresBench {
     }
 }
 
+/// Settings that a database's owner may have made for its user, none of which
+/// may matter to a store.
+const ODD_SETTINGS: &[(&str, &str)] = &[
+    ("standard_conforming_strings", "off"),
+    ("backslash_quote", "off"),
+    ("client_encoding", "LATIN1"),
+    ("search_path", "nowhere"),
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_deferrable", "on"),
+    ("statement_timeout", "200ms"),
+    ("lock_timeout", "1ms"),
+    ("idle_in_transaction_session_timeout", "1ms"),
+    ("idle_session_timeout", "200ms"),
+    ("DateStyle", "SQL, DMY"),
+    ("IntervalStyle", "sql_standard"),
+    ("TimeZone", "Asia/Kathmandu"),
+    ("bytea_output", "escape"),
+    ("extra_float_digits", "-15"),
+    ("array_nulls", "off"),
+    ("transform_null_equals", "on"),
+    ("synchronous_commit", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("row_security", "off"),
+    ("quote_all_identifiers", "on"),
+];
+
+impl PostgresBench {
+    /// Whose user's sessions in it begin with odd settings.
+    #[must_use]
+    pub fn with_odd_settings(self) -> Self {
+        for (name, value) in ODD_SETTINGS {
+            self.set_for_user(name, value);
+        }
+        self
+    }
+
+    /// Sets what sessions of our user begin with in this database.
+    pub fn set_for_user(&self, name: &str, value: &str) {
+        let sql = format!("ALTER ROLE CURRENT_USER IN DATABASE {} SET {name} = '{value}'", self.database);
+        // A list is not one name.
+        let sql = if value.contains(',') { sql.replace('\'', "") } else { sql };
+        admin(shared(), &[&sql]);
+    }
+}
+
 /// A server of another name on a database that is someone else's to remove.
 pub struct Another(pub Options);
 

@@ -19,5 +19,6 @@ mod peers;
 mod plans;
 mod read_only;
 mod servers;
+mod settings;
 mod speed;
 mod tls;
