@@ -62,6 +62,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio-postgres", &["covey", "covey-store"]),
+    ("utoipa", &["covey", "covey-http"]),
 ];
 
 /// All that the core is built from, so that it stays without a runtime, a database, a protocol and JSON.

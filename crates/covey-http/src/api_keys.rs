@@ -7,11 +7,10 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_core::access::{ApiKey, Rights};
-use serde::{Deserialize, Serialize};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
-use utoipa::{PartialSchema, ToSchema};
+use covey_api::{ApiKey, ApiKeyMade, ApiKeyRevoked, RightName};
+use covey_core::access::Rights;
+use serde::Deserialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,32 +20,12 @@ use crate::client_certificate::ClientCertificate;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
-use crate::wire::{Time, Whole, json};
+use crate::wire::{Whole, json};
 
 /// The routes of API keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     let router = with_slash(OpenApiRouter::default(), routes!(api_key_list, api_key_add));
     with_slash(router, routes!(api_key_revoke))
-}
-
-/// The name of a right.
-pub(crate) struct RightName;
-
-impl PartialSchema for RightName {
-    fn schema() -> RefOr<Schema> {
-        let schema = ObjectBuilder::new()
-            .schema_type(SchemaType::Type(Type::String))
-            .enum_values(Some(covey_core::access::RIGHT_NAMES))
-            .description(Some("A right."))
-            .build();
-        RefOr::T(Schema::Object(schema))
-    }
-}
-
-impl ToSchema for RightName {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Right".into()
-    }
 }
 
 /// An API key to be made.
@@ -69,70 +48,17 @@ struct ApiKeyNew {
     certificate_pem: Option<String>,
 }
 
-/// An API key, without its clear text.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ApiKey)]
-struct ApiKeyView<'a> {
-    /// Its number.
-    id: i64,
-    /// Its organisation, by name.
-    org: &'a str,
-    /// What its owner calls it.
-    name: &'a str,
-    /// What it may do.
-    #[schema(value_type = Vec<RightName>)]
-    rights: Vec<&'static str>,
-    /// When it was made.
-    created_at: Time,
-}
-
-/// An API key that was just made.
-#[derive(Serialize, ToSchema)]
-struct ApiKeyMade<'a> {
-    /// Its number.
-    id: i64,
-    /// Its organisation, by name.
-    org: &'a str,
-    /// What its owner calls it.
-    name: &'a str,
-    /// What it may do.
-    #[schema(value_type = Vec<RightName>)]
-    rights: Vec<&'static str>,
-    /// When it was made.
-    created_at: Time,
-    /// The key itself. Shown once and never again. Not there for a certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    key: Option<&'a str>,
-    /// SHA-256 of the certificate that stands for this key, in lowercase hex. Not there for a key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    certificate_sha256: Option<&'a str>,
-}
-
-impl<'a> ApiKeyView<'a> {
-    fn of(key: &'a ApiKey) -> Self {
-        Self {
-            id: key.id,
-            org: &key.org_name,
-            name: &key.name,
-            rights: key.rights.names().collect(),
-            created_at: Time(key.created_at),
-        }
-    }
-}
-
 /// All API keys
 #[utoipa::path(
     get, path = "/api/v1/api-keys", tag = "api keys",
-    responses((status = 200, description = "The keys.", body = Vec<ApiKeyView>), GuardProblems)
+    responses((status = 200, description = "The keys.", body = Vec<ApiKey>), GuardProblems)
 )]
 async fn api_key_list(
     State(api): State<Arc<Api>>,
     Authenticated(caller): Authenticated,
 ) -> Result<Response, Problem> {
     let keys = api.engine.for_caller(&caller).api_key_list().await?;
-    let keys: Vec<_> = keys.iter().map(ApiKeyView::of).collect();
+    let keys: Vec<_> = keys.iter().map(ApiKey::of).collect();
     Ok(json(StatusCode::OK, &keys))
 }
 
@@ -166,10 +92,8 @@ async fn api_key_add(
             (made.key, Some(made.clear_text))
         }
     };
-    let ApiKeyView { id, org, name, rights, created_at } = ApiKeyView::of(&made);
     let certificate_sha256 = certificate.as_ref().map(ClientCertificate::sha256_hex);
-    let key = clear_text.as_deref();
-    let answer = ApiKeyMade { id, org, name, rights, created_at, key, certificate_sha256 };
+    let answer = ApiKeyMade::of(&made, clear_text.as_deref(), certificate_sha256);
     let mut response = json(StatusCode::CREATED, &answer);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -183,13 +107,6 @@ fn certificate(api: &Api, pem: &str) -> Result<ClientCertificate, Problem> {
         return Err(refused("is past its end: register the one that follows it"));
     }
     Ok(certificate)
-}
-
-/// An API key that was revoked.
-#[derive(Serialize, ToSchema)]
-struct ApiKeyRevoked {
-    /// Its number.
-    id: i64,
 }
 
 /// Revokes an API key: it is dead within a second

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_core::event::{Gauge, GaugeFilter};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use covey_api::GaugePage;
+use covey_core::event::GaugeFilter;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +17,7 @@ use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Time, Whole, from_text, json, page, verbatim};
+use crate::wire::{DeviceNumber, Whole, from_text, json, page};
 
 /// How many gauges a page has unless asked for otherwise.
 const SIZE_DEFAULT: u32 = 50;
@@ -49,56 +49,12 @@ struct GaugeListQuery {
     size: Option<Whole>,
 }
 
-/// The last body of a gauge's type that a device sent.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeviceGauges)]
-pub(crate) struct GaugeView<'a> {
-    /// The device's number.
-    #[schema(minimum = 1)]
-    device_id: i64,
-    /// The event's type.
-    #[serde(rename = "type")]
-    type_code: i64,
-    /// When it was received.
-    updated_at: Time,
-    /// The body, exactly as the device sent it.
-    #[schema(value_type = Object)]
-    gauges: &'a RawValue,
-}
-
-impl<'a> GaugeView<'a> {
-    /// How a gauge looks.
-    pub(crate) fn of(gauge: &'a Gauge) -> Self {
-        Self {
-            device_id: gauge.device_id.0,
-            type_code: gauge.type_code,
-            updated_at: Time(gauge.updated_at),
-            gauges: verbatim(&gauge.payload),
-        }
-    }
-}
-
-/// A page of gauges.
-#[derive(Serialize, ToSchema)]
-#[schema(as = GaugePage)]
-struct PageView<'a> {
-    items: Vec<GaugeView<'a>>,
-    /// How many gauges there are on all pages.
-    total: u64,
-    /// The number of this page.
-    page: u32,
-    /// How many gauges a page has.
-    size: u32,
-    /// How many pages there are.
-    pages: u64,
-}
-
 /// A page of gauges, by device and type
 #[utoipa::path(
     get, path = "/api/v1/gauges", tag = "events",
     params(GaugeListQuery),
     responses(
-        (status = 200, description = "The page.", body = PageView),
+        (status = 200, description = "The page.", body = GaugePage),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -113,12 +69,5 @@ async fn gauge_list(
         type_code: query.type_code.map(|Whole(code)| code),
     };
     let found = api.engine.for_caller(&caller).gauge_list(filter, asked).await?;
-    let view = PageView {
-        items: found.items.iter().map(GaugeView::of).collect(),
-        total: found.total,
-        page: asked.page,
-        size: asked.size,
-        pages: found.total.div_ceil(u64::from(asked.size.max(1))),
-    };
-    Ok(json(StatusCode::OK, &view))
+    Ok(json(StatusCode::OK, &GaugePage::of(&found, asked)))
 }

@@ -1,13 +1,13 @@
 //! `GET /healthz` and `GET /readyz`: whether the process lives, and whether it
 //! can serve. No key is needed, because a load balancer has none.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
-use utoipa::ToSchema;
+use covey_api::Health;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,21 +21,13 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::default().routes(routes!(healthz)).routes(routes!(readyz))
 }
 
-/// How the server is.
-#[derive(Serialize, ToSchema)]
-struct Health {
-    /// Always `ok`; anything else is a problem document.
-    #[schema(example = "ok")]
-    status: &'static str,
-}
-
 /// Whether the process lives (no key needed)
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", security(()),
     responses((status = 200, description = "It lives.", body = Health), InternalProblem)
 )]
 async fn healthz() -> Response {
-    json(StatusCode::OK, &Health { status: "ok" })
+    json(StatusCode::OK, &Health { status: Cow::Borrowed("ok") })
 }
 
 /// Whether the server can serve: its store answers and it is not stopping (no key needed)
@@ -49,5 +41,5 @@ async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     }
     // The cheapest read there is: a look-up of a key that nobody has.
     api.engine.server().api_key_check("").await?;
-    Ok(json(StatusCode::OK, &Health { status: "ok" }))
+    Ok(json(StatusCode::OK, &Health { status: Cow::Borrowed("ok") }))
 }

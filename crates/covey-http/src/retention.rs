@@ -1,13 +1,15 @@
 //! `/api/v1/retention`: for how long things are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use covey_api::{Retention, RetentionRun};
 use covey_core::retention::Kept;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,32 +28,20 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     with_slash(router, routes!(retention_run))
 }
 
-/// For how many days things are kept; 0 means for ever.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Retention)]
-struct RetentionView {
-    /// By what is kept: `tasks` (final, with their results), `events`,
-    /// `records` (how far back a stream or webhook can go), `twin_history`.
-    in_force: BTreeMap<&'static str, u32>,
-    /// What the operator has set for all organisations.
-    default: BTreeMap<&'static str, u32>,
-    /// What this organisation has set for itself.
-    own: BTreeMap<&'static str, u32>,
-}
-
-async fn view(api: &Api, caller: &Caller) -> Result<RetentionView, Problem> {
+async fn view(api: &Api, caller: &Caller) -> Result<Retention, Problem> {
     let days = api.engine.retention_default();
-    let default: BTreeMap<_, _> = Kept::NAMES.iter().map(|(kept, name, _)| (*name, days.of(*kept))).collect();
+    let default = Kept::NAMES.iter().map(|(kept, name, _)| (Cow::Borrowed(*name), days.of(*kept)));
+    let default: BTreeMap<_, _> = default.collect();
     let own = api.engine.for_caller(caller).retention_own().await?;
-    let own: BTreeMap<_, _> = own.iter().map(|own| (own.kept.name(), own.days)).collect();
-    let in_force = default.iter().chain(&own).map(|(name, days)| (*name, *days)).collect();
-    Ok(RetentionView { in_force, default, own })
+    let own: BTreeMap<_, _> = own.iter().map(|own| (Cow::Borrowed(own.kept.name()), own.days)).collect();
+    let in_force = default.iter().chain(&own).map(|(name, days)| (name.clone(), *days)).collect();
+    Ok(Retention { in_force, default, own })
 }
 
 /// For how long things of the caller's organisation are kept
 #[utoipa::path(
     get, path = "/api/v1/retention", tag = "operation",
-    responses((status = 200, description = "The days.", body = RetentionView), GuardProblems)
+    responses((status = 200, description = "The days.", body = Retention), GuardProblems)
 )]
 async fn retention_get(
     State(api): State<Arc<Api>>,
@@ -93,7 +83,7 @@ fn change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Op
     put, path = "/api/v1/retention", tag = "operation",
     request_body(content = RetentionBody, content_type = "application/json", example = json!({"events": 30})),
     responses(
-        (status = 200, description = "The days from now on.", body = RetentionView),
+        (status = 200, description = "The days from now on.", body = Retention),
         BodyProblems, GuardProblems,
     )
 )]
@@ -118,28 +108,18 @@ async fn retention_put(
     Ok(json(StatusCode::OK, &view(&api, &caller).await?))
 }
 
-/// What was forgotten.
-#[derive(Serialize, ToSchema)]
-#[schema(as = RetentionRun)]
-struct RunView {
-    /// How much, by what it is, of all organisations.
-    forgotten: BTreeMap<&'static str, u64>,
-    /// Whether there is more that can be forgotten now.
-    is_more: bool,
-}
-
 /// Forgets what is too old now, of all organisations: a bounded amount
 ///
 /// The server does so by itself; this is for those who do not want to wait. Ask again while `is_more` is true.
 #[utoipa::path(
     post, path = "/api/v1/retention/run", tag = "operation",
-    responses((status = 200, description = "What was forgotten.", body = RunView), GuardProblems)
+    responses((status = 200, description = "What was forgotten.", body = RetentionRun), GuardProblems)
 )]
 async fn retention_run(
     State(api): State<Arc<Api>>,
     Authenticated(caller): Authenticated,
 ) -> Result<Response, Problem> {
     let (counts, is_more) = api.engine.for_caller(&caller).retention_run().await?;
-    let forgotten = counts.into_iter().map(|(kept, count)| (kept.name(), count)).collect();
-    Ok(json(StatusCode::OK, &RunView { forgotten, is_more }))
+    let forgotten = counts.into_iter().map(|(kept, count)| (Cow::Borrowed(kept.name()), count)).collect();
+    Ok(json(StatusCode::OK, &RetentionRun { forgotten, is_more }))
 }

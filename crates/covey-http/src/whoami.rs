@@ -1,18 +1,17 @@
 //! `GET /api/v1/whoami`: whom a credential stands for. An application checks
 //! its key with it, and a proxy asks it whether to let a request through.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use serde::Serialize;
-use utoipa::ToSchema;
+use covey_api::Whoami;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::api_keys::RightName;
 use crate::auth::Authenticated;
 use crate::docs::GuardProblems;
 use crate::wire::json;
@@ -25,22 +24,6 @@ const RIGHTS_HEADER: HeaderName = HeaderName::from_static("x-covey-rights");
 /// The route of callers.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     with_slash(OpenApiRouter::default(), routes!(whoami))
-}
-
-/// Whom a credential stands for.
-#[derive(Serialize, ToSchema)]
-struct Whoami<'a> {
-    /// The organisation's number.
-    org_id: i64,
-    /// The organisation's name.
-    #[schema(example = "acme")]
-    org: &'a str,
-    /// What the owner of the key or certificate calls it.
-    #[schema(example = "dashboard")]
-    name: &'a str,
-    /// What it may do.
-    #[schema(value_type = Vec<RightName>)]
-    rights: Vec<&'static str>,
 }
 
 /// Whom the credential of this request stands for
@@ -57,10 +40,10 @@ struct Whoami<'a> {
 )]
 async fn whoami(Authenticated(caller): Authenticated) -> Response {
     let org_id = caller.org.0;
-    let rights: Vec<_> = caller.rights.names().collect();
+    let rights: Vec<_> = caller.rights.names().map(Cow::Borrowed).collect();
     let names = rights.join(" ");
-    let mut response =
-        json(StatusCode::OK, &Whoami { org_id, org: &caller.org_name, name: &caller.name, rights });
+    let (org, name) = (Cow::Borrowed(&*caller.org_name), Cow::Borrowed(&*caller.name));
+    let mut response = json(StatusCode::OK, &Whoami { org_id, org, name, rights });
     let headers = response.headers_mut();
     headers.insert(ORG_ID_HEADER, HeaderValue::from(org_id));
     if let Ok(names) = HeaderValue::try_from(names) {

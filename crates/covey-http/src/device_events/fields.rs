@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use covey_api::FieldValue;
 use covey_core::event::FieldQuery;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -16,7 +16,7 @@ use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Time, Whole, from_text, json, verbatim};
+use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How far to look back unless asked for otherwise, in minutes (rest-api "Events").
 const INTERVAL_DEFAULT: i64 = 15;
@@ -58,20 +58,6 @@ where
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// A value out of an event.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FieldValue)]
-struct FieldView<'a> {
-    /// When the event was received.
-    created_at: Time,
-    /// The value, as the device sent it.
-    #[schema(value_type = serde_json::Value)]
-    value: &'a RawValue,
-    /// Its age in whole seconds.
-    #[schema(minimum = 0)]
-    interval_sec: i64,
-}
-
 /// The values of a tag, newest first
 ///
 /// The tag's value in the first object of `300`, else at the top level of the event's body. Events without it are
@@ -80,7 +66,7 @@ struct FieldView<'a> {
     get, path = "/api/v1/device-events/fields", tag = "events",
     params(FieldsQuery),
     responses(
-        (status = 200, description = "The values.", body = Vec<FieldView>),
+        (status = 200, description = "The values.", body = Vec<FieldValue>),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -95,13 +81,6 @@ pub(super) async fn event_fields(
     let (DeviceNumber(device), TypeCode(code)) = (query.device_id, query.event_type_code);
     let wanted = FieldQuery::back(device, code, &query.tag, minutes, limit, now)?;
     let fields = api.engine.for_caller(&caller).event_fields(wanted).await?;
-    let views: Vec<_> = fields
-        .iter()
-        .map(|field| FieldView {
-            created_at: Time(field.received_at),
-            value: verbatim(&field.value),
-            interval_sec: now.since_ms(field.received_at).max(0) / 1_000,
-        })
-        .collect();
+    let views: Vec<_> = fields.iter().map(|field| FieldValue::of(field, now)).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use covey_api::DeviceEvent;
 use covey_core::access::Rights;
 use covey_core::event::INCREMENTAL_MAX;
 use covey_core::id::RecordNumber;
@@ -18,7 +19,6 @@ use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
-use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
@@ -56,7 +56,7 @@ pub(super) struct IncrementalQuery {
     get, path = "/api/v1/device-events/incremental", tag = "events",
     params(IncrementalQuery),
     responses(
-        (status = 200, description = "The events, in ascending order of their numbers.", body = Vec<EventView>),
+        (status = 200, description = "The events, in ascending order of their numbers.", body = Vec<DeviceEvent>),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -85,6 +85,6 @@ pub(super) async fn event_incremental(
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
     let events = api.engine.for_caller(&caller).event_next(device, after, limit).await?;
-    let views: Vec<_> = events.iter().map(EventView::of).collect();
+    let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

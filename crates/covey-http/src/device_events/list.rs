@@ -6,14 +6,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_core::event::{EventFilter, EventPage, EventsFrom};
+use covey_api::DeviceEventPage;
+use covey_core::event::{EventFilter, EventsFrom};
 use covey_core::id::RecordNumber;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
-use crate::device_events::EventView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
@@ -94,27 +94,6 @@ impl FromStr for EventCursor {
     }
 }
 
-/// A page of events, newest first.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeviceEventPage)]
-struct PageView<'a> {
-    items: Vec<EventView<'a>>,
-    /// How many events there are on all pages; null with a cursor.
-    #[schema(required = true)]
-    total: Option<u64>,
-    /// The number of this page; null with a cursor.
-    #[schema(required = true)]
-    page: Option<u32>,
-    /// How many events a page has.
-    size: u32,
-    /// How many pages there are; null with a cursor.
-    #[schema(required = true)]
-    pages: Option<u64>,
-    /// The cursor of the events before these; null if there are none.
-    #[schema(required = true)]
-    next_cursor: Option<String>,
-}
-
 /// A page of events, newest first
 ///
 /// By `page`, with a total; or by `cursor`, which costs the same at any depth and shows nothing twice while new
@@ -123,7 +102,7 @@ struct PageView<'a> {
     get, path = "/api/v1/device-events", tag = "events",
     params(EventListQuery),
     responses(
-        (status = 200, description = "The page.", body = PageView),
+        (status = 200, description = "The page.", body = DeviceEventPage),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -148,17 +127,8 @@ pub(super) async fn event_list(
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
-    let EventPage { items, total } = api.engine.for_caller(&caller).event_list(filter, from).await?;
-    let next = items.last().filter(|_| items.len() == asked.size as usize);
-    let view = PageView {
-        total,
-        page: total.map(|_| asked.page),
-        size: asked.size,
-        pages: total.map(|total| total.div_ceil(u64::from(asked.size.max(1)))),
-        next_cursor: next.map(|event| format!("before-{}", event.id.0)),
-        items: items.iter().map(EventView::of).collect(),
-    };
-    Ok(json(StatusCode::OK, &view))
+    let found = api.engine.for_caller(&caller).event_list(filter, from).await?;
+    Ok(json(StatusCode::OK, &DeviceEventPage::of(&found, asked)))
 }
 
 #[cfg(test)]

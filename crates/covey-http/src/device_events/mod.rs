@@ -4,7 +4,6 @@ mod fields;
 mod incremental;
 mod list;
 mod series;
-mod view;
 
 use std::sync::Arc;
 
@@ -13,7 +12,6 @@ use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
 pub(crate) use list::TypeCode;
-pub(crate) use view::EventView;
 
 /// The routes of events.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {

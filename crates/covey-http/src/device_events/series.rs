@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_core::event::{Bucket, SeriesPath, SeriesQuery as Wanted};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use covey_api::{Series, SeriesBucket};
+use covey_core::event::{SeriesPath, SeriesQuery as Wanted};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -16,7 +17,7 @@ use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
-use crate::wire::{DeviceNumber, Moment, Time, Whole, from_text, json};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, json};
 
 /// How far back a series goes unless asked for otherwise: a day, in milliseconds.
 const SPAN_DEFAULT_MS: i64 = 24 * 3_600_000;
@@ -59,46 +60,6 @@ pub(super) struct SeriesQuery {
     bucket_s: Option<Whole>,
 }
 
-/// The numbers of one span of time.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SeriesBucket)]
-struct BucketView {
-    /// Where the span begins.
-    from: Time,
-    /// The least number.
-    min: f64,
-    /// The greatest.
-    max: f64,
-    /// The arithmetic mean.
-    mean: f64,
-    /// The one that was received last.
-    last: f64,
-    /// How many there are.
-    #[schema(minimum = 1)]
-    count: u64,
-}
-
-/// A series of buckets.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Series)]
-struct SeriesView {
-    /// How wide a bucket is, in seconds. Buckets begin at its multiples since 1970.
-    bucket_s: i64,
-    /// From this instant on.
-    from: Time,
-    /// Before this one.
-    until: Time,
-    /// The buckets, oldest first. A span without numbers has none.
-    buckets: Vec<BucketView>,
-}
-
-impl BucketView {
-    fn of(bucket: &Bucket) -> Self {
-        let Bucket { from, min, max, mean, last, count } = *bucket;
-        Self { from: Time(from), min, max, mean, last, count }
-    }
-}
-
 /// Numbers out of events, gathered in buckets of time
 ///
 /// Min, max, mean, last and count of each bucket, computed in the database. Values that are no numbers, or beyond
@@ -107,7 +68,7 @@ impl BucketView {
     get, path = "/api/v1/device-events/series", tag = "events",
     params(SeriesQuery),
     responses(
-        (status = 200, description = "The series.", body = SeriesView),
+        (status = 200, description = "The series.", body = Series),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -136,11 +97,11 @@ pub(super) async fn event_series(
     let DeviceNumber(device_id) = query.device_id;
     let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
     let buckets = api.engine.for_caller(&caller).event_series(wanted).await?;
-    let view = SeriesView {
+    let view = Series {
         bucket_s: width_ms / 1_000,
-        from: Time(from),
-        until: Time(until),
-        buckets: buckets.iter().map(BucketView::of).collect(),
+        from: from.into(),
+        until: until.into(),
+        buckets: buckets.iter().map(SeriesBucket::of).collect(),
     };
     Ok(json(StatusCode::OK, &view))
 }

@@ -6,17 +6,14 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use covey_api::{Task, TaskCreated};
 use covey_core::access::{Caller, Rights};
 use covey_core::task::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
 use crate::device_tasks::request::{TaskNew, TaskNewSchema};
-use crate::device_tasks::view::TaskView;
 use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
 use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
@@ -49,16 +46,6 @@ impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
     }
 }
 
-/// A task that was made.
-#[derive(Serialize, ToSchema)]
-pub(super) struct TaskCreated {
-    /// The task's id.
-    id: Uuid,
-    /// When it was made, in Unix seconds.
-    #[schema(example = 1_770_091_506)]
-    created_at: i64,
-}
-
 /// Makes a task for a device
 ///
 /// It is stored when the answer comes, and announced to the device if that is connected. With `wait` the
@@ -82,7 +69,7 @@ pub(super) struct TaskCreated {
             body = inline(view_or_created::Either),
             headers(("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."))),
         (status = 202, description = "The time to wait is up and the task is not final: its state now.",
-            body = TaskView,
+            body = Task,
             headers(
                 ("Location" = String, description = "Where to ask again."),
                 ("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."),
@@ -136,11 +123,11 @@ async fn create_and_wait(
         last = api.engine.for_caller(caller).task_get(last.task.id).await?;
         let now = api.engine.now();
         if last.task.status_at(now).is_final() {
-            return Ok(marked(json(StatusCode::OK, &TaskView::of(&last, now)), true));
+            return Ok(marked(json(StatusCode::OK, &Task::of(&last, now)), true));
         }
     }
     let response = match wait.for_end(watch, &api.shutdown).await {
-        Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
+        Some(detail) => json(StatusCode::OK, &Task::of(&detail, api.engine.now())),
         None => state_now(api, caller, last).await,
     };
     Ok(marked(response, created.replayed))
@@ -160,14 +147,14 @@ mod view_or_created {
     use utoipa::openapi::{Ref, RefOr};
     use utoipa::{PartialSchema, ToSchema};
 
-    use super::{TaskCreated, TaskView};
+    use super::{Task, TaskCreated};
 
     pub(super) struct Either;
 
     impl PartialSchema for Either {
         fn schema() -> RefOr<Schema> {
             let of = AnyOfBuilder::new()
-                .item(Ref::from_schema_name(TaskView::name()))
+                .item(Ref::from_schema_name(Task::name()))
                 .item(Ref::from_schema_name(TaskCreated::name()));
             RefOr::T(Schema::AnyOf(of.build()))
         }

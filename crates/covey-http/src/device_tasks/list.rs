@@ -6,22 +6,19 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_core::id::UnixMs;
-use covey_core::port::PageRequest;
-use covey_core::task::{Task, TaskFilter, TaskPage, TaskStatus};
-use serde::{Deserialize, Serialize};
+use covey_api::TaskPage;
+use covey_core::task::{TaskFilter, TaskStatus};
+use serde::Deserialize;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
-use uuid::Uuid;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
-use crate::device_tasks::view::{StatusName, StatusNumber};
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Moment, Time, Whole, from_text, json, page};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, json, page};
 
 /// How many tasks a page has unless asked for otherwise (rest-api "Tasks").
 const SIZE_DEFAULT: u32 = 50;
@@ -87,105 +84,12 @@ impl PartialSchema for StatusFilter {
 
 impl ToSchema for StatusFilter {}
 
-/// A page of tasks, newest first.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TaskPage)]
-struct PageView<'a> {
-    items: Vec<ItemView<'a>>,
-    /// How many tasks there are on all pages.
-    total: u64,
-    /// The number of this page.
-    page: u32,
-    /// How many tasks a page has.
-    size: u32,
-    /// How many pages there are.
-    pages: u64,
-}
-
-/// A task in a list.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TaskItem)]
-struct ItemView<'a> {
-    /// The task's id.
-    id: Uuid,
-    /// The application's own id for the task.
-    ext_task_id: &'a str,
-    /// The device's number.
-    #[schema(minimum = 1)]
-    device_id: i64,
-    /// The device's serial number.
-    device_sn: &'a str,
-    /// What the device is to do, as a number.
-    #[schema(minimum = 0, maximum = 65_534)]
-    method_code: u16,
-    /// What the device is to do, as a name.
-    #[schema(required = true)]
-    method: Option<&'a str>,
-    /// A task of higher priority is taken first.
-    #[schema(minimum = 0, maximum = 9)]
-    priority: u8,
-    /// What is left of its life in minutes, rounded up.
-    #[schema(minimum = 0)]
-    ttl: i64,
-    /// Its state, as a number.
-    status: StatusNumber,
-    /// Its state, as a name.
-    status_name: StatusName,
-    /// When it was made.
-    created_at: Time,
-    /// When the device acknowledged it.
-    #[schema(required = true)]
-    pending_at: Option<Time>,
-    /// When the device first took it.
-    #[schema(required = true)]
-    locked_at: Option<Time>,
-    /// When it expires.
-    expires_at: Time,
-    /// The organisation that owns it.
-    org_id: i64,
-}
-
-impl<'a> ItemView<'a> {
-    fn of(task: &'a Task, now: UnixMs) -> Self {
-        let status = task.status_at(now);
-        Self {
-            id: task.id.0,
-            ext_task_id: &task.ext_task_id,
-            device_id: task.device_id.0,
-            device_sn: task.sn.as_str(),
-            method_code: task.method_code,
-            method: task.method.as_deref(),
-            priority: task.priority,
-            ttl: task.ttl_minutes_left(now),
-            status: StatusNumber(status),
-            status_name: StatusName(status),
-            created_at: Time(task.created_at),
-            pending_at: task.pending_at.map(Time),
-            locked_at: task.locked_at.map(Time),
-            expires_at: Time(task.expires_at),
-            org_id: task.org.0,
-        }
-    }
-}
-
-impl<'a> PageView<'a> {
-    fn of(found: &'a TaskPage, asked: PageRequest, now: UnixMs) -> Self {
-        Self {
-            items: found.items.iter().map(|task| ItemView::of(task, now)).collect(),
-            total: found.total,
-            page: asked.page,
-            size: asked.size,
-            pages: found.total.div_ceil(u64::from(asked.size.max(1))),
-        }
-    }
-}
-
 /// A page of tasks, newest first
 #[utoipa::path(
     get, path = "/api/v1/device-tasks", tag = "tasks",
     params(TaskListQuery),
     responses(
-        (status = 200, description = "The page.", body = PageView),
+        (status = 200, description = "The page.", body = TaskPage),
         InvalidProblem, GuardProblems,
     )
 )]
@@ -203,7 +107,7 @@ pub(super) async fn task_list(
         created_before: query.created_before.map(|Moment(at)| at),
     };
     let found = api.engine.for_caller(&caller).task_list(filter, page).await?;
-    Ok(json(StatusCode::OK, &PageView::of(&found, page, api.engine.now())))
+    Ok(json(StatusCode::OK, &TaskPage::of(&found, page, api.engine.now())))
 }
 
 #[cfg(test)]

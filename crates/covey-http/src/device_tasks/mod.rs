@@ -4,7 +4,6 @@
 mod create;
 mod list;
 mod request;
-mod view;
 mod wait;
 
 use std::sync::Arc;
@@ -12,11 +11,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use crate::api::{Api, with_slash};
 use crate::auth::Authenticated;
@@ -24,9 +20,8 @@ use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
 use crate::wire::json;
+use covey_api::{Task, TaskDeleted};
 use request::TaskNumber;
-use view::TaskView;
-pub(crate) use view::{BodyView, CauseName, StatusName, StatusNumber};
 use wait::WaitQuery;
 
 /// The routes of tasks.
@@ -42,9 +37,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     get, path = "/api/v1/device-tasks/{id}", tag = "tasks",
     params(("id" = Uuid, Path, description = "The task's id."), WaitQuery),
     responses(
-        (status = 200, description = "The task.", body = TaskView),
+        (status = 200, description = "The task.", body = Task),
         (status = 202, description = "The time to wait is up and the task is not final: its state now.",
-            body = TaskView, headers(("Location" = String, description = "Where to ask again."))),
+            body = Task, headers(("Location" = String, description = "Where to ask again."))),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -56,28 +51,18 @@ async fn task_get(
 ) -> Result<Response, Problem> {
     let Some(wait) = query.wait else {
         let detail = api.engine.for_caller(&caller).task_get(id).await?;
-        return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
+        return Ok(json(StatusCode::OK, &Task::of(&detail, api.engine.now())));
     };
     // Watched before it is looked at, so that its end is not missed in between.
     let watch = api.engine.for_caller(&caller).task_watch(id);
     let detail = api.engine.for_caller(&caller).task_get(id).await?;
     if detail.task.status_at(api.engine.now()).is_final() {
-        return Ok(json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())));
+        return Ok(json(StatusCode::OK, &Task::of(&detail, api.engine.now())));
     }
     Ok(match wait.for_end(watch, &api.shutdown).await {
-        Some(detail) => json(StatusCode::OK, &TaskView::of(&detail, api.engine.now())),
+        Some(detail) => json(StatusCode::OK, &Task::of(&detail, api.engine.now())),
         None => wait::state_now(&api, &caller, detail).await,
     })
-}
-
-/// A task that was deleted.
-#[derive(Serialize, ToSchema)]
-struct TaskDeleted {
-    /// The task's id.
-    id: Uuid,
-    /// When it was deleted, in Unix seconds.
-    #[schema(example = 1_770_091_506)]
-    deleted_at: i64,
 }
 
 /// Deletes a task, whatever its state

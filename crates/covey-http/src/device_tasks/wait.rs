@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use covey_api::Task;
 use covey_core::access::Caller;
 use covey_core::id::TaskId;
 use covey_core::task::TaskDetail;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use crate::api::Api;
-use crate::device_tasks::view::TaskView;
 use crate::wire::{from_text, json};
 
 /// Longest wait, in seconds.
@@ -65,7 +65,7 @@ pub(crate) async fn state_now(api: &Api, caller: &Caller, last: TaskDetail) -> R
     let detail = api.engine.for_caller(caller).task_get(last.task.id).await.unwrap_or(last);
     let now = api.engine.now();
     let status = if detail.task.status_at(now).is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = json(status, &TaskView::of(&detail, now));
+    let mut response = json(status, &Task::of(&detail, now));
     if status == StatusCode::ACCEPTED
         && let Some(location) = location(detail.task.id)
     {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use covey_api::Device;
 use covey_core::device::DeviceFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
-use crate::devices::view::DeviceView;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Problem;
@@ -58,7 +58,7 @@ pub(super) struct DeviceListQuery {
     get, path = "/api/v1/devices", tag = "devices",
     params(DeviceListQuery),
     responses(
-        (status = 200, description = "The devices of the page.", body = Vec<DeviceView>,
+        (status = 200, description = "The devices of the page.", body = Vec<Device>,
             headers(("X-Total-Count" = u64, description = "How many devices there are on all pages."))),
         InvalidProblem, GuardProblems,
     )
@@ -77,7 +77,7 @@ pub(super) async fn device_list(
     };
     let found = api.engine.for_caller(&caller).device_list(filter, page).await?;
     let gauges = api.engine.for_caller(&caller).gauges_of(&found.items).await?;
-    let devices: Vec<_> = found.items.iter().map(|device| DeviceView::of(device, &gauges)).collect();
+    let devices: Vec<_> = found.items.iter().map(|device| Device::of(device, &gauges)).collect();
     let mut response = json(StatusCode::OK, &devices);
     response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
     Ok(response)

@@ -3,19 +3,18 @@
 mod list;
 mod request;
 mod twin;
-mod view;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use covey_api::{Device, DeviceRegistered, DeviceRetired, TagPut};
 use covey_core::Error;
 use covey_core::device::DeviceFilter;
 use covey_core::port::PageRequest;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -26,7 +25,6 @@ use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
 use crate::wire::{DeviceNumber, json};
 use request::{DeviceNew, TagNew};
-use view::DeviceView;
 
 /// The routes of devices.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -34,24 +32,6 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     let router = with_slash(router, routes!(device_get, tag_put, device_retire));
     let router = with_slash(router, routes!(twin::twin_get, twin::twin_patch));
     with_slash(router, routes!(twin::twin_history))
-}
-
-/// A device with its certificate, if it gets one.
-#[derive(Serialize, ToSchema)]
-struct DeviceRegistered<'a> {
-    device: DeviceView<'a>,
-    /// The device's certificate, then that of the CA that issued it, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    certificate_pem: Option<&'a str>,
-    /// The certificate of the root CA, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    ca_pem: Option<&'a str>,
-    /// The device's private key in PEM, if there was no CSR. Shown once and never again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    private_key_pem: Option<&'a str>,
 }
 
 /// Registers a device and issues its certificate
@@ -78,10 +58,10 @@ async fn device_register(
     let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
     let issued = issued.as_ref();
     let answer = DeviceRegistered {
-        device: DeviceView::of(&device, &[]),
-        certificate_pem: issued.map(|issued| issued.certificate_pem.as_str()),
-        ca_pem: issued.map(|issued| issued.ca_pem.as_str()),
-        private_key_pem: issued.and_then(|issued| issued.private_key_pem.as_deref()),
+        device: Device::of(&device, &[]),
+        certificate_pem: issued.map(|issued| Cow::Borrowed(issued.certificate_pem.as_str())),
+        ca_pem: issued.map(|issued| Cow::Borrowed(issued.ca_pem.as_str())),
+        private_key_pem: issued.and_then(|issued| issued.private_key_pem.as_deref().map(Cow::Borrowed)),
     };
     let mut response = json(StatusCode::CREATED, &answer);
     let headers = response.headers_mut();
@@ -97,7 +77,7 @@ async fn device_register(
     get, path = "/api/v1/devices/{device_id}", tag = "devices",
     params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
     responses(
-        (status = 200, description = "The device.", body = DeviceView),
+        (status = 200, description = "The device.", body = Device),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -110,14 +90,7 @@ async fn device_get(
     let found = api.engine.for_caller(&caller).device_list(filter, PageRequest { page: 1, size: 1 }).await?;
     let device = found.items.first().ok_or(Error::not_found("device"))?;
     let gauges = api.engine.for_caller(&caller).gauges_of(std::slice::from_ref(device)).await?;
-    Ok(json(StatusCode::OK, &DeviceView::of(device, &gauges)))
-}
-
-/// A tag that was set.
-#[derive(Serialize, ToSchema)]
-struct TagPut {
-    /// The tag's number.
-    tag_id: i64,
+    Ok(json(StatusCode::OK, &Device::of(device, &gauges)))
 }
 
 /// Sets a tag of a device
@@ -141,18 +114,6 @@ async fn tag_put(
     Ok(json(StatusCode::OK, &TagPut { tag_id }))
 }
 
-/// A device that was retired.
-#[derive(Serialize, ToSchema)]
-struct DeviceRetired<'a> {
-    /// Its number.
-    device_id: i64,
-    /// Its serial number.
-    sn: &'a str,
-    /// When it was retired, in Unix seconds.
-    #[schema(example = 1_770_091_506)]
-    retired_at: i64,
-}
-
 /// Retires a device: its certificates are revoked and its connection is closed
 #[utoipa::path(
     delete, path = "/api/v1/devices/{device_id}", tag = "devices",
@@ -169,6 +130,7 @@ async fn device_retire(
 ) -> Result<Response, Problem> {
     let identity = api.engine.for_caller(&caller).device_retire(id).await?;
     let retired_at = api.engine.now().seconds();
-    let answer = DeviceRetired { device_id: identity.device_id.0, sn: identity.sn.as_str(), retired_at };
+    let sn = Cow::Borrowed(identity.sn.as_str());
+    let answer = DeviceRetired { device_id: identity.device_id.0, sn, retired_at };
     Ok(json(StatusCode::OK, &answer))
 }

@@ -8,13 +8,11 @@ use axum::extract::State;
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_core::twin::{
-    DesiredValue, IfMatch, ReportedValue, TTL_MINUTES_DEFAULT, Twin, TwinPatch, TwinResource, TwinVersions,
-};
-use serde::{Deserialize, Serialize};
+use covey_api::{Twin, TwinReportedValue};
+use covey_core::twin::{self as core, IfMatch, TTL_MINUTES_DEFAULT, TwinPatch, TwinVersions};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -23,113 +21,10 @@ use crate::docs::{
 };
 use crate::extract::{Parameters, RawBody, Segment};
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Time, Whole, from_text, json, present, verbatim};
+use crate::wire::{DeviceNumber, Whole, from_text, json, present};
 
 /// How many values of a history are given unless asked for otherwise.
 const HISTORY_DEFAULT: u32 = 50;
-
-/// A device's twin.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Twin)]
-struct TwinView<'a> {
-    /// The device's number.
-    #[schema(minimum = 1)]
-    device_id: i64,
-    /// The device's serial number.
-    sn: &'a str,
-    /// What the device says.
-    reported: ReportedView<'a>,
-    /// What applications want.
-    desired: DesiredView<'a>,
-}
-
-/// What a device says that its values are.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TwinReported)]
-struct ReportedView<'a> {
-    /// How often this side was changed.
-    #[schema(minimum = 0)]
-    version: i64,
-    /// The values by resource.
-    resources: BTreeMap<&'a str, ReportedValueView<'a>>,
-}
-
-/// A value that was reported.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TwinReportedValue)]
-struct ReportedValueView<'a> {
-    /// The value; null if it was removed.
-    #[schema(required = true, value_type = Option<serde_json::Value>)]
-    value: Option<&'a RawValue>,
-    /// The version with which it came.
-    version: i64,
-    /// When it came.
-    at: Time,
-}
-
-/// What applications want the values to be.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TwinDesired)]
-struct DesiredView<'a> {
-    /// How often this side was changed.
-    #[schema(minimum = 0)]
-    version: i64,
-    /// The values by resource.
-    resources: BTreeMap<&'a str, DesiredValueView<'a>>,
-}
-
-/// A value that is wanted.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TwinDesiredValue)]
-struct DesiredValueView<'a> {
-    /// The value.
-    #[schema(value_type = serde_json::Value)]
-    value: &'a RawValue,
-    /// The version with which it came.
-    version: i64,
-    /// When it came.
-    at: Time,
-    /// The task that tells the device, at `/device-tasks/{id}`.
-    task_id: Uuid,
-}
-
-impl<'a> TwinView<'a> {
-    fn of(twin: &'a Twin) -> Self {
-        let Twin { device, versions, resources } = twin;
-        let reported = |resource: &'a TwinResource| {
-            resource.reported.as_ref().map(|value| (resource.name.as_str(), ReportedValueView::of(value)))
-        };
-        let desired = |resource: &'a TwinResource| {
-            resource.desired.as_ref().map(|value| (resource.name.as_str(), DesiredValueView::of(value)))
-        };
-        Self {
-            device_id: device.device_id.0,
-            sn: device.sn.as_str(),
-            reported: ReportedView {
-                version: versions.reported,
-                resources: resources.iter().filter_map(reported).collect(),
-            },
-            desired: DesiredView {
-                version: versions.desired,
-                resources: resources.iter().filter_map(desired).collect(),
-            },
-        }
-    }
-}
-
-impl<'a> ReportedValueView<'a> {
-    fn of(value: &'a ReportedValue) -> Self {
-        let ReportedValue { value, version, at } = value;
-        Self { value: value.as_deref().map(verbatim), version: *version, at: Time(*at) }
-    }
-}
-
-impl<'a> DesiredValueView<'a> {
-    fn of(value: &'a DesiredValue) -> Self {
-        let DesiredValue { value, version, at, task } = value;
-        Self { value: verbatim(value), version: *version, at: Time(*at), task_id: task.0 }
-    }
-}
 
 /// What is to change. What is not named stays as it is.
 #[derive(Deserialize, ToSchema)]
@@ -228,8 +123,8 @@ fn versions(tag: &str) -> Option<IfMatch> {
     Some(versions)
 }
 
-fn answer(twin: &Twin) -> Response {
-    let mut response = json(StatusCode::OK, &TwinView::of(twin));
+fn answer(twin: &core::Twin) -> Response {
+    let mut response = json(StatusCode::OK, &Twin::of(twin));
     if let Ok(tag) = HeaderValue::try_from(etag(twin.versions)) {
         response.headers_mut().insert(ETAG, tag);
     }
@@ -241,7 +136,7 @@ fn answer(twin: &Twin) -> Response {
     get, path = "/api/v1/devices/{device_id}/twin", tag = "twins",
     params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
     responses(
-        (status = 200, description = "The twin.", body = TwinView,
+        (status = 200, description = "The twin.", body = Twin,
             headers(("ETag" = String, description = "The versions of both sides, for `If-Match`."))),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
@@ -268,7 +163,7 @@ pub(super) async fn twin_get(
     request_body(content = TwinPatchBody, content_type = "application/json",
         example = json!({"desired": {"led": 1}})),
     responses(
-        (status = 200, description = "The twin after the change.", body = TwinView,
+        (status = 200, description = "The twin after the change.", body = Twin,
             headers(("ETag" = String, description = "The versions of both sides, for `If-Match`."))),
         BodyProblems, NotFoundProblem, PreconditionProblem, LimitProblem, GuardProblems,
     )
@@ -310,7 +205,7 @@ pub(super) struct HistoryQuery {
         HistoryQuery,
     ),
     responses(
-        (status = 200, description = "The values.", body = Vec<ReportedValueView>),
+        (status = 200, description = "The values.", body = Vec<TwinReportedValue>),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -323,7 +218,7 @@ pub(super) async fn twin_history(
     let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let before = query.before.map(|Whole(version)| version);
     let values = api.engine.for_caller(&caller).twin_history(id, query.resource, before, limit).await?;
-    let views: Vec<_> = values.iter().map(ReportedValueView::of).collect();
+    let views: Vec<_> = values.iter().map(TwinReportedValue::of).collect();
     Ok(json(StatusCode::OK, &views))
 }
 

@@ -50,6 +50,6 @@ async fn next(open: &mut OpenStream) -> (Bytes, bool) {
             (bytes, false)
         }
         Next::Heartbeat(cursor) => (Bytes::from(format!("id: {}\n\n", cursor.0)), false),
-        Next::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.json())), true),
+        Next::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.to_json())), true),
     }
 }

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use covey_api::Record as RecordView;
 use covey_core::id::RecordNumber;
 use covey_core::record::Record;
-
-use crate::stream::message::RecordView;
 
 /// How many changes are remembered as they are sent. Streams that are up to
 /// date tell of the same ones at about the same time.
@@ -50,7 +49,7 @@ impl Frames {
 
 impl Frame {
     fn of(record: &Record) -> Self {
-        let json = one_line(RecordView::of(record).json());
+        let json = one_line(RecordView::of(record).to_json());
         let head = format!("id: {}\nevent: {}\ndata: ", record.number.0, record.change.kind().name());
         let event = Bytes::from([head.as_str(), &json, "\n\n"].concat());
         let json = event.slice(head.len()..head.len() + json.len());
@@ -61,4 +60,29 @@ impl Frame {
 /// A device's JSON may hold line breaks between its tokens, which would end the field.
 fn one_line(json: String) -> String {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_api::record_strategy::any_record;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_stream_sends_the_record_of_the_api_in_one_line(record in any_record()) {
+            let Frame { event, json } = Frame::of(&record);
+            let record_json = RecordView::of(&record).to_json();
+            prop_assert_eq!(&json, &record_json.replace(['\n', '\r'], " "));
+            let (number, kind) = (record.number.0, record.change.kind().name());
+            let lines = format!("id: {number}\nevent: {kind}\ndata: ");
+            prop_assert_eq!(event, [lines.as_bytes(), &json, b"\n\n"].concat());
+            // A client reads the same record.
+            let read: RecordView<'static> = serde_json::from_slice(&json).unwrap();
+            let again = read.to_json();
+            prop_assert_eq!(again.as_bytes(), &json);
+        }
+    }
 }

@@ -4,7 +4,6 @@
 mod caller;
 mod events;
 mod frames;
-mod message;
 mod open_stream;
 mod query;
 mod socket;
@@ -17,6 +16,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::http::header::UPGRADE;
 use axum::response::Response;
+use covey_api::Record;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,7 +25,6 @@ use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, Upgr
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
 use caller::StreamCaller;
-pub(crate) use message::RecordView;
 pub(crate) use open_stream::Streams;
 use query::StreamQuery;
 
@@ -47,7 +46,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     responses(
         (status = 200, description = "The stream: `id:`, `event:` (the kind) and `data:` (a change as JSON) for each \
             change; a line `id:` alone every 15 seconds on which nothing happens.",
-            body = RecordView, content_type = "text/event-stream"),
+            body = Record, content_type = "text/event-stream"),
         (status = 101, description = "The stream goes on over WebSocket: each text message is a change as JSON."),
         InvalidProblem, GoneProblem, LimitProblem, UpgradeProblem, GuardProblems,
     )

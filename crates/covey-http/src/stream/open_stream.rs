@@ -1,11 +1,13 @@
 //! The open streams: how many there are, what each sends next, and whether its
 //! caller may still hear it. A credential can be revoked at any server.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use covey_api::StreamEnd;
 use covey_core::Engine;
 use covey_core::feed::{Batch, FollowError, Follower};
 use covey_core::id::{CallerId, RecordNumber};
@@ -15,7 +17,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::stream::frames::Frames;
-use crate::stream::message::End;
 
 /// How many streams may be open at a time.
 const STREAMS_MAX: usize = 8_000;
@@ -81,7 +82,7 @@ pub(super) enum Next {
     /// Nothing has changed up to this record.
     Heartbeat(RecordNumber),
     /// The server ends the stream.
-    End(End<'static>),
+    End(StreamEnd),
 }
 
 impl OpenStream {
@@ -112,7 +113,11 @@ impl OpenStream {
     }
 
     fn end(&self, reason: &'static str, detail: &'static str) -> Next {
-        Next::End(End { reason, detail, cursor: self.cursor().0 })
+        Next::End(StreamEnd {
+            reason: Cow::Borrowed(reason),
+            detail: Cow::Borrowed(detail),
+            cursor: self.cursor().0,
+        })
     }
 
     /// Whether the caller may still hear the stream.

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
+use covey_api::RecordKindName;
 use covey_core::id::RecordNumber;
 use covey_core::record::{RecordFilter, RecordKind};
 use serde::Deserialize;
@@ -10,7 +11,6 @@ use utoipa::IntoParams;
 
 use crate::device_events::TypeCode;
 use crate::problem::Problem;
-use crate::stream::message::RecordKindName;
 use crate::wire::{DeviceNumber, TagWanted, from_text, from_texts};
 
 /// The header in which a browser sends the last `id` it saw (WHATWG HTML §9.2.4).

@@ -65,14 +65,16 @@ async fn run(socket: WebSocket, mut open: OpenStream) {
             Next::End(end) => {
                 let last = async {
                     writing
-                        .send(Message::text(format!("{{\"kind\":\"end\",\"end\":{}}}", end.json())))
+                        .send(Message::text(format!("{{\"kind\":\"end\",\"end\":{}}}", end.to_json())))
                         .await?;
-                    let code = match end.reason {
+                    let code = match &*end.reason {
                         "shutdown" => close_code::RESTART,
                         "unauthorized" => close_code::POLICY,
                         _ => close_code::AGAIN,
                     };
-                    writing.send(Message::Close(Some(CloseFrame { code, reason: end.reason.into() }))).await
+                    writing
+                        .send(Message::Close(Some(CloseFrame { code, reason: end.reason.as_ref().into() })))
+                        .await
                 };
                 let _ = timeout(STALL_MAX, last).await;
                 return;

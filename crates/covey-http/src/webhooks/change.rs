@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use covey_api::Webhook;
 use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S, WebhookSecret};
 
 use crate::api::Api;
@@ -17,7 +18,6 @@ use crate::problem::Problem;
 use crate::webhooks::key::WebhookKey;
 use crate::webhooks::request::{SecretRotation, WebhookChange, WebhookNew, WebhookSet};
 use crate::webhooks::secret;
-use crate::webhooks::view::WebhookView;
 use crate::wire::{Whole, json};
 
 /// Adds a webhook to those that there are
@@ -30,7 +30,7 @@ use crate::wire::{Whole, json};
             "filter": {"tag": ["site:north"], "event_type_code": [13, 14]}})),
     responses(
         (status = 201, description = "The webhook is added. Keep its secret: it is not shown again.",
-            body = WebhookView, headers(("Cache-Control" = String, description = "Always `no-store`."))),
+            body = Webhook, headers(("Cache-Control" = String, description = "Always `no-store`."))),
         BodyProblems, LimitProblem, GuardProblems,
     )
 )]
@@ -43,7 +43,7 @@ pub(super) async fn webhook_add(
     let given = wanted.parts.secret();
     let spec = wanted.into_spec()?;
     let added = api.engine.for_caller(&caller).webhook_add(spec, given).await?;
-    let view = WebhookView::of(&added, None, Some(added.secret.exposed()));
+    let view = Webhook::of(&added, None, Some(added.secret.exposed()));
     Ok(secret(json(StatusCode::CREATED, &view)))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn webhook_add(
     request_body(content = WebhookSet, content_type = "application/json",
         example = json!({"url": "https://receiver.example/covey", "headers": {}, "is_active": true})),
     responses(
-        (status = 200, description = "The webhook is set.", body = WebhookView),
+        (status = 200, description = "The webhook is set.", body = Webhook),
         BodyProblems, NotFoundProblem, ConflictProblem, LimitProblem, GuardProblems,
     )
 )]
@@ -75,7 +75,7 @@ pub(super) async fn webhook_put(
     let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| set.onto(known, of), given);
     let changed = changed.await?;
     let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
-    Ok(secret(json(StatusCode::OK, &WebhookView::of(&changed.endpoint, None, shown))))
+    Ok(secret(json(StatusCode::OK, &Webhook::of(&changed.endpoint, None, shown))))
 }
 
 /// Changes some of a webhook
@@ -85,7 +85,7 @@ pub(super) async fn webhook_put(
     patch, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
     request_body(content = WebhookChange, content_type = "application/json", example = json!({"is_active": false})),
     responses(
-        (status = 200, description = "The webhook is changed.", body = WebhookView),
+        (status = 200, description = "The webhook is changed.", body = Webhook),
         BodyProblems, NotFoundProblem, ConflictProblem, GuardProblems,
     )
 )]
@@ -98,7 +98,7 @@ pub(super) async fn webhook_patch(
     let change = body.read::<WebhookChange>()?;
     let given = change.parts.secret();
     let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| change.onto(known), given);
-    Ok(json(StatusCode::OK, &WebhookView::of(&changed.await?.endpoint, None, None)))
+    Ok(json(StatusCode::OK, &Webhook::of(&changed.await?.endpoint, None, None)))
 }
 
 /// Gives a webhook a new secret
@@ -109,7 +109,7 @@ pub(super) async fn webhook_patch(
     request_body(content = Option<SecretRotation>, content_type = "application/json", example = json!({})),
     responses(
         (status = 200, description = "The secret is new. Keep it: it is not shown again.",
-            body = WebhookView, headers(("Cache-Control" = String, description = "Always `no-store`."))),
+            body = Webhook, headers(("Cache-Control" = String, description = "Always `no-store`."))),
         BodyProblems, InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -125,6 +125,6 @@ pub(super) async fn webhook_rotate(
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
     let rotated = api.engine.for_caller(&caller).webhook_rotate(wanted, given, overlap_s);
     let rotated = rotated.await?;
-    let view = WebhookView::of(&rotated, None, Some(rotated.secret.exposed()));
+    let view = Webhook::of(&rotated, None, Some(rotated.secret.exposed()));
     Ok(secret(json(StatusCode::OK, &view)))
 }

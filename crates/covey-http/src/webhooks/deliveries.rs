@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_core::webhook::{DeliveriesFrom, LoggedAttempt, Outcome};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use covey_api::WebhookDelivery;
+use covey_core::webhook::{DeliveriesFrom, Outcome};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -16,7 +17,7 @@ use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
 use crate::webhooks::key::WebhookKey;
-use crate::wire::{Time, Whole, from_text, json};
+use crate::wire::{Whole, from_text, json};
 
 /// How many attempts are given unless asked for otherwise.
 const LIMIT_DEFAULT: u32 = 50;
@@ -68,60 +69,13 @@ pub(super) fn from(
     DeliveriesFrom { before: before.map(number), after: after.map(number), outcome, limit }
 }
 
-/// An attempt to deliver a message.
-#[derive(Serialize, ToSchema)]
-#[schema(as = WebhookDelivery)]
-struct DeliveryView<'a> {
-    /// Its number in this log; later ones are larger.
-    id: i64,
-    /// The number of the change; null of a test.
-    #[schema(required = true)]
-    number: Option<i64>,
-    /// The device's number; null of a test.
-    #[schema(required = true)]
-    device_id: Option<i64>,
-    /// Which try it was.
-    #[schema(minimum = 1)]
-    attempt: u32,
-    /// When it began.
-    at: Time,
-    /// How long it took, in milliseconds.
-    duration_ms: i64,
-    /// The status that the receiver answered with, if it answered.
-    #[schema(required = true)]
-    status: Option<u16>,
-    /// What went wrong, if anything did.
-    #[schema(required = true)]
-    error: Option<&'a str>,
-    /// What became of it: `delivered`, `retry`, `dead`, `test_passed`, `test_failed`.
-    #[schema(example = "delivered")]
-    outcome: &'static str,
-}
-
-impl<'a> DeliveryView<'a> {
-    fn of(logged: &'a LoggedAttempt) -> Self {
-        let attempt = &logged.attempt;
-        Self {
-            id: logged.seq,
-            number: attempt.number.map(|number| number.0),
-            device_id: attempt.device_id.map(|device| device.0),
-            attempt: attempt.attempt,
-            at: Time(attempt.at),
-            duration_ms: attempt.duration_ms,
-            status: attempt.status,
-            error: attempt.error.as_deref(),
-            outcome: attempt.outcome.name(),
-        }
-    }
-}
-
 /// What a webhook was sent, and how that went
 ///
 /// Of each webhook the newest 10,000 attempts of the last 7 days are kept.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/{key}/deliveries", tag = "webhooks", params(WebhookKey, DeliveriesQuery),
     responses(
-        (status = 200, description = "The attempts, newest first; with `after`, oldest first.", body = Vec<DeliveryView>),
+        (status = 200, description = "The attempts, newest first; with `after`, oldest first.", body = Vec<WebhookDelivery>),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -134,6 +88,6 @@ pub(super) async fn webhook_deliveries(
     let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
     let from = from(query.before, query.after, outcome, query.limit);
     let found = api.engine.for_caller(&caller).webhook_deliveries(wanted, from).await?;
-    let views: Vec<_> = found.iter().map(DeliveryView::of).collect();
+    let views: Vec<_> = found.iter().map(WebhookDelivery::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

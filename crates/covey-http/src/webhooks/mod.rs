@@ -6,8 +6,8 @@ mod dead_letters;
 mod deliveries;
 mod key;
 mod request;
-mod view;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -15,9 +15,8 @@ use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::Response;
+use covey_api::{Webhook, WebhookDeleted, WebhookTested};
 use covey_core::webhook::SetError;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -26,9 +25,8 @@ use crate::auth::Authenticated;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::Segment;
 use crate::problem::{Kind, Problem};
-use crate::wire::{Time, json};
+use crate::wire::json;
 use key::WebhookKey;
-use view::WebhookView;
 
 /// The routes of webhooks.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -67,7 +65,7 @@ async fn head(api: &Api) -> Result<i64, Problem> {
 /// All webhooks of the organisation
 #[utoipa::path(
     get, path = "/api/v1/webhooks", tag = "webhooks",
-    responses((status = 200, description = "The webhooks, in the order of their numbers.", body = Vec<WebhookView>), GuardProblems)
+    responses((status = 200, description = "The webhooks, in the order of their numbers.", body = Vec<Webhook>), GuardProblems)
 )]
 async fn webhook_list(
     State(api): State<Arc<Api>>,
@@ -76,7 +74,7 @@ async fn webhook_list(
     let found = api.engine.for_caller(&caller).webhook_list().await?;
     let head = head(&api).await?;
     let views: Vec<_> =
-        found.iter().map(|(endpoint, state)| WebhookView::of(endpoint, Some((state, head)), None)).collect();
+        found.iter().map(|(endpoint, state)| Webhook::of(endpoint, Some((state, head)), None)).collect();
     Ok(json(StatusCode::OK, &views))
 }
 
@@ -84,7 +82,7 @@ async fn webhook_list(
 #[utoipa::path(
     get, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),
     responses(
-        (status = 200, description = "The webhook.", body = WebhookView),
+        (status = 200, description = "The webhook.", body = Webhook),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
@@ -95,15 +93,7 @@ async fn webhook_get(
 ) -> Result<Response, Problem> {
     let (endpoint, state) = api.engine.for_caller(&caller).webhook_get(wanted).await?;
     let head = head(&api).await?;
-    Ok(json(StatusCode::OK, &WebhookView::of(&endpoint, Some((&state, head)), None)))
-}
-
-/// A webhook that was deleted.
-#[derive(Serialize, ToSchema)]
-struct WebhookDeleted {
-    /// That it was.
-    #[schema(example = "Webhook deleted")]
-    message: &'static str,
+    Ok(json(StatusCode::OK, &Webhook::of(&endpoint, Some((&state, head)), None)))
 }
 
 /// Deletes a webhook, with its log and its dead letters
@@ -120,27 +110,7 @@ async fn webhook_delete(
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
     api.engine.for_caller(&caller).webhook_delete(wanted).await?;
-    Ok(json(StatusCode::OK, &WebhookDeleted { message: "Webhook deleted" }))
-}
-
-/// What became of a test.
-#[derive(Serialize, ToSchema)]
-struct WebhookTested<'a> {
-    /// Whether the receiver answered 2xx.
-    delivered: bool,
-    /// The id under which the sample was sent, as in its header `webhook-id`.
-    #[schema(example = "test_01982f3a-7a00-7000-8000-000000000000")]
-    message_id: &'a str,
-    /// When it was sent.
-    at: Time,
-    /// How long the receiver took, in milliseconds.
-    duration_ms: i64,
-    /// The status that it answered with, if it answered.
-    #[schema(required = true)]
-    status: Option<u16>,
-    /// What went wrong, if anything did.
-    #[schema(required = true)]
-    error: Option<&'a str>,
+    Ok(json(StatusCode::OK, &WebhookDeleted { message: Cow::Borrowed("Webhook deleted") }))
 }
 
 /// Sends a sample to a webhook, once, and says what the receiver answered
@@ -157,14 +127,5 @@ async fn webhook_test(
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
     let report = api.engine.for_caller(&caller).webhook_test(wanted).await?;
-    let attempt = &report.attempt;
-    let answer = WebhookTested {
-        delivered: attempt.is_delivered(),
-        message_id: &report.message_id,
-        at: Time(attempt.at),
-        duration_ms: attempt.duration_ms,
-        status: attempt.status,
-        error: attempt.error.as_deref(),
-    };
-    Ok(json(StatusCode::OK, &answer))
+    Ok(json(StatusCode::OK, &WebhookTested::of(&report)))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use covey_api::WebhookFilter;
 use covey_core::id::DeviceId;
 use covey_core::record::RecordFilter;
 use covey_core::webhook::{
@@ -9,7 +10,7 @@ use covey_core::webhook::{
 };
 use covey_core::{Error, Result};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
@@ -21,7 +22,7 @@ use crate::wire::{TagWanted, Whole};
 pub(super) struct WebhookParts {
     /// Which changes are wanted, beside the type.
     #[serde(default, deserialize_with = "filter")]
-    pub(super) filter: Option<FilterForm>,
+    pub(super) filter: Option<WebhookFilter>,
     /// In which form: `contract`, or `cloudevents` for CloudEvents 1.0 in structured mode.
     #[serde(default, deserialize_with = "format")]
     #[schema(pattern = "^(contract|cloudevents)$", example = "contract")]
@@ -110,28 +111,11 @@ pub(super) struct SecretRotation {
     pub(super) overlap_seconds: Option<Whole>,
 }
 
-/// Which changes a webhook wants. Each list that is empty lets everything through.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
-#[schema(as = WebhookFilter)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FilterForm {
-    /// Those of devices with these numbers.
-    #[serde(default)]
-    #[schema(max_items = 1000)]
-    pub(super) device_id: Vec<i64>,
-    /// Those of devices with one of these tags: `name`, `name:value` or `name=value`.
-    #[serde(default)]
-    #[schema(max_items = 1000)]
-    pub(super) tag: Vec<String>,
-    /// Of events, those of these types. A device's coming and going is told as `msg-presence`.
-    #[serde(default)]
-    #[schema(max_items = 1000)]
-    pub(super) event_type_code: Vec<i64>,
-}
-
 /// A filter by the names of its members, and in no other form: what is misread
 /// would let everything through.
-fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<FilterForm>, D::Error> {
+fn filter<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<WebhookFilter>, D::Error> {
     let object = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer);
     let object = object.map_err(|error| D::Error::custom(format!("filter: {error}")))?;
     let filter = object.map(|object| serde_json::from_value(serde_json::Value::Object(object)));
@@ -149,27 +133,13 @@ macro_rules! named {
 }
 named!(format: String, concurrency: Whole, secret: String);
 
-impl FilterForm {
-    fn into_filter(self) -> RecordFilter {
-        RecordFilter {
-            devices: self.device_id.into_iter().map(DeviceId).collect(),
-            tags: self.tag.iter().map(|text| TagWanted::read(text).into_pair()).collect(),
-            kinds: Vec::new(),
-            event_types: self.event_type_code,
-        }
-    }
-
-    /// A filter as it is shown.
-    pub(super) fn of(filter: &RecordFilter) -> Self {
-        let tag = |(tag, value): &(String, Option<String>)| match value {
-            Some(value) => format!("{tag}:{value}"),
-            None => tag.clone(),
-        };
-        Self {
-            device_id: filter.devices.iter().map(|device| device.0).collect(),
-            tag: filter.tags.iter().map(tag).collect(),
-            event_type_code: filter.event_types.clone(),
-        }
+/// As the core has it.
+fn record_filter(filter: WebhookFilter) -> RecordFilter {
+    RecordFilter {
+        devices: filter.device_id.into_iter().map(DeviceId).collect(),
+        tags: filter.tag.iter().map(|text| TagWanted::read(text).into_pair()).collect(),
+        kinds: Vec::new(),
+        event_types: filter.event_type_code,
     }
 }
 
@@ -181,7 +151,7 @@ impl WebhookParts {
 
     fn apply(self, spec: &mut EndpointSpec) -> Result<()> {
         if let Some(filter) = self.filter {
-            spec.filter = filter.into_filter();
+            spec.filter = record_filter(filter);
         }
         if let Some(format) = self.format {
             spec.format = WebhookFormat::from_name(&format)

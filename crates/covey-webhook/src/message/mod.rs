@@ -1,15 +1,14 @@
 //! A record as a message: method, URL, headers and body.
 
 mod header;
-mod view;
 
+use covey_api::{CloudEvent, Record as RecordView, ResultMessage, TaskResult};
 use covey_core::record::{Change, Record, RecordTask};
 use covey_core::webhook::{Endpoint, WebhookFormat};
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::message::view::{CloudEvent, RecordView, ResultView};
 use crate::target::with_segment;
 
 /// A message on its way.
@@ -37,11 +36,6 @@ fn beginning(change: &Change) -> &'static str {
         Change::Presence { .. } => "prs",
         Change::Twin(_) => "twn",
     }
-}
-
-#[derive(Serialize)]
-struct ResultBody<'a> {
-    result: ResultView<'a>,
 }
 
 /// The message of a record for an endpoint, unsigned.
@@ -83,7 +77,7 @@ pub(crate) fn message(endpoint: &Endpoint, url: &Url, record: &Record, id: &str)
 fn contract_body(record: &Record) -> Vec<u8> {
     match &record.change {
         Change::Event(event) => event.payload.as_bytes().to_vec(),
-        Change::Result { result, .. } => json(&ResultBody { result: ResultView::of(result) }),
+        Change::Result { result, .. } => json(&ResultMessage { result: TaskResult::of(result) }),
         Change::Task { .. } | Change::Presence { .. } | Change::Twin(_) => json(&RecordView::of(record)),
     }
 }
@@ -96,13 +90,23 @@ fn json<T: Serialize>(value: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use covey_api::RawValue;
+    use covey_api::record_strategy::any_record;
     use covey_core::id::{OrgId, UnixMs};
     use covey_core::webhook::{EndpointId, EndpointSpec, WebhookSecret, WebhookType, sample};
+    use proptest::prelude::*;
+    use serde::Deserialize;
     use serde_json::{Value, json};
 
     use super::*;
 
     fn made(webhook_type: WebhookType, format: WebhookFormat, change: impl FnOnce(&mut Record)) -> Message {
+        let mut record = sample(webhook_type, OrgId(1), UnixMs(1_700_000_000_007)).unwrap();
+        change(&mut record);
+        sent(webhook_type, format, &record)
+    }
+
+    fn sent(webhook_type: WebhookType, format: WebhookFormat, record: &Record) -> Message {
         let mut spec = EndpointSpec::new(webhook_type, "https://r.example/hook");
         spec.headers.0.push(("Authorization".to_owned(), "Bearer x".to_owned()));
         spec.format = format;
@@ -117,10 +121,7 @@ mod tests {
             created_at: UnixMs(0),
             updated_at: UnixMs(0),
         };
-        let mut record = sample(webhook_type, OrgId(1), UnixMs(1_700_000_000_007)).unwrap();
-        change(&mut record);
-        let id = message_id(&record);
-        message(&endpoint, &Url::parse("https://r.example/hook").unwrap(), &record, &id)
+        message(&endpoint, &Url::parse("https://r.example/hook").unwrap(), record, &message_id(record))
     }
 
     fn body(message: &Message) -> Value {
@@ -182,6 +183,34 @@ mod tests {
             );
             assert!(event["data"][part].is_object(), "{event}");
             assert!(event["id"].as_str().unwrap().ends_with("_0"));
+        }
+    }
+
+    /// The member of a CloudEvent that holds the record, byte for byte.
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+
+    proptest! {
+        #[test]
+        fn a_webhook_sends_the_record_of_the_api(record in any_record()) {
+            let record_json = RecordView::of(&record).to_json();
+            let event = sent(WebhookType::Task, WebhookFormat::CloudEvents, &record);
+            let Data { data } = serde_json::from_slice(&event.body).unwrap();
+            prop_assert_eq!(data.get(), &record_json);
+            let body = sent(WebhookType::Task, WebhookFormat::Contract, &record).body;
+            match &record.change {
+                Change::Event(event) => prop_assert_eq!(body, event.payload.as_bytes()),
+                Change::Result { .. } => {
+                    // Part of the record: what comes behind its task.
+                    let body = String::from_utf8(body).unwrap();
+                    let result = body.strip_prefix("{\"result\":{").and_then(|rest| rest.strip_suffix("}}"));
+                    prop_assert!(record_json.contains(result.unwrap()), "{} in {}", body, record_json);
+                }
+                _ => prop_assert_eq!(body, record_json.as_bytes()),
+            }
         }
     }
 }

@@ -1,0 +1,74 @@
+//! API keys, and whom a credential stands for.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Time;
+
+/// An API key, without its clear text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiKey<'a> {
+    /// Its number.
+    pub id: i64,
+    /// Its organisation, by name.
+    pub org: Cow<'a, str>,
+    /// What its owner calls it.
+    pub name: Cow<'a, str>,
+    /// What it may do.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
+    pub rights: Vec<Cow<'static, str>>,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// An API key that was just made.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiKeyMade<'a> {
+    /// Its number.
+    pub id: i64,
+    /// Its organisation, by name.
+    pub org: Cow<'a, str>,
+    /// What its owner calls it.
+    pub name: Cow<'a, str>,
+    /// What it may do.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
+    pub rights: Vec<Cow<'static, str>>,
+    /// When it was made.
+    pub created_at: Time,
+    /// The key itself. Shown once and never again. Not there for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub key: Option<Cow<'a, str>>,
+    /// SHA-256 of the certificate that stands for this key, in lowercase hex. Not there for a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub certificate_sha256: Option<Cow<'a, str>>,
+}
+
+/// An API key that was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiKeyRevoked {
+    /// Its number.
+    pub id: i64,
+}
+
+/// Whom a credential stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Whoami<'a> {
+    /// The organisation's number.
+    pub org_id: i64,
+    /// The organisation's name.
+    #[cfg_attr(feature = "openapi", schema(example = "acme"))]
+    pub org: Cow<'a, str>,
+    /// What the owner of the key or certificate calls it.
+    #[cfg_attr(feature = "openapi", schema(example = "dashboard"))]
+    pub name: Cow<'a, str>,
+    /// What it may do.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
+    pub rights: Vec<Cow<'static, str>>,
+}

@@ -1,0 +1,32 @@
+//! API keys.
+
+use std::borrow::Cow;
+
+use covey_core::access as core;
+
+use crate::{ApiKey, ApiKeyMade};
+
+impl<'a> ApiKey<'a> {
+    /// How an API key looks.
+    #[must_use]
+    pub fn of(key: &'a core::ApiKey) -> Self {
+        Self {
+            id: key.id,
+            org: Cow::Borrowed(&key.org_name),
+            name: Cow::Borrowed(&key.name),
+            rights: key.rights.names().map(Cow::Borrowed).collect(),
+            created_at: key.created_at.into(),
+        }
+    }
+}
+
+impl<'a> ApiKeyMade<'a> {
+    /// How an API key looks that was just made, with its clear text or the
+    /// certificate that stands for it.
+    #[must_use]
+    pub fn of(made: &'a core::ApiKey, key: Option<&'a str>, certificate_sha256: Option<&'a str>) -> Self {
+        let ApiKey { id, org, name, rights, created_at } = ApiKey::of(made);
+        let (key, certificate_sha256) = (key.map(Cow::Borrowed), certificate_sha256.map(Cow::Borrowed));
+        Self { id, org, name, rights, created_at, key, certificate_sha256 }
+    }
+}

@@ -1,0 +1,50 @@
+//! The JSON of the REST API, of streams and of webhooks, described once: the
+//! server writes it with these types and clients read it with them.
+//!
+//! The server fills a type with borrowed texts, and a client gets it with owned
+//! ones (`Task<'static>`). Payloads, results and twin values are JSON text that
+//! passes through byte for byte ([`RawValue`]). Names out of a fixed set, such
+//! as the cause of a state, are texts, so that a client can read a name that is
+//! newer than itself.
+//!
+//! The feature `core` adds the conversions from the types of the domain, and
+//! `openapi` the schemas. A client needs neither.
+
+mod access;
+mod cloud_event;
+mod device;
+mod event;
+#[cfg(feature = "core")]
+mod from_core;
+mod health;
+mod instant;
+mod record;
+#[cfg(feature = "proptest")]
+pub mod record_strategy;
+mod retention;
+#[cfg(feature = "openapi")]
+mod schema;
+mod task;
+mod twin;
+mod webhook;
+
+pub use access::{ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use cloud_event::{CloudEvent, ResultMessage};
+pub use device::{Device, DeviceConnection, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
+pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
+pub use health::Health;
+pub use instant::{SECONDS_MAX, Time};
+
+pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
+pub use retention::{Retention, RetentionRun};
+#[cfg(feature = "openapi")]
+pub use schema::{RecordKindName, RightName};
+pub use serde_json::value::RawValue;
+pub use task::{
+    Task, TaskChange, TaskCreated, TaskDeleted, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus,
+};
+pub use twin::{Twin, TwinDesired, TwinDesiredValue, TwinReported, TwinReportedValue};
+pub use webhook::{
+    DeadLettersResent, Webhook, WebhookDeadLetter, WebhookDeleted, WebhookDelivery, WebhookFilter,
+    WebhookState, WebhookTested,
+};

@@ -1,0 +1,84 @@
+//! OpenAPI schemas that no derive can write: instants, states, and names out of
+//! the fixed sets that the domain has.
+
+use std::borrow::Cow;
+
+use covey_core::access::RIGHT_NAMES;
+use covey_core::presence::Reason;
+use covey_core::record::RecordKind;
+use covey_core::task::Cause;
+use serde_json::json;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::{TaskStatus, Time};
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let schema = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("An instant in UTC (RFC 3339)."))
+            .examples([json!("2026-02-03T04:05:06.789Z")])
+            .build();
+        RefOr::T(Schema::Object(schema))
+    }
+}
+
+impl ToSchema for Time {}
+
+impl PartialSchema for TaskStatus {
+    fn schema() -> RefOr<Schema> {
+        let numbers = Self::ALL.map(|status| format!("{} {}", status.number(), status.name()));
+        let schema = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(0))
+            .maximum(Some(7))
+            .description(Some(format!("{}.", numbers.join(", "))))
+            .build();
+        RefOr::T(Schema::Object(schema))
+    }
+}
+
+impl ToSchema for TaskStatus {}
+
+/// Types that stand for the schema of a name out of a fixed set.
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident as $shown:literal = $names:expr, $description:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    let schema = ObjectBuilder::new()
+                        .schema_type(SchemaType::Type(Type::String))
+                        .enum_values(Some($names))
+                        .description(Some($description));
+                    RefOr::T(Schema::Object(schema.build()))
+                }
+            }
+
+            impl ToSchema for $name {
+                fn name() -> Cow<'static, str> {
+                    $shown.into()
+                }
+            }
+        )+
+    };
+}
+
+names! {
+    /// The state of a task.
+    TaskStatusName as "TaskStatusName" = TaskStatus::ALL.map(TaskStatus::name), "A state of a task.";
+    /// Why a state changed.
+    TaskCause as "TaskCause" = Cause::NAMES.map(|(_, name)| name), "Why the state of a task changed.";
+    /// What a record is about.
+    RecordKindName as "RecordKindName" = RecordKind::NAMES.map(|(_, name)| name), "What changed.";
+    /// Why a device came or went.
+    ReasonName as "ReasonName" = Reason::NAMES.map(|(_, name)| name), "Why.";
+    /// A right of a credential.
+    RightName as "Right" = RIGHT_NAMES, "A right.";
+}
