@@ -17,7 +17,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
-    ResponseBuilder,
+    ResponseBuilder, ServerBuilder,
 };
 use utoipa::{IntoResponses, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -149,8 +149,12 @@ pub(crate) fn frame() -> OpenApi {
         .description(Some(INTRODUCTION))
         .license(Some(license))
         .build();
+    // Relative to where the document was read (OpenAPI 3.1 §4.8.5): a server has several addresses.
+    let server =
+        ServerBuilder::new().url("/").description(Some("The server that this document is from.")).build();
     OpenApiBuilder::new()
         .info(info)
+        .servers(Some([server]))
         .components(Some(components))
         .security(Some(SCHEMES.map(|scheme| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []))))
         .build()
@@ -203,7 +207,8 @@ pub(crate) fn router(document: &OpenApi) -> Router<Arc<Api>> {
         let text = text.clone();
         async move { ([(CONTENT_TYPE, "application/json"), NO_SNIFF], text) }
     };
-    let swagger = SwaggerUi::new("/docs").config(Config::from(OPENAPI_PATH).try_it_out_enabled(true));
+    let config = Config::from(OPENAPI_PATH).try_it_out_enabled(true).persist_authorization(true);
+    let swagger = SwaggerUi::new("/docs").config(config);
     Router::from(swagger).route(OPENAPI_PATH, get(answer))
 }
 

@@ -198,3 +198,17 @@ async fn a_key_is_also_a_bearer_token_and_the_one_in_x_api_key_counts() {
     let both = whoami("/api/v1/whoami").header("x-api-key", "wrong");
     answer(both).await.assert_problem(401, "both");
 }
+
+#[tokio::test]
+async fn the_document_names_its_server_and_its_page_keeps_the_key_over_a_reload() {
+    let stage = Stage::new().await;
+    let document = answer(stage.bare(Method::GET, "/openapi.json")).await.body;
+    assert_eq!(document["servers"][0]["url"], "/");
+    let schemes: Vec<_> = document["security"].as_array().unwrap().iter().collect();
+    assert_eq!(
+        schemes,
+        [&json!({"api_key": []}), &json!({"bearer": []}), &json!({"client_certificate": []})]
+    );
+    let initializer = answer(stage.bare(Method::GET, "/docs/swagger-initializer.js")).await.text;
+    assert!(initializer.contains("\"persistAuthorization\": true"), "{initializer}");
+}
