@@ -2,6 +2,7 @@
 //! requests over HTTP, and the state of the tasks and the process at the
 //! moment of a scrape.
 
+mod exposition;
 pub(crate) mod page;
 mod process;
 mod webhooks;
@@ -308,7 +309,7 @@ mod tests {
         metrics.happened(Event::Committed { operations: 3 });
         metrics.request(&Method::GET, RouteName(None), StatusCode::NOT_FOUND, 0.002);
         metrics.set_tasks(&[TaskCount { status: TaskStatus::Lock, count: 5 }]);
-        let page = metrics.page(2).unwrap();
+        let page = metrics.page(exposition::Format::OpenMetrics, 2).unwrap();
         for line in [
             "covey_step_seconds_count{step=\"commit\"} 1",
             "covey_step_seconds_bucket{le=\"0.001\",step=\"commit\"} 1",

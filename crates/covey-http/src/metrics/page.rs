@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,10 +14,8 @@ use utoipa_axum::routes;
 use crate::api::Api;
 use crate::docs::InternalProblem;
 use crate::metrics::Metrics;
+use crate::metrics::exposition::{self, Format};
 use crate::problem::{Kind, Problem};
-
-/// OpenMetrics 1.0 §"Content Type".
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The route of the metrics.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -24,25 +23,30 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 }
 
 impl Metrics {
-    /// All measurements as OpenMetrics text.
-    pub(super) fn page(&self, waiting_callers: usize) -> Result<String, std::fmt::Error> {
+    /// All measurements as text.
+    pub(super) fn page(&self, format: Format, waiting_callers: usize) -> Result<String, std::fmt::Error> {
         self.waiting.set(i64::try_from(waiting_callers).unwrap_or(i64::MAX));
         let mut page = String::with_capacity(16 * 1024);
         text::encode(&mut page, &self.registry)?;
-        Ok(page)
+        Ok(match format {
+            Format::OpenMetrics => page,
+            Format::Prometheus => exposition::prometheus(&page),
+        })
     }
 }
 
 /// Measurements, for Prometheus (no key needed)
+///
+/// In the text format 0.0.4 of Prometheus, or as OpenMetrics 1.0 to those who prefer that in `Accept`.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(()),
     responses(
-        (status = 200, description = "All measurements as OpenMetrics text.", body = String,
-            content_type = "application/openmetrics-text"),
+        (status = 200, description = "All measurements.",
+            content((String = "text/plain"), (String = "application/openmetrics-text"))),
         InternalProblem,
     )
 )]
-async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
     match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),
@@ -56,7 +60,8 @@ async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
     }
     api.metrics.set_streams(api.streams.count());
-    let page = api.metrics.page(api.engine.server().watchers().count());
+    let format = Format::wanted(&headers);
+    let page = api.metrics.page(format, api.engine.server().watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;
-    Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
+    Ok(([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], page).into_response())
 }

@@ -212,3 +212,23 @@ async fn the_document_names_its_server_and_its_page_keeps_the_key_over_a_reload(
     let initializer = answer(stage.bare(Method::GET, "/docs/swagger-initializer.js")).await.text;
     assert!(initializer.contains("\"persistAuthorization\": true"), "{initializer}");
 }
+
+#[tokio::test]
+async fn measurements_are_text_of_prometheus_and_openmetrics_for_those_who_ask() {
+    let stage = Stage::new().await;
+    for (accept, content_type, counter, is_openmetrics) in [
+        ("text/plain", "text/plain; version=0.0.4; charset=utf-8", "covey_refusals_total", false),
+        (
+            "application/openmetrics-text",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "covey_refusals",
+            true,
+        ),
+    ] {
+        let found = answer(stage.bare(Method::GET, "/metrics").header("accept", accept)).await;
+        assert_eq!((found.status.as_u16(), found.header("content-type")), (200, content_type));
+        assert_eq!(found.header("vary"), "accept");
+        assert!(found.text.contains(&format!("# TYPE {counter} counter\n")), "{}", found.text);
+        assert_eq!(found.text.ends_with("# EOF\n"), is_openmetrics, "{}", found.text);
+    }
+}

@@ -73,7 +73,7 @@ async fn health_metrics_and_documents_need_no_key_and_no_internet() {
         assert_eq!(answer(stage.bare(Method::GET, path)).await.body["status"], "ok", "{path}");
     }
     let page = answer(stage.bare(Method::GET, "/metrics")).await;
-    assert!(page.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(page.header("content-type").starts_with("text/plain; version=0.0.4"));
     for line in [
         "covey_tasks{status=\"READY\"} 1",
         "covey_step_seconds_count{step=\"create\"} 1",
