@@ -11,6 +11,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::auth::Callers;
 use crate::client_certificate::ProxyTrust;
+use crate::cors::AllowedOrigins;
 use crate::metrics::Metrics;
 use crate::request_id::RequestIds;
 use crate::request_slots::RequestSlots;
@@ -24,6 +25,8 @@ pub struct Api {
     pub(crate) callers: Callers,
     /// Recognises connections from a proxy that may hand on client certificates.
     pub(crate) proxies: Option<ProxyTrust>,
+    /// The pages of other origins that may call from a browser.
+    pub(crate) origins: AllowedOrigins,
     pub(crate) request_ids: RequestIds,
     pub(crate) request_slots: RequestSlots,
     pub(crate) streams: Arc<Streams>,
@@ -40,6 +43,7 @@ impl Api {
             shutdown,
             callers: Callers::default(),
             proxies: None,
+            origins: AllowedOrigins::default(),
             request_ids: RequestIds::new(),
             request_slots: RequestSlots::default(),
             streams: Arc::default(),
@@ -56,6 +60,14 @@ impl Api {
     pub fn trusting_proxies_of(mut self, root: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
         self.proxies = Some(ProxyTrust::under(root)?);
         Ok(self)
+    }
+
+    /// Lets pages of these origins call from a browser, with a key or with the
+    /// client certificate of their user.
+    #[must_use]
+    pub fn allowing_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.origins = origins;
+        self
     }
 }
 

@@ -8,6 +8,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
+use crate::compression::compression;
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::request_middleware;
 use crate::{
@@ -41,14 +42,20 @@ pub fn openapi() -> OpenApi {
 pub fn router(api: Api) -> Router {
     let api = Arc::new(api);
     let (router, document) = resources().split_for_parts();
-    router
+    let router = router
         .merge(docs::router(&docs::complete(document)))
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(Kind::MethodNotAllowed, "the header Allow names the methods of this path")
         })
         .layer(from_fn_with_state(Arc::clone(&api), request_middleware))
-        .with_state(api)
+        .layer(compression());
+    match api.origins.layer() {
+        // Outermost, so that a page can read every refusal.
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+    .with_state(api)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use covey_core::retention::{DAYS_MAX, Kept, RetentionDays};
 use covey_core::webhook::address::AddressRule;
+use covey_http::AllowedOrigins;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -99,6 +100,11 @@ pub struct Options {
     /// [default: 90]
     #[arg(long, env = "COVEY_TWIN_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub twin_retention_days: Option<u32>,
+    /// Origins whose pages may call the REST API from a browser, such as
+    /// https://dashboard.example:8443, with a key or with the client certificate
+    /// of their user [default: none]
+    #[arg(long, env = "COVEY_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origins: Option<Vec<String>>,
     /// More names or addresses of this server; its certificate contains them
     /// beside the host name and the machine's addresses
     #[arg(long = "name", env = "COVEY_NAMES", value_name = "HOST", value_delimiter = ',')]
@@ -183,6 +189,7 @@ pub struct Settings {
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
+    pub cors_origins: Vec<String>,
     pub names: Vec<String>,
     pub log: String,
     pub log_format: LogFormat,
@@ -268,6 +275,7 @@ impl Settings {
             http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),
             https: given.https.or(file.https).unwrap_or(DEFAULT_HTTPS),
             mqtts: given.mqtts.or(file.mqtts).unwrap_or(DEFAULT_MQTTS),
+            cors_origins: given.cors_origins.or(file.cors_origins).unwrap_or_default(),
             names: given.names.or(file.names).unwrap_or_default(),
             log: given.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
@@ -349,6 +357,9 @@ impl Settings {
         if self.gauge_types.len() > 64 || !self.gauge_types.iter().all(is_type) {
             return wrong("gauge_types", "at most 64 type codes of 0 to 2147483647");
         }
+        if let Err(must) = AllowedOrigins::read(self.cors_origins.iter().map(String::as_str)) {
+            return wrong("cors_origins", must);
+        }
         if AddressRule::parse(self.webhook_allow.iter().map(String::as_str)).is_err() {
             return wrong(
                 "webhook_allow",
@@ -396,12 +407,15 @@ mod tests {
 
     #[test]
     fn what_is_given_wins_over_the_file_and_the_file_over_the_defaults() {
-        let file = file("http = '127.0.0.1:1'\nhttps = '127.0.0.1:2'\n");
+        let file = file(
+            "http = '127.0.0.1:1'\nhttps = '127.0.0.1:2'\ncors_origins = ['https://dashboard.example']\n",
+        );
         let given = Options { http: Some("127.0.0.1:3".parse().unwrap()), ..Options::default() };
         let settings = Settings::settle(given, Some(file.path())).unwrap();
         assert_eq!(settings.http.port(), 3);
         assert_eq!(settings.https.port(), 2);
         assert_eq!(settings.mqtts, DEFAULT_MQTTS);
+        assert_eq!(settings.cors_origins, ["https://dashboard.example"]);
     }
 
     #[test]
@@ -412,6 +426,8 @@ mod tests {
             ("http = ", "line 1"),
             ("http = '0.0.0.0:80'", "loopback"),
             ("lease_seconds = 0", "lease_seconds"),
+            ("cors_origins = ['*']", "cors_origins"),
+            ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {
             let error = Settings::settle(Options::default(), Some(file(text).path())).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

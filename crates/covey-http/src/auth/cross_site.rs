@@ -6,11 +6,16 @@
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 
+use crate::cors::AllowedOrigins;
+
 const FETCH_SITE_HEADER: &str = "sec-fetch-site";
 
-/// Whether a browser says that a page of another origin sent this request.
-/// Clients that are no browsers send neither header.
-pub(super) fn is_cross_origin(parts: &Parts) -> bool {
+/// Whether a browser says that a page of another origin sent this request, one
+/// that is not allowed. Clients that are no browsers send neither header.
+pub(super) fn is_cross_origin(parts: &Parts, allowed: &AllowedOrigins) -> bool {
+    if parts.headers.get(ORIGIN).is_some_and(|origin| allowed.contains(origin)) {
+        return false;
+    }
     if let Some(site) = parts.headers.get(FETCH_SITE_HEADER) {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
     }
@@ -33,7 +38,8 @@ mod tests {
     fn is_cross(uri: &str, headers: &[(&str, &str)]) -> bool {
         let request =
             headers.iter().fold(Request::post(uri), |request, (name, value)| request.header(*name, *value));
-        is_cross_origin(&request.body(()).unwrap().into_parts().0)
+        let allowed = AllowedOrigins::read(["https://dashboard.example"]).unwrap();
+        is_cross_origin(&request.body(()).unwrap().into_parts().0, &allowed)
     }
 
     #[test]
@@ -51,11 +57,17 @@ mod tests {
             ("https://covey.example", true),
             ("https://evil.example", true),
             ("null", true),
+            ("https://dashboard.example", false),
+            ("http://dashboard.example", true),
         ] {
             assert_eq!(is_cross("/", &[host, ("origin", origin)]), cross, "{origin}");
         }
         let over_http2 = "https://covey.example/api/v1/devices";
         assert!(!is_cross(over_http2, &[("origin", "https://covey.example")]));
         assert!(is_cross(over_http2, &[("origin", "https://evil.example"), ("host", "evil.example")]));
+        // An allowed page is let in by its origin; without one nobody knows which page it is.
+        let cross_site = ("sec-fetch-site", "cross-site");
+        assert!(!is_cross("/", &[host, cross_site, ("origin", "https://dashboard.example")]));
+        assert!(is_cross("/", &[host, cross_site]));
     }
 }

@@ -38,7 +38,7 @@ impl FromRequestParts<Arc<Api>> for Authenticated {
         let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
         let caller = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
             Some(Credential::Key(key)) => find(api, key).await?,
-            Some(Credential::Certificate(_)) if cross_site::is_cross_origin(parts) => {
+            Some(Credential::Certificate(_)) if cross_site::is_cross_origin(parts, &api.origins) => {
                 refused();
                 let detail = "a page of another site must not call with this browser's client certificate";
                 return Err(Problem::new(Kind::Forbidden, detail));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use covey_core::Engine;
-use covey_http::{Api, HANDED_ON_HEADER};
+use covey_http::{AllowedOrigins, Api, HANDED_ON_HEADER};
 use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames, https_server_config};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use reqwest::{Client, Identity, RequestBuilder};
@@ -74,6 +74,7 @@ impl TlsStage {
         let shutdown = CancellationToken::new();
         let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone());
         let api = api.trusting_proxies_of(authority.root_der()).unwrap();
+        let api = api.allowing_origins(AllowedOrigins::read(["https://dashboard.example"]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(covey_http::serve_https(listener, tls, covey_http::router(api), shutdown.clone()));
@@ -173,6 +174,12 @@ async fn a_page_of_another_site_does_not_call_with_the_browsers_certificate() {
     }
     let own = format!("https://localhost:{}", stage.address.port());
     assert_eq!(answer(stage.get(&client, WHOAMI).header("origin", own)).await.status, 200);
+
+    let allowed = stage.get(&client, WHOAMI).header("origin", "https://dashboard.example");
+    let allowed = answer(allowed.header("sec-fetch-site", "cross-site")).await;
+    assert_eq!((allowed.status.as_u16(), &allowed.body["name"]), (200, &json!("browser")));
+    assert_eq!(allowed.header("access-control-allow-origin"), "https://dashboard.example");
+    assert_eq!(allowed.header("access-control-allow-credentials"), "true");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The API over real sockets, on a real engine and a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod browsers;
 mod certificates;
 mod contract;
 mod server;

@@ -164,10 +164,15 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
 
 impl Stage {
     pub async fn new() -> Self {
+        Self::with(|api| api).await
+    }
+
+    /// One whose API is set up further.
+    pub async fn with(more: impl FnOnce(Api) -> Api) -> Self {
         let (engine, metrics, folder) = engine().await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let shutdown = CancellationToken::new();
-        let router = covey_http::router(Api::new(Arc::clone(&engine), metrics, shutdown.clone()));
+        let router = covey_http::router(more(Api::new(Arc::clone(&engine), metrics, shutdown.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(covey_http::serve_http(listener, router, shutdown.clone()));

@@ -93,6 +93,8 @@ pub async fn up(settings: Settings) -> Result<()> {
     let running = TaskTracker::new();
     let api = covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone());
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
+    let origins = settings.cors_origins.iter().map(String::as_str);
+    let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let router = covey_http::router(api);
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
     running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
