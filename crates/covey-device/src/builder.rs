@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::clock::unix_now_s;
 use crate::device::Device;
 use crate::error::Error;
 use crate::events::{self as device_events, EventSettings, Events};
@@ -18,7 +19,7 @@ use crate::handlers::Handlers;
 use crate::identity::{Identity, TlsRoots};
 use crate::journal::{Bounds, Journal};
 use crate::log::Place;
-use crate::session::{Delays, Settings, unix_now_s};
+use crate::session::{Delays, Settings};
 use crate::status::Counters;
 use crate::twin::{Applied, Desired};
 use address::parse_address;
@@ -56,8 +57,15 @@ enum IdentitySource {
     Given(Box<Identity>),
 }
 
+impl Device {
+    /// Begins a device.
+    pub fn builder() -> DeviceBuilder {
+        DeviceBuilder::new()
+    }
+}
+
 impl DeviceBuilder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             server: None,
             identity: IdentitySource::Missing,

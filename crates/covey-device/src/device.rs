@@ -8,7 +8,6 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::builder::DeviceBuilder;
 use crate::error::Error;
 use crate::events::{EventDraft, Events, StopsEvents};
 use crate::handlers::Handlers;
@@ -22,11 +21,6 @@ pub struct Device {
 }
 
 impl Device {
-    /// Begins a device.
-    pub fn builder() -> DeviceBuilder {
-        DeviceBuilder::new()
-    }
-
     pub(crate) fn new(
         settings: Settings,
         tls: Arc<ClientConfig>,
@@ -85,13 +79,13 @@ impl Device {
     /// Connects, answers calls, sends events, and connects again whenever the connection is lost,
     /// until `stop` is cancelled. Then it takes no new calls, lets running ones finish, their
     /// results be committed and its events be acknowledged for up to
-    /// [`shutdown_grace`](DeviceBuilder::shutdown_grace), and returns.
+    /// [`shutdown_grace`](crate::DeviceBuilder::shutdown_grace), and returns.
     ///
     /// A call that is cut off by the end of the grace counts as interrupted; see
-    /// [`rerun_interrupted`](DeviceBuilder::rerun_interrupted).
+    /// [`rerun_interrupted`](crate::DeviceBuilder::rerun_interrupted).
     ///
     /// # Errors
-    /// [`Error::Refused`], with [`stop_when_refused`](DeviceBuilder::stop_when_refused) only.
+    /// [`Error::Refused`], with [`stop_when_refused`](crate::DeviceBuilder::stop_when_refused) only.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         session::run(self.parts, stop).await
     }

@@ -101,7 +101,7 @@ impl Handlers {
         match AssertUnwindSafe(self.run(call)).catch_unwind().await {
             Ok(answer) => answer,
             Err(_) => {
-                tracing::error!(%task_id, "the handler panicked; the call is answered with 500");
+                tracing::error!(%task_id, "handler panicked; answering 500");
                 Answer::error(500, "the handler panicked")
             }
         }

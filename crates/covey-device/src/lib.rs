@@ -121,6 +121,7 @@
 mod answer;
 mod builder;
 mod call;
+mod clock;
 mod device;
 mod error;
 mod events;

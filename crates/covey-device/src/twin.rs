@@ -154,7 +154,7 @@ pub(crate) async fn set(call: Call, find: impl FnOnce(&str) -> Option<DesiredHan
         Err(answer) => return answer,
     };
     if let Err(error) = events.report(&resource, &value).send().await {
-        tracing::warn!(resource, %error, "a value was set and cannot be reported");
+        tracing::warn!(resource, %error, "value set but not reported");
     }
     Answer::ok(Set { resource: &resource, value: &value, version })
 }

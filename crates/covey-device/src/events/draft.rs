@@ -1,19 +1,42 @@
-//! An event in the making, and what becomes of it.
+//! An event in the making.
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::queue::Event;
-use super::{Events, NewEvent};
-use crate::events::EventError;
-use crate::session::unix_now_s;
+use crate::clock::unix_now_s;
+use crate::events::event::{Event, EventOutcome};
+use crate::events::{EventError, Events, NewEvent};
 
 /// Longest payload of an event, in bytes; the server takes no longer one.
 pub const EVENT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Highest type code of an event.
 pub const EVENT_TYPE_CODE_MAX: u32 = covey_wire::uplink::EVENT_TYPE_CODE_MAX as u32;
+
+#[derive(Serialize)]
+struct Reported {
+    reported: Map<String, Value>,
+}
+
+impl Events {
+    /// Begins an event of a type, such as 13 for an opened cell.
+    pub fn event(&self, type_code: u32) -> EventDraft {
+        EventDraft::new(self.clone(), type_code)
+    }
+
+    /// Begins an event that says what a resource of the device's twin is now:
+    /// `{"reported": {resource: value}}`, with type code 0 unless
+    /// [`report_type_code`](crate::DeviceBuilder::report_type_code) or the draft says otherwise.
+    pub fn report(&self, resource: &str, value: impl Serialize) -> EventDraft {
+        let draft = self.event(self.0.settings.report_type_code);
+        match serde_json::to_value(value) {
+            Ok(value) => draft.payload(Reported { reported: Map::from_iter([(resource.to_owned(), value)]) }),
+            Err(error) => draft.failed(EventError::Payload(error)),
+        }
+    }
+}
 
 /// An event that is not sent yet. Begin with [`Events::event`] or [`Events::report`].
 #[derive(Debug)]
@@ -29,7 +52,7 @@ pub struct EventDraft {
 }
 
 impl EventDraft {
-    pub(super) fn new(events: Events, type_code: u32) -> Self {
+    fn new(events: Events, type_code: u32) -> Self {
         Self {
             events,
             type_code,
@@ -47,7 +70,7 @@ impl EventDraft {
         self
     }
 
-    pub(super) fn failed(mut self, error: EventError) -> Self {
+    fn failed(mut self, error: EventError) -> Self {
         self.body = Err(error);
         self
     }
@@ -152,27 +175,4 @@ impl EventTicket {
     pub async fn outcome(self) -> EventOutcome {
         self.outcome.await.unwrap_or(EventOutcome::Unsent)
     }
-}
-
-/// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EventOutcome {
-    /// The server has it.
-    Stored,
-    /// The server has acknowledged it each time it was sent and never sent an `eva`, for which
-    /// [`await_eva`](crate::DeviceBuilder::await_eva) waits.
-    Unconfirmed,
-    /// The server will not take it; it is given up.
-    Refused {
-        /// MQTT 5 reason code: 0x99 if the server cannot read it, 0x95 if it is larger than
-        /// the server's largest packet, 0x83 if it said "error" in its `eva`.
-        reason: u8,
-    },
-    /// It had to make room ([`EventOverflow::DropOldest`](crate::EventOverflow::DropOldest)).
-    Dropped,
-    /// A newer gauge of its type took its place before it was sent.
-    Superseded,
-    /// The device stopped first. With a folder it is sent by the device's next run.
-    Unsent,
 }

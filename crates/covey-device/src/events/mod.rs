@@ -3,6 +3,7 @@
 
 mod draft;
 mod error;
+mod event;
 mod queue;
 mod record;
 
@@ -10,8 +11,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::Error;
@@ -19,10 +18,12 @@ use crate::log::{Log, LogFile, Place};
 use crate::status::Counters;
 use record::Record;
 
-pub use draft::{EVENT_BODY_BYTES_MAX, EVENT_TYPE_CODE_MAX, EventDraft, EventOutcome, EventTicket};
+pub use draft::{EVENT_BODY_BYTES_MAX, EVENT_TYPE_CODE_MAX, EventDraft, EventTicket};
 pub use error::EventError;
+pub use event::EventOutcome;
+pub(crate) use event::{Event, EventOrder};
 pub use queue::EventOverflow;
-pub(crate) use queue::{Bounds, Entry, Event, EventOrder, Queue};
+pub(crate) use queue::{Bounds, Entry, Queue};
 
 /// Type code of the health check, which servers keep as a gauge.
 pub const HEALTH_CHECK: u32 = 44;
@@ -74,22 +75,6 @@ pub(crate) struct NewEvent {
 }
 
 impl Events {
-    /// Begins an event of a type, such as 13 for an opened cell.
-    pub fn event(&self, type_code: u32) -> EventDraft {
-        EventDraft::new(self.clone(), type_code)
-    }
-
-    /// Begins an event that says what a resource of the device's twin is now:
-    /// `{"reported": {resource: value}}`, with type code 0 unless
-    /// [`report_type_code`](crate::DeviceBuilder::report_type_code) or the draft says otherwise.
-    pub fn report(&self, resource: &str, value: impl Serialize) -> EventDraft {
-        let draft = self.event(self.0.settings.report_type_code);
-        match serde_json::to_value(value) {
-            Ok(value) => draft.payload(Reported { reported: Map::from_iter([(resource.to_owned(), value)]) }),
-            Err(error) => draft.failed(EventError::Payload(error)),
-        }
-    }
-
     /// How many events the server does not have yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -209,7 +194,7 @@ impl Events {
             state.kept.stop_telling();
         }
         if let Err(error) = self.0.log.close() {
-            tracing::warn!(%error, "the end of the last events is not in their file; they will be sent once more");
+            tracing::warn!(%error, "events file not written; the last events will be sent again");
         }
     }
 }
@@ -239,11 +224,6 @@ impl Drop for StopsEvents {
     }
 }
 
-#[derive(Serialize)]
-struct Reported {
-    reported: Map<String, Value>,
-}
-
 /// Rebuilds the queue from a file's content. Lines that cannot be read are skipped: after a
 /// crash the last one may be torn, and its event was never said to be accepted.
 fn replay(content: &[u8], bounds: Bounds, path: &Path) -> Queue {
@@ -270,7 +250,7 @@ fn replay(content: &[u8], bounds: Bounds, path: &Path) -> Queue {
         tracing::warn!(
             path = %path.display(),
             unreadable,
-            "the events' file has lines that cannot be read (a crash tears at most the last one); they are skipped"
+            "unreadable lines in the events file skipped (a crash tears at most the last line)"
         );
     }
     queue

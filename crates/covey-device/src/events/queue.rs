@@ -4,13 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::record;
-use crate::events::EventOutcome;
+use crate::events::event::{Event, EventOrder, EventOutcome};
+use crate::events::record;
 use crate::log::Snapshot;
 
 /// What an event costs besides its body, in bytes.
@@ -38,20 +36,6 @@ pub enum EventOverflow {
     /// The oldest events that are not on their way are dropped for it, and counted.
     DropOldest,
 }
-
-/// An event as it is queued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) number: u32,
-    pub(crate) type_code: u32,
-    /// Unix seconds.
-    pub(crate) time_s: u64,
-    pub(crate) correlation: Option<Uuid>,
-    pub(crate) body: Bytes,
-}
-
-/// Names a queued event; ascends along the queue.
-pub(crate) type EventOrder = u64;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -369,6 +353,7 @@ impl Queue {
         self.bytes
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
@@ -398,6 +383,7 @@ impl Queue {
 
 impl Snapshot for Queue {
     fn snapshot(&self) -> Vec<u8> {
-        record::snapshot(self)
+        let entries = self.entries.iter().map(|entry| (entry.order, &entry.event));
+        record::snapshot(self.next_order, self.next_number, entries)
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::queue::{Event, EventOrder, Queue};
+use crate::events::event::{Event, EventOrder};
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,13 +59,17 @@ pub(crate) fn push_ended(out: &mut Vec<u8>, order: EventOrder) {
     push(out, &Line { kind: Cow::Borrowed("end"), order, ..Line::default() });
 }
 
-/// The whole of what is queued, as a new file would begin.
-pub(crate) fn snapshot(queue: &Queue) -> Vec<u8> {
+/// A new file: the next event's order and number, then the queued events.
+pub(crate) fn snapshot<'a>(
+    next_order: EventOrder,
+    next_number: u32,
+    entries: impl Iterator<Item = (EventOrder, &'a Event)>,
+) -> Vec<u8> {
     let mut out = Vec::new();
-    let next = Some(queue.next_number());
-    push(&mut out, &Line { kind: Cow::Borrowed("next"), order: queue.next_order(), next, ..Line::default() });
-    for entry in queue.iter() {
-        push_accepted(&mut out, entry.order, queue.next_number(), &entry.event);
+    let next = Some(next_number);
+    push(&mut out, &Line { kind: Cow::Borrowed("next"), order: next_order, next, ..Line::default() });
+    for (order, event) in entries {
+        push_accepted(&mut out, order, next_number, event);
     }
     out
 }

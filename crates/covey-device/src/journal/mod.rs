@@ -76,7 +76,7 @@ impl Journal {
         if state.kept.forgotten_alive() > forgotten {
             tracing::warn!(
                 entries = state.kept.len(),
-                "the journal is full of results that the server has not committed; the oldest is forgotten"
+                "journal full of uncommitted results; the oldest is dropped"
             );
         }
         state.queue(|out| record::push_finish(out, task_id, keep_until, answer, false));
@@ -169,7 +169,7 @@ fn replay(content: &[u8], bounds: Bounds, path: &Path, now: u64) -> Index {
         tracing::warn!(
             path = %path.display(),
             unreadable,
-            "the journal has lines that cannot be read (a crash tears at most the last one); they are skipped"
+            "unreadable journal lines skipped (a crash tears at most the last line)"
         );
     }
     index
@@ -182,7 +182,7 @@ fn settle_interrupted(index: &mut Index, rerun: bool, now: u64) {
         .map(|(task_id, entry)| (task_id, entry.keep_until))
         .collect();
     for (task_id, keep_until) in interrupted {
-        tracing::info!(%task_id, rerun, "this task was cut off by the end of the last run");
+        tracing::info!(%task_id, rerun, "task interrupted by the end of the last run");
         if rerun {
             index.forget(task_id);
         } else {

@@ -11,9 +11,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::unix_now_s;
 use crate::answer::Answer;
 use crate::call::{Call, Partial};
+use crate::clock::unix_now_s;
 use crate::events::Events;
 use crate::handlers::Handlers;
 use crate::journal::Journal;
@@ -95,7 +95,7 @@ impl Calls {
     /// Queues a call, or leaves it to the server if too many wait.
     pub(crate) fn push(&mut self, parameters: Parameters, priority: Option<u8>) {
         if self.waiting.len() == WAITING_MAX {
-            tracing::warn!(sn = %self.sn, task_id = %parameters.task_id, "too many calls wait; this one is left to the server to repeat");
+            tracing::warn!(sn = %self.sn, task_id = %parameters.task_id, "too many calls wait; left to the server to repeat");
             return;
         }
         self.waiting.push_back(Waiting { parameters, priority });
@@ -159,7 +159,7 @@ async fn execute(
 ) -> Finished {
     let task_id = call.task_id();
     if let Err(error) = journal.flush().await {
-        tracing::error!(%task_id, %error, "the journal cannot be written; the call is not executed");
+        tracing::error!(%task_id, %error, "journal not written; call not executed");
         journal.cancel(task_id);
         return Finished {
             task_id,
@@ -171,7 +171,7 @@ async fn execute(
     counters.executed();
     journal.finish(task_id, keep_until, &answer, unix_now_s());
     if let Err(error) = journal.flush().await {
-        tracing::error!(%task_id, %error, "the result is not in the journal; it is sent all the same");
+        tracing::error!(%task_id, %error, "journal not written; result sent anyway");
     }
     Finished { task_id, keep_until, answer }
 }

@@ -5,63 +5,32 @@ mod backoff;
 mod calls;
 mod connection;
 mod outbox;
+mod parts;
 mod requests;
 mod worker;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rumqttc::{AsyncClient, ConnectionError, EventLoop};
-use rustls::ClientConfig;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::error::Error;
-use crate::events::StopsEvents;
-use crate::handlers::Handlers;
-use crate::journal::Journal;
 use crate::refusal::{self, Refusal};
-use crate::status::{Counters, Status, StatusSender};
+use crate::status::Status;
 use backoff::Backoff;
 use worker::Worker;
 
 pub(crate) use backoff::Delays;
 pub(crate) use connection::Address;
+pub(crate) use parts::{Parts, Settings};
 
 /// A connection that lived this long was a good one: the next failure waits from the start.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// How a device behaves; see the builder for each.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) sn: Arc<str>,
-    pub(crate) address: Address,
-    pub(crate) concurrent_calls_max: usize,
-    pub(crate) events_in_flight_max: u16,
-    pub(crate) announce_ack: bool,
-    pub(crate) request_at_most_once: bool,
-    /// `None`: push mode.
-    pub(crate) poll_interval: Option<Duration>,
-    pub(crate) delays: Delays,
-    pub(crate) stop_when_refused: bool,
-    pub(crate) keep_alive_s: u16,
-    pub(crate) packet_bytes_max: u32,
-    pub(crate) shutdown_grace: Duration,
-}
-
-/// The parts of a device that outlive a connection.
-pub(crate) struct Parts {
-    pub(crate) settings: Settings,
-    pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) handlers: Arc<Handlers>,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) status: Arc<StatusSender>,
-    pub(crate) counters: Counters,
-    pub(crate) events: StopsEvents,
-}
 
 /// Why a connection is over.
 enum End {
@@ -116,7 +85,7 @@ async fn live(parts: Parts, stop: &CancellationToken) -> Result<(), Error> {
                 backoff.after_failure()
             }
             Some(refusal) => {
-                tracing::warn!(sn = %settings.sn, %refusal, "refused");
+                tracing::warn!(sn = %settings.sn, %refusal, "refused by the server");
                 status.set(Status::Refused(refusal.clone()));
                 if settings.stop_when_refused {
                     break Err(Error::Refused(refusal));
@@ -124,7 +93,7 @@ async fn live(parts: Parts, stop: &CancellationToken) -> Result<(), Error> {
                 backoff.after_refusal()
             }
         };
-        tracing::debug!(sn = %settings.sn, wait_ms = wait.as_millis(), "connecting again later");
+        tracing::debug!(sn = %settings.sn, wait_ms = wait.as_millis(), "reconnecting later");
         if wait_and_work(&mut worker, wait, stop.as_mut()).await {
             break Ok(());
         }
@@ -133,7 +102,7 @@ async fn live(parts: Parts, stop: &CancellationToken) -> Result<(), Error> {
         say_goodbye(&client, &mut event_loop).await;
     }
     if let Err(error) = journal.flush().await {
-        tracing::warn!(sn = %settings.sn, %error, "the last commits are not in the journal; their results will be sent once more");
+        tracing::warn!(sn = %settings.sn, %error, "journal not written; the last results will be sent again");
     }
     outcome
 }
@@ -199,9 +168,4 @@ async fn say_goodbye(client: &AsyncClient, event_loop: &mut EventLoop) {
     }
     let last_words = async { while event_loop.poll().await.is_ok() {} };
     let _ = tokio::time::timeout(GOODBYE, last_words).await;
-}
-
-/// This device's clock, in Unix seconds.
-pub(crate) fn unix_now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

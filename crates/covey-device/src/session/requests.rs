@@ -43,7 +43,7 @@ impl Requests {
             return false;
         }
         if self.announced.len() == ANNOUNCED_MAX {
-            tracing::warn!(task_id = %id, "too many announcements wait; this one is left to the server to repeat");
+            tracing::warn!(task_id = %id, "too many announcements wait; left to the server to repeat");
             return true;
         }
         self.announced.push(announcement);

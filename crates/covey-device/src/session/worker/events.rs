@@ -98,7 +98,7 @@ impl EventTraffic {
             tracing::error!(
                 number = entry.event.number,
                 bytes_max,
-                "an event is larger than the server takes and is given up"
+                "event dropped: larger than the server accepts"
             );
             queue.end(order, EventOutcome::Refused { reason: PACKET_TOO_LARGE });
             return Step::TooLarge(order);
@@ -126,7 +126,7 @@ impl EventTraffic {
                 Err(_) if copy > 0 => {}
                 Err(ClientError::RequestChannelFull(_)) => return false,
                 Err(error) => {
-                    tracing::error!(topic, %error, "an event cannot be sent");
+                    tracing::error!(topic, %error, "event not sent");
                     return false;
                 }
             }
@@ -163,14 +163,12 @@ impl EventTraffic {
                     queue.acknowledged(order, gets_eva, now)
                 });
                 if ended == Some(EventOutcome::Unconfirmed) {
-                    tracing::warn!(
-                        "an event was acknowledged each time it was sent, and no eva came; its acknowledgement has to do"
-                    );
+                    tracing::warn!("no eva after the last attempt; event acknowledged but unconfirmed");
                 }
                 self.ended(order, ended);
             }
             reason if ends_an_event(reason as u8) => {
-                tracing::error!(?reason, "the server cannot read an event; it is given up");
+                tracing::error!(?reason, "event dropped: the server cannot read it");
                 self.end(order, EventOutcome::Refused { reason: reason as u8 });
             }
             reason => {
@@ -180,7 +178,7 @@ impl EventTraffic {
                     tracing::warn!(
                         ?reason,
                         pause_ms = pause.as_millis(),
-                        "the server does not take events now"
+                        "server does not accept events now; pausing"
                     );
                     self.resume_at = Some(now + pause);
                 }
@@ -197,7 +195,7 @@ impl EventTraffic {
         if is_stored {
             self.end(order, EventOutcome::Stored);
         } else {
-            tracing::error!(number, "the server has not stored an event; it is given up");
+            tracing::error!(number, "event dropped: the server did not store it");
             self.end(order, EventOutcome::Refused { reason: NOT_STORED });
         }
     }

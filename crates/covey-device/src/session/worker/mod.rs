@@ -16,14 +16,15 @@ use tokio::time::{Instant, Sleep};
 use uuid::Uuid;
 
 use self::events::EventTraffic;
-use super::calls::{Calls, Finished};
-use super::outbox::{ItemNumber, Outbox};
-use super::requests::Requests;
-use super::{Parts, Settings, unix_now_s};
 use crate::answer::Answer;
 use crate::call::Partial;
+use crate::clock::unix_now_s;
 use crate::journal::{Journal, Seen};
 use crate::refusal::{self, Refusal};
+use crate::session::calls::{Calls, Finished};
+use crate::session::outbox::{ItemNumber, Outbox};
+use crate::session::parts::{Parts, Settings};
+use crate::session::requests::Requests;
 use crate::status::{Counters, Status, StatusSender};
 use crate::wire::{self, Parameters, Topics};
 
@@ -199,7 +200,7 @@ impl Worker {
                 self.subscribed(now);
             }
             Packet::PubAck(puback) if puback.reason as u8 >= 0x80 => {
-                tracing::warn!(sn = %self.settings.sn, reason = ?puback.reason, "the server did not take a message");
+                tracing::warn!(sn = %self.settings.sn, reason = ?puback.reason, "message refused by the server");
             }
             _ => {}
         }
@@ -212,7 +213,7 @@ impl Worker {
             .subscriptions(self.poll.is_none())
             .map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
         if let Err(error) = self.client.try_subscribe_many(filters) {
-            tracing::error!(sn = %self.settings.sn, %error, "cannot subscribe");
+            tracing::error!(sn = %self.settings.sn, %error, "subscribe not sent");
         }
     }
 
@@ -239,7 +240,7 @@ impl Worker {
             Ok(Decoded::NothingToDo) => self.nothing(now),
             Ok(Decoded::Committed(commit)) => self.committed(commit),
             Ok(Decoded::EventAnswer(answer)) => self.events.answered(answer),
-            Err(why) => tracing::warn!(sn = %self.settings.sn, %why, "a message of the server is ignored"),
+            Err(why) => tracing::warn!(sn = %self.settings.sn, %why, "message of the server ignored"),
         }
     }
 
@@ -275,7 +276,7 @@ impl Worker {
             Seen::Never => self.calls.push(parameters, priority),
             Seen::Running => self.counters.duplicate(),
             Seen::Finished(answer) => {
-                tracing::debug!(sn = %self.settings.sn, %task_id, "delivered again; the recorded result is sent again");
+                tracing::debug!(sn = %self.settings.sn, %task_id, "task delivered again; sending the recorded result");
                 self.counters.duplicate();
                 self.send_result(task_id, answer, parameters.keep_until);
             }
@@ -288,7 +289,7 @@ impl Worker {
             poll.waiting = false;
             poll.next_at = now + poll.interval;
         } else if let Some(task_id) = self.requests.answered_nothing() {
-            tracing::debug!(sn = %self.settings.sn, %task_id, "the announced task is gone");
+            tracing::debug!(sn = %self.settings.sn, %task_id, "announced task is gone");
         }
     }
 

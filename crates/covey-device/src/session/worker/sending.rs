@@ -58,7 +58,7 @@ impl Worker {
         // failure it can take instead.
         let bytes_max = self.server_packet_bytes_max.map_or(usize::MAX, |max| max as usize);
         if body.len().saturating_add(RESULT_HEAD_BYTES) > bytes_max {
-            tracing::error!(task_id = %item.task_id, bytes = body.len(), bytes_max, "the result is larger than the server takes");
+            tracing::error!(task_id = %item.task_id, bytes = body.len(), bytes_max, "result larger than the server accepts; sending 413 instead");
             status = if item.is_partial() { status } else { 413 };
             body = Answer::error(413, "the result is larger than the server takes").body;
         }
@@ -78,7 +78,7 @@ impl Worker {
             Ok(()) => true,
             Err(ClientError::RequestChannelFull(_)) => false,
             Err(error) => {
-                tracing::error!(sn = %self.settings.sn, topic, %error, "a message cannot be sent");
+                tracing::error!(sn = %self.settings.sn, topic, %error, "message not sent");
                 true
             }
         }
