@@ -1,5 +1,5 @@
-//! Which registered device a serial number stands for, remembered for a moment,
-//! so that a busy device at a foreign broker costs no look-up a message.
+//! Caches for a second which registered device a serial number belongs to, so that a busy device
+//! at a broker costs no query per message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl Identities {
         Ok(Some(device))
     }
 
-    /// What is remembered of a serial number does not hold from now on.
+    /// Drops the cached answer for a serial number.
     pub(crate) fn forget(&self, sn: &Sn) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.known.remove(sn);

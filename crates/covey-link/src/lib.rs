@@ -4,16 +4,16 @@
 //! [`mqtt`] through any MQTT 5 broker. The form of the messages is in `covey-wire`.
 
 pub mod amqp;
-mod complaints;
 mod conversion;
+mod disconnect_reason;
+mod dispatch;
 pub mod embedded;
-mod ending;
 mod identities;
-mod lanes;
 pub mod mqtt;
+mod per_device_order;
+mod refusal_log;
 mod status;
 mod tls;
-mod uplink;
 
 pub use status::LinkStatus;
 pub use tls::{TlsError, TlsFiles};

@@ -34,7 +34,7 @@ pub(super) struct Acks {
 /// The tags of a channel, which are consecutive (AMQP 0-9-1, `delivery-tag`).
 #[derive(Default)]
 struct Settled {
-    /// All up to this one are told.
+    /// All up to this one are acknowledged.
     told: u64,
     /// Those above it that are done since an instant, or told by themselves.
     above: BTreeMap<u64, Option<Instant>>,

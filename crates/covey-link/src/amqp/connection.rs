@@ -48,7 +48,7 @@ pub(super) async fn open_in(options: &Options, role: &str, vhost: &str) -> Resul
                 return Err(AmqpError::Credentials { user, vhost, problem });
             }
             Err(error) => {
-                tracing::debug!(host, role, %error, "RabbitMQ does not answer");
+                tracing::debug!(host, role, %error, "RabbitMQ host does not answer");
                 problem = error.to_string();
             }
         }
@@ -63,8 +63,8 @@ fn warn_of_small_frames(connection: &Connection) {
     if frame_bytes_max != 0 && frame_bytes_max < FRAME_BYTES_MIN {
         tracing::warn!(
             frame_bytes_max,
-            "RabbitMQ's frames are smaller than the largest MQTT packet: a device could end this connection with \
-             user properties; set frame_max = 2097152 in rabbitmq.conf"
+            "frame_max of RabbitMQ is smaller than the largest MQTT packet: user properties of a device could end \
+             this connection; set frame_max = 2097152 in rabbitmq.conf"
         );
     }
 }

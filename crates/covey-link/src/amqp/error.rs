@@ -58,7 +58,7 @@ pub enum AmqpError {
         /// What the broker said.
         problem: String,
     },
-    /// Nothing can be heard of connections.
+    /// Events about connections cannot be received.
     #[error(
         "RabbitMQ does not tell who connects ({problem}): enable the plugin rabbitmq_event_exchange, set \
          event_exchange.vhost, and give the user the rights of deploy/rabbitmq/README.md"

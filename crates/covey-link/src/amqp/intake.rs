@@ -1,19 +1,16 @@
-//! What devices send: taken from the queues, carried out, answered, and only
-//! then acknowledged. What one device sends to one queue is handed to the store
-//! in the order in which the queue gives it.
+//! Takes messages of devices from the queues: each is handled, answered, and only then
+//! acknowledged. Messages of one device in one queue are handed to the store in the queue's order.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use covey_core::Engine;
 use covey_core::error::StorageFault;
 use covey_core::id::Sn;
-use covey_core::port::{Event, Refusal};
+use covey_core::port::Refusal;
 use covey_wire::downlink::DownlinkMessage;
 use covey_wire::{Downlink, Uplink};
-use futures_util::{StreamExt, poll};
+use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -25,8 +22,8 @@ use crate::amqp::acks::Acks;
 use crate::amqp::message::{self, GivenProperties};
 use crate::amqp::topology::DEVICE_QUEUES;
 use crate::amqp::{AmqpError, AmqpLink};
-use crate::lanes::{Lanes, Turn};
-use crate::uplink::{self, Refused, RefusedKind};
+use crate::dispatch::{self, Refused, RefusedKind};
+use crate::per_device_order::{Sequencer, Ticket};
 
 /// How long a message waits before it is tried again when the store took none.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -38,14 +35,14 @@ const STORE_PATIENCE: Duration = Duration::from_secs(3);
 const STORE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long messages that are under way may take once the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// The header in which the dead-letter queue is told why a message is in it.
+/// The header that says why a message is in the dead-letter queue.
 pub(super) const REASON_HEADER: &str = "x-covey-reason";
 
 /// What ends a round of taking messages, beside the connection's end.
 struct Round {
     /// The messages that are being carried out.
     under_way: TaskTracker,
-    /// Nothing goes on for a channel that is no more.
+    /// Cancelled when the channel is gone: its messages can no longer be acknowledged.
     gone: CancellationToken,
     /// The store has been out of this server's reach for too long.
     store_gone: CancellationToken,
@@ -63,9 +60,9 @@ pub(super) async fn run(
     while !stop.is_cancelled() {
         take_round(link, engine, connection, stop).await?;
         if !stop.is_cancelled() {
-            tracing::warn!("the store is out of reach; what devices send is left to other servers");
+            tracing::warn!("store out of reach; messages of devices left to other servers");
             stop.run_until_cancelled(store_is_back(engine)).await;
-            tracing::info!("the store answers again; taking what devices send");
+            tracing::info!("store answers again; taking messages of devices");
         }
     }
     Ok(())
@@ -139,7 +136,7 @@ async fn take(
     stop: &CancellationToken,
     round: &Arc<Round>,
 ) -> Result<(), AmqpError> {
-    let lanes = Lanes::default();
+    let order = Sequencer::default();
     loop {
         let next = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -151,7 +148,8 @@ async fn take(
                 let (link, engine) = (Arc::clone(link), Arc::clone(engine));
                 let (acks, of) = (Arc::clone(acks), Arc::clone(round));
                 let origin = message::origin(delivery.routing_key.as_str());
-                let origin = origin.map(|(sn, uplink)| Origin { turn: Some(lanes.queue(&sn)), sn, uplink });
+                let origin =
+                    origin.map(|(sn, uplink)| Origin { ticket: Some(order.ticket(&sn)), sn, uplink });
                 round.under_way.spawn(async move { one(&link, &engine, delivery, origin, &acks, &of).await });
             }
             Some(Err(error)) => return Err(error.into()),
@@ -165,17 +163,17 @@ async fn take(
 struct Origin {
     sn: Sn,
     uplink: Option<Uplink>,
-    turn: Option<Turn>,
+    ticket: Option<Ticket>,
 }
 
-/// What is to be told to the broker about a message.
+/// What becomes of a message at the broker.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is done with.
+    /// It is acknowledged.
     Done,
-    /// It is to come again.
+    /// It goes back to its queue.
     Again,
-    /// Nobody can do anything with it.
+    /// It goes to the dead letters, for this reason.
     Dead(String),
 }
 
@@ -195,8 +193,7 @@ async fn one(
     };
     let verdict = tokio::select! {
         verdict = deciding => verdict,
-        // It is left to another server; what is committed all the same is done
-        // again there, to the same effect.
+        // Another server takes it. If it was committed here, that server repeats it without effect.
         () = round.gone.cancelled() => Verdict::Again,
     };
     match verdict {
@@ -213,14 +210,14 @@ async fn decide(
     round: &Round,
 ) -> Verdict {
     let routing_key = delivery.routing_key.as_str();
-    let Some(Origin { sn, uplink, mut turn }) = origin else {
-        link.observer.happened(Event::Refused(Refusal::PublishTopic));
+    let Some(Origin { sn, uplink, mut ticket }) = origin else {
+        link.refusals.count(Refusal::PublishTopic);
         return Verdict::Dead("the routing key is not dev.<SN>.<channel>".to_owned());
     };
     let mut wait = RETRY_FIRST;
     let began = Instant::now();
     loop {
-        match carry_out(link, engine, delivery, &sn, uplink, turn.take()).await {
+        match carry_out(link, engine, delivery, &sn, uplink, ticket.take()).await {
             Ok(None) => return Verdict::Done,
             Ok(Some(reply)) => return answer(link, &sn, &reply).await,
             // Another server may still reach the store; a store that is full is so for all.
@@ -231,18 +228,15 @@ async fn decide(
                 return Verdict::Again;
             }
             Err(Refused { kind: RefusedKind::Unavailable(_), refusal, why, .. }) => {
-                link.count(refusal);
-                tracing::warn!(%sn, routing_key, why, wait_ms = wait.as_millis(), "a message waits");
+                refusal.into_iter().for_each(|refusal| link.refusals.count(refusal));
+                let wait_ms = wait.as_millis();
+                tracing::warn!(%sn, routing_key, why, wait_ms, "store unavailable; message waits");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
-            Err(Refused { refusal, kind, why, reply }) => {
-                link.count(refusal);
-                if matches!(uplink, Some(Uplink::Evt) | None) {
-                    link.complaints.refused(&sn, &why);
-                } else {
-                    tracing::warn!(%sn, routing_key, why, "a message was refused");
-                }
+            Err(refused) => {
+                link.refusals.refused(&sn, uplink, &refused);
+                let Refused { kind, why, reply, .. } = refused;
                 if let Some(reply) = reply {
                     answer(link, &sn, &reply).await;
                 }
@@ -261,41 +255,32 @@ async fn carry_out(
     delivery: &Delivery,
     sn: &Sn,
     uplink: Option<Uplink>,
-    turn: Option<Turn>,
+    ticket: Option<Ticket>,
 ) -> Result<Option<DownlinkMessage>, Refused> {
-    let mut turn = turn;
-    if let Some(turn) = &mut turn {
-        turn.come().await;
+    let mut ticket = ticket;
+    if let Some(ticket) = &mut ticket {
+        ticket.turn().await;
     }
-    let Some(device) = link.device(engine, sn).await? else {
-        let why = "no device is registered under this serial number".to_owned();
-        let (refusal, kind) = (Some(Refusal::NotAdmitted), RefusedKind::NotTheirs);
-        return Err(Refused { refusal, kind, why, reply: None });
-    };
+    let Some(device) = link.device(engine, sn).await? else { return Err(Refused::not_registered()) };
     let given = GivenProperties::read(&delivery.properties);
     let is_acknowledged = message::is_acknowledged(&delivery.properties);
     let received = message::received(&given, &delivery.data);
-    let mut handling = pin!(uplink::handle(engine, &device, uplink, received, is_acknowledged));
-    if let Poll::Ready(outcome) = poll!(&mut handling) {
-        return outcome;
-    }
-    // The store has it, so the next of this device may follow.
-    drop(turn);
-    handling.await
+    let handling = dispatch::handle(engine, &device, uplink, received, is_acknowledged);
+    Ticket::run(ticket, handling).await
 }
 
 async fn answer(link: &AmqpLink, sn: &Sn, reply: &DownlinkMessage) -> Verdict {
-    // Whoever misses this one sends the event again, or does without.
+    // A device that misses its eva sends the event again, or does without.
     if reply.downlink == Downlink::Eva {
         if let Err(error) = link.publisher.tell(sn, reply).await {
-            tracing::debug!(%sn, %error, "an answer to an event was not delivered to RabbitMQ");
+            tracing::debug!(%sn, %error, "eva not delivered to RabbitMQ");
         }
         return Verdict::Done;
     }
     match link.publisher.reply(sn, reply).await {
         Ok(_) => Verdict::Done,
         Err(error) => {
-            tracing::warn!(%sn, %error, "a reply waits for RabbitMQ; its message will come again");
+            tracing::warn!(%sn, %error, "answer not delivered to RabbitMQ; its message will come again");
             Verdict::Again
         }
     }
@@ -316,7 +301,7 @@ async fn put_aside(link: &AmqpLink, delivery: &Delivery, reason: &str) -> Verdic
     match link.publisher.put_aside(delivery.routing_key.as_str(), &delivery.data, properties).await {
         Ok(()) => Verdict::Done,
         Err(error) => {
-            tracing::warn!(%error, "a message could not be put aside; it will come again");
+            tracing::warn!(%error, "message not moved to covey.dead; it will come again");
             tokio::time::sleep(RETRY_FIRST).await;
             Verdict::Again
         }

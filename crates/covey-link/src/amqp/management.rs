@@ -210,7 +210,7 @@ impl Management {
         answer.json().await.map_err(|error| failed(&what, error.without_url().to_string(), None))
     }
 
-    /// What is not there any more is as good as deleted.
+    /// Deletes; what is already gone counts as deleted.
     async fn delete(&self, path: &str) -> Result<(), AmqpError> {
         match self.send::<()>(Method::DELETE, path, None).await {
             Ok(_) | Err(AmqpError::Management { status: Some(404), .. }) => Ok(()),

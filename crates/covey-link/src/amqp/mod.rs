@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Refusal};
+use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
 use tokio::sync::mpsc;
 
 pub use accounts::{Audit, Difference, DifferenceKind, Registry, StoreRegistry, audit};
@@ -44,8 +44,8 @@ use crate::LinkStatus;
 use crate::amqp::accounts::Accounts;
 use crate::amqp::publisher::Publisher;
 use crate::amqp::state::State;
-use crate::complaints::Complaints;
 use crate::identities::Identities;
+use crate::refusal_log::RefusalLog;
 
 /// How many announcements may wait to be published. What does not fit is
 /// announced anew once there is room.
@@ -58,12 +58,11 @@ pub const NAME: &str = "amqp";
 pub struct AmqpLink {
     options: Options,
     clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
     state: Arc<State>,
     publisher: Arc<Publisher>,
     accounts: Accounts,
     identities: Identities,
-    complaints: Complaints,
+    refusals: RefusalLog,
     announcements: mpsc::Sender<Announcement>,
     /// The other end, until the link is started.
     waiting: std::sync::Mutex<Option<Waiting>>,
@@ -94,12 +93,11 @@ impl AmqpLink {
             publisher: Arc::new(Publisher::new(Arc::clone(&state))),
             accounts,
             identities: Identities::default(),
-            complaints: Complaints::default(),
+            refusals: RefusalLog::new(observer),
             announcements,
             waiting: std::sync::Mutex::new(Some(waiting)),
             options,
             clock,
-            observer,
             state,
         }))
     }
@@ -114,13 +112,6 @@ impl AmqpLink {
     #[must_use]
     pub fn unheard(&self) -> u64 {
         self.publisher.returned()
-    }
-
-    /// Counts a refusal, if nobody else does.
-    fn count(&self, refusal: Option<Refusal>) {
-        if let Some(refusal) = refusal {
-            self.observer.happened(Event::Refused(refusal));
-        }
     }
 
     fn take_waiting(&self) -> Option<Waiting> {

@@ -25,13 +25,13 @@ const UNCONFIRMED_MAX: usize = 4_096;
 /// How long a reply waits for a broker that is away. The message that it
 /// answers is not acknowledged then, and comes again.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a reply that nobody counts on may take.
+/// How long publishing an `eva` may take.
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
-/// A routing key that reaches nobody, for want of a serial number, to see
-/// whether publishing works.
+/// A routing key without a serial number, which reaches nobody: publishing to it shows whether
+/// publishing works.
 const PROBE_KEY: &str = "srv..probe";
 
-/// How often that is seen.
+/// How often the probe is published.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the broker may take to confirm that, unless it has blocked us.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ impl Publisher {
                 _ = probes.tick() => {
                     let is_blocked = connection.status().blocked();
                     if probe.is_none() {
-                        // The broker tells a connection that it is blocked when that publishes.
+                        // The broker reports a blocked connection only when that connection publishes.
                         let options = BasicPublishOptions::default();
                         let (exchange, key) = (topology::TOPIC_EXCHANGE.into(), PROBE_KEY.into());
                         let none = BasicProperties::default();
@@ -104,12 +104,12 @@ impl Publisher {
                 }
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
-                        tracing::warn!(reason, "RabbitMQ takes no messages at present");
+                        tracing::warn!(reason, "RabbitMQ blocks publishing");
                         self.found(&channel);
                         self.state.is_blocked(true);
                     }
                     Some(Event::ConnectionUnblocked) => {
-                        tracing::info!("RabbitMQ takes messages again");
+                        tracing::info!("RabbitMQ accepts messages again");
                         sent_at = Instant::now();
                         self.state.is_blocked(false);
                     }
@@ -166,8 +166,7 @@ impl Publisher {
             .map_err(|_| AmqpError::Timeout { seconds: REPLY_PATIENCE.as_secs() })
     }
 
-    /// Publishes a reply that nobody counts on, once and if there is a way to
-    /// devices now.
+    /// Publishes an `eva`, once and only if the link is up.
     pub(super) async fn tell(&self, sn: &Sn, reply: &DownlinkMessage) -> Result<(), AmqpError> {
         // A broker that is away or blocked must not hold up what devices send.
         let channel = self.channel.borrow().clone().filter(|_| self.state.status() == LinkStatus::Up);
@@ -204,7 +203,7 @@ impl Publisher {
         }
     }
 
-    /// An announcement was lost: its device is to be told anew of all it has.
+    /// An announcement was lost: all tasks of its device are announced again.
     pub(super) fn unheard(&self, task: &Announcement) {
         let device = DeviceIdentity {
             org: task.org,

@@ -40,7 +40,7 @@ impl Running {
         let already = || AmqpError::Setting { field: "link", problem: "it was started before".to_owned() };
         let waiting = link.take_waiting().ok_or_else(already)?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        // Both are tried once before anything runs, so that wrong settings are told at once.
+        // Both are tried once before anything runs, so that wrong settings fail the start.
         let inward = connect_inward(&link).await.or_else(pass_over)?;
         let outward = connection::open(&link.options, "publish").await.map(Some).or_else(pass_over)?;
         let presence = Presence::start(&link, &engine, &stop, &mut tasks);
@@ -57,8 +57,8 @@ impl Running {
                 tasks.spawn(looking);
             }
             None => tracing::warn!(
-                "no address of RabbitMQ's management API is set: accounts of devices are yours to keep, and \
-                 devices that were connected before this server are seen when they connect again"
+                "management API not configured: Covey keeps no accounts of devices in RabbitMQ, and sees devices \
+                 that are already connected when they connect again"
             ),
         }
         tasks.spawn(accounts::keep(Arc::clone(&link), Arc::clone(&engine), waiting.accounts, stop.clone()));
@@ -71,21 +71,21 @@ impl Running {
         self.stop.cancel();
         let ending = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ending).await.is_err() {
-            tracing::warn!("the link to RabbitMQ took too long to stop");
+            tracing::warn!("link to RabbitMQ not stopped in time");
         }
     }
 }
 
-/// What may pass is waited for; what is permanent is told.
+/// Logs what may pass; returns what is permanent.
 fn pass_over<T>(error: AmqpError) -> Result<Option<T>, AmqpError> {
     if error.is_permanent() {
         return Err(error);
     }
-    tracing::warn!(%error, "RabbitMQ is out of reach; trying again");
+    tracing::warn!(%error, "RabbitMQ unreachable; retrying");
     Ok(None)
 }
 
-/// The connection over which devices and the broker are heard, ready.
+/// The consuming connection, with everything declared.
 struct Inward {
     connection: Connection,
     ear: Ear,
@@ -130,7 +130,7 @@ async fn inward_always(
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        backoff.after(ended, "hears no devices over RabbitMQ", &stop).await;
+        backoff.after(ended, "receives nothing from RabbitMQ", &stop).await;
     }
 }
 
@@ -163,7 +163,7 @@ async fn outward_always(link: Arc<AmqpLink>, first: Option<Connection>, stop: Ca
             }
             Err(error) => Err(error),
         };
-        backoff.after(ended, "cannot reach devices over RabbitMQ", &stop).await;
+        backoff.after(ended, "cannot publish to RabbitMQ", &stop).await;
     }
 }
 
@@ -197,7 +197,7 @@ impl Backoff {
             return;
         }
         if let Err(error) = ended {
-            tracing::warn!(%error, "this server {what}; trying again");
+            tracing::warn!(%error, "this server {what}; retrying");
         }
         // So that the servers of a deployment do not all come at once.
         let wait = self.0.mul_f64(rand::random_range(0.8..1.2));

@@ -31,7 +31,7 @@ impl Refused {
     }
 }
 
-/// The serial number and the certificate of whoever connects.
+/// The serial number and the certificate of a CONNECT.
 pub(super) struct Claim {
     pub(super) sn: Sn,
     pub(super) certificate_serial_hex: String,
@@ -50,8 +50,8 @@ impl Claim {
 pub(super) async fn admit(shared: &Shared, connect: &ConnectInfo) -> AuthResult {
     let address = connect.ipaddress().map(|address| address.to_string()).unwrap_or_default();
     let refuse = |refused: Refused, refusal: Refusal, why: &str| {
-        shared.link.refuse(refusal);
-        tracing::warn!(client_id = %connect.client_id(), address, why, "a connection was refused");
+        shared.link.refusals.count(refusal);
+        tracing::warn!(client_id = %connect.client_id(), address, why, "connection refused");
         refused.answer(connect)
     };
     let Some(claim) = Claim::of(connect) else {
@@ -84,7 +84,7 @@ pub(super) async fn admit(shared: &Shared, connect: &ConnectInfo) -> AuthResult 
             refuse(Refused::NotAuthorized, Refusal::NotAdmitted, "the certificate is unknown or revoked")
         }
         Err(error) => {
-            tracing::error!(%error, "a connection could not be checked");
+            tracing::error!(%error, "connection not checked: the store failed");
             refuse(Refused::Unavailable, Refusal::Storage, "the store does not answer")
         }
     }

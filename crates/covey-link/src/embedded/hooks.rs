@@ -12,9 +12,9 @@ use covey_core::device::Connection;
 use covey_core::port::Refusal;
 use covey_wire::subscription_reaches;
 
-use crate::embedded::sessions::{Hearing, Hold};
-use crate::embedded::{Shared, admission, uplink};
-use crate::ending;
+use crate::disconnect_reason::DisconnectReason;
+use crate::embedded::sessions::{Hold, Listening};
+use crate::embedded::{Shared, admission, publish};
 
 /// The hooks that are needed.
 const TYPES: [Type; 8] = [
@@ -70,7 +70,7 @@ impl Handler for Hooks {
             }
             Parameter::SessionSubscribed(session, subscribe) => {
                 let qos = subscribe.opts.qos();
-                hear(
+                listening_changed(
                     shared,
                     session,
                     shared.link.sessions.subscribed(&session.id, &subscribe.topic_filter, qos),
@@ -78,7 +78,7 @@ impl Handler for Hooks {
                 None
             }
             Parameter::SessionUnsubscribed(session, unsubscribe) => {
-                hear(
+                listening_changed(
                     shared,
                     session,
                     shared.link.sessions.unsubscribed(&session.id, &unsubscribe.topic_filter),
@@ -86,7 +86,7 @@ impl Handler for Hooks {
                 None
             }
             Parameter::MessagePublishCheckAcl(session, publish) => {
-                Some(uplink::handle(shared, session, publish).await)
+                Some(publish::handle(shared, session, publish).await)
             }
             _ => return (true, before),
         };
@@ -109,7 +109,13 @@ async fn connected(shared: &Shared, session: &Session) {
         Hold { id: id.clone(), device: Arc::clone(&device), tx: tx.clone(), has_properties, is_resumed };
     let listens = shared.link.sessions.connected(hold);
     tracing::debug!(sn = %device.sn, "connected");
-    shared.engine.for_device(&device).connected(told_of(shared, id, details(&connect)));
+    let connection = Connection {
+        session: session_name(id),
+        server: shared.link.server.clone(),
+        details: details(&connect),
+        ..Connection::default()
+    };
+    shared.engine.for_device(&device).connected(connection);
     // From here on a retirement finds the session. One that came between the
     // first look and now has not, and is seen by a second look.
     match shared.engine.server().device_admit(&claim.sn, &claim.certificate_serial_hex).await {
@@ -121,7 +127,7 @@ async fn connected(shared: &Shared, session: &Session) {
     }
 }
 
-/// Ends a connection that must not be, with the reason that tells 0x87.
+/// Closes a connection that must not exist; the device gets reason 0x87.
 fn close(tx: &Tx) {
     let _ = tx.unbounded_send(Message::Closed(Reason::SubscribeRefused));
 }
@@ -129,15 +135,13 @@ fn close(tx: &Tx) {
 fn disconnected(shared: &Shared, session: &Session, reason: &Reason) {
     if let Some(device) = shared.link.sessions.disconnected(&session.id) {
         if is_violation(reason) {
-            shared.link.refuse(Refusal::Protocol);
-            tracing::warn!(sn = %device.sn, %reason, "a connection was closed");
+            shared.link.refusals.count(Refusal::Protocol);
+            tracing::warn!(sn = %device.sn, %reason, "connection closed for a protocol error");
         } else {
             tracing::debug!(sn = %device.sn, %reason, "disconnected");
         }
-        let words = told(reason);
-        let details = vec![("reason".to_owned(), words.to_owned())];
-        let connection = told_of(shared, &session.id, details);
-        let connection = Connection { reason: ending::reason(words), ..connection };
+        let ended = disconnect_reason(reason).end(session_name(&session.id));
+        let connection = Connection { server: shared.link.server.clone(), ..ended };
         shared.engine.for_device(&device).disconnected(connection);
     }
 }
@@ -159,32 +163,32 @@ fn is_violation(reason: &Reason) -> bool {
         )
 }
 
-/// How a connection ended of which nothing better is known.
-const LOST: &str = "connection lost";
-
-/// How a connection ended, in words for applications.
-fn told(reason: &Reason) -> &'static str {
+/// Why a connection ended.
+fn disconnect_reason(reason: &Reason) -> DisconnectReason {
     match reason {
-        Reason::ConnectDisconnect(_) => "disconnected by the device or the server",
-        Reason::ConnectKeepaliveTimeout => "keep-alive timed out",
-        Reason::ConnectKicked(_) => "taken over by another connection",
-        Reason::ConnectReadWriteTimeout => "timed out",
-        Reason::SubscribeRefused => "not authorised",
-        // What came first brought the others about.
-        Reason::Reasons(all) => all.iter().map(told).find(|words| *words != LOST).unwrap_or(LOST),
-        reason if is_violation(reason) => "protocol error",
-        _ => LOST,
+        Reason::ConnectDisconnect(_) => DisconnectReason::ByDeviceOrServer,
+        Reason::ConnectKeepaliveTimeout => DisconnectReason::KeepAlive,
+        Reason::ConnectKicked(_) => DisconnectReason::TakenOver,
+        Reason::ConnectReadWriteTimeout => DisconnectReason::TimedOut,
+        Reason::SubscribeRefused => DisconnectReason::NotAuthorised,
+        // The first reason caused the others.
+        Reason::Reasons(all) => all
+            .iter()
+            .map(disconnect_reason)
+            .find(|reason| *reason != DisconnectReason::ConnectionLost)
+            .unwrap_or(DisconnectReason::ConnectionLost),
+        reason if is_violation(reason) => DisconnectReason::ProtocolError,
+        _ => DisconnectReason::ConnectionLost,
     }
 }
 
-/// A connection in the words of the core.
-fn told_of(shared: &Shared, id: &Id, details: Vec<(String, String)>) -> Connection {
+/// The name of a connection among those of its device.
+fn session_name(id: &Id) -> String {
     let address = id.remote_addr.map(|address| address.to_string()).unwrap_or_default();
-    let session = format!("{address} {}", id.create_time);
-    Connection { session, server: shared.link.server.clone(), details, ..Connection::default() }
+    format!("{address} {}", id.create_time)
 }
 
-/// What is told of a connection.
+/// Details of a connection, for applications.
 fn details(connect: &ConnectInfo) -> Vec<(String, String)> {
     let protocol = match connect {
         ConnectInfo::V3(..) => "MQTT 3.1.1",
@@ -197,17 +201,17 @@ fn details(connect: &ConnectInfo) -> Vec<(String, String)> {
 fn may_subscribe(shared: &Shared, session: &Session, filter: &str) -> bool {
     let may = subscription_reaches(&session.id.client_id, filter).is_some();
     if !may {
-        shared.link.refuse(Refusal::SubscribeTopic);
-        tracing::warn!(sn = %session.id.client_id, filter, "a subscription was refused");
+        shared.link.refusals.count(Refusal::SubscribeTopic);
+        tracing::warn!(sn = %session.id.client_id, filter, "subscription refused");
     }
     may
 }
 
-fn hear(shared: &Shared, session: &Session, hearing: Hearing) {
+fn listening_changed(shared: &Shared, session: &Session, listening: Listening) {
     let Some(device) = shared.link.sessions.device(&session.id) else { return };
-    match hearing {
-        Hearing::Listens => shared.engine.for_device(&device).subscribed(crate::embedded::NAME),
-        Hearing::Deaf => shared.engine.for_device(&device).unsubscribed(),
-        Hearing::AsBefore => {}
+    match listening {
+        Listening::Subscribed => shared.engine.for_device(&device).subscribed(crate::embedded::NAME),
+        Listening::Unsubscribed => shared.engine.for_device(&device).unsubscribed(),
+        Listening::Unchanged => {}
     }
 }

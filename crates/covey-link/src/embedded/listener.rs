@@ -155,12 +155,12 @@ impl Broker {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        // Whoever has not gone by then learns it from the closed socket.
+        // Devices still connected by then see the socket close.
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
 }
 
-/// What the broker says of a CONNECT that admission has refused, and told of.
+/// The broker's text for a CONNECT that admission refused and logged.
 const REFUSED_BY_ADMISSION: &str = "Authentication failed";
 
 /// Counts and logs connections that end before there is a session: a TLS
@@ -170,8 +170,8 @@ fn tell_refused(link: &Arc<EmbeddedLink>) -> RefusedConnection {
     Arc::new(move |address, why| {
         let why = why.to_string();
         if why != REFUSED_BY_ADMISSION {
-            link.refuse(Refusal::Protocol);
-            tracing::warn!(%address, why, "a connection was refused");
+            link.refusals.count(Refusal::Protocol);
+            tracing::warn!(%address, why, "connection refused");
         }
     })
 }
@@ -213,7 +213,7 @@ fn accept(shared: &Shared, listener: Listener, id: ListenerId) -> JoinHandle<()>
     let server = MqttServer::new(shared.broker.clone()).listener_by_id(listener, id).build();
     tokio::spawn(async move {
         if let Err(error) = server.run().await {
-            tracing::error!(%error, "the MQTT listener has stopped");
+            tracing::error!(%error, "MQTT listener stopped");
         }
     })
 }

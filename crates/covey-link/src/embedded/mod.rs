@@ -1,29 +1,25 @@
-//! The link of the embedded mode: the MQTT broker `rmqtt` inside the process,
-//! driven by its hooks.
+//! The embedded link: the MQTT broker `rmqtt` inside the process, driven by its hooks.
 //!
-//! A message of a device is handled in the ACL hook, because that hook is
-//! awaited before the PUBACK and its answer is the PUBACK's reason code: first
-//! who sends it, then one operation of the core, then the code. For an event
-//! the answer comes later, so that many events of one device share a commit;
-//! the broker keeps the order of the PUBACKs. What the
-//! server says to a device goes straight into that device's session; topics
-//! are never routed from one device to another.
+//! The ACL hook handles a message of a device, because the broker awaits that hook before the
+//! PUBACK and takes its answer as the PUBACK's reason code. For an event the answer comes later,
+//! so that many events of one device share a commit; the broker keeps the order of the PUBACKs.
+//! Messages to a device go straight into its session. No topic is routed between devices.
 
 mod admission;
 mod hooks;
 mod listener;
+mod publish;
 mod sessions;
-mod uplink;
 
 use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, BoxFuture, Clock, Event, Link, Observer, Refusal};
+use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
 use rmqtt::context::ServerContext;
 
-use crate::complaints::Complaints;
 use crate::conversion;
+use crate::refusal_log::RefusalLog;
 
 pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
 
@@ -34,10 +30,9 @@ pub const NAME: &str = "embedded";
 pub struct EmbeddedLink {
     sessions: sessions::Sessions,
     clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
+    refusals: RefusalLog,
     /// The name of this server among those of its deployment.
     server: String,
-    complaints: Complaints,
 }
 
 impl EmbeddedLink {
@@ -45,19 +40,14 @@ impl EmbeddedLink {
     /// [`Broker`] is started with both.
     #[must_use]
     pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
-        let sessions = sessions::Sessions::default();
-        let (server, complaints) = (server.to_owned(), Complaints::default());
-        Arc::new(Self { sessions, clock, observer, server, complaints })
+        let (sessions, refusals) = (sessions::Sessions::default(), RefusalLog::new(observer));
+        Arc::new(Self { sessions, clock, refusals, server: server.to_owned() })
     }
 
     /// How many devices are connected.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.sessions.online()
-    }
-
-    fn refuse(&self, reason: Refusal) {
-        self.observer.happened(Event::Refused(reason));
     }
 
     /// Ends all connections, saying that the server shuts down.
@@ -81,7 +71,7 @@ impl Link for EmbeddedLink {
     }
 
     fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
-        // Whoever is registered is admitted: the broker asks at every CONNECT.
+        // Nothing to prepare: the broker asks at every CONNECT.
         Box::pin(std::future::ready(()))
     }
 

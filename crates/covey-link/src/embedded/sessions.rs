@@ -40,15 +40,15 @@ struct Subscription {
     qos: QoS,
 }
 
-/// How a subscription changed what a device hears.
+/// How a subscription changed whether a device listens for announcements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hearing {
-    /// It listens for announcements from now on.
-    Listens,
-    /// It does not listen for announcements.
-    Deaf,
-    /// It listens for announcements as before.
-    AsBefore,
+pub(super) enum Listening {
+    /// It listens from now on.
+    Subscribed,
+    /// It no longer listens.
+    Unsubscribed,
+    /// It listens, or does not, as before.
+    Unchanged,
 }
 
 impl Session {
@@ -119,24 +119,24 @@ impl Sessions {
     }
 
     /// A device has subscribed.
-    pub(super) fn subscribed(&self, id: &Id, filter: &str, qos: QoS) -> Hearing {
+    pub(super) fn subscribed(&self, id: &Id, filter: &str, qos: QoS) -> Listening {
         let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
-            return Hearing::AsBefore;
+            return Listening::Unchanged;
         };
-        let Some(reaches) = subscription_reaches(&id.client_id, filter) else { return Hearing::AsBefore };
+        let Some(reaches) = subscription_reaches(&id.client_id, filter) else { return Listening::Unchanged };
         session.subscriptions.retain(|subscription| &*subscription.filter != filter);
         session.subscriptions.push(Subscription { filter: filter.into(), reaches, qos });
-        // A device that subscribes again wants to be told again.
-        if reaches.contains(Downlink::Tsk) { Hearing::Listens } else { Hearing::AsBefore }
+        // A device that subscribes again is announced to again.
+        if reaches.contains(Downlink::Tsk) { Listening::Subscribed } else { Listening::Unchanged }
     }
 
     /// A device has unsubscribed.
-    pub(super) fn unsubscribed(&self, id: &Id, filter: &str) -> Hearing {
+    pub(super) fn unsubscribed(&self, id: &Id, filter: &str) -> Listening {
         let Some(mut session) = self.live.get_mut(&id.client_id).filter(|session| session.id == *id) else {
-            return Hearing::AsBefore;
+            return Listening::Unchanged;
         };
         session.subscriptions.retain(|subscription| &*subscription.filter != filter);
-        if session.hears(Downlink::Tsk).is_some() { Hearing::AsBefore } else { Hearing::Deaf }
+        if session.hears(Downlink::Tsk).is_some() { Listening::Unchanged } else { Listening::Unsubscribed }
     }
 
     /// Sends a message, if the device is connected (with this registration, if
@@ -148,7 +148,7 @@ impl Sessions {
         }
         let Some(granted) = session.hears(message.downlink) else { return };
         let publish = publish(sn, message, granted, session.has_properties);
-        // A session that has just ended takes nothing; its device is told again.
+        // A session that has just ended takes nothing; the task is announced again.
         let _ = session.tx.unbounded_send(Message::Forward(From::from_system(session.id.clone()), publish));
     }
 

@@ -1,4 +1,4 @@
-//! What Mosquitto tells of its clients in its log, which it also publishes
+//! Lines about clients in Mosquitto's log, which it also publishes
 //! (`log_dest topic`): on `$SYS/broker/log/N` who came and went, on
 //! `$SYS/broker/log/M/subscribe` who subscribed. Mosquitto 2.0.11 writes:
 //!
@@ -21,6 +21,8 @@
 
 use covey_core::id::Sn;
 
+use crate::disconnect_reason::DisconnectReason;
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
@@ -35,25 +37,25 @@ pub(super) enum Line<'a> {
         is_clean: bool,
     },
     /// A device's connection has ended.
-    Gone { sn: Sn, reason: &'static str },
+    Gone { sn: Sn, reason: DisconnectReason },
     /// A device has subscribed.
     Subscribed { sn: Sn, filter: &'a str },
 }
 
-/// How a line about an ended connection goes on after the client id, and what
-/// applications are told. "Disconnected: " with what TLS or the system said
+/// How a line about an ended connection goes on after the client id, and what it means.
+/// "disconnected: " with what TLS or the system said
 /// follows the same way.
-const ENDINGS: [(&str, &str); 10] = [
-    (" disconnected.", "disconnected by the device"),
-    (" closed its connection.", "connection lost"),
-    (" has exceeded timeout, disconnecting.", "keep-alive timed out"),
-    (" been disconnected by administrative action.", "not authorised"),
-    (" disconnected, not authorised.", "not authorised"),
-    (" disconnected due to protocol error.", "protocol error"),
-    (" disconnected due to malformed packet.", "protocol error"),
-    (" disconnected due to oversize packet.", "protocol error"),
-    (" disconnected due to out of memory.", "connection lost"),
-    (" disconnected: Protocol error.", "protocol error"),
+const ENDINGS: [(&str, DisconnectReason); 10] = [
+    (" disconnected.", DisconnectReason::ByDevice),
+    (" closed its connection.", DisconnectReason::ConnectionLost),
+    (" has exceeded timeout, disconnecting.", DisconnectReason::KeepAlive),
+    (" been disconnected by administrative action.", DisconnectReason::NotAuthorised),
+    (" disconnected, not authorised.", DisconnectReason::NotAuthorised),
+    (" disconnected due to protocol error.", DisconnectReason::ProtocolError),
+    (" disconnected due to malformed packet.", DisconnectReason::ProtocolError),
+    (" disconnected due to oversize packet.", DisconnectReason::ProtocolError),
+    (" disconnected due to out of memory.", DisconnectReason::ConnectionLost),
+    (" disconnected: Protocol error.", DisconnectReason::ProtocolError),
 ];
 
 /// Reads a line of `$SYS/broker/log/N`, as text.
@@ -67,9 +69,9 @@ pub(super) fn notice(line: &str) -> Option<Line<'_>> {
     let ending = rest.strip_prefix(sn)?;
     let sn = Sn::parse(sn).ok()?;
     let reason = match ENDINGS.iter().find(|(known, _)| *known == ending) {
-        Some((_, reason)) => reason,
+        Some((_, reason)) => *reason,
         // The rest is what TLS said, which no client writes.
-        None if ending.starts_with(" disconnected: ") => "connection lost",
+        None if ending.starts_with(" disconnected: ") => DisconnectReason::ConnectionLost,
         None => return None,
     };
     Some(Line::Gone { sn, reason })
@@ -154,7 +156,10 @@ mod tests {
             assert_eq!(notice(&line), Some(Line::Gone { sn: sn("dev1"), reason }), "{line}");
         }
         let tls = "1: Client dev1 disconnected: The connection was lost.";
-        assert_eq!(notice(tls), Some(Line::Gone { sn: sn("dev1"), reason: "connection lost" }));
+        assert_eq!(
+            notice(tls),
+            Some(Line::Gone { sn: sn("dev1"), reason: DisconnectReason::ConnectionLost })
+        );
     }
 
     #[test]

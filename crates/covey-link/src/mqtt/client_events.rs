@@ -1,4 +1,4 @@
-//! What EMQX tells of its clients on `$SYS/brokers/<node>/clients/<client id>/<event>`
+//! Events about clients that EMQX publishes on `$SYS/brokers/<node>/clients/<client id>/<event>`
 //! as JSON; RMQTT's plugin `rmqtt-sys-topic` uses the same topics.
 
 use covey_core::id::Sn;
@@ -35,8 +35,8 @@ struct Fields {
     reason: Option<String>,
 }
 
-/// How a connection ended whose device is there all the same: another one has
-/// taken its place.
+/// Reasons after which the device is still connected: another connection took the place of the
+/// ended one.
 const REPLACED: [&str; 3] = ["takenover", "takeovered", "discarded"];
 
 /// Reads an event.

@@ -1,11 +1,10 @@
-//! Which devices are connected, and which are told of tasks.
+//! Which devices are connected, and which of them are announced to.
 //!
-//! What an application is shown comes from the broker where it tells of its
-//! clients, else from the last message of a device. Whom a task is announced
-//! to is decided the other way round: everybody, unless it is known that
-//! nobody listens. The broker says that of each announcement (PUBACK 0x10,
-//! MQTT 5 §3.4.2.1); such a device is told again when it subscribes, connects
-//! or sends something.
+//! Applications see what the broker reports about its clients; where it reports nothing, a
+//! device's last message counts. Announcements work the other way round: every device is
+//! announced to unless it is known not to listen. The broker says so for each announcement
+//! (PUBACK 0x10, MQTT 5 §3.4.2.1); such a device is announced to again when it subscribes,
+//! connects or sends something.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,16 +16,16 @@ use covey_wire::{Downlink, subscription_reaches};
 use dashmap::DashMap;
 use tokio::sync::mpsc;
 
+use crate::disconnect_reason::DisconnectReason;
 use crate::mqtt::broker_log::{self, Line};
 use crate::mqtt::client_events::{self, ClientEvent};
 
-/// How many workers take note; all that is heard of one device goes to one of
-/// them, in its order.
+/// How many workers write sightings. All sightings of one device go to one worker, in their order.
 pub(super) const WORKERS: usize = 16;
-/// How much may wait for a worker. What finds no room is made up for by
-/// looking at all devices anew.
+/// How many sightings may wait for a worker. After one that found no room, all devices are
+/// resynchronised.
 pub(super) const SIGHTINGS_MAX: usize = 4096;
-/// How often a device that is heard of all the time is taken note of.
+/// How often the last contact of a device that sends all the time is written.
 const CONTACT_EVERY: Duration = Duration::from_secs(15);
 /// The name of the connection of a device of which only messages are known:
 /// the same on every server, so that they do not contradict each other.
@@ -64,7 +63,7 @@ pub(super) enum Sighting {
         source: Source,
     },
     /// Its connection has ended; which one, if that is known.
-    Gone { sn: Sn, session: Option<String>, reason: &'static str },
+    Gone { sn: Sn, session: Option<String>, reason: DisconnectReason },
     /// It has subscribed to its announcements.
     Subscribed { sn: Sn },
     /// It has sent something.
@@ -101,12 +100,12 @@ pub(super) struct Known {
     pub(super) retry: Option<(Instant, Duration)>,
 }
 
-/// All that is known of devices. Bounded by the registry: who is not in it is
-/// dropped as soon as that is looked up.
+/// All that is known of devices. Bounded by the registry: a device that is not registered is
+/// dropped when it is looked up.
 pub(super) struct Presence {
     pub(super) known: DashMap<Sn, Known>,
     workers: Vec<mpsc::Sender<Sighting>>,
-    /// Whether something was not taken note of.
+    /// Whether a sighting was not written.
     pub(super) has_missed: AtomicBool,
     /// See [`Options::contact_s`](crate::mqtt::Options::contact_s).
     pub(super) contact: Duration,
@@ -119,7 +118,7 @@ impl Presence {
         (presence, inboxes)
     }
 
-    /// Whether a device speaks MQTT 5, as everybody does who is not known not to.
+    /// Whether a device speaks MQTT 5; assumed of a device of which nothing else is known.
     pub(super) fn has_properties(&self, sn: &Sn) -> bool {
         self.known.get(sn).is_none_or(|known| known.has_properties)
     }
@@ -159,7 +158,7 @@ impl Presence {
                 self.note(Sighting::Connected { sn, session, address, protocol, is_clean: false, source });
             }
             Some(ClientEvent::Gone { sn, session }) => {
-                let reason = "disconnected";
+                let reason = DisconnectReason::Unknown;
                 self.note(Sighting::Gone { sn, session, reason });
             }
             Some(ClientEvent::Subscribed { sn, filter }) if hears_announcements(&sn, &filter) => {

@@ -1,11 +1,9 @@
-//! What the MQTT client is told of the session that an earlier run of this
-//! server has left at the broker: that there may be one, and that nothing in
-//! it waits for this side.
+//! An empty stored session for the MQTT client: the broker may hold a session of an earlier run
+//! of this server, and nothing in it waits for this side.
 //!
-//! A message that the earlier run had sent and that was not acknowledged is
-//! not sent again: it was an announcement or an answer, and devices are
-//! announced to again and ask again. Without this the client would refuse to
-//! go on with a session (MQTT 5 §3.2.2.1.1) that it knows nothing of.
+//! Unacknowledged messages of the earlier run are not sent again: they were announcements or
+//! answers, and announcements are repeated and devices ask again. Without this the client would
+//! refuse to resume a session (MQTT 5 §3.2.2.1.1) that it does not know.
 
 use rumqttc::{PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey};
 

@@ -1,14 +1,11 @@
-//! All accounts of a deployment compared with its devices, and put right.
+//! Compares all accounts of a deployment with its devices, and repairs them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use covey_core::Engine;
-use covey_core::error::Result as StoreResult;
 use covey_core::id::Sn;
-use covey_core::port::{BoxFuture, Store};
 
 use crate::amqp::accounts::difference::{Accounts, Difference, DifferenceKind};
+use crate::amqp::accounts::registry::Registry;
 use crate::amqp::accounts::step;
 use crate::amqp::management::Management;
 use crate::amqp::{AmqpError, Options};
@@ -18,37 +15,6 @@ const PAGE: u32 = 1_000;
 /// How many accounts one request changes.
 pub(super) const CHUNK: usize = 500;
 
-/// Where the devices are that are registered.
-pub trait Registry: Send + Sync {
-    /// The serial numbers in their order, those after `after`.
-    fn sns<'a>(&'a self, after: Option<&'a Sn>, limit: u32) -> BoxFuture<'a, StoreResult<Vec<Sn>>>;
-    /// Whether a device is registered under this serial number now.
-    fn is_registered<'a>(&'a self, sn: &'a Sn) -> BoxFuture<'a, StoreResult<bool>>;
-}
-
-impl Registry for Engine {
-    fn sns<'a>(&'a self, after: Option<&'a Sn>, limit: u32) -> BoxFuture<'a, StoreResult<Vec<Sn>>> {
-        Box::pin(self.server().device_sns(after, limit))
-    }
-
-    fn is_registered<'a>(&'a self, sn: &'a Sn) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move { Ok(self.server().device_of_sn(sn).await?.is_some()) })
-    }
-}
-
-/// A store beside the server, as commands use it.
-pub struct StoreRegistry(pub Arc<dyn Store>);
-
-impl Registry for StoreRegistry {
-    fn sns<'a>(&'a self, after: Option<&'a Sn>, limit: u32) -> BoxFuture<'a, StoreResult<Vec<Sn>>> {
-        self.0.device_sns_of_every_org(after.cloned(), limit)
-    }
-
-    fn is_registered<'a>(&'a self, sn: &'a Sn) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move { Ok(self.0.device_of_sn_of_every_org(sn.clone()).await?.is_some()) })
-    }
-}
-
 /// What an audit has found, and what it has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
@@ -56,7 +22,7 @@ pub struct Audit {
     pub devices: usize,
     /// What differs, or differed, in the order of the names.
     pub differences: Vec<Difference>,
-    /// Whether it was put right, as far as it is ours.
+    /// Whether Covey's own accounts were repaired.
     pub is_repaired: bool,
 }
 
@@ -94,8 +60,8 @@ pub(super) async fn keep_in_step(
         if !audit.differences.is_empty() {
             tracing::warn!(
                 accounts = audit.differences.len(),
-                "RabbitMQ has accounts of devices and this server's store has no device: is it the right store? \
-                 Nothing is deleted; covey rabbitmq audit --repair does it"
+                "RabbitMQ has accounts of devices, this server's store has no device: is it the right store? No account \
+                 deleted; `covey rabbitmq audit --repair` deletes them"
             );
         }
         return Ok(Audit { differences: Vec::new(), ..audit });
@@ -107,8 +73,8 @@ async fn look(
     management: &Management,
     registry: &dyn Registry,
 ) -> Result<(BTreeSet<Sn>, Accounts), AmqpError> {
-    // The accounts first: a device that is registered meanwhile then shows as
-    // missing, which is harmless to put right, and not the other way round.
+    // Accounts first: a device that is registered meanwhile then counts as missing, which is
+    // harmless to repair. The other way round its account would be deleted.
     let users = management.users().await?;
     let permissions = management.permissions().await?;
     let topic_permissions = management.topic_permissions().await?;
@@ -123,7 +89,7 @@ async fn look(
     }
 }
 
-/// Brings all accounts that differ in step with the store as it is now.
+/// Repairs all accounts that differ, by what the store holds now.
 async fn put_right(
     management: &Management,
     registry: &dyn Registry,

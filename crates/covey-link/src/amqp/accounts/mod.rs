@@ -1,12 +1,12 @@
-//! The accounts of devices in the broker, kept in step with the store.
+//! Keeps the accounts of devices in the broker in step with the store.
 //!
-//! What is asked for by name is "look at this serial number", never "make" or
-//! "delete": the store says which. One worker of each server does it, in
-//! batches, so that many registrations at a time share their requests; what
-//! fails is done again until it is done.
+//! A request names a serial number and never says "make" or "delete": the store decides. One
+//! worker per server works in batches, so that many registrations share requests to the broker,
+//! and retries what fails.
 
 mod audit;
 mod difference;
+mod registry;
 mod rights;
 mod step;
 
@@ -21,8 +21,9 @@ use covey_core::port::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use audit::{Audit, Registry, StoreRegistry, audit};
+pub use audit::{Audit, audit};
 pub use difference::{Difference, DifferenceKind};
+pub use registry::{Registry, StoreRegistry};
 
 use crate::amqp::management::Management;
 use crate::amqp::{AmqpError, AmqpLink, Options};
@@ -78,12 +79,12 @@ impl Accounts {
         let is_asked = self.ask(Ask { sn: sn.clone(), is_cut_off: false, done: Some(done) });
         Box::pin(async move {
             if is_asked && tokio::time::timeout(ADMIT_TIMEOUT, answer).await.is_err() {
-                tracing::warn!(%sn, "RabbitMQ has no account for this device yet; it gets one as soon as possible");
+                tracing::warn!(%sn, "account not made in RabbitMQ yet; retrying");
             }
         })
     }
 
-    /// Takes a device's account, if it is registered no more, and closes its connections.
+    /// Deletes a device's account unless the device is registered, and closes its connections.
     pub(super) fn revoke(&self, sn: &Sn) {
         self.ask(Ask { sn: sn.clone(), is_cut_off: true, done: None });
     }
@@ -130,7 +131,7 @@ async fn compare_when_missed(management: &Management, engine: &Engine, has_misse
                     wait = RETRY_FIRST;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot compare the accounts of devices in RabbitMQ; trying again");
+                    tracing::warn!(%error, "accounts in RabbitMQ not audited; retrying");
                     has_missed.store(true, Ordering::Relaxed);
                     wait = (wait * 2).min(RETRY_MAX);
                 }
@@ -143,16 +144,20 @@ async fn compare_when_missed(management: &Management, engine: &Engine, has_misse
 fn tell(audit: &Audit) {
     let (devices, differences) = (audit.devices, audit.differences.len());
     if differences == 0 {
-        tracing::debug!(devices, "the accounts of devices in RabbitMQ are in step");
+        tracing::debug!(devices, "accounts in RabbitMQ match the registry");
     } else {
-        tracing::info!(devices, differences, "the accounts of devices in RabbitMQ were put in step");
+        tracing::info!(devices, differences, "accounts in RabbitMQ repaired");
     }
     for one in audit.differences.iter().filter(|one| one.kind == DifferenceKind::Foreign) {
-        tracing::error!(account = one.account, problem = one.kind.meaning(), "an account of RabbitMQ");
+        tracing::error!(
+            account = one.account,
+            problem = one.kind.meaning(),
+            "account in RabbitMQ left alone"
+        );
     }
 }
 
-/// Does what is asked for, in batches.
+/// Works off requests, in batches.
 async fn work(management: &Management, engine: &Engine, mut asks: mpsc::Receiver<Ask>) {
     let (mut sns, mut cut_off) = (BTreeSet::new(), BTreeSet::new());
     let mut wait = RETRY_FIRST;
@@ -185,11 +190,11 @@ async fn work(management: &Management, engine: &Engine, mut asks: mpsc::Receiver
                 wait = RETRY_FIRST;
             }
             Err(error) => {
-                tracing::warn!(%error, accounts = sns.len(), "accounts of devices in RabbitMQ wait");
+                tracing::warn!(%error, accounts = sns.len(), "accounts in RabbitMQ not updated; retrying");
                 wait = (wait * 2).min(RETRY_MAX);
             }
         }
-        // Whoever waits is registered either way.
+        // The waiting devices are registered either way.
         for done in waiting {
             let _ = done.send(());
         }

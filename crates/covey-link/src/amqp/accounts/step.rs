@@ -1,9 +1,8 @@
-//! Some accounts brought in step with the store: made, changed or deleted by
-//! what is registered at that moment, not by what once was asked for.
+//! Makes, changes or deletes accounts by what is registered at that moment, not by what was asked.
 //!
-//! Several servers may do this for one serial number at the same time. Each
-//! looks at the store before it acts and after; whoever acted on what is no
-//! longer so acts again. So the last to act has seen the last state.
+//! Several servers may do this for one serial number at the same time. Each reads the store before
+//! and after it acts, and acts again if the store has changed. So the last to act has seen the
+//! last state.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +10,7 @@ use covey_core::id::Sn;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::amqp::AmqpError;
-use crate::amqp::accounts::audit::Registry;
+use crate::amqp::accounts::registry::Registry;
 use crate::amqp::accounts::rights;
 use crate::amqp::management::{Definitions, Management, User};
 
@@ -44,8 +43,8 @@ pub(super) async fn bring_in_step(
                     if *is_registered {
                         tracing::error!(
                             %sn,
-                            "RabbitMQ has an account of this name that is not a device's: the device gets none, \
-                             and would act as that user; retire it and give it another serial number"
+                            "RabbitMQ has an account of this name that is not a device's: the device gets none and \
+                             would act as that user; retire it and give it another serial number"
                         );
                     }
                 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use covey_core::id::Sn;
 
-use crate::amqp::presence::event::{Session, Subscription, Told};
+use crate::amqp::presence::event::{BrokerEvent, Session, Subscription};
 
 /// How long the management API may lag behind the broker, in milliseconds:
 /// statistics come every 5 s.
@@ -19,9 +19,9 @@ pub(super) enum Change {
     /// This connection has ended.
     Disconnected(Session),
     /// It listens for announcements from now on, over this connection.
-    Listens,
+    Subscribed,
     /// It no longer listens.
-    Deaf,
+    Unsubscribed,
 }
 
 /// What is known of one device.
@@ -47,20 +47,20 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Takes what the broker tells of a device.
-    pub(super) fn told(&mut self, sn: &Sn, told: Told) -> Vec<Change> {
+    /// Applies an event of the broker.
+    pub(super) fn apply(&mut self, sn: &Sn, event: BrokerEvent) -> Vec<Change> {
         let look = self.look;
         let known = self.devices.entry(sn.clone()).or_default();
         let mut changes = Vec::new();
-        match told {
-            Told::Connected(session) => known.connected(session, Seen(look), &mut changes),
-            Told::Closed(session) => known.closed(session, look, &mut changes),
-            Told::Listens(subscription) => {
+        match event {
+            BrokerEvent::Connected(session) => known.connected(session, Seen(look), &mut changes),
+            BrokerEvent::Closed(session) => known.closed(session, look, &mut changes),
+            BrokerEvent::Subscribed(subscription) => {
                 known.subscriptions.insert(subscription, Seen(look));
                 // Whatever was announced before may have found nobody.
                 known.listens = false;
             }
-            Told::Deaf(subscription) => {
+            BrokerEvent::Unsubscribed(subscription) => {
                 known.subscriptions.remove(&subscription);
             }
         }
@@ -70,7 +70,7 @@ impl Book {
 
     /// Takes a connection that a look has found.
     pub(super) fn found_connection(&mut self, sn: &Sn, session: Session) -> Vec<Change> {
-        self.told(sn, Told::Connected(session))
+        self.apply(sn, BrokerEvent::Connected(session))
     }
 
     /// Takes a subscription that a look has found.
@@ -150,7 +150,7 @@ impl Known {
 
     fn gone(&mut self, session: Session, look: u64, changes: &mut Vec<Change>) {
         self.listens = false;
-        changes.push(Change::Deaf);
+        changes.push(Change::Unsubscribed);
         changes.push(Change::Disconnected(session.clone()));
         self.ended(session, look);
     }
@@ -167,7 +167,7 @@ impl Known {
         let listens = self.session.is_some() && !self.subscriptions.is_empty();
         if listens != self.listens {
             self.listens = listens;
-            changes.push(if listens { Change::Listens } else { Change::Deaf });
+            changes.push(if listens { Change::Subscribed } else { Change::Unsubscribed });
         }
     }
 
@@ -202,18 +202,18 @@ mod tests {
     #[test]
     fn a_device_listens_when_it_is_connected_and_subscribed() {
         let mut book = Book::default();
-        assert_eq!(book.told(&sn(), Told::Connected(session(1))), [Change::Connected(session(1))]);
-        assert_eq!(book.told(&sn(), Told::Listens(subscription())), [Change::Listens]);
+        assert_eq!(book.apply(&sn(), BrokerEvent::Connected(session(1))), [Change::Connected(session(1))]);
+        assert_eq!(book.apply(&sn(), BrokerEvent::Subscribed(subscription())), [Change::Subscribed]);
         // Another subscription, and what was announced meanwhile is announced anew.
-        assert_eq!(book.told(&sn(), Told::Listens(subscription())), [Change::Listens]);
-        let gone = [Change::Deaf, Change::Disconnected(session(1))];
-        assert_eq!(book.told(&sn(), Told::Closed(session(1))), gone);
+        assert_eq!(book.apply(&sn(), BrokerEvent::Subscribed(subscription())), [Change::Subscribed]);
+        let gone = [Change::Unsubscribed, Change::Disconnected(session(1))];
+        assert_eq!(book.apply(&sn(), BrokerEvent::Closed(session(1))), gone);
         // The session goes on at the broker: the next connection listens at once.
-        let again = [Change::Connected(session(2)), Change::Listens];
-        assert_eq!(book.told(&sn(), Told::Connected(session(2))), again);
-        assert_eq!(book.told(&sn(), Told::Deaf(subscription())), [Change::Deaf]);
+        let again = [Change::Connected(session(2)), Change::Subscribed];
+        assert_eq!(book.apply(&sn(), BrokerEvent::Connected(session(2))), again);
+        assert_eq!(book.apply(&sn(), BrokerEvent::Unsubscribed(subscription())), [Change::Unsubscribed]);
         assert_eq!(
-            book.told(&sn(), Told::Closed(session(2))).last(),
+            book.apply(&sn(), BrokerEvent::Closed(session(2))).last(),
             Some(&Change::Disconnected(session(2)))
         );
     }
@@ -222,11 +222,11 @@ mod tests {
     fn a_take_over_in_either_order_ends_with_the_newer_connection() {
         for order in [[0, 1], [1, 0]] {
             let mut book = Book::default();
-            book.told(&sn(), Told::Connected(session(1)));
-            book.told(&sn(), Told::Listens(subscription()));
-            let news = [Told::Closed(session(1)), Told::Connected(session(2))];
+            book.apply(&sn(), BrokerEvent::Connected(session(1)));
+            book.apply(&sn(), BrokerEvent::Subscribed(subscription()));
+            let news = [BrokerEvent::Closed(session(1)), BrokerEvent::Connected(session(2))];
             for place in order {
-                book.told(&sn(), news[place].clone());
+                book.apply(&sn(), news[place].clone());
             }
             assert_eq!(book.session(&sn()), Some(&session(2)), "{order:?}");
             assert!(book.listens(&sn()));
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn a_look_ends_what_is_gone_and_spares_what_is_young() {
         let mut book = Book::default();
-        book.told(&sn(), Told::Connected(session(1_000)));
-        book.told(&sn(), Told::Listens(subscription()));
+        book.apply(&sn(), BrokerEvent::Connected(session(1_000)));
+        book.apply(&sn(), BrokerEvent::Subscribed(subscription()));
         book.look_begins();
-        assert_eq!(book.look_ended(1_000 + LAG_MS), [(sn(), Change::Deaf)]);
+        assert_eq!(book.look_ended(1_000 + LAG_MS), [(sn(), Change::Unsubscribed)]);
         assert!(book.session(&sn()).is_some());
         book.look_begins();
         let ended = book.look_ended(1_001 + LAG_MS);
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_look_that_finds_all_changes_nothing() {
         let mut book = Book::default();
-        book.told(&sn(), Told::Connected(session(1)));
-        book.told(&sn(), Told::Listens(subscription()));
+        book.apply(&sn(), BrokerEvent::Connected(session(1)));
+        book.apply(&sn(), BrokerEvent::Subscribed(subscription()));
         book.look_begins();
         assert_eq!(book.found_connection(&sn(), session(1)), []);
         assert_eq!(book.found_subscription(&sn(), subscription()), []);

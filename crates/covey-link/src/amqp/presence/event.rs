@@ -1,4 +1,4 @@
-//! What RabbitMQ tells of connections and subscriptions, read.
+//! Reads what RabbitMQ's event exchange publishes about connections and subscriptions.
 //!
 //! Source: the plugin rabbitmq_event_exchange of RabbitMQ 4.0. The facts are in
 //! the headers of a message without a body; docs/rabbitmq.md lists them.
@@ -49,17 +49,17 @@ impl Session {
     }
 }
 
-/// What was told.
+/// An event of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum BrokerEvent {
     /// A device has connected.
     Connected(Session),
     /// A connection has ended.
     Closed(Session),
-    /// A subscription to announcements was made, in this queue by this filter.
-    Listens(Subscription),
-    /// A subscription to announcements was taken back.
-    Deaf(Subscription),
+    /// A subscription to announcements was made.
+    Subscribed(Subscription),
+    /// A subscription to announcements was removed.
+    Unsubscribed(Subscription),
 }
 
 /// A subscription that lets announcements through.
@@ -83,9 +83,9 @@ impl Subscription {
     }
 }
 
-/// Reads one message of the broker: whom it concerns, and what it tells.
+/// Reads one message of the event exchange: the device, and the event.
 /// Nothing if it is about another virtual host, or about no device.
-pub(super) fn read(key: &str, headers: &FieldTable, vhost: &str) -> Option<(Sn, Told)> {
+pub(super) fn read(key: &str, headers: &FieldTable, vhost: &str) -> Option<(Sn, BrokerEvent)> {
     let header = |name: &str| headers.inner().get(name);
     let string = |name: &str| header(name).and_then(text);
     if string("vhost")? != vhost {
@@ -103,7 +103,11 @@ pub(super) fn read(key: &str, headers: &FieldTable, vhost: &str) -> Option<(Sn, 
             };
             Some((
                 sn,
-                if key == "connection.created" { Told::Connected(session) } else { Told::Closed(session) },
+                if key == "connection.created" {
+                    BrokerEvent::Connected(session)
+                } else {
+                    BrokerEvent::Closed(session)
+                },
             ))
         }
         "binding.created" | "binding.deleted" => {
@@ -111,9 +115,12 @@ pub(super) fn read(key: &str, headers: &FieldTable, vhost: &str) -> Option<(Sn, 
                 return None;
             }
             let (sn, subscription) = Subscription::of(&string("destination_name")?, &string("routing_key")?)?;
-            let told =
-                if key == "binding.created" { Told::Listens(subscription) } else { Told::Deaf(subscription) };
-            Some((sn, told))
+            let event = if key == "binding.created" {
+                BrokerEvent::Subscribed(subscription)
+            } else {
+                BrokerEvent::Unsubscribed(subscription)
+            };
+            Some((sn, event))
         }
         _ => None,
     }
@@ -185,13 +192,13 @@ mod tests {
     #[test]
     fn a_connection_of_a_device_is_read() {
         let (sn, told) = read("connection.created", &connection("{'MQTT',{5,0}}", "v", "d1"), "v").unwrap();
-        let Told::Connected(session) = told else { panic!("{told:?}") };
+        let BrokerEvent::Connected(session) = told else { panic!("{told:?}") };
         assert_eq!((sn.as_str(), session.address.as_str()), ("d1", "127.0.0.1"));
         assert!(session.has_properties());
         assert_eq!(session.id(), "1795268317753 127.0.0.1:42590 -> 127.0.0.1:28883");
         assert_eq!(Session::began_at(&session.id()), Some(1_795_268_317_753));
         let (_, told) = read("connection.closed", &connection("{'MQTT',{3,1,1}}", "v", "d1"), "v").unwrap();
-        let Told::Closed(session) = told else { panic!("{told:?}") };
+        let BrokerEvent::Closed(session) = told else { panic!("{told:?}") };
         assert!(!session.has_properties());
     }
 
@@ -223,7 +230,7 @@ mod tests {
         for key in ["srv.d1.tsk", "srv.d1.#", "srv.d1.*"] {
             let (sn, told) = told("mqtt-subscription-d1qos1", key, "amq.topic").unwrap();
             assert_eq!(sn, "d1");
-            assert!(matches!(told, Told::Listens(subscription) if subscription.key == key));
+            assert!(matches!(told, BrokerEvent::Subscribed(subscription) if subscription.key == key));
         }
         assert!(told("mqtt-subscription-qos1qos0", "srv.qos1.tsk", "amq.topic").is_some());
         for (queue, key, source) in [

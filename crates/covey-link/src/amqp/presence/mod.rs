@@ -36,7 +36,7 @@ use crate::amqp::presence::event::{Session, Subscription};
 use crate::amqp::presence::shard::{Note, Shard};
 use crate::amqp::{AmqpError, AmqpLink, connection};
 
-/// The exchange on which the broker tells what happens.
+/// The exchange to which the broker publishes its events.
 const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
 /// The virtual host in which it is when several deployments share a broker.
 const SHARED_VHOST: &str = "/";
@@ -65,7 +65,7 @@ const STORED_PAGE: u32 = 1_000;
 /// How often devices whose announcements were lost are looked for.
 const UNHEARD_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Who is connected, as this server knows it.
+/// Which devices are connected, as this server knows it.
 pub(super) struct Presence {
     shards: Vec<mpsc::Sender<Note>>,
     /// A look is wanted now.
@@ -111,11 +111,11 @@ impl Presence {
                 None => return Err(AmqpError::Broker(ErrorKind::InvalidChannel(0).into())),
             };
             let headers = delivery.properties.headers().as_ref();
-            let told = headers.and_then(|headers| {
+            let event = headers.and_then(|headers| {
                 event::read(delivery.routing_key.as_str(), headers, link.options.vhost())
             });
-            if let Some((sn, told)) = told {
-                self.note(&sn.clone(), Note::Told(sn, told)).await;
+            if let Some((sn, event)) = event {
+                self.note(&sn.clone(), Note::BrokerEvent(sn, event)).await;
             }
             delivery.acker.ack(BasicAckOptions::default()).await?;
         }
@@ -140,7 +140,7 @@ impl Presence {
                     Ok(()) if is_first => SECOND_LOOK,
                     Ok(()) => LOOK_INTERVAL.mul_f64(rand::random_range(1.0..1.1)),
                     Err(error) => {
-                        tracing::warn!(%error, "cannot see who is connected");
+                        tracing::warn!(%error, "connected devices not listed by the management API");
                         LOOK_RETRY
                     }
                 };
@@ -201,7 +201,7 @@ impl Presence {
         }
     }
 
-    /// Devices whose announcements were lost on the way are told anew.
+    /// Announces again to devices whose announcements were lost on the way.
     async fn tell_unheard(self: Arc<Self>, link: Arc<AmqpLink>, stop: CancellationToken) {
         let telling = async {
             loop {
@@ -240,7 +240,7 @@ async fn announce_what_waits(engine: &Engine) -> Result<(), AmqpError> {
     Ok(())
 }
 
-/// A device that was told of lately, in the words of the core.
+/// A connection in the core's terms.
 fn connection_of(session: &Session) -> covey_core::device::Connection {
     let details = [
         ("address", session.address.as_str()),
@@ -271,7 +271,7 @@ impl Ear {
         let (options, unique) = (&link.options, uuid::Uuid::new_v4().simple());
         let server: String = options.server.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
         let own = connection.create_channel().await?;
-        if is_told_on(&own).await? {
+        if has_event_exchange(&own).await? {
             let queue = format!("covey.presence.{server}.{unique}");
             return Ok(Self { consumer: consume(&own, &queue).await?, _channel: own, _connection: None });
         }
@@ -286,7 +286,7 @@ impl Ear {
                 error => error,
             })?;
         let channel = shared.create_channel().await?;
-        if !is_told_on(&channel).await? {
+        if !has_event_exchange(&channel).await? {
             return Err(AmqpError::Events { problem: no_exchange(&[options.vhost(), SHARED_VHOST]) });
         }
         // Only what begins with the deployment's own name is it granted there.
@@ -300,7 +300,7 @@ fn no_exchange(vhosts: &[&str]) -> String {
     format!("there is no exchange {EVENT_EXCHANGE} in the virtual host {}", vhosts.join(" or in "))
 }
 
-async fn is_told_on(channel: &AmqpChannel) -> Result<bool, AmqpError> {
+async fn has_event_exchange(channel: &AmqpChannel) -> Result<bool, AmqpError> {
     let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
     let looked =
         channel.exchange_declare(EVENT_EXCHANGE.into(), ExchangeKind::Topic, passive, FieldTable::default());

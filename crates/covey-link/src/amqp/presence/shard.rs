@@ -9,14 +9,14 @@ use covey_core::Engine;
 use covey_core::device::{Connection, DeviceIdentity};
 use covey_core::error::{Error, Result};
 use covey_core::id::Sn;
-use covey_core::port::{Event, Refusal};
+use covey_core::port::Refusal;
 use covey_core::presence::Reason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::AmqpLink;
 use crate::amqp::presence::book::{Book, Change, LAG_MS};
-use crate::amqp::presence::event::{Session, Subscription, Told};
+use crate::amqp::presence::event::{BrokerEvent, Session, Subscription};
 use crate::amqp::presence::{Connected, connection_of};
 
 /// How long the worker waits before it asks the store again.
@@ -24,10 +24,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest such wait.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// What a worker is told.
+/// An order to a worker.
 pub(super) enum Note {
-    /// The broker has told something.
-    Told(Sn, Told),
+    /// An event of the broker.
+    BrokerEvent(Sn, BrokerEvent),
     /// A look begins.
     LookBegins,
     /// A look has found a connection.
@@ -78,8 +78,8 @@ impl Shard {
 
     async fn take(&mut self, note: Note) {
         match note {
-            Note::Told(sn, told) => {
-                let changes = self.book.told(&sn, told);
+            Note::BrokerEvent(sn, event) => {
+                let changes = self.book.apply(&sn, event);
                 self.carry_out(&sn, changes).await;
             }
             Note::LookBegins => self.book.look_begins(),
@@ -109,7 +109,7 @@ impl Shard {
             match change {
                 Change::Connected(session) => self.connect(sn, &session).await,
                 Change::Disconnected(session) => self.disconnect(sn, &session).await,
-                Change::Listens => match self.connected.get(sn) {
+                Change::Subscribed => match self.connected.get(sn) {
                     Some(known) if known.is_first => {
                         self.engine.for_device(&known.device).subscribed(crate::amqp::NAME)
                     }
@@ -118,7 +118,7 @@ impl Shard {
                     }
                     None => {}
                 },
-                Change::Deaf => {
+                Change::Unsubscribed => {
                     if let Some(known) = self.connected.get(sn) {
                         self.engine.for_device(&known.device).unsubscribed();
                     }
@@ -134,8 +134,8 @@ impl Shard {
         let (link, engine) = (&self.link, &self.engine);
         let device = insist(|| link.device(engine, sn)).await;
         let Some(device) = device else {
-            self.link.observer.happened(Event::Refused(Refusal::NotAdmitted));
-            tracing::warn!(%sn, "RabbitMQ has let in a device that is not registered");
+            self.link.refusals.count(Refusal::NotAdmitted);
+            tracing::warn!(%sn, "unregistered device connected to RabbitMQ");
             self.link.accounts.look_at(sn);
             return;
         };
@@ -148,7 +148,7 @@ impl Shard {
         self.link.publisher.set_properties(sn, true);
         let Some(known) = self.connected.remove(sn) else { return };
         self.engine.for_device(&known.device).unsubscribed();
-        // The broker does not tell why.
+        // The broker does not say why.
         let connection = Connection { reason: Reason::Unknown, ..connection_of(session) };
         self.end(&known.device, connection).await;
     }

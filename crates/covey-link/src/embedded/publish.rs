@@ -6,6 +6,7 @@ use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
 use covey_core::port::Refusal;
 use covey_wire::downlink::DownlinkMessage;
+use covey_wire::reason::Reason;
 use covey_wire::uplink::{Carrier, Properties, Received};
 use covey_wire::{Uplink, parse_uplink_topic};
 use futures_util::FutureExt;
@@ -15,22 +16,22 @@ use rmqtt::session::Session;
 use rmqtt::types::{Publish, PublishAclResult, PublishResult, QoS};
 use tokio::sync::oneshot;
 
+use crate::dispatch::{self, Refused, RefusedKind};
 use crate::embedded::Shared;
-use crate::uplink::{self, Refused, RefusedKind};
 
 /// Handles a message and answers with the reason code of its PUBACK (MQTT 5 §3.4.2.1).
 pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish) -> HookResult {
     // A name with a wildcard or a NUL is none (MQTT 5 [3.3.2-2], [1.5.4-2]).
     if publish.topic.contains(['+', '#', '\0']) {
-        shared.link.refuse(Refusal::Protocol);
-        tracing::warn!(sn = %session.id.client_id, topic = ?publish.topic, "a publish was refused");
+        shared.link.refusals.count(Refusal::Protocol);
+        tracing::warn!(sn = %session.id.client_id, topic = ?publish.topic, "publish refused: not a topic name");
         return refuse(PublishAckReason::TopicNameInvalid, "no topic name", true);
     }
     let Some((_, uplink)) =
         parse_uplink_topic(&publish.topic).filter(|(sn, _)| *sn == &*session.id.client_id)
     else {
-        shared.link.refuse(Refusal::PublishTopic);
-        tracing::warn!(sn = %session.id.client_id, topic = %publish.topic, "a publish was refused");
+        shared.link.refusals.count(Refusal::PublishTopic);
+        tracing::warn!(sn = %session.id.client_id, topic = %publish.topic, "publish refused: not a topic of this device");
         return refuse(PublishAckReason::NotAuthorized, "not a topic of this device", false);
     };
     let Some(device) = shared.link.sessions.device(&session.id) else {
@@ -40,15 +41,14 @@ pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish
     if uplink == Some(Uplink::Evt) {
         return event(shared, sender, publish);
     }
-    let handled = uplink::handle(&shared.engine, &sender.device, uplink, received(publish), false).await;
+    let handled = dispatch::handle(&shared.engine, &sender.device, uplink, received(publish), false).await;
     now(sender.settle(shared, handled))
 }
 
-/// Begins with an event. It is in the store's queue when this returns, and so
-/// are the events of a device in the order in which they came; what becomes of
-/// it is told later.
+/// Begins to store an event. It is in the store's queue when this returns, so events of a device
+/// are stored in their order; the outcome follows later.
 fn event(shared: &Shared, sender: Sender, publish: &Publish) -> HookResult {
-    let event = match uplink::event_open(&shared.engine, received(publish)) {
+    let event = match dispatch::event_open(&shared.engine, received(publish)) {
         Ok(event) => event,
         Err(refused) => return now(sender.settle(shared, Err(refused))),
     };
@@ -71,7 +71,7 @@ fn event(shared: &Shared, sender: Sender, publish: &Publish) -> HookResult {
 struct Sender {
     device: Arc<DeviceIdentity>,
     uplink: Option<Uplink>,
-    /// Whether the reason for a refusal can be told (MQTT 5 §2.4).
+    /// Whether the device's protocol has reason codes (MQTT 5 §2.4).
     has_reasons: bool,
     /// Whether the message comes again if its connection ends (MQTT 5 §4.4).
     is_repeated: bool,
@@ -83,26 +83,19 @@ impl Sender {
         Self { device, uplink, has_reasons: publish.properties.is_some(), is_repeated }
     }
 
-    /// Tells what became of a message: to the device, and to those who watch.
+    /// Answers the device, and counts and logs a refusal.
     fn settle(&self, shared: &Shared, handled: Result<Option<DownlinkMessage>, Refused>) -> PublishResult {
         match handled {
             Ok(reply) => {
                 self.tell(shared, reply.as_ref());
                 PublishResult::success()
             }
-            Err(Refused { refusal, kind, why, reply }) => {
-                if let Some(refusal) = refusal {
-                    shared.link.refuse(refusal);
-                }
-                let sn = &self.device.sn;
-                if matches!(self.uplink, Some(Uplink::Evt) | None) {
-                    shared.link.complaints.refused(sn, &why);
-                } else {
-                    tracing::warn!(%sn, uplink = ?self.uplink, why, "a message was refused");
-                }
+            Err(refused) => {
+                shared.link.refusals.refused(&self.device.sn, self.uplink, &refused);
+                let Refused { kind, why, reply, .. } = refused;
                 self.tell(shared, reply.as_deref());
-                // A client of MQTT 3.1.1 cannot be told why; where the message is
-                // worth repeating, the missing PUBACK must tell it.
+                // MQTT 3.1.1 has no reason codes: a message worth repeating gets no PUBACK and a
+                // closed connection.
                 let is_worth_repeating = matches!(kind, RefusedKind::Unavailable(_))
                     || kind == RefusedKind::Limit && self.uplink == Some(Uplink::Evt);
                 let must_close = is_worth_repeating && !self.has_reasons && self.is_repeated;
@@ -120,16 +113,17 @@ impl Sender {
 
 /// The one table from refusals to reason codes (MQTT 5 §3.4.2.1).
 fn reason_code(kind: RefusedKind) -> PublishAckReason {
-    match kind {
-        RefusedKind::Malformed => PublishAckReason::PayloadFormatInvalid,
-        RefusedKind::Forbidden => PublishAckReason::NotAuthorized,
-        RefusedKind::Unheard => PublishAckReason::NoMatchingSubscribers,
-        RefusedKind::NotTheirs => PublishAckReason::ImplementationSpecificError,
+    let reason = match kind {
+        RefusedKind::Malformed => Reason::PayloadFormatInvalid,
+        RefusedKind::Forbidden => Reason::NotAuthorized,
+        RefusedKind::Unheard => Reason::NoMatchingSubscribers,
+        RefusedKind::NotTheirs => Reason::ImplementationSpecific,
         RefusedKind::Limit | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Overloaded) => {
-            PublishAckReason::QuotaExceeded
+            Reason::QuotaExceeded
         }
-        RefusedKind::Unavailable(_) => PublishAckReason::UnspecifiedError,
-    }
+        RefusedKind::Unavailable(_) => Reason::Unspecified,
+    };
+    PublishAckReason::try_from(reason.code()).unwrap_or(PublishAckReason::UnspecifiedError)
 }
 
 fn refuse(code: PublishAckReason, why: &str, disconnect: bool) -> HookResult {

@@ -1,5 +1,5 @@
-//! What a message of a device does, through whichever broker it came: one
-//! message, one operation, at most one message back.
+//! What a message of a device does, whichever broker it came through: one message, one operation,
+//! at most one answer.
 
 use covey_core::Engine;
 use covey_core::device::DeviceIdentity;
@@ -22,7 +22,7 @@ pub(crate) struct Refused {
     pub(crate) kind: RefusedKind,
     /// Why, in words for the sender and the log.
     pub(crate) why: String,
-    /// What the device is to be told, once nothing more is tried.
+    /// The answer to the device, once nothing more is tried.
     pub(crate) reply: Option<Box<DownlinkMessage>>,
 }
 
@@ -43,10 +43,10 @@ pub(crate) enum RefusedKind {
     Unavailable(StorageFault),
 }
 
-/// Carries a message out, and answers what the device is to be told after the
-/// commit. An event is handed to the store when this is first polled.
+/// Handles a message; returns the answer to the device once the change is committed. An event is
+/// in the store's queue when this was polled once.
 ///
-/// `is_acknowledged` says that the device believes its event stored already.
+/// `is_acknowledged`: the broker has acknowledged the event, so the device will not repeat it.
 pub(crate) async fn handle(
     engine: &Engine,
     device: &DeviceIdentity,
@@ -143,6 +143,14 @@ async fn result(
 /// The task that a message must name.
 fn task(message: &TaskMessage<'_>) -> Result<TaskId, Malformed> {
     message.correlation()?.task().map(TaskId).ok_or(Malformed::CorrelationMissing)
+}
+
+impl Refused {
+    /// The sender is not registered.
+    pub(crate) fn not_registered() -> Self {
+        let why = "no device is registered under this serial number".to_owned();
+        Self { refusal: Some(Refusal::NotAdmitted), kind: RefusedKind::NotTheirs, why, reply: None }
+    }
 }
 
 impl From<Malformed> for Refused {
