@@ -83,6 +83,18 @@ const WEBHOOK_LOG_PAUSE_MS: u64 = 10;
 /// The pause after the store has failed, in milliseconds.
 const RETRY_INTERVAL_MS: u64 = 1_000;
 
+impl Work {
+    /// The pause after a failure, in milliseconds. What nobody waits for is
+    /// not tried again before its time.
+    const fn retry_ms(self) -> u64 {
+        match self {
+            Self::Retention => RETENTION_INTERVAL_MS,
+            Self::WebhookLog => WEBHOOK_LOG_INTERVAL_MS,
+            _ => RETRY_INTERVAL_MS,
+        }
+    }
+}
+
 /// Where pauses come from, and who hears how the work goes.
 pub trait Timer: Send + Sync + 'static {
     /// Ends after this many milliseconds.
@@ -101,7 +113,7 @@ pub async fn run(work: Work, engine: Arc<Engine>, timer: Arc<dyn Timer>) {
             Ok(pause_ms) => pause_ms,
             Err(error) => {
                 timer.failed(work, &error);
-                RETRY_INTERVAL_MS
+                work.retry_ms()
             }
         };
         if pause_ms > 0 {

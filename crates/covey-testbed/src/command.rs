@@ -214,6 +214,13 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+        for name in ["", "A", "a-b", "a;b", "../a", "a b'", "é", &"a".repeat(41)] {
+            let words = ["env", "--shape", "sqlite+embedded", "--for", name];
+            assert!(
+                Arguments::try_parse_from(["covey-testbed"].iter().chain(&words)).is_err(),
+                "a name that could break out: {name}"
+            );
+        }
         assert!(!Service::USUAL.contains(&Service::RabbitmqCluster));
     }
 }

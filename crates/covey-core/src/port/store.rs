@@ -93,7 +93,7 @@ pub trait Store: Reader {
     /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
 
-    /// Why nothing can be stored now; none while writes succeed. `GET /readyz` tells it.
+    /// Why nothing can be stored now; none while writes succeed.
     ///
     /// It is what the last commit met, so asking costs nothing. While there is
     /// nothing to commit the store looks by itself: PostgreSQL each second; SQLite

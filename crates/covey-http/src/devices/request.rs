@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{AdditionalProperties, Object, ObjectBuilder, Schem
 use utoipa::openapi::{ArrayBuilder, OneOfBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::wire::Whole;
 
 /// The characters that the name of a tag may have: no control characters.
@@ -38,8 +38,7 @@ pub(super) struct DeviceNew {
     /// `issue` for a certificate with which the device connects; `none` for a node behind a gateway, which cannot
     /// connect by itself.
     #[serde(default)]
-    #[schema(inline)]
-    certificate: CertificateWanted,
+    certificate: Option<CertificateWanted>,
 }
 
 /// Whether a device gets a certificate.
@@ -60,12 +59,16 @@ impl DeviceNew {
             sn,
             device_id: self.device_id.map(|Whole(number)| number),
             tags: tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect(),
-            certificate: match (self.certificate, self.csr) {
+            certificate: match (self.certificate.unwrap_or_default(), self.csr) {
                 (CertificateWanted::Issue, None) => CertificateSpec::WithKey,
                 (CertificateWanted::Issue, Some(csr_pem)) => CertificateSpec::Sign { csr_pem },
                 (CertificateWanted::None, None) => CertificateSpec::None,
                 (CertificateWanted::None, Some(_)) => {
-                    return Err(Problem::invalid("certificate", "must not be none beside a csr"));
+                    return Err(Problem::of_field(
+                        Kind::Contradictory,
+                        "certificate",
+                        "must not be none beside a csr",
+                    ));
                 }
             },
         })

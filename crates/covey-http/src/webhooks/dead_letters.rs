@@ -17,6 +17,7 @@ use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
 use crate::webhooks::deliveries::from;
+use crate::webhooks::ended;
 use crate::webhooks::key::{LetterKey, WebhookKey};
 use crate::wire::{Whole, from_text, json};
 use covey_core::access::Caller;
@@ -82,11 +83,15 @@ pub(super) async fn dead_letter_get(
 
 async fn resend(
     api: &Api,
-    caller: &Caller,
+    caller: Caller,
     wanted: covey_core::webhook::EndpointRef,
     number: Option<RecordNumber>,
 ) -> Result<Response, Problem> {
-    let resent = api.engine.for_caller(caller).webhook_resend(wanted, number).await?;
+    // In a task of its own: all are sent again, also when the caller has gone.
+    let engine = Arc::clone(&api.engine);
+    let resending =
+        tokio::spawn(async move { engine.for_caller(&caller).webhook_resend(wanted, number).await });
+    let resent = ended(resending.await)?;
     Ok(json(StatusCode::OK, &DeadLettersResent { resent }))
 }
 
@@ -104,7 +109,7 @@ pub(super) async fn dead_letter_resend(
     Authenticated(caller): Authenticated,
     LetterKey(wanted, number): LetterKey,
 ) -> Result<Response, Problem> {
-    resend(&api, &caller, wanted, Some(number)).await
+    resend(&api, caller, wanted, Some(number)).await
 }
 
 /// Sends all dead letters of a webhook again
@@ -120,5 +125,5 @@ pub(super) async fn dead_letter_resend_all(
     Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
-    resend(&api, &caller, wanted, None).await
+    resend(&api, caller, wanted, None).await
 }

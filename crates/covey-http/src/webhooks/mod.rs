@@ -28,6 +28,15 @@ use crate::problem::{Kind, Problem};
 use crate::wire::json;
 use key::WebhookKey;
 
+/// What a task came to that goes on without its caller.
+fn ended<T>(joined: Result<covey_core::Result<T>, tokio::task::JoinError>) -> Result<T, Problem> {
+    let outcome = joined.map_err(|error| {
+        tracing::error!(%error, "a request about a webhook has panicked");
+        Problem::new(Kind::Internal, "the server failed; its log says why")
+    })?;
+    Ok(outcome?)
+}
+
 /// The routes of webhooks.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     let router = with_slash(OpenApiRouter::default(), routes!(webhook_list, change::webhook_add));
@@ -126,6 +135,9 @@ async fn webhook_test(
     Authenticated(caller): Authenticated,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
 ) -> Result<Response, Problem> {
-    let report = api.engine.for_caller(&caller).webhook_test(wanted).await?;
+    // In a task of its own: what was sent is logged, also when the caller has gone.
+    let engine = Arc::clone(&api.engine);
+    let testing = tokio::spawn(async move { engine.for_caller(&caller).webhook_test(wanted).await });
+    let report = ended(testing.await)?;
     Ok(json(StatusCode::OK, &WebhookTested::of(&report)))
 }

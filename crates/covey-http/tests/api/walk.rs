@@ -84,6 +84,7 @@ impl Walk {
                 });
             }
         }
+        assert!(calls.len() >= 41, "the document has lost operations: {}", calls.len());
         Self { stage, calls, task }
     }
 }
@@ -186,6 +187,11 @@ async fn what_another_organisation_owns_is_404_and_in_no_answer() {
             }
         }
     }
+    let as_rival = |path: &str| stage.bare(Method::GET, path).header("x-api-key", &rival);
+    let watched = answer(as_rival(&format!("/api/v1/device-tasks/{task}?wait=5"))).await;
+    watched.assert_problem(404, "who waits for a task of others");
+    let devices = answer(as_rival(&format!("/api/v1/devices?sn={SN}"))).await;
+    assert_eq!((devices.body, devices.headers["x-total-count"].to_str().unwrap()), (json!([]), "0"));
     let ours = answer(stage.get(&format!("/api/v1/device-tasks/{task}"))).await;
     assert_eq!((ours.status.as_u16(), &ours.body["status_name"]), (200, &json!("READY")));
     let keys = answer(stage.bare(Method::GET, "/api/v1/api-keys").header("x-api-key", &rival)).await;

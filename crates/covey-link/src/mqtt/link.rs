@@ -104,10 +104,17 @@ impl Link for MqttLink {
     fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         let sn = sn.clone();
         let (done, is_done) = oneshot::channel();
-        let is_ordered = self.orders.try_send(Order::Admit(sn.clone(), done)).is_ok();
+        let order = self.orders.try_send(Order::Admit(sn.clone(), done));
+        let orders = self.orders.clone();
         Box::pin(async move {
-            let confirmed = tokio::time::timeout(ADMIT_TIMEOUT, is_done);
-            if !is_ordered || !matches!(confirmed.await, Ok(Ok(()))) {
+            let admitting = async {
+                // Those that found no room wait for it, as long as a registration waits.
+                if let Err(mpsc::error::TrySendError::Full(order)) = order {
+                    orders.send(order).await.ok()?;
+                }
+                is_done.await.ok()
+            };
+            if tokio::time::timeout(ADMIT_TIMEOUT, admitting).await.ok().flatten().is_none() {
                 tracing::warn!(%sn, "account not confirmed by the broker; the next audit makes it");
             }
         })

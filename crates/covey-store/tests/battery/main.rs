@@ -7,6 +7,7 @@
 mod bench;
 
 mod announcing;
+mod background;
 mod committing;
 mod devices;
 mod events;
@@ -99,6 +100,9 @@ macro_rules! battery {
                 what_a_device_reports_with_an_event_is_told_after_it,
                 a_twin_has_room_for_so_many_resources,
                 changes_of_one_group_come_one_after_the_other,
+            ],
+            background: [
+                tasks_expire_at_their_instant,
             ],
             retention: [
                 each_kind_is_forgotten_at_its_time,

@@ -9,6 +9,7 @@ mod renewal;
 mod store;
 mod work;
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -234,28 +235,36 @@ fn check_open_files(settings: &Settings) {
     }
 }
 
+/// Prints a line of the start text. Where it cannot be written, because the disk
+/// behind it is full or nobody reads, the server goes on all the same.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, admin_key: AdminKey, took: Duration) {
     let folder = data.path().display();
-    println!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
-    println!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
-    println!("  Swagger UI {}/docs", addresses.http);
-    println!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
-    println!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
+    say!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
+    say!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
+    say!("  Swagger UI {}/docs", addresses.http);
+    say!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
+    say!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
     if settings.store.scheme() != SQLITE {
-        println!("  store      {}", settings.store);
+        say!("  store      {}", settings.store);
     }
     if settings.link.scheme() != EMBEDDED {
-        println!("  link       {}", settings.link);
+        say!("  link       {}", settings.link);
     }
     if let Some(advice) = admin_key.advice(data, settings) {
-        println!("  API key    {advice}");
+        say!("  API key    {advice}");
         return;
     }
-    println!("  API key    {}", data.admin_key_path().display());
+    say!("  API key    {}", data.admin_key_path().display());
     if let (AdminKey::Made, Ok(Some(key))) = (admin_key, data.admin_key()) {
-        println!("             {key}   (shown this once)");
+        say!("             {key}   (shown this once)");
     }
-    println!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
+    say!("Next, in a second terminal: covey device add lamp-1 --out ./lamp-1{}", data_option(data));
 }
 
 fn data_option(data: &DataDir) -> String {
