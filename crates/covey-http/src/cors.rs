@@ -21,21 +21,24 @@ const PREFLIGHT_S: u64 = 3_600;
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 /// What a page may send, beside what every page may.
-const REQUEST_HEADERS: [HeaderName; 8] = [
+const REQUEST_HEADERS: [HeaderName; 9] = [
     AUTHORIZATION,
     CACHE_CONTROL,
     CONTENT_TYPE,
     HeaderName::from_static("idempotency-key"),
     IF_MATCH,
     HeaderName::from_static("last-event-id"),
+    HeaderName::from_static("prefer"),
     HeaderName::from_static(API_KEY_HEADER),
     REQUEST_ID,
 ];
 /// What a page may see of an answer, beside what every page may.
-const RESPONSE_HEADERS: [HeaderName; 9] = [
+const RESPONSE_HEADERS: [HeaderName; 11] = [
+    HeaderName::from_static("covey-warning"),
     ETAG,
     HeaderName::from_static("idempotent-replayed"),
     LOCATION,
+    HeaderName::from_static("preference-applied"),
     RETRY_AFTER,
     WWW_AUTHENTICATE,
     HeaderName::from_static("x-covey-org-id"),
