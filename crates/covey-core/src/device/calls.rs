@@ -16,7 +16,7 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a field out of range, a request that cannot be signed,
-    /// [`Error::Conflict`] for a serial number or a number that is taken, or
+    /// [`crate::Error::Conflict`] for a serial number or a number that is taken, or
     /// the store's.
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require(Rights::DEVICES_WRITE)?;
@@ -57,7 +57,7 @@ impl ForCaller<'_> {
     /// Retires a device: its certificates are revoked and its connection closed.
     ///
     /// # Errors
-    /// A missing right, [`Error::NotFound`], or the store's.
+    /// A missing right, [`crate::Error::NotFound`], or the store's.
     pub async fn device_retire(self, device_id: DeviceId) -> Result<DeviceIdentity> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         let operation = DeviceRetire { caller: self.caller.clone(), device_id };
@@ -71,7 +71,7 @@ impl ForCaller<'_> {
     /// Sets a tag of a device; answers the tag's number.
     ///
     /// # Errors
-    /// A missing right, a tag out of range, [`Error::NotFound`], or the store's.
+    /// A missing right, a tag out of range, [`crate::Error::NotFound`], or the store's.
     pub async fn tag_put(self, device_id: DeviceId, tag: Tag) -> Result<i64> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         TagPut::validate(&tag)?;

@@ -16,7 +16,7 @@ use crate::watch::Watch;
 
 impl Engine {
     /// An id for a task that is to be made. Taken beforehand, so that its
-    /// maker can [watch](Self::task_watch) before there is anything to miss.
+    /// maker can [watch](ForCaller::task_watch) before there is anything to miss.
     #[must_use]
     pub fn task_id(&self) -> TaskId {
         self.parts.ids.task_id()

@@ -137,7 +137,7 @@ impl WebhookFormat {
 pub struct WebhookSecret(Arc<str>);
 
 impl WebhookSecret {
-    /// A secret from its text, which [`crate::port::WebhookSender`] checks.
+    /// A secret from its text, which [`WebhookSender`] checks.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(Arc::from(text))
@@ -222,7 +222,7 @@ impl EndpointSpec {
     }
 
     /// Checks every field against its range. Where the URL leads is checked by
-    /// [`crate::port::WebhookSender`].
+    /// [`WebhookSender`].
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the first field that is out of range.
