@@ -78,7 +78,7 @@ enum Way {
 }
 
 /// Lets bytes between clients and a server's socket through, until it is to
-/// swallow some: then it ends the connection.
+/// swallow some of the connection on which the task was sent: then it ends that one.
 fn proxy(socket: &Path, server: &Path, swallows: impl Fn(Way, &[u8]) -> bool + Send + Sync + 'static) {
     let (listener, server) = (UnixListener::bind(socket).unwrap(), server.to_owned());
     let swallows = Arc::new(swallows);
@@ -86,12 +86,24 @@ fn proxy(socket: &Path, server: &Path, swallows: impl Fn(Way, &[u8]) -> bool + S
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), UnixStream::connect(&server).unwrap());
             let there = (client.try_clone().unwrap(), server.try_clone().unwrap(), Way::Request);
+            let has_task = Arc::new(AtomicBool::new(false));
             for (from, to, way) in [there, (server, client, Way::Answer)] {
-                let swallows = Arc::clone(&swallows);
-                std::thread::spawn(move || copy(from, to, |bytes| swallows(way, bytes)));
+                let (swallows, has_task) = (Arc::clone(&swallows), Arc::clone(&has_task));
+                let is_swallowed = move |bytes: &[u8]| {
+                    if way == Way::Request && has_body(bytes) {
+                        has_task.store(true, Ordering::SeqCst);
+                    }
+                    has_task.load(Ordering::SeqCst) && swallows(way, bytes)
+                };
+                std::thread::spawn(move || copy(from, to, is_swallowed));
             }
         }
     });
+}
+
+/// Whether these bytes hold the body of the task that is made.
+fn has_body(bytes: &[u8]) -> bool {
+    bytes.windows(BODY.len()).any(|part| part == BODY.as_bytes())
 }
 
 /// Copies until one side ends, or what was read is to be swallowed; ends both.
@@ -155,9 +167,7 @@ fn a_commit_whose_answer_was_lost_is_found_where_nothing_can_be_written() {
 fn a_commit_that_never_arrived_is_known_not_to_have_been_where_nothing_can_be_written() {
     let bench = PostgresBench::new();
     // Of all that is sent it alone has the body of the task.
-    let is_commit = |way, bytes: &[u8]| {
-        way == Way::Request && bytes.windows(BODY.len()).any(|part| part == BODY.as_bytes())
-    };
+    let is_commit = |way, bytes: &[u8]| way == Way::Request && has_body(bytes);
     let (world, made, _folder) = create_when_it_turns(&bench, is_commit);
     // Had it waited for a connection that can write, it would be that there is none.
     assert_eq!(made.unwrap_err(), Error::Unavailable { reason: StorageFault::ReadOnly });
