@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use covey_core::id::UnixMs;
 use futures_util::{SinkExt, StreamExt};
 use tokio_postgres::{Client, CopyOutStream};
 
@@ -117,10 +118,11 @@ impl Target {
     }
 
     /// Makes partitions, as long as the rows that belong there are not yet in
-    /// the one for all others.
+    /// the one for all others. Nobody else uses the tables, so each may be locked
+    /// as a partition whose time has come.
     pub(super) async fn make_partitions(&self, partitions: &[Partition]) -> Result<(), MigrateError> {
         for partition in partitions {
-            partition.ensure(&self.client).await.map_err(failed("make partitions"))?;
+            partition.ensure(&self.client, UnixMs(i64::MAX)).await.map_err(failed("make partitions"))?;
         }
         Ok(())
     }

@@ -133,6 +133,7 @@ pub(crate) struct Partition {
     table: &'static str,
     column: &'static str,
     name: String,
+    begin: UnixMs,
     from: String,
     to: String,
 }
@@ -144,7 +145,7 @@ impl Partition {
         let [tasks, results] = TABLES;
         [(tasks, "id"), (results, "task_id")].map(|(table, column)| {
             let name = format!("{table}_{}", month.name());
-            Self { table, column, name, from: from.clone(), to: to.clone() }
+            Self { table, column, name, begin: month.begin(), from: from.clone(), to: to.clone() }
         })
     }
 
@@ -152,31 +153,32 @@ impl Partition {
     pub(crate) fn of_events(month: Month) -> Self {
         let (table, column) = ("events", "dev_timestamp");
         let [from, to] = [month, month.plus(1)].map(|month| month.begin().0.to_string());
-        Self { table, column, name: format!("{table}_{}", month.name()), from, to }
+        Self { table, column, name: format!("{table}_{}", month.name()), begin: month.begin(), from, to }
     }
 
     /// That of the outbox.
     pub(crate) fn of_records(day: Day) -> Self {
         let [from, to] = [day, day.plus(1)].map(|day| day.begin().0.to_string());
-        Self { table: "records", column: "at", name: format!("records_{}", day.name()), from, to }
+        let name = format!("records_{}", day.name());
+        Self { table: "records", column: "at", name, begin: day.begin(), from, to }
     }
 
     /// Makes it, unless it is there.
-    pub(crate) async fn ensure(&self, client: &Client) -> Result<(), Error> {
+    pub(crate) async fn ensure(&self, client: &Client, now: UnixMs) -> Result<(), Error> {
         let name = format!("public.{}", self.name);
         let row = client.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&name]).await?;
-        if row.try_get(0)? { Ok(()) } else { self.make(client).await }
+        if row.try_get(0)? { Ok(()) } else { self.make(client, now).await }
     }
 
     /// Makes it, again if somebody else needs the table just now.
-    async fn make(&self, client: &Client) -> Result<(), Error> {
-        let mut made = self.attempt(client).await;
+    async fn make(&self, client: &Client, now: UnixMs) -> Result<(), Error> {
+        let mut made = self.attempt(client, now).await;
         for _ in 1..ATTEMPTS_MAX {
             if !matches!(&made, Err(error) if is_in_the_way(error)) {
                 break;
             }
             sleep(ATTEMPT_PAUSE).await;
-            made = self.attempt(client).await;
+            made = self.attempt(client, now).await;
         }
         made
     }
@@ -185,19 +187,30 @@ impl Partition {
     /// in place would. Rows that came before it, because nobody had made it in
     /// time, move in. The partition that they are in is locked before the first of
     /// them moves: whoever writes one more meanwhile would make the attaching fail.
-    async fn attempt(&self, client: &Client) -> Result<(), Error> {
-        let Self { table, column, name, from, to } = self;
+    ///
+    /// PostgreSQL chooses a statement's partitions when it plans it, and what the
+    /// statement sees only when it begins to run. One that is planned before the
+    /// partition is attached, and then waits for the one that rows move from, would
+    /// see them nowhere. So a partition that has rows, or whose time has come, is
+    /// attached while nobody uses the table.
+    async fn attempt(&self, client: &Client, now: UnixMs) -> Result<(), Error> {
+        let Self { table, column, name, begin, from, to } = self;
         let class = LockClass::Partitions.number();
         let early = format!("{table}_default WHERE {column} >= '{from}' AND {column} < '{to}'");
+        let is_late = *begin <= now;
         let sql = format!(
             "BEGIN; SELECT pg_advisory_xact_lock({class}, 0); SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
              CREATE TABLE IF NOT EXISTS {name} (LIKE {table} INCLUDING ALL); \
-             DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
+             DO $$ DECLARE alone boolean := {is_late} OR EXISTS (SELECT 1 FROM {early}); \
+             BEGIN IF NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = 'public.{name}'::regclass) THEN \
              IF (SELECT count(*) > {MOVED_ROWS_MAX} FROM (SELECT 1 FROM {early} LIMIT {MOVED_ROWS_MAX} + 1) AS early) THEN \
              RAISE program_limit_exceeded USING MESSAGE = \
              'more than {MOVED_ROWS_MAX} rows came before {name}; they stay in {table}_default'; END IF; \
-             LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE; \
+             IF alone THEN LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE; \
+             ELSE LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE; END IF; \
              LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE; \
+             IF NOT alone AND EXISTS (SELECT 1 FROM {early}) THEN \
+             RAISE lock_not_available USING MESSAGE = 'rows came while {name} was made'; END IF; \
              WITH moved AS (DELETE FROM {early} RETURNING *) INSERT INTO {name} SELECT * FROM moved; \
              ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{to}'); \
              END IF; END $$; COMMIT"
@@ -230,7 +243,7 @@ pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error
     let all = months(0).flat_map(Partition::of_tasks);
     let all = all.chain(months(-EVENT_MONTHS_BEHIND).map(Partition::of_events));
     for partition in all.chain(days.map(Partition::of_records)) {
-        if let Err(error) = partition.ensure(client).await {
+        if let Err(error) = partition.ensure(client, now).await {
             if client.is_closed() {
                 return Err(error);
             }

@@ -129,7 +129,7 @@ fn who_finishes_a_task_while_its_month_is_attached_waits_and_does_not_undo_it() 
 }
 
 #[test]
-fn a_task_that_becomes_final_when_its_month_has_just_been_made_is_stored_there() {
+fn a_task_that_becomes_final_while_its_month_waits_to_be_made_moves_there() {
     let (world, url, device, fence) = without_month();
     let task = create(&world, &device);
     say(
@@ -140,7 +140,7 @@ fn a_task_that_becomes_final_when_its_month_has_just_been_made_is_stored_there()
                 "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
                  $$ BEGIN PERFORM nextval('seen'); {WAIT}; RETURN OLD; END $$"
             ),
-            // In the midst of the statement, which knows no such month yet.
+            // In the midst of the statement, which was planned without the month.
             "CREATE TRIGGER wait BEFORE DELETE ON tasks_open FOR EACH ROW EXECUTE FUNCTION wait()",
         ],
     );
@@ -150,13 +150,39 @@ fn a_task_that_becomes_final_when_its_month_has_just_been_made_is_stored_there()
         wait_until(|| seen(&url) == 1);
         open(&fence);
         let maker = scope.spawn(|| pruner(&world, &url));
-        assert_eq!(in_month(&url), [0, 0]);
+        wait_until(|| waiting(&url, "relation") > 0);
         open(&gate);
         finishing.join().unwrap().unwrap();
         drop(maker.join().unwrap());
     });
     assert_eq!((in_month(&url), rows(&url, "default")), ([1, 1], [0, 0]));
     assert_eq!(world.get(task).results.len(), 1);
+}
+
+#[test]
+fn a_statement_that_begins_while_a_month_is_attached_finds_every_final_task() {
+    let (world, url, device, fence) = without_month();
+    let (task, deleted) = (finished(&world, &device), finished(&world, &device));
+    world.get(task);
+    on_command(&url, "ALTER TABLE", WAIT);
+    let gate = closed(&url, GATE);
+    std::thread::scope(|scope| {
+        open(&fence);
+        let maker = scope.spawn(|| pruner(&world, &url));
+        // Rows have moved into a table that is no part of the whole one yet.
+        wait_until(|| seen(&url) == 1);
+        let counting = scope.spawn(|| number(&url, "SELECT count(*) FROM tasks_done"));
+        let reading = scope.spawn(|| world.get_as(0, task));
+        let deleting = scope.spawn(|| world.delete(0, deleted));
+        wait_until(|| waiting(&url, "relation") >= 3);
+        open(&gate);
+        assert_eq!(counting.join().unwrap(), 2);
+        let detail = reading.join().unwrap().unwrap();
+        assert_eq!((detail.task.status, detail.results.len()), (TaskStatus::Done, 1));
+        assert_eq!(deleting.join().unwrap().unwrap().task.status, TaskStatus::Deleted);
+        drop(maker.join().unwrap());
+    });
+    assert_eq!((in_month(&url), rows(&url, "default")), ([2, 2], [0, 0]));
 }
 
 #[test]
