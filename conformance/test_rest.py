@@ -91,7 +91,8 @@ def test_a_finished_task_can_be_deleted(api, device):
 def test_a_refusal_leaves_the_connection_usable_or_says_that_it_ends(server):
     """A client that keeps its connections must not lose its next call to an earlier refusal (RFC 9112 §9.6)."""
     port = int(server.http.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+    # The server waits up to 10 s for the announced body before it refuses.
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stream:
         stream.sendall(b"POST /api/v1/device-tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         answer = stream.recv(65_536)
         assert answer.startswith(b"HTTP/1.1 401")
