@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::step::{cargo_command, output};
 
 /// Each crate of the workspace, with the others that it may depend on. A crate that is not here fails.
+/// What tests alone depend on is free: those of the core need a store.
 const ARROWS: &[(&str, &[&str])] = &[
     (
         "covey",

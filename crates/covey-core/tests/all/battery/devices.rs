@@ -1,0 +1,226 @@
+//! The registry: numbers, certificates, presence, tags, keys.
+
+use covey_core::Error;
+use covey_core::access::recovery;
+use covey_core::access::{AdminKeyRecover, ApiKeyAdd, Caller, Rights};
+use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
+use covey_core::id::{DeviceId, Sn};
+use futures_executor::block_on;
+
+use crate::world::parts::{Outside, digest};
+use crate::world::{Backend, World, connection, result, spec};
+
+fn named(sn: &str, device_id: Option<i64>) -> DeviceSpec {
+    DeviceSpec { sn: Some(Sn::parse(sn).unwrap()), device_id, ..DeviceSpec::default() }
+}
+
+fn tag(tag: &str, value: &str) -> Tag {
+    Tag { tag: tag.to_owned(), value: value.to_owned() }
+}
+
+pub fn numbers_and_serial_numbers_are_unique(backend: impl Backend) {
+    let world = World::new(backend);
+    let number = |org, spec| world.register(org, spec).map(|(device, _)| device.identity.device_id.0);
+    assert_eq!(number(0, named("a", None)).unwrap(), 1);
+    assert_eq!(number(0, named("b", Some(10))).unwrap(), 10);
+    assert_eq!(number(0, named("c", None)).unwrap(), 11);
+    // A number is the organisation's own, a serial number is everyone's.
+    assert_eq!(number(1, named("d", Some(10))).unwrap(), 10);
+    assert!(matches!(number(1, named("a", None)), Err(Error::Conflict { .. })));
+    assert!(matches!(number(0, named("e", Some(10))), Err(Error::Conflict { .. })));
+    // The number of a retired device is not given to the next one by itself.
+    block_on(world.engine().for_caller(world.org(0)).device_retire(DeviceId(11))).unwrap();
+    assert_eq!(number(0, named("f", None)).unwrap(), 12);
+    let highest = covey_core::device::DEVICE_ID_MAX;
+    assert_eq!(number(0, named("g", Some(highest))).unwrap(), highest);
+    assert!(matches!(number(0, named("h", None)), Err(Error::Invalid { field: "device_id", .. })));
+}
+
+pub fn a_revoked_certificate_admits_nobody(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (device, serial) = world.register(0, named("a", None)).unwrap();
+    let (_, other_serial) = world.register(0, named("b", None)).unwrap();
+    let sn = Sn::parse("a").unwrap();
+    let admit =
+        |world: &World, serial: &str| block_on(world.engine().server().device_admit(&sn, serial)).unwrap();
+    assert_eq!(admit(&world, &serial), Some(device.identity.clone()));
+    assert_eq!(admit(&world, &other_serial), None, "a certificate of another device");
+    assert_eq!(admit(&world, "ffff"), None);
+    let retired =
+        block_on(world.engine().for_caller(world.org(0)).device_retire(device.identity.device_id)).unwrap();
+    assert_eq!(retired, device.identity);
+    assert_eq!(world.link.revoked(), std::slice::from_ref(&sn));
+    assert_eq!(admit(&world, &serial), None);
+    let again = block_on(world.engine().for_caller(world.org(0)).device_retire(device.identity.device_id));
+    assert_eq!(again.unwrap_err(), Error::not_found("device"));
+    world.restart();
+    assert_eq!(admit(&world, &serial), None);
+}
+
+pub fn a_device_without_a_certificate_is_called_and_not_admitted(backend: impl Backend) {
+    let world = World::new(backend);
+    let certificate = CertificateSpec::None;
+    let node = DeviceSpec { certificate, ..named("node", None) };
+    let registered = block_on(world.engine().for_caller(world.org(0)).device_register(node)).unwrap();
+    assert!(registered.1.is_none());
+    let node = registered.0.identity;
+    world.create(spec(&node));
+    let (device, _) = world.register(0, named("a", None)).unwrap();
+    let server = world.engine().server();
+    assert_eq!(block_on(server.device_of_sn(&node.sn)).unwrap(), None);
+    assert_eq!(block_on(server.device_of_sn(&device.identity.sn)).unwrap(), Some(device.identity.clone()));
+    assert_eq!(block_on(server.device_sns(None, 10)).unwrap(), [device.identity.sn], "accounts at a broker");
+    // The serial number is taken all the same.
+    assert!(matches!(world.register(1, named("node", None)), Err(Error::Conflict { .. })));
+    assert!(block_on(world.engine().for_caller(world.org(0)).device_retire(node.device_id)).is_ok());
+}
+
+pub fn a_reused_serial_number_inherits_nothing(backend: impl Backend) {
+    let world = World::new(backend);
+    let (old, old_serial) = world.register(0, named("a", None)).unwrap();
+    let old = old.identity;
+    let task = world.create(spec(&old));
+    block_on(world.engine().for_caller(world.org(0)).tag_put(old.device_id, tag("site", "north"))).unwrap();
+    block_on(world.engine().for_caller(world.org(0)).device_retire(old.device_id)).unwrap();
+    // Even another organisation may have it now.
+    let (new, new_serial) = world.register(1, named("a", Some(old.device_id.0))).unwrap();
+    assert!(new.tags.is_empty());
+    let new = new.identity;
+    assert_ne!(new.device, old.device);
+    assert!(world.poll(&new).is_none());
+    assert!(world.request(&new, task.id).is_none());
+    assert!(world.finish(&new, task.id, result(200, 0, "")).is_err());
+    world.listen(&new);
+    assert!(world.announced().is_empty());
+    let admit = |serial: &str| block_on(world.engine().server().device_admit(&new.sn, serial)).unwrap();
+    assert_eq!(admit(&old_serial), None);
+    assert_eq!(admit(&new_serial), Some(new.clone()));
+    let listed = world.devices(1, DeviceFilter::default()).items;
+    assert_eq!((listed.len(), listed[0].tags.len()), (1, 0));
+    assert!(world.devices(0, DeviceFilter::default()).items.is_empty());
+}
+
+pub fn presence_keeps_the_instant_of_the_last_connect(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    let presence = |world: &World| {
+        // Presence is written behind the caller's back; a write after it waits for it.
+        block_on(world.engine().for_caller(world.org(0)).tag_put(device.device_id, tag("t", ""))).unwrap();
+        world.devices(0, DeviceFilter::default()).items[0].presence.clone()
+    };
+    assert_eq!(presence(&world), None);
+    let connected_at = world.now();
+    let details = vec![("address".to_owned(), "127.0.0.1".to_owned())];
+    world.engine().for_device(&device).connected(Connection { details: details.clone(), ..connection("a") });
+    let online = presence(&world).unwrap();
+    assert!(online.online);
+    assert_eq!((online.connected_at, online.details), (Some(connected_at), details));
+    world.pass_ms(5_000);
+    world.engine().for_device(&device).disconnected(connection("a"));
+    let offline = presence(&world).unwrap();
+    assert!(!offline.online);
+    assert_eq!((offline.connected_at, offline.checked_at), (Some(connected_at), world.now()));
+    world.engine().for_device(&device).connected(connection("b"));
+    assert_eq!(presence(&world).unwrap().connected_at, Some(world.now()));
+    // A late word of the earlier connection ends nothing.
+    world.engine().for_device(&device).disconnected(connection("a"));
+    assert!(presence(&world).unwrap().online);
+    let told_again = world.engine().for_device(&device).connected_to_broker(connection("b"));
+    assert!(!block_on(told_again).unwrap(), "one server is first to tell of a connection");
+    // A server that has just started holds no connection.
+    let of = |online| DeviceFilter { online: Some(online), ..DeviceFilter::default() };
+    assert_eq!(world.devices(0, of(true)).total, 1);
+    let connected_at = world.now();
+    world.restart();
+    let after = presence(&world).unwrap();
+    assert_eq!((after.online, after.connected_at), (false, Some(connected_at)));
+    assert_eq!((world.devices(0, of(true)).total, world.devices(0, of(false)).total), (0, 1));
+}
+
+pub fn tags_are_set_replaced_and_bounded(backend: impl Backend) {
+    let world = World::new(backend);
+    let tags = vec![tag("b", "1"), tag("a", "2"), tag("b", "3")];
+    let (device, _) = world.register(0, DeviceSpec { tags, ..DeviceSpec::default() }).unwrap();
+    let other = world.device(0);
+    assert_eq!(device.tags, [tag("a", "2"), tag("b", "3")]);
+    let id = device.identity.device_id;
+    let put = |device_id, tag| block_on(world.engine().for_caller(world.org(0)).tag_put(device_id, tag));
+    let number = put(id, tag("a", "4")).unwrap();
+    assert_eq!(put(id, tag("a", "5")).unwrap(), number, "the same tag");
+    assert_ne!(put(other.device_id, tag("a", "5")).unwrap(), number);
+    let found = |tag: &str, value: Option<&str>| {
+        let tag = Some((tag.to_owned(), value.map(ToOwned::to_owned)));
+        world.devices(0, DeviceFilter { tag, ..DeviceFilter::default() }).total
+    };
+    assert_eq!((found("a", None), found("a", Some("5")), found("a", Some("4"))), (2, 2, 0));
+    assert_eq!((found("b", Some("3")), found("c", None)), (1, 0));
+    for number in 2..TAGS_MAX {
+        put(id, tag(&format!("t{number}"), "")).unwrap();
+    }
+    assert!(matches!(put(id, tag("more", "")), Err(Error::Invalid { field: "tag", .. })));
+    put(id, tag("a", "6")).unwrap();
+    let stranger = block_on(world.engine().for_caller(world.org(1)).tag_put(id, tag("a", "7")));
+    assert_eq!(stranger.unwrap_err(), Error::not_found("device"));
+    assert_eq!(found("a", Some("6")), 1);
+}
+
+pub fn api_keys_are_known_until_they_are_revoked(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let root = world.org(0).clone();
+    let made = block_on(world.engine().for_caller(&root).api_key_add("second", "reader", Rights::TASKS_READ))
+        .unwrap();
+    assert_eq!(made.key.org, world.org(1).org, "an organisation of that name is there");
+    world.restart();
+    let check = |world: &World, text: &str| block_on(world.engine().server().api_key_check(text)).unwrap();
+    assert_eq!(check(&world, &made.clear_text), Some(made.key.clone()));
+    assert_eq!(check(&world, "wrong"), None);
+    let small = Caller { rights: Rights::KEYS_WRITE, ..root.clone() };
+    assert!(block_on(world.engine().for_caller(&small).api_key_add("first", "more", Rights::ALL)).is_err());
+    let keys = block_on(world.engine().for_caller(&root).api_key_list()).unwrap();
+    assert!(keys.contains(&made.key));
+    for key in &keys {
+        block_on(world.engine().for_caller(&root).api_key_revoke(key.id)).unwrap();
+    }
+    assert_eq!(check(&world, &made.clear_text), None);
+    assert_eq!(
+        block_on(world.engine().for_caller(&root).api_key_revoke(made.key.id)).unwrap_err(),
+        Error::not_found("key")
+    );
+    // A key that was revoked does not come back as the first one, and counts as one that was there.
+    let server = world.engine().server();
+    assert!(block_on(server.api_key_exists()).unwrap());
+    assert!(!block_on(server.api_key_first("first", "first", &made.clear_text)).unwrap());
+    assert_eq!(check(&world, &made.clear_text), None);
+}
+
+pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let root = world.engine().for_caller(world.org(0));
+    let reader = block_on(root.api_key_add("first", "reader", Rights::TASKS_READ)).unwrap();
+    let recover = |world: &World, text: &str, revoke: Vec<i64>| {
+        let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
+        let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest(text) };
+        block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
+    };
+    let admins = |world: &World| block_on(recovery::admin_keys_of_every_org(&**world.store())).unwrap();
+    let kept = recover(&world, "kept", Vec::new());
+    let before = admins(&world);
+    assert_eq!(before.len(), 3, "those of both organisations, and the one that was made");
+    let made = recover(&world, "made", before.iter().map(|key| key.id).collect());
+    world.restart();
+    let check = |text: &str| block_on(world.engine().server().api_key_check(text)).unwrap();
+    assert_eq!(admins(&world), std::slice::from_ref(&made));
+    assert_eq!((made.org, made.rights), (kept.org, Rights::ALL));
+    assert_eq!((check("made"), check("kept")), (Some(made), None));
+    assert_eq!(check(&reader.clear_text), Some(reader.key));
+}
+
+pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
+    let outside = Outside::default();
+    let store = backend.open(outside.clock, outside.counts);
+    let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
+    let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest("made") };
+    let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    assert_eq!(block_on(store.api_key_list_of_every_org()).unwrap(), []);
+}

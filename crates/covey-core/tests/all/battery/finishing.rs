@@ -1,0 +1,171 @@
+//! Ends of tasks: results, expiry, deletion.
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use covey_core::Error;
+use covey_core::limits::Limits;
+use covey_core::port::Event;
+use covey_core::task::{Cause, TaskStatus};
+use futures_executor::block_on;
+
+use crate::world::{Backend, World, lasting, result, spec};
+
+pub fn a_status_code_decides_between_done_and_failed(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    for (code, status) in [
+        (200, TaskStatus::Done),
+        (0, TaskStatus::Done),
+        (399, TaskStatus::Done),
+        (400, TaskStatus::Failed),
+        (500, TaskStatus::Failed),
+        (206, TaskStatus::Lock),
+    ] {
+        let task = world.create(spec(&device));
+        let asked = world.request(&device, task.id).unwrap();
+        let outcome = world.finish(&device, task.id, result(code, 7, "body")).unwrap();
+        assert_eq!(outcome.finished.is_some(), status.is_final());
+        let detail = world.get(task.id);
+        assert_eq!(detail.task.status, status, "{code}");
+        assert_eq!(detail.results[0].id, outcome.result_id);
+        assert_eq!(detail.results[0].result, result(code, 7, "body"));
+        assert_eq!(detail.task.locked_at, asked.locked_at);
+    }
+}
+
+pub fn a_repeated_result_is_stored_once(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    world.poll(&device).unwrap();
+    let first = world.finish(&device, task.id, result(200, 1, "body")).unwrap();
+    world.outside.counts.reset();
+    for _ in 0..2 {
+        let again = world.finish(&device, task.id, result(200, 1, "body")).unwrap();
+        assert!(again.duplicate && again.finished.is_none());
+        assert_eq!(again.result_id, first.result_id);
+        world.restart();
+    }
+    assert_eq!(world.outside.counts.of(Event::DuplicateResult), 2);
+    let detail = world.get(task.id);
+    assert_eq!((detail.results.len(), detail.task.results), (1, 1));
+    // Each of number, code and body makes another result of it.
+    for other in [result(200, 2, "body"), result(201, 1, "body"), result(200, 1, "other"), result(200, 1, "")]
+    {
+        assert!(!world.finish(&device, task.id, other).unwrap().duplicate);
+    }
+    assert_eq!(world.get(task.id).results.len(), 5);
+}
+
+pub fn a_late_result_is_stored_and_moves_nothing(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let done = world.create(lasting(&device, 1));
+    let deleted = world.create(lasting(&device, 1));
+    let expired = world.create(lasting(&device, 1));
+    let unswept = world.create(lasting(&device, 2));
+    world.finish(&device, done.id, result(200, 0, "first")).unwrap();
+    world.delete(0, deleted.id).unwrap();
+    world.pass_ms(60_000);
+    world.sweep();
+    world.pass_ms(60_000);
+    for (task, status) in [
+        (&done, TaskStatus::Done),
+        (&deleted, TaskStatus::Deleted),
+        (&expired, TaskStatus::Expired),
+        (&unswept, TaskStatus::Expired),
+    ] {
+        for (code, body) in [(500, "late"), (206, "later")] {
+            let outcome = world.finish(&device, task.id, result(code, 0, body)).unwrap();
+            assert!(!outcome.duplicate && outcome.finished.is_none());
+            let detail = world.get(task.id);
+            assert_eq!(detail.task.status_at(world.now()), status);
+            assert_eq!(detail.results[0].id, outcome.result_id, "newest first");
+        }
+        assert!(world.request(&device, task.id).is_none());
+    }
+    world.sweep();
+    let last = *world.get(unswept.id).task.timeline.last().unwrap();
+    assert_eq!((last.to, last.at), (TaskStatus::Expired, unswept.expires_at));
+}
+
+pub fn a_task_expires_at_the_instant(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    let [ready, pending, locked] = [(); 3].map(|()| world.create(lasting(&device, 1)));
+    world.ack(&device, pending.id).unwrap();
+    world.request(&device, locked.id).unwrap();
+    world.pass_ms(59_999);
+    world.sweep();
+    assert_eq!(world.get(ready.id).task.status, TaskStatus::Ready);
+    let watch = world.engine().for_caller(world.org(0)).task_watch(locked.id);
+    world.pass_ms(1);
+    // Expired before any sweep has stored it.
+    assert!(world.poll(&device).is_none());
+    assert!(world.request(&device, locked.id).is_none());
+    world.pass_ms(500);
+    world.sweep();
+    assert_eq!(block_on(watch).task.status, TaskStatus::Expired);
+    world.restart();
+    for task in [ready, pending, locked] {
+        let stored = world.get(task.id).task;
+        assert_eq!((stored.status, stored.lease_until), (TaskStatus::Expired, None));
+        let last = stored.timeline.last().unwrap();
+        assert_eq!((last.at, last.cause), (task.expires_at, Cause::TimedOut));
+    }
+}
+
+pub fn delete_ends_every_state(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let [ready, pending, locked, done, failed, expired] = [(); 6].map(|()| world.create(lasting(&device, 1)));
+    world.ack(&device, pending.id).unwrap();
+    world.request(&device, locked.id).unwrap();
+    world.finish(&device, done.id, result(200, 0, "kept")).unwrap();
+    world.finish(&device, failed.id, result(500, 0, "")).unwrap();
+    for task in [&ready, &pending, &locked, &done, &failed] {
+        world.pass_ms(1);
+        let detail = world.delete(0, task.id).unwrap();
+        assert_eq!(detail.task.status, TaskStatus::Deleted);
+        assert_eq!(detail.task.deleted_at(), Some(world.now()));
+        assert!(world.request(&device, task.id).is_none());
+    }
+    world.pass_ms(60_000);
+    // Time ran out first, then it was deleted: the timeline says both.
+    let detail = world.delete(0, expired.id).unwrap();
+    let states: Vec<_> = detail.task.timeline.iter().map(|change| change.to).collect();
+    assert_eq!(states, [TaskStatus::Ready, TaskStatus::Expired, TaskStatus::Deleted]);
+    let again = world.delete(0, ready.id).unwrap();
+    assert_eq!(again.task, world.get(ready.id).task);
+    assert_eq!(again.task.timeline.len(), 2);
+    assert_eq!(world.get(done.id).results.len(), 1);
+    assert!(world.poll(&device).is_none());
+}
+
+pub fn the_result_that_ends_a_task_is_taken_beyond_the_limit(backend: impl Backend) {
+    let world = World::with_limits(backend, Limits { results_per_task_max: 2, ..Limits::default() });
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    world.poll(&device).unwrap();
+    let partial = |number| world.finish(&device, task.id, result(206, number, ""));
+    assert!(partial(1).is_ok() && partial(2).is_ok());
+    assert!(matches!(partial(3), Err(Error::Exhausted { .. })));
+    let outcome = world.finish(&device, task.id, result(200, 0, "")).unwrap();
+    assert_eq!(outcome.finished.unwrap().results.len(), 3);
+    assert_eq!(world.get(task.id).task.status, TaskStatus::Done);
+    let late = world.finish(&device, task.id, result(200, 1, ""));
+    assert!(matches!(late, Err(Error::Exhausted { .. })));
+}
+
+pub fn those_who_wait_are_told_even_if_the_caller_hung_up(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    let watch = world.engine().for_caller(world.org(0)).task_watch(task.id);
+    {
+        let mut finishing = pin!(world.engine().for_device(&device).task_finish(task.id, result(200, 0, "")));
+        let _ = finishing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+    assert_eq!(block_on(watch).task.status, TaskStatus::Done);
+}

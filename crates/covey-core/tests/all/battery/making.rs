@@ -1,0 +1,133 @@
+//! Making tasks, and who may see them.
+
+use covey_core::Error;
+use covey_core::limits::Limits;
+use covey_core::task::{Cause, Change, IdempotencyKey, TaskFilter, TaskSpec, TaskStatus};
+use futures_executor::block_on;
+
+use crate::world::{Backend, World, result, spec};
+
+pub fn a_created_task_is_there_after_reopening(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    world.restart();
+    let found = world.get(task.id);
+    assert_eq!(found.task, *task);
+    assert_eq!(found.task.status, TaskStatus::Ready);
+    assert_eq!(world.poll(&device).unwrap().id, task.id);
+}
+
+pub fn fields_come_back_as_they_were_sent(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let asked = TaskSpec {
+        ext_task_id: "order 7/ü'\"".to_owned(),
+        method_code: 65_534,
+        method: Some("größe.set".to_owned()),
+        priority: 9,
+        ttl_minutes: 44_639,
+        // Verbatim: spaces, order and spelling of numbers are the sender's.
+        payload: Some("{ \"b\" : 1.0e2, \"a\":\"\\u00fc\" }".into()),
+        ..spec(&device)
+    };
+    let made = world.create(asked.clone());
+    let task = world.get(made.id).task;
+    assert_eq!(task, *made);
+    assert_eq!(
+        (&task.ext_task_id, i64::from(task.method_code), &task.method, &task.payload),
+        (&asked.ext_task_id, asked.method_code, &asked.method, &asked.payload)
+    );
+    assert_eq!(task.expires_at.since_ms(task.created_at), 44_639 * 60_000);
+    let created = Change { at: world.now(), to: TaskStatus::Ready, cause: Cause::Created };
+    assert_eq!(task.timeline, [created]);
+    let bare = world.create(TaskSpec { payload: None, ..spec(&device) });
+    assert_eq!(world.get(bare.id).task.payload, None);
+}
+
+pub fn the_same_idempotency_key_makes_one_task(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    let other = world.device(1);
+    let key = |digest| Some(IdempotencyKey { key: "k".to_owned(), request_digest: [digest; 32] });
+    let create = |world: &World, org: usize, device, key| {
+        let id = world.engine().task_id();
+        block_on(world.engine().for_caller(world.org(org)).task_create(id, spec(device), key))
+    };
+    let first = create(&world, 0, &device, key(1)).unwrap();
+    assert!(!first.replayed);
+    world.restart();
+    let again = create(&world, 0, &device, key(1)).unwrap();
+    assert!(again.replayed);
+    assert_eq!(again.task.id, first.task.id);
+    assert!(matches!(
+        create(&world, 0, &device, key(2)),
+        Err(Error::Invalid { field: "Idempotency-Key", .. })
+    ));
+    assert_eq!(world.list(0, TaskFilter::default(), 1, 10).total, 1);
+    // The same key of another organisation is another key.
+    assert!(!create(&world, 1, &other, key(2)).unwrap().replayed);
+}
+
+pub fn an_idempotency_key_is_forgotten_after_its_time(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let key = || Some(IdempotencyKey { key: "k".to_owned(), request_digest: [1; 32] });
+    let create = || {
+        let id = world.engine().task_id();
+        block_on(world.engine().for_caller(world.org(0)).task_create(id, spec(&device), key())).unwrap()
+    };
+    let first = create();
+    // Finished tasks never expire, so nothing but the keys' own age is left to sweep for.
+    world.finish(&device, first.task.id, result(200, 0, "")).unwrap();
+    world.pass_ms(Limits::default().idempotency_ms - 1);
+    world.sweep();
+    assert!(create().replayed);
+    world.pass_ms(1);
+    assert!(!create().replayed);
+}
+
+pub fn a_device_has_no_more_open_tasks_than_the_limit(backend: impl Backend) {
+    let limits = Limits { live_tasks_per_device_max: 3, ..Limits::default() };
+    let world = World::with_limits(backend, limits);
+    let (device, other) = (world.device(0), world.device(0));
+    let tasks: Vec<_> = (0..3).map(|_| world.create(spec(&device))).collect();
+    assert!(matches!(world.create_as(0, spec(&device)), Err(Error::Exhausted { .. })));
+    world.create(spec(&other));
+    world.delete(0, tasks[1].id).unwrap();
+    world.create(spec(&device));
+    assert!(matches!(world.create_as(0, spec(&device)), Err(Error::Exhausted { .. })));
+}
+
+pub fn a_foreign_organisation_sees_nothing(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    let not_found = Error::not_found("task");
+    assert_eq!(world.get_as(1, task.id).unwrap_err(), not_found);
+    assert_eq!(world.delete(1, task.id).unwrap_err(), not_found);
+    assert_eq!(world.create_as(1, spec(&device)).unwrap_err(), Error::not_found("device"));
+    let by_number = crate::world::lasting(&device, 1);
+    assert_eq!(world.create_as(1, by_number).unwrap_err(), Error::not_found("device"));
+    assert_eq!(world.list(1, TaskFilter::default(), 1, 10).total, 0);
+    assert_eq!(world.devices(1, Default::default()).total, 0);
+    let retired = block_on(world.engine().for_caller(world.org(1)).device_retire(device.device_id));
+    assert_eq!(retired.unwrap_err(), Error::not_found("device"));
+    assert_eq!(world.get(task.id).task, *task);
+}
+
+pub fn a_foreign_device_can_neither_take_nor_finish(backend: impl Backend) {
+    let world = World::new(backend);
+    let owner = world.device(0);
+    let task = world.create(spec(&owner));
+    for stranger in [world.device(0), world.device(1)] {
+        assert_eq!(world.ack(&stranger, task.id).unwrap_err(), Error::not_found("task"));
+        assert!(world.request(&stranger, task.id).is_none());
+        assert!(world.poll(&stranger).is_none());
+        let finished = world.finish(&stranger, task.id, result(200, 0, "mine"));
+        assert_eq!(finished.unwrap_err(), Error::not_found("task"));
+    }
+    let detail = world.get(task.id);
+    assert_eq!(detail.task, *task);
+    assert!(detail.results.is_empty());
+}

@@ -1,0 +1,156 @@
+//! The battery that every store must pass, written once over the public ports
+//! and the engine. A store joins with one line, `battery!(name, its backend)`: the core runs it on SQLite,
+//! `covey-store` on all its stores.
+
+pub mod announcing;
+pub mod background;
+pub mod committing;
+pub mod devices;
+pub mod events;
+pub mod finishing;
+pub mod following;
+pub mod listing;
+pub mod making;
+pub mod presence;
+pub mod records;
+pub mod retention;
+pub mod series;
+pub mod taking;
+pub mod twins;
+pub mod webhooks;
+
+/// Makes a module of tests, one for each part of the battery, on a store's backend.
+macro_rules! battery {
+    ($store:ident, $backend:expr) => {
+        battery! { @ $store, $backend,
+            making: [
+                a_created_task_is_there_after_reopening,
+                fields_come_back_as_they_were_sent,
+                the_same_idempotency_key_makes_one_task,
+                an_idempotency_key_is_forgotten_after_its_time,
+                a_device_has_no_more_open_tasks_than_the_limit,
+                a_foreign_organisation_sees_nothing,
+                a_foreign_device_can_neither_take_nor_finish,
+            ],
+            taking: [
+                two_concurrent_polls_never_get_the_same_task,
+                polls_follow_the_selection_order,
+                an_ack_moves_ready_to_pending_and_nothing_else,
+                a_repeated_request_gets_the_same_task,
+                a_lapsed_task_may_be_polled_again,
+                a_partial_result_starts_the_lease_anew,
+                a_push_only_task_is_never_polled_and_expires_after_a_minute,
+            ],
+            finishing: [
+                a_status_code_decides_between_done_and_failed,
+                a_repeated_result_is_stored_once,
+                a_late_result_is_stored_and_moves_nothing,
+                a_task_expires_at_the_instant,
+                delete_ends_every_state,
+                the_result_that_ends_a_task_is_taken_beyond_the_limit,
+                those_who_wait_are_told_even_if_the_caller_hung_up,
+            ],
+            announcing: [
+                a_device_that_connects_is_told_best_first_within_the_window,
+                a_new_task_is_announced_to_a_device_that_listens,
+                a_lapsed_task_is_announced_again,
+                every_lapse_is_announced_however_many_share_an_instant,
+                a_task_is_announced_even_if_its_maker_hung_up,
+                what_is_answered_during_a_look_up_is_not_announced_again,
+                what_opens_during_a_look_up_is_announced,
+                a_look_up_for_an_earlier_connection_is_not_used,
+            ],
+            committing: [
+                concurrent_writes_share_commits,
+                a_refused_operation_does_not_hurt_its_group,
+                a_faulty_job_does_not_hurt_its_group,
+                the_queue_is_bounded,
+            ],
+            listing: [
+                pages_are_newest_first_and_their_totals_hold,
+                filters_select,
+                counts_equal_a_recount,
+            ],
+            devices: [
+                numbers_and_serial_numbers_are_unique,
+                a_revoked_certificate_admits_nobody,
+                a_device_without_a_certificate_is_called_and_not_admitted,
+                a_reused_serial_number_inherits_nothing,
+                presence_keeps_the_instant_of_the_last_connect,
+                tags_are_set_replaced_and_bounded,
+                api_keys_are_known_until_they_are_revoked,
+                a_recovered_key_takes_the_place_of_those_that_may_make_keys,
+                a_store_without_any_key_is_not_recovered,
+            ],
+            presence: [
+                coming_and_going_are_told_at_once,
+                a_connection_in_the_place_of_another_is_told_as_an_end_and_a_beginning,
+                what_happens_within_one_group_is_told_in_its_order,
+                a_device_that_comes_and_goes_all_the_time_is_told_of_once_it_is_quiet,
+                what_a_server_held_is_told_later_and_not_of_those_who_came_back,
+            ],
+            twins: [
+                each_side_counts_its_versions,
+                a_condition_that_does_not_hold_changes_nothing,
+                a_newer_wish_takes_the_place_of_one_that_was_not_taken,
+                what_a_device_reports_with_an_event_is_told_after_it,
+                a_twin_has_room_for_so_many_resources,
+                changes_of_one_group_come_one_after_the_other,
+            ],
+            background: [
+                tasks_expire_at_their_instant,
+            ],
+            retention: [
+                each_kind_is_forgotten_at_its_time,
+                organisations_keep_for_times_of_their_own,
+                what_is_kept_for_ever_is,
+            ],
+            events: [
+                an_event_is_stored_once,
+                events_of_one_group_are_stored_once,
+                an_event_comes_back_as_it_was_sent,
+                lists_of_events_are_filtered_and_paged_in_two_ways,
+                a_caller_is_given_each_event_once,
+                a_gauge_keeps_its_last_body,
+            ],
+            series: [
+                a_field_is_sought_in_the_first_object_and_then_at_the_top,
+                a_series_gathers_numbers_and_nothing_else,
+                a_series_takes_the_smallest_of_all_integers,
+                a_series_of_any_type_leaves_out_what_servers_noted,
+                a_deep_body_and_a_long_number_hurt_nobody,
+            ],
+            records: [
+                every_change_is_told_with_what_it_is_about,
+                pages_of_records_follow_each_other,
+                a_reader_that_follows_misses_nothing_and_repeats_nothing,
+                a_follower_begins_where_it_was_and_goes_on_live,
+            ],
+            following: [
+                whoever_follows_misses_nothing_and_hears_nothing_twice,
+                one_who_is_too_slow_is_cut_off_and_goes_on_where_he_was,
+                a_cursor_that_was_never_given_is_refused,
+            ],
+            webhooks: [
+                an_endpoint_comes_back_as_it_was_set,
+                an_endpoint_begins_at_the_end_of_the_outbox,
+                an_endpoint_is_held_by_one_server,
+                what_was_done_is_kept,
+                a_log_has_an_end,
+                letters_wait_die_and_come_back,
+                letters_after_the_position_are_known,
+                a_deleted_endpoint_leaves_nothing,
+            ],
+        }
+    };
+    (@ $store:ident, $backend:expr, $($part:ident: [$($case:ident,)*],)*) => {
+        mod $store {
+            $(mod $part {
+                $(#[test]
+                fn $case() {
+                    crate::battery::$part::$case($backend);
+                })*
+            })*
+        }
+    };
+}

@@ -1,0 +1,18 @@
+//! What only the store on PostgreSQL promises: groups fetched and sent as one,
+//! several servers on one database, and what becomes of it when connections,
+//! processes or time fail.
+
+mod crashes;
+mod events;
+mod groups;
+mod late_months;
+mod memory;
+mod migrations;
+mod months;
+mod outbox;
+mod peers;
+mod plans;
+mod read_only;
+mod servers;
+mod settings;
+mod tls;
