@@ -18,6 +18,7 @@ mod event;
 mod from_core;
 mod health;
 mod instant;
+mod problem;
 mod record;
 #[cfg(feature = "proptest")]
 pub mod record_strategy;
@@ -32,9 +33,9 @@ pub use access::{ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
-pub use health::Health;
+pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
-
+pub use problem::Problem;
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

@@ -18,6 +18,7 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod feed;
+pub mod health;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::health::LinkHealth;
 use crate::id::Sn;
 use crate::port::{Announcement, BoxFuture, Link, Reach};
 
@@ -74,6 +75,11 @@ impl Links {
                 one.await;
             }
         })
+    }
+
+    /// How each link is.
+    pub(crate) fn states(&self) -> Vec<LinkHealth> {
+        self.0.iter().map(|link| LinkHealth { name: link.name(), state: link.state() }).collect()
     }
 
     /// Whether no message can leave through any link.

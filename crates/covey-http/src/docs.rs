@@ -24,7 +24,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api::Api;
 use crate::auth::API_KEY_HEADER;
-use crate::problem::{Document, PROBLEM_JSON};
+use crate::problem::PROBLEM_JSON;
 use crate::request_id::REQUEST_ID;
 
 /// Where the document is.
@@ -133,9 +133,9 @@ pub(crate) fn frame() -> OpenApi {
         extensions: None,
     };
     let mut schemas = Vec::new();
-    Document::schemas(&mut schemas);
+    <covey_api::Problem<'_> as ToSchema>::schemas(&mut schemas);
     let components = ComponentsBuilder::new()
-        .schema("Problem", <Document<'_> as utoipa::PartialSchema>::schema())
+        .schema("Problem", <covey_api::Problem<'_> as utoipa::PartialSchema>::schema())
         .schemas_from_iter(schemas)
         .responses_from_iter(PROBLEMS.map(|(name, status, meaning)| (name, problem(status, meaning))))
         .security_scheme(SCHEMES[0], SecurityScheme::ApiKey(ApiKey::Header(key)))

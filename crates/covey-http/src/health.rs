@@ -1,5 +1,6 @@
-//! `GET /healthz` and `GET /readyz`: whether the process lives, and whether it
-//! can serve. No key is needed, because a load balancer has none.
+//! `GET /healthz` and `GET /readyz`: whether the process lives, and whether it can
+//! do its work. No key is needed, because a load balancer has none; so nothing here
+//! names an address or repeats what a broker or a database said.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_api::Health;
+use covey_api::{Health, Readiness, ServerPart};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,16 +31,26 @@ async fn healthz() -> Response {
     json(StatusCode::OK, &Health { status: Cow::Borrowed("ok") })
 }
 
-/// Whether the server can serve: its store answers and it is not stopping (no key needed)
+/// Whether the server can do its work (no key needed)
+///
+/// It can while its store takes writes, at least one of its links to devices is up, and it is not stopping. A link
+/// that was up may be away for 5 seconds. The answer names every part with its state, and why it is not up.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
-    responses((status = 200, description = "It can serve.", body = Health), InternalProblem, UnavailableProblem)
+    responses(
+        (status = 200, description = "It can do its work.", body = Readiness),
+        InternalProblem, UnavailableProblem,
+    )
 )]
 async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     if api.shutdown.is_cancelled() {
         return Err(Problem::new(Kind::Unavailable, "the server is stopping"));
     }
-    // The cheapest read there is: a look-up of a key that nobody has.
-    api.engine.server().api_key_check("").await?;
-    Ok(json(StatusCode::OK, &Health { status: Cow::Borrowed("ok") }))
+    let health = api.engine.server().health_look().await?;
+    if health.is_ready() {
+        return Ok(json(StatusCode::OK, &Readiness::of(&health)));
+    }
+    let problems = health.problems().collect::<Vec<_>>().join("; ");
+    let parts = ServerPart::all_of(&health);
+    Err(Problem { parts, ..Problem::new(Kind::Unavailable, problems) })
 }

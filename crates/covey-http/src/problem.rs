@@ -7,10 +7,9 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use covey_api::ServerPart;
 use covey_core::Error;
 use covey_core::error::FieldFault;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 /// The content type of a problem document (RFC 9457 §3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -104,12 +103,14 @@ pub(crate) struct Problem {
     pub(crate) kind: Kind,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) field: Option<Cow<'static, str>>,
+    /// How the parts of the server are, where that is what is wrong.
+    pub(crate) parts: Vec<ServerPart>,
 }
 
 impl Problem {
     /// A problem that concerns no single field.
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: shortened(detail.into()), field: None }
+        Self { kind, detail: shortened(detail.into()), field: None, parts: Vec::new() }
     }
 
     /// A field that is out of its range.
@@ -121,20 +122,21 @@ impl Problem {
     pub(crate) fn of_field(kind: Kind, field: impl Into<Cow<'static, str>>, problem: &str) -> Self {
         let field = field.into();
         let detail = shortened(Cow::Owned(format!("{field}: {problem}")));
-        Self { kind, detail, field: Some(shortened(field)) }
+        Self { kind, detail, field: Some(shortened(field)), parts: Vec::new() }
     }
 
     /// Writes the document. Only the request middleware knows the id of the request, so it
     /// calls this.
     pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
         let (status, name, title, _) = self.kind.row();
-        let document = Document {
-            problem_type: format!("urn:covey:problem:{name}"),
-            title,
+        let document = covey_api::Problem {
+            problem_type: Cow::Owned(format!("urn:covey:problem:{name}")),
+            title: Cow::Borrowed(title),
             status: status.as_u16(),
-            detail: &self.detail,
-            field: self.field.as_deref(),
-            request_id,
+            detail: Cow::Borrowed(&self.detail),
+            field: self.field.as_deref().map(Cow::Borrowed),
+            request_id: Cow::Borrowed(request_id),
+            parts: self.parts.clone(),
         };
         serde_json::to_vec(&document).unwrap_or_default()
     }
@@ -189,32 +191,6 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// An RFC 9457 problem document.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(crate) struct Document<'a> {
-    /// The kind of the problem, as a URI that stays the same.
-    #[serde(rename = "type")]
-    #[schema(format = "uri", example = "urn:covey:problem:invalid")]
-    problem_type: String,
-    /// The kind of the problem, in words.
-    #[schema(example = "A value is out of its range or form")]
-    title: &'a str,
-    /// The HTTP status.
-    #[schema(minimum = 400, maximum = 599, example = 422)]
-    status: u16,
-    /// What is wrong with this request, and what to do about it.
-    #[schema(example = "priority: must be 0 to 9")]
-    detail: &'a str,
-    /// The field or parameter that is wrong, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "priority")]
-    field: Option<&'a str>,
-    /// The id of the request, as in `x-request-id` and in the server's log.
-    #[schema(example = "9f86d081884c7d65-2a")]
-    request_id: &'a str,
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ mod dispatch;
 pub mod embedded;
 mod identities;
 pub mod mqtt;
+mod outage;
 mod per_device_order;
 mod refusal_log;
-mod status;
 mod tls;
 
-pub use status::LinkStatus;
+pub use covey_core::port::LinkStatus;
 pub use tls::{TlsError, TlsFiles};

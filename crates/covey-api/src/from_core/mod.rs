@@ -3,6 +3,7 @@
 mod access;
 mod device;
 mod event;
+mod health;
 mod record;
 mod task;
 mod twin;

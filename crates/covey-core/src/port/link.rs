@@ -20,6 +20,58 @@ pub enum Reach {
     Everywhere,
 }
 
+/// Whether messages can go both ways over a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// They can.
+    Up,
+    /// The broker is there and does not let this server do its work at present.
+    Blocked,
+    /// The broker is out of reach; the link goes on trying.
+    Down,
+}
+
+impl LinkStatus {
+    /// Each status with its name.
+    pub const NAMES: [(Self, &'static str); 3] =
+        [(Self::Up, "up"), (Self::Blocked, "blocked"), (Self::Down, "down")];
+
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Blocked => "blocked",
+            Self::Down => "down",
+        }
+    }
+
+    /// Why it is not up, in words that anyone may read: the log has the details.
+    #[must_use]
+    pub const fn why(self) -> Option<&'static str> {
+        match self {
+            Self::Up => None,
+            Self::Blocked => Some("the broker refuses messages or subscriptions of this server"),
+            Self::Down => Some("no connection to the broker"),
+        }
+    }
+}
+
+/// How a link is, for those who watch over the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// How it is at this moment.
+    pub status: LinkStatus,
+    /// Whether the server can be said to do its work over it: it is up, or it was up and
+    /// has been away no longer than a restart of the broker takes.
+    pub is_ready: bool,
+}
+
+impl LinkState {
+    /// A link that needs nobody outside of the process.
+    pub const UP: Self = Self { status: LinkStatus::Up, is_ready: true };
+}
+
 /// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke)
 /// and [`admit`](Self::admit) are called from a thread of the store, outside
 /// any runtime, between a commit and the answers to it: they must not block,
@@ -52,5 +104,16 @@ pub trait Link: Send + Sync + 'static {
     /// only pile up.
     fn is_blocked(&self) -> bool {
         false
+    }
+
+    /// How the link is. Asking costs nothing.
+    fn state(&self) -> LinkState {
+        LinkState::UP
+    }
+
+    /// What keeps the link from being up, with addresses and what the broker said: for the
+    /// operator alone. None while nothing has failed.
+    fn problem(&self) -> Option<String> {
+        None
     }
 }

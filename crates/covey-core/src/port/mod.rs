@@ -7,7 +7,7 @@ mod peers;
 mod store;
 mod transaction;
 
-pub use link::{Announcement, Link, Reach};
+pub use link::{Announcement, Link, LinkState, LinkStatus, Reach};
 pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};

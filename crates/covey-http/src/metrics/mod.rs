@@ -4,6 +4,7 @@
 
 mod exposition;
 pub(crate) mod page;
+mod parts;
 mod process;
 mod webhooks;
 
@@ -47,6 +48,7 @@ pub struct Metrics {
     gauges_set: Counter,
     webhooks: Family<WebhookOutcome, Counter>,
     webhook_states: webhooks::Webhooks,
+    parts: parts::Parts,
     commits: Counter,
     group_size: Histogram,
     requests: Family<Request, Counter>,
@@ -171,6 +173,7 @@ impl Metrics {
             gauges_set: Counter::default(),
             webhooks: Family::default(),
             webhook_states: webhooks::Webhooks::default(),
+            parts: parts::Parts::default(),
             commits: Counter::default(),
             group_size: Histogram::new(OPERATIONS),
             requests: Family::default(),
@@ -202,6 +205,7 @@ impl Metrics {
         r.register("covey_gauges", "Gauges that were set", self.gauges_set.clone());
         r.register("covey_webhook_attempts", "Messages of webhooks that were sent", self.webhooks.clone());
         self.webhook_states.register(r);
+        self.parts.register(r);
         r.register("covey_store_commits", "Commits of the store", self.commits.clone());
         r.register("covey_store_group_size", "Operations that shared a commit", self.group_size.clone());
         r.register("covey_http_requests", "Requests over HTTP", self.requests.clone());

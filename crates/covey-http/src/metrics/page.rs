@@ -59,6 +59,7 @@ async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Resp
         Ok((states, span)) => api.metrics.webhook_states.set(&states, span.settled),
         Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
     }
+    api.metrics.parts.set(&api.engine.server().health());
     api.metrics.set_streams(api.streams.count());
     let format = Format::wanted(&headers);
     let page = api.metrics.page(format, api.engine.server().watchers().count());

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use covey_core::port::LinkStatus;
 use covey_http::Api;
 use reqwest::Method;
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -88,5 +90,42 @@ async fn health_metrics_and_documents_need_no_key_and_no_internet() {
     assert!(!docs.text.contains("https://"), "{}", docs.text);
     let settings = answer(stage.bare(Method::GET, "/docs/swagger-initializer.js")).await;
     assert!(settings.text.contains("/openapi.json"), "{}", settings.text);
+    stage.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn readiness_names_the_parts_and_is_an_unavailable_problem_when_no_link_is_ready() {
+    let stage = Stage::new().await;
+    let readyz = || answer(stage.bare(Method::GET, "/readyz"));
+    let gauge = async |line: &str| {
+        let page = answer(stage.bare(Method::GET, "/metrics")).await;
+        assert!(page.text.lines().any(|found| found == line), "{line} is missing in:\n{}", page.text);
+    };
+    let store = json!({"part": "store", "state": "up"});
+    let link = json!({"part": "link", "name": "none", "state": "up"});
+    assert_eq!(readyz().await.body, json!({"status": "ok", "parts": [store, link]}));
+    gauge("covey_link_up{link=\"none\"} 1").await;
+    gauge("covey_store_writable 1").await;
+
+    // Away for a moment: it is shown, and the server stays where it is.
+    let why = "no connection to the broker";
+    let down = json!({"part": "link", "name": "none", "state": "down", "why": why});
+    stage.link.set(LinkStatus::Down, true);
+    let found = readyz().await;
+    assert_eq!((found.status.as_u16(), &found.body["parts"]), (200, &json!([store, down])));
+    gauge("covey_link_up{link=\"none\"} 0").await;
+
+    stage.link.set(LinkStatus::Down, false);
+    let found = readyz().await;
+    found.assert_problem(503, "no link is ready");
+    assert_eq!(found.body["detail"], format!("link none: {why}"));
+    assert_eq!(found.body["parts"], json!([store, down]));
+    assert_eq!(found.header("retry-after"), "1");
+    assert_eq!(answer(stage.bare(Method::GET, "/healthz")).await.status, 200);
+
+    stage.link.set(LinkStatus::Blocked, false);
+    readyz().await.assert_problem(503, "the broker refuses this server");
+    stage.link.set(LinkStatus::Up, true);
+    assert_eq!(readyz().await.status, 200);
     stage.shutdown.cancel();
 }

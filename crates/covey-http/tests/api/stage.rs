@@ -2,8 +2,8 @@
 //! on a free port of the loopback address.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use covey_core::access::Rights;
@@ -11,7 +11,9 @@ use covey_core::device::{CertificateRecord, DeviceIdentity, IssuedCertificate};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, NoPeers};
+use covey_core::port::{
+    Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, LinkState, LinkStatus, NoPeers,
+};
 use covey_core::record::Record;
 use covey_core::task::{NewResult, ResultBody};
 use covey_core::webhook::{
@@ -66,10 +68,20 @@ impl Ids for CountedIds {
     }
 }
 
-/// Nobody is connected.
-struct NoLink;
+/// A link at which nobody is connected; a test says how it is.
+pub struct SilentLink(Mutex<LinkState>);
 
-impl Link for NoLink {
+impl SilentLink {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(LinkState::UP)))
+    }
+
+    pub fn set(&self, status: LinkStatus, is_ready: bool) {
+        *self.0.lock().unwrap() = LinkState { status, is_ready };
+    }
+}
+
+impl Link for SilentLink {
     fn announce(&self, _: Announcement) {}
     fn revoke(&self, _: &Sn) {}
 
@@ -83,6 +95,10 @@ impl Link for NoLink {
 
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn state(&self) -> LinkState {
+        *self.0.lock().unwrap()
     }
 }
 
@@ -129,6 +145,7 @@ impl WebhookSender for SilentSender {
 pub struct Stage {
     pub engine: Arc<Engine>,
     pub address: SocketAddr,
+    pub link: Arc<SilentLink>,
     pub client: reqwest::Client,
     pub shutdown: CancellationToken,
     pub server: JoinHandle<std::io::Result<()>>,
@@ -137,6 +154,10 @@ pub struct Stage {
 
 /// An engine with the key [`KEY`], and its metrics.
 pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
+    engine_with(SilentLink::new()).await
+}
+
+async fn engine_with(link: Arc<SilentLink>) -> (Arc<Engine>, Arc<Metrics>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
     let metrics = Arc::new(Metrics::new());
@@ -144,7 +165,7 @@ pub async fn engine() -> (Arc<Engine>, Arc<Metrics>, TempDir) {
     let store = Sqlite::open(&options, Arc::clone(&clock), metrics.clone()).unwrap();
     let engine = Engine::new(Parts {
         store: Arc::new(store),
-        links: Links::new([Arc::new(NoLink) as _]),
+        links: Links::new([link as _]),
         peers: Arc::new(NoPeers),
         issuer: Arc::new(PaperIssuer::default()),
         clock,
@@ -169,7 +190,8 @@ impl Stage {
 
     /// One whose API is set up further.
     pub async fn with(more: impl FnOnce(Api) -> Api) -> Self {
-        let (engine, metrics, folder) = engine().await;
+        let link = SilentLink::new();
+        let (engine, metrics, folder) = engine_with(Arc::clone(&link)).await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let shutdown = CancellationToken::new();
         let router = covey_http::router(more(Api::new(Arc::clone(&engine), metrics, shutdown.clone())));
@@ -177,7 +199,7 @@ impl Stage {
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(covey_http::serve_http(listener, router, shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { engine, address, client, shutdown, server, _folder: folder }
+        Self { engine, address, link, client, shutdown, server, _folder: folder }
     }
 
     /// A request without a key.

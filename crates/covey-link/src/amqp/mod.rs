@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
+use covey_core::port::{Announcement, BoxFuture, Clock, Link, LinkState, Observer};
 use tokio::sync::mpsc;
 
 pub use accounts::{Audit, Difference, DifferenceKind, Registry, StoreRegistry, audit};
@@ -155,5 +155,13 @@ impl Link for AmqpLink {
 
     fn is_blocked(&self) -> bool {
         self.state.is_refusing()
+    }
+
+    fn state(&self) -> LinkState {
+        self.state.link_state()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.state.outage.problem()
     }
 }

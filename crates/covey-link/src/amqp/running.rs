@@ -41,8 +41,9 @@ impl Running {
         let waiting = link.take_waiting().ok_or_else(already)?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         // Both are tried once before anything runs, so that wrong settings fail the start.
-        let inward = connect_inward(&link).await.or_else(pass_over)?;
-        let outward = connection::open(&link.options, "publish").await.map(Some).or_else(pass_over)?;
+        let inward = connect_inward(&link).await.or_else(|error| pass_over(&link, error))?;
+        let outward = connection::open(&link.options, "publish").await.map(Some);
+        let outward = outward.or_else(|error| pass_over(&link, error))?;
         let presence = Presence::start(&link, &engine, &stop, &mut tasks);
         tasks.spawn(announce(Arc::clone(&link), waiting.announcements, stop.clone()));
         tasks.spawn(outward_always(Arc::clone(&link), outward, stop.clone()));
@@ -77,11 +78,11 @@ impl Running {
 }
 
 /// Logs what may pass; returns what is permanent.
-fn pass_over<T>(error: AmqpError) -> Result<Option<T>, AmqpError> {
+fn pass_over<T>(link: &AmqpLink, error: AmqpError) -> Result<Option<T>, AmqpError> {
     if error.is_permanent() {
         return Err(error);
     }
-    tracing::warn!(%error, "RabbitMQ unreachable; retrying");
+    link.state.outage.log(&error, "this server is not connected to RabbitMQ");
     Ok(None)
 }
 
@@ -130,7 +131,7 @@ async fn inward_always(
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        backoff.after(ended, "receives nothing from RabbitMQ", &stop).await;
+        backoff.after(&link, ended, "this server receives nothing from RabbitMQ", &stop).await;
     }
 }
 
@@ -163,7 +164,7 @@ async fn outward_always(link: Arc<AmqpLink>, first: Option<Connection>, stop: Ca
             }
             Err(error) => Err(error),
         };
-        backoff.after(ended, "cannot publish to RabbitMQ", &stop).await;
+        backoff.after(&link, ended, "this server cannot publish to RabbitMQ", &stop).await;
     }
 }
 
@@ -192,12 +193,18 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    async fn after(&mut self, ended: Result<(), AmqpError>, what: &str, stop: &CancellationToken) {
+    async fn after(
+        &mut self,
+        link: &AmqpLink,
+        ended: Result<(), AmqpError>,
+        what: &str,
+        stop: &CancellationToken,
+    ) {
         if stop.is_cancelled() {
             return;
         }
         if let Err(error) = ended {
-            tracing::warn!(%error, "this server {what}; retrying");
+            link.state.outage.log(&error, what);
         }
         // So that the servers of a deployment do not all come at once.
         let wait = self.0.mul_f64(rand::random_range(0.8..1.2));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use covey_core::id::Sn;
-use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
+use covey_core::port::{Announcement, BoxFuture, Clock, Link, LinkState, Observer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::LinkStatus;
@@ -122,6 +122,14 @@ impl Link for MqttLink {
 
     fn is_blocked(&self) -> bool {
         self.state.is_refusing()
+    }
+
+    fn state(&self) -> LinkState {
+        self.state.link_state()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.state.outage.problem()
     }
 
     fn is_shared(&self) -> bool {

@@ -212,7 +212,7 @@ impl Receiver {
         if self.receiving.is_cancelled() {
             return;
         }
-        let host = &self.session.options.host;
+        let Options { host, port, .. } = &self.session.options;
         let is_brief = self.connected_at.get().is_some_and(|at| at.elapsed() < BRIEF);
         let brief = if is_brief { self.brief.get() + 1 } else { 0 };
         self.brief.set(brief);
@@ -222,11 +222,17 @@ impl Receiver {
                 host,
                 "connections to the MQTT broker end soon after they are made, as when another server uses the same client id: give each server its own name (--server-name) and, where the broker takes client ids from certificates, its own certificate (`covey pki client --name covey.NAME`)"
             );
-        } else if was == LinkStatus::Down {
-            tracing::debug!(host, %problem, "MQTT broker still unreachable");
-        } else {
-            tracing::warn!(host, %problem, "connection to the MQTT broker lost; reconnecting");
         }
+        let said = match problem {
+            // What the MQTT client says of it is the cause alone.
+            ConnectionError::Io(cause) => cause.to_string(),
+            problem => problem.to_string(),
+        };
+        let what = match was {
+            LinkStatus::Down => format!("MQTT broker at {host}:{port} unreachable"),
+            _ => format!("connection to the MQTT broker at {host}:{port} lost"),
+        };
+        state.outage.log(&said, &what);
     }
 
     fn received(&self, publish: rumqttc::mqttbytes::v5::Publish) {
@@ -288,6 +294,7 @@ impl Session {
             if let Err(problem) = self.subscribe(filter.clone()).await {
                 if epoch == self.state.epoch() {
                     self.state.set_status(LinkStatus::Blocked);
+                    self.state.outage.failed(&format!("subscription {filter} refused: {problem}"));
                     tracing::error!(
                         filter,
                         problem,
@@ -301,6 +308,9 @@ impl Session {
             return;
         }
         self.state.set_status(LinkStatus::Up);
+        if let Some(lasted) = self.state.outage.over() {
+            tracing::info!(down_s = lasted.as_secs(), "link to the MQTT broker is up again");
+        }
         self.accounts.request_audit();
         self.resync.run(epoch).await;
     }

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use covey_core::Engine;
-use covey_core::port::{Clock, Link, Observer};
+use covey_core::port::{Clock, Link, LinkStatus, Observer};
 use covey_link::amqp::{self, AmqpLink};
 use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, TlsFiles};
 use covey_link::mqtt::{self, MqttLink};
@@ -22,6 +23,10 @@ use crate::settings::{EMBEDDED, Settings};
 /// The name under which a server presents itself to a broker. No device can
 /// have it: serial numbers have no dot.
 const SERVER_IDENTITY: &str = "covey.server";
+
+/// How long a start waits for the first answer of a broker, and how often it looks.
+const FIRST_OUTCOME_TIMEOUT: Duration = Duration::from_secs(2);
+const FIRST_OUTCOME_PAUSE: Duration = Duration::from_millis(5);
 
 /// A link that is made and not started.
 pub enum DeviceLink {
@@ -133,6 +138,22 @@ impl RunningLink {
             Self::Mqtt(running) => running.stop().await,
         }
     }
+}
+
+/// Waits until a link that was started is up or has failed once; what keeps it from being
+/// up. A broker that says nothing at all is not waited for any longer.
+pub async fn first_outcome(link: &dyn Link) -> Option<String> {
+    let until = Instant::now() + FIRST_OUTCOME_TIMEOUT;
+    while Instant::now() < until {
+        if link.state().status == LinkStatus::Up {
+            return None;
+        }
+        if let Some(problem) = link.problem() {
+            return Some(problem);
+        }
+        tokio::time::sleep(FIRST_OUTCOME_PAUSE).await;
+    }
+    Some("no answer so far".to_owned())
 }
 
 fn broker_options(

@@ -61,10 +61,11 @@ pub async fn up(settings: Settings) -> Result<()> {
     let OpenStore { store, peers, heard } =
         store::open(&settings, &data, &authority.fingerprint_sha256(), &clock, &observer).await?;
     let link = DeviceLink::make(&settings, &data, &authority, &clock, &observer)?;
+    let link_port = link.port();
     let sender = webhook_sender(&settings, Arc::clone(&clock))?;
     let engine = Engine::new(Parts {
         store,
-        links: Links::new([link.port()]),
+        links: Links::new([Arc::clone(&link_port)]),
         peers,
         issuer: Arc::new(Issuer(Arc::clone(&authority))),
         clock,
@@ -110,8 +111,9 @@ pub async fn up(settings: Settings) -> Result<()> {
 
     // Whoever reads the addresses may also send a signal.
     let mut signals = Signals::listen()?;
+    let link_fault = link::first_outcome(&*link_port).await;
     data.write_addresses(&addresses)?;
-    welcome(&data, &settings, &addresses, admin_key, began.elapsed());
+    welcome(&data, &settings, &addresses, link_fault, admin_key, began.elapsed());
     signals.wait().await;
 
     tracing::info!("stopping: running requests may end, devices are told");
@@ -243,9 +245,22 @@ macro_rules! say {
     }};
 }
 
-fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, admin_key: AdminKey, took: Duration) {
+fn welcome(
+    data: &DataDir,
+    settings: &Settings,
+    addresses: &Addresses,
+    link_fault: Option<String>,
+    admin_key: AdminKey,
+    took: Duration,
+) {
     let folder = data.path().display();
-    say!("Covey {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), took.as_millis());
+    let (version, took_ms) = (env!("CARGO_PKG_VERSION"), took.as_millis());
+    match &link_fault {
+        None => say!("Covey {version} is ready after {took_ms} ms."),
+        Some(_) => {
+            say!("Covey {version} runs after {took_ms} ms and is not ready: devices are out of reach.")
+        }
+    }
     say!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
     say!("  Swagger UI {}/docs", addresses.http);
     say!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
@@ -253,8 +268,10 @@ fn welcome(data: &DataDir, settings: &Settings, addresses: &Addresses, admin_key
     if settings.store.scheme() != SQLITE {
         say!("  store      {}", settings.store);
     }
-    if settings.link.scheme() != EMBEDDED {
-        say!("  link       {}", settings.link);
+    match link_fault {
+        Some(why) => say!("  link       {}: not connected yet ({why}); retrying", settings.link),
+        None if settings.link.scheme() != EMBEDDED => say!("  link       {}", settings.link),
+        None => {}
     }
     if let Some(advice) = admin_key.advice(data, settings) {
         say!("  API key    {advice}");

@@ -27,6 +27,7 @@ pub use registry::{Registry, StoreRegistry};
 
 use crate::amqp::management::Management;
 use crate::amqp::{AmqpError, AmqpLink, Options};
+use crate::outage::Outage;
 
 /// How long a registration waits for its account.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,16 +123,17 @@ pub(super) async fn keep(
 
 /// Compares all accounts at the start, and whenever a request was lost.
 async fn compare_when_missed(management: &Management, engine: &Engine, has_missed: &AtomicBool) {
-    let mut wait = RETRY_FIRST;
+    let (mut wait, outage) = (RETRY_FIRST, Outage::default());
     loop {
         if has_missed.swap(false, Ordering::Relaxed) {
             match audit::keep_in_step(management, engine).await {
                 Ok(audit) => {
+                    outage.over();
                     tell(&audit);
                     wait = RETRY_FIRST;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accounts in RabbitMQ not audited; retrying");
+                    outage.log(&error, "accounts in RabbitMQ not audited");
                     has_missed.store(true, Ordering::Relaxed);
                     wait = (wait * 2).min(RETRY_MAX);
                 }
@@ -160,7 +162,7 @@ fn tell(audit: &Audit) {
 /// Works off requests, in batches.
 async fn work(management: &Management, engine: &Engine, mut asks: mpsc::Receiver<Ask>) {
     let (mut sns, mut cut_off) = (BTreeSet::new(), BTreeSet::new());
-    let mut wait = RETRY_FIRST;
+    let (mut wait, outage) = (RETRY_FIRST, Outage::default());
     let mut batch = Vec::new();
     loop {
         let is_again = !sns.is_empty();
@@ -187,10 +189,11 @@ async fn work(management: &Management, engine: &Engine, mut asks: mpsc::Receiver
                     sns.remove(sn);
                     cut_off.remove(sn);
                 }
+                outage.over();
                 wait = RETRY_FIRST;
             }
             Err(error) => {
-                tracing::warn!(%error, accounts = sns.len(), "accounts in RabbitMQ not updated; retrying");
+                outage.log(&error, "accounts in RabbitMQ not updated");
                 wait = (wait * 2).min(RETRY_MAX);
             }
         }

@@ -35,6 +35,7 @@ use crate::amqp::management::Management;
 use crate::amqp::presence::event::{Session, Subscription};
 use crate::amqp::presence::shard::{Note, Shard};
 use crate::amqp::{AmqpError, AmqpLink, connection};
+use crate::outage::Outage;
 
 /// The exchange to which the broker publishes its events.
 const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
@@ -130,17 +131,21 @@ impl Presence {
         stop: CancellationToken,
     ) {
         let looking = async {
-            let mut wait = LOOK_INTERVAL;
+            let (mut wait, outage) = (LOOK_INTERVAL, Outage::default());
             loop {
                 let is_first = tokio::select! {
                     () = self.look.notified() => true,
                     () = tokio::time::sleep(wait) => false,
                 };
-                wait = match self.look(&link, &engine, &management).await {
+                let looked = self.look(&link, &engine, &management).await;
+                if looked.is_ok() {
+                    outage.over();
+                }
+                wait = match looked {
                     Ok(()) if is_first => SECOND_LOOK,
                     Ok(()) => LOOK_INTERVAL.mul_f64(rand::random_range(1.0..1.1)),
                     Err(error) => {
-                        tracing::warn!(%error, "connected devices not listed by the management API");
+                        outage.log(&error, "connected devices not listed by the management API");
                         LOOK_RETRY
                     }
                 };
