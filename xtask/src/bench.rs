@@ -51,9 +51,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if shapes.is_empty() {
         shapes = SHAPES.map(str::to_owned).to_vec();
     }
-    step("building the program that starts services", || {
-        cargo(&["build", "--package", "covey-testbed", "--locked", "--quiet"])
-    })?;
+    crate::step::build()?;
     if std::env::var_os(BINARY).is_none() {
         step("building the release binary", || {
             cargo(&["build", "--release", "--package", "covey", "--locked", "--quiet"])

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::step::{cargo, run, step};
+use crate::step::{self, built, run, step};
 use crate::{root, test_services, testbed};
 
 /// The binary that is tested: `COVEY_BIN`, else the one that cargo builds.
 pub fn binary() -> PathBuf {
-    std::env::var_os("COVEY_BIN").map_or_else(|| root().join("target/debug/covey"), PathBuf::from)
+    std::env::var_os("COVEY_BIN").map_or_else(|| built("covey"), PathBuf::from)
 }
 
 /// The shape that needs no services; it runs the whole suite.
@@ -123,9 +123,7 @@ impl Failures {
 }
 
 fn prepare_and_build() -> Result<()> {
-    step("building the binaries", || {
-        cargo(&["build", "--package", "covey", "--package", "covey-testbed", "--locked", "--quiet"])
-    })?;
+    step::build()?;
     step("what the conformance suite needs", prepare)
 }
 

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Result<()> {
+    step::build_for_ci();
     check()?;
     unit()?;
     conformance::run_everything()
@@ -66,11 +67,14 @@ fn test() -> Result<()> {
 
 fn check() -> Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    let profile = step::profile();
+    let clippy =
+        ["clippy", "--workspace", "--all-targets", "--locked", "--profile", profile, "--", "-D", "warnings"];
+    step("lints", || cargo(&clippy))?;
     step("documentation", || {
         let mut command = cargo_command();
         command.env("RUSTDOCFLAGS", "-D warnings");
-        run(command.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]))
+        run(command.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet", "--profile", profile]))
     })?;
     tidy()?;
     step("licences and sources", deny)?;
@@ -83,7 +87,9 @@ fn tidy() -> Result<()> {
 }
 
 fn unit() -> Result<()> {
-    step("tests of the crates", || cargo(&["test", "--workspace", "--locked", "--quiet"]))
+    let arguments = ["test", "--workspace", "--locked", "--quiet", "--profile", step::profile()];
+    step::build()?;
+    step("tests of the crates", || cargo(&arguments))
 }
 
 /// Runs cargo-deny, building it first where it is missing.
@@ -107,7 +113,7 @@ fn deny() -> Result<()> {
 }
 
 fn openapi_now() -> Result<String> {
-    cargo(&["build", "--package", "covey", "--locked", "--quiet"])?;
+    step::build()?;
     let output = std::process::Command::new(conformance::binary())
         .arg("openapi")
         .output()

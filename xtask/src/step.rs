@@ -1,9 +1,37 @@
 //! Running things and saying so.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+
+/// The profile that cargo builds with in this run; `dev` if none is set.
+static PROFILE: OnceLock<&str> = OnceLock::new();
+
+/// Builds for one run of everything, not for the next edit: what is built goes to a folder of its own.
+pub fn build_for_ci() {
+    let _ = PROFILE.set("ci");
+}
+
+/// The profile that cargo builds with.
+pub fn profile() -> &'static str {
+    PROFILE.get().copied().unwrap_or("dev")
+}
+
+/// A program of the workspace, as cargo builds it with the profile of this run.
+pub fn built(program: &str) -> PathBuf {
+    let folder = if profile() == "dev" { "debug" } else { profile() };
+    crate::root().join("target").join(folder).join(program)
+}
+
+/// Builds all programs and all tests of the workspace. Always all of them, because cargo chooses the
+/// features of the dependencies for what it builds at a time: for fewer crates it builds them again.
+pub fn build() -> Result<()> {
+    let arguments = ["build", "--workspace", "--all-targets", "--locked", "--quiet", "--profile", profile()];
+    step("building programs and tests", || cargo(&arguments))
+}
 
 /// Does one step of a longer work, and says how long it took.
 pub fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::step::{cargo_command, run};
+use crate::step::{self, cargo_command, run};
 use crate::testbed;
 
 /// The deployment that the tests of the crates use.
@@ -20,7 +20,17 @@ pub fn run_tests_of_crates() -> Result<()> {
     // Without the measurements, which say nothing beside other work.
     let filter = ["--ignored", "--skip", "measure::"];
     let tested = run(cargo_command()
-        .args(["test", "--locked", "--quiet", "--package", "covey-link", "--test", "amqp", "--"])
+        .args([
+            "test",
+            "--workspace",
+            "--locked",
+            "--quiet",
+            "--profile",
+            step::profile(),
+            "--test",
+            "amqp",
+            "--",
+        ])
         .args(filter)
         .env("COVEY_TEST_AMQP", variable("COVEY_LINK"))
         .env("COVEY_TEST_RABBITMQ_MANAGEMENT", variable("COVEY_RABBITMQ_MANAGEMENT"))

@@ -5,20 +5,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::root;
-use crate::step::{cargo_command, run};
+use crate::step::{self, built, run};
 
 /// The program, as cargo builds it.
 pub fn binary() -> PathBuf {
-    root().join("target/debug/covey-testbed")
+    built("covey-testbed")
 }
 
 /// Builds it and runs it with arguments: `cargo xtask services`.
 pub fn build_and_run(arguments: &[String]) -> Result<()> {
-    let mut command = cargo_command();
-    command.args(["run", "--package", "covey-testbed", "--locked", "--quiet", "--"]).args(arguments);
+    step::build()?;
+    let mut command = Command::new(binary());
+    command.args(arguments);
     // What it says of a failure is enough.
-    if !command.status().context("cannot run cargo")?.success() {
+    if !command.status().context("cannot run covey-testbed")?.success() {
         bail!("services failed");
     }
     Ok(())
