@@ -100,7 +100,17 @@ fn deny() -> Result<()> {
     if found.is_absolute() && !found.exists() {
         eprintln!("xtask: building cargo-deny into target/tools, once");
         let tools = tools.to_string_lossy().into_owned();
-        cargo(&["install", "cargo-deny", "--version", "0.20.2", "--locked", "--quiet", "--root", &tools])?;
+        cargo(&[
+            "install",
+            "cargo-deny",
+            "--version",
+            "0.20.2",
+            "--locked",
+            "--quiet",
+            "--debug",
+            "--root",
+            &tools,
+        ])?;
     }
     run(std::process::Command::new(found).args([
         "--log-level",

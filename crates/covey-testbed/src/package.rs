@@ -11,10 +11,11 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Held while packages are installed; only root can make it.
 const INSTALLING: &str = "/var/cache/apt/covey-testbed.lock";
 /// What the conformance suite needs beside the services, each with a program or a file that it brings.
-const OF_CONFORMANCE: [(&str, &str); 8] = [
+const OF_CONFORMANCE: [(&str, &str); 9] = [
     ("curl", "curl"),
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
+    ("faketime", "faketime"),
     ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
     ("mosquitto-clients", "mosquitto_pub"),
     ("openssl", "openssl"),
