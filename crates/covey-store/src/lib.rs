@@ -1,12 +1,11 @@
 //! Stores for Covey. Each implements [`covey_core::port::Store`] and passes the
 //! same battery of tests; none holds a rule of the domain.
 
-mod encoding;
-mod encoding_of_webhooks;
 mod error;
 mod guard;
 pub mod migrate;
 pub mod postgres;
+mod rows;
 pub mod sqlite;
 mod write_state;
 

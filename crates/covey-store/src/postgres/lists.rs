@@ -1,16 +1,18 @@
 //! Lists with filters: statements that are made for each.
 
-use covey_core::device::{DeviceFilter, DevicePage};
+use covey_core::device::{Device, DeviceFilter, DevicePage, Tag};
 use covey_core::id::OrgId;
 use covey_core::port::{Page, PageRequest};
 use covey_core::task::{TaskFilter, TaskPage, TaskStatus};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::postgres::pipeline::{self, Reply, Step, Value};
+use crate::postgres::pipeline;
+use crate::postgres::pipeline::{Reply, Step, Value};
 use crate::postgres::pool::ReadSession;
-use crate::postgres::rows::{self, Read};
-use crate::postgres::statements::{device_columns, task_columns};
+use crate::postgres::statements::device_columns;
+use crate::rows;
+use crate::rows::{Columns, Damaged, Read};
 
 /// Begins a transaction whose statements all see the same moment.
 pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -128,7 +130,7 @@ pub(super) async fn task_page(
     };
     // Each table gives as many as the page could need, from the end of its index.
     let (size, offset) = (u64::from(request.size), request.offset());
-    let columns = task_columns!();
+    let columns = rows::task_columns!();
     let wanted = size.saturating_add(offset);
     let parts: Vec<_> = tables
         .iter()
@@ -141,7 +143,7 @@ pub(super) async fn task_page(
         parts.join(" UNION ALL ")
     );
     let (total, found) = page(session, &conditions, &total, &items).await?;
-    Ok(Page { items: found.iter().map(rows::task).collect::<Read<_>>()?, total })
+    Ok(Page { items: rows::each(&found, rows::task)?, total })
 }
 
 pub(super) async fn device_page(
@@ -181,5 +183,17 @@ pub(super) async fn device_page(
         request.offset()
     );
     let (total, found) = page(session, &conditions, &total, &items).await?;
-    Ok(Page { items: found.iter().map(rows::device).collect::<Read<_>>()?, total })
+    Ok(Page { items: rows::each(&found, device)?, total })
+}
+
+/// A device with its tags, from `device_columns!`.
+pub(super) fn device(row: &dyn Columns) -> Read<Device> {
+    Ok(Device { tags: tags(12, rows::get(row, 12)?)?, ..rows::device(row)? })
+}
+
+/// Tags, as JSON: `[["name", "value"], …]`.
+pub(super) fn tags(column: usize, text: &str) -> Read<Vec<Tag>> {
+    let tags: Vec<(String, String)> =
+        serde_json::from_str(text).map_err(|_| Damaged::Value(column, "tags"))?;
+    Ok(tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect())
 }

@@ -29,8 +29,6 @@ mod reader_of_records;
 mod reader_of_twins;
 mod reader_of_webhooks;
 mod retention;
-mod rows;
-mod rows_of_webhooks;
 mod series;
 pub(crate) mod servers;
 mod session;

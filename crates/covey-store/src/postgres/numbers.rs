@@ -13,10 +13,11 @@
 use std::time::Duration;
 
 use covey_core::id::RecordNumber;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
-use crate::postgres::rows::{self, Read};
+use crate::rows;
+use crate::rows::{Columns, Read};
 
 /// How many bits of a number are the place in the transaction.
 const PLACE_BITS: u32 = 16;
@@ -89,9 +90,9 @@ pub(super) struct Settled {
 
 impl Settled {
     /// From three columns.
-    pub(super) fn from_row(row: &Row, column: usize) -> Read<Self> {
+    pub(super) fn from_row(row: &dyn Columns, column: usize) -> Read<Self> {
         Ok(Self {
-            position: RecordNumber(rows::get(row, column)?),
+            position: rows::get(row, column)?,
             unknown: rows::get(row, column + 1)?,
             next: rows::get(row, column + 2)?,
         })

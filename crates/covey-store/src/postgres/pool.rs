@@ -14,8 +14,8 @@ use tokio_postgres::Client;
 
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
-use crate::postgres::rows::{Damaged, Read};
 use crate::postgres::statements::Reading;
+use crate::rows::{Damaged, Read};
 
 /// How long a read may take, its wait for a connection included.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,7 +89,7 @@ impl Shared {
                     return Ok(found);
                 }
                 // Whatever went wrong: the next read has a new connection.
-                Err(Damaged::Type(error)) => last = failure(&error),
+                Err(Damaged::Postgres(error)) => last = failure(&error),
                 Err(error) => {
                     tracing::error!(%error, "PostgreSQL");
                     return Err(StorageFault::Io);

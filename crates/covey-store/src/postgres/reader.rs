@@ -1,26 +1,25 @@
 //! What can be read.
 
-use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
-use covey_core::retention::{Kept, OrgRetention, RetentionReader};
-use covey_core::task::{
-    Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
-};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, Sn, TaskId, UnixMs};
 use covey_core::port::{BoxFuture, PageRequest};
+use covey_core::retention::{OrgRetention, RetentionReader};
+use covey_core::task::{Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::postgres::Postgres;
-use crate::postgres::lists::{self, SNAPSHOT_OF_TASKS};
-use crate::postgres::pipeline::{self, Reply, query};
-use crate::postgres::rows::{self, Read};
+use crate::postgres::lists::SNAPSHOT_OF_TASKS;
+use crate::postgres::pipeline::{Reply, query};
 use crate::postgres::statements::Reading;
+use crate::postgres::{Postgres, lists, pipeline};
+use crate::rows;
+use crate::rows::{Columns, Read};
 
 /// Values of a statement that can be given to it twice.
 pub(super) type Values = Vec<Box<dyn ToSql + Sync + Send>>;
@@ -31,14 +30,20 @@ impl Postgres {
         &self,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Values,
-        read: fn(&Row) -> Read<T>,
+        read: fn(&dyn Columns) -> Read<T>,
     ) -> BoxFuture<'static, Result<Vec<T>>> {
         let values = Arc::new(values);
         self.reads.read(move |session| {
             let values = Arc::clone(&values);
             Box::pin(async move {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-                session.client.query(statement(&session.sql), &values).await?.iter().map(read).collect()
+                session
+                    .client
+                    .query(statement(&session.sql), &values)
+                    .await?
+                    .iter()
+                    .map(|row| read(row))
+                    .collect()
             })
         })
     }
@@ -47,7 +52,7 @@ impl Postgres {
         &self,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Values,
-        read: fn(&Row) -> Read<T>,
+        read: fn(&dyn Columns) -> Read<T>,
     ) -> BoxFuture<'static, Result<Option<T>>> {
         let rows = self.rows(statement, values, read);
         Box::pin(async move { Ok(rows.await?.into_iter().next()) })
@@ -72,7 +77,7 @@ impl TaskReader for Postgres {
                 let tasks = replies.next().into_iter().chain(replies.next()).flatten().collect::<Vec<_>>();
                 let Some(row) = tasks.first() else { return Ok(None) };
                 let results = replies.next().unwrap_or_default();
-                let results = results.iter().map(rows::result).collect::<Read<_>>()?;
+                let results = rows::each(&results, rows::result)?;
                 Ok(Some(TaskDetail { task: rows::task(row)?, results }))
             })
         })
@@ -113,7 +118,7 @@ impl TaskReader for Postgres {
     }
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
-        let found = self.row(|sql| &sql.task_overdue_any, vec![Box::new(now.0)], |row| rows::get(row, 0));
+        let found = self.row(|sql| &sql.task_overdue_any, vec![Box::new(now.0)], rows::first);
         Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
     }
 
@@ -123,11 +128,7 @@ impl TaskReader for Postgres {
         now: UnixMs,
     ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(
-            |sql| &sql.task_waiting,
-            vec![Box::new(keys), Box::new(now.0)],
-            |row| rows::get(row, 0).map(DeviceKey),
-        )
+        self.rows(|sql| &sql.task_waiting, vec![Box::new(keys), Box::new(now.0)], rows::first)
     }
 
     fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
@@ -159,18 +160,7 @@ impl TaskReader for Postgres {
     }
 
     fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
-        self.rows(
-            |sql| &sql.task_counts,
-            Vec::new(),
-            |row| {
-                let status = TaskStatus::from_number(rows::get::<i16>(row, 0)?.into());
-                let count: i64 = rows::get(row, 1)?;
-                Ok(TaskCount {
-                    status: status.unwrap_or(TaskStatus::Undefined),
-                    count: u64::try_from(count).unwrap_or(0),
-                })
-            },
-        )
+        self.rows(|sql| &sql.task_counts, Vec::new(), rows::task_count)
     }
 }
 
@@ -195,7 +185,7 @@ impl DeviceReader for Postgres {
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
         let after = after.as_ref().map_or("", Sn::as_str).to_owned();
         let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
-        self.rows(|sql| &sql.device_sns, values, |row| rows::sn(row, 0))
+        self.rows(|sql| &sql.device_sns, values, rows::first)
     }
 
     fn device_of_certificate_of_every_org(
@@ -220,15 +210,7 @@ impl AccessReader for Postgres {
 
 impl RetentionReader for Postgres {
     fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
-        let found = self.rows(
-            |sql| &sql.retention,
-            Vec::new(),
-            |row| {
-                let (org, days) = (OrgId(rows::get(row, 0)?), rows::number(row, 2)?);
-                let kept = Kept::from_name(rows::get(row, 1)?);
-                Ok(kept.map(|kept| OrgRetention { org, kept, days }))
-            },
-        );
+        let found = self.rows(|sql| &sql.retention, Vec::new(), rows::org_retention);
         Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 }

@@ -8,17 +8,15 @@ use covey_core::event::{
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
 use covey_core::port::{BoxFuture, Page, PageRequest};
-use tokio_postgres::Row;
 
-use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, page};
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{Reply, query};
 use crate::postgres::pool::ReadSession;
-use crate::postgres::rows::{self, Read};
-use crate::postgres::series;
-use crate::postgres::statements::{event_columns, gauge_columns};
 use crate::postgres::transaction::events_from;
+use crate::postgres::{Postgres, series};
+use crate::rows;
+use crate::rows::Read;
 
 impl EventReader for Postgres {
     fn event_list(
@@ -97,14 +95,14 @@ impl EventReader for Postgres {
                     conditions.clause()
                 );
                 let total = format!("SELECT count(*) {from}");
-                let columns = gauge_columns!();
+                let columns = rows::gauge_columns!();
                 let items = format!(
                     "SELECT {columns} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
                     request.size,
                     request.offset()
                 );
                 let (total, found) = page(session, &conditions, &total, &items).await?;
-                Ok(Page { items: found.iter().map(rows::gauge).collect::<Read<_>>()?, total })
+                Ok(Page { items: rows::each(&found, rows::gauge)?, total })
             })
         })
     }
@@ -138,7 +136,7 @@ async fn event_page(
         }
     };
     let clause = conditions.clause();
-    let columns = event_columns!();
+    let columns = rows::event_columns!();
     let items = format!(
         "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
     );
@@ -157,6 +155,5 @@ async fn event_page(
             (Some(total), found)
         }
     };
-    let event = |row: &Row| rows::event_at(row, 0);
-    Ok(EventPage { items: found.iter().map(event).collect::<Read<_>>()?, total })
+    Ok(EventPage { items: rows::each(&found, rows::event)?, total })
 }

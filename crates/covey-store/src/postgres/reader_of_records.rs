@@ -7,24 +7,17 @@ use std::time::Duration;
 use covey_core::access::Caller;
 use covey_core::device::Tag;
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, RecordNumber};
 use covey_core::port::BoxFuture;
-use covey_core::presence::Reason;
-use covey_core::record::{
-    Change, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
-    RecordTask, TwinChange,
-};
-use covey_core::task::{Cause, TaskStatus};
+use covey_core::record::{Change, Record, RecordDevice, RecordPage, RecordReader, RecordRequest, RecordSpan};
 use tokio::time::sleep;
-use tokio_postgres::Row;
-use uuid::Uuid;
 
-use crate::encoding;
-use crate::postgres::Postgres;
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::query;
 use crate::postgres::pool::ReadSession;
-use crate::postgres::rows::{self, Read};
+use crate::postgres::{Postgres, lists};
+use crate::rows;
+use crate::rows::{About, Columns, Read, StoredRecord};
 
 /// How often one who reads for all looks whether records that are there already
 /// may be told, before the answer is that there are more.
@@ -71,7 +64,7 @@ async fn record_span(session: &ReadSession, org: Option<OrgId>) -> Read<RecordSp
         let row = session.client.query_one(&session.sql.record_span, &[&org.map(|org| org.0)]).await?;
         let found = Settled::from_row(&row, 0)?;
         if looks.are_enough(&found) {
-            let (settled, forgotten) = (found.position, RecordNumber(rows::get(&row, 3)?));
+            let (settled, forgotten) = (found.position, rows::get::<RecordNumber>(&row, 3)?);
             return Ok(RecordSpan { forgotten: forgotten.min(settled), settled });
         }
         sleep(LOOK_PAUSE).await;
@@ -101,8 +94,8 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
     let has_beyond = found.first().map_or(Ok(false), |row| rows::get(row, 3))? && request.until.is_none();
     let mut stored = Vec::with_capacity(found.len());
     for row in &found {
-        if let Some(number) = rows::get::<Option<i64>>(row, 8)? {
-            stored.push((RecordNumber(number), row));
+        if let Some(number) = rows::get(row, RECORD_AT + 4)? {
+            stored.push((number, row));
         }
     }
     stored.sort_by_key(|(number, _)| *number);
@@ -114,73 +107,58 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
     let is_more = is_full || request.until.is_some_and(|until| position < until);
     let mut tags = HashMap::new();
     let mut records = Vec::with_capacity(stored.len());
-    for (number, row) in stored {
-        let device =
-            RecordDevice { identity: rows::identity_at(row, 4)?, tags: device_tags(row, &mut tags)? };
-        let at = UnixMs(rows::get(row, 9)?);
-        records.extend(change(row)?.map(|change| Record { number, device, at, change }));
+    for (_, row) in stored {
+        records.extend(record(row, device_tags(row, &mut tags)?)?);
     }
     Ok((RecordPage { records, position, is_more }, has_beyond))
 }
 
+/// Where the record itself begins in `records!` and its like.
+const RECORD_AT: usize = 4;
+/// Where the tags of its device are, and what it is about.
+const TAGS_AT: usize = 17;
+const TASK_AT: usize = 18;
+const RESULT_AT: usize = 21;
+const EVENT_AT: usize = 27;
 /// How many columns a record has with what it is about, and the four before it.
-pub(super) const RECORD_COLUMNS: usize = 37;
+pub(super) const RECORD_COLUMNS: usize = 38;
 
 /// One record without tags; none if what it is about has been forgotten.
-pub(super) fn record_from(row: &Row) -> Read<Option<Record>> {
-    let device = RecordDevice { identity: rows::identity_at(row, 4)?, tags: None };
-    let (number, at) = (RecordNumber(rows::get(row, 8)?), UnixMs(rows::get(row, 9)?));
-    Ok(change(row)?.map(|change| Record { number, device, at, change }))
+pub(super) fn record_from(row: &dyn Columns) -> Read<Option<Record>> {
+    record(row, None)
 }
 
-fn device_tags(row: &Row, known: &mut HashMap<DeviceKey, Arc<[Tag]>>) -> Read<Option<Arc<[Tag]>>> {
-    let Some(text) = rows::get::<Option<&str>>(row, 16)? else { return Ok(None) };
-    let device = DeviceKey(rows::get(row, 4)?);
+fn record(row: &dyn Columns, tags: Option<Arc<[Tag]>>) -> Read<Option<Record>> {
+    let stored = rows::stored_at(row, RECORD_AT)?;
+    let (number, at) = (stored.number, stored.at);
+    let device = RecordDevice { identity: stored.identity.clone(), tags };
+    Ok(change(row, stored)?.map(|change| Record { number, device, at, change }))
+}
+
+fn device_tags(row: &dyn Columns, known: &mut HashMap<DeviceKey, Arc<[Tag]>>) -> Read<Option<Arc<[Tag]>>> {
+    let Some(text) = rows::get::<Option<&str>>(row, TAGS_AT)? else { return Ok(None) };
+    let device = rows::get(row, RECORD_AT)?;
     if let Some(tags) = known.get(&device) {
         return Ok(Some(Arc::clone(tags)));
     }
-    let tags: Arc<[Tag]> = rows::tags(16, text)?.into();
+    let tags: Arc<[Tag]> = lists::tags(TAGS_AT, text)?.into();
     known.insert(device, Arc::clone(&tags));
     Ok(Some(tags))
 }
 
 /// What a record tells; nothing if what it is about has been forgotten.
-fn change(row: &Row) -> Read<Option<Change>> {
-    let Some(kind) = RecordKind::from_number(rows::get::<i16>(row, 10)?.into()) else { return Ok(None) };
-    let (status, name): (i16, &str) = (rows::get(row, 12)?, rows::get(row, 13)?);
-    Ok(match kind {
-        RecordKind::Task => {
-            let status = TaskStatus::from_number(status.into()).unwrap_or(TaskStatus::Undefined);
-            let task = task(row)?.zip(Cause::from_name(name));
-            task.map(|(task, cause)| Change::Task { task, status, cause })
-        }
-        RecordKind::Result => {
-            let has_result = rows::get::<Option<i64>>(row, 20)?.is_some();
-            let Some(task) = task(row)?.filter(|_| has_result) else { return Ok(None) };
-            Some(Change::Result { task, result: rows::result_at(row, 20)? })
-        }
-        RecordKind::Event => {
-            let has_event = rows::get::<Option<i64>>(row, 26)?.is_some();
-            if has_event { Some(Change::Event(rows::event_at(row, 26)?)) } else { None }
-        }
-        RecordKind::Presence => {
-            let reason = Reason::from_name(name).unwrap_or(Reason::Unknown);
-            Some(Change::Presence { online: status != 0, reason })
-        }
-        RecordKind::Twin => {
-            let value = rows::get::<Option<&str>>(row, 15)?.map(Arc::from);
-            let (resource, version) = (name.to_owned(), rows::get(row, 14)?);
-            let side = encoding::twin_side_from(status.into());
-            side.map(|side| Change::Twin(TwinChange { side, resource, value, version }))
-        }
-    })
-}
-
-/// What never changes of a task.
-fn task(row: &Row) -> Read<Option<RecordTask>> {
-    let (id, ext_task_id): (Option<Uuid>, Option<String>) = (rows::get(row, 11)?, rows::get(row, 17)?);
-    let Some((id, ext_task_id)) = id.zip(ext_task_id) else { return Ok(None) };
-    let method_code =
-        u16::try_from(rows::get::<i32>(row, 18)?).map_err(|_| rows::Damaged::Value(18, "method code"))?;
-    Ok(Some(RecordTask { id: TaskId(id), ext_task_id, method_code, method: rows::get(row, 19)? }))
+fn change(row: &dyn Columns, stored: StoredRecord) -> Read<Option<Change>> {
+    let mut about = About::default();
+    if let Some(id) = stored.task
+        && rows::get::<Option<&str>>(row, TASK_AT)?.is_some()
+    {
+        about.task = Some(rows::record_task_at(row, TASK_AT, id)?);
+    }
+    if rows::get::<Option<i64>>(row, RESULT_AT)?.is_some() {
+        about.result = Some(rows::result_at(row, RESULT_AT)?);
+    }
+    if rows::get::<Option<i64>>(row, EVENT_AT)?.is_some() {
+        about.event = Some(rows::event_at(row, EVENT_AT)?);
+    }
+    Ok(stored.change(about))
 }

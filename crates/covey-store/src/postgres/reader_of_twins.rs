@@ -8,10 +8,10 @@ use covey_core::port::BoxFuture;
 use covey_core::presence::PresenceReader;
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
-use crate::postgres::Postgres;
 use crate::postgres::lists::SNAPSHOT;
-use crate::postgres::pipeline::{self, Reply, query};
-use crate::postgres::rows::{self, Read};
+use crate::postgres::pipeline::{Reply, query};
+use crate::postgres::{Postgres, pipeline};
+use crate::rows;
 
 impl PresenceReader for Postgres {
     fn presence_online_of_every_org(
@@ -20,11 +20,11 @@ impl PresenceReader for Postgres {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
         let values: crate::postgres::reader::Values = vec![Box::new(after.0), Box::new(i64::from(limit))];
-        self.rows(|sql| &sql.presence_online, values, |row| Ok((rows::identity(row)?, rows::get(row, 4)?)))
+        self.rows(|sql| &sql.presence_online, values, rows::online)
     }
 
     fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
-        let found = self.row(|sql| &sql.presence_due, vec![Box::new(now.0)], |row| rows::get(row, 0));
+        let found = self.row(|sql| &sql.presence_due, vec![Box::new(now.0)], rows::first);
         Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
     }
 }
@@ -46,7 +46,7 @@ impl TwinReader for Postgres {
                 let found = replies.next().unwrap_or_default();
                 let Some(row) = found.first() else { return Ok(None) };
                 let resources = replies.next().unwrap_or_default();
-                let resources = resources.iter().map(rows::twin_resource).collect::<Read<_>>()?;
+                let resources = rows::each(&resources, rows::twin_resource)?;
                 let (device, versions) = (rows::identity(row)?, rows::twin_versions_at(row, 4)?);
                 Ok(Some(Twin { device, versions, resources }))
             })
@@ -85,7 +85,7 @@ impl TwinReader for Postgres {
                     return Ok(None);
                 }
                 let values = replies.next().unwrap_or_default();
-                values.iter().map(rows::reported_value).collect::<Read<_>>().map(Some)
+                rows::each(&values, rows::reported_value).map(Some)
             })
         })
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use covey_core::access::Caller;
 use covey_core::error::Result;
-use covey_core::id::{DeviceKey, RecordNumber};
+use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
@@ -13,8 +13,8 @@ use covey_core::webhook::{
 };
 
 use crate::postgres::Postgres;
-use crate::postgres::reader_of_records::record_from;
-use crate::postgres::rows_of_webhooks as rows;
+use crate::postgres::reader_of_records::{RECORD_COLUMNS, record_from};
+use crate::rows::{self, Columns, Damaged, Read};
 
 impl WebhookReader for Postgres {
     fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
@@ -57,8 +57,8 @@ impl WebhookReader for Postgres {
             Box::new(i64::from(from.limit)) as _,
         ];
         let found = match from.after {
-            Some(_) => self.rows(|sql| &sql.webhook_dead_after, values, rows::dead_letter),
-            None => self.rows(|sql| &sql.webhook_dead_before, values, rows::dead_letter),
+            Some(_) => self.rows(|sql| &sql.webhook_dead_after, values, dead_letter),
+            None => self.rows(|sql| &sql.webhook_dead_before, values, dead_letter),
         };
         Box::pin(async move {
             let mut found = found.await?;
@@ -79,7 +79,7 @@ impl WebhookReader for Postgres {
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
         let org = caller.org;
         let values = vec![Box::new(id.0) as _, Box::new(org.0) as _, Box::new(number.0) as _];
-        self.row(|sql| &sql.webhook_dead_one, values, rows::dead_letter)
+        self.row(|sql| &sql.webhook_dead_one, values, dead_letter)
     }
 
     fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
@@ -93,7 +93,7 @@ impl WebhookReader for Postgres {
     ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
         let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
         let values = vec![Box::new(ids) as _, Box::new(claim.server) as _, Box::new(claim.nonce) as _];
-        self.rows(|sql| &sql.webhook_held, values, rows::held)
+        self.rows(|sql| &sql.webhook_held, values, held)
     }
 
     fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
@@ -146,4 +146,18 @@ impl WebhookReader for Postgres {
 
 fn bound(from: &DeliveriesFrom) -> i64 {
     from.after.or(from.before).unwrap_or(i64::MAX)
+}
+
+/// An endpoint that is held, with the letters that are stored beyond its position.
+fn held(row: &dyn Columns) -> Read<HeldEndpoint> {
+    let beyond: Vec<i64> = serde_json::from_str(rows::get(row, rows::ENDPOINT_COLUMNS + 4)?)
+        .map_err(|_| Damaged::Value(rows::ENDPOINT_COLUMNS + 4, "numbers"))?;
+    Ok(HeldEndpoint { stored_before: beyond.into_iter().map(RecordNumber).collect(), ..rows::held(row)? })
+}
+
+/// A dead letter with what it tells.
+fn dead_letter(row: &dyn Columns) -> Read<DeadLetter> {
+    let letter = rows::dead_letter_at(row, RECORD_COLUMNS)?;
+    let died_at = rows::get::<Option<UnixMs>>(row, RECORD_COLUMNS + 8)?.unwrap_or_default();
+    Ok(DeadLetter { letter, died_at, record: record_from(row)? })
 }

@@ -12,10 +12,10 @@ use covey_core::event::{Bucket, Field, FieldQuery, PathStep, SeriesPath, SeriesQ
 use covey_core::id::{OrgId, UnixMs};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::encoding::{SERIES_NUMBER_MAX, minified};
 use crate::postgres::pipeline::Value;
 use crate::postgres::pool::ReadSession;
-use crate::postgres::rows::{self, Read};
+use crate::rows;
+use crate::rows::Read;
 
 /// What stands for `\u` before an escape that PostgreSQL refuses: a character for
 /// private use, in the last plane of Unicode.
@@ -88,7 +88,7 @@ pub(super) async fn event_fields(session: &ReadSession, org: OrgId, query: &Fiel
         query.limit
     );
     let field = |row: &tokio_postgres::Row| {
-        let value = minified(rows::get(row, 1)?).replace(STAND_IN, "\\u");
+        let value = rows::minified(rows::get(row, 1)?).replace(STAND_IN, "\\u");
         Ok(Field { received_at: UnixMs(rows::get(row, 0)?), value: value.into() })
     };
     question.ask(session).await?.iter().map(field).collect()
@@ -115,23 +115,14 @@ pub(super) async fn event_series(
              (array_agg(f.number ORDER BY f.received_at DESC, f.id DESC))[1], count(*) \
          FROM (SELECT e.id, e.received_at, e.received_at / $6 * $6 AS bucket, \
                  CASE WHEN abs(n.number) < 1e-290 THEN 0 \
-                 WHEN abs(n.number) <= {SERIES_NUMBER_MAX:e} THEN n.number::float8 END AS number \
+                 WHEN abs(n.number) <= {:e} THEN n.number::float8 END AS number \
              FROM events e {value} \
              CROSS JOIN LATERAL (SELECT CASE WHEN json_typeof(v.value) = 'number' \
                  AND v.value::text !~ '[eE][-+]?\\d{{5}}' THEN v.value::text::numeric END AS number OFFSET 0) AS n \
              WHERE e.org_id = $1 AND e.device_id = $2 AND ($3 = e.type_code OR ($3 IS NULL AND e.type_code >= 0)) \
              AND e.received_at >= $4 AND e.received_at < $5 OFFSET 0) AS f \
-         WHERE f.number IS NOT NULL GROUP BY f.bucket ORDER BY f.bucket"
+         WHERE f.number IS NOT NULL GROUP BY f.bucket ORDER BY f.bucket",
+        rows::SERIES_NUMBER_MAX
     );
-    let bucket = |row: &tokio_postgres::Row| {
-        Ok(Bucket {
-            from: UnixMs(rows::get(row, 0)?),
-            min: rows::get(row, 1)?,
-            max: rows::get(row, 2)?,
-            mean: rows::get(row, 3)?,
-            last: rows::get(row, 4)?,
-            count: rows::get::<i64>(row, 5)?.unsigned_abs(),
-        })
-    };
-    question.ask(session).await?.iter().map(bucket).collect()
+    rows::each(&question.ask(session).await?, rows::bucket)
 }

@@ -10,24 +10,16 @@ use crate::postgres::numbers::settled;
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::statements_of_webhooks as webhooks;
 use crate::postgres::write::{self, Parts};
+use crate::rows;
 
-/// The columns of a task, in the order that [`super::rows::task`] reads them.
-macro_rules! task_columns {
-    () => {
-        "t.seq, t.id, t.org_id, t.device_key, t.device_id, t.sn, t.ext_task_id, t.method_code, t.method, \
-         t.priority, t.push_only, t.created_at, t.expires_at, t.status, t.pending_at, t.locked_at, \
-         t.lease_until, t.deliveries, t.results, t.timeline, t.payload"
-    };
-}
-pub(super) use task_columns;
-
-/// The columns of a device, in the order that [`super::rows::device`] reads them.
+/// The columns of a device, in the order that [`super::lists::device`] reads them.
 macro_rules! device_columns {
     () => {
-        "d.id, d.org_id, d.device_id, d.sn, d.created_at, c.online, c.connected_at, c.checked_at, c.details, \
-         c.session, c.server, c.reason, \
-         (SELECT coalesce(json_agg(json_build_array(g.tag, g.value) ORDER BY g.tag), '[]') \
+        concat!(
+            rows::device_columns!(),
+            ", (SELECT coalesce(json_agg(json_build_array(g.tag, g.value) ORDER BY g.tag), '[]') \
          ::text FROM device_tags g WHERE g.device_key = d.id)"
+        )
     };
 }
 pub(super) use device_columns;
@@ -41,15 +33,6 @@ macro_rules! presences {
              FROM connections c JOIN devices d ON d.id = c.device_key WHERE ",
             $rest
         )
-    };
-}
-
-/// The columns of a resource of a twin, in the order that
-/// [`super::rows::twin_resource`] reads them.
-macro_rules! twin_resource_columns {
-    () => {
-        "r.name, r.reported, r.reported_version, r.reported_at, r.desired, r.desired_version, r.desired_at, \
-         r.desired_task"
     };
 }
 
@@ -73,23 +56,6 @@ macro_rules! by_rank {
     };
 }
 
-/// The columns of an event, in the order that [`super::rows::event_at`] reads them.
-macro_rules! event_columns {
-    () => {
-        "e.device_key, e.org_id, e.device_id, e.sn, e.id, e.type_code, e.dev_event_id, e.dev_timestamp, \
-         e.received_at, e.correlation, e.payload"
-    };
-}
-pub(super) use event_columns;
-
-/// The columns of a gauge, in the order that [`super::rows::gauge`] reads them.
-macro_rules! gauge_columns {
-    () => {
-        "g.device_id, g.type_code, g.updated_at, g.payload"
-    };
-}
-pub(super) use gauge_columns;
-
 /// Events up to which all are there: organisation, after, limit. Always answers
 /// a row, of which the first three columns are those of `settled!`.
 macro_rules! events_after {
@@ -98,7 +64,7 @@ macro_rules! events_after {
             "WITH ",
             settled!(),
             " SELECT s.position, s.unknown, s.next, f.* FROM settled s LEFT JOIN LATERAL (SELECT ",
-            event_columns!(),
+            rows::event_columns!(),
             " FROM events e WHERE e.org_id = $1 AND e.id > $2 AND e.id <= s.position ",
             $device,
             " ORDER BY e.id LIMIT $3) AS f ON true"
@@ -112,14 +78,14 @@ macro_rules! events_after {
 macro_rules! told_columns {
     ($with_tags:literal) => {
         concat!(
-            "r.device_key, r.org_id, r.device_id, r.sn, r.number, r.at, r.kind, r.task_id, \
-             coalesce(r.status, 0::int2), coalesce(r.name, ''), coalesce(r.version, 0), r.value, CASE WHEN ",
+            rows::record_columns!(),
+            ", CASE WHEN ",
             $with_tags,
             " THEN (SELECT coalesce(json_agg(json_build_array(g.tag, g.value)), '[]')::text \
                  FROM device_tags g WHERE g.device_key = r.device_key) END, \
              t.ext_task_id, t.method_code, t.method, \
              x.id, x.ext_id, x.status_code, x.received_at, x.body_kind, x.body, ",
-            event_columns!()
+            rows::event_columns!()
         )
     };
 }
@@ -237,20 +203,20 @@ prepared! {
              FROM unnest($1::int8[], $2::text[]) AS n (org_id, key) \
              JOIN idempotency i ON i.org_id = n.org_id AND i.key = n.key";
         /// Open tasks by their ids, in an order that all servers keep.
-        tasks_open: concat!("SELECT ", task_columns!(),
+        tasks_open: concat!("SELECT ", rows::task_columns!(),
             " FROM tasks_open t WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE");
         /// A final task by its id.
-        task_done: concat!("SELECT ", task_columns!(), " FROM tasks_done t WHERE t.id = $1 FOR UPDATE");
+        task_done: concat!("SELECT ", rows::task_columns!(), " FROM tasks_done t WHERE t.id = $1 FOR UPDATE");
         /// The best eligible task of each device that nobody else is about to
         /// take, and whether there is one that somebody is: organisations, devices, now.
-        tasks_best: concat!("SELECT ", task_columns!(), ", n.device_key AS of_device, \
+        tasks_best: concat!("SELECT ", rows::task_columns!(), ", n.device_key AS of_device, \
              t.id IS NULL AND EXISTS (SELECT 1 FROM tasks_open t WHERE t.device_key = n.device_key \
              AND t.org_id = n.org_id AND ", eligible!("$3"), ") \
              FROM unnest($1::int8[], $2::int8[]) AS n (org_id, device_key) LEFT JOIN LATERAL \
              (SELECT t.* FROM tasks_open t WHERE t.device_key = n.device_key AND t.org_id = n.org_id AND ",
             eligible!("$3"), " ", by_rank!(), " LIMIT 1 FOR UPDATE SKIP LOCKED) t ON true");
         /// Tasks whose time ran out: now, limit.
-        tasks_overdue: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.expires_at <= $1 \
+        tasks_overdue: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.expires_at <= $1 \
              ORDER BY t.expires_at LIMIT $2 FOR UPDATE SKIP LOCKED");
         /// Devices by their numbers, with how many open tasks each has up to a bound.
         targets_by_id: "SELECT d.id, d.org_id, d.device_id, d.sn, (SELECT count(*) FROM \
@@ -271,8 +237,8 @@ prepared! {
         result_equal: "SELECT id FROM results WHERE task_id = $1 AND ext_id = $2 AND status_code = $3 \
              AND body_hash = $4 AND body_kind = $5 AND body = $6 ORDER BY id LIMIT 1";
         /// The results of a task, newest first.
-        results: "SELECT id, ext_id, status_code, received_at, body_kind, body FROM results \
-             WHERE task_id = $1 ORDER BY id DESC";
+        results: concat!("SELECT ", rows::result_columns!(), " FROM results r \
+             WHERE r.task_id = $1 ORDER BY r.id DESC");
 
         /// A final task that changed: a late result came, or it was deleted.
         update_done: "WITH changed AS (UPDATE tasks_done t SET status = $2, pending_at = $3, locked_at = $4, \
@@ -315,22 +281,22 @@ prepared! {
              LEFT JOIN connections c ON c.device_key = d.id \
              WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL FOR NO KEY UPDATE OF d");
         /// Whether a serial number is taken.
-        sn_taken: "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
+        sn_taken: rows::SN_IS_TAKEN;
         /// Waits for those who are giving a device of an organisation its number.
         device_id_lock: "SELECT pg_advisory_xact_lock($1::int4, hashint8($2::int8))";
         /// The next free number of an organisation.
-        device_id_free: "SELECT coalesce(max(device_id), 0) + 1 FROM devices WHERE org_id = $1";
+        device_id_free: rows::DEVICE_ID_FREE;
         /// A new device.
         insert_device: "INSERT INTO devices (org_id, device_id, sn, created_at) VALUES ($1, $2, $3, $4) RETURNING id";
         /// Retires a device.
-        retire_device: "UPDATE devices SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
+        retire_device: rows::DEVICE_RETIRE;
         /// Revokes its certificates.
-        revoke_certificates: "UPDATE certificates SET revoked_at = $2 WHERE device_key = $1 AND revoked_at IS NULL";
+        revoke_certificates: rows::CERTIFICATES_REVOKE;
         /// Sets a tag.
         put_tag: "INSERT INTO device_tags (org_id, device_key, tag, value) SELECT org_id, id, $2::text, $3::text FROM devices \
              WHERE id = $1 ON CONFLICT (device_key, tag) DO UPDATE SET value = excluded.value RETURNING id";
         /// How many other tags a device has.
-        tags_beside: "SELECT count(*) FROM device_tags WHERE device_key = $1 AND tag <> $2";
+        tags_beside: rows::TAGS_BESIDE;
         /// Remembers a certificate.
         insert_certificate: "INSERT INTO certificates (serial, device_key, org_id, issued_at, not_after) \
              SELECT $1::text, id, org_id, $3::int8, $4::int8 FROM devices WHERE id = $2";
@@ -379,7 +345,7 @@ prepared! {
              ON CONFLICT (device_key) DO UPDATE SET reported_version = t.reported_version \
              WHERE 1 / (age(t.xmin) >= 0)::int4 = 1 RETURNING reported_version, desired_version";
         /// The resources of a twin.
-        twin_resources: concat!("SELECT ", twin_resource_columns!(), " FROM twin_resources r \
+        twin_resources: concat!("SELECT ", rows::twin_resource_columns!(), " FROM twin_resources r \
              WHERE r.device_key = $1 ORDER BY r.name");
         /// Versions of twins that are held: devices, reported, desired.
         put_twins: "UPDATE twins t SET reported_version = n.reported, desired_version = n.desired \
@@ -403,20 +369,17 @@ prepared! {
              JOIN devices d ON d.id = n.device_key ORDER BY n.place";
 
         /// For how many days an organisation keeps something.
-        put_retention: "INSERT INTO retention (org_id, kept, days) VALUES ($1, $2, $3) \
-             ON CONFLICT (org_id, kept) DO UPDATE SET days = excluded.days";
+        put_retention: rows::RETENTION_PUT;
         /// It keeps it as long as all others.
-        remove_retention: "DELETE FROM retention WHERE org_id = $1 AND kept = $2";
+        remove_retention: rows::RETENTION_REMOVE;
         /// An organisation of a name.
-        ensure_org: "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
-             ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
+        ensure_org: rows::ORG_ENSURE;
         /// A new API key.
-        insert_key: "INSERT INTO api_keys (org_id, name, rights, digest, created_at) VALUES ($1, $2, $3, $4, $5) \
-             RETURNING id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at";
+        insert_key: rows::API_KEY_INSERT;
         /// Whether there is or was a key, after those who are about to make one.
         key_lock: "SELECT pg_advisory_xact_lock($1::int4, 0)";
         /// Whether there is or was a key.
-        any_key: "SELECT 1 FROM api_keys LIMIT 1";
+        any_key: rows::API_KEY_EXISTS;
         /// Revokes a key. Its digest is free again: a certificate may be registered anew.
         revoke_key: "UPDATE api_keys SET revoked_at = $2, digest = sha256(uuid_send(gen_random_uuid())) \
             WHERE id = $1 AND revoked_at IS NULL";
@@ -425,21 +388,21 @@ prepared! {
         webhook_lock: webhooks::LOCK;
         webhook: webhooks::ENDPOINT;
         webhook_default: webhooks::DEFAULT;
-        webhook_count: webhooks::COUNT;
+        webhook_count: rows::WEBHOOK_COUNT;
         webhook_insert: webhooks::INSERT;
-        webhook_update: webhooks::UPDATE;
+        webhook_update: rows::WEBHOOK_UPDATE;
         webhook_begin_anew: webhooks::BEGIN_ANEW;
-        webhook_delete: webhooks::DELETE;
+        webhook_delete: rows::WEBHOOK_DELETE;
         webhook_claim: webhooks::CLAIM;
-        webhook_release: webhooks::RELEASE;
+        webhook_release: rows::WEBHOOK_RELEASE;
         webhook_progress: webhooks::PROGRESS;
         webhook_letter_counts: webhooks::LETTER_COUNTS;
         webhook_remove_letters: webhooks::REMOVE_LETTERS;
         webhook_put_letters: webhooks::PUT_LETTERS;
         webhook_count_letters: webhooks::COUNT_LETTERS;
-        webhook_next_log: webhooks::NEXT_LOG;
+        webhook_next_log: rows::WEBHOOK_NEXT_LOG;
         webhook_insert_log: webhooks::INSERT_LOG;
-        webhook_trim_log: webhooks::TRIM_LOG;
+        webhook_trim_log: rows::WEBHOOK_TRIM_LOG;
         webhook_resend: webhooks::RESEND;
         webhook_forget_log: webhooks::FORGET_LOG;
         webhook_forget_dead: webhooks::FORGET_DEAD;
@@ -453,18 +416,18 @@ prepared! {
     /// Those of a connection that reads.
     Reading {
         /// An open task by its id: id, organisation.
-        task_open: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.id = $1 AND t.org_id = $2");
+        task_open: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.id = $1 AND t.org_id = $2");
         /// A final task by its id: id, organisation.
-        task_done: concat!("SELECT ", task_columns!(), " FROM tasks_done t WHERE t.id = $1 AND t.org_id = $2");
+        task_done: concat!("SELECT ", rows::task_columns!(), " FROM tasks_done t WHERE t.id = $1 AND t.org_id = $2");
         /// The results of a task, newest first.
-        results: "SELECT id, ext_id, status_code, received_at, body_kind, body FROM results \
-             WHERE task_id = $1 ORDER BY id DESC";
+        results: concat!("SELECT ", rows::result_columns!(), " FROM results r \
+             WHERE r.task_id = $1 ORDER BY r.id DESC");
         /// The tasks of a device that may be announced: device, now, limit.
-        task_announceable: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.device_key = $1 \
+        task_announceable: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.device_key = $1 \
              AND t.expires_at > $2 AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= $2) ",
             by_rank!(), " LIMIT $3");
         /// Tasks whose lease ran out: after this instant and this `seq`, until, limit.
-        task_lapsed: concat!("SELECT ", task_columns!(), " FROM tasks_open t WHERE t.status = 2 \
+        task_lapsed: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.status = 2 \
              AND (t.lease_until, t.seq) > ($1::int8, $2::int8) AND t.lease_until <= $3 AND t.expires_at > $3 \
              ORDER BY t.lease_until, t.seq LIMIT $4");
         /// Whether there is any task whose time ran out: now.
@@ -474,40 +437,32 @@ prepared! {
              WHERE EXISTS (SELECT 1 FROM tasks_open t WHERE t.device_key = n.device_key AND t.expires_at > $2 \
              AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= $2)) ORDER BY n.place";
         /// Final tasks by their ids.
-        task_final: concat!("SELECT ", task_columns!(), " FROM unnest($1::uuid[]) WITH ORDINALITY AS n (id, place) \
+        task_final: concat!("SELECT ", rows::task_columns!(), " FROM unnest($1::uuid[]) WITH ORDINALITY AS n (id, place) \
              CROSS JOIN LATERAL (SELECT * FROM tasks_done d WHERE d.id = n.id) AS t ORDER BY n.place");
         /// Their results, each with its task.
-        results_of: "SELECT r.id, r.ext_id, r.status_code, r.received_at, r.body_kind, r.body, r.task_id \
+        results_of: concat!("SELECT ", rows::result_columns!(), ", r.task_id \
              FROM unnest($1::uuid[]) AS n (id) \
-             CROSS JOIN LATERAL (SELECT * FROM results s WHERE s.task_id = n.id) AS r ORDER BY r.id DESC";
+             CROSS JOIN LATERAL (SELECT * FROM results s WHERE s.task_id = n.id) AS r ORDER BY r.id DESC");
         /// The device with a certificate that is registered under a serial number.
-        device_of_sn: "SELECT d.id, d.org_id, d.device_id, d.sn FROM devices d \
-             WHERE d.sn = $1 AND d.retired_at IS NULL \
-             AND EXISTS (SELECT FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL)";
+        device_of_sn: rows::DEVICE_OF_SN;
         /// Serial numbers of devices with a certificate: after, limit.
-        device_sns: "SELECT d.sn FROM devices d WHERE d.sn > $1 AND d.retired_at IS NULL \
-             AND EXISTS (SELECT FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL) \
-             ORDER BY d.sn LIMIT $2";
+        device_sns: rows::DEVICE_SNS;
         /// Devices that are connected: after, limit.
         presence_online: "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
              JOIN devices d ON d.id = c.device_key WHERE c.online AND c.device_key > $1 \
              ORDER BY c.device_key LIMIT $2";
         /// Who a certificate belongs to: serial number, SN.
-        device_of_certificate: "SELECT d.id, d.org_id, d.device_id, d.sn FROM certificates c \
-             JOIN devices d ON d.id = c.device_key \
-             WHERE c.serial = $1 AND c.revoked_at IS NULL AND d.sn = $2 AND d.retired_at IS NULL";
+        device_of_certificate: rows::DEVICE_OF_CERTIFICATE;
         /// The API key of a digest.
-        api_key: "SELECT k.id, k.org_id, o.name, k.name, k.rights, k.created_at FROM api_keys k \
-             JOIN orgs o ON o.id = k.org_id WHERE k.digest = $1 AND k.revoked_at IS NULL";
+        api_key: rows::API_KEY;
         /// All API keys.
-        api_keys: "SELECT k.id, k.org_id, o.name, k.name, k.rights, k.created_at FROM api_keys k \
-             JOIN orgs o ON o.id = k.org_id WHERE k.revoked_at IS NULL ORDER BY k.id";
+        api_keys: rows::API_KEY_LIST;
         /// Events of an organisation: organisation, after, limit.
         events_after: events_after!("");
         /// Events of a device: organisation, after, limit, device.
         events_of_device_after: events_after!("AND e.device_id = $4");
         /// The gauges of devices: devices, organisation.
-        gauges_of: concat!("SELECT ", gauge_columns!(), " FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
+        gauges_of: concat!("SELECT ", rows::gauge_columns!(), " FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
              CROSS JOIN LATERAL (SELECT * FROM gauges g WHERE g.device_key = n.device_key OFFSET 0) AS g \
              WHERE g.org_id = $2 ORDER BY n.place, g.type_code");
         /// Records of all organisations: after, until, limit, with tags.
@@ -525,7 +480,7 @@ prepared! {
              coalesce(t.desired_version, 0) FROM devices d LEFT JOIN twins t ON t.device_key = d.id \
              WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL";
         /// The resources of its twin: organisation, number.
-        twin_resources: concat!("SELECT ", twin_resource_columns!(), " FROM twin_resources r WHERE r.device_key = \
+        twin_resources: concat!("SELECT ", rows::twin_resource_columns!(), " FROM twin_resources r WHERE r.device_key = \
              (SELECT d.id FROM devices d WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL) \
              ORDER BY r.name");
         /// What it reported of one, newest first: organisation, number, name, before, limit.
@@ -533,22 +488,22 @@ prepared! {
              (SELECT d.id FROM devices d WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL) \
              AND h.name = $3 AND h.version < $4 ORDER BY h.version DESC LIMIT $5";
         /// What organisations keep for a time of their own.
-        retention: "SELECT org_id, kept, days FROM retention";
+        retention: rows::RETENTION;
         /// How many tasks are in each state.
         task_counts: "SELECT status, sum(count)::int8 FROM task_counts GROUP BY status ORDER BY status";
 
         /// See there.
-        webhook_list: webhooks::LIST;
+        webhook_list: rows::WEBHOOK_LIST;
         webhook_log_before: webhooks::LOG_BEFORE;
         webhook_log_after: webhooks::LOG_AFTER;
         webhook_dead_before: webhooks::DEAD_BEFORE;
         webhook_dead_after: webhooks::DEAD_AFTER;
         webhook_dead_one: webhooks::DEAD_ONE;
         webhook_letter: webhooks::LETTER;
-        webhook_claimable: webhooks::CLAIMABLE;
+        webhook_claimable: rows::WEBHOOK_CLAIMABLE;
         webhook_held: webhooks::HELD;
         webhook_lanes: webhooks::LANES;
         webhook_letters: webhooks::LETTERS;
-        webhook_states: webhooks::STATES;
+        webhook_states: rows::WEBHOOK_STATES;
     }
 }

@@ -2,36 +2,8 @@
 //! ([`super::statements`]).
 
 use crate::postgres::numbers::settled;
-use crate::postgres::statements::{event_columns, told_columns, told_joins};
-
-/// The columns of an endpoint, in the order that [`super::rows_of_webhooks`] reads them.
-macro_rules! endpoint_columns {
-    () => {
-        "w.id, w.org_id, w.event_type, w.is_default, w.version, w.url, w.headers, w.is_active, w.filter, \
-         w.format, w.concurrency, w.secret, w.old_secret, w.old_secret_until, w.created_at, w.updated_at"
-    };
-}
-
-/// How an endpoint fares, in the order that [`super::rows_of_webhooks`] reads it.
-macro_rules! state_columns {
-    () => {
-        "p.position, p.parked, p.dead, p.open_since, p.failures, p.last_error, p.last_delivered_at, p.holder"
-    };
-}
-
-/// The columns of a letter, in the order that [`super::rows_of_webhooks`] reads them.
-macro_rules! letter_columns {
-    () => {
-        "l.number, l.device_key, l.device_id, l.deadline, l.attempts, l.next_at"
-    };
-}
-
-/// The columns of the log, in the order that [`super::rows_of_webhooks`] reads them.
-macro_rules! log_columns {
-    () => {
-        "seq, number, device_id, attempt, at, duration_ms, status, error, outcome"
-    };
-}
+use crate::postgres::statements::{told_columns, told_joins};
+use crate::rows;
 
 /// That an endpoint is one of the caller's: its number, the organisation.
 macro_rules! of_org {
@@ -45,18 +17,16 @@ pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock($1::int4, hashint8($
 /// An endpoint: number, organisation.
 pub(super) const ENDPOINT: &str = concat!(
     "SELECT ",
-    endpoint_columns!(),
+    rows::endpoint_columns!(),
     " FROM webhooks w WHERE w.id = $1 AND w.org_id = $2 AND w.deleted_at IS NULL FOR UPDATE"
 );
 /// The endpoint that a type names: organisation, type.
 pub(super) const DEFAULT: &str = concat!(
     "SELECT ",
-    endpoint_columns!(),
+    rows::endpoint_columns!(),
     " FROM webhooks w WHERE w.org_id = $1 AND w.event_type = $2 AND w.is_default AND w.deleted_at IS NULL \
      FOR UPDATE"
 );
-/// How many endpoints an organisation has.
-pub(super) const COUNT: &str = "SELECT count(*) FROM webhooks WHERE org_id = $1 AND deleted_at IS NULL";
 /// A new endpoint, which begins at the end of the outbox.
 pub(super) const INSERT: &str = concat!(
     "WITH ",
@@ -67,10 +37,6 @@ pub(super) const INSERT: &str = concat!(
      INSERT INTO webhook_progress (webhook_id, position) SELECT m.id, s.position FROM made m, settled s \
      RETURNING webhook_id"
 );
-/// An endpoint that has changed.
-pub(super) const UPDATE: &str = "UPDATE webhooks SET version = version + 1, url = $2, headers = $3, \
-     is_active = $4, filter = $5, format = $6, concurrency = $7, secret = $8, old_secret = $9, \
-     old_secret_until = $10, updated_at = $11 WHERE id = $1";
 /// It begins at the end of the outbox: number.
 pub(super) const BEGIN_ANEW: &str = concat!(
     "WITH ",
@@ -78,18 +44,12 @@ pub(super) const BEGIN_ANEW: &str = concat!(
     " UPDATE webhook_progress p SET position = greatest(p.position, s.position) FROM settled s \
      WHERE p.webhook_id = $1"
 );
-/// Takes an endpoint out of every list: number, organisation, now.
-pub(super) const DELETE: &str = "UPDATE webhooks SET deleted_at = $3, secret = '', old_secret = NULL, \
-     headers = '[]' WHERE id = $1 AND org_id = $2 AND deleted_at IS NULL";
 /// Takes or renews hold: numbers, server, nonce, until, now.
 pub(super) const CLAIM: &str = "UPDATE webhook_progress SET holder = $2, holder_nonce = $3, held_until = $4 \
      WHERE webhook_id IN (SELECT p.webhook_id FROM webhook_progress p JOIN webhooks w ON w.id = p.webhook_id \
      WHERE p.webhook_id = ANY($1::int8[]) AND w.is_active AND w.deleted_at IS NULL \
      AND (p.holder IS NULL OR p.holder = $2 OR p.held_until <= $5) \
      ORDER BY p.webhook_id FOR UPDATE OF p SKIP LOCKED)";
-/// Lets go: server, nonce.
-pub(super) const RELEASE: &str = "UPDATE webhook_progress SET holder = NULL, holder_nonce = NULL, \
-     held_until = 0 WHERE holder = $1 AND holder_nonce = $2";
 /// What was done, if it is still held: number, server, nonce, position, until,
 /// open since, failures, last error, last delivered, rows of the log.
 pub(super) const PROGRESS: &str = "UPDATE webhook_progress SET position = greatest(position, $4), \
@@ -122,9 +82,6 @@ pub(super) const PUT_LETTERS: &str = "WITH given AS MATERIALIZED (SELECT * FROM 
 /// By how much the numbers of letters have changed: endpoint, waiting, dead.
 pub(super) const COUNT_LETTERS: &str =
     "UPDATE webhook_progress SET parked = parked + $2::int8, dead = dead + $3::int8 WHERE webhook_id = $1";
-/// The next number of the log: endpoint.
-pub(super) const NEXT_LOG: &str =
-    "UPDATE webhook_progress SET log_head = log_head + 1 WHERE webhook_id = $1 RETURNING log_head";
 /// Rows of the log: endpoint, the number before the first, then lists: record,
 /// device, attempt, instant, duration, status, error, outcome.
 pub(super) const INSERT_LOG: &str = "INSERT INTO webhook_deliveries (webhook_id, seq, number, device_id, \
@@ -132,8 +89,6 @@ pub(super) const INSERT_LOG: &str = "INSERT INTO webhook_deliveries (webhook_id,
      g.attempt, g.at, g.duration_ms, g.status, g.error, g.outcome FROM unnest($3::int8[], $4::int8[], \
      $5::int8[], $6::int8[], $7::int8[], $8::int4[], $9::text[], $10::text[]) WITH ORDINALITY \
      AS g (number, device_id, attempt, at, duration_ms, status, error, outcome, place)";
-/// Forgets the oldest rows of a log: endpoint, up to which.
-pub(super) const TRIM_LOG: &str = "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND seq <= $2";
 /// Puts dead letters back: endpoint, deadline, number or none, limit.
 pub(super) const RESEND: &str = "WITH again AS (UPDATE webhook_letters SET state = 0, deadline = $2, \
      attempts = 0, next_at = 0, died_at = NULL WHERE webhook_id = $1 AND number IN (SELECT number \
@@ -167,19 +122,10 @@ pub(super) const FORGET_ENDPOINTS: &str = "WITH gone AS (DELETE FROM webhooks WH
      progress AS (DELETE FROM webhook_progress WHERE webhook_id IN (SELECT id FROM gone)) \
      SELECT count(*) FROM gone";
 
-/// The endpoints of an organisation with how they fare.
-pub(super) const LIST: &str = concat!(
-    "SELECT ",
-    endpoint_columns!(),
-    ", ",
-    state_columns!(),
-    " FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-     WHERE w.org_id = $1 AND w.deleted_at IS NULL ORDER BY w.id"
-);
 /// A log, newest first: endpoint, organisation, before, outcome, limit.
 pub(super) const LOG_BEFORE: &str = concat!(
     "SELECT ",
-    log_columns!(),
+    rows::log_columns!(),
     " FROM webhook_deliveries WHERE webhook_id = $1 AND ",
     of_org!(),
     " AND seq < $3 AND ($4::text IS NULL OR outcome = $4) ORDER BY seq DESC LIMIT $5"
@@ -187,7 +133,7 @@ pub(super) const LOG_BEFORE: &str = concat!(
 /// The same, oldest first: endpoint, organisation, after, outcome, limit.
 pub(super) const LOG_AFTER: &str = concat!(
     "SELECT ",
-    log_columns!(),
+    rows::log_columns!(),
     " FROM webhook_deliveries WHERE webhook_id = $1 AND ",
     of_org!(),
     " AND seq > $3 AND ($4::text IS NULL OR outcome = $4) ORDER BY seq LIMIT $5"
@@ -224,16 +170,12 @@ pub(super) const LETTER: &str = concat!(
     " FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.number = $2) AS r ",
     told_joins!()
 );
-/// All endpoints that are active, and who holds them.
-pub(super) const CLAIMABLE: &str = "SELECT w.id, w.version, p.resends, p.holder, p.holder_nonce, p.held_until \
-     FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-     WHERE w.is_active AND w.deleted_at IS NULL ORDER BY w.id";
 /// Those of these that are held: numbers, server, nonce.
 pub(super) const HELD: &str = concat!(
     "SELECT ",
-    endpoint_columns!(),
-    ", p.position, p.open_since, p.failures, p.resends, coalesce((SELECT array_agg(l.number) \
-     FROM webhook_letters l WHERE l.webhook_id = w.id AND l.number > p.position), '{}') \
+    rows::endpoint_columns!(),
+    ", p.position, p.open_since, p.failures, p.resends, coalesce((SELECT json_agg(l.number)::text \
+     FROM webhook_letters l WHERE l.webhook_id = w.id AND l.number > p.position), '[]') \
      FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
      WHERE w.id = ANY($1::int8[]) AND w.is_active AND w.deleted_at IS NULL AND p.holder = $2 \
      AND p.holder_nonce = $3"
@@ -244,15 +186,8 @@ pub(super) const LANES: &str = "SELECT device_key, min(number), max(number) FROM
 /// Letters of devices: endpoint, devices, after which, limit of each.
 pub(super) const LETTERS: &str = concat!(
     "SELECT ",
-    letter_columns!(),
+    rows::letter_columns!(),
     " FROM unnest($2::int8[], $3::int8[]) AS n (device_key, after) CROSS JOIN LATERAL \
      (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.device_key = n.device_key \
      AND l.number > n.after AND l.state = 0 ORDER BY l.number LIMIT $4) AS l ORDER BY l.device_key, l.number"
-);
-/// How all active endpoints fare.
-pub(super) const STATES: &str = concat!(
-    "SELECT w.id, ",
-    state_columns!(),
-    " FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-     WHERE w.is_active AND w.deleted_at IS NULL ORDER BY w.id"
 );

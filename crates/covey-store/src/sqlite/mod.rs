@@ -6,20 +6,22 @@
 //! one commit waits for the disk the next group gathers, so the group grows
 //! with the load and nobody waits for a timer.
 
+mod access;
 mod backup;
 mod checkpoint;
+mod conditions;
 mod connection;
+mod device;
+mod event;
 mod migrations;
+mod presence;
 mod reader;
-mod reader_of_events;
-mod reader_of_records;
-mod reader_of_twins;
-mod reader_of_webhooks;
+mod record;
 mod retention;
-mod rows;
-mod rows_of_webhooks;
-mod statements;
+mod task;
 mod transaction;
+mod twin;
+mod webhook;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +32,10 @@ use covey_core::error::StorageFault;
 use covey_core::port::{BoxFuture, Clock, Job, Observer, Store};
 use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::{Sender, TrySendError};
+use rusqlite::Row;
 
 use crate::error::StoreError;
+use crate::rows::{Columns, Read};
 use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
@@ -139,6 +143,11 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
     std::thread::Builder::new().name(name).spawn(run).map_err(|source| StoreError::Thread { source })
 }
 
+/// How a row is read, as rusqlite asks for it.
+fn by<T>(read: fn(&dyn Columns) -> Read<T>) -> impl Fn(&Row<'_>) -> rusqlite::Result<T> {
+    move |row| Ok(read(row)?)
+}
+
 /// What a fault of SQLite means for a caller. The details go to the log alone.
 fn fault(error: &rusqlite::Error) -> StorageFault {
     use rusqlite::ffi::ErrorCode;
@@ -154,7 +163,7 @@ fn fault(error: &rusqlite::Error) -> StorageFault {
 #[doc(hidden)]
 #[must_use]
 pub fn hot_statements() -> &'static [(&'static str, &'static str)] {
-    &statements::HOT
+    &task::HOT
 }
 
 /// Where the database of a data directory is.

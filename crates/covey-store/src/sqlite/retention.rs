@@ -1,23 +1,49 @@
-//! Forgetting what is too old, in steps that are small enough for the writer
-//! not to notice.
+//! How long things are kept, and forgetting what is too old, in steps that are small
+//! enough for the writer not to notice.
 
 use std::path::Path;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::OrgId;
-use covey_core::port::BoxFuture;
-use covey_core::retention::{Kept, Prune, Pruned};
+use covey_core::port::{BoxFuture, TxResult};
+use covey_core::retention::{Kept, OrgRetention, Prune, Pruned, RetentionReader, RetentionSteps};
 use futures_channel::oneshot;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::StoreError;
-use crate::sqlite::{Sqlite, connection, fault, spawn};
+use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::{Sqlite, by, connection, fault, spawn};
+use crate::{StoreError, rows};
+
+impl RetentionReader for Sqlite {
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(rows::RETENTION)?;
+            let found = statement.query_map([], by(rows::org_retention))?;
+            let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(found.into_iter().flatten().collect())
+        })
+    }
+}
+
+impl RetentionSteps for SqliteTransaction<'_> {
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+        match days {
+            Some(days) => self.sql(rows::RETENTION_PUT, |statement| {
+                statement.execute((org.0, kept.name(), days)).map(drop)
+            }),
+            None => self
+                .sql(rows::RETENTION_REMOVE, |statement| statement.execute((org.0, kept.name())).map(drop)),
+        }
+    }
+}
 
 /// How many rows one transaction looks at.
 const STEP_ROWS: u32 = 500;
+
 /// How many transactions one call makes.
 const STEPS_MAX: u32 = 200;
+
 /// The pause between them, in which the writer has the database to itself.
 const STEP_PAUSE: Duration = Duration::from_millis(10);
 

@@ -7,12 +7,12 @@ use covey_core::port::TxResult;
 use covey_core::retention::Kept;
 use covey_core::task::{DeviceRef, Target};
 
+use crate::postgres::lists::device;
 use crate::postgres::locks::LockClass;
 use crate::postgres::pipeline::{Reply, execute, query};
-use crate::postgres::rows;
 use crate::postgres::transaction::PostgresTransaction;
-use crate::postgres::transaction::fetch::target;
 use crate::postgres::transaction::known::Name;
+use crate::rows;
 
 impl PostgresTransaction<'_> {
     pub(super) fn read_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
@@ -35,7 +35,7 @@ impl PostgresTransaction<'_> {
             ),
         };
         let rows = self.ask(step)?;
-        let found = self.first(&rows, target)?;
+        let found = self.first(&rows, rows::target)?;
         self.known.targets.insert(wanted, found.clone());
         Ok(found)
     }
@@ -43,7 +43,7 @@ impl PostgresTransaction<'_> {
     pub(super) fn read_device(&mut self, org: OrgId, device_id: DeviceId) -> TxResult<Option<Device>> {
         let values = vec![Box::new(org.0) as _, Box::new(device_id.0) as _];
         let rows = self.ask(query(&self.session.client, &self.session.sql.device, values))?;
-        self.first(&rows, rows::device)
+        self.first(&rows, device)
     }
 
     pub(super) fn read_sn_is_taken(&mut self, sn: &Sn) -> TxResult<bool> {
@@ -59,7 +59,7 @@ impl PostgresTransaction<'_> {
             query(client, &sql.device_id_free, vec![Box::new(org.0)]),
         ];
         let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
-        self.only(&rows, |row| rows::get(row, 0).map(DeviceId))
+        self.only(&rows, rows::first)
     }
 
     pub(super) fn write_new_device(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
@@ -71,7 +71,7 @@ impl PostgresTransaction<'_> {
         ];
         let rows =
             self.write_and_ask(query(&self.session.client, &self.session.sql.insert_device, values))?;
-        let key = self.only(&rows, |row| rows::get(row, 0).map(DeviceKey))?;
+        let key = self.only(&rows, rows::first)?;
         for tag in &device.tags {
             self.write_tag(key, tag)?;
         }
@@ -82,7 +82,7 @@ impl PostgresTransaction<'_> {
 
     pub(super) fn write_retirement(&mut self, device: DeviceKey) -> TxResult<()> {
         let (client, sql) = (&self.session.client, &self.session.sql);
-        let values = || vec![Box::new(device.0) as _, Box::new(self.now.0) as _];
+        let values = || vec![Box::new(self.now.0) as _, Box::new(device.0) as _];
         let steps = vec![
             execute(client, &sql.retire_device, values()),
             execute(client, &sql.revoke_certificates, values()),
@@ -98,13 +98,13 @@ impl PostgresTransaction<'_> {
         let values =
             vec![Box::new(device.0) as _, Box::new(tag.tag.clone()) as _, Box::new(tag.value.clone()) as _];
         let rows = self.write_and_ask(query(&self.session.client, &self.session.sql.put_tag, values))?;
-        self.only(&rows, |row| rows::get(row, 0))
+        self.only(&rows, rows::first)
     }
 
     pub(super) fn read_tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32> {
         let values = vec![Box::new(device.0) as _, Box::new(tag.to_owned()) as _];
         let rows = self.ask(query(&self.session.client, &self.session.sql.tags_beside, values))?;
-        let count: i64 = self.only(&rows, |row| rows::get(row, 0))?;
+        let count: i64 = self.only(&rows, rows::first)?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
@@ -125,7 +125,7 @@ impl PostgresTransaction<'_> {
     pub(super) fn write_org(&mut self, name: &str) -> TxResult<OrgId> {
         let values = vec![Box::new(name.to_owned()) as _, Box::new(self.now.0) as _];
         let rows = self.write_and_ask(query(&self.session.client, &self.session.sql.ensure_org, values))?;
-        self.only(&rows, |row| rows::get(row, 0).map(OrgId))
+        self.only(&rows, rows::first)
     }
 
     pub(super) fn write_api_key(

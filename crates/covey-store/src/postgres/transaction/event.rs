@@ -11,11 +11,11 @@ use tokio_postgres::Row;
 
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{Step, Value, query};
-use crate::postgres::rows::{self, Read};
 use crate::postgres::session::Session;
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::record::kind_number;
 use crate::postgres::transaction::told::RecordRow;
+use crate::rows::{self, Read};
 
 impl EventSteps for PostgresTransaction<'_> {
     fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use covey_core::error::StorageFault;
 use covey_core::event::EventKey;
-use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, TaskId};
 use covey_core::port::Needs;
 use covey_core::task::{DeviceRef, Idempotency, Target};
 use tokio_postgres::Row;
@@ -15,11 +15,12 @@ use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
 use crate::postgres::memory::Memory;
 use crate::postgres::pipeline::{Reply, Step, query};
-use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::event::{stored_among, stored_key};
 use crate::postgres::transaction::known::{Best, Known, Name, OpenCount, Place};
 use crate::postgres::transaction::task::best;
+use crate::rows;
+use crate::rows::{Columns, Read};
 
 /// How many numbers are fetched for later groups. Those of a server that ends are never used.
 const NUMBERS_AHEAD: i64 = 1_000;
@@ -139,7 +140,7 @@ impl<'s> PostgresTransaction<'s> {
         let step = query(&self.session.client, &self.session.sql.tasks_best, values);
         fetches.hold(step, |known, rows| {
             for row in rows {
-                let device = DeviceKey(rows::get(&row, 21)?);
+                let device = rows::get(&row, 21)?;
                 let best = best(&row)?;
                 if let Best::Task(_) = best {
                     known.remember(rows::task(&row)?, Place::Open, None);
@@ -246,7 +247,7 @@ pub(super) fn keep_numbers(known: &mut Known, rows: &[Row]) -> Read<()> {
 fn keep_targets(known: &mut Known, rows: &[Row], name: impl Fn(&Target) -> (Name, i64)) -> Read<()> {
     let mut counts = HashMap::new();
     for row in rows {
-        let target = target(row)?;
+        let target = rows::target(row)?;
         let (name, bound) = name(&target);
         counts.insert(target.device, OpenCount { counted: rows::get(row, 4)?, bound });
         known.targets.insert((target.org, name), Some(target));
@@ -255,20 +256,7 @@ fn keep_targets(known: &mut Known, rows: &[Row], name: impl Fn(&Target) -> (Name
     Ok(())
 }
 
-/// A target, from `id, org_id, device_id, sn`.
-pub(super) fn target(row: &Row) -> Read<Target> {
-    let device = rows::identity(row)?;
-    Ok(Target { org: device.org, device: device.device, device_id: device.device_id, sn: device.sn })
-}
-
 /// What a key was used for, from `org_id, key, request_digest, task_id, created_at`.
-pub(super) fn idempotency(row: &Row) -> Read<((OrgId, String), Idempotency)> {
-    let digest: &[u8] = rows::get(row, 2)?;
-    let request_digest = digest.try_into().map_err(|_| rows::Damaged::Value(2, "digest"))?;
-    let entry = Idempotency {
-        request_digest,
-        task: TaskId(rows::get(row, 3)?),
-        created_at: UnixMs(rows::get(row, 4)?),
-    };
-    Ok(((OrgId(rows::get(row, 0)?), rows::get(row, 1)?), entry))
+pub(super) fn idempotency(row: &dyn Columns) -> Read<((OrgId, String), Idempotency)> {
+    Ok(((rows::get(row, 0)?, rows::get(row, 1)?), rows::idempotency_at(row, 2)?))
 }

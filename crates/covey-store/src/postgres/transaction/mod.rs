@@ -34,8 +34,8 @@ use tokio_postgres::Row;
 use crate::postgres::fault::{Failure, failure};
 use crate::postgres::memory::{Memory, WrittenBy};
 use crate::postgres::pipeline::{self, Reply, Step, query};
-use crate::postgres::rows::{self, Damaged, Read};
 use crate::postgres::session::Session;
+use crate::rows::{self, Columns, Damaged, Read};
 
 pub(super) use event::events_from;
 use known::Known;
@@ -232,13 +232,13 @@ impl<'s> PostgresTransaction<'s> {
     }
 
     /// What `read` makes of the first row, if there is one.
-    fn first<T>(&mut self, rows: &[Row], read: impl FnOnce(&Row) -> Read<T>) -> TxResult<Option<T>> {
-        let found = rows.first().map(read).transpose();
+    fn first<T>(&mut self, rows: &[Row], read: impl FnOnce(&dyn Columns) -> Read<T>) -> TxResult<Option<T>> {
+        let found = rows.first().map(|row| read(row)).transpose();
         self.read(found)
     }
 
     /// What `read` makes of the one row that a statement always answers.
-    fn only<T>(&mut self, rows: &[Row], read: impl FnOnce(&Row) -> Read<T>) -> TxResult<T> {
+    fn only<T>(&mut self, rows: &[Row], read: impl FnOnce(&dyn Columns) -> Read<T>) -> TxResult<T> {
         match self.first(rows, read)? {
             Some(found) => Ok(found),
             None => Err(self.fail(Failure::OfJob(StorageFault::Io))),

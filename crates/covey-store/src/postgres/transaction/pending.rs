@@ -6,7 +6,6 @@ use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::task::{Idempotency, Task, TaskResult, TaskStatus};
 use uuid::Uuid;
 
-use crate::encoding;
 use crate::postgres::memory::WrittenBy;
 use crate::postgres::pipeline::{Step, Value, execute, query};
 use crate::postgres::session::Session;
@@ -14,6 +13,7 @@ use crate::postgres::transaction::known::{Known, KnownTask, Place};
 use crate::postgres::transaction::told::Told;
 use crate::postgres::transaction::twin::PendingTwins;
 use crate::postgres::write::{Outbox, Parts};
+use crate::rows;
 
 #[derive(Default)]
 pub(super) struct Pending {
@@ -180,7 +180,7 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
         column(tasks, |task| millis(task.lease_until)),
         column(tasks, |task| i64::from(task.deliveries)),
         column(tasks, |task| i64::from(task.results)),
-        column(tasks, |task| encoding::timeline_text(&task.timeline)),
+        column(tasks, |task| rows::timeline_text(&task.timeline)),
         column(tasks, |task| task.payload.as_deref().map(ToOwned::to_owned)),
     ]
 }
@@ -196,7 +196,7 @@ fn changes<'v>(known: &[&KnownTask]) -> Vec<Value<'v>> {
         column(&tasks, |task| millis(task.lease_until)),
         column(&tasks, |task| i64::from(task.deliveries)),
         column(&tasks, |task| i64::from(task.results)),
-        column(&tasks, |task| encoding::timeline_text(&task.timeline)),
+        column(&tasks, |task| rows::timeline_text(&task.timeline)),
         Box::new(known.iter().map(|known| known.written_by).collect::<Vec<Option<WrittenBy>>>()),
     ]
 }
@@ -210,7 +210,7 @@ fn one_change<'v>(task: &Task) -> Vec<Value<'v>> {
         Box::new(millis(task.lease_until)),
         Box::new(i64::from(task.deliveries)),
         Box::new(i64::from(task.results)),
-        Box::new(encoding::timeline_text(&task.timeline)),
+        Box::new(rows::timeline_text(&task.timeline)),
     ]
 }
 
@@ -226,9 +226,7 @@ fn result_values<'v>(results: &[(TaskId, OrgId, TaskResult)]) -> Vec<Value<'v>> 
         numbers(|(_, _, one)| one.result.status_code),
         numbers(|(_, _, one)| one.result.body_hash()),
         numbers(|(_, _, one)| one.received_at.0),
-        Box::new(
-            results.iter().map(|(_, _, one)| encoding::body_kind(&one.result.body)).collect::<Vec<i16>>(),
-        ),
+        Box::new(results.iter().map(|(_, _, one)| rows::body_kind(&one.result.body)).collect::<Vec<i16>>()),
         Box::new(
             results.iter().map(|(_, _, one)| one.result.body.text().as_bytes().to_vec()).collect::<Vec<_>>(),
         ),

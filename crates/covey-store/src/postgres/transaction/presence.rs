@@ -8,9 +8,10 @@ use covey_core::presence::{PresenceSteps, PresenceTold};
 use tokio_postgres::Statement;
 
 use crate::postgres::pipeline::{Step, Value, execute, query};
-use crate::postgres::rows;
 use crate::postgres::session::Session;
 use crate::postgres::transaction::PostgresTransaction;
+use crate::rows;
+use crate::rows::Columns;
 
 /// What is known of a device that is held.
 #[derive(Default)]
@@ -107,14 +108,14 @@ impl<'s> PostgresTransaction<'s> {
             Box::new(presence.online) as _,
             Box::new(presence.connected_at.map(|at| at.0)) as _,
             Box::new(presence.checked_at.0) as _,
-            Box::new(details_text(presence)) as _,
+            Box::new(rows::details_text(presence)) as _,
             Box::new(presence.session.clone()) as _,
             Box::new(presence.server.clone()) as _,
             Box::new(presence.reason.name()) as _,
         ];
         self.has_written = true;
         let rows = self.ask_beside(query(&self.session.client, &self.session.sql.put_presence, values))?;
-        let read = |row: &_| Ok((rows::instant(row, 0)?, rows::told_at(row, 1)?));
+        let read = |row: &dyn Columns| Ok((rows::get(row, 0)?, rows::told_at(row, 1)?));
         let Some((connected_at, told)) = self.first(&rows, read)? else { return Ok(false) };
         let known = self
             .known
@@ -155,10 +156,6 @@ fn is_news(before: &Presence, now: &Presence) -> bool {
     if now.online { !before.online || !is_same_session } else { before.online && is_same_session }
 }
 
-fn details_text(presence: &Presence) -> String {
-    serde_json::to_string(&presence.details).unwrap_or_else(|_| "[]".to_owned())
-}
-
 fn presence_values<'v>(all: &[(DeviceKey, Presence)]) -> Vec<Value<'v>> {
     let presences = || all.iter().map(|(_, presence)| presence);
     vec![
@@ -166,7 +163,7 @@ fn presence_values<'v>(all: &[(DeviceKey, Presence)]) -> Vec<Value<'v>> {
         Box::new(presences().map(|presence| presence.online).collect::<Vec<bool>>()),
         Box::new(presences().map(|one| one.connected_at.map(|at| at.0)).collect::<Vec<Option<i64>>>()),
         Box::new(presences().map(|presence| presence.checked_at.0).collect::<Vec<i64>>()),
-        Box::new(presences().map(details_text).collect::<Vec<String>>()),
+        Box::new(presences().map(rows::details_text).collect::<Vec<String>>()),
         Box::new(presences().map(|presence| presence.session.clone()).collect::<Vec<String>>()),
         Box::new(presences().map(|presence| presence.server.clone()).collect::<Vec<String>>()),
         Box::new(presences().map(|presence| presence.reason.name()).collect::<Vec<&str>>()),

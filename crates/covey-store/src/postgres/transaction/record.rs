@@ -7,11 +7,11 @@ use covey_core::error::StorageFault;
 use covey_core::port::TxResult;
 use covey_core::record::{NewRecord, RecordKind, RecordSteps, TwinSide};
 
-use crate::encoding;
 use crate::postgres::fault::Failure;
 use crate::postgres::numbers::PLACES_MAX;
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::told::RecordRow;
+use crate::rows;
 
 impl RecordSteps for PostgresTransaction<'_> {
     fn record(&mut self, device: &DeviceIdentity, record: &NewRecord) -> TxResult<()> {
@@ -61,5 +61,5 @@ pub(super) fn kind_number(kind: RecordKind) -> i16 {
 }
 
 fn side_number(side: TwinSide) -> i16 {
-    i16::try_from(encoding::twin_side(side)).unwrap_or(i16::MAX)
+    rows::twin_side(side)
 }

@@ -9,14 +9,13 @@ use tokio_postgres::Row;
 
 use covey_core::error::StorageFault;
 
-use crate::encoding;
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
 use crate::postgres::pipeline::{Reply, execute, query};
-use crate::postgres::rows::{self, Read};
 use crate::postgres::transaction::PostgresTransaction;
 use crate::postgres::transaction::fetch::{idempotency, keep_numbers};
 use crate::postgres::transaction::known::{Best, KnownTask, OpenCount, Place};
+use crate::rows::{self, Read};
 
 /// How often tasks that others hold are looked at again.
 const HELD_LOOKS: u32 = 4;
@@ -196,7 +195,7 @@ impl PostgresTransaction<'_> {
             Box::new(result.ext_id) as _,
             Box::new(result.status_code) as _,
             Box::new(result.body_hash()) as _,
-            Box::new(encoding::body_kind(&result.body)) as _,
+            Box::new(rows::body_kind(&result.body)) as _,
             Box::new(result.body.text().as_bytes().to_vec()) as _,
         ];
         let rows = self.ask(query(&self.session.client, &self.session.sql.result_equal, values))?;
@@ -220,7 +219,7 @@ impl PostgresTransaction<'_> {
         }
         let step = query(&self.session.client, &self.session.sql.results, vec![Box::new(task.id.0)]);
         let rows = self.ask(step)?;
-        let results = rows.iter().map(rows::result).collect();
+        let results = rows::each(&rows, rows::result);
         self.read(results)
     }
 

@@ -9,9 +9,9 @@ use covey_core::twin::{DesiredValue, ReportedValue, TwinResource, TwinSteps, Twi
 use uuid::Uuid;
 
 use crate::postgres::pipeline::{Reply, Step, Value, execute, query};
-use crate::postgres::rows::{self, Read};
 use crate::postgres::session::Session;
 use crate::postgres::transaction::PostgresTransaction;
+use crate::rows;
 
 /// How many bytes of values of twins a group remembers; beyond that it reads
 /// twins again.
@@ -133,11 +133,11 @@ impl PostgresTransaction<'_> {
                 vec![query(client, hold, of_device()), query(client, &sql.twin_resources, of_device())];
             let mut replies = self.trip(steps)?.into_iter().map(Reply::rows);
             let (held, found) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
-            let Some(versions) = self.first(&held, |row| rows::twin_versions_at(row, 0))? else {
+            let Some(versions) = self.first(&held, rows::twin_versions)? else {
                 self.has_written = true;
                 continue;
             };
-            let resources = found.iter().map(rows::twin_resource).collect::<Read<Vec<_>>>();
+            let resources = rows::each(&found, rows::twin_resource);
             let resources = self.read(resources)?;
             let resources = resources.into_iter().map(|resource| (resource.name.clone(), resource)).collect();
             return Ok(KnownTwin { versions, resources });

@@ -9,25 +9,24 @@ use covey_core::webhook::{
 };
 use tokio_postgres::Row;
 
-use crate::encoding_of_webhooks as encoding;
 use crate::postgres::locks::LockClass;
 use crate::postgres::pipeline::{Reply, Step, Value, execute, query};
-use crate::postgres::rows::{self, Read};
-use crate::postgres::rows_of_webhooks::endpoint;
 use crate::postgres::transaction::PostgresTransaction;
+use crate::rows;
+use crate::rows::{Columns, Read};
 
 impl WebhookSteps for PostgresTransaction<'_> {
     fn webhook(&mut self, org: OrgId, id: EndpointId) -> TxResult<Option<Endpoint>> {
         let values = vec![Box::new(id.0) as _, Box::new(org.0) as _];
         let rows = self.ask(query(&self.session.client, &self.session.sql.webhook, values))?;
-        self.first(&rows, endpoint)
+        self.first(&rows, rows::endpoint)
     }
 
     fn webhook_default(&mut self, org: OrgId, webhook_type: WebhookType) -> TxResult<Option<Endpoint>> {
         let values = vec![Box::new(org.0) as _, Box::new(webhook_type.name()) as _];
         let step = query(&self.session.client, &self.session.sql.webhook_default, values);
         let rows = self.ask_alone(org, step)?;
-        self.first(&rows, endpoint)
+        self.first(&rows, rows::endpoint)
     }
 
     fn webhook_count(&mut self, org: OrgId) -> TxResult<u32> {
@@ -49,9 +48,9 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(spec.webhook_type.name()),
             Box::new(is_default),
             Box::new(spec.url.0.clone()),
-            Box::new(encoding::headers_text(&spec.headers)),
+            Box::new(rows::headers_text(&spec.headers)),
             Box::new(spec.is_active),
-            Box::new(encoding::filter_text(&spec.filter)),
+            Box::new(rows::filter_text(&spec.filter)),
             Box::new(spec.format.name()),
             Box::new(concurrency(spec)),
             Box::new(secret.exposed().to_owned()),
@@ -66,17 +65,17 @@ impl WebhookSteps for PostgresTransaction<'_> {
         let spec = &endpoint.spec;
         let old = endpoint.old_secret.as_ref();
         let values: Vec<Value<'_>> = vec![
-            Box::new(endpoint.id.0),
             Box::new(spec.url.0.clone()),
-            Box::new(encoding::headers_text(&spec.headers)),
+            Box::new(rows::headers_text(&spec.headers)),
             Box::new(spec.is_active),
-            Box::new(encoding::filter_text(&spec.filter)),
+            Box::new(rows::filter_text(&spec.filter)),
             Box::new(spec.format.name()),
             Box::new(concurrency(spec)),
             Box::new(endpoint.secret.exposed().to_owned()),
             Box::new(old.map(|(secret, _)| secret.exposed().to_owned())),
             Box::new(old.map(|(_, until)| until.0)),
             Box::new(self.now.0),
+            Box::new(endpoint.id.0),
         ];
         self.write(execute(&self.session.client, &self.session.sql.webhook_update, values))?;
         if begins_anew {
@@ -87,7 +86,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
     }
 
     fn webhook_delete(&mut self, org: OrgId, id: EndpointId) -> TxResult<bool> {
-        let values = vec![Box::new(id.0) as _, Box::new(org.0) as _, Box::new(self.now.0) as _];
+        let values = vec![Box::new(self.now.0) as _, Box::new(id.0) as _, Box::new(org.0) as _];
         Ok(self.write(execute(&self.session.client, &self.session.sql.webhook_delete, values))? > 0)
     }
 
@@ -224,7 +223,7 @@ impl<'s> PostgresTransaction<'s> {
         }
         let after = replies.pop().map(Reply::rows).unwrap_or_default();
         let before = replies.into_iter().next().map(Reply::rows).unwrap_or_default();
-        let counts = |row: &Row| -> Read<(i64, i64)> { Ok((rows::get(row, 0)?, rows::get(row, 1)?)) };
+        let counts = |row: &dyn Columns| -> Read<(i64, i64)> { Ok((rows::get(row, 0)?, rows::get(row, 1)?)) };
         let (before, after) = (self.only(&before, counts)?, self.only(&after, counts)?);
         if before == after {
             return Ok(());
@@ -257,7 +256,7 @@ fn letter_values<'v>(id: EndpointId, kept: &[&StoredLetter], now: UnixMs) -> Vec
     vec![
         Box::new(id.0),
         numbers(|kept| kept.letter.number.0),
-        Box::new(kept.iter().map(|kept| encoding::letter_state(kept.state)).collect::<Vec<i16>>()),
+        Box::new(kept.iter().map(|kept| rows::letter_state(kept.state)).collect::<Vec<i16>>()),
         numbers(|kept| kept.letter.deadline.0),
         numbers(|kept| i64::from(kept.letter.attempts)),
         numbers(|kept| kept.letter.next_at.0),

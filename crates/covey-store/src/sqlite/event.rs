@@ -1,20 +1,24 @@
-//! The reads of events and gauges.
+//! Events and gauges.
 
 use std::sync::Arc;
 
 use covey_core::access::Caller;
+use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
-    GaugeFilter, PathStep, SeriesPath, SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventReader, EventSteps, EventToStore, EventTold,
+    EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
 };
-use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{BoxFuture, Page, PageRequest};
-use rusqlite::{Connection, OptionalExtension};
+use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
+use covey_core::port::{BoxFuture, Page, PageRequest, TxResult};
+use covey_core::record::RecordKind;
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::encoding::SERIES_NUMBER_MAX;
-use crate::sqlite::reader::Conditions;
-use crate::sqlite::{Sqlite, rows};
+use crate::rows;
+use crate::sqlite::conditions::Conditions;
+use crate::sqlite::record::RecordRow;
+use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::{Sqlite, by};
 
 impl EventReader for Sqlite {
     fn event_list(
@@ -69,12 +73,13 @@ impl EventReader for Sqlite {
                 .prepare_cached(&format!("SELECT count(*) {from}"))?
                 .query_row(conditions.parameters().as_slice(), |row| row.get(0))?;
             let sql = format!(
-                "SELECT {GAUGE} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                "SELECT {} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                rows::gauge_columns!(),
                 page.size,
                 page.offset()
             );
             let mut statement = snapshot.prepare(&sql)?;
-            let items = statement.query_map(conditions.parameters().as_slice(), rows::gauge)?;
+            let items = statement.query_map(conditions.parameters().as_slice(), by(rows::gauge))?;
             let items = items.collect::<rusqlite::Result<_>>()?;
             Ok(Page { items, total: u64::try_from(total).unwrap_or(0) })
         })
@@ -83,13 +88,14 @@ impl EventReader for Sqlite {
     fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
         let org = caller.org;
         self.read(move |connection| {
-            let sql = format!(
-                "SELECT {GAUGE} FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
+            let mut statement = connection.prepare_cached(concat!(
+                "SELECT ",
+                rows::gauge_columns!(),
+                " FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
+            ))?;
             let mut gauges = Vec::new();
             for device in devices {
-                let found = statement.query_map((device.0, org.0), rows::gauge)?;
+                let found = statement.query_map((device.0, org.0), by(rows::gauge))?;
                 gauges.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
             }
             Ok(gauges)
@@ -97,11 +103,8 @@ impl EventReader for Sqlite {
     }
 }
 
-/// The columns of a gauge, in the order that [`rows::gauge`] reads them.
-const GAUGE: &str = "g.device_id, g.type_code, g.updated_at, g.payload";
-
 /// Events after one, in the order of their numbers.
-pub(super) fn events_after(
+fn events_after(
     connection: &Connection,
     org: OrgId,
     device: Option<DeviceId>,
@@ -111,10 +114,10 @@ pub(super) fn events_after(
     let by_device = if device.is_some() { "AND e.device_id = ?4" } else { "AND ?4 IS NULL" };
     let sql = format!(
         "SELECT {} FROM events e WHERE e.org_id = ?1 AND e.id > ?2 {by_device} ORDER BY e.id LIMIT ?3",
-        rows::EVENT_COLUMNS
+        rows::event_columns!()
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((org.0, after.0, limit, device.map(|id| id.0)), rows::event)?.collect()
+    statement.query_map((org.0, after.0, limit, device.map(|id| id.0)), by(rows::event))?.collect()
 }
 
 fn event_page(
@@ -154,12 +157,12 @@ fn event_page(
             Some(snapshot.prepare(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?)
         }
     };
-    let columns = rows::EVENT_COLUMNS;
+    let columns = rows::event_columns!();
     let sql = format!(
         "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
     );
     let mut statement = snapshot.prepare(&sql)?;
-    let items = statement.query_map(conditions.parameters().as_slice(), rows::event)?;
+    let items = statement.query_map(conditions.parameters().as_slice(), by(rows::event))?;
     let items = items.collect::<rusqlite::Result<_>>()?;
     Ok(EventPage { items, total: total.map(|total| u64::try_from(total).unwrap_or(0)) })
 }
@@ -251,17 +254,113 @@ fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rus
         query.width_ms,
         path,
         other,
-        SERIES_NUMBER_MAX,
+        rows::SERIES_NUMBER_MAX,
     );
-    let buckets = statement.query_map(values, |row| {
-        Ok(Bucket {
-            from: UnixMs(row.get(0)?),
-            min: rows::real(row, 1)?,
-            max: rows::real(row, 2)?,
-            mean: rows::real(row, 3)?,
-            last: rows::real(row, 4)?,
-            count: row.get::<_, i64>(5)?.unsigned_abs(),
+    statement.query_map(values, by(rows::bucket))?.collect()
+}
+
+impl EventSteps for SqliteTransaction<'_> {
+    fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool> {
+        self.sql(
+            "SELECT 1 FROM events INDEXED BY events_once WHERE dev_timestamp = ?1 AND device_key = ?2 \
+             AND dev_event_id = ?3 AND dev_event_id <> 0 AND type_code >= 0",
+            |statement| statement.exists((key.dev_timestamp.0, device.0, key.dev_event_id)),
+        )
+    }
+
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()> {
+        let row = match event.told {
+            EventTold::Event => RecordRow { kind: Some(RecordKind::Event), ..RecordRow::default() },
+            EventTold::Presence { online, reason } => RecordRow {
+                kind: Some(RecordKind::Presence),
+                status: Some(online.into()),
+                name: Some(reason.name()),
+                ..RecordRow::default()
+            },
+        };
+        let number = self.write_record(device, &row)?;
+        self.sql(
+            "INSERT INTO events (id, org_id, device_key, device_id, sn, type_code, dev_event_id, dev_timestamp, \
+             received_at, correlation, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            |statement| {
+                statement.execute(params![
+                    number.0,
+                    device.org.0,
+                    device.device.0,
+                    device.device_id.0,
+                    device.sn.as_str(),
+                    event.type_code,
+                    event.key.dev_event_id,
+                    event.key.dev_timestamp.0,
+                    self.now.0,
+                    event.correlation.as_ref().map(|correlation| correlation.as_bytes().as_slice()),
+                    &*event.payload,
+                ])
+            },
+        )?;
+        *self.event_counts.entry(device.org).or_default() += 1;
+        Ok(())
+    }
+
+    fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()> {
+        self.sql(
+            "INSERT INTO gauges (device_key, type_code, org_id, device_id, updated_at, payload) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at, payload = excluded.payload",
+            |statement| {
+                let values =
+                    (device.device.0, type_code, device.org.0, device.device_id.0, self.now.0, payload);
+                statement.execute(values).map(drop)
+            },
+        )
+    }
+
+    fn events_after(
+        &mut self,
+        org: OrgId,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> TxResult<Vec<DeviceEvent>> {
+        self.try_sql(|connection| events_after(connection, org, device, after, limit))
+    }
+
+    fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber> {
+        self.sql(
+            "SELECT coalesce(max(number), 0) FROM event_offsets WHERE caller_id = ?1 AND device_id = ?2",
+            |statement| {
+                let device = device.map_or(0, |device| device.0);
+                statement.query_row((caller.0, device), |row| row.get(0).map(RecordNumber))
+            },
+        )
+    }
+
+    fn event_offset_put(
+        &mut self,
+        caller: CallerId,
+        device: Option<DeviceId>,
+        offset: RecordNumber,
+    ) -> TxResult<()> {
+        self.sql(
+            "INSERT OR REPLACE INTO event_offsets (caller_id, device_id, number) VALUES (?1, ?2, ?3)",
+            |statement| {
+                let device = device.map_or(0, |device| device.0);
+                statement.execute((caller.0, device, offset.0)).map(drop)
+            },
+        )
+    }
+}
+
+impl SqliteTransaction<'_> {
+    /// Stores how many events each organisation has got.
+    pub(super) fn flush_events(&mut self) -> TxResult<()> {
+        let counts = std::mem::take(&mut self.event_counts);
+        self.try_sql(|connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO event_counts (org_id, count) VALUES (?1, ?2) \
+                 ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            )?;
+            counts.into_iter().try_for_each(|(org, change)| statement.execute((org.0, change)).map(drop))
         })
-    })?;
-    buckets.collect()
+    }
 }

@@ -1,34 +1,129 @@
-//! Steps on webhooks: what was delivered, what waits, and what is forgotten.
+//! Steps on webhooks: endpoints, who holds them, what was delivered and what is forgotten.
 
-use covey_core::id::{RecordNumber, UnixMs};
+use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::TxResult;
 use covey_core::webhook::{
-    AttemptLog, Claim, EndpointId, LOG_ROWS_MAX, LetterState, Progress, ProgressSaved, StoredLetter,
+    AttemptLog, Claim, Endpoint, EndpointId, EndpointSpec, Progress, ProgressSaved, WebhookSecret,
+    WebhookSteps, WebhookType,
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::encoding_of_webhooks::letter_state;
+use crate::rows;
+use crate::sqlite::by;
 use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::webhook::letters::Counts;
 
-/// By how much the numbers of letters have changed.
-#[derive(Default)]
-struct Counts {
-    parked: i64,
-    dead: i64,
-}
-
-impl Counts {
-    fn add(&mut self, state: Option<i16>, change: i64) {
-        match state {
-            Some(state) if state == letter_state(LetterState::Parked) => self.parked += change,
-            Some(_) => self.dead += change,
-            None => {}
-        }
+impl WebhookSteps for SqliteTransaction<'_> {
+    fn webhook(&mut self, org: OrgId, id: EndpointId) -> TxResult<Option<Endpoint>> {
+        let sql = concat!(
+            "SELECT ",
+            rows::endpoint_columns!(),
+            " FROM webhooks w WHERE w.id = ?1 AND w.org_id = ?2 AND w.deleted_at IS NULL"
+        );
+        self.sql(sql, |statement| statement.query_row((id.0, org.0), by(rows::endpoint)).optional())
     }
-}
 
-impl SqliteTransaction<'_> {
-    pub(super) fn write_progress(
+    fn webhook_default(&mut self, org: OrgId, webhook_type: WebhookType) -> TxResult<Option<Endpoint>> {
+        let sql = concat!(
+            "SELECT ",
+            rows::endpoint_columns!(),
+            " FROM webhooks w WHERE w.org_id = ?1 AND w.event_type = ?2 AND w.is_default = 1 \
+             AND w.deleted_at IS NULL"
+        );
+        self.sql(sql, |statement| {
+            statement.query_row((org.0, webhook_type.name()), by(rows::endpoint)).optional()
+        })
+    }
+
+    fn webhook_count(&mut self, org: OrgId) -> TxResult<u32> {
+        self.sql(rows::WEBHOOK_COUNT, |statement| statement.query_row([org.0], |row| row.get(0)))
+    }
+
+    fn webhook_insert(
+        &mut self,
+        org: OrgId,
+        spec: &EndpointSpec,
+        secret: &WebhookSecret,
+        is_default: bool,
+    ) -> TxResult<EndpointId> {
+        let position = self.last_number()?;
+        let id = self.sql(
+            "INSERT INTO webhooks (org_id, event_type, is_default, version, url, headers, is_active, filter, \
+             format, concurrency, secret, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) RETURNING id",
+            |statement| {
+                let values = params![
+                    org.0,
+                    spec.webhook_type.name(),
+                    is_default,
+                    spec.url.0,
+                    rows::headers_text(&spec.headers),
+                    spec.is_active,
+                    rows::filter_text(&spec.filter),
+                    spec.format.name(),
+                    spec.concurrency,
+                    secret.exposed(),
+                    self.now.0,
+                ];
+                statement.query_row(values, |row| row.get(0).map(EndpointId))
+            },
+        )?;
+        self.sql("INSERT INTO webhook_progress (webhook_id, position) VALUES (?1, ?2)", |statement| {
+            statement.execute((id.0, position.0)).map(drop)
+        })?;
+        Ok(id)
+    }
+
+    fn webhook_update(&mut self, endpoint: &Endpoint, begins_anew: bool) -> TxResult<()> {
+        let spec = &endpoint.spec;
+        self.sql(rows::WEBHOOK_UPDATE, |statement| {
+            let old = endpoint.old_secret.as_ref();
+            statement.execute(params![
+                spec.url.0,
+                rows::headers_text(&spec.headers),
+                spec.is_active,
+                rows::filter_text(&spec.filter),
+                spec.format.name(),
+                spec.concurrency,
+                endpoint.secret.exposed(),
+                old.map(|(secret, _)| secret.exposed()),
+                old.map(|(_, until)| until.0),
+                self.now.0,
+                endpoint.id.0,
+            ])
+        })?;
+        if begins_anew {
+            let position = self.last_number()?;
+            self.sql("UPDATE webhook_progress SET position = ?2 WHERE webhook_id = ?1", |statement| {
+                statement.execute((endpoint.id.0, position.0)).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn webhook_delete(&mut self, org: OrgId, id: EndpointId) -> TxResult<bool> {
+        self.sql(rows::WEBHOOK_DELETE, |statement| Ok(statement.execute((self.now.0, id.0, org.0))? > 0))
+    }
+
+    fn webhook_claim(&mut self, claim: &Claim, ids: &[EndpointId], until: UnixMs) -> TxResult<()> {
+        ids.iter().try_for_each(|id| {
+            self.sql(
+                "UPDATE webhook_progress SET holder = ?2, holder_nonce = ?3, held_until = ?4 \
+                 WHERE webhook_id = ?1 AND (holder IS NULL OR holder = ?2 OR held_until <= ?5) AND EXISTS \
+                 (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL)",
+                |statement| {
+                    let values = params![id.0, claim.server, claim.nonce, until.0, self.now.0];
+                    statement.execute(values).map(drop)
+                },
+            )
+        })
+    }
+
+    fn webhook_release(&mut self, claim: &Claim) -> TxResult<()> {
+        self.sql(rows::WEBHOOK_RELEASE, |statement| statement.execute((&claim.server, claim.nonce)).map(drop))
+    }
+
+    fn webhook_progress(
         &mut self,
         claim: &Claim,
         id: EndpointId,
@@ -75,93 +170,19 @@ impl SqliteTransaction<'_> {
         Ok(ProgressSaved::Saved { resends })
     }
 
-    fn letter_state_of(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
-        self.sql("SELECT state FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
-            statement.query_row((id.0, number.0), |row| row.get(0)).optional()
-        })
-    }
-
-    fn remove_letter(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
-        self.sql("DELETE FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
-            statement.execute((id.0, number.0)).map(|_| None)
-        })
-    }
-
-    /// Answers the state in which the letter is stored now.
-    fn write_letter(&self, id: EndpointId, kept: &StoredLetter, is_stored: bool) -> TxResult<Option<i16>> {
-        let StoredLetter { letter, state, status, error } = kept;
-        let state_number = letter_state(*state);
-        let died_at = (*state == LetterState::Dead).then_some(self.now.0);
-        let sql = if is_stored {
-            "UPDATE webhook_letters SET state = ?3, deadline = ?4, attempts = ?5, next_at = ?6, \
-             last_status = ?7, last_error = ?8, died_at = ?9 WHERE webhook_id = ?1 AND number = ?2"
-        } else {
-            "INSERT INTO webhook_letters (webhook_id, number, state, deadline, attempts, next_at, last_status, \
-             last_error, died_at, org_id, device_key, device_id, sn, at, kind, task_id, result_id, status, \
-             name, version, value) \
-             SELECT ?1, number, ?3, ?4, ?5, ?6, ?7, ?8, ?9, org_id, device_key, device_id, sn, at, kind, \
-             task_id, result_id, status, name, version, value FROM records WHERE number = ?2"
-        };
-        self.sql(sql, |statement| {
-            let changed = statement.execute(params![
-                id.0,
-                letter.number.0,
-                state_number,
-                letter.deadline.0,
-                letter.attempts,
-                letter.next_at.0,
-                status,
-                error,
-                died_at,
-            ])?;
-            Ok((changed > 0).then_some(state_number))
-        })
-    }
-
-    fn write_counts(&self, id: EndpointId, counts: &Counts) -> TxResult<()> {
-        if counts.parked == 0 && counts.dead == 0 {
-            return Ok(());
+    fn webhook_log(&mut self, id: EndpointId, attempt: &AttemptLog) -> TxResult<()> {
+        let head = self.sql(rows::WEBHOOK_NEXT_LOG, |statement| {
+            statement.query_row([id.0], |row| row.get::<_, i64>(0)).optional()
+        })?;
+        match head {
+            Some(head) => self.write_log(id, head - 1, std::slice::from_ref(attempt)),
+            // It was deleted in the meantime, and its log with it.
+            None => Ok(()),
         }
-        self.sql(
-            "UPDATE webhook_progress SET parked = parked + ?2, dead = dead + ?3 WHERE webhook_id = ?1",
-            |statement| statement.execute((id.0, counts.parked, counts.dead)).map(drop),
-        )
     }
 
-    /// Writes rows of the log after `head`, and removes as many at its end.
-    pub(super) fn write_log(&self, id: EndpointId, head: i64, attempts: &[AttemptLog]) -> TxResult<()> {
-        if attempts.is_empty() {
-            return Ok(());
-        }
-        let mut last = head;
-        for (seq, attempt) in (head + 1..).zip(attempts) {
-            last = seq;
-            self.sql(
-                "INSERT INTO webhook_deliveries (webhook_id, seq, number, device_id, attempt, at, duration_ms, \
-                 status, error, outcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                |statement| {
-                    statement.execute(params![
-                        id.0,
-                        seq,
-                        attempt.number.map(|number| number.0),
-                        attempt.device_id.map(|device| device.0),
-                        attempt.attempt,
-                        attempt.at.0,
-                        attempt.duration_ms,
-                        attempt.status,
-                        attempt.error,
-                        attempt.outcome.name(),
-                    ])
-                },
-            )?;
-        }
-        self.sql("DELETE FROM webhook_deliveries WHERE webhook_id = ?1 AND seq <= ?2", |statement| {
-            statement.execute((id.0, last - LOG_ROWS_MAX)).map(drop)
-        })
-    }
-
-    pub(super) fn write_resend(
-        &self,
+    fn webhook_resend(
+        &mut self,
         id: EndpointId,
         number: Option<RecordNumber>,
         deadline: UnixMs,
@@ -184,7 +205,7 @@ impl SqliteTransaction<'_> {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    pub(super) fn write_forgetting(&self, logged: UnixMs, died: UnixMs, limit: u32) -> TxResult<u64> {
+    fn webhook_forget(&mut self, logged: UnixMs, died: UnixMs, limit: u32) -> TxResult<u64> {
         let execute = |sql: &str, before: i64| self.sql(sql, |statement| statement.execute((before, limit)));
         let mut count = execute(
             "DELETE FROM webhook_deliveries WHERE (webhook_id, seq) IN \

@@ -7,14 +7,13 @@ use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
     Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LaneLetters, LetterState, LoggedAttempt, StoredLane, StoredLetter, WebhookReader,
+    LaneLetters, LoggedAttempt, StoredLane, WebhookReader,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::sqlite::Sqlite;
-use crate::sqlite::reader_of_records::record_of_letter;
-use crate::sqlite::rows::instant;
-use crate::sqlite::rows_of_webhooks as rows;
+use crate::rows;
+use crate::sqlite::record::record_of_letter;
+use crate::sqlite::{Sqlite, by};
 
 /// Which endpoints a caller may see.
 const OF_ORG: &str =
@@ -24,17 +23,8 @@ impl WebhookReader for Sqlite {
     fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
         let org = caller.org;
         self.read(move |connection| {
-            let sql = format!(
-                "SELECT {}, {} FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-                 WHERE w.org_id = ?1 AND w.deleted_at IS NULL ORDER BY w.id",
-                rows::ENDPOINT_COLUMNS,
-                rows::STATE_COLUMNS
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let found = statement.query_map([org.0], |row| {
-                Ok((rows::endpoint(row)?, rows::state(row, rows::STATE_COLUMN)?))
-            })?;
-            found.collect()
+            let mut statement = connection.prepare_cached(rows::WEBHOOK_LIST)?;
+            statement.query_map([org.0], by(rows::endpoint_and_state))?.collect()
         })
     }
 
@@ -50,12 +40,12 @@ impl WebhookReader for Sqlite {
             let sql = format!(
                 "SELECT {} FROM webhook_deliveries WHERE webhook_id = ?1 AND {OF_ORG} AND {range} \
                  AND (?4 IS NULL OR outcome = ?4) ORDER BY seq {order} LIMIT ?5",
-                rows::LOG_COLUMNS
+                rows::log_columns!()
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let outcome = from.outcome.map(|outcome| outcome.name());
             let values = params![id.0, org.0, bound(&from), outcome, from.limit];
-            statement.query_map(values, rows::logged)?.collect()
+            statement.query_map(values, by(rows::logged))?.collect()
         })
     }
 
@@ -101,22 +91,8 @@ impl WebhookReader for Sqlite {
 
     fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT w.id, w.version, p.resends, p.holder, p.holder_nonce, p.held_until \
-                 FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-                 WHERE w.is_active = 1 AND w.deleted_at IS NULL ORDER BY w.id",
-            )?;
-            let found = statement.query_map([], |row| {
-                let holder = row.get::<_, Option<String>>(3)?.zip(row.get(4)?);
-                Ok(Claimable {
-                    id: EndpointId(row.get(0)?),
-                    version: row.get(1)?,
-                    resends: row.get(2)?,
-                    holder: holder.map(|(server, nonce)| Claim { server, nonce }),
-                    until: UnixMs(row.get(5)?),
-                })
-            })?;
-            found.collect()
+            let mut statement = connection.prepare_cached(rows::WEBHOOK_CLAIMABLE)?;
+            statement.query_map([], by(rows::claimable))?.collect()
         })
     }
 
@@ -138,11 +114,7 @@ impl WebhookReader for Sqlite {
                 "SELECT device_key, min(number), max(number) FROM webhook_letters \
                  INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
             )?;
-            let lanes = statement.query_map([id.0], |row| {
-                let (first, until) = (RecordNumber(row.get(1)?), RecordNumber(row.get(2)?));
-                Ok(StoredLane { device: DeviceKey(row.get(0)?), first, until })
-            })?;
-            lanes.collect()
+            statement.query_map([id.0], by(rows::lane))?.collect()
         })
     }
 
@@ -155,14 +127,14 @@ impl WebhookReader for Sqlite {
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let sql = format!(
-                "SELECT {} FROM webhook_letters INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 \
+                "SELECT {} FROM webhook_letters l INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 \
                  AND device_key = ?2 AND number > ?3 AND state = 0 ORDER BY number LIMIT ?4",
-                rows::LETTER_COLUMNS
+                rows::letter_columns!()
             );
             let mut statement = snapshot.prepare_cached(&sql)?;
             let mut found = Vec::with_capacity(lanes.len());
             for (device, after) in lanes {
-                let letters = statement.query_map((id.0, device.0, after.0, limit), rows::letter)?;
+                let letters = statement.query_map((id.0, device.0, after.0, limit), by(rows::letter))?;
                 let letters = letters.collect::<rusqlite::Result<Vec<_>>>()?;
                 let is_more = letters.len() == limit as usize;
                 found.push(LaneLetters { device, after, letters, is_more });
@@ -181,15 +153,8 @@ impl WebhookReader for Sqlite {
 
     fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
         self.read(|connection| {
-            let sql = format!(
-                "SELECT w.id, {} FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-                 WHERE w.is_active = 1 AND w.deleted_at IS NULL ORDER BY w.id",
-                rows::STATE_COLUMNS
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let states =
-                statement.query_map([], |row| Ok((EndpointId(row.get(0)?), rows::state(row, 1)?)))?;
-            states.collect()
+            let mut statement = connection.prepare_cached(rows::WEBHOOK_STATES)?;
+            statement.query_map([], by(rows::id_and_state))?.collect()
         })
     }
 }
@@ -207,22 +172,15 @@ fn bound(from: &DeliveriesFrom) -> i64 {
 }
 
 fn held(connection: &Connection, claim: &Claim, id: EndpointId) -> rusqlite::Result<Option<HeldEndpoint>> {
-    let sql = format!(
-        "SELECT {}, p.position, p.open_since, p.failures, p.resends \
+    let sql = concat!(
+        "SELECT ",
+        rows::endpoint_columns!(),
+        ", p.position, p.open_since, p.failures, p.resends \
          FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
-         WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL AND p.holder = ?2 AND p.holder_nonce = ?3",
-        rows::ENDPOINT_COLUMNS
+         WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL AND p.holder = ?2 AND p.holder_nonce = ?3"
     );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_row((id.0, &claim.server, claim.nonce), |row| {
-        Ok(HeldEndpoint {
-            endpoint: rows::endpoint(row)?,
-            position: RecordNumber(row.get(rows::STATE_COLUMN)?),
-            stored_before: std::collections::BTreeSet::new(),
-            circuit: rows::circuit(row, rows::STATE_COLUMN + 1)?,
-            resends: row.get(rows::STATE_COLUMN + 3)?,
-        })
-    });
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row((id.0, &claim.server, claim.nonce), by(rows::held));
     let Some(mut found) = found.optional()? else { return Ok(None) };
     let mut statement = connection
         .prepare_cached("SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND number > ?2")?;
@@ -236,16 +194,16 @@ fn dead_letter(
     id: EndpointId,
     number: RecordNumber,
 ) -> rusqlite::Result<Option<DeadLetter>> {
-    let sql = format!(
-        "SELECT {}, last_status, last_error, died_at FROM webhook_letters \
-         WHERE webhook_id = ?1 AND number = ?2 AND state = 1",
-        rows::LETTER_COLUMNS
+    let sql = concat!(
+        "SELECT ",
+        rows::letter_columns!(),
+        ", l.last_status, l.last_error, l.died_at FROM webhook_letters l \
+         WHERE l.webhook_id = ?1 AND l.number = ?2 AND l.state = 1"
     );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row((id.0, number.0), |row| {
-        let (letter, state) = (rows::letter(row)?, LetterState::Dead);
-        let letter = StoredLetter { letter, state, status: row.get(6)?, error: row.get(7)? };
-        Ok(DeadLetter { letter, died_at: instant(row, 8)?.unwrap_or_default(), record: None })
+        let died_at = row.get::<_, Option<i64>>(8)?.map(UnixMs).unwrap_or_default();
+        Ok(DeadLetter { letter: rows::dead_letter_at(row, 0)?, died_at, record: None })
     });
     let Some(mut letter) = found.optional()? else { return Ok(None) };
     letter.record = record_of_letter(connection, id, number)?;

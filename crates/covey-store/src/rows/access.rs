@@ -1,0 +1,45 @@
+//! Organisations and API keys.
+
+use covey_core::access::{ApiKey, Rights};
+
+use crate::rows::{Columns, Read, get, number};
+
+/// An organisation of a name: name, now.
+pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
+     ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
+
+/// The columns of an API key, in the order that [`api_key`] reads them.
+macro_rules! api_key_columns {
+    () => {
+        "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at"
+    };
+}
+
+/// A new API key: organisation, name, rights, digest, now.
+pub(crate) const API_KEY_INSERT: &str = concat!(
+    "INSERT INTO api_keys (org_id, name, rights, digest, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING ",
+    api_key_columns!()
+);
+
+/// Whether there is or was any key.
+pub(crate) const API_KEY_EXISTS: &str = "SELECT 1 FROM api_keys LIMIT 1";
+
+/// The API key of a digest.
+pub(crate) const API_KEY: &str =
+    concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE digest = $1 AND revoked_at IS NULL");
+
+/// All API keys.
+pub(crate) const API_KEY_LIST: &str =
+    concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE revoked_at IS NULL ORDER BY id");
+
+/// An API key, from `api_key_columns!`.
+pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
+    Ok(ApiKey {
+        id: get(row, 0)?,
+        org: get(row, 1)?,
+        org_name: get(row, 2)?,
+        name: get(row, 3)?,
+        rights: Rights(number(row, 4)?),
+        created_at: get(row, 5)?,
+    })
+}

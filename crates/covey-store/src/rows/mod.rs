@@ -1,0 +1,60 @@
+//! What both databases have alike: the columns of each noun, how a row becomes a
+//! value of the domain and back, and the statements that read the same in both.
+
+mod access;
+mod columns;
+mod device;
+mod event;
+mod presence;
+mod record;
+mod retention;
+mod task;
+mod twin;
+mod webhook;
+
+pub(crate) use access::*;
+pub(crate) use columns::*;
+pub(crate) use device::*;
+pub(crate) use event::*;
+pub(crate) use presence::*;
+pub(crate) use record::*;
+pub(crate) use retention::*;
+pub(crate) use task::*;
+pub(crate) use twin::*;
+pub(crate) use webhook::*;
+
+#[cfg(test)]
+mod tests {
+    /// SQLite numbers the parameters of a statement as they appear, PostgreSQL as they are named.
+    #[test]
+    fn statements_for_both_name_their_parameters_in_the_order_in_which_they_appear() {
+        for sql in [
+            super::ORG_ENSURE,
+            super::API_KEY_INSERT,
+            super::API_KEY,
+            super::RETENTION_PUT,
+            super::RETENTION_REMOVE,
+            super::SN_IS_TAKEN,
+            super::DEVICE_ID_FREE,
+            super::DEVICE_RETIRE,
+            super::CERTIFICATES_REVOKE,
+            super::TAGS_BESIDE,
+            super::DEVICE_OF_SN,
+            super::DEVICE_SNS,
+            super::DEVICE_OF_CERTIFICATE,
+            super::WEBHOOK_COUNT,
+            super::WEBHOOK_UPDATE,
+            super::WEBHOOK_DELETE,
+            super::WEBHOOK_RELEASE,
+            super::WEBHOOK_NEXT_LOG,
+            super::WEBHOOK_TRIM_LOG,
+            super::WEBHOOK_LIST,
+        ] {
+            let names = sql.split('$').skip(1).map(|rest| {
+                rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>()
+            });
+            let names: Vec<_> = names.map(Result::unwrap_or_default).collect();
+            assert_eq!(names, (1..=names.len()).collect::<Vec<_>>(), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The outbox: records, with what they are about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use covey_core::access::Caller;
+use covey_core::device::{DeviceIdentity, Tag};
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId};
+use covey_core::port::{BoxFuture, TxResult};
+use covey_core::record::{
+    Change, NewRecord, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
+    RecordSteps,
+};
+use covey_core::webhook::EndpointId;
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
+
+use crate::rows;
+use crate::rows::{About, Columns, Read, StoredRecord};
+use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::{Sqlite, by};
+
+impl RecordReader for Sqlite {
+    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>> {
+        self.read(move |connection| record_page(connection, &request))
+    }
+
+    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+        let org = caller.org;
+        self.read(move |connection| record_span(connection, Some(org)))
+    }
+
+    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+        self.read(|connection| record_span(connection, None))
+    }
+}
+
+/// Of an organisation it is known what is gone; of all, that there may be gaps
+/// up to the first that is left.
+fn record_span(connection: &Connection, org: Option<OrgId>) -> rusqlite::Result<RecordSpan> {
+    let snapshot = connection.unchecked_transaction()?;
+    let settled = head(&snapshot)?;
+    let number = |sql: &str, parameters: &[&dyn ToSql]| -> rusqlite::Result<Option<i64>> {
+        snapshot.prepare_cached(sql)?.query_row(parameters, |row| row.get(0))
+    };
+    let forgotten = match org {
+        Some(org) => {
+            number("SELECT max(number) FROM records_forgotten WHERE org_id = ?1", &[&org.0])?.unwrap_or(0)
+        }
+        None => number("SELECT min(number) FROM records", &[])?.map_or(settled.0, |first| first - 1),
+    };
+    Ok(RecordSpan { forgotten: RecordNumber(forgotten), settled })
+}
+
+/// The last number that was given: with one writer, all up to it are there.
+fn head(connection: &Connection) -> rusqlite::Result<RecordNumber> {
+    let mut statement = connection.prepare_cached("SELECT number FROM record_head")?;
+    statement.query_row([], |row| row.get(0).map(RecordNumber))
+}
+
+fn stored(row: &dyn Columns) -> Read<StoredRecord> {
+    rows::stored_at(row, 0)
+}
+
+fn record_page(connection: &Connection, request: &RecordRequest) -> rusqlite::Result<RecordPage> {
+    let snapshot = connection.unchecked_transaction()?;
+    let head = head(&snapshot)?;
+    let until = request.until.map_or(head, |until| until.min(head));
+    let of_org = if request.org.is_some() { "r.org_id = ?4" } else { "?4 IS NULL" };
+    let sql = format!(
+        "SELECT {} FROM records r WHERE r.number > ?1 AND r.number <= ?2 AND {of_org} \
+         ORDER BY r.number LIMIT ?3",
+        rows::record_columns!()
+    );
+    let mut statement = snapshot.prepare_cached(&sql)?;
+    let org = request.org.map(|org| org.0);
+    let found = statement.query_map((request.after.0, until.0, request.limit, org), by(stored))?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_more = found.len() == request.limit as usize;
+    let end = if is_more { found.last().map(|last| last.number) } else { None };
+    let position = end.unwrap_or(until).max(request.after);
+    let mut tags = request.with_tags.then(HashMap::new);
+    let mut records = Vec::with_capacity(found.len());
+    for stored in found {
+        let tags = match &mut tags {
+            Some(known) => Some(tags_of(&snapshot, known, stored.identity.device)?),
+            None => None,
+        };
+        let (number, at) = (stored.number, stored.at);
+        let device = RecordDevice { identity: stored.identity.clone(), tags };
+        records.extend(change(&snapshot, stored)?.map(|change| Record { number, device, at, change }));
+    }
+    Ok(RecordPage { records, position, is_more })
+}
+
+/// What a letter that is stored tells, from its copy of the record.
+pub(super) fn record_of_letter(
+    connection: &Connection,
+    webhook: EndpointId,
+    number: RecordNumber,
+) -> rusqlite::Result<Option<Record>> {
+    let sql = concat!(
+        "SELECT ",
+        rows::record_columns!(),
+        " FROM webhook_letters r WHERE r.webhook_id = ?1 AND r.number = ?2"
+    );
+    let mut statement = connection.prepare_cached(sql)?;
+    let Some(stored) = statement.query_row((webhook.0, number.0), by(stored)).optional()? else {
+        return Ok(None);
+    };
+    let (at, device) = (stored.at, RecordDevice { identity: stored.identity.clone(), tags: None });
+    Ok(change(connection, stored)?.map(|change| Record { number, device, at, change }))
+}
+
+fn tags_of(
+    connection: &Connection,
+    known: &mut HashMap<DeviceKey, Arc<[Tag]>>,
+    device: DeviceKey,
+) -> rusqlite::Result<Arc<[Tag]>> {
+    if let Some(tags) = known.get(&device) {
+        return Ok(Arc::clone(tags));
+    }
+    let mut statement =
+        connection.prepare_cached("SELECT tag, value FROM device_tags WHERE device_key = ?1")?;
+    let tags = statement.query_map([device.0], by(rows::tag))?;
+    let tags: Arc<[Tag]> = tags.collect::<rusqlite::Result<Vec<_>>>()?.into();
+    known.insert(device, Arc::clone(&tags));
+    Ok(tags)
+}
+
+/// What a record tells; nothing if what it is about has been forgotten.
+fn change(connection: &Connection, stored: StoredRecord) -> rusqlite::Result<Option<Change>> {
+    let mut about = About::default();
+    if let Some(id) = stored.task {
+        let mut statement =
+            connection.prepare_cached("SELECT ext_task_id, method_code, method FROM tasks WHERE id = ?1")?;
+        let task = statement.query_row([id.0.as_bytes()], |row| Ok(rows::record_task_at(row, 0, id)?));
+        about.task = task.optional()?;
+    }
+    if let Some(result) = stored.result {
+        let sql = concat!("SELECT ", rows::result_columns!(), " FROM results r WHERE r.id = ?1");
+        about.result = connection.prepare_cached(sql)?.query_row([result.0], by(rows::result)).optional()?;
+    }
+    if stored.is_event() {
+        let sql = concat!("SELECT ", rows::event_columns!(), " FROM events e WHERE e.id = ?1");
+        about.event =
+            connection.prepare_cached(sql)?.query_row([stored.number.0], by(rows::event)).optional()?;
+    }
+    Ok(stored.change(about))
+}
+
+/// What a row of the outbox holds beside whom it is about.
+#[derive(Default)]
+pub(super) struct RecordRow<'a> {
+    pub(super) kind: Option<RecordKind>,
+    pub(super) task: Option<TaskId>,
+    pub(super) result_id: Option<i64>,
+    pub(super) status: Option<i64>,
+    pub(super) name: Option<&'a str>,
+    pub(super) version: Option<i64>,
+    pub(super) value: Option<&'a str>,
+}
+
+impl RecordSteps for SqliteTransaction<'_> {
+    fn record(&mut self, device: &DeviceIdentity, record: &NewRecord) -> TxResult<()> {
+        let row = match record {
+            NewRecord::Task { id, status, cause } => RecordRow {
+                kind: Some(RecordKind::Task),
+                task: Some(*id),
+                status: Some(status.number().into()),
+                name: Some(cause.name()),
+                ..RecordRow::default()
+            },
+            NewRecord::Result { task, result } => RecordRow {
+                kind: Some(RecordKind::Result),
+                task: Some(*task),
+                result_id: Some(result.0),
+                ..RecordRow::default()
+            },
+            NewRecord::Twin(change) => RecordRow {
+                kind: Some(RecordKind::Twin),
+                status: Some(rows::twin_side(change.side).into()),
+                name: Some(&change.resource),
+                version: Some(change.version),
+                value: change.value.as_deref(),
+                ..RecordRow::default()
+            },
+        };
+        self.write_record(device, &row).map(drop)
+    }
+}
+
+impl SqliteTransaction<'_> {
+    /// Writes a record under the next number.
+    pub(super) fn write_record(
+        &mut self,
+        device: &DeviceIdentity,
+        row: &RecordRow<'_>,
+    ) -> TxResult<RecordNumber> {
+        let number = self.next_number()?;
+        self.sql(
+            "INSERT INTO records (number, org_id, device_key, device_id, sn, at, kind, task_id, result_id, \
+             status, name, version, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            |statement| {
+                statement.execute(params![
+                    number.0,
+                    device.org.0,
+                    device.device.0,
+                    device.device_id.0,
+                    device.sn.as_str(),
+                    self.now.0,
+                    row.kind.map(RecordKind::number),
+                    row.task.as_ref().map(|task| task.0.as_bytes().as_slice()),
+                    row.result_id,
+                    row.status,
+                    row.name,
+                    row.version,
+                    row.value,
+                ])
+            },
+        )?;
+        Ok(number)
+    }
+
+    fn next_number(&mut self) -> TxResult<RecordNumber> {
+        let next = RecordNumber(self.last_number()?.0 + 1);
+        self.head = Some(next);
+        Ok(next)
+    }
+
+    /// The last number that was given.
+    pub(super) fn last_number(&self) -> TxResult<RecordNumber> {
+        match self.head {
+            Some(head) => Ok(head),
+            None => self.sql("SELECT number FROM record_head", |statement| {
+                statement.query_row([], |row| row.get(0).map(RecordNumber))
+            }),
+        }
+    }
+
+    /// Stores the last number that was given.
+    pub(super) fn flush_head(&mut self) -> TxResult<()> {
+        let Some(head) = self.head.take() else { return Ok(()) };
+        self.sql("UPDATE record_head SET number = ?1", |statement| statement.execute([head.0]).map(drop))
+    }
+}

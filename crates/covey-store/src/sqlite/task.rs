@@ -1,0 +1,402 @@
+//! Tasks, results and idempotency keys. The statements whose cost must not grow with the
+//! number of tasks ever made are constants, so that a test can show their query plans.
+
+use covey_core::access::Caller;
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
+use covey_core::port::{BoxFuture, Page, PageRequest, TxResult};
+use covey_core::task::{
+    Idempotency, NewResult, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult,
+    TaskStatus, TaskSteps,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::rows;
+use crate::sqlite::conditions::Conditions;
+use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::{Sqlite, by};
+
+/// A task by its id: id, organisation.
+const TASK: &str =
+    concat!("SELECT ", rows::task_columns!(), " FROM tasks t WHERE t.id = ?1 AND t.org_id = ?2");
+
+/// The eligible task of a device that comes first: device, now, organisation.
+/// The order is that of `Task::rank`, the condition that of `Task::is_eligible`.
+const TASK_BEST: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks t INDEXED BY tasks_open \
+     WHERE t.device_key = ?1 AND t.status < 3 AND t.push_only = 0 AND t.expires_at > ?2 \
+     AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= ?2) AND t.org_id = ?3 \
+     ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT 1"
+);
+
+/// The tasks of a device that may be announced: device, now, limit.
+const TASK_ANNOUNCEABLE: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks t INDEXED BY tasks_open \
+     WHERE t.device_key = ?1 AND t.status < 3 AND t.expires_at > ?2 \
+     AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= ?2) \
+     ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?3"
+);
+
+/// Whether a device has tasks that may be announced: device, now.
+const TASK_WAITING: &str = "SELECT 1 FROM tasks INDEXED BY tasks_open \
+     WHERE device_key = ?1 AND status < 3 AND expires_at > ?2 \
+     AND (status < 2 OR lease_until IS NULL OR lease_until <= ?2) LIMIT 1";
+
+/// A final task by its id.
+const TASK_FINAL: &str =
+    concat!("SELECT ", rows::task_columns!(), " FROM tasks t WHERE t.id = ?1 AND t.status >= 3");
+
+/// Tasks whose time ran out: now, limit.
+const TASK_OVERDUE: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks t INDEXED BY tasks_expiry \
+     WHERE t.status < 3 AND t.expires_at <= ?1 ORDER BY t.expires_at LIMIT ?2"
+);
+
+/// Whether there is any such task: now.
+const TASK_OVERDUE_ANY: &str =
+    "SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_expiry WHERE status < 3 AND expires_at <= ?1)";
+
+/// Tasks whose lease ran out: after this instant and this `seq`, until, limit.
+const TASK_LAPSED: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks t INDEXED BY tasks_lease \
+     WHERE t.status = 2 AND (t.lease_until, t.seq) > (?1, ?2) AND t.lease_until <= ?3 AND t.expires_at > ?3 \
+     ORDER BY t.lease_until, t.seq LIMIT ?4"
+);
+
+/// Whether a device has more than this many open tasks: device, number to skip.
+const TASK_OPEN_BEYOND: &str =
+    "SELECT 1 FROM tasks INDEXED BY tasks_open WHERE device_key = ?1 AND status < 3 LIMIT 1 OFFSET ?2";
+
+/// A new task.
+const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id, sn, ext_task_id, \
+     method_code, method, priority, push_only, created_at, expires_at, status, pending_at, locked_at, \
+     lease_until, deliveries, results, timeline, payload) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+
+/// What can change of a task.
+const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \
+     lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8 WHERE seq = ?1";
+
+/// Each of them with its name.
+pub(super) const HOT: [(&str, &str); 10] = [
+    ("task_waiting", TASK_WAITING),
+    ("task_final", TASK_FINAL),
+    ("task", TASK),
+    ("task_best", TASK_BEST),
+    ("task_announceable", TASK_ANNOUNCEABLE),
+    ("task_overdue", TASK_OVERDUE),
+    ("task_overdue_any", TASK_OVERDUE_ANY),
+    ("task_lapsed", TASK_LAPSED),
+    ("task_open_beyond", TASK_OPEN_BEYOND),
+    ("task_update", TASK_UPDATE),
+];
+
+impl TaskReader for Sqlite {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        let org = caller.org;
+        self.read(move |connection| {
+            // One transaction, so that the task and its results are of one moment.
+            let snapshot = connection.unchecked_transaction()?;
+            let mut statement = snapshot.prepare_cached(TASK)?;
+            let task = statement.query_row((id.0.as_bytes(), org.0), by(rows::task)).optional()?;
+            let Some(task) = task else { return Ok(None) };
+            let results = results(&snapshot, task.seq)?;
+            Ok(Some(TaskDetail { task, results }))
+        })
+    }
+
+    fn task_list(
+        &self,
+        caller: &Caller,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        let org = caller.org;
+        self.read(move |connection| task_page(connection, org, &filter, page))
+    }
+
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(TASK_ANNOUNCEABLE)?;
+            statement.query_map((device.0, now.0, limit), by(rows::task))?.collect()
+        })
+    }
+
+    fn task_lapsed_of_every_org(
+        &self,
+        after: (UnixMs, i64),
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(TASK_LAPSED)?;
+            statement.query_map((after.0.0, after.1, now.0, limit), by(rows::task))?.collect()
+        })
+    }
+
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(TASK_OVERDUE_ANY)?;
+            statement.query_row([now.0], |row| row.get(0))
+        })
+    }
+
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(TASK_WAITING)?;
+            let mut waiting = Vec::new();
+            for device in devices {
+                if statement.exists((device.0, now.0))? {
+                    waiting.push(device);
+                }
+            }
+            Ok(waiting)
+        })
+    }
+
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let mut statement = snapshot.prepare_cached(TASK_FINAL)?;
+            let mut details = Vec::new();
+            for id in ids {
+                if let Some(task) = statement.query_row([id.0.as_bytes()], by(rows::task)).optional()? {
+                    let results = results(&snapshot, task.seq)?;
+                    details.push(TaskDetail { task, results });
+                }
+            }
+            Ok(details)
+        })
+    }
+
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status",
+            )?;
+            statement.query_map([], by(rows::task_count))?.collect()
+        })
+    }
+}
+
+/// All results of a task, newest first.
+fn results(connection: &Connection, task_seq: i64) -> rusqlite::Result<Vec<TaskResult>> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        rows::result_columns!(),
+        " FROM results r WHERE r.task_seq = ?1 ORDER BY r.id DESC"
+    ))?;
+    statement.query_map([task_seq], by(rows::result))?.collect()
+}
+
+fn task_page(
+    connection: &Connection,
+    org: OrgId,
+    filter: &TaskFilter,
+    page: PageRequest,
+) -> rusqlite::Result<TaskPage> {
+    let mut conditions = Conditions::default();
+    conditions.add("t.org_id = ?", org.0);
+    conditions.add_if("t.device_id = ?", filter.device_id.map(|id| id.0));
+    conditions.add_if("t.ext_task_id = ?", filter.ext_task_id.clone());
+    conditions.add_if("t.status = ?", filter.status.map(TaskStatus::number));
+    conditions.add_if("t.created_at >= ?", filter.created_after.map(|at| at.0));
+    conditions.add_if("t.created_at < ?", filter.created_before.map(|at| at.0));
+    let clause = conditions.clause();
+    let snapshot = connection.unchecked_transaction()?;
+    let total = if *filter == TaskFilter::default() {
+        let sql = "SELECT coalesce(sum(count), 0) FROM task_counts WHERE org_id = ?1";
+        snapshot.prepare_cached(sql)?.query_row([org.0], |row| row.get::<_, i64>(0))?
+    } else {
+        let sql = format!("SELECT count(*) FROM tasks t WHERE {clause}");
+        snapshot.prepare_cached(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?
+    };
+    let sql = format!(
+        "SELECT {} FROM tasks t WHERE {clause} \
+         ORDER BY t.seq DESC LIMIT {} OFFSET {}",
+        rows::task_columns!(),
+        page.size,
+        page.offset()
+    );
+    let mut statement = snapshot.prepare(&sql)?;
+    let items = statement.query_map(conditions.parameters().as_slice(), by(rows::task))?;
+    Ok(Page { items: items.collect::<rusqlite::Result<_>>()?, total: u64::try_from(total).unwrap_or(0) })
+}
+
+impl TaskSteps for SqliteTransaction<'_> {
+    fn task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
+        let task = self.sql(TASK, |statement| {
+            statement.query_row((id.0.as_bytes(), org.0), by(rows::task)).optional()
+        })?;
+        Ok(self.remember(task))
+    }
+
+    fn task_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
+        let task = self.sql(TASK_BEST, |statement| {
+            statement.query_row((device.0, self.now.0, org.0), by(rows::task)).optional()
+        })?;
+        Ok(self.remember(task))
+    }
+
+    fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>> {
+        let tasks = self.sql(TASK_OVERDUE, |statement| {
+            statement.query_map((self.now.0, limit), by(rows::task))?.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        tasks.iter().for_each(|task| {
+            self.stored.insert(task.seq, task.status);
+        });
+        Ok(tasks)
+    }
+
+    fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
+        let Some(skip) = count.checked_sub(1) else { return Ok(true) };
+        self.sql(TASK_OPEN_BEYOND, |statement| statement.exists((device.0, skip)))
+    }
+
+    fn task_insert(&mut self, task: &mut Task) -> TxResult<()> {
+        task.seq = self.sql(TASK_INSERT, |statement| {
+            statement.insert(params![
+                task.id.0.as_bytes(),
+                task.org.0,
+                task.device.0,
+                task.device_id.0,
+                task.sn.as_str(),
+                task.ext_task_id,
+                task.method_code,
+                task.method,
+                task.priority,
+                task.push_only,
+                task.created_at.0,
+                task.expires_at.0,
+                task.status.number(),
+                task.pending_at.map(|at| at.0),
+                task.locked_at.map(|at| at.0),
+                task.lease_until.map(|at| at.0),
+                task.deliveries,
+                task.results,
+                rows::timeline_text(&task.timeline),
+                task.payload.as_deref(),
+            ])
+        })?;
+        self.stored.insert(task.seq, task.status);
+        *self.counts.entry((task.org, task.status)).or_default() += 1;
+        Ok(())
+    }
+
+    fn task_update(&mut self, task: &Task) -> TxResult<()> {
+        self.sql(TASK_UPDATE, |statement| {
+            statement.execute(params![
+                task.seq,
+                task.status.number(),
+                task.pending_at.map(|at| at.0),
+                task.locked_at.map(|at| at.0),
+                task.lease_until.map(|at| at.0),
+                task.deliveries,
+                task.results,
+                rows::timeline_text(&task.timeline),
+            ])
+        })?;
+        if let Some(before) = self.stored.insert(task.seq, task.status) {
+            *self.counts.entry((task.org, before)).or_default() -= 1;
+            *self.counts.entry((task.org, task.status)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>> {
+        self.sql(
+            "SELECT id FROM results WHERE task_seq = ?1 AND ext_id = ?2 AND status_code = ?3 \
+             AND body_hash = ?4 AND body_kind = ?5 AND body = ?6",
+            |statement| {
+                let values = params![
+                    task.seq,
+                    result.ext_id,
+                    result.status_code,
+                    result.body_hash(),
+                    rows::body_kind(&result.body),
+                    result.body.text(),
+                ];
+                statement.query_row(values, |row| row.get(0).map(ResultId)).optional()
+            },
+        )
+    }
+
+    fn result_insert(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId> {
+        self.sql(
+            "INSERT INTO results (task_seq, org_id, ext_id, status_code, body_hash, received_at, body_kind, \
+             body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            |statement| {
+                let values = params![
+                    task.seq,
+                    task.org.0,
+                    result.ext_id,
+                    result.status_code,
+                    result.body_hash(),
+                    self.now.0,
+                    rows::body_kind(&result.body),
+                    result.body.text(),
+                ];
+                statement.insert(values).map(ResultId)
+            },
+        )
+    }
+
+    fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
+        self.try_sql(|connection| results(connection, task.seq))
+    }
+
+    fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {
+        self.sql(
+            "SELECT request_digest, task_id, created_at FROM idempotency WHERE org_id = ?1 AND key = ?2",
+            |statement| {
+                let entry = statement.query_row((org.0, key), by(|row| rows::idempotency_at(row, 0)));
+                entry.optional()
+            },
+        )
+    }
+
+    fn idempotency_put(&mut self, org: OrgId, key: &str, entry: &Idempotency) -> TxResult<()> {
+        self.sql(
+            "INSERT OR REPLACE INTO idempotency (org_id, key, request_digest, task_id, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            |statement| {
+                let values = (org.0, key, entry.request_digest, entry.task.0.as_bytes(), entry.created_at.0);
+                statement.execute(values).map(drop)
+            },
+        )
+    }
+
+    fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
+        self.sql(
+            "DELETE FROM idempotency WHERE (org_id, key) IN \
+             (SELECT org_id, key FROM idempotency WHERE created_at < ?1 LIMIT ?2)",
+            |statement| statement.execute((before.0, limit)),
+        )
+    }
+}
+
+impl SqliteTransaction<'_> {
+    fn remember(&mut self, task: Option<Task>) -> Option<Task> {
+        if let Some(task) = &task {
+            self.stored.insert(task.seq, task.status);
+        }
+        task
+    }
+}
