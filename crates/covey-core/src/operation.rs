@@ -7,7 +7,7 @@
 use futures_channel::oneshot;
 
 use crate::error::{Error, Result, StorageFault};
-use crate::port::{Job, Needs, Transaction};
+use crate::port::{Job, ReadSet, Transaction};
 
 /// Why an operation gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub trait Operation: Send + 'static {
 
     /// Adds what [`apply`](Self::apply) will ask the transaction for, as far as
     /// it is worth fetching beforehand: what happens often.
-    fn needs(&self, _needs: &mut Needs) {}
+    fn read_set(&self, _reads: &mut ReadSet) {}
 
     /// Does it. May be called again when the transaction failed as a whole.
     ///
@@ -73,8 +73,8 @@ impl<O: Operation, R: Send + 'static> OperationJob<O, R> {
 }
 
 impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
-    fn needs(&self, needs: &mut Needs) {
-        self.operation.needs(needs);
+    fn read_set(&self, reads: &mut ReadSet) {
+        self.operation.read_set(reads);
     }
 
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {

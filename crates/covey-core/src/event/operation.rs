@@ -5,7 +5,7 @@ use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, NewEvent};
 use crate::id::{DeviceId, RecordNumber};
 use crate::operation::{Abort, Operation};
-use crate::port::{Needs, Transaction};
+use crate::port::{ReadSet, Transaction};
 use crate::twin::{demand_room, report_all};
 
 /// A device tells an event (device-events).
@@ -29,12 +29,12 @@ impl EventAdd {
 impl Operation for EventAdd {
     type Output = AddedEvent;
 
-    fn needs(&self, needs: &mut Needs) {
+    fn read_set(&self, reads: &mut ReadSet) {
         if self.is_counted() {
             let (device, dev_event_id) = (self.device.device, self.event.dev_event_id);
             match self.event.dev_timestamp {
-                Some(dev_timestamp) => needs.events.push((device, EventKey { dev_event_id, dev_timestamp })),
-                None => needs.events_of_now.push((device, dev_event_id)),
+                Some(dev_timestamp) => reads.events.push((device, EventKey { dev_event_id, dev_timestamp })),
+                None => reads.events_of_now.push((device, dev_event_id)),
             }
         }
     }

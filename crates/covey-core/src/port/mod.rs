@@ -1,16 +1,16 @@
 //! The traits through which the world comes in.
 
 mod link;
-mod needs;
 mod observer;
 mod peers;
+mod read_set;
 mod store;
 mod transaction;
 
 pub use link::{Announcement, Link, LinkState, LinkStatus, Reach};
-pub use needs::Needs;
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};
+pub use read_set::ReadSet;
 pub use store::{Job, Page, PageRequest, Reader, Store};
 pub use transaction::{Transaction, TxResult};
 

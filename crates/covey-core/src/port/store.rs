@@ -4,7 +4,7 @@ use crate::access::AccessReader;
 use crate::device::DeviceReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
-use crate::port::{BoxFuture, Needs, Transaction};
+use crate::port::{BoxFuture, ReadSet, Transaction};
 use crate::presence::PresenceReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
@@ -18,7 +18,7 @@ use crate::webhook::WebhookReader;
 /// each. When a transaction fails as a whole, its jobs may be run again.
 pub trait Job: Send {
     /// Adds what [`run`](Self::run) will ask for.
-    fn needs(&self, _needs: &mut Needs) {}
+    fn read_set(&self, _reads: &mut ReadSet) {}
 
     /// Does the work and keeps the answer.
     ///

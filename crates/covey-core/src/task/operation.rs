@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
-use crate::port::{Needs, Transaction};
+use crate::port::{ReadSet, Transaction};
 use crate::record::NewRecord;
 use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
 
@@ -64,11 +64,11 @@ pub struct CreatedTask {
 impl Operation for TaskCreate {
     type Output = CreatedTask;
 
-    fn needs(&self, needs: &mut Needs) {
+    fn read_set(&self, reads: &mut ReadSet) {
         let counted_to = self.limits.live_tasks_per_device_max;
-        needs.targets.push((self.caller.org, self.spec.device.clone(), counted_to));
-        needs.idempotency.extend(self.idempotency.iter().map(|key| (self.caller.org, key.key.clone())));
-        needs.tasks_new += 1;
+        reads.targets.push((self.caller.org, self.spec.device.clone(), counted_to));
+        reads.idempotency.extend(self.idempotency.iter().map(|key| (self.caller.org, key.key.clone())));
+        reads.tasks_new += 1;
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Abort> {
@@ -118,8 +118,8 @@ pub struct TaskAck {
 impl Operation for TaskAck {
     type Output = Verdict;
 
-    fn needs(&self, needs: &mut Needs) {
-        needs.tasks.push((self.device.org, self.id));
+    fn read_set(&self, reads: &mut ReadSet) {
+        reads.tasks.push((self.device.org, self.id));
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Verdict, Abort> {
@@ -148,10 +148,10 @@ pub struct TaskNext {
 impl Operation for TaskNext {
     type Output = Option<Arc<Task>>;
 
-    fn needs(&self, needs: &mut Needs) {
+    fn read_set(&self, reads: &mut ReadSet) {
         match self.id {
-            Some(id) => needs.tasks.push((self.device.org, id)),
-            None => needs.best.push((self.device.org, self.device.device)),
+            Some(id) => reads.tasks.push((self.device.org, id)),
+            None => reads.best.push((self.device.org, self.device.device)),
         }
     }
 
@@ -199,9 +199,9 @@ pub struct FinishedTask {
 impl Operation for TaskFinish {
     type Output = FinishedTask;
 
-    fn needs(&self, needs: &mut Needs) {
-        needs.tasks.push((self.device.org, self.id));
-        needs.results_new += 1;
+    fn read_set(&self, reads: &mut ReadSet) {
+        reads.tasks.push((self.device.org, self.id));
+        reads.results_new += 1;
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Abort> {
@@ -253,8 +253,8 @@ pub struct TaskDelete {
 impl Operation for TaskDelete {
     type Output = Arc<TaskDetail>;
 
-    fn needs(&self, needs: &mut Needs) {
-        needs.tasks.push((self.caller.org, self.id));
+    fn read_set(&self, reads: &mut ReadSet) {
+        reads.tasks.push((self.caller.org, self.id));
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Abort> {

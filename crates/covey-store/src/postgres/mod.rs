@@ -9,12 +9,14 @@
 //! transaction another connection (PgBouncer in transaction mode) cannot be
 //! between the store and PostgreSQL.
 
+mod access;
 mod clock;
 mod connection;
+mod device;
+mod event;
 mod fault;
 mod lists;
 pub(crate) mod locks;
-mod memory;
 mod migrations;
 pub(crate) mod numbers;
 mod options;
@@ -23,21 +25,18 @@ mod peer_message;
 mod peers;
 mod pipeline;
 mod pool;
+mod presence;
 mod reader;
-mod reader_of_events;
-mod reader_of_records;
-mod reader_of_twins;
-mod reader_of_webhooks;
+mod record;
 mod retention;
-mod series;
 pub(crate) mod servers;
 mod session;
 mod statements;
-mod statements_of_webhooks;
+mod task;
 mod tls;
-mod transaction;
+mod twin;
+mod webhook;
 mod write;
-mod writer;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -59,6 +58,7 @@ pub(crate) use crate::postgres::options::said;
 use crate::postgres::peers::{Exchange, PeerSession};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::postgres::write::writer::Writer;
 use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
@@ -123,15 +123,8 @@ impl Postgres {
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
-        let writer = writer::Writer::new(
-            writing,
-            connector.clone(),
-            session,
-            clock,
-            observer,
-            Arc::clone(&exchange),
-            queue,
-        );
+        let writer =
+            Writer::new(writing, connector.clone(), session, clock, observer, Arc::clone(&exchange), queue);
         let write_state = writer.state();
         let writer = std::thread::Builder::new()
             .name("store-write".to_owned())

@@ -5,6 +5,9 @@
 
 mod by_partition;
 mod by_row;
+mod steps;
+
+pub(super) use steps::{Reading, Writing};
 
 use covey_core::retention::{Kept, Prune, Pruned};
 use tokio_postgres::{Client, Error};

@@ -1,4 +1,4 @@
-//! What jobs will look at, told before they run.
+//! What jobs will read, told before they run.
 
 use crate::event::EventKey;
 use crate::id::{DeviceKey, OrgId, TaskId};
@@ -8,7 +8,7 @@ use crate::task::DeviceRef;
 /// between itself and its database fetches it in one go; a hint, no promise: a
 /// job may ask for more, or for less.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct ReadSet {
     /// Tasks by their id.
     pub tasks: Vec<(OrgId, TaskId)>,
     /// Devices whose best eligible task is wanted, one entry a request.

@@ -1,5 +1,4 @@
-//! Steps on webhooks. Those on endpoints are rare; what was delivered is
-//! written for many letters at once.
+//! Steps on webhooks.
 
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::TxResult;
@@ -11,26 +10,26 @@ use tokio_postgres::Row;
 
 use crate::postgres::locks::LockClass;
 use crate::postgres::pipeline::{Reply, Step, Value, execute, query};
-use crate::postgres::transaction::PostgresTransaction;
-use crate::rows;
-use crate::rows::{Columns, Read};
+use crate::postgres::write::transaction::PostgresTransaction;
+use crate::rows::{self, Columns, Read};
 
 impl WebhookSteps for PostgresTransaction<'_> {
     fn webhook(&mut self, org: OrgId, id: EndpointId) -> TxResult<Option<Endpoint>> {
         let values = vec![Box::new(id.0) as _, Box::new(org.0) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.webhook, values))?;
+        let rows = self.ask(query(&self.session.client, &self.session.sql.webhook.webhook, values))?;
         self.first(&rows, rows::endpoint)
     }
 
     fn webhook_default(&mut self, org: OrgId, webhook_type: WebhookType) -> TxResult<Option<Endpoint>> {
         let values = vec![Box::new(org.0) as _, Box::new(webhook_type.name()) as _];
-        let step = query(&self.session.client, &self.session.sql.webhook_default, values);
+        let step = query(&self.session.client, &self.session.sql.webhook.webhook_default, values);
         let rows = self.ask_alone(org, step)?;
         self.first(&rows, rows::endpoint)
     }
 
     fn webhook_count(&mut self, org: OrgId) -> TxResult<u32> {
-        let step = query(&self.session.client, &self.session.sql.webhook_count, vec![Box::new(org.0)]);
+        let step =
+            query(&self.session.client, &self.session.sql.webhook.webhook_count, vec![Box::new(org.0)]);
         let rows = self.ask_alone(org, step)?;
         let count: i64 = self.only(&rows, |row| rows::get(row, 0))?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
@@ -56,8 +55,11 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(secret.exposed().to_owned()),
             Box::new(self.now.0),
         ];
-        let rows =
-            self.write_and_ask(query(&self.session.client, &self.session.sql.webhook_insert, values))?;
+        let rows = self.write_and_ask(query(
+            &self.session.client,
+            &self.session.sql.webhook.webhook_insert,
+            values,
+        ))?;
         self.only(&rows, |row| rows::get(row, 0).map(EndpointId))
     }
 
@@ -77,17 +79,17 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(self.now.0),
             Box::new(endpoint.id.0),
         ];
-        self.write(execute(&self.session.client, &self.session.sql.webhook_update, values))?;
+        self.write(execute(&self.session.client, &self.session.sql.webhook.webhook_update, values))?;
         if begins_anew {
             let values = vec![Box::new(endpoint.id.0) as _];
-            self.write(execute(&self.session.client, &self.session.sql.webhook_begin_anew, values))?;
+            self.write(execute(&self.session.client, &self.session.sql.webhook.webhook_begin_anew, values))?;
         }
         Ok(())
     }
 
     fn webhook_delete(&mut self, org: OrgId, id: EndpointId) -> TxResult<bool> {
         let values = vec![Box::new(self.now.0) as _, Box::new(id.0) as _, Box::new(org.0) as _];
-        Ok(self.write(execute(&self.session.client, &self.session.sql.webhook_delete, values))? > 0)
+        Ok(self.write(execute(&self.session.client, &self.session.sql.webhook.webhook_delete, values))? > 0)
     }
 
     fn webhook_claim(&mut self, claim: &Claim, ids: &[EndpointId], until: UnixMs) -> TxResult<()> {
@@ -98,12 +100,12 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(until.0),
             Box::new(self.now.0),
         ];
-        self.write(execute(&self.session.client, &self.session.sql.webhook_claim, values)).map(drop)
+        self.write(execute(&self.session.client, &self.session.sql.webhook.webhook_claim, values)).map(drop)
     }
 
     fn webhook_release(&mut self, claim: &Claim) -> TxResult<()> {
         let values = vec![Box::new(claim.server.clone()) as _, Box::new(claim.nonce) as _];
-        self.write(execute(&self.session.client, &self.session.sql.webhook_release, values)).map(drop)
+        self.write(execute(&self.session.client, &self.session.sql.webhook.webhook_release, values)).map(drop)
     }
 
     fn webhook_progress(
@@ -126,8 +128,11 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(progress.last_delivered_at.map(|at| at.0)),
             Box::new(logged),
         ];
-        let rows =
-            self.write_and_ask(query(&self.session.client, &self.session.sql.webhook_progress, values))?;
+        let rows = self.write_and_ask(query(
+            &self.session.client,
+            &self.session.sql.webhook.webhook_progress,
+            values,
+        ))?;
         let held = self.first(&rows, |row| Ok((rows::get(row, 0)?, rows::get::<i64>(row, 1)?)))?;
         let Some((resends, log_head)) = held else { return Ok(ProgressSaved::Lost) };
         self.write_letters(id, progress, log_head - logged)?;
@@ -136,7 +141,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
 
     fn webhook_log(&mut self, id: EndpointId, attempt: &AttemptLog) -> TxResult<()> {
         let (client, sql) = (&self.session.client, &self.session.sql);
-        let rows = self.write_and_ask(query(client, &sql.webhook_next_log, vec![Box::new(id.0)]))?;
+        let rows = self.write_and_ask(query(client, &sql.webhook.webhook_next_log, vec![Box::new(id.0)]))?;
         let head = self.first(&rows, |row| rows::get::<i64>(row, 0))?;
         // It may have been deleted in the meantime, and its log with it.
         let Some(head) = head else { return Ok(()) };
@@ -157,8 +162,11 @@ impl WebhookSteps for PostgresTransaction<'_> {
             Box::new(number.map(|number| number.0)),
             Box::new(i64::from(limit)),
         ];
-        let rows =
-            self.write_and_ask(query(&self.session.client, &self.session.sql.webhook_resend, values))?;
+        let rows = self.write_and_ask(query(
+            &self.session.client,
+            &self.session.sql.webhook.webhook_resend,
+            values,
+        ))?;
         let count = self.first(&rows, |row| rows::number(row, 0))?;
         Ok(count.unwrap_or(0))
     }
@@ -167,11 +175,11 @@ impl WebhookSteps for PostgresTransaction<'_> {
         let (client, sql) = (&self.session.client, &self.session.sql);
         let limit = || Box::new(i64::from(limit)) as Value<'_>;
         let steps = vec![
-            execute(client, &sql.webhook_forget_log, vec![Box::new(logged.0), limit()]),
-            execute(client, &sql.webhook_forget_letters, vec![limit()]),
-            execute(client, &sql.webhook_forget_logs, vec![limit()]),
-            query(client, &sql.webhook_forget_dead, vec![Box::new(died.0), limit()]),
-            query(client, &sql.webhook_forget_endpoints, vec![limit()]),
+            execute(client, &sql.webhook.webhook_forget_log, vec![Box::new(logged.0), limit()]),
+            execute(client, &sql.webhook.webhook_forget_letters, vec![limit()]),
+            execute(client, &sql.webhook.webhook_forget_logs, vec![limit()]),
+            query(client, &sql.webhook.webhook_forget_dead, vec![Box::new(died.0), limit()]),
+            query(client, &sql.webhook.webhook_forget_endpoints, vec![limit()]),
         ];
         self.has_written = true;
         let mut count = 0_u64;
@@ -189,7 +197,7 @@ impl<'s> PostgresTransaction<'s> {
     fn ask_alone(&mut self, org: OrgId, step: Step<'s>) -> TxResult<Vec<Row>> {
         let class = LockClass::Webhooks.number();
         let values: Vec<Value<'_>> = vec![Box::new(class), Box::new(org.0)];
-        let lock = query(&self.session.client, &self.session.sql.webhook_lock, values);
+        let lock = query(&self.session.client, &self.session.sql.webhook.webhook_lock, values);
         let mut replies = self.trip(vec![lock, step])?;
         Ok(replies.pop().map(Reply::rows).unwrap_or_default())
     }
@@ -204,11 +212,20 @@ impl<'s> PostgresTransaction<'s> {
             let gone = progress.letters.iter().filter(|(_, kept)| kept.is_none());
             let gone: Vec<i64> = gone.map(|(number, _)| number.0).collect();
             let kept: Vec<&StoredLetter> = progress.letters.values().flatten().collect();
-            let count =
-                || query(client, &sql.webhook_letter_counts, vec![Box::new(id.0), Box::new(numbers.clone())]);
+            let count = || {
+                query(
+                    client,
+                    &sql.webhook.webhook_letter_counts,
+                    vec![Box::new(id.0), Box::new(numbers.clone())],
+                )
+            };
             steps.push(count());
-            steps.push(execute(client, &sql.webhook_remove_letters, vec![Box::new(id.0), Box::new(gone)]));
-            steps.push(execute(client, &sql.webhook_put_letters, letter_values(id, &kept, self.now)));
+            steps.push(execute(
+                client,
+                &sql.webhook.webhook_remove_letters,
+                vec![Box::new(id.0), Box::new(gone)],
+            ));
+            steps.push(execute(client, &sql.webhook.webhook_put_letters, letter_values(id, &kept, self.now)));
             steps.push(count());
         }
         let letter_steps = steps.len();
@@ -230,7 +247,7 @@ impl<'s> PostgresTransaction<'s> {
         }
         let values: Vec<Value<'_>> =
             vec![Box::new(id.0), Box::new(after.0 - before.0), Box::new(after.1 - before.1)];
-        self.write(execute(client, &sql.webhook_count_letters, values)).map(drop)
+        self.write(execute(client, &sql.webhook.webhook_count_letters, values)).map(drop)
     }
 
     /// Rows of the log after `head`, and the removal of as many at its end.
@@ -241,8 +258,12 @@ impl<'s> PostgresTransaction<'s> {
         let (client, sql) = (&self.session.client, &self.session.sql);
         let last = head.saturating_add(i64::try_from(attempts.len()).unwrap_or(i64::MAX));
         vec![
-            execute(client, &sql.webhook_insert_log, log_values(id, head, attempts)),
-            execute(client, &sql.webhook_trim_log, vec![Box::new(id.0), Box::new(last - LOG_ROWS_MAX)]),
+            execute(client, &sql.webhook.webhook_insert_log, log_values(id, head, attempts)),
+            execute(
+                client,
+                &sql.webhook.webhook_trim_log,
+                vec![Box::new(id.0), Box::new(last - LOG_ROWS_MAX)],
+            ),
         ]
     }
 }

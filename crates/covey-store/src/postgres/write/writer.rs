@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use covey_core::error::StorageFault;
-use covey_core::port::{Clock, Event, Job, Needs, Observer, Step};
+use covey_core::port::{Clock, Event, Job, Observer, ReadSet, Step};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use crate::guard::AbortOnPanic;
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::Failure;
-use crate::postgres::memory::Memory;
 use crate::postgres::peers::Exchange;
 use crate::postgres::session::{self, Session, WriterId};
-use crate::postgres::transaction::{Committed, PostgresTransaction};
+use crate::postgres::write::cross_group_cache::CrossGroupCache;
+use crate::postgres::write::transaction::{Committed, PostgresTransaction};
 use crate::write_state::{LOOK_PAUSE, WriteState};
 
 /// How often a group that stood in another's way is run again.
@@ -61,7 +61,7 @@ impl Line {
     }
 }
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     runtime: Runtime,
     connector: Connector,
     clock: Arc<dyn Clock>,
@@ -73,7 +73,7 @@ pub(super) struct Writer {
     pause: Duration,
     exchange: Arc<Exchange>,
     state: Arc<WriteState>,
-    memory: Memory,
+    cross_group: CrossGroupCache,
     /// Since when this server was alone when it began to remember.
     remembers_since: Option<u64>,
 }
@@ -83,7 +83,7 @@ type Attempt = Result<(), Failure>;
 
 impl Writer {
     /// A writer that is connected.
-    pub(super) fn new(
+    pub(crate) fn new(
         runtime: Runtime,
         connector: Connector,
         session: Session,
@@ -95,7 +95,7 @@ impl Writer {
         let group_max = connector.options().group_max.max(1);
         let id = Some(session.writer);
         let line = Line::Open(Box::new(session));
-        let (pause, memory, remembers_since) = (PAUSE_MIN, Memory::default(), None);
+        let (pause, cross_group, remembers_since) = (PAUSE_MIN, CrossGroupCache::default(), None);
         Self {
             runtime,
             connector,
@@ -108,18 +108,18 @@ impl Writer {
             pause,
             exchange,
             state: Arc::default(),
-            memory,
+            cross_group,
             remembers_since,
         }
     }
 
     /// Whether its writes succeed.
-    pub(super) fn state(&self) -> Arc<WriteState> {
+    pub(crate) fn state(&self) -> Arc<WriteState> {
         Arc::clone(&self.state)
     }
 
     /// Runs until the last sender is gone and every job is settled.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
         loop {
@@ -309,7 +309,7 @@ impl Writer {
                     self.pause = PAUSE_MIN;
                     self.id = Some(session.writer);
                     // It may be another primary, or one that was restored.
-                    self.memory.clear();
+                    self.cross_group.clear();
                     tracing::info!(place = %self.connector.options().place(), "connected to PostgreSQL");
                     return Ok(Box::new(session));
                 }
@@ -341,18 +341,18 @@ impl Writer {
 
     /// Runs a group in a transaction. Also answers whether the commit was sent.
     fn transact(&mut self, session: &Session, group: &mut Group) -> (Result<Committed, Failure>, bool) {
-        let mut needs = Needs::default();
-        group.iter().for_each(|job| job.needs(&mut needs));
+        let mut reads = ReadSet::default();
+        group.iter().for_each(|job| job.read_set(&mut reads));
         let mut transaction = PostgresTransaction::new(session, &self.runtime, self.clock.now());
         // Whatever was remembered before a visit may have changed during it.
         let alone_since = self.exchange.alone_since();
         if alone_since != self.remembers_since {
-            self.memory.clear();
+            self.cross_group.clear();
             self.remembers_since = alone_since;
         }
-        let memory = alone_since.map(|_| &mut self.memory);
+        let cross_group = alone_since.map(|_| &mut self.cross_group);
         let run = |transaction: &mut PostgresTransaction<'_>| {
-            transaction.fetch(&needs, memory)?;
+            transaction.prefetch(&reads, cross_group)?;
             for job in group.iter_mut() {
                 let outcome = job.run(transaction);
                 // What the database said goes before what the job made of it.
@@ -366,9 +366,9 @@ impl Writer {
         // What was taken out of it is lost with the transaction, and what is
         // left may be what it failed for.
         if outcome.is_ok() && alone_since.is_some() {
-            transaction.keep(&mut self.memory);
+            transaction.keep(&mut self.cross_group);
         } else {
-            self.memory.clear();
+            self.cross_group.clear();
         }
         (outcome, is_commit_sent)
     }

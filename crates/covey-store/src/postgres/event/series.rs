@@ -14,8 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::postgres::pipeline::Value;
 use crate::postgres::pool::ReadSession;
-use crate::rows;
-use crate::rows::Read;
+use crate::rows::{self, Read};
 
 /// What stands for `\u` before an escape that PostgreSQL refuses: a character for
 /// private use, in the last plane of Unicode.
@@ -73,7 +72,7 @@ impl Question {
     }
 }
 
-pub(super) async fn event_fields(session: &ReadSession, org: OrgId, query: &FieldQuery) -> Read<Vec<Field>> {
+pub(crate) async fn event_fields(session: &ReadSession, org: OrgId, query: &FieldQuery) -> Read<Vec<Field>> {
     let mut question = Question::new(vec![
         (Box::new(org.0), Type::INT8),
         (Box::new(query.device_id.0), Type::INT8),
@@ -94,7 +93,7 @@ pub(super) async fn event_fields(session: &ReadSession, org: OrgId, query: &Fiel
     question.ask(session).await?.iter().map(field).collect()
 }
 
-pub(super) async fn event_series(
+pub(crate) async fn event_series(
     session: &ReadSession,
     org: OrgId,
     query: &SeriesQuery,

@@ -4,17 +4,17 @@
 //! Only while this server is alone on its database: others change rows too. What
 //! is remembered of a task is still a guess. It goes with the number of the
 //! transaction that wrote it (`xmin`), and a write of a guess that turns out
-//! wrong undoes the transaction; the group is then run again without a memory.
+//! wrong undoes the transaction; the group is then run again without this cache.
 
 use std::collections::{HashMap, VecDeque};
 
 use covey_core::id::{DeviceKey, OrgId, TaskId};
 use covey_core::task::{Target, Task};
 
-use crate::postgres::transaction::Name;
+use crate::postgres::write::transaction_cache::Name;
 
 /// How many open tasks are remembered, at most. Those that wait for a device
-/// that is away fill the memory; then it is emptied, and costs a look each.
+/// that is away fill the cache; then it is emptied, and costs a look each.
 const TASKS_MAX: usize = 20_000;
 /// How much their payloads may take.
 const PAYLOAD_BYTES_MAX: usize = 32 * 1_048_576;
@@ -22,35 +22,35 @@ const PAYLOAD_BYTES_MAX: usize = 32 * 1_048_576;
 const TARGETS_MAX: usize = 50_000;
 
 /// The number of the transaction that wrote a row, as its `xmin` has it.
-pub(super) type WrittenBy = i64;
+pub(crate) type WrittenBy = i64;
 
 #[derive(Default)]
-pub(super) struct Memory {
+pub(crate) struct CrossGroupCache {
     tasks: HashMap<TaskId, (Task, WrittenBy)>,
     payload_bytes: usize,
     targets: HashMap<(OrgId, Name), Target>,
     /// How many open tasks a device has.
     open_counts: HashMap<DeviceKey, i64>,
     /// Numbers for new tasks, ascending.
-    pub(super) task_numbers: VecDeque<i64>,
+    pub(crate) task_numbers: VecDeque<i64>,
     /// Numbers for new results, ascending.
-    pub(super) result_numbers: VecDeque<i64>,
+    pub(crate) result_numbers: VecDeque<i64>,
 }
 
-impl Memory {
-    pub(super) fn clear(&mut self) {
+impl CrossGroupCache {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// A task that is open and that nobody else has changed, it seems. It is
     /// forgotten until it is put back.
-    pub(super) fn take_task(&mut self, id: TaskId) -> Option<(Task, WrittenBy)> {
+    pub(crate) fn take_task(&mut self, id: TaskId) -> Option<(Task, WrittenBy)> {
         let found = self.tasks.remove(&id)?;
         self.payload_bytes -= payload_bytes(&found.0);
         Some(found)
     }
 
-    pub(super) fn put_task(&mut self, task: Task, written_by: WrittenBy) {
+    pub(crate) fn put_task(&mut self, task: Task, written_by: WrittenBy) {
         self.forget_task(task.id);
         let more_bytes = payload_bytes(&task);
         if self.tasks.len() >= TASKS_MAX || self.payload_bytes + more_bytes > PAYLOAD_BYTES_MAX {
@@ -61,17 +61,17 @@ impl Memory {
         self.tasks.insert(task.id, (task, written_by));
     }
 
-    pub(super) fn forget_task(&mut self, id: TaskId) {
+    pub(crate) fn forget_task(&mut self, id: TaskId) {
         self.take_task(id);
     }
 
     /// A device, and how many open tasks it has.
-    pub(super) fn target(&self, org: OrgId, name: &Name) -> Option<(&Target, i64)> {
+    pub(crate) fn target(&self, org: OrgId, name: &Name) -> Option<(&Target, i64)> {
         let target = self.targets.get(&(org, name.clone()))?;
         Some((target, *self.open_counts.get(&target.device)?))
     }
 
-    pub(super) fn put_target(&mut self, org: OrgId, name: Name, target: Target, open_count: i64) {
+    pub(crate) fn put_target(&mut self, org: OrgId, name: Name, target: Target, open_count: i64) {
         if self.targets.len() >= TARGETS_MAX {
             self.forget_targets();
         }
@@ -79,14 +79,14 @@ impl Memory {
         self.targets.insert((org, name), target);
     }
 
-    pub(super) fn change_open_count(&mut self, device: DeviceKey, change: i64) {
+    pub(crate) fn change_open_count(&mut self, device: DeviceKey, change: i64) {
         if let Some(count) = self.open_counts.get_mut(&device) {
             *count += change;
         }
     }
 
     /// A device was registered or retired.
-    pub(super) fn forget_targets(&mut self) {
+    pub(crate) fn forget_targets(&mut self) {
         self.targets.clear();
         self.open_counts.clear();
     }

@@ -1,4 +1,4 @@
-//! What a transaction has yet to send of what is told: records, events and gauges.
+//! What a transaction has yet to send to the outbox: records, events and gauges.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use uuid::Uuid;
 use crate::postgres::numbers::PLACES_MAX;
 use crate::postgres::pipeline::Value;
 use crate::postgres::session::Session;
-use crate::postgres::write::Outbox;
+use crate::postgres::write::group_statement::Outbox;
 
 /// What a row of the outbox holds beside whom it is about.
 #[derive(Default)]
-pub(super) struct RecordRow {
-    pub(super) kind: i16,
-    pub(super) task: Option<Uuid>,
-    pub(super) result_id: Option<i64>,
-    pub(super) status: Option<i16>,
-    pub(super) name: Option<Cow<'static, str>>,
-    pub(super) version: Option<i64>,
-    pub(super) value: Option<Arc<str>>,
-    pub(super) dev_timestamp: Option<i64>,
+pub(crate) struct RecordRow {
+    pub(crate) kind: i16,
+    pub(crate) task: Option<Uuid>,
+    pub(crate) result_id: Option<i64>,
+    pub(crate) status: Option<i16>,
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) version: Option<i64>,
+    pub(crate) value: Option<Arc<str>>,
+    pub(crate) dev_timestamp: Option<i64>,
 }
 
 /// An event, and the place of its record.
@@ -41,7 +41,7 @@ struct GaugeRow {
 }
 
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct OutboxBatch {
     records: Vec<(DeviceIdentity, RecordRow)>,
     events: Vec<EventRow>,
     /// In an order that all servers keep, so that none waits for another in a circle.
@@ -50,14 +50,14 @@ pub(super) struct Told {
     records_before: u32,
 }
 
-impl Told {
-    pub(super) fn is_empty(&self) -> bool {
+impl OutboxBatch {
+    pub(crate) fn is_empty(&self) -> bool {
         // There is no event without a record.
         self.records.is_empty() && self.gauges.is_empty()
     }
 
     /// Takes out what is there; what comes after it has later places.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         let records_before = self.records_before + self.record_count();
         std::mem::replace(self, Self { records_before, ..Self::default() })
     }
@@ -69,7 +69,7 @@ impl Told {
 
     /// Adds a record, unless the transaction has as many as a number has places.
     /// Answers its place, from 1, among those that are sent together.
-    pub(super) fn record(&mut self, device: &DeviceIdentity, row: RecordRow) -> Option<i64> {
+    pub(crate) fn record(&mut self, device: &DeviceIdentity, row: RecordRow) -> Option<i64> {
         let place = self.record_count() + 1;
         if self.records_before + place > PLACES_MAX {
             return None;
@@ -79,21 +79,21 @@ impl Told {
     }
 
     /// Adds the event of a record.
-    pub(super) fn event(&mut self, device: &DeviceIdentity, place: i64, event: &EventToStore) {
+    pub(crate) fn event(&mut self, device: &DeviceIdentity, place: i64, event: &EventToStore) {
         self.events.push(EventRow { device: device.clone(), place, event: event.clone() });
     }
 
     /// Puts the body of a gauge into the place of the one before it.
-    pub(super) fn gauge(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) {
+    pub(crate) fn gauge(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) {
         let row = GaugeRow { device: device.clone(), payload: payload.into() };
         self.gauges.insert((device.device, type_code), row);
     }
 
-    pub(super) fn has_gauges(&self) -> bool {
+    pub(crate) fn has_gauges(&self) -> bool {
         !self.gauges.is_empty()
     }
 
-    pub(super) fn outbox(&self) -> Outbox {
+    pub(crate) fn outbox(&self) -> Outbox {
         match (self.records.is_empty(), self.events.is_empty()) {
             (true, _) => Outbox::Nothing,
             (false, true) => Outbox::Records,
@@ -101,7 +101,7 @@ impl Told {
         }
     }
 
-    pub(super) fn gauge_values<'v>(&self, now: UnixMs) -> Vec<Value<'v>> {
+    pub(crate) fn gauge_values<'v>(&self, now: UnixMs) -> Vec<Value<'v>> {
         let devices = || self.gauges.values().map(|row| &row.device);
         vec![
             Box::new(now.0),
@@ -113,7 +113,7 @@ impl Told {
         ]
     }
 
-    pub(super) fn record_values<'v>(&self, session: &Session, now: UnixMs) -> Vec<Value<'v>> {
+    pub(crate) fn record_values<'v>(&self, session: &Session, now: UnixMs) -> Vec<Value<'v>> {
         let mut values: Vec<Value<'v>> =
             vec![Box::new(session.record_offset), Box::new(i64::from(self.records_before)), Box::new(now.0)];
         let rows = || self.records.iter().map(|(_, row)| row);
@@ -136,7 +136,7 @@ impl Told {
         values
     }
 
-    pub(super) fn event_values<'v>(&self, session: &Session) -> Vec<Value<'v>> {
+    pub(crate) fn event_values<'v>(&self, session: &Session) -> Vec<Value<'v>> {
         let mut rows: Vec<&EventRow> = self.events.iter().collect();
         // In an order that all servers keep: an event that another server is about
         // to store is waited for.
@@ -189,7 +189,7 @@ mod tests {
             device_id: DeviceId(3),
             sn: Sn::parse("sn").unwrap(),
         };
-        let mut told = Told::default();
+        let mut told = OutboxBatch::default();
         for place in 1..=40_000 {
             assert_eq!(told.record(&device, RecordRow::default()), Some(place));
         }

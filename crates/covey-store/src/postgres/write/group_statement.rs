@@ -6,24 +6,24 @@ use std::fmt::Write as _;
 
 /// What a statement writes, beside the writer's mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// New tasks.
-    pub(super) made: bool,
+    pub(crate) made: bool,
     /// Open tasks that changed and are still open.
-    pub(super) changed: bool,
+    pub(crate) changed: bool,
     /// Open tasks that became final.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
     /// New results.
-    pub(super) results: bool,
+    pub(crate) results: bool,
     /// Bodies of gauges.
-    pub(super) gauges: bool,
+    pub(crate) gauges: bool,
     /// What is told.
-    pub(super) outbox: Outbox,
+    pub(crate) outbox: Outbox,
 }
 
 /// What a statement writes into the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Outbox {
+pub(crate) enum Outbox {
     /// Nothing.
     #[default]
     Nothing,
@@ -57,15 +57,15 @@ const GAUGES_TYPES: [&str; 5] = ["int8", "int8", "int8", "int8", "text"];
 impl Parts {
     /// How many different statements there are, the one that writes nothing
     /// but a mark included.
-    pub(super) const COUNT: usize = 96;
+    pub(crate) const COUNT: usize = 96;
 
     /// Every statement, at its [`Self::place`].
-    pub(super) fn all() -> impl Iterator<Item = String> {
+    pub(crate) fn all() -> impl Iterator<Item = String> {
         (0..Self::COUNT).map(|place| Self::at(place).sql())
     }
 
     /// The place of its statement among all.
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         let bits = [self.made, self.changed, self.moved, self.results, self.gauges];
         bits.iter().rev().fold(self.outbox as usize, |place, is_there| place * 2 + usize::from(*is_there))
     }
@@ -90,7 +90,7 @@ impl Parts {
     /// that of the group, the writer's slot, and of each count that changed the
     /// organisation, the state and the change. It undoes itself unless all tasks
     /// that changed were found. Answers the transaction's number.
-    pub(super) fn sql(self) -> String {
+    pub(crate) fn sql(self) -> String {
         let mut values = Values(0);
         let (mut parts, mut checks) = (Vec::new(), String::new());
         if self.made {
@@ -146,7 +146,7 @@ impl Parts {
     }
 
     /// Writes records and events under numbers that are made here, where that of
-    /// the transaction is known ([`super::numbers`]).
+    /// the transaction is known ([`crate::postgres::numbers`]).
     fn tell(self, values: &mut Values, parts: &mut Vec<String>) {
         let [offset, before, at] = [values.next(), values.next(), values.next()];
         parts.push(format!(
@@ -202,7 +202,7 @@ fn new_tasks(table: &str, values: &mut Values) -> String {
 }
 
 /// Tasks that were made and became final in one group.
-pub(super) fn new_final_tasks() -> String {
+pub(crate) fn new_final_tasks() -> String {
     new_tasks("tasks_done", &mut Values(0))
 }
 

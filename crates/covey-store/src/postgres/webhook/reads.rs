@@ -13,13 +13,13 @@ use covey_core::webhook::{
 };
 
 use crate::postgres::Postgres;
-use crate::postgres::reader_of_records::{RECORD_COLUMNS, record_from};
+use crate::postgres::record::{RECORD_COLUMNS, record_from};
 use crate::rows::{self, Columns, Damaged, Read};
 
 impl WebhookReader for Postgres {
     fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
         let org = caller.org;
-        self.rows(|sql| &sql.webhook_list, vec![Box::new(org.0)], rows::endpoint_and_state)
+        self.rows(|sql| &sql.webhook.webhook_list, vec![Box::new(org.0)], rows::endpoint_and_state)
     }
 
     fn webhook_deliveries(
@@ -38,8 +38,8 @@ impl WebhookReader for Postgres {
             Box::new(i64::from(from.limit)) as _,
         ];
         match from.after {
-            Some(_) => self.rows(|sql| &sql.webhook_log_after, values, rows::logged),
-            None => self.rows(|sql| &sql.webhook_log_before, values, rows::logged),
+            Some(_) => self.rows(|sql| &sql.webhook.webhook_log_after, values, rows::logged),
+            None => self.rows(|sql| &sql.webhook.webhook_log_before, values, rows::logged),
         }
     }
 
@@ -57,8 +57,8 @@ impl WebhookReader for Postgres {
             Box::new(i64::from(from.limit)) as _,
         ];
         let found = match from.after {
-            Some(_) => self.rows(|sql| &sql.webhook_dead_after, values, dead_letter),
-            None => self.rows(|sql| &sql.webhook_dead_before, values, dead_letter),
+            Some(_) => self.rows(|sql| &sql.webhook.webhook_dead_after, values, dead_letter),
+            None => self.rows(|sql| &sql.webhook.webhook_dead_before, values, dead_letter),
         };
         Box::pin(async move {
             let mut found = found.await?;
@@ -79,11 +79,11 @@ impl WebhookReader for Postgres {
     ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
         let org = caller.org;
         let values = vec![Box::new(id.0) as _, Box::new(org.0) as _, Box::new(number.0) as _];
-        self.row(|sql| &sql.webhook_dead_one, values, dead_letter)
+        self.row(|sql| &sql.webhook.webhook_dead_one, values, dead_letter)
     }
 
     fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
-        self.rows(|sql| &sql.webhook_claimable, Vec::new(), rows::claimable)
+        self.rows(|sql| &sql.webhook.webhook_claimable, Vec::new(), rows::claimable)
     }
 
     fn webhook_held_of_every_org(
@@ -93,11 +93,11 @@ impl WebhookReader for Postgres {
     ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
         let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
         let values = vec![Box::new(ids) as _, Box::new(claim.server) as _, Box::new(claim.nonce) as _];
-        self.rows(|sql| &sql.webhook_held, values, held)
+        self.rows(|sql| &sql.webhook.webhook_held, values, held)
     }
 
     fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
-        self.rows(|sql| &sql.webhook_lanes, vec![Box::new(id.0)], rows::lane)
+        self.rows(|sql| &sql.webhook.webhook_lanes, vec![Box::new(id.0)], rows::lane)
     }
 
     fn webhook_letters_of_every_org(
@@ -114,7 +114,7 @@ impl WebhookReader for Postgres {
             Box::new(after) as _,
             Box::new(i64::from(limit)) as _,
         ];
-        let found = self.rows(|sql| &sql.webhook_letters, values, rows::letter);
+        let found = self.rows(|sql| &sql.webhook.webhook_letters, values, rows::letter);
         Box::pin(async move {
             let mut by_device: HashMap<DeviceKey, Vec<Letter>> = HashMap::new();
             for letter in found.await? {
@@ -135,12 +135,12 @@ impl WebhookReader for Postgres {
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<Record>>> {
         let values = vec![Box::new(id.0) as _, Box::new(number.0) as _];
-        let found = self.row(|sql| &sql.webhook_letter, values, record_from);
+        let found = self.row(|sql| &sql.webhook.webhook_letter, values, record_from);
         Box::pin(async move { Ok(found.await?.flatten()) })
     }
 
     fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
-        self.rows(|sql| &sql.webhook_states, Vec::new(), rows::id_and_state)
+        self.rows(|sql| &sql.webhook.webhook_states, Vec::new(), rows::id_and_state)
     }
 }
 

@@ -6,100 +6,102 @@ use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::task::{Idempotency, Task, TaskResult, TaskStatus};
 use uuid::Uuid;
 
-use crate::postgres::memory::WrittenBy;
 use crate::postgres::pipeline::{Step, Value, execute, query};
 use crate::postgres::session::Session;
-use crate::postgres::transaction::known::{Known, KnownTask, Place};
-use crate::postgres::transaction::told::Told;
-use crate::postgres::transaction::twin::PendingTwins;
-use crate::postgres::write::{Outbox, Parts};
+use crate::postgres::twin::TwinBatch;
+use crate::postgres::write::cross_group_cache::WrittenBy;
+use crate::postgres::write::group_statement::{Outbox, Parts};
+use crate::postgres::write::outbox_batch::OutboxBatch;
+use crate::postgres::write::transaction_cache::{CachedTask, Place, TransactionCache};
 use crate::rows;
 
 #[derive(Default)]
-pub(super) struct Pending {
+pub(crate) struct WriteBatch {
     /// Tasks that are new or have changed, in the order of their ids, which is
     /// about that of their making.
     tasks: BTreeSet<TaskId>,
     results: Vec<(TaskId, OrgId, TaskResult)>,
-    pub(super) idempotency: HashMap<(OrgId, String), Idempotency>,
+    pub(crate) idempotency: HashMap<(OrgId, String), Idempotency>,
     counts: HashMap<(OrgId, TaskStatus), i64>,
     /// How far callers have read; all devices are device 0.
-    pub(super) event_offsets: BTreeMap<(CallerId, i64), RecordNumber>,
-    pub(super) told: Told,
+    pub(crate) event_offsets: BTreeMap<(CallerId, i64), RecordNumber>,
+    pub(crate) outbox: OutboxBatch,
     /// Devices of which a presence, or what was told of one, is to be sent.
-    pub(super) presences: BTreeSet<DeviceKey>,
-    pub(super) twins: PendingTwins,
+    pub(crate) presences: BTreeSet<DeviceKey>,
+    pub(crate) twins: TwinBatch,
     is_marking: bool,
 }
 
-impl Pending {
-    pub(super) fn is_empty(&self) -> bool {
+impl WriteBatch {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
             && self.results.is_empty()
             && self.idempotency.is_empty()
             && self.counts.is_empty()
             && self.event_offsets.is_empty()
-            && self.told.is_empty()
+            && self.outbox.is_empty()
             && self.presences.is_empty()
             && self.twins.is_empty()
             && !self.is_marking
     }
 
-    pub(super) fn task(&mut self, id: TaskId) {
+    pub(crate) fn task(&mut self, id: TaskId) {
         self.tasks.insert(id);
     }
 
-    pub(super) fn result(&mut self, task: &Task, result: TaskResult) {
+    pub(crate) fn result(&mut self, task: &Task, result: TaskResult) {
         self.results.push((task.id, task.org, result));
     }
 
-    pub(super) fn count(&mut self, org: OrgId, status: TaskStatus, change: i64) {
+    pub(crate) fn count(&mut self, org: OrgId, status: TaskStatus, change: i64) {
         *self.counts.entry((org, status)).or_default() += change;
     }
 
     /// The group leaves its number behind, even if there is nothing else to send.
-    pub(super) fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.is_marking = true;
     }
 
     /// Turns everything gathered into statements. Answers the parts and the values
     /// of the last one, which writes nearly everything and the group's number.
     /// What is known follows suit.
-    pub(super) fn send<'s>(
+    pub(crate) fn send<'s>(
         &mut self,
         session: &'s Session,
         now: UnixMs,
-        known: &mut Known,
+        cache: &mut TransactionCache,
         steps: &mut Vec<Step<'s>>,
     ) -> (Parts, Vec<Value<'s>>) {
         let (client, sql) = (&session.client, &session.sql);
         let event_offsets = std::mem::take(&mut self.event_offsets);
         if !event_offsets.is_empty() {
-            steps.push(execute(client, &sql.put_event_offsets, offset_values(&event_offsets)));
+            steps.push(execute(client, &sql.event.event_offset_put, offset_values(&event_offsets)));
         }
         self.twins.send(session, steps);
         let idempotency = std::mem::take(&mut self.idempotency);
         if !idempotency.is_empty() {
-            steps.push(execute(client, &sql.put_idempotency, idempotency_values(idempotency)));
+            steps.push(execute(client, &sql.task.idempotency_put, idempotency_values(idempotency)));
         }
         let ids = std::mem::take(&mut self.tasks);
         let (mut new_open, mut new_done) = (Vec::new(), Vec::new());
         let (mut changed, mut moved) = (Vec::new(), Vec::new());
-        for known in ids.iter().filter_map(|id| known.tasks.get(id)) {
+        for known in ids.iter().filter_map(|id| cache.tasks.get(id)) {
             let is_final = known.task.status.is_final();
             match (known.place, is_final) {
                 (Place::Nowhere, false) => new_open.push(&known.task),
                 (Place::Nowhere, true) => new_done.push(&known.task),
                 (Place::Open, false) => changed.push(known),
                 (Place::Open, true) => moved.push(known),
-                (Place::Done, _) => steps.push(query(client, &sql.update_done, one_change(&known.task))),
+                (Place::Done, _) => {
+                    steps.push(query(client, &sql.task.task_update_done, one_change(&known.task)))
+                }
             }
         }
         if !new_done.is_empty() {
             steps.push(execute(client, &session.writes.insert_done, new_tasks(&new_done)));
         }
         let results = std::mem::take(&mut self.results);
-        let told = self.told.take();
+        let outbox = self.outbox.take();
         let (mut parts, mut values) = (Parts::default(), Vec::new());
         let mut add = |is_there: &mut bool, is_needed: bool, more: &dyn Fn() -> Vec<Value<'s>>| {
             if is_needed {
@@ -111,17 +113,17 @@ impl Pending {
         add(&mut parts.changed, !changed.is_empty(), &|| changes(&changed));
         add(&mut parts.moved, !moved.is_empty(), &|| changes(&moved));
         add(&mut parts.results, !results.is_empty(), &|| result_values(&results));
-        add(&mut parts.gauges, told.has_gauges(), &|| told.gauge_values(now));
-        parts.outbox = told.outbox();
+        add(&mut parts.gauges, outbox.has_gauges(), &|| outbox.gauge_values(now));
+        parts.outbox = outbox.outbox();
         if parts.outbox != Outbox::Nothing {
-            values.extend(told.record_values(session, now));
+            values.extend(outbox.record_values(session, now));
         }
         if parts.outbox == Outbox::Events {
-            values.extend(told.event_values(session));
+            values.extend(outbox.event_values(session));
         }
         values.extend(self.mark_and_counts(session));
         for id in &ids {
-            if let Some(known) = known.tasks.get_mut(id) {
+            if let Some(known) = cache.tasks.get_mut(id) {
                 known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
                 // It is this transaction's own from here on.
                 known.written_by = None;
@@ -186,7 +188,7 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
 }
 
 /// What changes of tasks.
-fn changes<'v>(known: &[&KnownTask]) -> Vec<Value<'v>> {
+fn changes<'v>(known: &[&CachedTask]) -> Vec<Value<'v>> {
     let tasks: Vec<&Task> = known.iter().map(|known| &known.task).collect();
     vec![
         column(&tasks, |task| task.id.0),

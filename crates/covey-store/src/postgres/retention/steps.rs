@@ -1,0 +1,52 @@
+//! For how long organisations keep things.
+
+use covey_core::error::Result;
+use covey_core::id::OrgId;
+use covey_core::port::{BoxFuture, TxResult};
+use covey_core::retention::{Kept, OrgRetention, RetentionReader, RetentionSteps};
+
+use crate::postgres::Postgres;
+use crate::postgres::pipeline::execute;
+use crate::postgres::statements::prepared;
+use crate::postgres::write::transaction::PostgresTransaction;
+use crate::rows;
+
+prepared! {
+    /// Those of the connection that writes.
+    Writing {
+        /// For how many days an organisation keeps something.
+        retention_put: rows::RETENTION_PUT;
+        /// It keeps it as long as all others.
+        retention_remove: rows::RETENTION_REMOVE;
+    }
+}
+
+prepared! {
+    /// Those of a connection that reads.
+    Reading {
+        /// What organisations keep for a time of their own.
+        retention: rows::RETENTION;
+    }
+}
+
+impl RetentionReader for Postgres {
+    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+        let found = self.rows(|sql| &sql.retention.retention, Vec::new(), rows::org_retention);
+        Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
+    }
+}
+
+impl RetentionSteps for PostgresTransaction<'_> {
+    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+        let (client, sql) = (&self.session.client, &self.session.sql);
+        let mut values = vec![Box::new(org.0) as _, Box::new(kept.name()) as _];
+        let statement = match days {
+            None => &sql.retention.retention_remove,
+            Some(days) => {
+                values.push(Box::new(i64::from(days)) as _);
+                &sql.retention.retention_put
+            }
+        };
+        self.write(execute(client, statement, values)).map(drop)
+    }
+}

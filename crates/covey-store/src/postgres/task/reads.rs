@@ -1,0 +1,180 @@
+//! The reads of tasks.
+
+use std::collections::HashMap;
+
+use covey_core::access::Caller;
+use covey_core::error::Result;
+use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
+use covey_core::port::{BoxFuture, Page, PageRequest};
+use covey_core::task::{
+    Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::postgres::Postgres;
+use crate::postgres::lists::{Conditions, page};
+use crate::postgres::pipeline::{self, Reply, query};
+use crate::postgres::pool::ReadSession;
+use crate::postgres::reader::Values;
+use crate::rows::{self, Read};
+
+/// The same for tasks that are sought by their ids. A month that is made late
+/// takes in rows of before: to one who looked first it would be there, and empty.
+/// So it is not made until the transaction ends. The locks are had before the
+/// moment is fixed (PostgreSQL "LOCK", "Transaction Isolation"), and in the order
+/// in which a month is taken out.
+pub(crate) const SNAPSHOT_OF_TASKS: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+     LOCK TABLE ONLY tasks_done, tasks_done_default, ONLY results, results_default IN ACCESS SHARE MODE";
+
+impl TaskReader for Postgres {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let of_task = || vec![Box::new(id.0) as _, Box::new(org.0) as _];
+                let steps = vec![
+                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
+                    query(client, &sql.task.task_open, of_task()),
+                    query(client, &sql.task.task_done, of_task()),
+                    query(client, &sql.task.results, vec![Box::new(id.0)]),
+                    pipeline::batch(client, "COMMIT"),
+                ];
+                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
+                let tasks = replies.next().into_iter().chain(replies.next()).flatten().collect::<Vec<_>>();
+                let Some(row) = tasks.first() else { return Ok(None) };
+                let results = replies.next().unwrap_or_default();
+                let results = rows::each(&results, rows::result)?;
+                Ok(Some(TaskDetail { task: rows::task(row)?, results }))
+            })
+        })
+    }
+
+    fn task_list(
+        &self,
+        caller: &Caller,
+        filter: TaskFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<TaskPage>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { task_page(session, org, &filter, page).await })
+        })
+    }
+
+    fn task_announceable(
+        &self,
+        device: DeviceKey,
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        let values: Values = vec![Box::new(device.0), Box::new(now.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.task.task_announceable, values, rows::task)
+    }
+
+    fn task_lapsed_of_every_org(
+        &self,
+        after: (UnixMs, i64),
+        now: UnixMs,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+        let values: Values =
+            vec![Box::new(after.0.0), Box::new(after.1), Box::new(now.0), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.task.task_lapsed, values, rows::task)
+    }
+
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+        let found = self.row(|sql| &sql.task.task_overdue_any, vec![Box::new(now.0)], rows::first);
+        Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
+    }
+
+    fn task_waiting_of_every_org(
+        &self,
+        devices: Vec<DeviceKey>,
+        now: UnixMs,
+    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+        let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
+        self.rows(|sql| &sql.task.task_waiting, vec![Box::new(keys), Box::new(now.0)], rows::first)
+    }
+
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        self.reads.read(move |session| {
+            let ids = ids.clone();
+            Box::pin(async move {
+                let (client, sql) = (&session.client, &session.sql);
+                let steps = vec![
+                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
+                    query(client, &sql.task.task_final, vec![Box::new(ids.clone())]),
+                    query(client, &sql.task.results_of, vec![Box::new(ids)]),
+                    pipeline::batch(client, "COMMIT"),
+                ];
+                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
+                let tasks = replies.next().unwrap_or_default();
+                let mut results: HashMap<Uuid, Vec<TaskResult>> = HashMap::new();
+                for row in replies.next().unwrap_or_default() {
+                    results.entry(rows::get(&row, 6)?).or_default().push(rows::result(&row)?);
+                }
+                let detail = |row: &Row| {
+                    let task = rows::task(row)?;
+                    let results = results.remove(&task.id.0).unwrap_or_default();
+                    Ok(TaskDetail { task, results })
+                };
+                tasks.iter().map(detail).collect()
+            })
+        })
+    }
+
+    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+        self.rows(|sql| &sql.task.task_counts, Vec::new(), rows::task_count)
+    }
+}
+
+pub(crate) async fn task_page(
+    session: &ReadSession,
+    org: OrgId,
+    filter: &TaskFilter,
+    request: PageRequest,
+) -> Read<TaskPage> {
+    let mut conditions = Conditions::default();
+    conditions.number("t.org_id = #", Some(org.0));
+    conditions.number("t.device_id = #", filter.device_id.map(|id| id.0));
+    conditions.text("t.ext_task_id = #", filter.ext_task_id.as_deref());
+    conditions.number("t.status = #", filter.status.map(|status| i64::from(status.number())));
+    conditions.number("t.created_at >= #", filter.created_after.map(|at| at.0));
+    conditions.number("t.created_at < #", filter.created_before.map(|at| at.0));
+    if conditions.is_impossible {
+        return Ok(Page { items: Vec::new(), total: 0 });
+    }
+    let clause = conditions.clause();
+    let tables: &[&str] = match filter.status.map(TaskStatus::is_final) {
+        None => &["tasks_open", "tasks_done"],
+        Some(false) => &["tasks_open"],
+        Some(true) => &["tasks_done"],
+    };
+    let counts: Vec<_> =
+        tables.iter().map(|table| format!("(SELECT count(*) FROM {table} t WHERE {clause})")).collect();
+    let total = if *filter == TaskFilter::default() {
+        "SELECT coalesce(sum(count), 0)::int8 FROM task_counts WHERE org_id = $1".to_owned()
+    } else {
+        format!("SELECT {}", counts.join(" + "))
+    };
+    // Each table gives as many as the page could need, from the end of its index.
+    let (size, offset) = (u64::from(request.size), request.offset());
+    let columns = rows::task_columns!();
+    let wanted = size.saturating_add(offset);
+    let parts: Vec<_> = tables
+        .iter()
+        .map(|table| {
+            format!("(SELECT {columns} FROM {table} t WHERE {clause} ORDER BY t.seq DESC LIMIT {wanted})")
+        })
+        .collect();
+    let items = format!(
+        "SELECT {columns} FROM ({}) AS t ORDER BY t.seq DESC LIMIT {size} OFFSET {offset}",
+        parts.join(" UNION ALL ")
+    );
+    let (total, found) = page(session, &conditions, &total, &items).await?;
+    Ok(Page { items: rows::each(&found, rows::task)?, total })
+}
