@@ -4,6 +4,7 @@
 mod error;
 mod guard;
 pub mod migrate;
+mod migrations;
 pub mod postgres;
 mod rows;
 pub mod sqlite;

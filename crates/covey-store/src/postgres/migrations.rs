@@ -1,36 +1,15 @@
-//! Versioned migrations: each brings the database from one version to the
-//! next, in a transaction of its own.
-//!
-//! A migration says which version a program must know to go on working with
-//! the database that it leaves behind. So a new server can migrate while old
-//! ones run: first add what the new program needs, and take away what the old
-//! one needed only with a later migration.
+//! Runs migrations, each in a transaction of its own; of several servers one does.
 
 use tokio_postgres::Client;
 
 use crate::error::StoreError;
+use crate::migrations::of_postgres;
 use crate::postgres::connection::asked;
 use crate::postgres::locks::LockClass;
 
-/// A step to the next version.
-struct Migration {
-    sql: &'static str,
-    /// The version that a program must know to work with the outcome.
-    requires: i32,
-}
-
-/// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [Migration; 4] = [
-    Migration { sql: include_str!("../migrations/postgres_0001_first.sql"), requires: 1 },
-    // A program that writes no records would leave changes untold.
-    Migration { sql: include_str!("../migrations/postgres_0002_events.sql"), requires: 2 },
-    Migration { sql: include_str!("../migrations/postgres_0003_webhooks.sql"), requires: 2 },
-    Migration { sql: include_str!("../migrations/postgres_0004_forgotten.sql"), requires: 2 },
-];
-
 /// The newest version.
 fn newest() -> i32 {
-    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+    of_postgres().last().map_or(0, |(version, _)| version)
 }
 
 /// Brings the database to the newest version. Of servers that start together
@@ -60,7 +39,7 @@ async fn migrate(client: &Client, place: &str) -> Result<(), StoreError> {
         return Err(StoreError::Unsuitable { place: place.to_owned(), problem: problem.to_owned() });
     }
     let found: i32 = if is_ours { check(client).await? } else { 0 };
-    for (version, migration) in (1_i32..).zip(&MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+    for (version, migration) in of_postgres().skip_while(|(version, _)| *version <= found) {
         let sql = format!(
             "BEGIN; CREATE TABLE IF NOT EXISTS covey_schema (version INTEGER PRIMARY KEY, \
              requires INTEGER NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now()); {} \

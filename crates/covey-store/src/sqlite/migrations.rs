@@ -1,5 +1,4 @@
-//! Versioned migrations: each brings the database from one version to the
-//! next, in a transaction of its own. The version is SQLite's `user_version`.
+//! Runs migrations, each in a transaction of its own. The version is SQLite's `user_version`.
 
 use std::path::Path;
 
@@ -7,22 +6,14 @@ use rusqlite::Connection;
 use rusqlite::ffi::ErrorCode;
 
 use crate::error::StoreError;
+use crate::migrations::of_sqlite;
 
 /// "Covy" in ASCII: marks a database file as ours (SQLite `application_id`).
 const APPLICATION_ID: i64 = 0x436f_7679;
 
-/// The migrations, oldest first; the version they lead to is their place, from 1.
-const MIGRATIONS: [&str; 5] = [
-    include_str!("../migrations/sqlite_0001_first.sql"),
-    include_str!("../migrations/sqlite_0002_sessions.sql"),
-    include_str!("../migrations/sqlite_0003_events.sql"),
-    include_str!("../migrations/sqlite_0004_webhooks.sql"),
-    include_str!("../migrations/sqlite_0005_forgotten.sql"),
-];
-
 /// The newest version.
 pub(super) fn newest() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+    of_sqlite().last().map_or(0, |(version, _)| version)
 }
 
 /// Refuses a database that is not ours or is newer than this program; answers
@@ -49,7 +40,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, StoreEr
 /// Brings the database to the newest version.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found = check(connection, path)?;
-    for (version, sql) in (1_i64..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+    for (version, sql) in of_sqlite().skip_while(|(version, _)| *version <= found) {
         let step = |connection: &mut Connection| {
             let transaction = connection.transaction()?;
             transaction.execute_batch(sql)?;
