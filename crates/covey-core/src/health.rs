@@ -3,16 +3,7 @@
 
 use crate::engine::ForServer;
 use crate::error::{Error, StorageFault};
-use crate::port::LinkState;
-
-/// How one link of a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkHealth {
-    /// The link's name.
-    pub name: &'static str,
-    /// How it is.
-    pub state: LinkState,
-}
+use crate::links::LinkHealth;
 
 /// How the parts of a server are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +61,7 @@ impl ForServer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::LinkStatus;
+    use crate::port::{LinkState, LinkStatus};
 
     fn link(name: &'static str, status: LinkStatus, is_ready: bool) -> LinkHealth {
         LinkHealth { name, state: LinkState { status, is_ready } }

@@ -3,13 +3,21 @@
 
 use std::sync::Arc;
 
-use crate::health::LinkHealth;
 use crate::id::Sn;
-use crate::port::{Announcement, BoxFuture, Link, Reach};
+use crate::port::{Announcement, BoxFuture, Link, LinkState, Reach};
 
 /// The place of a link among those of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkPlace(u8);
+
+/// How one link of a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// The link's name.
+    pub name: &'static str,
+    /// How it is.
+    pub state: LinkState,
+}
 
 /// The ways to devices that a server has. A device is connected through one of
 /// them at a time: the one that last said that the device listens.

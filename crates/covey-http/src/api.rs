@@ -9,13 +9,13 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use crate::auth::Callers;
+use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
 use crate::metrics::Metrics;
 use crate::request_id::RequestIds;
 use crate::request_slots::RequestSlots;
-use crate::stream::Streams;
+use crate::stream::open_stream::Streams;
 
 /// The state that all handlers share.
 pub struct Api {

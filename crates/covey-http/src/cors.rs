@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-use crate::auth::API_KEY_HEADER;
+use crate::auth::credential::API_KEY_HEADER;
 use crate::request_id::REQUEST_ID;
 
 /// How many origins there may be.

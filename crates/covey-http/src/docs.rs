@@ -23,7 +23,7 @@ use utoipa::{IntoResponses, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api::Api;
-use crate::auth::API_KEY_HEADER;
+use crate::auth::credential::API_KEY_HEADER;
 use crate::problem::PROBLEM_JSON;
 use crate::request_id::REQUEST_ID;
 

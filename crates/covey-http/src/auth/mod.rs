@@ -2,8 +2,8 @@
 //! certificate, to a caller. Nothing else of a request says for which
 //! organisation it speaks (rest-api "Who calls").
 
-mod callers;
-mod credential;
+pub(crate) mod callers;
+pub(crate) mod credential;
 mod cross_site;
 
 use std::sync::Arc;
@@ -16,9 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::Api;
 use crate::problem::{Kind, Problem};
-pub(crate) use callers::Callers;
 use credential::Credential;
-pub(crate) use credential::{API_KEY_HEADER, shows_key};
 
 /// The digest under which an API key is kept.
 ///

@@ -9,7 +9,8 @@ use axum::http::request::Parts;
 use covey_core::access::Caller;
 
 use crate::api::Api;
-use crate::auth::{API_KEY_HEADER, Authenticated, shows_key};
+use crate::auth::Authenticated;
+use crate::auth::credential::{API_KEY_HEADER, shows_key};
 use crate::problem::Problem;
 
 /// A caller by any credential, or by the parameter `api_key`.

@@ -4,7 +4,7 @@
 mod caller;
 mod events;
 mod frames;
-mod open_stream;
+pub(crate) mod open_stream;
 mod query;
 mod socket;
 
@@ -25,7 +25,6 @@ use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, Upgr
 use crate::extract::Parameters;
 use crate::problem::{Kind, Problem};
 use caller::StreamCaller;
-pub(crate) use open_stream::Streams;
 use query::StreamQuery;
 
 /// The route of the stream.

@@ -11,7 +11,6 @@ use crate::bench::calls::CallsResult;
 use crate::bench::connect::ConnectResult;
 use crate::bench::events::{EventsResult, StreamsResult};
 use crate::bench::machine::Machine;
-use crate::bench::table;
 use crate::error::{Error, Result};
 
 /// What holds for every measurement of this crate.
@@ -108,23 +107,6 @@ impl Report {
     #[must_use]
     pub fn new(header: Header) -> Self {
         Self { header, measurements: Vec::new() }
-    }
-
-    /// For people, in a terminal.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = table::lines(&table::header(&self.header));
-        for measurement in &self.measurements {
-            text.push('\n');
-            text.push_str(&table::lines(&table::measurement(measurement)));
-        }
-        text
-    }
-
-    /// For people, in a document: a table for each kind of measurement.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        table::markdown(self)
     }
 
     /// For programs, indented.

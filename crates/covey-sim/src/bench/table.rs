@@ -15,6 +15,25 @@ use crate::bench::server_work::{Memory, ServerWork};
 /// A line: its name, and what it says.
 pub(super) type Line = (&'static str, String);
 
+impl Report {
+    /// For people, in a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = lines(&header(&self.header));
+        for one in &self.measurements {
+            text.push('\n');
+            text.push_str(&lines(&measurement(one)));
+        }
+        text
+    }
+
+    /// For people, in a document: a table for each kind of measurement.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        markdown(self)
+    }
+}
+
 /// Lines with their names in a column.
 pub(crate) fn lines(lines: &[Line]) -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -25,7 +44,7 @@ pub(crate) fn lines(lines: &[Line]) -> String {
     text
 }
 
-pub(crate) fn header(header: &Header) -> Vec<Line> {
+fn header(header: &Header) -> Vec<Line> {
     let machine = &header.machine;
     let server = header.server.as_deref().unwrap_or("a private one for each measurement, on loopback");
     vec![
@@ -46,7 +65,7 @@ pub(crate) fn header(header: &Header) -> Vec<Line> {
     ]
 }
 
-pub(crate) fn measurement(measurement: &Measurement) -> Vec<Line> {
+fn measurement(measurement: &Measurement) -> Vec<Line> {
     match measurement {
         Measurement::Calls(result) => calls(result),
         Measurement::Connect(result) => connect(result),
@@ -167,7 +186,7 @@ pub(super) fn mebibytes(bytes: u64) -> String {
 }
 
 /// The whole report as a document.
-pub(crate) fn markdown(report: &Report) -> String {
+fn markdown(report: &Report) -> String {
     let mut text = String::from("# Benchmark\n\n");
     for (name, says) in header(&report.header) {
         let _ = writeln!(text, "- {name}: {says}");
