@@ -21,6 +21,10 @@ pub struct ApiKey<'a> {
     pub rights: Vec<Cow<'static, str>>,
     /// When it was made.
     pub created_at: Time,
+    /// When it last let somebody in; a use within a minute of the last one known is not
+    /// noted. None if it never did.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub last_used_at: Option<Time>,
 }
 
 /// An API key that was just made.

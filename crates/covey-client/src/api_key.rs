@@ -38,6 +38,9 @@ pub struct ApiKey {
     /// When it was made, in RFC 3339.
     #[serde(default)]
     pub created_at: Option<String>,
+    /// When it last let somebody in, in RFC 3339, as of about a minute ago; none if it never did.
+    #[serde(default)]
+    pub last_used_at: Option<String>,
 }
 
 /// An API key that was just made.

@@ -37,13 +37,14 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first. One that was released stays as it is, byte for byte.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     migration!(sqlite: "0001_first", postgres: "0001_first", requires: 1),
     migration!(sqlite: "0002_sessions"),
     // A program that writes no records would leave changes untold.
     migration!(sqlite: "0003_events", postgres: "0002_events", requires: 2),
     migration!(sqlite: "0004_webhooks", postgres: "0003_webhooks", requires: 2),
     migration!(sqlite: "0005_forgotten", postgres: "0004_forgotten", requires: 2),
+    migration!(sqlite: "0006_key_use", postgres: "0005_key_use", requires: 2),
 ];
 
 /// Those of SQLite, with the version that each leads to.

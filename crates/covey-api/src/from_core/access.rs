@@ -16,6 +16,7 @@ impl<'a> ApiKey<'a> {
             name: Cow::Borrowed(&key.name),
             rights: key.rights.names().map(Cow::Borrowed).collect(),
             created_at: key.created_at.into(),
+            last_used_at: key.last_used_at.map(Into::into),
         }
     }
 }
@@ -25,7 +26,7 @@ impl<'a> ApiKeyMade<'a> {
     /// certificate that stands for it.
     #[must_use]
     pub fn of(made: &'a core::ApiKey, key: Option<&'a str>, certificate_sha256: Option<&'a str>) -> Self {
-        let ApiKey { id, org, name, rights, created_at } = ApiKey::of(made);
+        let ApiKey { id, org, name, rights, created_at, .. } = ApiKey::of(made);
         let (key, certificate_sha256) = (key.map(Cow::Borrowed), certificate_sha256.map(Cow::Borrowed));
         Self { id, org, name, rights, created_at, key, certificate_sha256 }
     }

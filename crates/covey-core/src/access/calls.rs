@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::access::{ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, Caller, FirstKeyAdd, MadeKey, Rights};
+use crate::access::{
+    ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd, LAST_USED_GRAIN_MS,
+    MadeKey, Rights,
+};
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::CallerId;
@@ -80,6 +83,16 @@ impl ForServer<'_> {
     /// The store's.
     pub async fn api_key_check(self, clear_text: &str) -> Result<Option<ApiKey>> {
         self.engine.parts.store.api_key_of_every_org((self.engine.parts.key_hasher)(clear_text)).await
+    }
+
+    /// Remembers that an API key let somebody in, if that was not known of the last
+    /// [`LAST_USED_GRAIN_MS`]. Nobody waits for it, and a request does not fail with it.
+    pub fn api_key_used(self, key: &ApiKey) {
+        let now = self.engine.now();
+        if key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS) {
+            // A store that takes no jobs now is asked again when the key is used next.
+            let _ = self.engine.submit(ApiKeyUse { id: key.id }, |_, ()| ());
+        }
     }
 
     /// Whether there is or was any API key; one that was revoked counts.

@@ -5,13 +5,15 @@ mod operation;
 mod port;
 pub mod recovery;
 
-pub use operation::{AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, FirstKeyAdd, MadeKey};
+pub use operation::{
+    AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
+};
 pub use port::{AccessReader, AccessSteps};
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::id::{CallerId, OrgId};
+use crate::id::{CallerId, OrgId, UnixMs};
 
 /// What a caller may do. Stored as bits, shown as names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -143,8 +145,15 @@ pub struct ApiKey {
     /// What it may do.
     pub rights: Rights,
     /// When it was made.
-    pub created_at: crate::id::UnixMs,
+    pub created_at: UnixMs,
+    /// When it last let somebody in, as of at most [`LAST_USED_GRAIN_MS`] ago;
+    /// none if it never did.
+    pub last_used_at: Option<UnixMs>,
 }
+
+/// How exactly it is known when a key was last used, in milliseconds: about once
+/// in this time a key that is used costs a write.
+pub const LAST_USED_GRAIN_MS: i64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -167,7 +176,8 @@ mod tests {
             org_name: "acme".to_owned(),
             name: "reader".to_owned(),
             rights: Rights::TASKS_READ,
-            created_at: crate::id::UnixMs(0),
+            created_at: UnixMs(0),
+            last_used_at: None,
         };
         let caller = Caller::of(&key);
         assert!(caller.require(Rights::TASKS_READ).is_ok());

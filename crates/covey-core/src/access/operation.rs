@@ -1,6 +1,6 @@
 //! Operations on API keys.
 
-use crate::access::{ApiKey, KeyDigest, Rights};
+use crate::access::{ApiKey, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
 use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
@@ -102,6 +102,21 @@ impl Operation for AdminKeyRecover {
             tx.api_key_revoke(*id)?;
         }
         self.add.apply(tx)
+    }
+}
+
+/// Remembers that an API key was used.
+pub struct ApiKeyUse {
+    /// Its number.
+    pub id: i64,
+}
+
+impl Operation for ApiKeyUse {
+    type Output = ();
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+        let before = tx.now().plus_ms(-LAST_USED_GRAIN_MS);
+        Ok(tx.api_key_use(self.id, before)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::access::{ApiKey, KeyDigest, Rights};
 use crate::error::Result;
-use crate::id::OrgId;
+use crate::id::{OrgId, UnixMs};
 use crate::port::{BoxFuture, TxResult};
 
 /// The steps on organisations and API keys inside a transaction.
@@ -20,6 +20,8 @@ pub trait AccessSteps {
     /// Whether there is or was any API key. One that was revoked counts: the
     /// first key must not come to life again with the next start.
     fn api_key_exists(&mut self) -> TxResult<bool>;
+    /// Sets the last use of an API key to now, unless it was used after `before`.
+    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()>;
     /// Revokes an API key; answers whether there was one.
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
 }

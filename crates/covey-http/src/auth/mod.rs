@@ -61,6 +61,7 @@ async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
         return Ok(Some(caller));
     }
     let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
+    api.engine.server().api_key_used(&found);
     let caller = Caller::of(&found);
     api.callers.remember(digest, caller.clone(), now);
     Ok(Some(caller))

@@ -1,5 +1,7 @@
 //! What holds for every operation: rights, problems, paths.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -129,6 +131,27 @@ async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     let revoke = stage.bare(Method::DELETE, &format!("/api/v1/api-keys/{}", id["id"]));
     assert_eq!(answer(revoke.header("x-api-key", KEY)).await.status, 200);
     answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.assert_problem(401, "revoked");
+}
+
+#[tokio::test]
+async fn the_list_of_keys_shows_when_each_was_last_used() {
+    let stage = Stage::new().await;
+    let key = stage.key("acme", &["tasks:read"]).await;
+    let last_used_at = async || {
+        let keys = answer(stage.get("/api/v1/api-keys")).await.body;
+        let found = keys.as_array().unwrap().iter().find(|found| found["rights"] == json!(["tasks:read"]));
+        found.unwrap()["last_used_at"].clone()
+    };
+    assert_eq!(last_used_at().await, json!(null));
+    answer(stage.bare(Method::GET, "/api/v1/device-tasks").header("x-api-key", &key)).await;
+    // A request does not wait for this to be stored.
+    for _ in 0..500 {
+        if last_used_at().await.is_string() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the use of a key was not stored");
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ pub(super) const TABLES: [Table; 24] = [
             same("digest", Bytes),
             same("created_at", Int8),
             same("revoked_at", Int8),
+            same("last_used_at", Int8),
         ],
         key: &[0],
         from: "api_keys",

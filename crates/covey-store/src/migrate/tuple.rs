@@ -236,7 +236,10 @@ mod tests {
         assert_eq!(tuple(orgs, "'x', 'a', 2").unwrap_err().0, "id");
         let counts = TABLES.iter().find(|table| table.name == "task_counts").unwrap();
         assert_eq!(tuple(counts, "1, 40000, 0, 0"), Err(("status", "is out of range")));
-        let key = tuple(keys, "1, 1, 'n', 0, x'0001', 5, NULL").unwrap();
-        assert_eq!(fields(&key)[4..], [Some(&[0, 1][..]), Some(&5_i64.to_be_bytes()), None]);
+        let key = tuple(keys, "1, 1, 'n', 0, x'0001', 5, NULL, 7").unwrap();
+        assert_eq!(
+            fields(&key)[4..],
+            [Some(&[0, 1][..]), Some(&5_i64.to_be_bytes()), None, Some(&7_i64.to_be_bytes())]
+        );
     }
 }

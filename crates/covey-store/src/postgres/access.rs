@@ -2,7 +2,7 @@
 
 use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
 use covey_core::error::Result;
-use covey_core::id::OrgId;
+use covey_core::id::{OrgId, UnixMs};
 use covey_core::port::{BoxFuture, TxResult};
 
 use crate::postgres::Postgres;
@@ -23,6 +23,10 @@ prepared! {
         api_key_lock: "SELECT pg_advisory_xact_lock($1::int4, 0)";
         /// Whether there is or was a key.
         api_key_exists: rows::API_KEY_EXISTS;
+        /// Remembers that a key was used: now, key, before. Waits for nobody, so that
+        /// servers that do so at once do not stand in each other's way.
+        api_key_use: "UPDATE api_keys SET last_used_at = $1 WHERE id IN (SELECT id FROM api_keys \
+            WHERE id = $2 AND coalesce(last_used_at, $3) <= $3 FOR NO KEY UPDATE SKIP LOCKED)";
         /// Revokes a key. Its digest is free again: a certificate may be registered anew.
         api_key_revoke: "UPDATE api_keys SET revoked_at = $2, digest = sha256(uuid_send(gen_random_uuid())) \
             WHERE id = $1 AND revoked_at IS NULL";
@@ -85,6 +89,11 @@ impl AccessSteps for PostgresTransaction<'_> {
         ];
         let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
         Ok(!rows.is_empty())
+    }
+
+    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()> {
+        let values = vec![Box::new(self.now.0) as _, Box::new(id) as _, Box::new(before.0) as _];
+        self.write(execute(&self.session.client, &self.session.sql.access.api_key_use, values)).map(drop)
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {

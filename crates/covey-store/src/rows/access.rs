@@ -11,7 +11,7 @@ pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES 
 /// The columns of an API key, in the order that [`api_key`] reads them.
 macro_rules! api_key_columns {
     () => {
-        "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at"
+        "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at, last_used_at"
     };
 }
 
@@ -41,5 +41,6 @@ pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
         name: get(row, 3)?,
         rights: Rights(number(row, 4)?),
         created_at: get(row, 5)?,
+        last_used_at: get(row, 6)?,
     })
 }

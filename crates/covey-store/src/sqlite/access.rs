@@ -2,7 +2,7 @@
 
 use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
 use covey_core::error::Result;
-use covey_core::id::OrgId;
+use covey_core::id::{OrgId, UnixMs};
 use covey_core::port::{BoxFuture, TxResult};
 use rusqlite::OptionalExtension;
 
@@ -46,6 +46,13 @@ impl AccessSteps for SqliteTransaction<'_> {
 
     fn api_key_exists(&mut self) -> TxResult<bool> {
         self.sql(rows::API_KEY_EXISTS, |statement| statement.exists([]))
+    }
+
+    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()> {
+        self.sql(
+            "UPDATE api_keys SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, ?3) <= ?3",
+            |statement| statement.execute((self.now.0, id, before.0)).map(drop),
+        )
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {

@@ -49,7 +49,7 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
     },
-    /// List API keys with their rights (never the keys themselves)
+    /// List API keys with their rights and last use (never the keys themselves)
     #[command(after_help = "Example: covey key list")]
     List,
     /// Revoke an API key: within a second no server accepts it any more
@@ -127,17 +127,20 @@ async fn list(connection: &Connection) -> Result<()> {
         return Ok(keys.iter().try_for_each(|key| output.json(key))?);
     }
     let rows = keys.iter().map(|key| {
-        let made = key.created_at.as_deref().map(moment::of_text).unwrap_or_default();
+        let at = |instant: &Option<String>| instant.as_deref().map(moment::of_text);
+        let made = at(&key.created_at).unwrap_or_default();
+        let used = at(&key.last_used_at).unwrap_or_else(|| "never".to_owned());
         vec![
             cell(key.id.to_string()),
             cell(&key.name),
             cell(&key.org),
             cell(made),
+            cell(used),
             cell(key.rights.join(" ")),
         ]
     });
     let rows: Vec<_> = rows.collect();
-    output.text(&output.table(&["ID", "NAME", "ORG", "MADE", "RIGHTS"], &rows))?;
+    output.text(&output.table(&["ID", "NAME", "ORG", "MADE", "USED", "RIGHTS"], &rows))?;
     Ok(())
 }
 

@@ -133,7 +133,15 @@ mod tests {
 
     fn key(id: i64, name: &str) -> ApiKey {
         let (name, org_name) = (name.to_owned(), "default".to_owned());
-        ApiKey { id, org: OrgId(1), org_name, name, rights: Rights::ALL, created_at: UnixMs(0) }
+        ApiKey {
+            id,
+            org: OrgId(1),
+            org_name,
+            name,
+            rights: Rights::ALL,
+            created_at: UnixMs(0),
+            last_used_at: None,
+        }
     }
 
     #[test]

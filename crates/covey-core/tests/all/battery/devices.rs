@@ -2,7 +2,7 @@
 
 use covey_core::Error;
 use covey_core::access::recovery;
-use covey_core::access::{AdminKeyRecover, ApiKeyAdd, Caller, Rights};
+use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, LAST_USED_GRAIN_MS, Rights};
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{DeviceId, Sn};
 use futures_executor::block_on;
@@ -191,6 +191,34 @@ pub fn api_keys_are_known_until_they_are_revoked(backend: impl Backend) {
     assert!(block_on(server.api_key_exists()).unwrap());
     assert!(!block_on(server.api_key_first("first", "first", &made.clear_text)).unwrap());
     assert_eq!(check(&world, &made.clear_text), None);
+}
+
+pub fn the_last_use_of_a_key_is_known_to_a_minute(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let root = world.org(0).clone();
+    let made = block_on(world.engine().for_caller(&root).api_key_add("first", "reader", Rights::TASKS_READ))
+        .unwrap();
+    let check =
+        |world: &World| block_on(world.engine().server().api_key_check(&made.clear_text)).unwrap().unwrap();
+    let use_key = |world: &World, key: &ApiKey| {
+        world.engine().server().api_key_used(key);
+        // What was submitted before it is committed when this is answered.
+        assert!(block_on(world.engine().server().api_key_exists()).unwrap());
+        check(world).last_used_at
+    };
+    let first = world.now();
+    assert_eq!((made.key.last_used_at, check(&world).last_used_at), (None, None));
+    assert_eq!(use_key(&world, &made.key), Some(first));
+    world.pass_ms(LAST_USED_GRAIN_MS - 1);
+    assert_eq!(use_key(&world, &check(&world)), Some(first));
+    assert_eq!(use_key(&world, &made.key), Some(first), "another server may have read it before");
+    world.pass_ms(1);
+    let second = world.now();
+    assert_eq!(use_key(&world, &check(&world)), Some(second));
+    world.restart();
+    assert_eq!(check(&world).last_used_at, Some(second));
+    let keys = block_on(world.engine().for_caller(&root).api_key_list()).unwrap();
+    assert!(keys.contains(&check(&world)));
 }
 
 pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl Backend) {

@@ -79,6 +79,7 @@ macro_rules! battery {
                 presence_keeps_the_instant_of_the_last_connect,
                 tags_are_set_replaced_and_bounded,
                 api_keys_are_known_until_they_are_revoked,
+                the_last_use_of_a_key_is_known_to_a_minute,
                 a_recovered_key_takes_the_place_of_those_that_may_make_keys,
                 a_store_without_any_key_is_not_recovered,
             ],
