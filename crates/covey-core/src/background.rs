@@ -8,7 +8,7 @@ use crate::Engine;
 use crate::error::Error;
 use crate::id::DeviceKey;
 use crate::port::BoxFuture;
-use crate::retention::Kept;
+use crate::retention::RetentionClass;
 
 /// One kind of work. Each goes on for as long as the server runs, beside the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,7 +102,7 @@ pub trait Timer: Send + Sync + 'static {
     /// Work has failed; it is tried again.
     fn failed(&self, work: Work, error: &Error);
     /// So much was forgotten because of its age.
-    fn forgotten(&self, kept: Kept, count: u64);
+    fn forgotten(&self, kept: RetentionClass, count: u64);
 }
 
 /// Does one kind of work for ever. To end it, drop the future.

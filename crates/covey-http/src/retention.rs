@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use covey_api::{Retention, RetentionRun};
-use covey_core::retention::Kept;
+use covey_core::retention::RetentionClass;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,7 +30,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 
 async fn view(api: &Api, caller: &Caller) -> Result<Retention, Problem> {
     let days = api.engine.retention_default();
-    let default = Kept::NAMES.iter().map(|(kept, name, _)| (Cow::Borrowed(*name), days.of(*kept)));
+    let default = RetentionClass::NAMES.iter().map(|(kept, name, _)| (Cow::Borrowed(*name), days.of(*kept)));
     let default: BTreeMap<_, _> = default.collect();
     let own = api.engine.for_caller(caller).retention_own().await?;
     let own: BTreeMap<_, _> = own.iter().map(|own| (Cow::Borrowed(own.kept.name()), own.days)).collect();
@@ -95,10 +95,10 @@ async fn retention_put(
     let RetentionBody { tasks, events, records, twin_history } = body.read()?;
     let mut days = Vec::new();
     for (kept, change) in [
-        (Kept::Tasks, tasks),
-        (Kept::Events, events),
-        (Kept::Records, records),
-        (Kept::TwinHistory, twin_history),
+        (RetentionClass::Tasks, tasks),
+        (RetentionClass::Events, events),
+        (RetentionClass::Records, records),
+        (RetentionClass::TwinHistory, twin_history),
     ] {
         let Some(change) = change else { continue };
         let number = change.map(|Whole(days)| u32::try_from(days)).transpose();

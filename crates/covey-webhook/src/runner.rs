@@ -10,10 +10,10 @@ use covey_core::Engine;
 use covey_core::feed::Batch;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::record::Record;
-use covey_core::webhook::queue::{LANE_LETTERS_MAX, Queue, Sending};
+use covey_core::webhook::queue::{DEVICE_DELIVERIES_MAX, Queue, Sending};
 use covey_core::webhook::{
-    Attempt, Claim, Endpoint, EndpointId, HeldEndpoint, LaneLetters, Letter, Outcome, Progress,
-    ProgressSaved, StoredLane, WebhookSender,
+    Attempt, Claim, Delivery, Endpoint, EndpointId, HeldEndpoint, Outcome, Progress, ProgressSaved,
+    QueuedDeliveries, StoredDeviceQueue, WebhookSender,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -48,8 +48,8 @@ type Ended = (DeviceKey, Option<Arc<Record>>, Attempt);
 /// written is seen by what is read next.
 enum Answer {
     Saved(covey_core::Result<ProgressSaved>),
-    Lanes(covey_core::Result<Vec<StoredLane>>),
-    Letters(covey_core::Result<Vec<LaneLetters>>),
+    DeviceQueues(covey_core::Result<Vec<StoredDeviceQueue>>),
+    Deliveries(covey_core::Result<Vec<QueuedDeliveries>>),
 }
 
 type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -65,7 +65,7 @@ pub(crate) struct Runner {
     followed: mpsc::Receiver<covey_core::Result<Batch>>,
     /// Where it began.
     begun_at: RecordNumber,
-    /// The records of letters that may not be in the store yet.
+    /// The records of deliveries that may not be in the store yet.
     records: HashMap<RecordNumber, Arc<Record>>,
     record_bytes: usize,
     sending: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
@@ -76,10 +76,10 @@ pub(crate) struct Runner {
     store_at: Instant,
     saved_at: Instant,
     resends: watch::Receiver<i64>,
-    wants_lanes: bool,
-    /// Whether it is known which devices have letters waiting in the store: what
+    wants_device_queues: bool,
+    /// Whether it is known which devices have deliveries waiting in the store: what
     /// is newer must not be sent before them.
-    knows_lanes: bool,
+    knows_device_queues: bool,
     is_lost: bool,
     stop: CancellationToken,
 }
@@ -116,8 +116,8 @@ impl Runner {
             saved_at: Instant::now(),
             resends,
             // What an earlier run has left.
-            wants_lanes: true,
-            knows_lanes: false,
+            wants_device_queues: true,
+            knows_device_queues: false,
             is_lost: false,
             stop,
         }
@@ -137,7 +137,7 @@ impl Runner {
                 Some(followed) = self.followed.recv(), if may_follow => self.followed(followed),
                 Some(ended) = self.sending.next() => self.ended(ended),
                 answer = answer(&mut self.asking) => self.answered(answer),
-                Ok(()) = self.resends.changed() => self.wants_lanes = true,
+                Ok(()) = self.resends.changed() => self.wants_device_queues = true,
                 () = sleep_until(wake_at) => {}
             }
         }
@@ -157,24 +157,24 @@ impl Runner {
     /// Begins to send what may be sent now.
     fn send(&mut self) {
         // While nothing can be written, what is sent would only be sent again.
-        if !self.knows_lanes || Instant::now() < self.store_at {
+        if !self.knows_device_queues || Instant::now() < self.store_at {
             return;
         }
         let now = self.now();
         self.queue.expire(now);
-        while let Some(Sending { letter, .. }) = self.queue.next(now) {
-            let known = self.records.get(&letter.number).cloned();
+        while let Some(Sending { delivery, .. }) = self.queue.next(now) {
+            let known = self.records.get(&delivery.number).cloned();
             let (engine, sender) = (Arc::clone(&self.engine), Arc::clone(&self.sender));
             let (endpoint, id) = (Arc::clone(&self.endpoint), self.id);
             self.sending.push(Box::pin(async move {
                 let record = match known {
                     Some(record) => Some(record),
-                    None => stored_record(&engine, id, letter.number).await.map(Arc::new),
+                    None => stored_record(&engine, id, delivery.number).await.map(Arc::new),
                 };
-                let Some(record) = record else { return (letter.device, None, forgotten(engine.now())) };
+                let Some(record) = record else { return (delivery.device, None, forgotten(engine.now())) };
                 let message_id = message_id(&record);
                 let attempt = sender.send(endpoint, Arc::clone(&record), message_id).await;
-                (letter.device, Some(record), attempt)
+                (delivery.device, Some(record), attempt)
             }));
         }
     }
@@ -202,7 +202,7 @@ impl Runner {
         let now = self.now();
         for record in records {
             let device = record.device.identity.device;
-            let letter = Letter {
+            let delivery = Delivery {
                 number: record.number,
                 device,
                 device_id: record.device.identity.device_id,
@@ -210,7 +210,7 @@ impl Runner {
                 attempts: 0,
                 next_at: UnixMs::default(),
             };
-            self.queue.take_in(letter, record.at, now);
+            self.queue.take_in(delivery, record.at, now);
             self.record_bytes += record.bytes();
             self.records.insert(record.number, record);
         }
@@ -229,10 +229,12 @@ impl Runner {
             return;
         }
         let (engine, id) = (Arc::clone(&self.engine), self.id);
-        if self.unsaved.is_none() && self.wants_lanes {
-            self.wants_lanes = false;
-            let lanes = async move { Answer::Lanes(engine.server().webhook_lanes_of_every_org(id).await) };
-            self.asking = Some(Box::pin(lanes));
+        if self.unsaved.is_none() && self.wants_device_queues {
+            self.wants_device_queues = false;
+            let device_queues = async move {
+                Answer::DeviceQueues(engine.server().webhook_device_queues_of_every_org(id).await)
+            };
+            self.asking = Some(Box::pin(device_queues));
             return;
         }
         if self.unsaved.is_none() && self.is_save_due() {
@@ -245,13 +247,15 @@ impl Runner {
             self.asking = Some(Box::pin(save));
             return;
         }
-        let lanes = self.queue.loads();
-        if !lanes.is_empty() {
-            let limit = u32::try_from(LANE_LETTERS_MAX).unwrap_or(u32::MAX);
-            let letters = async move {
-                Answer::Letters(engine.server().webhook_letters_of_every_org(id, lanes, limit).await)
+        let device_queues = self.queue.loads();
+        if !device_queues.is_empty() {
+            let limit = u32::try_from(DEVICE_DELIVERIES_MAX).unwrap_or(u32::MAX);
+            let deliveries = async move {
+                Answer::Deliveries(
+                    engine.server().webhook_queued_deliveries_of_every_org(id, device_queues, limit).await,
+                )
             };
-            self.asking = Some(Box::pin(letters));
+            self.asking = Some(Box::pin(deliveries));
         }
     }
 
@@ -270,18 +274,20 @@ impl Runner {
                 tracing::info!(webhook = self.id.0, "another server tells this webhook, or it is gone");
                 self.is_lost = true;
             }
-            Answer::Lanes(Ok(lanes)) => {
-                lanes.iter().for_each(|lane| self.queue.found_stored(lane.device, lane.until, now));
-                self.knows_lanes = true;
+            Answer::DeviceQueues(Ok(device_queues)) => {
+                device_queues.iter().for_each(|device_queue| {
+                    self.queue.found_stored(device_queue.device, device_queue.until, now)
+                });
+                self.knows_device_queues = true;
             }
-            Answer::Letters(Ok(lanes)) => {
-                for LaneLetters { device, after, letters, is_more } in lanes {
-                    self.queue.loaded(device, after, &letters, is_more, now);
+            Answer::Deliveries(Ok(device_queues)) => {
+                for QueuedDeliveries { device, after, deliveries, is_more } in device_queues {
+                    self.queue.loaded(device, after, &deliveries, is_more, now);
                 }
             }
-            Answer::Saved(Err(error)) | Answer::Letters(Err(error)) => self.store_failed(&error),
-            Answer::Lanes(Err(error)) => {
-                self.wants_lanes = true;
+            Answer::Saved(Err(error)) | Answer::Deliveries(Err(error)) => self.store_failed(&error),
+            Answer::DeviceQueues(Err(error)) => {
+                self.wants_device_queues = true;
                 self.store_failed(&error);
             }
         }
@@ -291,7 +297,7 @@ impl Runner {
     fn saved(&mut self) {
         self.saved_at = Instant::now();
         if let Some(progress) = self.unsaved.take() {
-            progress.letters.keys().for_each(|number| self.drop_record(*number));
+            progress.deliveries.keys().for_each(|number| self.drop_record(*number));
         }
     }
 
@@ -370,7 +376,7 @@ async fn answer(asking: &mut Option<Asking>) -> Answer {
     }
 }
 
-/// What a letter tells, however long the store takes to say.
+/// What a delivery tells, however long the store takes to say.
 async fn stored_record(engine: &Engine, id: EndpointId, number: RecordNumber) -> Option<Record> {
     loop {
         match engine.server().webhook_record_of_every_org(id, number).await {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use covey_core::retention::{DAYS_MAX, Kept, RetentionDays};
+use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
 use serde::{Deserialize, Serialize};
@@ -217,7 +217,7 @@ fn url(text: &str) -> ServiceUrl {
     }
 }
 
-fn days(given: Option<u32>, kept: Kept) -> u32 {
+fn days(given: Option<u32>, kept: RetentionClass) -> u32 {
     given.unwrap_or_else(|| RetentionDays::default().of(kept))
 }
 
@@ -258,18 +258,18 @@ impl Settings {
             devices_url: given.devices_url.or(file.devices_url),
             server_name: given.server_name.or(file.server_name).unwrap_or_else(|| server_name(&data)),
             pki_from: given.pki_from.or(file.pki_from),
-            retention_days: days(given.retention_days.or(file.retention_days), Kept::Tasks),
+            retention_days: days(given.retention_days.or(file.retention_days), RetentionClass::Tasks),
             event_retention_days: days(
                 given.event_retention_days.or(file.event_retention_days),
-                Kept::Events,
+                RetentionClass::Events,
             ),
             record_retention_days: days(
                 given.record_retention_days.or(file.record_retention_days),
-                Kept::Records,
+                RetentionClass::Records,
             ),
             twin_retention_days: days(
                 given.twin_retention_days.or(file.twin_retention_days),
-                Kept::TwinHistory,
+                RetentionClass::TwinHistory,
             ),
             data,
             http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),

@@ -51,7 +51,7 @@ impl<'a> WebhookState<'a> {
             last_delivered_at: state.last_delivered_at.map(Into::into),
             position: state.position.0,
             head,
-            waiting: state.parked,
+            waiting: state.deferred,
             dead: state.dead,
             server: state.server.as_deref().map(Cow::Borrowed),
         }
@@ -112,11 +112,11 @@ impl<'a> WebhookDeadLetter<'a> {
     /// How a message that was given up looks.
     #[must_use]
     pub fn of(dead: &'a DeadLetter) -> Self {
-        let kept = &dead.letter;
+        let kept = &dead.delivery;
         Self {
-            number: kept.letter.number.0,
-            device_id: kept.letter.device_id.0,
-            attempts: kept.letter.attempts,
+            number: kept.delivery.number.0,
+            device_id: kept.delivery.device_id.0,
+            attempts: kept.delivery.attempts,
             last_status: kept.status,
             last_error: kept.error.as_deref().map(Cow::Borrowed),
             died_at: dead.died_at.into(),

@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
 use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, Store};
-use crate::retention::{Kept, RetentionDays};
+use crate::retention::{RetentionClass, RetentionDays};
 use crate::task::TaskCount;
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
@@ -73,7 +73,7 @@ pub(crate) struct Swept {
     /// When all idempotency keys that were too old had last been forgotten.
     pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
-    pub(crate) pruned: [i64; Kept::NAMES.len()],
+    pub(crate) pruned: [i64; RetentionClass::NAMES.len()],
 }
 
 /// How many tasks one sweep takes at a time.
@@ -195,13 +195,13 @@ impl Engine {
         Ok(answer)
     }
 
-    pub(crate) fn pruned(&self, kept: Kept) -> i64 {
-        let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
+    pub(crate) fn pruned(&self, kept: RetentionClass) -> i64 {
+        let place = RetentionClass::NAMES.iter().position(|(known, ..)| *known == kept);
         place.and_then(|place| self.swept().pruned.get(place).copied()).unwrap_or(0)
     }
 
-    pub(crate) fn set_pruned(&self, kept: Kept, after: i64) {
-        let place = Kept::NAMES.iter().position(|(known, ..)| *known == kept);
+    pub(crate) fn set_pruned(&self, kept: RetentionClass, after: i64) {
+        let place = RetentionClass::NAMES.iter().position(|(known, ..)| *known == kept);
         if let Some(pruned) = place.and_then(|place| self.swept().pruned.get_mut(place).map(|_| place)) {
             self.swept().pruned[pruned] = after;
         }

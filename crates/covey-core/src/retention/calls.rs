@@ -3,7 +3,7 @@
 use crate::access::Rights;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
-use crate::retention::{DAYS_MAX, Kept, OrgRetention, Prune, RetentionDays, RetentionPut};
+use crate::retention::{DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut};
 
 impl Engine {
     /// For how many days things are kept of organisations that say nothing else.
@@ -30,7 +30,7 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a number out of range, or the store's.
-    pub async fn retention_put(self, days: Vec<(Kept, Option<u32>)>) -> Result<()> {
+    pub async fn retention_put(self, days: Vec<(RetentionClass, Option<u32>)>) -> Result<()> {
         self.caller.require(Rights::KEYS_WRITE)?;
         let too_long = days.iter().find(|(_, days)| days.is_some_and(|days| days > DAYS_MAX));
         if let Some((kept, _)) = too_long {
@@ -44,7 +44,7 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, or the store's.
-    pub async fn retention_run(self) -> Result<(Vec<(Kept, u64)>, bool)> {
+    pub async fn retention_run(self) -> Result<(Vec<(RetentionClass, u64)>, bool)> {
         self.caller.require(Rights::KEYS_WRITE)?;
         self.engine.server().prune().await
     }
@@ -55,11 +55,11 @@ impl ForServer<'_> {
     ///
     /// # Errors
     /// The store's.
-    pub async fn prune(self) -> Result<(Vec<(Kept, u64)>, bool)> {
+    pub async fn prune(self) -> Result<(Vec<(RetentionClass, u64)>, bool)> {
         let of_orgs = self.engine.parts.store.retention_of_every_org().await?;
         let now = self.engine.now();
         let (mut counts, mut is_more) = (Vec::new(), false);
-        for (kept, ..) in Kept::NAMES {
+        for (kept, ..) in RetentionClass::NAMES {
             let after = self.engine.pruned(kept);
             let what = Prune { after, ..Prune::at(kept, &self.engine.parts.retention, &of_orgs, now) };
             if what.youngest().is_none() {

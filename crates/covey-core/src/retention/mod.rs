@@ -12,7 +12,7 @@ use crate::id::{OrgId, UnixMs};
 
 /// What is kept for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kept {
+pub enum RetentionClass {
     /// Tasks that are final, with their results.
     Tasks,
     /// Events.
@@ -23,7 +23,7 @@ pub enum Kept {
     TwinHistory,
 }
 
-impl Kept {
+impl RetentionClass {
     /// Each with the name under which it is stored and shown, and for how many
     /// days it is kept unless told otherwise.
     pub const NAMES: [(Self, &'static str, u32); 4] = [
@@ -51,18 +51,18 @@ pub const DAYS_MAX: u32 = 36_500;
 
 /// For how many days things are kept; 0 means for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetentionDays(Vec<(Kept, u32)>);
+pub struct RetentionDays(Vec<(RetentionClass, u32)>);
 
 impl Default for RetentionDays {
     fn default() -> Self {
-        Self(Kept::NAMES.iter().map(|(kept, _, days)| (*kept, *days)).collect())
+        Self(RetentionClass::NAMES.iter().map(|(kept, _, days)| (*kept, *days)).collect())
     }
 }
 
 impl RetentionDays {
     /// For how many days something is kept.
     #[must_use]
-    pub fn of(&self, kept: Kept) -> u32 {
+    pub fn of(&self, kept: RetentionClass) -> u32 {
         self.0.iter().find(|(known, _)| *known == kept).map_or(0, |(_, days)| *days)
     }
 
@@ -70,7 +70,7 @@ impl RetentionDays {
     ///
     /// # Errors
     /// [`Error::Invalid`] for more than [`DAYS_MAX`].
-    pub fn set(&mut self, kept: Kept, days: u32) -> Result<()> {
+    pub fn set(&mut self, kept: RetentionClass, days: u32) -> Result<()> {
         if days > DAYS_MAX {
             return Err(Error::invalid("days", "must be 0 to 36500"));
         }
@@ -86,7 +86,7 @@ pub struct OrgRetention {
     /// The organisation.
     pub org: OrgId,
     /// What.
-    pub kept: Kept,
+    pub kept: RetentionClass,
     /// For how many days; 0 means for ever.
     pub days: u32,
 }
@@ -95,7 +95,7 @@ pub struct OrgRetention {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prune {
     /// What.
-    pub kept: Kept,
+    pub kept: RetentionClass,
     /// What is older than this, of organisations that are not named; nothing if none.
     pub before: Option<UnixMs>,
     /// What is older than this, of these organisations; nothing of those with none.
@@ -110,7 +110,7 @@ const DAY_MS: i64 = 24 * 3_600_000;
 impl Prune {
     /// What is to be forgotten at `now`.
     #[must_use]
-    pub fn at(kept: Kept, days: &RetentionDays, of_orgs: &[OrgRetention], now: UnixMs) -> Self {
+    pub fn at(kept: RetentionClass, days: &RetentionDays, of_orgs: &[OrgRetention], now: UnixMs) -> Self {
         let before = |days: u32| (days > 0).then(|| now.plus_ms(-i64::from(days) * DAY_MS));
         let own = of_orgs.iter().filter(|own| own.kept == kept);
         Self {
@@ -160,16 +160,16 @@ mod tests {
     fn an_organisation_of_its_own_mind_is_not_pruned_with_the_others() {
         let now = UnixMs(100 * DAY_MS);
         let mut days = RetentionDays::default();
-        let own = |org, days| OrgRetention { org: OrgId(org), kept: Kept::Events, days };
-        let prune = Prune::at(Kept::Events, &days, &[own(1, 10), own(2, 0)], now);
+        let own = |org, days| OrgRetention { org: OrgId(org), kept: RetentionClass::Events, days };
+        let prune = Prune::at(RetentionClass::Events, &days, &[own(1, 10), own(2, 0)], now);
         assert_eq!(prune.before_of(OrgId(1)), Some(UnixMs(90 * DAY_MS)));
         assert_eq!(prune.before_of(OrgId(2)), None);
         assert_eq!(prune.before_of(OrgId(3)), Some(UnixMs(10 * DAY_MS)));
         assert_eq!((prune.youngest(), prune.oldest()), (Some(UnixMs(90 * DAY_MS)), None));
 
-        days.set(Kept::Events, 0).unwrap();
-        let prune = Prune::at(Kept::Events, &days, &[], now);
+        days.set(RetentionClass::Events, 0).unwrap();
+        let prune = Prune::at(RetentionClass::Events, &days, &[], now);
         assert_eq!((prune.youngest(), prune.oldest(), prune.before_of(OrgId(1))), (None, None, None));
-        assert!(days.set(Kept::Events, DAYS_MAX + 1).is_err());
+        assert!(days.set(RetentionClass::Events, DAYS_MAX + 1).is_err());
     }
 }

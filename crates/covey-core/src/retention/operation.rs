@@ -4,14 +4,14 @@ use crate::access::Caller;
 use crate::error::Result;
 use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
-use crate::retention::Kept;
+use crate::retention::RetentionClass;
 
 /// Sets for how many days an organisation keeps something.
 pub struct RetentionPut {
     /// Who asks.
     pub caller: Caller,
     /// What, and for how many days: 0 for ever, none for as long as all others.
-    pub days: Vec<(Kept, Option<u32>)>,
+    pub days: Vec<(RetentionClass, Option<u32>)>,
 }
 
 impl Operation for RetentionPut {

@@ -3,12 +3,12 @@
 use crate::error::Result;
 use crate::id::OrgId;
 use crate::port::{BoxFuture, TxResult};
-use crate::retention::{Kept, OrgRetention};
+use crate::retention::{OrgRetention, RetentionClass};
 
 /// The steps on how long things are kept inside a transaction.
 pub trait RetentionSteps {
     /// Sets for how many days an organisation keeps something; none for as long as all.
-    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()>;
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()>;
 }
 
 /// The reads of how long things are kept.

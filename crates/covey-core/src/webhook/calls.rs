@@ -9,11 +9,11 @@ use crate::id::{DeviceKey, RecordNumber};
 use crate::operation::Operation;
 use crate::record::Record;
 use crate::webhook::{
-    AttemptLog, CLAIM_MS, ChangedEndpoint, Claim, Claimable, DEAD_LETTER_MS, DeadLetter, DeliveriesFrom,
-    Endpoint, EndpointId, EndpointRef, EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LaneLetters,
-    LoggedAttempt, Outcome, Progress, ProgressSaved, SECRET_OVERLAP_S_MAX, SetError, StoredLane, TestReport,
-    WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog, WebhookProgress, WebhookRelease,
-    WebhookResend, WebhookRotate, WebhookSecret, WebhookSet, sample,
+    AttemptLog, AttemptsFrom, CLAIM_MS, ChangedEndpoint, Claim, Claimable, DEAD_LETTER_MS, DeadLetter,
+    Endpoint, EndpointId, EndpointRef, EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LoggedAttempt,
+    Outcome, Progress, ProgressSaved, QueuedDeliveries, SECRET_OVERLAP_S_MAX, SetError, StoredDeviceQueue,
+    TestReport, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog, WebhookProgress,
+    WebhookRelease, WebhookResend, WebhookRotate, WebhookSecret, WebhookSet, sample,
 };
 
 /// How many rows of a log, or dead letters, a page has at most.
@@ -180,13 +180,13 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a limit out of range, [`Error::NotFound`], or the store's.
-    pub async fn webhook_deliveries(
+    pub async fn webhook_attempts(
         self,
         wanted: EndpointRef,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> Result<Vec<LoggedAttempt>> {
         let id = self.webhook_paged(wanted, from).await?;
-        self.engine.parts.store.webhook_deliveries(self.caller, id, from).await
+        self.engine.parts.store.webhook_attempts(self.caller, id, from).await
     }
 
     /// The dead letters of an endpoint.
@@ -196,13 +196,13 @@ impl ForCaller<'_> {
     pub async fn webhook_dead_letters(
         self,
         wanted: EndpointRef,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> Result<Vec<DeadLetter>> {
         let id = self.webhook_paged(wanted, from).await?;
         self.engine.parts.store.webhook_dead_letters(self.caller, id, from).await
     }
 
-    async fn webhook_paged(self, wanted: EndpointRef, from: DeliveriesFrom) -> Result<EndpointId> {
+    async fn webhook_paged(self, wanted: EndpointRef, from: AttemptsFrom) -> Result<EndpointId> {
         if !(1..=WEBHOOK_PAGE_MAX).contains(&from.limit) {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }
@@ -218,8 +218,8 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn webhook_dead_letter(self, wanted: EndpointRef, number: RecordNumber) -> Result<DeadLetter> {
         let id = self.webhook_get(wanted).await?.0.id;
-        let letter = self.engine.parts.store.webhook_dead_letter(self.caller, id, number).await?;
-        letter.ok_or(Error::not_found("dead letter"))
+        let delivery = self.engine.parts.store.webhook_dead_letter(self.caller, id, number).await?;
+        delivery.ok_or(Error::not_found("dead letter"))
     }
 
     /// Puts one dead letter, or all, back for another try; answers how many.
@@ -246,7 +246,7 @@ impl ForCaller<'_> {
 impl ForServer<'_> {
     /// Takes hold of endpoints that nobody holds, and renews hold of those that
     /// are held under this claim. Answers all of them, each with how often
-    /// letters were put back, and whole those of which the caller does not
+    /// deliveries were put back, and whole those of which the caller does not
     /// know this version.
     ///
     /// # Errors
@@ -304,28 +304,28 @@ impl ForServer<'_> {
         self.engine.execute(WebhookProgress { claim, id, progress }).await
     }
 
-    /// The devices that have letters waiting in the store.
+    /// The devices that have deliveries waiting in the store.
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_lanes_of_every_org(self, id: EndpointId) -> Result<Vec<StoredLane>> {
-        self.engine.parts.store.webhook_lanes_of_every_org(id).await
+    pub async fn webhook_device_queues_of_every_org(self, id: EndpointId) -> Result<Vec<StoredDeviceQueue>> {
+        self.engine.parts.store.webhook_device_queues_of_every_org(id).await
     }
 
-    /// Letters that wait.
+    /// Deliveries that wait.
     ///
     /// # Errors
     /// The store's.
-    pub async fn webhook_letters_of_every_org(
+    pub async fn webhook_queued_deliveries_of_every_org(
         self,
         id: EndpointId,
-        lanes: Vec<(DeviceKey, RecordNumber)>,
+        device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> Result<Vec<LaneLetters>> {
-        self.engine.parts.store.webhook_letters_of_every_org(id, lanes, limit).await
+    ) -> Result<Vec<QueuedDeliveries>> {
+        self.engine.parts.store.webhook_queued_deliveries_of_every_org(id, device_queues, limit).await
     }
 
-    /// What a letter that is stored tells; nothing if that has been forgotten.
+    /// What a delivery that is stored tells; nothing if that has been forgotten.
     ///
     /// # Errors
     /// The store's.

@@ -1,4 +1,4 @@
-//! What is kept of deliveries: letters that wait or were given up, attempts,
+//! What is kept of deliveries: those that wait or were given up, attempts,
 //! and how far an endpoint has come.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,10 @@ use crate::webhook::{Endpoint, EndpointId};
 
 /// A message for one endpoint: a record that is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct Delivery {
     /// The number of the record.
     pub number: RecordNumber,
-    /// The device that it is about; letters of one device keep their order.
+    /// The device that it is about; deliveries of one device keep their order.
     pub device: DeviceKey,
     /// The device's number for applications.
     pub device_id: DeviceId,
@@ -121,7 +121,7 @@ pub struct LoggedAttempt {
 
 /// Which rows of a log, or which dead letters, are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeliveriesFrom {
+pub struct AttemptsFrom {
     /// Those before this number, newest first.
     pub before: Option<i64>,
     /// Those after this number, oldest first.
@@ -132,33 +132,33 @@ pub struct DeliveriesFrom {
     pub limit: u32,
 }
 
-/// What is stored of a letter.
+/// What is stored of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LetterState {
+pub enum DeliveryState {
     /// It waits for another try.
-    Parked,
+    Deferred,
     /// It was given up.
     Dead,
 }
 
-/// A letter that is to be stored, or its new state.
+/// A delivery that is to be stored, or its new state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLetter {
-    /// The letter.
-    pub letter: Letter,
+pub struct StoredDelivery {
+    /// The delivery.
+    pub delivery: Delivery,
     /// Its state.
-    pub state: LetterState,
+    pub state: DeliveryState,
     /// The status of the last attempt.
     pub status: Option<u16>,
     /// What went wrong last.
     pub error: Option<Arc<str>>,
 }
 
-/// A letter that was given up, with what it told.
+/// A delivery that was given up, with what it told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The letter.
-    pub letter: StoredLetter,
+    /// The delivery.
+    pub delivery: StoredDelivery,
     /// When it was given up.
     pub died_at: UnixMs,
     /// The record; none if what it tells has been forgotten.
@@ -170,8 +170,8 @@ pub struct DeadLetter {
 pub struct Progress {
     /// Everything up to this record is settled.
     pub position: RecordNumber,
-    /// Letters with their new state; none: it was delivered and goes.
-    pub letters: BTreeMap<RecordNumber, Option<StoredLetter>>,
+    /// Deliveries with their new state; none: it was delivered and goes.
+    pub deliveries: BTreeMap<RecordNumber, Option<StoredDelivery>>,
     /// What was tried.
     pub attempts: Vec<AttemptLog>,
     /// The circuit breaker.
@@ -195,7 +195,7 @@ pub struct Claim {
 /// What became of progress that was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressSaved {
-    /// It was written; also how often letters were put back for another try.
+    /// It was written; also how often deliveries were put back for another try.
     Saved {
         /// How often.
         resends: i64,
@@ -211,11 +211,11 @@ pub struct HeldEndpoint {
     pub endpoint: Endpoint,
     /// Everything up to this record is settled.
     pub position: RecordNumber,
-    /// The numbers of letters after the position that are stored already.
+    /// The numbers of deliveries after the position that are stored already.
     pub stored_before: BTreeSet<RecordNumber>,
     /// The circuit breaker, as it was left.
     pub circuit: CircuitState,
-    /// How often letters were put back for another try.
+    /// How often deliveries were put back for another try.
     pub resends: i64,
 }
 

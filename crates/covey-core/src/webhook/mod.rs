@@ -21,7 +21,9 @@ pub use operation::{
     CLAIM_MS, ChangedEndpoint, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
     WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSet,
 };
-pub use port::{Claimable, LaneLetters, NoWebhooks, StoredLane, WebhookReader, WebhookSender, WebhookSteps};
+pub use port::{
+    Claimable, NoWebhooks, QueuedDeliveries, StoredDeviceQueue, WebhookReader, WebhookSender, WebhookSteps,
+};
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +33,8 @@ use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::record::{RecordFilter, RecordKind};
 
 pub use delivery::{
-    Attempt, AttemptLog, Claim, DeadLetter, DeliveriesFrom, HeldEndpoint, Letter, LetterState, LoggedAttempt,
-    Outcome, Progress, ProgressSaved, StoredLetter, TestReport,
+    Attempt, AttemptLog, AttemptsFrom, Claim, DeadLetter, Delivery, DeliveryState, HeldEndpoint,
+    LoggedAttempt, Outcome, Progress, ProgressSaved, StoredDelivery, TestReport,
 };
 pub use sample::sample;
 
@@ -284,9 +286,9 @@ pub struct EndpointState {
     /// Up to this record everything is settled: delivered, not wanted, kept
     /// for another try, or dead.
     pub position: RecordNumber,
-    /// How many letters wait for another try.
-    pub parked: u64,
-    /// How many letters were given up.
+    /// How many deliveries wait for another try.
+    pub deferred: u64,
+    /// How many deliveries were given up.
     pub dead: u64,
     /// The circuit breaker.
     pub circuit: circuit::CircuitState,

@@ -254,7 +254,7 @@ impl Operation for WebhookProgress {
 pub struct WebhookForget {
     /// What was logged before this instant.
     pub logged: UnixMs,
-    /// The letters that died before this instant.
+    /// The deliveries that died before this instant.
     pub died: UnixMs,
     /// How many rows of each at most.
     pub limit: u32,

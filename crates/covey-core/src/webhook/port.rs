@@ -8,8 +8,8 @@ use crate::id::{DeviceKey, OrgId, RecordNumber, UnixMs};
 use crate::port::{BoxFuture, TxResult};
 use crate::record::Record;
 use crate::webhook::{
-    Attempt, AttemptLog, Claim, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointSpec,
-    EndpointState, HeldEndpoint, Letter, LoggedAttempt, ProbeFault, Progress, ProgressSaved, WebhookSecret,
+    Attempt, AttemptLog, AttemptsFrom, Claim, DeadLetter, Delivery, Endpoint, EndpointId, EndpointSpec,
+    EndpointState, HeldEndpoint, LoggedAttempt, ProbeFault, Progress, ProgressSaved, WebhookSecret,
     WebhookType,
 };
 
@@ -63,7 +63,7 @@ pub trait WebhookSteps {
         deadline: UnixMs,
         limit: u32,
     ) -> TxResult<u64>;
-    /// Removes what was logged before one instant, the letters that died
+    /// Removes what was logged before one instant, the deliveries that died
     /// before another, and what endpoints left that were deleted; at most
     /// `limit` of each. Answers how many rows.
     fn webhook_forget(&mut self, logged: UnixMs, died: UnixMs, limit: u32) -> TxResult<u64>;
@@ -76,7 +76,7 @@ pub struct Claimable {
     pub id: EndpointId,
     /// How often it was changed.
     pub version: i64,
-    /// How often letters were put back for another try.
+    /// How often deliveries were put back for another try.
     pub resends: i64,
     /// Who holds it.
     pub holder: Option<Claim>,
@@ -84,26 +84,26 @@ pub struct Claimable {
     pub until: UnixMs,
 }
 
-/// A device that has letters waiting in the store.
+/// A device that has deliveries waiting in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredLane {
+pub struct StoredDeviceQueue {
     /// The device.
     pub device: DeviceKey,
-    /// The first letter that waits.
+    /// The first delivery that waits.
     pub first: RecordNumber,
     /// The last one.
     pub until: RecordNumber,
 }
 
-/// The letters of one device that were read.
+/// The deliveries of one device that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneLetters {
+pub struct QueuedDeliveries {
     /// The device.
     pub device: DeviceKey,
     /// After which number was read.
     pub after: RecordNumber,
-    /// The letters in their order.
-    pub letters: Vec<Letter>,
+    /// The deliveries in their order.
+    pub deliveries: Vec<Delivery>,
     /// Whether there are more.
     pub is_more: bool,
 }
@@ -113,18 +113,18 @@ pub trait WebhookReader {
     /// The endpoints of the caller's organisation with how they fare, by number.
     fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>>;
     /// The log of an endpoint of the caller's organisation.
-    fn webhook_deliveries(
+    fn webhook_attempts(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>>;
     /// The dead letters of an endpoint of the caller's organisation.
     fn webhook_dead_letters(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>>;
     /// One dead letter.
     fn webhook_dead_letter(
@@ -142,17 +142,20 @@ pub trait WebhookReader {
         claim: Claim,
         ids: Vec<EndpointId>,
     ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>>;
-    /// The devices that have letters waiting in the store.
-    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>>;
-    /// Letters that wait, of each of these devices those after a number, at
-    /// most `limit` of each.
-    fn webhook_letters_of_every_org(
+    /// The devices that have deliveries waiting in the store.
+    fn webhook_device_queues_of_every_org(
         &self,
         id: EndpointId,
-        lanes: Vec<(DeviceKey, RecordNumber)>,
+    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>>;
+    /// Deliveries that wait, of each of these devices those after a number, at
+    /// most `limit` of each.
+    fn webhook_queued_deliveries_of_every_org(
+        &self,
+        id: EndpointId,
+        device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>>;
-    /// What a letter that is stored tells; nothing if that has been forgotten.
+    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>>;
+    /// What a delivery that is stored tells; nothing if that has been forgotten.
     fn webhook_record_of_every_org(
         &self,
         id: EndpointId,

@@ -1,15 +1,15 @@
 //! What waits for one endpoint, and what may be sent next: a state machine
 //! without I/O.
 //!
-//! Each device has a lane. Of a lane one letter is sent at a time, the oldest
-//! first. A lane whose letter fails is parked: its letters are written to the
-//! store, so that everything else, and the position of the endpoint, move on.
+//! Each device has a queue, from which one delivery is sent at a time, the oldest first. A queue
+//! whose delivery fails is deferred: its deliveries are written to the store, so that everything
+//! else, and the position of the endpoint, move on.
 //! If everything fails the circuit opens, and nothing more is taken in than
 //! fits into memory.
 //! What is done is gathered as [`Progress`]; the caller writes it, one after
-//! the other, and only between two writes reads parked lanes.
+//! the other, and only between two writes reads deferred device queues.
 
-mod lane;
+mod device_queue;
 #[cfg(test)]
 mod model;
 
@@ -19,26 +19,26 @@ use std::sync::Arc;
 use crate::id::{DeviceKey, RecordNumber, UnixMs};
 use crate::webhook::backoff::pause_ms;
 use crate::webhook::circuit::{Circuit, CircuitState};
-use crate::webhook::{Attempt, AttemptLog, Letter, LetterState, Outcome, Progress, StoredLetter};
+use crate::webhook::{Attempt, AttemptLog, Delivery, DeliveryState, Outcome, Progress, StoredDelivery};
 
-use lane::{Lane, Place};
+use device_queue::{DeviceQueue, Place};
 
-/// How many letters may be in memory and not in the store.
+/// How many deliveries may be in memory and not in the store.
 pub const LIVE_MAX: usize = 2_048;
-/// How many letters of a parked lane are kept in memory.
-pub const LANE_LETTERS_MAX: usize = 128;
-/// How long the oldest letter may be on its way before its lane is parked, if
+/// How many deliveries of a deferred device queue are kept in memory.
+pub const DEVICE_DELIVERIES_MAX: usize = 128;
+/// How long the oldest delivery may be on its way before its device queue is deferred, if
 /// others wait for it, in milliseconds.
 pub const SLOW_MS: i64 = 2_000;
 
-/// Of this many lanes at most parked letters are read at a time.
+/// Of this many device queues at most deferred deliveries are read at a time.
 pub const LOADS_MAX: usize = 64;
 
-/// A letter that is to be sent now.
+/// A delivery that is to be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sending {
-    /// The letter.
-    pub letter: Letter,
+    /// The delivery.
+    pub delivery: Delivery,
     /// Whether it is to find out if the receiver is back.
     pub is_probe: bool,
 }
@@ -48,18 +48,18 @@ pub struct Queue {
     concurrency: usize,
     retry_ms: i64,
     circuit: Circuit,
-    lanes: BTreeMap<DeviceKey, Lane>,
-    /// Lanes whose first letter may be sent: those that were never tried, and
+    device_queues: BTreeMap<DeviceKey, DeviceQueue>,
+    /// Device queues whose first delivery may be sent: those that were never tried, and
     /// those that were.
     fresh: BTreeSet<(RecordNumber, DeviceKey)>,
     again: BTreeSet<(RecordNumber, DeviceKey)>,
-    /// Lanes whose first letter is to be tried later.
+    /// Device queues whose first delivery is to be tried later.
     later: BTreeSet<(UnixMs, DeviceKey)>,
-    /// Parked lanes of which the next letters are to be read.
+    /// Deferred device queues of which the next deliveries are to be read.
     unread: BTreeSet<DeviceKey>,
-    /// The letters that are in memory alone.
+    /// The deliveries that are in memory alone.
     live: BTreeMap<RecordNumber, DeviceKey>,
-    /// Letters after the position that are in the store already.
+    /// Deliveries after the position that are in the store already.
     stored_before: BTreeSet<RecordNumber>,
     /// Up to this record all that is wanted was taken in.
     cursor: RecordNumber,
@@ -72,7 +72,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The queue of an endpoint that was left at `position`; letters with the
+    /// The queue of an endpoint that was left at `position`; deliveries with the
     /// numbers `stored_before` come after it and are in the store already.
     #[must_use]
     pub fn new(
@@ -87,7 +87,7 @@ impl Queue {
             concurrency: concurrency.max(1) as usize,
             retry_ms,
             circuit: Circuit::resumed(circuit, now),
-            lanes: BTreeMap::new(),
+            device_queues: BTreeMap::new(),
             fresh: BTreeSet::new(),
             again: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -103,7 +103,7 @@ impl Queue {
         }
     }
 
-    /// Whether more letters may be taken in.
+    /// Whether more deliveries may be taken in.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.live.len() < LIVE_MAX
@@ -115,7 +115,7 @@ impl Queue {
         self.circuit.probe_at().is_some()
     }
 
-    /// How many letters are being sent.
+    /// How many deliveries are being sent.
     #[must_use]
     pub fn sending(&self) -> usize {
         self.sending
@@ -123,27 +123,28 @@ impl Queue {
 
     /// A record of this device, made at `at`, is wanted. They come in the
     /// order of their numbers.
-    pub fn take_in(&mut self, mut letter: Letter, at: UnixMs, now: UnixMs) {
-        letter.deadline = at.plus_ms(self.retry_ms);
-        self.cursor = self.cursor.max(letter.number);
-        if self.stored_before.remove(&letter.number) {
+    pub fn take_in(&mut self, mut delivery: Delivery, at: UnixMs, now: UnixMs) {
+        delivery.deadline = at.plus_ms(self.retry_ms);
+        self.cursor = self.cursor.max(delivery.number);
+        if self.stored_before.remove(&delivery.number) {
             return;
         }
-        let device = letter.device;
-        let lane = self.lanes.entry(device).or_default();
-        match &mut lane.stored {
+        let device = delivery.device;
+        let device_queue = self.device_queues.entry(device).or_default();
+        match &mut device_queue.stored {
             Some(stored) => {
-                let is_all_here = stored.loaded == stored.until && lane.letters.len() < LANE_LETTERS_MAX;
-                stored.until = letter.number;
+                let is_all_here =
+                    stored.loaded == stored.until && device_queue.deliveries.len() < DEVICE_DELIVERIES_MAX;
+                stored.until = delivery.number;
                 if is_all_here {
-                    stored.loaded = letter.number;
-                    lane.letters.insert(letter.number, letter);
+                    stored.loaded = delivery.number;
+                    device_queue.deliveries.insert(delivery.number, delivery);
                 }
-                self.store(letter, LetterState::Parked, None);
+                self.store(delivery, DeliveryState::Deferred, None);
             }
             None => {
-                lane.letters.insert(letter.number, letter);
-                self.live.insert(letter.number, device);
+                device_queue.deliveries.insert(delivery.number, delivery);
+                self.live.insert(delivery.number, device);
             }
         }
         self.place(device, now);
@@ -154,74 +155,76 @@ impl Queue {
         self.cursor = self.cursor.max(cursor);
     }
 
-    /// The lane of a device has letters in the store, the last of them
+    /// The device queue of a device has deliveries in the store, the last of them
     /// `until`, of which some may not be known here: it is read anew.
     pub fn found_stored(&mut self, device: DeviceKey, until: RecordNumber, now: UnixMs) {
-        self.park(device);
-        let lane = self.lanes.entry(device).or_default();
-        let known = lane.stored.map_or(RecordNumber(0), |stored| stored.until);
-        lane.letters.clear();
-        lane.stored = Some(lane::Stored { until: until.max(known), loaded: RecordNumber(0) });
+        self.defer(device);
+        let device_queue = self.device_queues.entry(device).or_default();
+        let known = device_queue.stored.map_or(RecordNumber(0), |stored| stored.until);
+        device_queue.deliveries.clear();
+        device_queue.stored = Some(device_queue::Stored { until: until.max(known), loaded: RecordNumber(0) });
         self.place(device, now);
     }
 
-    /// The devices whose parked letters are to be read, each with the number
+    /// The devices whose deferred deliveries are to be read, each with the number
     /// after which to begin. Read them after writing what
     /// [`take_progress`](Self::take_progress) gave, and before taking more.
     #[must_use]
     pub fn loads(&self) -> Vec<(DeviceKey, RecordNumber)> {
-        let lanes = self.unread.iter().take(LOADS_MAX);
-        lanes
+        let device_queues = self.unread.iter().take(LOADS_MAX);
+        device_queues
             .map(|device| {
-                let stored = self.lanes.get(device).and_then(|lane| lane.stored);
+                let stored = self.device_queues.get(device).and_then(|device_queue| device_queue.stored);
                 (*device, stored.map_or(RecordNumber(0), |stored| stored.loaded))
             })
             .collect()
     }
 
-    /// The parked letters of a device that were read, in their order, and
+    /// The deferred deliveries of a device that were read, in their order, and
     /// whether there are more.
     pub fn loaded(
         &mut self,
         device: DeviceKey,
         after: RecordNumber,
-        letters: &[Letter],
+        deliveries: &[Delivery],
         is_more: bool,
         now: UnixMs,
     ) {
-        let Some(lane) = self.lanes.get_mut(&device) else { return };
-        let Some(stored) = lane.stored.as_mut().filter(|stored| stored.loaded == after) else { return };
-        let on_its_way = lane.sending.map(|sending| sending.letter.number);
-        for letter in letters {
+        let Some(device_queue) = self.device_queues.get_mut(&device) else { return };
+        let Some(stored) = device_queue.stored.as_mut().filter(|stored| stored.loaded == after) else {
+            return;
+        };
+        let on_its_way = device_queue.sending.map(|sending| sending.delivery.number);
+        for delivery in deliveries {
             // What was done since the last write is not in the store yet.
-            let known = match self.progress.letters.get(&letter.number) {
-                None => Some(*letter),
-                Some(Some(kept)) if kept.state == LetterState::Parked => Some(kept.letter),
+            let known = match self.progress.deliveries.get(&delivery.number) {
+                None => Some(*delivery),
+                Some(Some(kept)) if kept.state == DeliveryState::Deferred => Some(kept.delivery),
                 Some(_) => None,
             };
-            if let Some(letter) = known.filter(|letter| on_its_way != Some(letter.number)) {
-                lane.letters.insert(letter.number, letter);
+            if let Some(delivery) = known.filter(|delivery| on_its_way != Some(delivery.number)) {
+                device_queue.deliveries.insert(delivery.number, delivery);
             }
         }
-        let last = letters.last().map_or(after, |last| last.number);
+        let last = deliveries.last().map_or(after, |last| last.number);
         stored.loaded = if is_more { last } else { stored.until };
-        for kept in self.progress.letters.values().flatten() {
-            let letter = kept.letter;
-            let is_wanted = letter.device == device
-                && kept.state == LetterState::Parked
-                && letter.number > after
-                && letter.number <= stored.loaded;
-            if is_wanted && on_its_way != Some(letter.number) {
-                lane.letters.insert(letter.number, letter);
+        for kept in self.progress.deliveries.values().flatten() {
+            let delivery = kept.delivery;
+            let is_wanted = delivery.device == device
+                && kept.state == DeliveryState::Deferred
+                && delivery.number > after
+                && delivery.number <= stored.loaded;
+            if is_wanted && on_its_way != Some(delivery.number) {
+                device_queue.deliveries.insert(delivery.number, delivery);
             }
         }
         self.place(device, now);
     }
 
-    /// The letter that is to be sent now, if there is one.
+    /// The delivery that is to be sent now, if there is one.
     pub fn next(&mut self, now: UnixMs) -> Option<Sending> {
         self.promote(now);
-        self.park_slow(now);
+        self.defer_slow(now);
         if let Some(probe_at) = self.circuit.probe_at() {
             if self.sending > 0 || now < probe_at {
                 return None;
@@ -240,23 +243,25 @@ impl Queue {
         self.send(device, false, now)
     }
 
-    /// What became of the letter of a device that was sent. `chance` is any
+    /// What became of the delivery of a device that was sent. `chance` is any
     /// number.
     pub fn settle(&mut self, device: DeviceKey, attempt: Attempt, now: UnixMs, chance: u32) -> Outcome {
-        let Some(sending) = self.lanes.get_mut(&device).and_then(|lane| lane.sending.take()) else {
+        let Some(sending) =
+            self.device_queues.get_mut(&device).and_then(|device_queue| device_queue.sending.take())
+        else {
             return Outcome::Dead;
         };
         self.sending -= 1;
         self.sending_again -= usize::from(sending.is_again);
-        let mut letter = sending.letter;
-        letter.attempts = letter.attempts.saturating_add(1);
+        let mut delivery = sending.delivery;
+        delivery.attempts = delivery.attempts.saturating_add(1);
         let error = attempt.error.clone();
         let outcome = if attempt.is_delivered() {
             if self.circuit.delivered() {
                 self.retry_all_now(now);
             }
             self.progress.last_delivered_at = Some(now);
-            self.drop_letter(device, letter.number);
+            self.drop_delivery(device, delivery.number);
             Outcome::Delivered
         } else {
             // That there is nothing to send says nothing of the receiver.
@@ -264,20 +269,20 @@ impl Queue {
                 self.circuit.failed(now, sending.is_probe, attempt.asked_ms);
             }
             self.progress.last_error = error.clone();
-            if attempt.is_hopeless || now >= letter.deadline {
-                self.bury(letter, attempt.status, error.clone());
+            if attempt.is_hopeless || now >= delivery.deadline {
+                self.bury(delivery, attempt.status, error.clone());
                 Outcome::Dead
             } else {
-                let pause = pause_ms(letter.attempts, chance, attempt.asked_ms);
-                letter.next_at = now.plus_ms(pause).min(letter.deadline);
-                self.keep(letter, &attempt);
+                let pause = pause_ms(delivery.attempts, chance, attempt.asked_ms);
+                delivery.next_at = now.plus_ms(pause).min(delivery.deadline);
+                self.keep(delivery, &attempt);
                 Outcome::Retry
             }
         };
         self.progress.attempts.push(AttemptLog {
-            number: Some(letter.number),
-            device_id: Some(letter.device_id),
-            attempt: letter.attempts,
+            number: Some(delivery.number),
+            device_id: Some(delivery.device_id),
+            attempt: delivery.attempts,
             at: attempt.at,
             duration_ms: attempt.duration_ms,
             status: attempt.status,
@@ -294,15 +299,21 @@ impl Queue {
         if !self.is_open() {
             return 0;
         }
-        let is_late =
-            |lane: &Lane| lane.sending.is_none() && lane.first().is_some_and(|it| it.deadline <= now);
-        let late: Vec<_> = self.lanes.iter().filter(|(_, lane)| is_late(lane)).map(|(key, _)| *key).collect();
+        let is_late = |device_queue: &DeviceQueue| {
+            device_queue.sending.is_none() && device_queue.first().is_some_and(|it| it.deadline <= now)
+        };
+        let late: Vec<_> = self
+            .device_queues
+            .iter()
+            .filter(|(_, device_queue)| is_late(device_queue))
+            .map(|(key, _)| *key)
+            .collect();
         let mut count = 0;
         for device in late {
-            while let Some(letter) =
-                self.lanes.get(&device).and_then(Lane::first).filter(|it| it.deadline <= now)
+            while let Some(delivery) =
+                self.device_queues.get(&device).and_then(DeviceQueue::first).filter(|it| it.deadline <= now)
             {
-                self.bury(letter, None, self.progress.last_error.clone());
+                self.bury(delivery, None, self.progress.last_error.clone());
                 count += 1;
             }
             self.place(device, now);
@@ -314,7 +325,7 @@ impl Queue {
     #[must_use]
     pub fn wake_at(&self) -> Option<UnixMs> {
         if let Some(probe_at) = self.circuit.probe_at() {
-            let has_any = self.lanes.values().any(|lane| !lane.letters.is_empty());
+            let has_any = self.device_queues.values().any(|device_queue| !device_queue.deliveries.is_empty());
             return Some(probe_at).filter(|_| self.sending == 0 && has_any);
         }
         self.later.first().map(|(at, _)| *at)
@@ -323,13 +334,13 @@ impl Queue {
     /// Whether there is something to write beside the position.
     #[must_use]
     pub fn has_progress(&self) -> bool {
-        self.has_changed || !self.progress.letters.is_empty()
+        self.has_changed || !self.progress.deliveries.is_empty()
     }
 
     /// How many rows are to be written.
     #[must_use]
     pub fn progress_rows(&self) -> usize {
-        self.progress.letters.len() + self.progress.attempts.len()
+        self.progress.deliveries.len() + self.progress.attempts.len()
     }
 
     /// Whether the position has moved since it was last handed out.
@@ -359,36 +370,35 @@ impl Queue {
     /// Whether nothing waits, and nothing is being sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.lanes.is_empty()
+        self.device_queues.is_empty()
     }
 
     fn send(&mut self, device: DeviceKey, is_probe: bool, now: UnixMs) -> Option<Sending> {
         self.unplace(device);
-        let lane = self.lanes.get_mut(&device)?;
-        let (_, letter) = lane.letters.pop_first()?;
-        let is_again = letter.attempts > 0;
-        lane.tried_at = now;
-        lane.sending = Some(lane::OnItsWay { letter, is_probe, is_again, began_at: now });
+        let device_queue = self.device_queues.get_mut(&device)?;
+        let (_, delivery) = device_queue.deliveries.pop_first()?;
+        let is_again = delivery.attempts > 0;
+        device_queue.tried_at = now;
+        device_queue.sending = Some(device_queue::OnItsWay { delivery, is_probe, is_again, began_at: now });
         self.sending += 1;
         self.sending_again += usize::from(is_again);
-        Some(Sending { letter, is_probe })
+        Some(Sending { delivery, is_probe })
     }
 
-    /// The lane that was not tried for the longest time: one letter that
+    /// The device queue that was not tried for the longest time: one delivery that
     /// always fails must not keep the circuit open for all others.
     fn probe_device(&self) -> Option<DeviceKey> {
-        let waiting = self
-            .lanes
-            .iter()
-            .filter_map(|(device, lane)| lane.first().map(|first| (lane.tried_at, first.number, *device)));
+        let waiting = self.device_queues.iter().filter_map(|(device, device_queue)| {
+            device_queue.first().map(|first| (device_queue.tried_at, first.number, *device))
+        });
         waiting.min().map(|(.., device)| device)
     }
 
     fn retry_all_now(&mut self, now: UnixMs) {
         let devices: Vec<_> = self.later.iter().map(|(_, device)| *device).collect();
         for device in devices {
-            if let Some(lane) = self.lanes.get_mut(&device)
-                && let Some(mut first) = lane.letters.first_entry()
+            if let Some(device_queue) = self.device_queues.get_mut(&device)
+                && let Some(mut first) = device_queue.deliveries.first_entry()
             {
                 first.get_mut().next_at = now;
             }
@@ -396,85 +406,93 @@ impl Queue {
         }
     }
 
-    /// A letter is delivered: nothing of it remains.
-    fn drop_letter(&mut self, device: DeviceKey, number: RecordNumber) {
-        let is_stored = self.lanes.get(&device).is_some_and(|lane| lane.stored.is_some());
+    /// A message is delivered: nothing of it remains.
+    fn drop_delivery(&mut self, device: DeviceKey, number: RecordNumber) {
+        let is_stored =
+            self.device_queues.get(&device).is_some_and(|device_queue| device_queue.stored.is_some());
         if is_stored {
-            self.progress.letters.insert(number, None);
+            self.progress.deliveries.insert(number, None);
         } else {
             self.live.remove(&number);
         }
     }
 
-    /// A letter is given up.
-    fn bury(&mut self, letter: Letter, status: Option<u16>, error: Option<Arc<str>>) {
-        if let Some(lane) = self.lanes.get_mut(&letter.device) {
-            lane.letters.remove(&letter.number);
+    /// A delivery is given up.
+    fn bury(&mut self, delivery: Delivery, status: Option<u16>, error: Option<Arc<str>>) {
+        if let Some(device_queue) = self.device_queues.get_mut(&delivery.device) {
+            device_queue.deliveries.remove(&delivery.number);
         }
-        self.live.remove(&letter.number);
-        let buried = StoredLetter { letter, state: LetterState::Dead, status, error };
-        self.progress.letters.insert(letter.number, Some(buried));
+        self.live.remove(&delivery.number);
+        let buried = StoredDelivery { delivery, state: DeliveryState::Dead, status, error };
+        self.progress.deliveries.insert(delivery.number, Some(buried));
         self.has_changed = true;
     }
 
-    /// A letter is kept for another try. Its lane is parked, unless nothing goes
+    /// A delivery is kept for another try. Its device queue is deferred, unless nothing goes
     /// to this receiver now anyway: what is in memory alone is sent faster later.
-    fn keep(&mut self, letter: Letter, attempt: &Attempt) {
-        let device = letter.device;
-        if let Some(lane) = self.lanes.get_mut(&device)
+    fn keep(&mut self, delivery: Delivery, attempt: &Attempt) {
+        let device = delivery.device;
+        if let Some(device_queue) = self.device_queues.get_mut(&device)
             // Else older ones are to be read first, and it with them.
-            && lane.stored.is_none_or(|stored| letter.number <= stored.loaded)
+            && device_queue.stored.is_none_or(|stored| delivery.number <= stored.loaded)
         {
-            lane.letters.insert(letter.number, letter);
+            device_queue.deliveries.insert(delivery.number, delivery);
         }
-        if self.is_open() && self.lanes.get(&device).is_some_and(|lane| lane.stored.is_none()) {
+        if self.is_open()
+            && self.device_queues.get(&device).is_some_and(|device_queue| device_queue.stored.is_none())
+        {
             return;
         }
-        self.park(device);
+        self.defer(device);
         let (status, error) = (attempt.status, attempt.error.clone());
-        let kept = StoredLetter { letter, state: LetterState::Parked, status, error };
-        self.progress.letters.insert(letter.number, Some(kept));
+        let kept = StoredDelivery { delivery, state: DeliveryState::Deferred, status, error };
+        self.progress.deliveries.insert(delivery.number, Some(kept));
     }
 
-    fn store(&mut self, letter: Letter, state: LetterState, error: Option<Arc<str>>) {
-        let stored = StoredLetter { letter, state, status: None, error };
-        self.progress.letters.insert(letter.number, Some(stored));
+    fn store(&mut self, delivery: Delivery, state: DeliveryState, error: Option<Arc<str>>) {
+        let stored = StoredDelivery { delivery, state, status: None, error };
+        self.progress.deliveries.insert(delivery.number, Some(stored));
     }
 
-    /// Writes the letters of a lane that are in memory alone.
-    fn park(&mut self, device: DeviceKey) {
-        let Some(lane) = self.lanes.get_mut(&device) else { return };
-        if lane.stored.is_some() {
+    /// Writes the deliveries of a device queue that are in memory alone.
+    fn defer(&mut self, device: DeviceKey) {
+        let Some(device_queue) = self.device_queues.get_mut(&device) else { return };
+        if device_queue.stored.is_some() {
             return;
         }
-        let on_its_way = lane.sending.map(|sending| sending.letter);
-        let all: Vec<Letter> = on_its_way.into_iter().chain(lane.letters.values().copied()).collect();
-        let Some(until) = all.iter().map(|letter| letter.number).max() else { return };
-        while lane.letters.len() > LANE_LETTERS_MAX {
-            lane.letters.pop_last();
+        let on_its_way = device_queue.sending.map(|sending| sending.delivery);
+        let all: Vec<Delivery> =
+            on_its_way.into_iter().chain(device_queue.deliveries.values().copied()).collect();
+        let Some(until) = all.iter().map(|delivery| delivery.number).max() else { return };
+        while device_queue.deliveries.len() > DEVICE_DELIVERIES_MAX {
+            device_queue.deliveries.pop_last();
         }
-        let loaded = if lane.letters.len() + usize::from(on_its_way.is_some()) == all.len() {
+        let loaded = if device_queue.deliveries.len() + usize::from(on_its_way.is_some()) == all.len() {
             until
         } else {
-            lane.letters.keys().last().copied().unwrap_or_default()
+            device_queue.deliveries.keys().last().copied().unwrap_or_default()
         };
-        lane.stored = Some(lane::Stored { until, loaded });
-        for letter in all {
-            self.live.remove(&letter.number);
-            self.store(letter, LetterState::Parked, None);
+        device_queue.stored = Some(device_queue::Stored { until, loaded });
+        for delivery in all {
+            self.live.remove(&delivery.number);
+            self.store(delivery, DeliveryState::Deferred, None);
         }
     }
 
-    /// Parks the lane that holds up the position, if it has done so for long.
-    fn park_slow(&mut self, now: UnixMs) {
+    /// Defers the device queue that holds up the position, if it has done so for long.
+    fn defer_slow(&mut self, now: UnixMs) {
         if self.live.len() < LIVE_MAX / 2 {
             return;
         }
         let Some((_, device)) = self.live.first_key_value() else { return };
         let device = *device;
-        let began = self.lanes.get(&device).and_then(|lane| lane.sending).map(|sending| sending.began_at);
+        let began = self
+            .device_queues
+            .get(&device)
+            .and_then(|device_queue| device_queue.sending)
+            .map(|sending| sending.began_at);
         if began.is_some_and(|began| now.since_ms(began) >= SLOW_MS) {
-            self.park(device);
+            self.defer(device);
             self.place(device, now);
         }
     }
@@ -486,24 +504,24 @@ impl Queue {
         }
     }
 
-    /// Puts a lane where it belongs now.
+    /// Puts a device queue where it belongs now.
     fn place(&mut self, device: DeviceKey, now: UnixMs) {
         self.unplace(device);
-        let Some(lane) = self.lanes.get_mut(&device) else { return };
-        if lane.sending.is_some() {
+        let Some(device_queue) = self.device_queues.get_mut(&device) else { return };
+        if device_queue.sending.is_some() {
             return;
         }
-        let place = match lane.first() {
+        let place = match device_queue.first() {
             Some(first) if first.next_at > now => Place::Later(first.next_at),
             Some(first) if first.attempts > 0 => Place::Again(first.number),
             Some(first) => Place::Fresh(first.number),
-            None if lane.is_unread() => Place::Unread,
+            None if device_queue.is_unread() => Place::Unread,
             None => {
-                self.lanes.remove(&device);
+                self.device_queues.remove(&device);
                 return;
             }
         };
-        lane.place = Some(place);
+        device_queue.place = Some(place);
         match place {
             Place::Fresh(number) => self.fresh.insert((number, device)),
             Place::Again(number) => self.again.insert((number, device)),
@@ -513,7 +531,11 @@ impl Queue {
     }
 
     fn unplace(&mut self, device: DeviceKey) {
-        let Some(place) = self.lanes.get_mut(&device).and_then(|lane| lane.place.take()) else { return };
+        let Some(place) =
+            self.device_queues.get_mut(&device).and_then(|device_queue| device_queue.place.take())
+        else {
+            return;
+        };
         match place {
             Place::Fresh(number) => self.fresh.remove(&(number, device)),
             Place::Again(number) => self.again.remove(&(number, device)),

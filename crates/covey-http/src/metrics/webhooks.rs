@@ -40,7 +40,7 @@ impl Webhooks {
             let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             self.open.get_or_create(&label).set(state.circuit.open_since.is_some().into());
             self.behind.get_or_create(&label).set(head.0 - state.position.0);
-            self.waiting.get_or_create(&label).set(count(state.parked));
+            self.waiting.get_or_create(&label).set(count(state.deferred));
             self.dead.get_or_create(&label).set(count(state.dead));
         }
     }

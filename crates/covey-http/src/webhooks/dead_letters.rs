@@ -18,7 +18,7 @@ use crate::extract::{Parameters, Segment};
 use crate::problem::Problem;
 use crate::webhooks::deliveries::from;
 use crate::webhooks::ended;
-use crate::webhooks::key::{LetterKey, WebhookKey};
+use crate::webhooks::key::{DeadLetterKey, WebhookKey};
 use crate::wire::{Whole, from_text, json};
 use covey_core::access::Caller;
 
@@ -75,7 +75,7 @@ pub(super) async fn dead_letter_list(
 pub(super) async fn dead_letter_get(
     State(api): State<Arc<Api>>,
     Authenticated(caller): Authenticated,
-    LetterKey(wanted, number): LetterKey,
+    DeadLetterKey(wanted, number): DeadLetterKey,
 ) -> Result<Response, Problem> {
     let found = api.engine.for_caller(&caller).webhook_dead_letter(wanted, number).await?;
     Ok(json(StatusCode::OK, &WebhookDeadLetter::of(&found)))
@@ -107,7 +107,7 @@ async fn resend(
 pub(super) async fn dead_letter_resend(
     State(api): State<Arc<Api>>,
     Authenticated(caller): Authenticated,
-    LetterKey(wanted, number): LetterKey,
+    DeadLetterKey(wanted, number): DeadLetterKey,
 ) -> Result<Response, Problem> {
     resend(&api, caller, wanted, Some(number)).await
 }

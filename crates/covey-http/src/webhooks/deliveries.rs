@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use covey_api::WebhookDelivery;
-use covey_core::webhook::{DeliveriesFrom, Outcome};
+use covey_core::webhook::{AttemptsFrom, Outcome};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -63,10 +63,10 @@ pub(super) fn from(
     after: Option<Whole>,
     outcome: Option<Outcome>,
     limit: Option<Whole>,
-) -> DeliveriesFrom {
+) -> AttemptsFrom {
     let limit = limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let number = |Whole(number)| number;
-    DeliveriesFrom { before: before.map(number), after: after.map(number), outcome, limit }
+    AttemptsFrom { before: before.map(number), after: after.map(number), outcome, limit }
 }
 
 /// What a webhook was sent, and how that went
@@ -87,7 +87,7 @@ pub(super) async fn webhook_deliveries(
 ) -> Result<Response, Problem> {
     let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
     let from = from(query.before, query.after, outcome, query.limit);
-    let found = api.engine.for_caller(&caller).webhook_deliveries(wanted, from).await?;
+    let found = api.engine.for_caller(&caller).webhook_attempts(wanted, from).await?;
     let views: Vec<_> = found.iter().map(WebhookDelivery::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -1,4 +1,4 @@
-//! How a path names a webhook: by a type, or by its number; and a letter.
+//! How a path names a webhook: by a type, or by its number; and a dead letter.
 
 use std::str::FromStr;
 
@@ -48,10 +48,10 @@ impl IntoParams for WebhookKey {
     }
 }
 
-/// A letter of a webhook, by both parameters of the path.
-pub(super) struct LetterKey(pub(super) EndpointRef, pub(super) RecordNumber);
+/// A dead letter of a webhook, by both parameters of the path.
+pub(super) struct DeadLetterKey(pub(super) EndpointRef, pub(super) RecordNumber);
 
-impl<S: Send + Sync> FromRequestParts<S> for LetterKey {
+impl<S: Send + Sync> FromRequestParts<S> for DeadLetterKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

@@ -9,7 +9,7 @@ mod steps;
 
 pub(super) use steps::{Reading, Writing};
 
-use covey_core::retention::{Kept, Prune, Pruned};
+use covey_core::retention::{Prune, Pruned, RetentionClass};
 use tokio_postgres::{Client, Error};
 
 use crate::postgres::locks::LockClass;
@@ -62,7 +62,7 @@ pub(super) async fn prune(client: &Client, what: &Prune) -> Result<Pruned, Error
     if what.youngest().is_none() {
         return Ok(Pruned::default());
     }
-    let place = Kept::NAMES.iter().position(|(kept, ..)| *kept == what.kept).unwrap_or(0);
+    let place = RetentionClass::NAMES.iter().position(|(kept, ..)| *kept == what.kept).unwrap_or(0);
     let (class, kind) = (LockClass::Retention.number(), i32::try_from(place).unwrap_or(0));
     let row = client.query_one("SELECT pg_try_advisory_lock($1, $2)", &[&class, &kind]).await?;
     if !row.try_get::<_, bool>(0)? {

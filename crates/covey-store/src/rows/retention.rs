@@ -1,6 +1,6 @@
 //! How long organisations keep things.
 
-use covey_core::retention::{Kept, OrgRetention};
+use covey_core::retention::{OrgRetention, RetentionClass};
 
 use crate::rows::{Columns, Read, get, number};
 
@@ -17,5 +17,5 @@ pub(crate) const RETENTION: &str = "SELECT org_id, kept, days FROM retention";
 /// For how long an organisation keeps something, if this version knows what.
 pub(crate) fn org_retention(row: &dyn Columns) -> Read<Option<OrgRetention>> {
     let (org, days) = (get(row, 0)?, number(row, 2)?);
-    Ok(Kept::from_name(get(row, 1)?).map(|kept| OrgRetention { org, kept, days }))
+    Ok(RetentionClass::from_name(get(row, 1)?).map(|kept| OrgRetention { org, kept, days }))
 }

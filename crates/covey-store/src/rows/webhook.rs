@@ -1,11 +1,11 @@
-//! Webhooks: endpoints, how they fare, letters and the log.
+//! Webhooks: endpoints, how they fare, deliveries and the log.
 
 use covey_core::id::DeviceId;
 use covey_core::record::RecordFilter;
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
-    AttemptLog, Claim, Claimable, Endpoint, EndpointId, EndpointSpec, EndpointState, HeldEndpoint, Letter,
-    LetterState, LoggedAttempt, Outcome, StoredLane, StoredLetter, WebhookFormat, WebhookHeaders,
+    AttemptLog, Claim, Claimable, Delivery, DeliveryState, Endpoint, EndpointId, EndpointSpec, EndpointState,
+    HeldEndpoint, LoggedAttempt, Outcome, StoredDelivery, StoredDeviceQueue, WebhookFormat, WebhookHeaders,
     WebhookSecret, WebhookType, WebhookUrl,
 };
 
@@ -30,13 +30,13 @@ macro_rules! state_columns {
     };
 }
 
-/// The columns of a letter `l`, in the order that [`letter`] reads them.
-macro_rules! letter_columns {
+/// The columns of a delivery `l`, in the order that [`delivery`] reads them.
+macro_rules! delivery_columns {
     () => {
         "l.number, l.device_key, l.device_id, l.deadline, l.attempts, l.next_at"
     };
 }
-pub(crate) use letter_columns;
+pub(crate) use delivery_columns;
 
 /// The columns of the log, in the order that [`logged`] reads them.
 macro_rules! log_columns {
@@ -125,7 +125,7 @@ pub(crate) fn id_and_state(row: &dyn Columns) -> Read<(EndpointId, EndpointState
 fn state_at(row: &dyn Columns, at: usize) -> Read<EndpointState> {
     Ok(EndpointState {
         position: get(row, at)?,
-        parked: number(row, at + 1)?,
+        deferred: number(row, at + 1)?,
         dead: number(row, at + 2)?,
         circuit: circuit_at(row, at + 3)?,
         last_error: get(row, at + 5)?,
@@ -162,18 +162,18 @@ pub(crate) fn claimable(row: &dyn Columns) -> Read<Claimable> {
     })
 }
 
-/// A device that has letters waiting, from `device_key, first, last`.
-pub(crate) fn lane(row: &dyn Columns) -> Read<StoredLane> {
-    Ok(StoredLane { device: get(row, 0)?, first: get(row, 1)?, until: get(row, 2)? })
+/// A device that has deliveries waiting, from `device_key, first, last`.
+pub(crate) fn device_queue(row: &dyn Columns) -> Read<StoredDeviceQueue> {
+    Ok(StoredDeviceQueue { device: get(row, 0)?, first: get(row, 1)?, until: get(row, 2)? })
 }
 
-/// A letter, from `letter_columns!`.
-pub(crate) fn letter(row: &dyn Columns) -> Read<Letter> {
-    letter_at(row, 0)
+/// A delivery, from `delivery_columns!`.
+pub(crate) fn delivery(row: &dyn Columns) -> Read<Delivery> {
+    delivery_at(row, 0)
 }
 
-fn letter_at(row: &dyn Columns, at: usize) -> Read<Letter> {
-    Ok(Letter {
+fn delivery_at(row: &dyn Columns, at: usize) -> Read<Delivery> {
+    Ok(Delivery {
         number: get(row, at)?,
         device: get(row, at + 1)?,
         device_id: get(row, at + 2)?,
@@ -183,11 +183,11 @@ fn letter_at(row: &dyn Columns, at: usize) -> Read<Letter> {
     })
 }
 
-/// A letter that is dead, from `letter_columns!` and then `last_status, last_error`
+/// A delivery that is dead, from `delivery_columns!` and then `last_status, last_error`
 /// from a column on.
-pub(crate) fn dead_letter_at(row: &dyn Columns, at: usize) -> Read<StoredLetter> {
-    let (letter, state) = (letter_at(row, at)?, LetterState::Dead);
-    Ok(StoredLetter { letter, state, status: status_at(row, at + 6)?, error: get(row, at + 7)? })
+pub(crate) fn dead_letter_at(row: &dyn Columns, at: usize) -> Read<StoredDelivery> {
+    let (delivery, state) = (delivery_at(row, at)?, DeliveryState::Dead);
+    Ok(StoredDelivery { delivery, state, status: status_at(row, at + 6)?, error: get(row, at + 7)? })
 }
 
 fn status_at(row: &dyn Columns, at: usize) -> Read<Option<u16>> {
@@ -235,10 +235,10 @@ fn filter_from(text: &str) -> Option<RecordFilter> {
     Some(RecordFilter { devices, tags, kinds: Vec::new(), event_types })
 }
 
-/// The state of a letter as a number.
-pub(crate) const fn letter_state(state: LetterState) -> i16 {
+/// The state of a delivery as a number.
+pub(crate) const fn delivery_state(state: DeliveryState) -> i16 {
     match state {
-        LetterState::Parked => 0,
-        LetterState::Dead => 1,
+        DeliveryState::Deferred => 0,
+        DeliveryState::Dead => 1,
     }
 }

@@ -93,8 +93,8 @@ fn record_page(connection: &Connection, request: &RecordRequest) -> rusqlite::Re
     Ok(RecordPage { records, position, is_more })
 }
 
-/// What a letter that is stored tells, from its copy of the record.
-pub(super) fn record_of_letter(
+/// What a delivery that is stored tells, from its copy of the record.
+pub(super) fn record_of_delivery(
     connection: &Connection,
     webhook: EndpointId,
     number: RecordNumber,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::OrgId;
 use covey_core::port::{BoxFuture, TxResult};
-use covey_core::retention::{Kept, OrgRetention, Prune, Pruned, RetentionReader, RetentionSteps};
+use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionClass, RetentionReader, RetentionSteps};
 use futures_channel::oneshot;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -27,7 +27,7 @@ impl RetentionReader for Sqlite {
 }
 
 impl RetentionSteps for SqliteTransaction<'_> {
-    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
         match days {
             Some(days) => self.sql(rows::RETENTION_PUT, |statement| {
                 statement.execute((org.0, kept.name(), days)).map(drop)
@@ -59,21 +59,21 @@ struct Table {
     note: Option<&'static str>,
 }
 
-fn table(kept: Kept) -> Table {
+fn table(kept: RetentionClass) -> Table {
     match kept {
         // READY, PENDING and LOCK are below 3.
-        Kept::Tasks => Table {
+        RetentionClass::Tasks => Table {
             look: "SELECT seq, org_id, created_at, status >= 3, status FROM tasks \
                    WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             forget: &["DELETE FROM results WHERE task_seq = ?1", "DELETE FROM tasks WHERE seq = ?1"],
             note: Some("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2"),
         },
-        Kept::Events => Table {
+        RetentionClass::Events => Table {
             look: "SELECT id, org_id, received_at, 1, 1 FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
             forget: &["DELETE FROM events WHERE id = ?1"],
             note: Some("UPDATE event_counts SET count = count - ?2 WHERE org_id = ?1"),
         },
-        Kept::Records => Table {
+        RetentionClass::Records => Table {
             look: "SELECT number, org_id, at, 1, number FROM records WHERE number > ?1 ORDER BY number LIMIT ?2",
             forget: &["DELETE FROM records WHERE number = ?1"],
             note: Some(
@@ -81,7 +81,7 @@ fn table(kept: Kept) -> Table {
                  ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
             ),
         },
-        Kept::TwinHistory => Table {
+        RetentionClass::TwinHistory => Table {
             look: "SELECT id, org_id, at, 1, 0 FROM twin_history WHERE id > ?1 ORDER BY id LIMIT ?2",
             forget: &["DELETE FROM twin_history WHERE id = ?1"],
             note: None,

@@ -19,7 +19,7 @@ use covey_core::event::Flood;
 use covey_core::limits::Limits;
 use covey_core::links::Links;
 use covey_core::port::{Clock, Observer};
-use covey_core::retention::{Kept, RetentionDays};
+use covey_core::retention::{RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
 use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames};
@@ -173,10 +173,10 @@ fn limits(settings: &Settings) -> Limits {
 fn retention(settings: &Settings) -> Result<RetentionDays> {
     let mut days = RetentionDays::default();
     for (kept, number) in [
-        (Kept::Tasks, settings.retention_days),
-        (Kept::Events, settings.event_retention_days),
-        (Kept::Records, settings.record_retention_days),
-        (Kept::TwinHistory, settings.twin_retention_days),
+        (RetentionClass::Tasks, settings.retention_days),
+        (RetentionClass::Events, settings.event_retention_days),
+        (RetentionClass::Records, settings.record_retention_days),
+        (RetentionClass::TwinHistory, settings.twin_retention_days),
     ] {
         days.set(kept, number).map_err(fault::setup)?;
     }

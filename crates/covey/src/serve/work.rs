@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use covey_core::background::{self, Timer, Work};
 use covey_core::port::{BoxFuture, FromPeers};
-use covey_core::retention::Kept;
+use covey_core::retention::RetentionClass;
 use covey_core::{Engine, Error};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ impl Timer for TokioTimer {
         tracing::warn!(work = work.name(), %error, "background work failed; trying again");
     }
 
-    fn forgotten(&self, kept: Kept, count: u64) {
+    fn forgotten(&self, kept: RetentionClass, count: u64) {
         tracing::info!(what = kept.name(), count, "forgotten because of its age");
     }
 }

@@ -41,13 +41,13 @@ fn step() -> impl Strategy<Value = Step> {
 /// What survives a crash, and what a queue does with it.
 struct World {
     outbox: BTreeMap<RecordNumber, (Option<DeviceKey>, UnixMs)>,
-    rows: BTreeMap<RecordNumber, StoredLetter>,
+    rows: BTreeMap<RecordNumber, StoredDelivery>,
     position: RecordNumber,
     circuit: CircuitState,
     queue: Queue,
     fed: RecordNumber,
     now: UnixMs,
-    on_its_way: Vec<Letter>,
+    on_its_way: Vec<Delivery>,
     /// What this run of the server has settled, or found settled.
     settled: BTreeSet<RecordNumber>,
     delivered: BTreeSet<RecordNumber>,
@@ -81,7 +81,7 @@ impl World {
         for (number, (device, at)) in new {
             if let Some(device) = device {
                 let unsent = UnixMs(0);
-                let letter = Letter {
+                let delivery = Delivery {
                     number,
                     device,
                     device_id: DeviceId(1),
@@ -89,7 +89,7 @@ impl World {
                     attempts: 0,
                     next_at: unsent,
                 };
-                self.queue.take_in(letter, at, self.now);
+                self.queue.take_in(delivery, at, self.now);
             }
             self.queue.advance(number);
             self.fed = number;
@@ -100,22 +100,25 @@ impl World {
         self.feed();
         self.queue.expire(self.now);
         self.note_dead();
-        while let Some(Sending { letter, .. }) = self.queue.next(self.now) {
-            assert!(!self.settled.contains(&letter.number), "{letter:?} was settled");
-            assert!(self.on_its_way.iter().all(|other| other.device != letter.device), "two of a device");
+        while let Some(Sending { delivery, .. }) = self.queue.next(self.now) {
+            assert!(!self.settled.contains(&delivery.number), "{delivery:?} was settled");
+            assert!(self.on_its_way.iter().all(|other| other.device != delivery.device), "two of a device");
             let is_older = |(number, (device, _)): &(&RecordNumber, &(Option<DeviceKey>, UnixMs))| {
-                **number < letter.number && *device == Some(letter.device) && !self.settled.contains(number)
+                **number < delivery.number
+                    && *device == Some(delivery.device)
+                    && !self.settled.contains(number)
             };
-            assert_eq!(self.outbox.iter().find(is_older), None, "is older than {letter:?}");
-            self.on_its_way.push(letter);
+            assert_eq!(self.outbox.iter().find(is_older), None, "is older than {delivery:?}");
+            self.on_its_way.push(delivery);
             assert!(self.on_its_way.len() <= CONCURRENCY as usize);
         }
     }
 
     /// What the queue gave up while nobody was looking.
     fn note_dead(&mut self) {
-        let dead = self.queue.progress.letters.iter();
-        let dead = dead.filter(|(_, kept)| kept.as_ref().is_some_and(|kept| kept.state == LetterState::Dead));
+        let dead = self.queue.progress.deliveries.iter();
+        let dead =
+            dead.filter(|(_, kept)| kept.as_ref().is_some_and(|kept| kept.state == DeliveryState::Dead));
         self.settled.extend(dead.map(|(number, _)| *number));
     }
 
@@ -123,16 +126,16 @@ impl World {
         if self.on_its_way.is_empty() {
             return;
         }
-        let letter = self.on_its_way.remove(which % self.on_its_way.len());
+        let delivery = self.on_its_way.remove(which % self.on_its_way.len());
         let error = (!is_good).then(|| Arc::from("refused"));
         let attempt =
             Attempt { at: self.now, duration_ms: 1, status: None, error, asked_ms: None, is_hopeless: false };
-        let outcome = self.queue.settle(letter.device, attempt, self.now, 0);
+        let outcome = self.queue.settle(delivery.device, attempt, self.now, 0);
         if outcome != Outcome::Retry {
-            self.settled.insert(letter.number);
+            self.settled.insert(delivery.number);
         }
         if outcome == Outcome::Delivered {
-            self.delivered.insert(letter.number);
+            self.delivered.insert(delivery.number);
         }
         self.note_dead();
     }
@@ -141,7 +144,7 @@ impl World {
     /// `meanwhile` happens.
     fn write(&mut self, meanwhile: impl FnOnce(&mut Self)) {
         let progress = self.queue.take_progress();
-        for (number, kept) in progress.letters {
+        for (number, kept) in progress.deliveries {
             match kept {
                 Some(kept) => self.rows.insert(number, kept),
                 None => self.rows.remove(&number),
@@ -154,23 +157,25 @@ impl World {
             .loads()
             .into_iter()
             .map(|(device, after)| {
-                let parked = self.rows.values().filter(|row| row.state == LetterState::Parked);
-                let of_lane = parked.filter(|row| row.letter.device == device && row.letter.number > after);
-                let all: Vec<_> = of_lane.map(|row| row.letter).collect();
+                let deferred = self.rows.values().filter(|row| row.state == DeliveryState::Deferred);
+                let of_device_queue =
+                    deferred.filter(|row| row.delivery.device == device && row.delivery.number > after);
+                let all: Vec<_> = of_device_queue.map(|row| row.delivery).collect();
                 let some: Vec<_> = all.iter().take(2).copied().collect();
                 (device, after, some, all.len() > 2)
             })
             .collect();
         meanwhile(self);
-        for (device, after, letters, is_more) in read {
-            self.queue.loaded(device, after, &letters, is_more, self.now);
+        for (device, after, deliveries, is_more) in read {
+            self.queue.loaded(device, after, &deliveries, is_more, self.now);
         }
     }
 
-    fn find_lanes(&mut self) {
-        let parked = self.rows.values().filter(|row| row.state == LetterState::Parked);
-        let lanes: BTreeMap<_, _> = parked.map(|row| (row.letter.device, row.letter.number)).collect();
-        for (device, until) in lanes {
+    fn find_device_queues(&mut self) {
+        let deferred = self.rows.values().filter(|row| row.state == DeliveryState::Deferred);
+        let device_queues: BTreeMap<_, _> =
+            deferred.map(|row| (row.delivery.device, row.delivery.number)).collect();
+        for (device, until) in device_queues {
             self.queue.found_stored(device, until, self.now);
         }
     }
@@ -178,13 +183,13 @@ impl World {
     /// Someone puts all dead letters back.
     fn resend(&mut self) {
         self.write(|_| {});
-        for row in self.rows.values_mut().filter(|row| row.state == LetterState::Dead) {
-            row.state = LetterState::Parked;
-            row.letter.deadline = self.now.plus_ms(RETRY_MS);
-            row.letter.next_at = self.now;
-            self.settled.remove(&row.letter.number);
+        for row in self.rows.values_mut().filter(|row| row.state == DeliveryState::Dead) {
+            row.state = DeliveryState::Deferred;
+            row.delivery.deadline = self.now.plus_ms(RETRY_MS);
+            row.delivery.next_at = self.now;
+            self.settled.remove(&row.delivery.number);
         }
-        self.find_lanes();
+        self.find_device_queues();
     }
 
     fn crash(&mut self) {
@@ -193,13 +198,14 @@ impl World {
         let beyond =
             self.rows.range(RecordNumber(self.position.0 + 1)..).map(|(number, _)| *number).collect();
         self.queue = Queue::new(CONCURRENCY, RETRY_MS, self.position, beyond, self.circuit, self.now);
-        let is_parked =
-            |number: &RecordNumber| self.rows.get(number).is_some_and(|row| row.state == LetterState::Parked);
+        let is_deferred = |number: &RecordNumber| {
+            self.rows.get(number).is_some_and(|row| row.state == DeliveryState::Deferred)
+        };
         let until_position = self.outbox.keys().copied().take_while(|number| *number <= self.position);
         let dead =
-            self.rows.iter().filter(|(_, row)| row.state == LetterState::Dead).map(|(number, _)| *number);
-        self.settled = until_position.chain(dead).filter(|number| !is_parked(number)).collect();
-        self.find_lanes();
+            self.rows.iter().filter(|(_, row)| row.state == DeliveryState::Dead).map(|(number, _)| *number);
+        self.settled = until_position.chain(dead).filter(|number| !is_deferred(number)).collect();
+        self.find_device_queues();
     }
 
     fn run(&mut self, step: Step) {
@@ -261,9 +267,9 @@ proptest! {
     }
 }
 
-fn letter(number: i64, device: i64) -> Letter {
+fn delivery(number: i64, device: i64) -> Delivery {
     let (device, device_id) = (DeviceKey(device), DeviceId(device));
-    Letter {
+    Delivery {
         number: RecordNumber(number),
         device,
         device_id,
@@ -283,36 +289,40 @@ fn one_device_that_always_fails_holds_up_neither_the_others_nor_the_position() {
     let mut queue =
         Queue::new(4, RETRY_MS, RecordNumber(0), BTreeSet::new(), CircuitState::default(), UnixMs(0));
     for number in 1..=100 {
-        queue.take_in(letter(number, number % 10), UnixMs(0), UnixMs(0));
+        queue.take_in(delivery(number, number % 10), UnixMs(0), UnixMs(0));
     }
     let mut delivered = 0;
-    while let Some(Sending { letter, .. }) = queue.next(UnixMs(0)) {
-        let is_good = letter.device != DeviceKey(3);
-        queue.settle(letter.device, attempt((!is_good).then_some("500")), UnixMs(0), 0);
+    while let Some(Sending { delivery, .. }) = queue.next(UnixMs(0)) {
+        let is_good = delivery.device != DeviceKey(3);
+        queue.settle(delivery.device, attempt((!is_good).then_some("500")), UnixMs(0), 0);
         delivered += usize::from(is_good);
     }
     assert_eq!((delivered, queue.position()), (90, RecordNumber(100)));
-    assert_eq!(queue.take_progress().letters.len(), 10);
+    assert_eq!(queue.take_progress().deliveries.len(), 10);
     assert_eq!(queue.wake_at(), Some(UnixMs(1_000)));
 }
 
 #[test]
-fn a_slow_device_is_parked_once_others_wait_for_it() {
+fn a_slow_device_is_deferred_once_others_wait_for_it() {
     let mut queue =
         Queue::new(4, RETRY_MS, RecordNumber(0), BTreeSet::new(), CircuitState::default(), UnixMs(0));
-    queue.take_in(letter(1, 1), UnixMs(0), UnixMs(0));
-    assert_eq!(queue.next(UnixMs(0)).unwrap().letter.number, RecordNumber(1));
+    queue.take_in(delivery(1, 1), UnixMs(0), UnixMs(0));
+    assert_eq!(queue.next(UnixMs(0)).unwrap().delivery.number, RecordNumber(1));
     for number in 2..=LIVE_MAX as i64 {
-        queue.take_in(letter(number, 2), UnixMs(0), UnixMs(0));
+        queue.take_in(delivery(number, 2), UnixMs(0), UnixMs(0));
     }
     assert!(!queue.has_room());
-    assert_eq!(queue.next(UnixMs(SLOW_MS - 1)).unwrap().letter.device, DeviceKey(2));
+    assert_eq!(queue.next(UnixMs(SLOW_MS - 1)).unwrap().delivery.device, DeviceKey(2));
     assert_eq!(queue.position(), RecordNumber(0));
     assert_eq!(queue.next(UnixMs(SLOW_MS)), None);
-    assert_eq!(queue.position(), RecordNumber(1), "the lane was parked while its letter is on its way");
+    assert_eq!(
+        queue.position(),
+        RecordNumber(1),
+        "the device queue was deferred while its delivery is on its way"
+    );
     assert!(queue.has_room());
     queue.settle(DeviceKey(1), attempt(None), UnixMs(SLOW_MS), 0);
-    assert_eq!(queue.take_progress().letters.get(&RecordNumber(1)), Some(&None));
+    assert_eq!(queue.take_progress().deliveries.get(&RecordNumber(1)), Some(&None));
 }
 
 #[test]
@@ -320,17 +330,17 @@ fn a_receiver_that_is_down_fills_memory_and_not_the_store() {
     let mut queue =
         Queue::new(8, i64::MAX, RecordNumber(0), BTreeSet::new(), CircuitState::default(), UnixMs(0));
     for number in 1..=LIVE_MAX as i64 {
-        queue.take_in(letter(number, number % 100), UnixMs(0), UnixMs(0));
+        queue.take_in(delivery(number, number % 100), UnixMs(0), UnixMs(0));
     }
     let mut now = UnixMs(0);
     for _ in 0..1_000 {
-        while let Some(Sending { letter, .. }) = queue.next(now) {
-            queue.settle(letter.device, attempt(Some("no connection")), now, 0);
+        while let Some(Sending { delivery, .. }) = queue.next(now) {
+            queue.settle(delivery.device, attempt(Some("no connection")), now, 0);
         }
         now = queue.wake_at().unwrap();
     }
     assert!(queue.is_open());
-    let stored = queue.take_progress().letters.len();
+    let stored = queue.take_progress().deliveries.len();
     assert!(stored <= 8 * (LIVE_MAX / 100 + 1), "{stored}");
     assert!(!queue.has_room() || stored > 0);
 }
@@ -339,7 +349,7 @@ fn a_receiver_that_is_down_fills_memory_and_not_the_store() {
 fn a_poisonous_message_opens_the_circuit_and_another_device_closes_it() {
     let mut queue =
         Queue::new(4, i64::MAX, RecordNumber(0), BTreeSet::new(), CircuitState::default(), UnixMs(0));
-    queue.take_in(letter(1, 1), UnixMs(0), UnixMs(0));
+    queue.take_in(delivery(1, 1), UnixMs(0), UnixMs(0));
     let mut now = UnixMs(0);
     while !queue.is_open() {
         while queue.next(now).is_none() {
@@ -347,10 +357,10 @@ fn a_poisonous_message_opens_the_circuit_and_another_device_closes_it() {
         }
         queue.settle(DeviceKey(1), attempt(Some("500")), now, 0);
     }
-    queue.take_in(letter(2, 2), now, now);
+    queue.take_in(delivery(2, 2), now, now);
     now = queue.wake_at().unwrap();
     let sending = queue.next(now).unwrap();
-    assert!(sending.is_probe && sending.letter.device == DeviceKey(2));
+    assert!(sending.is_probe && sending.delivery.device == DeviceKey(2));
     queue.settle(DeviceKey(2), attempt(None), now, 0);
     assert!(!queue.is_open());
 }

@@ -6,7 +6,7 @@ use covey_core::Error;
 use covey_core::background::{self, Timer, Work};
 use covey_core::id::UnixMs;
 use covey_core::port::{BoxFuture, Clock};
-use covey_core::retention::Kept;
+use covey_core::retention::RetentionClass;
 use covey_core::task::{TaskSpec, TaskStatus};
 use futures_executor::block_on;
 use futures_util::future::{Either, select};
@@ -35,7 +35,7 @@ impl Timer for Jumping {
         panic!("{}: {error}", work.name());
     }
 
-    fn forgotten(&self, _: Kept, _: u64) {}
+    fn forgotten(&self, _: RetentionClass, _: u64) {}
 }
 
 /// Does one kind of work for so many milliseconds of the world's clock.

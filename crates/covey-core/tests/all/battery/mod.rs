@@ -138,8 +138,8 @@ macro_rules! battery {
                 an_endpoint_is_held_by_one_server,
                 what_was_done_is_kept,
                 a_log_has_an_end,
-                letters_wait_die_and_come_back,
-                letters_after_the_position_are_known,
+                deliveries_wait_die_and_come_back,
+                deliveries_after_the_position_are_known,
                 a_deleted_endpoint_leaves_nothing,
             ],
         }

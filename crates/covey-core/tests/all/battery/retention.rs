@@ -9,7 +9,7 @@ use covey_core::event::{EventFilter, EventsFrom, NewEvent};
 use covey_core::id::{RecordNumber, UnixMs};
 use covey_core::port::PageRequest;
 use covey_core::record::{RecordFilter, RecordReader, RecordRequest};
-use covey_core::retention::{Kept, OrgRetention};
+use covey_core::retention::{OrgRetention, RetentionClass};
 use covey_core::task::TaskFilter;
 use covey_core::twin::TwinPatch;
 use futures_executor::block_on;
@@ -38,7 +38,7 @@ fn prune(world: &World) -> [u64; 4] {
     loop {
         let (counts, is_more) = block_on(world.engine().server().prune()).unwrap();
         for (kept, count) in counts {
-            all[Kept::NAMES.iter().position(|(known, ..)| *known == kept).unwrap()] += count;
+            all[RetentionClass::NAMES.iter().position(|(known, ..)| *known == kept).unwrap()] += count;
         }
         if !is_more {
             return all;
@@ -125,7 +125,7 @@ pub fn each_kind_is_forgotten_at_its_time(backend: impl Backend) {
 pub fn organisations_keep_for_times_of_their_own(backend: impl Backend) {
     let mut world = World::new(backend);
     let (device, foreign) = (world.device(0), world.device(1));
-    let put = |world: &World, org, days: &[(Kept, Option<u32>)]| {
+    let put = |world: &World, org, days: &[(RetentionClass, Option<u32>)]| {
         block_on(world.engine().for_caller(world.org(org)).retention_put(days.to_vec())).unwrap();
     };
     let own = |world: &World, org| {
@@ -133,12 +133,29 @@ pub fn organisations_keep_for_times_of_their_own(backend: impl Backend) {
         own.sort_by_key(|own| own.kept);
         own
     };
-    put(&world, 0, &[(Kept::Events, Some(1)), (Kept::Tasks, Some(2)), (Kept::TwinHistory, Some(3))]);
-    put(&world, 1, &[(Kept::Events, Some(0)), (Kept::Tasks, Some(5)), (Kept::Records, Some(0))]);
-    put(&world, 1, &[(Kept::Tasks, None)]);
+    put(
+        &world,
+        0,
+        &[
+            (RetentionClass::Events, Some(1)),
+            (RetentionClass::Tasks, Some(2)),
+            (RetentionClass::TwinHistory, Some(3)),
+        ],
+    );
+    put(
+        &world,
+        1,
+        &[
+            (RetentionClass::Events, Some(0)),
+            (RetentionClass::Tasks, Some(5)),
+            (RetentionClass::Records, Some(0)),
+        ],
+    );
+    put(&world, 1, &[(RetentionClass::Tasks, None)]);
     world.restart();
     let org = world.org(1).org;
-    let of_second = [Kept::Events, Kept::Records].map(|kept| OrgRetention { org, kept, days: 0 });
+    let of_second =
+        [RetentionClass::Events, RetentionClass::Records].map(|kept| OrgRetention { org, kept, days: 0 });
     assert_eq!((own(&world, 0).len(), own(&world, 1)), (3, of_second.to_vec()));
     live(&world, 0, &device, 9);
     live(&world, 1, &foreign, 4);
@@ -174,7 +191,7 @@ pub fn organisations_keep_for_times_of_their_own(backend: impl Backend) {
     world.pass_ms(1_000 * DAY_MS);
     assert_eq!(prune(&world), [4, 0, 0, 4]);
     assert_eq!(left(&world, 1, &foreign), [0, 4, 0]);
-    put(&world, 1, &[(Kept::Events, None), (Kept::Records, None)]);
+    put(&world, 1, &[(RetentionClass::Events, None), (RetentionClass::Records, None)]);
     assert_eq!(own(&world, 1), []);
     let forgotten = prune(&world);
     assert_eq!((forgotten[1], left(&world, 1, &foreign), records(&world)), (4, [0; 3], 0));
@@ -184,7 +201,7 @@ pub fn what_is_kept_for_ever_is(backend: impl Backend) {
     let world = World::new(backend);
     let device = world.device(0);
     for org in 0..2 {
-        let days = Kept::NAMES.iter().map(|(kept, ..)| (*kept, Some(0))).collect();
+        let days = RetentionClass::NAMES.iter().map(|(kept, ..)| (*kept, Some(0))).collect();
         block_on(world.engine().for_caller(world.org(org)).retention_put(days)).unwrap();
     }
     live(&world, 0, &device, 3);
@@ -192,7 +209,7 @@ pub fn what_is_kept_for_ever_is(backend: impl Backend) {
     world.pass_ms(10_000 * DAY_MS);
     assert_eq!(prune(&world), [0; 4]);
     assert_eq!((left(&world, 0, &device), records(&world)), ([3; 3], told));
-    let days = vec![(Kept::Events, Some(covey_core::retention::DAYS_MAX + 1))];
+    let days = vec![(RetentionClass::Events, Some(covey_core::retention::DAYS_MAX + 1))];
     let refused = block_on(world.engine().for_caller(world.org(0)).retention_put(days)).unwrap_err();
     assert!(matches!(refused, Error::Invalid { field: "events", .. }));
 }

@@ -1,4 +1,4 @@
-//! Webhooks: endpoints as they were set, held by one server, letters that wait
+//! Webhooks: endpoints as they were set, held by one server, deliveries that wait
 //! and die and come back, and a log with an end.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use covey_core::port::Transaction;
 use covey_core::record::{Change, RecordFilter};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
-    AttemptLog, Claim, DeliveriesFrom, Endpoint, EndpointId, EndpointSpec, EndpointState, LOG_ROWS_MAX,
-    Letter, LetterState, Outcome, Progress, ProgressSaved, StoredLetter, WebhookFormat, WebhookHeaders,
-    WebhookReader, WebhookSecret, WebhookType,
+    AttemptLog, AttemptsFrom, Claim, Delivery, DeliveryState, Endpoint, EndpointId, EndpointSpec,
+    EndpointState, LOG_ROWS_MAX, Outcome, Progress, ProgressSaved, StoredDelivery, WebhookFormat,
+    WebhookHeaders, WebhookReader, WebhookSecret, WebhookType,
 };
 use futures_executor::block_on;
 
@@ -98,17 +98,17 @@ fn told(world: &World, device: &DeviceIdentity, count: u32) -> Vec<RecordNumber>
     of_device.filter(|record| record.device.identity == *device).map(|record| record.number).collect()
 }
 
-fn letter(device: &DeviceIdentity, number: RecordNumber, attempts: u32) -> Letter {
+fn delivery(device: &DeviceIdentity, number: RecordNumber, attempts: u32) -> Delivery {
     let (deadline, next_at) = (UnixMs(5_000_000), UnixMs(2_000));
-    Letter { number, device: device.device, device_id: device.device_id, deadline, attempts, next_at }
+    Delivery { number, device: device.device, device_id: device.device_id, deadline, attempts, next_at }
 }
 
-fn stored(letter: Letter, state: LetterState) -> Option<StoredLetter> {
-    Some(StoredLetter { letter, state, status: Some(500), error: Some(Arc::from("status 500")) })
+fn stored(delivery: Delivery, state: DeliveryState) -> Option<StoredDelivery> {
+    Some(StoredDelivery { delivery, state, status: Some(500), error: Some(Arc::from("status 500")) })
 }
 
-fn letters(changes: impl IntoIterator<Item = (RecordNumber, Option<StoredLetter>)>) -> Progress {
-    Progress { letters: changes.into_iter().collect::<BTreeMap<_, _>>(), ..Progress::default() }
+fn deliveries(changes: impl IntoIterator<Item = (RecordNumber, Option<StoredDelivery>)>) -> Progress {
+    Progress { deliveries: changes.into_iter().collect::<BTreeMap<_, _>>(), ..Progress::default() }
 }
 
 fn attempt(number: i64, outcome: Outcome) -> AttemptLog {
@@ -124,12 +124,12 @@ fn attempt(number: i64, outcome: Outcome) -> AttemptLog {
     }
 }
 
-fn log(world: &World, id: EndpointId, from: DeliveriesFrom) -> Vec<(i64, AttemptLog)> {
-    let found = block_on(world.store().webhook_deliveries(world.org(0), id, from)).unwrap();
+fn log(world: &World, id: EndpointId, from: AttemptsFrom) -> Vec<(i64, AttemptLog)> {
+    let found = block_on(world.store().webhook_attempts(world.org(0), id, from)).unwrap();
     found.into_iter().map(|row| (row.seq, row.attempt)).collect()
 }
 
-const SOME: DeliveriesFrom = DeliveriesFrom { before: None, after: None, outcome: None, limit: 1_000 };
+const SOME: AttemptsFrom = AttemptsFrom { before: None, after: None, outcome: None, limit: 1_000 };
 
 pub fn an_endpoint_comes_back_as_it_was_set(backend: impl Backend) {
     let mut world = World::new(backend);
@@ -234,12 +234,11 @@ pub fn what_was_done_is_kept(backend: impl Backend) {
     let numbers: Vec<_> = all.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, [5, 4, 3, 2, 1]);
     assert_eq!((&all[0].1, &all[4].1), (&test, &attempt(1, Outcome::Retry)));
-    let page =
-        |from: DeliveriesFrom| log(&world, id, from).into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
-    assert_eq!(page(DeliveriesFrom { before: Some(4), limit: 2, ..SOME }), [3, 2]);
-    assert_eq!(page(DeliveriesFrom { after: Some(2), limit: 2, ..SOME }), [3, 4]);
-    assert_eq!(page(DeliveriesFrom { outcome: Some(Outcome::Delivered), ..SOME }), [4]);
-    let foreign = block_on(world.store().webhook_deliveries(world.org(1), id, SOME)).unwrap();
+    let page = |from: AttemptsFrom| log(&world, id, from).into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
+    assert_eq!(page(AttemptsFrom { before: Some(4), limit: 2, ..SOME }), [3, 2]);
+    assert_eq!(page(AttemptsFrom { after: Some(2), limit: 2, ..SOME }), [3, 4]);
+    assert_eq!(page(AttemptsFrom { outcome: Some(Outcome::Delivered), ..SOME }), [4]);
+    let foreign = block_on(world.store().webhook_attempts(world.org(1), id, SOME)).unwrap();
     assert_eq!(foreign, []);
 }
 
@@ -252,7 +251,7 @@ pub fn a_log_has_an_end(backend: impl Backend) {
         let attempts = (0..1_000).map(|number| attempt(part * 1_000 + number, Outcome::Delivered)).collect();
         save(&world, &by, id, Progress { attempts, ..Progress::default() });
     }
-    let oldest = log(&world, id, DeliveriesFrom { after: Some(0), limit: 1, ..SOME });
+    let oldest = log(&world, id, AttemptsFrom { after: Some(0), limit: 1, ..SOME });
     assert_eq!(oldest[0].0, 11_000 - LOG_ROWS_MAX + 1);
     let before = UnixMs(1_700_000_000_000 + 10_990);
     let forget = move |tx: &mut dyn Transaction| tx.webhook_forget(before, UnixMs(0), 1_000);
@@ -260,7 +259,7 @@ pub fn a_log_has_an_end(backend: impl Backend) {
     assert_eq!(log(&world, id, SOME).len(), 10);
 }
 
-pub fn letters_wait_die_and_come_back(backend: impl Backend) {
+pub fn deliveries_wait_die_and_come_back(backend: impl Backend) {
     let mut world = World::new(backend);
     let (device, other) = (world.device(0), world.device(0));
     let numbers = told(&world, &device, 5);
@@ -268,23 +267,33 @@ pub fn letters_wait_die_and_come_back(backend: impl Backend) {
     let id = active(&world);
     let by = claim("server-1", 1);
     hold(&world, &by, id, 15_000);
-    let parked = |number: RecordNumber| (number, stored(letter(&device, number, 0), LetterState::Parked));
-    save(&world, &by, id, letters(numbers.iter().copied().map(parked)));
-    save(&world, &by, id, letters([(others[0], stored(letter(&other, others[0], 1), LetterState::Parked))]));
-    assert_eq!((state(&world, id).parked, state(&world, id).dead), (6, 0));
+    let deferred =
+        |number: RecordNumber| (number, stored(delivery(&device, number, 0), DeliveryState::Deferred));
+    save(&world, &by, id, deliveries(numbers.iter().copied().map(deferred)));
+    save(
+        &world,
+        &by,
+        id,
+        deliveries([(others[0], stored(delivery(&other, others[0], 1), DeliveryState::Deferred))]),
+    );
+    assert_eq!((state(&world, id).deferred, state(&world, id).dead), (6, 0));
     world.restart();
-    let lanes = block_on(world.store().webhook_lanes_of_every_org(id)).unwrap();
-    let mut shown: Vec<_> = lanes.iter().map(|lane| (lane.device, lane.first, lane.until)).collect();
+    let device_queues = block_on(world.store().webhook_device_queues_of_every_org(id)).unwrap();
+    let mut shown: Vec<_> = device_queues
+        .iter()
+        .map(|device_queue| (device_queue.device, device_queue.first, device_queue.until))
+        .collect();
     shown.sort();
     let mut expected = vec![(device.device, numbers[0], numbers[4]), (other.device, others[0], others[0])];
     expected.sort();
     assert_eq!(shown, expected);
     let read = |after: RecordNumber, limit: u32| {
-        let lanes = vec![(device.device, after), (other.device, RecordNumber(0))];
-        let found = block_on(world.store().webhook_letters_of_every_org(id, lanes, limit)).unwrap();
-        assert_eq!(found[1].letters, [letter(&other, others[0], 1)]);
+        let device_queues = vec![(device.device, after), (other.device, RecordNumber(0))];
+        let found =
+            block_on(world.store().webhook_queued_deliveries_of_every_org(id, device_queues, limit)).unwrap();
+        assert_eq!(found[1].deliveries, [delivery(&other, others[0], 1)]);
         let of_device = found.into_iter().next().unwrap();
-        (of_device.letters.iter().map(|letter| letter.number).collect::<Vec<_>>(), of_device.is_more)
+        (of_device.deliveries.iter().map(|delivery| delivery.number).collect::<Vec<_>>(), of_device.is_more)
     };
     assert_eq!(read(RecordNumber(0), 3), (numbers[..3].to_vec(), true));
     assert_eq!(read(numbers[2], 3), (numbers[3..].to_vec(), false));
@@ -292,19 +301,19 @@ pub fn letters_wait_die_and_come_back(backend: impl Backend) {
     assert_eq!((record.number, &record.device.identity), (numbers[1], &device));
     assert!(matches!(&record.change, Change::Event(event) if &*event.payload == "{\"101\": 2}"));
     // The first is delivered, the second dies, the third failed once more.
-    let retried = letter(&device, numbers[2], 4);
+    let retried = delivery(&device, numbers[2], 4);
     let changes = [
         (numbers[0], None),
-        (numbers[1], stored(letter(&device, numbers[1], 9), LetterState::Dead)),
-        (numbers[2], stored(retried, LetterState::Parked)),
+        (numbers[1], stored(delivery(&device, numbers[1], 9), DeliveryState::Dead)),
+        (numbers[2], stored(retried, DeliveryState::Deferred)),
     ];
-    save(&world, &by, id, letters(changes));
-    assert_eq!((state(&world, id).parked, state(&world, id).dead), (4, 1));
+    save(&world, &by, id, deliveries(changes));
+    assert_eq!((state(&world, id).deferred, state(&world, id).dead), (4, 1));
     assert_eq!(read(RecordNumber(0), 9), (numbers[2..].to_vec(), false));
     let dead = block_on(world.store().webhook_dead_letters(world.org(0), id, SOME)).unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].letter.letter.attempts, dead[0].letter.status), (9, Some(500)));
-    assert_eq!((dead[0].letter.error.as_deref(), dead[0].died_at), (Some("status 500"), world.now()));
+    assert_eq!((dead[0].delivery.delivery.attempts, dead[0].delivery.status), (9, Some(500)));
+    assert_eq!((dead[0].delivery.error.as_deref(), dead[0].died_at), (Some("status 500"), world.now()));
     assert_eq!(dead[0].record.as_ref(), Some(&record));
     let one =
         |org: usize, number| block_on(world.store().webhook_dead_letter(world.org(org), id, number)).unwrap();
@@ -314,22 +323,23 @@ pub fn letters_wait_die_and_come_back(backend: impl Backend) {
     assert_eq!(run(&world, move |tx| tx.webhook_resend(id, Some(none), UnixMs(9), 10)), 0);
     assert_eq!(run(&world, move |tx| tx.webhook_resend(id, Some(all), UnixMs(9_000), 10)), 1);
     assert_eq!(run(&world, move |tx| tx.webhook_resend(id, None, UnixMs(9), 10)), 0);
-    assert_eq!((state(&world, id).parked, state(&world, id).dead), (5, 0));
+    assert_eq!((state(&world, id).deferred, state(&world, id).dead), (5, 0));
     assert_eq!(save(&world, &by, id, Progress::default()), ProgressSaved::Saved { resends: 1 });
     assert_eq!(read(RecordNumber(0), 9), (numbers[1..].to_vec(), false));
     let held = block_on(world.store().webhook_held_of_every_org(by, vec![id])).unwrap();
     assert!(held[0].stored_before.is_empty(), "the endpoint began after them");
 }
 
-pub fn letters_after_the_position_are_known(backend: impl Backend) {
+pub fn deliveries_after_the_position_are_known(backend: impl Backend) {
     let world = World::new(backend);
     let id = active(&world);
     let device = world.device(0);
     let numbers = told(&world, &device, 3);
     let by = claim("server-1", 1);
     hold(&world, &by, id, 15_000);
-    let parked = |number: RecordNumber| (number, stored(letter(&device, number, 0), LetterState::Parked));
-    save(&world, &by, id, letters([parked(numbers[1]), parked(numbers[2])]));
+    let deferred =
+        |number: RecordNumber| (number, stored(delivery(&device, number, 0), DeliveryState::Deferred));
+    save(&world, &by, id, deliveries([deferred(numbers[1]), deferred(numbers[2])]));
     let held = block_on(world.store().webhook_held_of_every_org(by, vec![id])).unwrap();
     assert_eq!(held[0].stored_before.iter().copied().collect::<Vec<_>>(), numbers[1..].to_vec());
 }
@@ -342,9 +352,9 @@ pub fn a_deleted_endpoint_leaves_nothing(backend: impl Backend) {
     let by = claim("server-1", 1);
     for endpoint in [id, other] {
         hold(&world, &by, endpoint, 15_000);
-        let dead = |number: RecordNumber| (number, stored(letter(&device, number, 0), LetterState::Dead));
+        let dead = |number: RecordNumber| (number, stored(delivery(&device, number, 0), DeliveryState::Dead));
         let attempts = vec![attempt(1, Outcome::Dead)];
-        let progress = Progress { attempts, ..letters(numbers.iter().copied().map(dead)) };
+        let progress = Progress { attempts, ..deliveries(numbers.iter().copied().map(dead)) };
         save(&world, &by, endpoint, progress);
     }
     let org = world.org(0).org;

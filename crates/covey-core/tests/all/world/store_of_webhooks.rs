@@ -6,8 +6,8 @@ use covey_core::id::{DeviceKey, RecordNumber};
 use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LaneLetters, LoggedAttempt, StoredLane, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
+    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 
 use super::store::WatchedStore;
@@ -17,20 +17,20 @@ impl WebhookReader for WatchedStore {
         self.inner.webhook_list(caller)
     }
 
-    fn webhook_deliveries(
+    fn webhook_attempts(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
-        self.inner.webhook_deliveries(caller, id, from)
+        self.inner.webhook_attempts(caller, id, from)
     }
 
     fn webhook_dead_letters(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
         self.inner.webhook_dead_letters(caller, id, from)
     }
@@ -56,17 +56,20 @@ impl WebhookReader for WatchedStore {
         self.inner.webhook_held_of_every_org(claim, ids)
     }
 
-    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
-        self.inner.webhook_lanes_of_every_org(id)
-    }
-
-    fn webhook_letters_of_every_org(
+    fn webhook_device_queues_of_every_org(
         &self,
         id: EndpointId,
-        lanes: Vec<(DeviceKey, RecordNumber)>,
+    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
+        self.inner.webhook_device_queues_of_every_org(id)
+    }
+
+    fn webhook_queued_deliveries_of_every_org(
+        &self,
+        id: EndpointId,
+        device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>> {
-        self.inner.webhook_letters_of_every_org(id, lanes, limit)
+    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
+        self.inner.webhook_queued_deliveries_of_every_org(id, device_queues, limit)
     }
 
     fn webhook_record_of_every_org(

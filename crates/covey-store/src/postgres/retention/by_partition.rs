@@ -6,7 +6,7 @@
 //! in between; a server that ends there leaves a table whose name says so.
 
 use covey_core::id::UnixMs;
-use covey_core::retention::Kept;
+use covey_core::retention::RetentionClass;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Error};
 
@@ -38,18 +38,22 @@ pub(super) struct Part {
 }
 
 /// The tables that are forgotten together, those first by which parts are counted.
-const fn tables(kept: Kept) -> &'static [&'static str] {
+const fn tables(kept: RetentionClass) -> &'static [&'static str] {
     match kept {
-        Kept::Tasks => &TABLES,
-        Kept::Events => &["events"],
-        Kept::Records => &["records"],
-        Kept::TwinHistory => &[],
+        RetentionClass::Tasks => &TABLES,
+        RetentionClass::Events => &["events"],
+        RetentionClass::Records => &["records"],
+        RetentionClass::TwinHistory => &[],
     }
 }
 
 /// Drops the partitions in which everything was made before an instant. Answers
 /// how many rows were in them.
-pub(super) async fn forget(client: &Client, kept: Kept, oldest: Option<UnixMs>) -> Result<u64, Error> {
+pub(super) async fn forget(
+    client: &Client,
+    kept: RetentionClass,
+    oldest: Option<UnixMs>,
+) -> Result<u64, Error> {
     let mut count = drop_taken(client, kept).await?;
     let Some(oldest) = oldest else { return Ok(count) };
     for part in parts(client, kept).await?.into_iter().filter(|part| part.end <= oldest) {
@@ -63,7 +67,7 @@ pub(super) async fn forget(client: &Client, kept: Kept, oldest: Option<UnixMs>) 
 }
 
 /// The partitions of a kind that have a time, oldest first.
-pub(super) async fn parts(client: &Client, kept: Kept) -> Result<Vec<Part>, Error> {
+pub(super) async fn parts(client: &Client, kept: RetentionClass) -> Result<Vec<Part>, Error> {
     let Some(table) = tables(kept).first() else { return Ok(Vec::new()) };
     let sql = "SELECT substr(c.relname, length($1) + 2) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
          WHERE i.inhparent = to_regclass('public.' || $1) ORDER BY c.relname";
@@ -71,7 +75,7 @@ pub(super) async fn parts(client: &Client, kept: Kept) -> Result<Vec<Part>, Erro
     for row in client.query(sql, &[table]).await? {
         let name: String = row.try_get(0)?;
         let span = match kept {
-            Kept::Records => Day::named(&name).map(|day| (day.begin(), day.plus(1).begin())),
+            RetentionClass::Records => Day::named(&name).map(|day| (day.begin(), day.plus(1).begin())),
             _ => Month::named(&name).map(|month| (month.begin(), month.plus(1).begin())),
         };
         parts.extend(span.map(|(begin, end)| Part { name, begin, end }));
@@ -91,7 +95,7 @@ enum Taken {
 
 async fn take_out_patiently(
     client: &Client,
-    kept: Kept,
+    kept: RetentionClass,
     part: &Part,
     oldest: UnixMs,
 ) -> Result<Taken, Error> {
@@ -120,7 +124,12 @@ async fn take_out_patiently(
 
 /// Takes a partition out of its table, and with a month of tasks that of their
 /// results. Commits if it does.
-async fn take_out(client: &Client, kept: Kept, part: &Part, oldest: UnixMs) -> Result<Taken, Error> {
+async fn take_out(
+    client: &Client,
+    kept: RetentionClass,
+    part: &Part,
+    oldest: UnixMs,
+) -> Result<Taken, Error> {
     if !can_go(client, kept, part).await? {
         return Ok(Taken::NotYet);
     }
@@ -139,7 +148,7 @@ async fn take_out(client: &Client, kept: Kept, part: &Part, oldest: UnixMs) -> R
             continue;
         }
         client.batch_execute(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
-        if kept == Kept::Events && late_events(client, name, oldest).await? > LATE_EVENTS_MAX {
+        if kept == RetentionClass::Events && late_events(client, name, oldest).await? > LATE_EVENTS_MAX {
             return Ok(Taken::NotYet);
         }
         let sql = format!(
@@ -149,7 +158,7 @@ async fn take_out(client: &Client, kept: Kept, part: &Part, oldest: UnixMs) -> R
         client.batch_execute(&sql).await?;
     }
     match kept {
-        Kept::Events => {
+        RetentionClass::Events => {
             // There is no partition for them any more; they go where odd clocks do.
             let sql = format!(
                 "WITH late AS (DELETE FROM {TAKEN}_events_{name} WHERE received_at >= {} RETURNING *) \
@@ -158,11 +167,11 @@ async fn take_out(client: &Client, kept: Kept, part: &Part, oldest: UnixMs) -> R
             );
             client.batch_execute(&sql).await?;
         }
-        Kept::Records => {
+        RetentionClass::Records => {
             let sql = note_forgotten!("#").replace('#', &format!("{TAKEN}_records_{name}"));
             client.batch_execute(&sql).await?;
         }
-        Kept::Tasks | Kept::TwinHistory => {}
+        RetentionClass::Tasks | RetentionClass::TwinHistory => {}
     }
     client.batch_execute("COMMIT").await?;
     Ok(Taken::Out)
@@ -170,22 +179,22 @@ async fn take_out(client: &Client, kept: Kept, part: &Part, oldest: UnixMs) -> R
 
 /// Looks whether a partition can be forgotten, as far as that takes longer than
 /// anyone may be kept waiting.
-async fn can_go(client: &Client, kept: Kept, part: &Part) -> Result<bool, Error> {
+async fn can_go(client: &Client, kept: RetentionClass, part: &Part) -> Result<bool, Error> {
     match kept {
-        Kept::Tasks => {
+        RetentionClass::Tasks => {
             // One that is open may have results there. What is final stays so.
             let end = id_from(part.end);
             let sql = "SELECT NOT EXISTS (SELECT 1 FROM tasks_open WHERE id < $1)";
             client.query_one(sql, &[&end]).await?.try_get(0)
         }
-        Kept::Events => {
+        RetentionClass::Events => {
             // So that late ones are found fast.
             let sql = "SELECT sum(brin_summarize_new_values(i.indexrelid)) FROM pg_index i \
                  JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
                  WHERE a.amname = 'brin' AND i.indrelid = to_regclass('public.events_' || $1::text)";
             client.query_one(sql, &[&part.name]).await.map(|_| true)
         }
-        Kept::Records | Kept::TwinHistory => Ok(true),
+        RetentionClass::Records | RetentionClass::TwinHistory => Ok(true),
     }
 }
 
@@ -201,7 +210,7 @@ async fn late_events(client: &Client, name: &str, oldest: UnixMs) -> Result<i64,
 
 /// Counts and drops what was taken out, by this call or by one that was ended.
 /// Answers how many rows it had.
-async fn drop_taken(client: &Client, kept: Kept) -> Result<u64, Error> {
+async fn drop_taken(client: &Client, kept: RetentionClass) -> Result<u64, Error> {
     let mut count = 0;
     for table in tables(kept) {
         let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace \

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use covey_core::id::{OrgId, UnixMs};
-use covey_core::retention::{Kept, Prune, Pruned};
+use covey_core::retention::{Prune, Pruned, RetentionClass};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
@@ -76,7 +76,7 @@ const FORGET_TASKS: &str = concat!(
 
 /// Where rows of an organisation may be too old.
 struct Places {
-    kept: Kept,
+    kept: RetentionClass,
     /// What is older is forgotten of everyone, by whole partitions.
     oldest: Option<UnixMs>,
     /// Partitions of tasks; of events those that should long be gone.
@@ -87,10 +87,10 @@ impl Places {
     async fn find(client: &Client, what: &Prune) -> Result<Self, Error> {
         let (kept, oldest) = (what.kept, what.oldest());
         let mut parts = match kept {
-            Kept::Tasks | Kept::Events => parts(client, kept).await?,
-            Kept::Records | Kept::TwinHistory => Vec::new(),
+            RetentionClass::Tasks | RetentionClass::Events => parts(client, kept).await?,
+            RetentionClass::Records | RetentionClass::TwinHistory => Vec::new(),
         };
-        if kept == Kept::Events {
+        if kept == RetentionClass::Events {
             parts.retain(|part| oldest.is_some_and(|oldest| part.end.plus_ms(LATE_MS) <= oldest));
         }
         Ok(Self { kept, oldest, parts })
@@ -102,16 +102,16 @@ impl Places {
         let is_own = self.oldest.is_none_or(|oldest| before > oldest);
         let named = |table: &str| self.parts.iter().map(|part| format!("{table}_{}", part.name)).collect();
         match (self.kept, is_own) {
-            (Kept::Events, true) => vec!["events".to_owned()],
-            (Kept::Records, true) => vec!["records".to_owned()],
-            (Kept::Records, false) => vec!["records_default".to_owned()],
-            (Kept::TwinHistory, _) => vec!["twin_history".to_owned()],
-            (Kept::Events, false) => {
+            (RetentionClass::Events, true) => vec!["events".to_owned()],
+            (RetentionClass::Records, true) => vec!["records".to_owned()],
+            (RetentionClass::Records, false) => vec!["records_default".to_owned()],
+            (RetentionClass::TwinHistory, _) => vec!["twin_history".to_owned()],
+            (RetentionClass::Events, false) => {
                 let mut tables: Vec<_> = named("events");
                 tables.push("events_default".to_owned());
                 tables
             }
-            (Kept::Tasks, is_own) => {
+            (RetentionClass::Tasks, is_own) => {
                 let months = self.parts.iter().filter(|part| is_own && part.begin < before);
                 let mut tables: Vec<_> = months.map(|part| format!("tasks_done_{}", part.name)).collect();
                 tables.push("tasks_done_default".to_owned());
@@ -175,13 +175,17 @@ impl Places {
     ) -> Result<Stepped, Error> {
         let sql = |sql: &str| sql.replace('#', table);
         let row = match self.kept {
-            Kept::Tasks => return step_of_tasks(client, table, org, before, after).await,
-            Kept::Events => client.query_one(&sql(EVENTS), &[&org.0, &before.0, &after, &STEP_ROWS]).await?,
-            Kept::Records => {
+            RetentionClass::Tasks => return step_of_tasks(client, table, org, before, after).await,
+            RetentionClass::Events => {
+                client.query_one(&sql(EVENTS), &[&org.0, &before.0, &after, &STEP_ROWS]).await?
+            }
+            RetentionClass::Records => {
                 let oldest = self.oldest.map(|oldest| oldest.0);
                 client.query_one(&sql(RECORDS), &[&org.0, &before.0, &after, &STEP_ROWS, &oldest]).await?
             }
-            Kept::TwinHistory => client.query_one(TWIN_HISTORY, &[&org.0, &before.0, &STEP_ROWS]).await?,
+            RetentionClass::TwinHistory => {
+                client.query_one(TWIN_HISTORY, &[&org.0, &before.0, &STEP_ROWS]).await?
+            }
         };
         let last = row.try_get::<_, Option<i64>>(2)?.unwrap_or(after);
         Ok(Stepped { looked: row.try_get(0)?, gone: row.try_get(1)?, last })

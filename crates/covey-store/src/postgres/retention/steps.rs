@@ -3,7 +3,7 @@
 use covey_core::error::Result;
 use covey_core::id::OrgId;
 use covey_core::port::{BoxFuture, TxResult};
-use covey_core::retention::{Kept, OrgRetention, RetentionReader, RetentionSteps};
+use covey_core::retention::{OrgRetention, RetentionClass, RetentionReader, RetentionSteps};
 
 use crate::postgres::Postgres;
 use crate::postgres::pipeline::execute;
@@ -37,7 +37,7 @@ impl RetentionReader for Postgres {
 }
 
 impl RetentionSteps for PostgresTransaction<'_> {
-    fn retention_put(&mut self, org: OrgId, kept: Kept, days: Option<u32>) -> TxResult<()> {
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
         let (client, sql) = (&self.session.client, &self.session.sql);
         let mut values = vec![Box::new(org.0) as _, Box::new(kept.name()) as _];
         let statement = match days {

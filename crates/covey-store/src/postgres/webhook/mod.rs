@@ -1,5 +1,5 @@
 //! Webhooks: the statements. Those on endpoints are rare; what was delivered is written
-//! for many letters at once.
+//! for many deliveries at once.
 
 mod reads;
 mod steps;
@@ -17,7 +17,7 @@ macro_rules! of_org {
 }
 
 /// Dead letters with what they tell; first the columns of a record, then those
-/// of the letter, then how it died.
+/// of the delivery, then how it died.
 macro_rules! dead {
     ($rest:literal) => {
         concat!(
@@ -90,15 +90,15 @@ prepared! {
             last_delivered_at = coalesce($9, last_delivered_at), log_head = log_head + $10::int8 \
             WHERE webhook_id = $1 AND holder = $2 AND holder_nonce = $3 AND EXISTS \
             (SELECT 1 FROM webhooks w WHERE w.id = $1 AND w.deleted_at IS NULL) RETURNING resends, log_head";
-        /// How many of these letters wait, and how many are dead: endpoint, numbers.
-        webhook_letter_counts: "SELECT count(*) FILTER (WHERE state = 0), \
+        /// How many of these deliveries wait, and how many are dead: endpoint, numbers.
+        webhook_delivery_counts: "SELECT count(*) FILTER (WHERE state = 0), \
             count(*) FILTER (WHERE state = 1) FROM webhook_letters WHERE webhook_id = $1 AND number = ANY($2::int8[])";
-        /// Removes letters: endpoint, numbers.
-        webhook_remove_letters: "DELETE FROM webhook_letters WHERE webhook_id = $1 AND number = ANY($2::int8[])";
-        /// Letters with their new state; those that are not there are made of their
+        /// Removes deliveries: endpoint, numbers.
+        webhook_remove_deliveries: "DELETE FROM webhook_letters WHERE webhook_id = $1 AND number = ANY($2::int8[])";
+        /// Deliveries with their new state; those that are not there are made of their
         /// records. Endpoint, then lists: number, state, deadline, attempts, next,
         /// status, error, death.
-        webhook_put_letters: "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::int8[], \
+        webhook_put_deliveries: "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::int8[], \
             $3::int2[], $4::int8[], $5::int8[], $6::int8[], $7::int4[], $8::text[], $9::int8[]) \
             AS g (number, state, deadline, attempts, next_at, last_status, last_error, died_at)), \
             changed AS (UPDATE webhook_letters l SET state = g.state, deadline = g.deadline, attempts = g.attempts, \
@@ -111,8 +111,8 @@ prepared! {
             r.org_id, r.device_key, r.device_id, r.sn, r.at, r.kind, r.task_id, r.result_id, r.status, r.name, \
             r.version, r.value, r.dev_timestamp FROM given g CROSS JOIN LATERAL (SELECT * FROM records r \
             WHERE r.number = g.number LIMIT 1) AS r WHERE NOT EXISTS (SELECT 1 FROM changed c WHERE c.number = g.number)";
-        /// By how much the numbers of letters have changed: endpoint, waiting, dead.
-        webhook_count_letters: "UPDATE webhook_progress SET parked = parked + $2::int8, dead = dead + $3::int8 WHERE webhook_id = $1";
+        /// By how much the numbers of deliveries have changed: endpoint, waiting, dead.
+        webhook_count_deliveries: "UPDATE webhook_progress SET parked = parked + $2::int8, dead = dead + $3::int8 WHERE webhook_id = $1";
         /// [`rows::WEBHOOK_NEXT_LOG`].
         webhook_next_log: rows::WEBHOOK_NEXT_LOG;
         /// Rows of the log: endpoint, the number before the first, then lists: record,
@@ -134,14 +134,14 @@ prepared! {
         /// Forgets what was logged before an instant: instant, limit.
         webhook_forget_log: "DELETE FROM webhook_deliveries WHERE (webhook_id, seq) IN \
             (SELECT webhook_id, seq FROM webhook_deliveries WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        /// Forgets letters that died before an instant: instant, limit.
+        /// Forgets deliveries that died before an instant: instant, limit.
         webhook_forget_dead: "WITH gone AS (DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
             (SELECT webhook_id, number FROM webhook_letters WHERE state = 1 AND died_at < $1 LIMIT $2 \
             FOR UPDATE SKIP LOCKED) RETURNING webhook_id), counted AS (SELECT webhook_id, count(*) AS count FROM gone \
             GROUP BY webhook_id), less AS (UPDATE webhook_progress p SET dead = p.dead - c.count FROM counted c \
             WHERE p.webhook_id = c.webhook_id) SELECT count(*) FROM gone";
         /// Removes what deleted endpoints left: limit.
-        webhook_forget_letters: "DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
+        webhook_forget_deliveries: "DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
             (SELECT l.webhook_id, l.number FROM webhooks w JOIN webhook_letters l ON l.webhook_id = w.id \
             WHERE w.deleted_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED)";
         /// The same of their logs: limit.
@@ -186,8 +186,8 @@ prepared! {
         webhook_dead_after: dead!("AND l.number > $3 ORDER BY l.number LIMIT $4");
         /// One: endpoint, organisation, number.
         webhook_dead_one: dead!("AND l.number = $3");
-        /// What a letter tells: endpoint, number.
-        webhook_letter: concat!(
+        /// What a delivery tells: endpoint, number.
+        webhook_delivery: concat!(
             "SELECT 0::int8, NULL::int8, 0::int8, false, ",
             told_columns!("false"),
             " FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.number = $2) AS r ",
@@ -205,13 +205,13 @@ prepared! {
              WHERE w.id = ANY($1::int8[]) AND w.is_active AND w.deleted_at IS NULL AND p.holder = $2 \
              AND p.holder_nonce = $3"
         );
-        /// Devices that have letters waiting: endpoint.
-        webhook_lanes: "SELECT device_key, min(number), max(number) FROM webhook_letters \
+        /// Devices that have deliveries waiting: endpoint.
+        webhook_device_queues: "SELECT device_key, min(number), max(number) FROM webhook_letters \
             WHERE webhook_id = $1 AND state = 0 GROUP BY device_key";
-        /// Letters of devices: endpoint, devices, after which, limit of each.
-        webhook_letters: concat!(
+        /// Deliveries of devices: endpoint, devices, after which, limit of each.
+        webhook_queued_deliveries: concat!(
             "SELECT ",
-            rows::letter_columns!(),
+            rows::delivery_columns!(),
             " FROM unnest($2::int8[], $3::int8[]) AS n (device_key, after) CROSS JOIN LATERAL \
              (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.device_key = n.device_key \
              AND l.number > n.after AND l.state = 0 ORDER BY l.number LIMIT $4) AS l ORDER BY l.device_key, l.number"

@@ -8,8 +8,8 @@ use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LaneLetters, Letter, LoggedAttempt, StoredLane, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState, HeldEndpoint,
+    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 
 use crate::postgres::Postgres;
@@ -22,11 +22,11 @@ impl WebhookReader for Postgres {
         self.rows(|sql| &sql.webhook.webhook_list, vec![Box::new(org.0)], rows::endpoint_and_state)
     }
 
-    fn webhook_deliveries(
+    fn webhook_attempts(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
         let org = caller.org;
         let outcome = from.outcome.map(|outcome| outcome.name());
@@ -47,7 +47,7 @@ impl WebhookReader for Postgres {
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
         let org = caller.org;
         let values = vec![
@@ -63,7 +63,7 @@ impl WebhookReader for Postgres {
         Box::pin(async move {
             let mut found = found.await?;
             // What is joined to rows need not keep their order.
-            found.sort_by_key(|dead| dead.letter.letter.number);
+            found.sort_by_key(|dead| dead.delivery.delivery.number);
             if from.after.is_none() {
                 found.reverse();
             }
@@ -96,36 +96,39 @@ impl WebhookReader for Postgres {
         self.rows(|sql| &sql.webhook.webhook_held, values, held)
     }
 
-    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
-        self.rows(|sql| &sql.webhook.webhook_lanes, vec![Box::new(id.0)], rows::lane)
-    }
-
-    fn webhook_letters_of_every_org(
+    fn webhook_device_queues_of_every_org(
         &self,
         id: EndpointId,
-        lanes: Vec<(DeviceKey, RecordNumber)>,
+    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
+        self.rows(|sql| &sql.webhook.webhook_device_queues, vec![Box::new(id.0)], rows::device_queue)
+    }
+
+    fn webhook_queued_deliveries_of_every_org(
+        &self,
+        id: EndpointId,
+        device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>> {
-        let devices: Vec<i64> = lanes.iter().map(|(device, _)| device.0).collect();
-        let after: Vec<i64> = lanes.iter().map(|(_, after)| after.0).collect();
+    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
+        let devices: Vec<i64> = device_queues.iter().map(|(device, _)| device.0).collect();
+        let after: Vec<i64> = device_queues.iter().map(|(_, after)| after.0).collect();
         let values = vec![
             Box::new(id.0) as _,
             Box::new(devices) as _,
             Box::new(after) as _,
             Box::new(i64::from(limit)) as _,
         ];
-        let found = self.rows(|sql| &sql.webhook.webhook_letters, values, rows::letter);
+        let found = self.rows(|sql| &sql.webhook.webhook_queued_deliveries, values, rows::delivery);
         Box::pin(async move {
-            let mut by_device: HashMap<DeviceKey, Vec<Letter>> = HashMap::new();
-            for letter in found.await? {
-                by_device.entry(letter.device).or_default().push(letter);
+            let mut by_device: HashMap<DeviceKey, Vec<Delivery>> = HashMap::new();
+            for delivery in found.await? {
+                by_device.entry(delivery.device).or_default().push(delivery);
             }
-            let of_lane = |(device, after)| {
-                let letters = by_device.remove(&device).unwrap_or_default();
-                let is_more = letters.len() == limit as usize;
-                LaneLetters { device, after, letters, is_more }
+            let of_device_queue = |(device, after)| {
+                let deliveries = by_device.remove(&device).unwrap_or_default();
+                let is_more = deliveries.len() == limit as usize;
+                QueuedDeliveries { device, after, deliveries, is_more }
             };
-            Ok(lanes.into_iter().map(of_lane).collect())
+            Ok(device_queues.into_iter().map(of_device_queue).collect())
         })
     }
 
@@ -135,7 +138,7 @@ impl WebhookReader for Postgres {
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<Record>>> {
         let values = vec![Box::new(id.0) as _, Box::new(number.0) as _];
-        let found = self.row(|sql| &sql.webhook.webhook_letter, values, record_from);
+        let found = self.row(|sql| &sql.webhook.webhook_delivery, values, record_from);
         Box::pin(async move { Ok(found.await?.flatten()) })
     }
 
@@ -144,11 +147,11 @@ impl WebhookReader for Postgres {
     }
 }
 
-fn bound(from: &DeliveriesFrom) -> i64 {
+fn bound(from: &AttemptsFrom) -> i64 {
     from.after.or(from.before).unwrap_or(i64::MAX)
 }
 
-/// An endpoint that is held, with the letters that are stored beyond its position.
+/// An endpoint that is held, with the deliveries that are stored beyond its position.
 fn held(row: &dyn Columns) -> Read<HeldEndpoint> {
     let beyond: Vec<i64> = serde_json::from_str(rows::get(row, rows::ENDPOINT_COLUMNS + 4)?)
         .map_err(|_| Damaged::Value(rows::ENDPOINT_COLUMNS + 4, "numbers"))?;
@@ -157,7 +160,7 @@ fn held(row: &dyn Columns) -> Read<HeldEndpoint> {
 
 /// A dead letter with what it tells.
 fn dead_letter(row: &dyn Columns) -> Read<DeadLetter> {
-    let letter = rows::dead_letter_at(row, RECORD_COLUMNS)?;
+    let delivery = rows::dead_letter_at(row, RECORD_COLUMNS)?;
     let died_at = rows::get::<Option<UnixMs>>(row, RECORD_COLUMNS + 8)?.unwrap_or_default();
-    Ok(DeadLetter { letter, died_at, record: record_from(row)? })
+    Ok(DeadLetter { delivery, died_at, record: record_from(row)? })
 }

@@ -3,8 +3,8 @@
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::TxResult;
 use covey_core::webhook::{
-    AttemptLog, Claim, Endpoint, EndpointId, EndpointSpec, LOG_ROWS_MAX, LetterState, Progress,
-    ProgressSaved, StoredLetter, WebhookSecret, WebhookSteps, WebhookType,
+    AttemptLog, Claim, DeliveryState, Endpoint, EndpointId, EndpointSpec, LOG_ROWS_MAX, Progress,
+    ProgressSaved, StoredDelivery, WebhookSecret, WebhookSteps, WebhookType,
 };
 use tokio_postgres::Row;
 
@@ -135,7 +135,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
         ))?;
         let held = self.first(&rows, |row| Ok((rows::get(row, 0)?, rows::get::<i64>(row, 1)?)))?;
         let Some((resends, log_head)) = held else { return Ok(ProgressSaved::Lost) };
-        self.write_letters(id, progress, log_head - logged)?;
+        self.write_deliveries(id, progress, log_head - logged)?;
         Ok(ProgressSaved::Saved { resends })
     }
 
@@ -176,7 +176,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
         let limit = || Box::new(i64::from(limit)) as Value<'_>;
         let steps = vec![
             execute(client, &sql.webhook.webhook_forget_log, vec![Box::new(logged.0), limit()]),
-            execute(client, &sql.webhook.webhook_forget_letters, vec![limit()]),
+            execute(client, &sql.webhook.webhook_forget_deliveries, vec![limit()]),
             execute(client, &sql.webhook.webhook_forget_logs, vec![limit()]),
             query(client, &sql.webhook.webhook_forget_dead, vec![Box::new(died.0), limit()]),
             query(client, &sql.webhook.webhook_forget_endpoints, vec![limit()]),
@@ -202,39 +202,43 @@ impl<'s> PostgresTransaction<'s> {
         Ok(replies.pop().map(Reply::rows).unwrap_or_default())
     }
 
-    /// Writes letters and the log, in one trip, and in a second one by how much
-    /// the numbers of letters have changed.
-    fn write_letters(&mut self, id: EndpointId, progress: &Progress, log_head: i64) -> TxResult<()> {
+    /// Writes deliveries and the log, in one trip, and in a second one by how much
+    /// the numbers of deliveries have changed.
+    fn write_deliveries(&mut self, id: EndpointId, progress: &Progress, log_head: i64) -> TxResult<()> {
         let (client, sql) = (&self.session.client, &self.session.sql);
         let mut steps = Vec::new();
-        let numbers: Vec<i64> = progress.letters.keys().map(|number| number.0).collect();
+        let numbers: Vec<i64> = progress.deliveries.keys().map(|number| number.0).collect();
         if !numbers.is_empty() {
-            let gone = progress.letters.iter().filter(|(_, kept)| kept.is_none());
+            let gone = progress.deliveries.iter().filter(|(_, kept)| kept.is_none());
             let gone: Vec<i64> = gone.map(|(number, _)| number.0).collect();
-            let kept: Vec<&StoredLetter> = progress.letters.values().flatten().collect();
+            let kept: Vec<&StoredDelivery> = progress.deliveries.values().flatten().collect();
             let count = || {
                 query(
                     client,
-                    &sql.webhook.webhook_letter_counts,
+                    &sql.webhook.webhook_delivery_counts,
                     vec![Box::new(id.0), Box::new(numbers.clone())],
                 )
             };
             steps.push(count());
             steps.push(execute(
                 client,
-                &sql.webhook.webhook_remove_letters,
+                &sql.webhook.webhook_remove_deliveries,
                 vec![Box::new(id.0), Box::new(gone)],
             ));
-            steps.push(execute(client, &sql.webhook.webhook_put_letters, letter_values(id, &kept, self.now)));
+            steps.push(execute(
+                client,
+                &sql.webhook.webhook_put_deliveries,
+                delivery_values(id, &kept, self.now),
+            ));
             steps.push(count());
         }
-        let letter_steps = steps.len();
+        let delivery_steps = steps.len();
         steps.extend(self.log_steps(id, log_head, &progress.attempts));
         if steps.is_empty() {
             return Ok(());
         }
         let mut replies = self.trip(steps)?;
-        replies.truncate(letter_steps);
+        replies.truncate(delivery_steps);
         if replies.is_empty() {
             return Ok(());
         }
@@ -247,7 +251,7 @@ impl<'s> PostgresTransaction<'s> {
         }
         let values: Vec<Value<'_>> =
             vec![Box::new(id.0), Box::new(after.0 - before.0), Box::new(after.1 - before.1)];
-        self.write(execute(client, &sql.webhook.webhook_count_letters, values)).map(drop)
+        self.write(execute(client, &sql.webhook.webhook_count_deliveries, values)).map(drop)
     }
 
     /// Rows of the log after `head`, and the removal of as many at its end.
@@ -268,19 +272,19 @@ impl<'s> PostgresTransaction<'s> {
     }
 }
 
-fn letter_values<'v>(id: EndpointId, kept: &[&StoredLetter], now: UnixMs) -> Vec<Value<'v>> {
-    let numbers = |of: fn(&StoredLetter) -> i64| -> Value<'v> {
+fn delivery_values<'v>(id: EndpointId, kept: &[&StoredDelivery], now: UnixMs) -> Vec<Value<'v>> {
+    let numbers = |of: fn(&StoredDelivery) -> i64| -> Value<'v> {
         Box::new(kept.iter().map(|kept| of(kept)).collect::<Vec<i64>>())
     };
-    let died = |kept: &&StoredLetter| (kept.state == LetterState::Dead).then_some(now.0);
-    let error = |kept: &&StoredLetter| kept.error.as_deref().map(str::to_owned);
+    let died = |kept: &&StoredDelivery| (kept.state == DeliveryState::Dead).then_some(now.0);
+    let error = |kept: &&StoredDelivery| kept.error.as_deref().map(str::to_owned);
     vec![
         Box::new(id.0),
-        numbers(|kept| kept.letter.number.0),
-        Box::new(kept.iter().map(|kept| rows::letter_state(kept.state)).collect::<Vec<i16>>()),
-        numbers(|kept| kept.letter.deadline.0),
-        numbers(|kept| i64::from(kept.letter.attempts)),
-        numbers(|kept| kept.letter.next_at.0),
+        numbers(|kept| kept.delivery.number.0),
+        Box::new(kept.iter().map(|kept| rows::delivery_state(kept.state)).collect::<Vec<i16>>()),
+        numbers(|kept| kept.delivery.deadline.0),
+        numbers(|kept| i64::from(kept.delivery.attempts)),
+        numbers(|kept| kept.delivery.next_at.0),
         Box::new(kept.iter().map(|kept| kept.status.map(i32::from)).collect::<Vec<Option<i32>>>()),
         Box::new(kept.iter().map(error).collect::<Vec<Option<String>>>()),
         Box::new(kept.iter().map(died).collect::<Vec<Option<i64>>>()),

@@ -1,5 +1,5 @@
 //! Webhooks: endpoints, what they were sent, and what waits for them.
 
-mod letters;
+mod deliveries;
 mod reads;
 mod steps;

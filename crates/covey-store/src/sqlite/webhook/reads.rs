@@ -6,13 +6,13 @@ use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::BoxFuture;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    Claim, Claimable, DeadLetter, DeliveriesFrom, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LaneLetters, LoggedAttempt, StoredLane, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
+    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::rows;
-use crate::sqlite::record::record_of_letter;
+use crate::sqlite::record::record_of_delivery;
 use crate::sqlite::{Sqlite, by};
 
 /// Which endpoints a caller may see.
@@ -28,11 +28,11 @@ impl WebhookReader for Sqlite {
         })
     }
 
-    fn webhook_deliveries(
+    fn webhook_attempts(
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
         let org = caller.org;
         self.read(move |connection| {
@@ -53,7 +53,7 @@ impl WebhookReader for Sqlite {
         &self,
         caller: &Caller,
         id: EndpointId,
-        from: DeliveriesFrom,
+        from: AttemptsFrom,
     ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
         let org = caller.org;
         self.read(move |connection| {
@@ -67,8 +67,8 @@ impl WebhookReader for Sqlite {
             let values = params![id.0, org.0, bound(&from), from.limit];
             let numbers = statement.query_map(values, |row| row.get(0).map(RecordNumber))?;
             let numbers = numbers.collect::<rusqlite::Result<Vec<_>>>()?;
-            let letters = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
-            letters.filter_map(Result::transpose).collect()
+            let deliveries = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
+            deliveries.filter_map(Result::transpose).collect()
         })
     }
 
@@ -108,36 +108,39 @@ impl WebhookReader for Sqlite {
         })
     }
 
-    fn webhook_lanes_of_every_org(&self, id: EndpointId) -> BoxFuture<'_, Result<Vec<StoredLane>>> {
+    fn webhook_device_queues_of_every_org(
+        &self,
+        id: EndpointId,
+    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT device_key, min(number), max(number) FROM webhook_letters \
                  INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
             )?;
-            statement.query_map([id.0], by(rows::lane))?.collect()
+            statement.query_map([id.0], by(rows::device_queue))?.collect()
         })
     }
 
-    fn webhook_letters_of_every_org(
+    fn webhook_queued_deliveries_of_every_org(
         &self,
         id: EndpointId,
-        lanes: Vec<(DeviceKey, RecordNumber)>,
+        device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<LaneLetters>>> {
+    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let sql = format!(
                 "SELECT {} FROM webhook_letters l INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 \
                  AND device_key = ?2 AND number > ?3 AND state = 0 ORDER BY number LIMIT ?4",
-                rows::letter_columns!()
+                rows::delivery_columns!()
             );
             let mut statement = snapshot.prepare_cached(&sql)?;
-            let mut found = Vec::with_capacity(lanes.len());
-            for (device, after) in lanes {
-                let letters = statement.query_map((id.0, device.0, after.0, limit), by(rows::letter))?;
-                let letters = letters.collect::<rusqlite::Result<Vec<_>>>()?;
-                let is_more = letters.len() == limit as usize;
-                found.push(LaneLetters { device, after, letters, is_more });
+            let mut found = Vec::with_capacity(device_queues.len());
+            for (device, after) in device_queues {
+                let deliveries = statement.query_map((id.0, device.0, after.0, limit), by(rows::delivery))?;
+                let deliveries = deliveries.collect::<rusqlite::Result<Vec<_>>>()?;
+                let is_more = deliveries.len() == limit as usize;
+                found.push(QueuedDeliveries { device, after, deliveries, is_more });
             }
             Ok(found)
         })
@@ -148,7 +151,7 @@ impl WebhookReader for Sqlite {
         id: EndpointId,
         number: RecordNumber,
     ) -> BoxFuture<'_, Result<Option<Record>>> {
-        self.read(move |connection| record_of_letter(&*connection.unchecked_transaction()?, id, number))
+        self.read(move |connection| record_of_delivery(&*connection.unchecked_transaction()?, id, number))
     }
 
     fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
@@ -160,14 +163,14 @@ impl WebhookReader for Sqlite {
 }
 
 /// The condition and the order of a page; its bound is the third parameter.
-fn range(column: &str, from: &DeliveriesFrom) -> (String, &'static str) {
+fn range(column: &str, from: &AttemptsFrom) -> (String, &'static str) {
     match from.after {
         Some(_) => (format!("{column} > ?3"), "ASC"),
         None => (format!("{column} < ?3"), "DESC"),
     }
 }
 
-fn bound(from: &DeliveriesFrom) -> i64 {
+fn bound(from: &AttemptsFrom) -> i64 {
     from.after.or(from.before).unwrap_or(i64::MAX)
 }
 
@@ -196,16 +199,16 @@ fn dead_letter(
 ) -> rusqlite::Result<Option<DeadLetter>> {
     let sql = concat!(
         "SELECT ",
-        rows::letter_columns!(),
+        rows::delivery_columns!(),
         ", l.last_status, l.last_error, l.died_at FROM webhook_letters l \
          WHERE l.webhook_id = ?1 AND l.number = ?2 AND l.state = 1"
     );
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_row((id.0, number.0), |row| {
         let died_at = row.get::<_, Option<i64>>(8)?.map(UnixMs).unwrap_or_default();
-        Ok(DeadLetter { letter: rows::dead_letter_at(row, 0)?, died_at, record: None })
+        Ok(DeadLetter { delivery: rows::dead_letter_at(row, 0)?, died_at, record: None })
     });
-    let Some(mut letter) = found.optional()? else { return Ok(None) };
-    letter.record = record_of_letter(connection, id, number)?;
-    Ok(Some(letter))
+    let Some(mut delivery) = found.optional()? else { return Ok(None) };
+    delivery.record = record_of_delivery(connection, id, number)?;
+    Ok(Some(delivery))
 }

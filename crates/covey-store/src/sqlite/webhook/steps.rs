@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::rows;
 use crate::sqlite::by;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::webhook::letters::Counts;
+use crate::sqlite::webhook::deliveries::Counts;
 
 impl WebhookSteps for SqliteTransaction<'_> {
     fn webhook(&mut self, org: OrgId, id: EndpointId) -> TxResult<Option<Endpoint>> {
@@ -156,11 +156,11 @@ impl WebhookSteps for SqliteTransaction<'_> {
         )?;
         let Some((resends, log_head)) = held else { return Ok(ProgressSaved::Lost) };
         let mut counts = Counts::default();
-        for (number, kept) in &progress.letters {
-            let before = self.letter_state_of(id, *number)?;
+        for (number, kept) in &progress.deliveries {
+            let before = self.delivery_state_of(id, *number)?;
             let after = match kept {
-                Some(kept) => self.write_letter(id, kept, before.is_some())?,
-                None => self.remove_letter(id, *number)?,
+                Some(kept) => self.write_delivery(id, kept, before.is_some())?,
+                None => self.remove_delivery(id, *number)?,
             };
             counts.add(before, -1);
             counts.add(after, 1);
@@ -196,7 +196,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
         )?;
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         if count > 0 {
-            self.write_counts(id, &Counts { parked: count, dead: -count })?;
+            self.write_counts(id, &Counts { deferred: count, dead: -count })?;
             self.sql(
                 "UPDATE webhook_progress SET resends = resends + 1 WHERE webhook_id = ?1",
                 |statement| statement.execute([id.0]).map(drop),
@@ -212,7 +212,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
              (SELECT webhook_id, seq FROM webhook_deliveries WHERE at < ?1 LIMIT ?2)",
             logged.0,
         )?;
-        let letters = self.sql(
+        let deliveries = self.sql(
             "DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
              (SELECT webhook_id, number FROM webhook_letters WHERE state = 1 AND died_at < ?1 LIMIT ?2) \
              RETURNING webhook_id",
@@ -221,9 +221,9 @@ impl WebhookSteps for SqliteTransaction<'_> {
                 rows.collect::<rusqlite::Result<Vec<_>>>()
             },
         )?;
-        count += letters.len();
-        for id in letters {
-            self.write_counts(id, &Counts { parked: 0, dead: -1 })?;
+        count += deliveries.len();
+        for id in deliveries {
+            self.write_counts(id, &Counts { deferred: 0, dead: -1 })?;
         }
         let deleted = "SELECT id FROM webhooks WHERE deleted_at IS NOT NULL AND deleted_at >= ?1";
         for (table, key) in [("webhook_letters", "number"), ("webhook_deliveries", "seq")] {

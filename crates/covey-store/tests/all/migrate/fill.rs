@@ -6,7 +6,7 @@ use covey_core::access::Rights;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
 use covey_core::event::NewEvent;
 use covey_core::id::{Sn, TaskId, UnixMs};
-use covey_core::retention::Kept;
+use covey_core::retention::RetentionClass;
 use covey_core::task::{IdempotencyKey, NewResult, ResultBody, TaskSpec};
 use covey_core::twin::TwinPatch;
 use futures_executor::block_on;
@@ -200,7 +200,7 @@ fn twin(world: &World, history: &History, random: &mut Random) {
 }
 
 fn retention(world: &World, random: &mut Random) {
-    let (kept, ..) = random.one_of(&Kept::NAMES);
+    let (kept, ..) = random.one_of(&RetentionClass::NAMES);
     let days = random.one_of(&[None, Some(0), Some(30)]);
     let org = world.org(random.below(2));
     block_on(world.engine().for_caller(org).retention_put(vec![(kept, days)])).unwrap();

@@ -7,15 +7,15 @@ use covey_core::port::Store;
 use covey_core::record::{RecordReader, RecordRequest};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
-    AttemptLog, Claim, DeliveriesFrom, EndpointId, EndpointSpec, Letter, LetterState, Outcome, Progress,
-    StoredLetter, WebhookSecret, WebhookType,
+    AttemptLog, AttemptsFrom, Claim, Delivery, DeliveryState, EndpointId, EndpointSpec, Outcome, Progress,
+    StoredDelivery, WebhookSecret, WebhookType,
 };
 use futures_executor::block_on;
 
 use crate::world::World;
 use crate::world::steps::run;
 
-/// Gives each organisation an endpoint, with a letter for each record that
+/// Gives each organisation an endpoint, with a delivery for each record that
 /// there is: some wait, and some are dead.
 pub fn fill(world: &World) {
     for org in [0, 1] {
@@ -50,7 +50,7 @@ fn progress(world: &World, org: OrgId) -> Progress {
     };
     for (place, record) in (0_u32..).zip(records) {
         let identity = &record.device.identity;
-        let letter = Letter {
+        let delivery = Delivery {
             number: record.number,
             device: identity.device,
             device_id: identity.device_id,
@@ -59,10 +59,10 @@ fn progress(world: &World, org: OrgId) -> Progress {
             next_at: UnixMs(7),
         };
         let is_dead = place % 3 == 0;
-        let state = if is_dead { LetterState::Dead } else { LetterState::Parked };
+        let state = if is_dead { DeliveryState::Dead } else { DeliveryState::Deferred };
         let status = (place % 2 == 0).then_some(500);
         let error = is_dead.then(|| Arc::from("no connection"));
-        progress.letters.insert(record.number, Some(StoredLetter { letter, state, status, error }));
+        progress.deliveries.insert(record.number, Some(StoredDelivery { delivery, state, status, error }));
         progress.attempts.push(AttemptLog {
             number: is_dead.then_some(record.number),
             device_id: Some(identity.device_id),
@@ -84,23 +84,23 @@ pub fn seen(store: &dyn Store) -> Vec<String> {
         let caller = &crate::world::caller(OrgId(org), CallerId(1));
         for (endpoint, state) in block_on(store.webhook_list(caller)).unwrap() {
             let id = endpoint.id;
-            let from = DeliveriesFrom { limit: 10_000, ..DeliveriesFrom::default() };
-            let log = block_on(store.webhook_deliveries(caller, id, from)).unwrap();
+            let from = AttemptsFrom { limit: 10_000, ..AttemptsFrom::default() };
+            let log = block_on(store.webhook_attempts(caller, id, from)).unwrap();
             let dead = block_on(store.webhook_dead_letters(caller, id, from)).unwrap();
             assert!(!log.is_empty() && !dead.is_empty());
             let secrets = (endpoint.secret.exposed().to_owned(), endpoint.spec.headers.0.clone());
             seen.push(format!("webhook of {org}: {endpoint:?} {secrets:?} {state:?} {log:?} {dead:?}"));
-            seen.push(format!("letters of {org}: {:?}", waiting(store, id)));
+            seen.push(format!("deliveries of {org}: {:?}", waiting(store, id)));
         }
     }
     seen.push(format!("claimable: {:?}", block_on(store.webhook_claimable_of_every_org()).unwrap()));
     seen
 }
 
-fn waiting(store: &dyn Store, id: EndpointId) -> Vec<Vec<Letter>> {
-    let mut lanes = block_on(store.webhook_lanes_of_every_org(id)).unwrap();
-    lanes.sort_by_key(|lane| lane.device);
-    let after = lanes.iter().map(|lane| (lane.device, RecordNumber(0))).collect();
-    let found = block_on(store.webhook_letters_of_every_org(id, after, 1_000)).unwrap();
-    found.into_iter().map(|lane| lane.letters).collect()
+fn waiting(store: &dyn Store, id: EndpointId) -> Vec<Vec<Delivery>> {
+    let mut device_queues = block_on(store.webhook_device_queues_of_every_org(id)).unwrap();
+    device_queues.sort_by_key(|device_queue| device_queue.device);
+    let after = device_queues.iter().map(|device_queue| (device_queue.device, RecordNumber(0))).collect();
+    let found = block_on(store.webhook_queued_deliveries_of_every_org(id, after, 1_000)).unwrap();
+    found.into_iter().map(|device_queue| device_queue.deliveries).collect()
 }

@@ -6,7 +6,7 @@ use covey_core::device::DeviceIdentity;
 use covey_core::event::{AddedEvent, NewEvent};
 use covey_core::id::{TaskId, UnixMs};
 use covey_core::port::Store;
-use covey_core::retention::{Kept, Prune, Pruned};
+use covey_core::retention::{Prune, Pruned, RetentionClass};
 use covey_core::task::TaskFilter;
 use covey_store::postgres::{Options, Postgres};
 use futures_executor::block_on;
@@ -42,7 +42,7 @@ pub fn server(world: &World, url: &str, name: &str) -> Postgres {
 
 /// Tasks of all organisations that are older.
 fn everyones(before: UnixMs) -> Prune {
-    Prune { kept: Kept::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 }
+    Prune { kept: RetentionClass::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 }
 }
 
 /// A task with an id of its time, made now.
@@ -129,7 +129,7 @@ fn tasks_whose_ids_tell_no_time_are_deleted_by_their_age() {
 
 /// Events of all organisations that are older.
 fn everyones_events(before: UnixMs) -> Prune {
-    Prune { kept: Kept::Events, ..everyones(before) }
+    Prune { kept: RetentionClass::Events, ..everyones(before) }
 }
 
 pub fn is_there(url: &str, table: &str) -> bool {

@@ -94,8 +94,8 @@ fn hot_statements_use_their_indexes_with_statistics_and_without() {
     );
     let events = "INSERT INTO events SELECT number, org_id, device_key, device_id, sn, 2, number >> 16, at, at, NULL, '{}' \
          FROM records WHERE device_id <> 0";
-    // Of each second device a letter waits; the others' are dead.
-    let letters = format!(
+    // Of each second device a delivery waits; the others' are dead.
+    let deliveries = format!(
         "INSERT INTO webhook_letters (webhook_id, number, state, deadline, attempts, next_at, org_id, device_key, device_id, \
          sn, at, kind) SELECT 1, i, i % 2, i, 1, i, {}, {}, i % 1000, 'x', i, 1 FROM generate_series(1, {DONE}) AS i",
         device.org.0, device.device.0
@@ -104,7 +104,7 @@ fn hot_statements_use_their_indexes_with_statistics_and_without() {
         "INSERT INTO webhook_deliveries (webhook_id, seq, attempt, at, duration_ms, outcome) \
          SELECT 1, i, 1, i, 1, 'delivered' FROM generate_series(1, {DONE}) AS i"
     );
-    say(&url, &[&fill, results, &told, events, &letters, &log, "ANALYZE"]);
+    say(&url, &[&fill, results, &told, events, &deliveries, &log, "ANALYZE"]);
     look_at_all_plans(&url, "with 100,000 final tasks");
 }
 

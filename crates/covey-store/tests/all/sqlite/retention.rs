@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use covey_core::id::UnixMs;
 use covey_core::port::Store;
-use covey_core::retention::{Kept, Prune, Pruned};
+use covey_core::retention::{Prune, Pruned, RetentionClass};
 use covey_core::task::TaskFilter;
 use covey_store::sqlite::Sqlite;
 use futures_executor::block_on;
@@ -34,7 +34,7 @@ fn final_tasks_are_dropped_by_their_age_and_open_ones_stay() {
     let store =
         Sqlite::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap();
     let prune = |before| {
-        let what = Prune { kept: Kept::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 };
+        let what = Prune { kept: RetentionClass::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 };
         block_on(store.prune(what)).unwrap()
     };
     assert_eq!(prune(UnixMs(0)), Pruned::default());

@@ -1,16 +1,16 @@
-//! The letters of one device on their way to one endpoint.
+//! The deliveries of one device on their way to one endpoint.
 
 use std::collections::BTreeMap;
 
 use crate::id::{RecordNumber, UnixMs};
-use crate::webhook::Letter;
+use crate::webhook::Delivery;
 
-/// A lane.
+/// A device queue.
 #[derive(Default)]
-pub(super) struct Lane {
-    /// The first letters that wait, in their order.
-    pub(super) letters: BTreeMap<RecordNumber, Letter>,
-    /// Which letters are in the store, if any are: then all are.
+pub(super) struct DeviceQueue {
+    /// The first deliveries that wait, in their order.
+    pub(super) deliveries: BTreeMap<RecordNumber, Delivery>,
+    /// Which deliveries are in the store, if any are: then all are.
     pub(super) stored: Option<Stored>,
     pub(super) sending: Option<OnItsWay>,
     /// When one was last sent.
@@ -19,7 +19,7 @@ pub(super) struct Lane {
     pub(super) place: Option<Place>,
 }
 
-/// Which letters of a lane are in the store.
+/// Which deliveries of a device queue are in the store.
 #[derive(Clone, Copy)]
 pub(super) struct Stored {
     /// The last of them.
@@ -28,16 +28,16 @@ pub(super) struct Stored {
     pub(super) loaded: RecordNumber,
 }
 
-/// A letter that is being sent.
+/// A delivery that is being sent.
 #[derive(Clone, Copy)]
 pub(super) struct OnItsWay {
-    pub(super) letter: Letter,
+    pub(super) delivery: Delivery,
     pub(super) is_probe: bool,
     pub(super) is_again: bool,
     pub(super) began_at: UnixMs,
 }
 
-/// Where a lane that sends nothing is to be found.
+/// Where a device queue that sends nothing is to be found.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Fresh(RecordNumber),
@@ -46,9 +46,9 @@ pub(super) enum Place {
     Unread,
 }
 
-impl Lane {
-    pub(super) fn first(&self) -> Option<Letter> {
-        self.letters.values().next().copied()
+impl DeviceQueue {
+    pub(super) fn first(&self) -> Option<Delivery> {
+        self.deliveries.values().next().copied()
     }
 
     pub(super) fn is_unread(&self) -> bool {

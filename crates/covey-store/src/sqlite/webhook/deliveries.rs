@@ -1,24 +1,24 @@
-//! Letters and the log of an endpoint, and how many letters there are in each state.
+//! Deliveries and the log of an endpoint, and how many deliveries there are in each state.
 
 use covey_core::id::RecordNumber;
 use covey_core::port::TxResult;
-use covey_core::webhook::{AttemptLog, EndpointId, LOG_ROWS_MAX, LetterState, StoredLetter};
+use covey_core::webhook::{AttemptLog, DeliveryState, EndpointId, LOG_ROWS_MAX, StoredDelivery};
 use rusqlite::{OptionalExtension, params};
 
 use crate::rows;
 use crate::sqlite::transaction::SqliteTransaction;
 
-/// By how much the numbers of letters have changed.
+/// By how much the numbers of deliveries have changed.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) parked: i64,
+    pub(super) deferred: i64,
     pub(super) dead: i64,
 }
 
 impl Counts {
     pub(super) fn add(&mut self, state: Option<i16>, change: i64) {
         match state {
-            Some(state) if state == rows::letter_state(LetterState::Parked) => self.parked += change,
+            Some(state) if state == rows::delivery_state(DeliveryState::Deferred) => self.deferred += change,
             Some(_) => self.dead += change,
             None => {}
         }
@@ -26,28 +26,28 @@ impl Counts {
 }
 
 impl SqliteTransaction<'_> {
-    pub(super) fn letter_state_of(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
+    pub(super) fn delivery_state_of(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
         self.sql("SELECT state FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
             statement.query_row((id.0, number.0), |row| row.get(0)).optional()
         })
     }
 
-    pub(super) fn remove_letter(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
+    pub(super) fn remove_delivery(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
         self.sql("DELETE FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
             statement.execute((id.0, number.0)).map(|_| None)
         })
     }
 
-    /// Answers the state in which the letter is stored now.
-    pub(super) fn write_letter(
+    /// Answers the state in which the delivery is stored now.
+    pub(super) fn write_delivery(
         &self,
         id: EndpointId,
-        kept: &StoredLetter,
+        kept: &StoredDelivery,
         is_stored: bool,
     ) -> TxResult<Option<i16>> {
-        let StoredLetter { letter, state, status, error } = kept;
-        let state_number = rows::letter_state(*state);
-        let died_at = (*state == LetterState::Dead).then_some(self.now.0);
+        let StoredDelivery { delivery, state, status, error } = kept;
+        let state_number = rows::delivery_state(*state);
+        let died_at = (*state == DeliveryState::Dead).then_some(self.now.0);
         let sql = if is_stored {
             "UPDATE webhook_letters SET state = ?3, deadline = ?4, attempts = ?5, next_at = ?6, \
              last_status = ?7, last_error = ?8, died_at = ?9 WHERE webhook_id = ?1 AND number = ?2"
@@ -61,11 +61,11 @@ impl SqliteTransaction<'_> {
         self.sql(sql, |statement| {
             let changed = statement.execute(params![
                 id.0,
-                letter.number.0,
+                delivery.number.0,
                 state_number,
-                letter.deadline.0,
-                letter.attempts,
-                letter.next_at.0,
+                delivery.deadline.0,
+                delivery.attempts,
+                delivery.next_at.0,
                 status,
                 error,
                 died_at,
@@ -75,12 +75,12 @@ impl SqliteTransaction<'_> {
     }
 
     pub(super) fn write_counts(&self, id: EndpointId, counts: &Counts) -> TxResult<()> {
-        if counts.parked == 0 && counts.dead == 0 {
+        if counts.deferred == 0 && counts.dead == 0 {
             return Ok(());
         }
         self.sql(
             "UPDATE webhook_progress SET parked = parked + ?2, dead = dead + ?3 WHERE webhook_id = ?1",
-            |statement| statement.execute((id.0, counts.parked, counts.dead)).map(drop),
+            |statement| statement.execute((id.0, counts.deferred, counts.dead)).map(drop),
         )
     }
 
