@@ -69,6 +69,9 @@ def make_good(case) -> None:
         query["tag"] = "310"
     if path.endswith("/twin/history"):
         query["resource"] = "led"
+    if case.headers and "Prefer" in case.headers:
+        # Schemas let any member through, so that clients outlive servers; this refuses those that nobody knows.
+        case.headers["Prefer"] = "handling=lenient"
     if case.headers and "If-Match" in case.headers:
         case.headers["If-Match"] = "*"
     if "/webhooks" in path and case.method.upper() in ("POST", "PUT", "PATCH") and isinstance(case.body, dict):

@@ -35,7 +35,7 @@ pub use device::{Device, DeviceConnection, DeviceRegistered, DeviceRetired, Devi
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
-pub use problem::Problem;
+pub use problem::{Problem, UnknownName};
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

@@ -21,10 +21,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The header that carries the key (rest-api "Who calls").
 const API_KEY_HEADER: &str = "x-api-key";
+/// How requests are to be handled (RFC 7240 §4.4): a name that the server does not know is a
+/// mistake, or means that the server is older than its caller, and is better refused.
+const PREFER_HEADER: &str = "prefer";
 
 /// Builds the HTTP client for one server.
 pub(crate) fn http_client(base: &Url, api_key: &str, ca_pem: Option<&str>) -> Result<reqwest::Client> {
     let mut headers = HeaderMap::new();
+    headers.insert(PREFER_HEADER, HeaderValue::from_static("handling=strict"));
     if !api_key.is_empty() {
         let mut value = HeaderValue::from_str(api_key).map_err(|_| Error::ApiKey)?;
         value.set_sensitive(true);

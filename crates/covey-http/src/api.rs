@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::request_id::RequestIds;
 use crate::request_slots::RequestSlots;
 use crate::stream::open_stream::Streams;
+use crate::unknown_names::KnownParameters;
 
 /// The state that all handlers share.
 pub struct Api {
@@ -30,6 +31,8 @@ pub struct Api {
     pub(crate) request_ids: RequestIds,
     pub(crate) request_slots: RequestSlots,
     pub(crate) streams: Arc<Streams>,
+    /// What each operation takes in its query.
+    pub(crate) parameters: KnownParameters,
 }
 
 impl Api {
@@ -47,6 +50,7 @@ impl Api {
             request_ids: RequestIds::new(),
             request_slots: RequestSlots::default(),
             streams: Arc::default(),
+            parameters: KnownParameters::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::api::Api;
 use crate::compression::compression;
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::request_middleware;
+use crate::unknown_names::KnownParameters;
 use crate::{
     api_keys, device_events, device_tasks, devices, docs, gauges, health, metrics, retention, stream,
     webhooks, whoami,
@@ -40,8 +41,8 @@ pub fn openapi() -> OpenApi {
 
 /// The router of the whole API.
 pub fn router(api: Api) -> Router {
-    let api = Arc::new(api);
     let (router, document) = resources().split_for_parts();
+    let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let router = router
         .merge(docs::router(&docs::complete(document)))
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
@@ -73,6 +74,8 @@ mod tests {
             let (kind, name) = reference.split('"').next().unwrap().split_once('/').unwrap();
             let is_known = match kind {
                 "schemas" => components.schemas.contains_key(name),
+                "headers" => components.headers.contains_key(name),
+                "parameters" => components.parameters.contains_key(name),
                 "responses" => components.responses.contains_key(name),
                 _ => false,
             };

@@ -2,7 +2,7 @@
 //! headers), and where it is served: `/openapi.json`, and Swagger UI at
 //! `/docs`, which needs nothing from the Internet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,13 +10,13 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response,
     ResponseBuilder, ServerBuilder,
 };
 use utoipa::{IntoResponses, ToSchema};
@@ -26,6 +26,7 @@ use crate::api::Api;
 use crate::auth::credential::API_KEY_HEADER;
 use crate::problem::PROBLEM_JSON;
 use crate::request_id::REQUEST_ID;
+use crate::unknown_names::STRICT;
 
 /// Where the document is.
 const OPENAPI_PATH: &str = "/openapi.json";
@@ -38,7 +39,9 @@ Call any device of a swarm, and hear from it.
 * Send an API key in the header `x-api-key` or as `Authorization: Bearer KEY`, or use a registered client \
 certificate over HTTPS. Your organisation comes from that alone; what belongs to another organisation answers 404.
 * A slash at the end of a path makes no difference.
-* Fields that are not known are ignored, and answers may get new fields.
+* Members of a body and parameters of a query that are not known are passed over: a header `Covey-Warning` names \
+each, and so does the member `warnings` of an answer that is an object. With `Prefer: handling=strict` (RFC 7240) they \
+are refused with 422. Answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
 range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Retry-After`.
 * Every answer carries `x-request-id`: yours, if you sent one, or a new one.
@@ -138,6 +141,10 @@ pub(crate) fn frame() -> OpenApi {
         .schema("Problem", <covey_api::Problem<'_> as utoipa::PartialSchema>::schema())
         .schemas_from_iter(schemas)
         .responses_from_iter(PROBLEMS.map(|(name, status, meaning)| (name, problem(status, meaning))))
+        .schema("UnknownName", <covey_api::UnknownName<'_> as utoipa::PartialSchema>::schema())
+        .parameter(PREFER_NAME, prefer())
+        .header(WARNING_NAME, warning())
+        .header(PREFERENCE_APPLIED_NAME, header(Type::String, "`handling=strict`, if that was preferred."))
         .security_scheme(SCHEMES[0], SecurityScheme::ApiKey(ApiKey::Header(key)))
         .security_scheme(SCHEMES[1], SecurityScheme::Http(bearer))
         .security_scheme(SCHEMES[2], certificate)
@@ -163,7 +170,6 @@ pub(crate) fn frame() -> OpenApi {
 fn problem(status: &str, meaning: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let response = ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, content);
-    let response = response.header(REQUEST_ID.as_str(), request_id());
     let response = match status {
         "401" => response
             .header(WWW_AUTHENTICATE.as_str(), header(Type::String, "How a caller may say who it is.")),
@@ -171,7 +177,9 @@ fn problem(status: &str, meaning: &str) -> Response {
             .header(RETRY_AFTER.as_str(), header(Type::Integer, "Seconds to wait before another try.")),
         _ => response,
     };
-    response.build()
+    let mut response = response.build();
+    response.headers.extend(headers_of_answers());
+    response
 }
 
 fn header(of: Type, description: &str) -> Header {
@@ -183,16 +191,82 @@ fn request_id() -> Header {
     header(Type::String, "The id of the request, as in the server's log.")
 }
 
+/// The headers that every answer has or may have.
+fn headers_of_answers() -> [(String, RefOr<Header>); 3] {
+    let shared = |name: &str| (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
+    [(REQUEST_ID.to_string(), RefOr::T(request_id())), shared(WARNING_NAME), shared(PREFERENCE_APPLIED_NAME)]
+}
+
+fn warning() -> Header {
+    let about = "A name in the request that is not known and was passed over, such as \
+        `unknown-member;pointer=\"#/payloda\"` or `unknown-parameter;name=\"siez\"` (RFC 9651); one header each, at \
+        most 10, then `more;count=3`.";
+    header(Type::String, about)
+}
+
+/// The headers about names that are not known.
+const WARNING_NAME: &str = "Covey-Warning";
+const PREFERENCE_APPLIED_NAME: &str = "Preference-Applied";
+/// The name of the parameter that every operation takes.
+const PREFER_NAME: &str = "Prefer";
+
+fn prefer() -> Parameter {
+    let about =
+        "`handling=strict`: names that are not known are refused with 422 and not passed over (RFC 7240).";
+    let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    ParameterBuilder::new()
+        .name(PREFER_NAME)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(about))
+        .schema(Some(text))
+        .example(Some(STRICT.into()))
+        .build()
+}
+
 /// Adds what holds for every operation.
 pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    let mut answers = BTreeSet::new();
     for operation in document.paths.paths.values_mut().flat_map(operations) {
+        operation
+            .parameters
+            .get_or_insert_default()
+            .push(RefOr::Ref(Ref::new(format!("#/components/parameters/{PREFER_NAME}"))));
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
-                response.headers.insert(REQUEST_ID.to_string(), RefOr::T(request_id()));
+                response.headers.extend(headers_of_answers());
+                if let Some(RefOr::T(content)) = response.content.get("application/json") {
+                    answers.extend(content.schema.iter().flat_map(names));
+                }
             }
         }
     }
+    let schemas = document.components.iter_mut().flat_map(|components| &mut components.schemas);
+    for (_, schema) in schemas.filter(|(name, _)| answers.contains(*name)) {
+        if let RefOr::T(Schema::Object(object)) = schema {
+            object.properties.insert("warnings".to_owned(), warnings());
+        }
+    }
     document
+}
+
+/// The schemas that an answer has, one of several where there is a choice.
+fn names(schema: &RefOr<Schema>) -> Vec<String> {
+    match schema {
+        RefOr::Ref(Ref { ref_location, .. }) => {
+            ref_location.rsplit_once('/').map(|(_, name)| name.to_owned()).into_iter().collect()
+        }
+        RefOr::T(Schema::OneOf(choice)) => choice.items.iter().flat_map(names).collect(),
+        RefOr::T(_) => Vec::new(),
+    }
+}
+
+/// The member that an answer gets if the request had names that are not known.
+fn warnings() -> RefOr<Schema> {
+    let list = ArrayBuilder::new().items(Ref::from_schema_name("UnknownName")).description(Some(
+        "The names in the request that are not known and were passed over. Usually left out.",
+    ));
+    RefOr::T(list.build().into())
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

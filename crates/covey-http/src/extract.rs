@@ -14,18 +14,21 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::problem::{Kind, Problem};
+use crate::unknown_names::UnknownNames;
 
 /// Largest body of a request, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The body of a request, as it was sent.
-pub(crate) struct RawBody(pub(crate) Bytes);
+/// The body of a request, as it was sent, and where it is noted what nobody knows in it.
+pub(crate) struct RawBody(pub(crate) Bytes, UnknownNames);
 
 impl<S: Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        read(request.into_body()).await.map(Self)
+        let of_request = request.extensions().get::<UnknownNames>().cloned();
+        let unknown = of_request.unwrap_or_else(|| UnknownNames::new(request.headers()));
+        read(request.into_body()).await.map(|body| Self(body, unknown))
     }
 }
 
@@ -59,7 +62,14 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
 }
 
 impl RawBody {
-    /// Reads the body as a JSON object.
+    /// A body as a test sends it.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()), UnknownNames::new(&axum::http::HeaderMap::new()))
+    }
+
+    /// Reads the body as a JSON object. Members that the type does not take are noted; with
+    /// `Prefer: handling=strict` they are refused.
     pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let bytes: &'a [u8] = &self.0;
         // A derived reader would take an array for a list of the fields.
@@ -69,8 +79,12 @@ impl RawBody {
                 Err(error) => not_json(&error),
             });
         }
-        serde_json::from_slice(bytes)
-            .map_err(|error| if error.is_data() { wrong_field::<T>(bytes, &error) } else { not_json(&error) })
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let read = serde_ignored::deserialize(&mut json, |path| self.1.member(&path));
+        let read = read.and_then(|read| json.end().map(|()| read)).map_err(|error| {
+            if error.is_data() { wrong_field::<T>(bytes, &error) } else { not_json(&error) }
+        })?;
+        self.1.refusal().map_or(Ok(read), Err)
     }
 }
 
@@ -147,6 +161,8 @@ impl<S: Send + Sync, T: FromStr<Err: Display>> FromRequestParts<S> for Segment<T
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use axum::http::HeaderMap;
+
     use super::*;
     use crate::wire::{DeviceNumber, Whole, from_text};
 
@@ -166,8 +182,12 @@ mod tests {
         name: String,
     }
 
+    fn raw(body: &'static [u8]) -> RawBody {
+        RawBody(Bytes::from_static(body), UnknownNames::new(&HeaderMap::new()))
+    }
+
     fn refusal(body: &'static [u8]) -> Problem {
-        RawBody(Bytes::from_static(body)).read::<Shape>().unwrap_err()
+        raw(body).read::<Shape>().unwrap_err()
     }
 
     #[test]
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
-        let good = RawBody(Bytes::from_static(b"{\"parts\":[{\"name\":\"a\"}],\"one\":{\"name\":\"b\"}}"));
+        let good = raw(b"{\"parts\":[{\"name\":\"a\"}],\"one\":{\"name\":\"b\"}}");
         let Shape { parts, one, .. } = good.read().unwrap();
         assert_eq!((parts[0].name.as_str(), one.unwrap().name.as_str()), ("a", "b"));
         for (body, kind, field) in [
@@ -206,9 +226,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_ignored() {
-        let body = RawBody(Bytes::from_static(b" {\"number\":7,\"more\":[{\"a\":1}]}"));
-        assert_eq!(body.read::<Shape>().unwrap().number, Some(Whole(7)));
+    fn unknown_members_are_passed_over_unless_the_caller_wants_them_refused() {
+        let body = b" {\"number\":7,\"more\":[{\"a\":1}],\"mroe\":null}";
+        assert_eq!(raw(body).read::<Shape>().unwrap().number, Some(Whole(7)));
+        let mut headers = HeaderMap::new();
+        headers.insert("prefer", "handling=strict".parse().unwrap());
+        let strict = RawBody(Bytes::from_static(body), UnknownNames::new(&headers));
+        let problem = strict.read::<Shape>().unwrap_err();
+        assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Unknown, Some("more")));
+        let errors = problem.lists.unwrap().errors;
+        let pointers: Vec<_> = errors.iter().filter_map(|error| error.pointer.as_deref()).collect();
+        assert_eq!(pointers, ["#/more", "#/mroe"]);
     }
 
     #[derive(Debug, Deserialize)]

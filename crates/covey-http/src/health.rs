@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::docs::{InternalProblem, UnavailableProblem};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Lists, Problem};
 use crate::wire::json;
 
 /// The routes of health.
@@ -51,6 +51,6 @@ async fn readyz(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         return Ok(json(StatusCode::OK, &Readiness::of(&health)));
     }
     let problems = health.problems().collect::<Vec<_>>().join("; ");
-    let parts = ServerPart::all_of(&health);
-    Err(Problem { parts, ..Problem::new(Kind::Unavailable, problems) })
+    let lists = Lists { parts: ServerPart::all_of(&health), ..Lists::default() };
+    Err(Problem { lists: Some(Box::new(lists)), ..Problem::new(Kind::Unavailable, problems) })
 }

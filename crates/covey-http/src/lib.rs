@@ -32,6 +32,7 @@ mod retention;
 mod server;
 mod stalled_write;
 mod stream;
+mod unknown_names;
 mod unread_body;
 mod webhooks;
 mod whoami;

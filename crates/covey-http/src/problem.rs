@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use covey_api::ServerPart;
+use covey_api::{ServerPart, UnknownName};
 use covey_core::Error;
 use covey_core::error::FieldFault;
 
@@ -103,14 +103,25 @@ pub(crate) struct Problem {
     pub(crate) kind: Kind,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) field: Option<Cow<'static, str>>,
+    /// What few problems have. In a box, so that every result stays small.
+    pub(crate) lists: Option<Box<Lists>>,
+}
+
+/// What few problems have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lists {
     /// How the parts of the server are, where that is what is wrong.
     pub(crate) parts: Vec<ServerPart>,
+    /// The names that are not known, where that is what is wrong.
+    pub(crate) errors: Vec<UnknownName<'static>>,
+    /// The names that are not known and were passed over.
+    pub(crate) warnings: Vec<UnknownName<'static>>,
 }
 
 impl Problem {
     /// A problem that concerns no single field.
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: shortened(detail.into()), field: None, parts: Vec::new() }
+        Self { kind, detail: shortened(detail.into()), field: None, lists: None }
     }
 
     /// A field that is out of its range.
@@ -121,14 +132,15 @@ impl Problem {
     /// A problem with one field.
     pub(crate) fn of_field(kind: Kind, field: impl Into<Cow<'static, str>>, problem: &str) -> Self {
         let field = field.into();
-        let detail = shortened(Cow::Owned(format!("{field}: {problem}")));
-        Self { kind, detail, field: Some(shortened(field)), parts: Vec::new() }
+        let detail = format!("{field}: {problem}");
+        Self { field: Some(shortened(field)), ..Self::new(kind, detail) }
     }
 
     /// Writes the document. Only the request middleware knows the id of the request, so it
     /// calls this.
     pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
         let (status, name, title, _) = self.kind.row();
+        let Lists { parts, errors, warnings } = self.lists.as_deref().cloned().unwrap_or_default();
         let document = covey_api::Problem {
             problem_type: Cow::Owned(format!("urn:covey:problem:{name}")),
             title: Cow::Borrowed(title),
@@ -136,7 +148,9 @@ impl Problem {
             detail: Cow::Borrowed(&self.detail),
             field: self.field.as_deref().map(Cow::Borrowed),
             request_id: Cow::Borrowed(request_id),
-            parts: self.parts.clone(),
+            parts,
+            errors,
+            warnings,
         };
         serde_json::to_vec(&document).unwrap_or_default()
     }

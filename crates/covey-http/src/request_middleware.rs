@@ -1,6 +1,6 @@
 //! What every request passes, in one layer: it gets an id, a slot and a time limit; panics are
-//! caught; an unread body is drained; a problem document is written; and the request is measured
-//! and logged, without headers, bodies or queries.
+//! caught; names that nobody knows are told of; an unread body is drained; a problem document is
+//! written; and the request is measured and logged, without headers, bodies or queries.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -20,6 +20,7 @@ use crate::api::Api;
 use crate::metrics::RouteName;
 use crate::problem::{Kind, Problem};
 use crate::request_id::REQUEST_ID;
+use crate::unknown_names::UnknownNames;
 use crate::unread_body::lend;
 
 /// How long a request may take, in milliseconds: longer than the longest wait for a task.
@@ -35,12 +36,21 @@ pub(crate) async fn request_middleware(
     let id = api.request_ids.of(request.headers());
     let method = request.method().clone();
     let route = RouteName(request.extensions().get::<MatchedPath>().cloned());
-    let (request, unread) = lend(request);
+    let unknown = UnknownNames::new(request.headers());
+    if let Some(query) = request.uri().query()
+        && let Some(known) = api.parameters.of_operation(route.as_str(), &method)
+    {
+        unknown.parameters(query, known);
+    }
+    let (mut request, unread) = lend(request);
+    request.extensions_mut().insert(unknown.clone());
 
-    let mut response = match api.request_slots.take() {
-        Some(_slot) => run(request, next).await,
-        None => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
+    let mut response = match (api.request_slots.take(), unknown.refusal()) {
+        (Some(_), Some(refusal)) => refusal.into_response(),
+        (Some(_slot), None) => run(request, next).await,
+        (None, _) => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
     };
+    unknown.tell(&mut response).await;
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
     if let Some(unread) = unread

@@ -147,7 +147,7 @@ mod tests {
     use crate::extract::RawBody;
 
     fn spec(body: &str) -> Result<TaskSpec, Problem> {
-        RawBody(bytes::Bytes::copy_from_slice(body.as_bytes())).read::<TaskNew<'_>>()?.into_spec()
+        RawBody::of(body).read::<TaskNew<'_>>()?.into_spec()
     }
 
     #[test]

@@ -190,7 +190,7 @@ mod tests {
     use crate::extract::RawBody;
 
     fn spec(body: &str) -> Result<DeviceSpec, Problem> {
-        RawBody(bytes::Bytes::copy_from_slice(body.as_bytes())).read::<DeviceNew>()?.into_spec()
+        RawBody::of(body).read::<DeviceNew>()?.into_spec()
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) async fn webhook_add(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let wanted = body.read::<WebhookNew>()?;
-    let given = wanted.parts.secret();
+    let given = wanted.secret();
     let spec = wanted.into_spec()?;
     let added = api.engine.for_caller(&caller).webhook_add(spec, given).await?;
     let view = Webhook::of(&added, None, Some(added.secret.exposed()));
@@ -67,7 +67,7 @@ pub(super) async fn webhook_put(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let set = body.read::<WebhookSet>()?;
-    let given = set.parts.secret();
+    let given = set.secret();
     let of = match wanted {
         EndpointRef::Default(webhook_type) => Some(webhook_type),
         EndpointRef::Id(_) => None,
@@ -96,7 +96,7 @@ pub(super) async fn webhook_patch(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let change = body.read::<WebhookChange>()?;
-    let given = change.parts.secret();
+    let given = change.secret();
     let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| change.onto(known), given);
     Ok(json(StatusCode::OK, &Webhook::of(&changed.await?.endpoint, None, None)))
 }

@@ -14,6 +14,9 @@ const NEED_NO_RIGHT: [&str; 1] = ["/api/v1/whoami"];
 /// may manage keys manages those of all. This list may only become shorter.
 const OF_EVERY_ORGANISATION: [&str; 2] = ["/api/v1/api-keys", "/api/v1/api-keys/{id}"];
 
+/// Operations that refuse a member that they do not know, whatever the caller prefers.
+const ALWAYS_STRICT: [&str; 2] = ["PATCH /api/v1/devices/{device_id}/twin", "PUT /api/v1/retention"];
+
 const SN: &str = "ours-1";
 /// A number that the other organisation's first devices do not get.
 const DEVICE: &str = "7001";
@@ -197,4 +200,114 @@ async fn what_another_organisation_owns_is_404_and_in_no_answer() {
     let keys = answer(stage.bare(Method::GET, "/api/v1/api-keys").header("x-api-key", &rival)).await;
     assert!(keys.text.contains("acme"), "{OF_EVERY_ORGANISATION:?} are in the list for a reason");
     assert_eq!(answer(stage.get("/api/v1/whoami").header("x-api-key", KEY)).await.status, 200);
+}
+
+/// The same call with a parameter and, where it has a body, a member that nobody knows; and what
+/// an answer says of each.
+fn misspelt(call: &Call) -> Vec<(Call, Value, String)> {
+    let (method, template) = (call.method.clone(), call.template.clone());
+    let separator = if call.path.contains('?') { '&' } else { '?' };
+    let path = format!("{}{separator}siez=1", call.path);
+    let with_parameter = Call { method, template, path, body: call.body.clone() };
+    let about = json!({
+        "kind": "unknown-parameter", "detail": "this parameter is not known", "parameter": "siez",
+    });
+    let mut calls = vec![(with_parameter, about, "unknown-parameter;name=\"siez\"".to_owned())];
+    if let Some(body) = &call.body {
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        body["payloda"] = json!({"a": 1});
+        let (method, template, path) = (call.method.clone(), call.template.clone(), call.path.clone());
+        let with_member = Call { method, template, path, body: Some(body.to_string()) };
+        let about = json!({
+            "kind": "unknown-member", "detail": "this member is not known", "pointer": "#/payloda",
+        });
+        calls.push((with_member, about, "unknown-member;pointer=\"#/payloda\"".to_owned()));
+    }
+    calls
+}
+
+#[tokio::test]
+async fn what_nobody_knows_is_named_by_every_operation_and_refused_where_that_is_preferred() {
+    let Walk { stage, calls, .. } = Walk::new().await;
+    let mut misspelt: Vec<_> = calls.iter().flat_map(misspelt).collect();
+    assert!(misspelt.len() > calls.len() + 8, "the walk has lost its bodies: {}", misspelt.len());
+    // First those that are refused: nothing may come of them.
+    for (call, about, _) in &misspelt {
+        let strict = call.request(&stage, Some(KEY)).header("Prefer", "handling=strict");
+        let found = answer(strict).await;
+        found.assert_problem(422, &call.name());
+        assert_eq!(found.body["type"], "urn:covey:problem:unknown", "{}: {}", call.name(), found.text);
+        assert_eq!(found.header("preference-applied"), "handling=strict", "{}", call.name());
+        assert_eq!(found.header("covey-warning"), "", "{}: it is the refusal itself", call.name());
+        if about.get("pointer").is_none() || !ALWAYS_STRICT.contains(&call.name().as_str()) {
+            assert_eq!(found.body["errors"], json!([about]), "{}", call.name());
+        }
+        let field = if about.get("pointer").is_some() { "payloda" } else { "siez" };
+        assert_eq!(found.body["field"], field, "{}", call.name());
+    }
+    let tasks = answer(stage.get("/api/v1/device-tasks")).await;
+    assert_eq!(tasks.body["total"], 1, "what was refused has made nothing");
+    // A request without such a name has neither.
+    let found = answer(stage.get("/api/v1/devices?size=1").header("Prefer", "handling=strict")).await;
+    assert_eq!((found.status.as_u16(), found.header("covey-warning")), (200, ""));
+    assert_eq!(found.header("preference-applied"), "handling=strict");
+    // A misspelt member may be why another one is missing.
+    let found = answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_idd":1}"#)).await;
+    found.assert_problem(422, "device_id is missing");
+    assert_eq!(found.body["warnings"][0]["pointer"], "#/device_idd");
+    // Then those that are done, with what they need: deletions last, of the key last of all.
+    misspelt.sort_by_key(|(call, ..)| (call.method == Method::DELETE, call.template.contains("api-keys")));
+    for (call, about, header) in &misspelt {
+        let name = call.name();
+        let request = call.request(&stage, Some(KEY));
+        if about.get("pointer").is_some() && ALWAYS_STRICT.contains(&name.as_str()) {
+            answer(request).await.assert_problem(422, &name);
+            continue;
+        }
+        if call.template == "/api/v1/stream" {
+            // It does not end.
+            let opened = request.send().await.unwrap();
+            assert_eq!(
+                (opened.status().as_u16(), &opened.headers()["covey-warning"]),
+                (200, &header.parse().unwrap())
+            );
+            continue;
+        }
+        let found = answer(request).await;
+        assert!(!matches!(found.status.as_u16(), 400 | 401 | 422), "{name}: {}", found.text);
+        assert_eq!(found.header("covey-warning"), header, "{name}: {}", found.text);
+        assert_eq!(found.header("preference-applied"), "", "{name}");
+        if found.body.is_object() {
+            assert_eq!(found.body["warnings"], json!([about]), "{name}");
+        }
+    }
+    stage.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn nested_members_are_named_by_their_place() {
+    let Walk { stage, .. } = Walk::new().await;
+    let tags = r#"{"tags":[{"tag":"a","value":"b","valeu":1}],"tag/s~":{}}"#;
+    let found = answer(stage.post("/api/v1/devices", tags)).await;
+    assert_eq!(found.status, 201, "{}", found.text);
+    let pointers: Vec<_> =
+        found.body["warnings"].as_array().unwrap().iter().map(|one| &one["pointer"]).collect();
+    assert_eq!(pointers, ["#/tags/0/valeu", "#/tag~1s~0"]);
+    // A payload is the device's: nobody looks into it.
+    let task = format!(r#"{{"ext_task_id":"","device_id":{DEVICE},"payload":{{"anything":1}}}}"#);
+    let found = answer(stage.post("/api/v1/device-tasks", &task).header("Prefer", "handling=strict")).await;
+    assert_eq!((found.status.as_u16(), found.body.get("warnings")), (200, None));
+    for (body, field) in [
+        (json!({"filter": {"device_idd": [1]}}), "filter.device_idd"),
+        (json!({"filter": {"device_id": [true]}}), "filter.device_id[0]"),
+        (json!({"filter": [[1]]}), "filter"),
+        (json!({"concurrency": "8"}), "concurrency"),
+    ] {
+        let mut webhook = json!({"event_type": "msg-event", "url": URL, "is_active": false});
+        webhook.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        let found = answer(stage.post("/api/v1/webhooks", &webhook.to_string())).await;
+        found.assert_problem(422, field);
+        assert_eq!(found.body["field"], field, "{}", found.text);
+    }
+    stage.shutdown.cancel();
 }
