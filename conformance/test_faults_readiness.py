@@ -175,12 +175,12 @@ def test_a_database_that_turns_read_only_or_dies_is_seen_and_so_is_its_return(se
         assert server.metric("covey_store_writable") == 0
         assert is_problem(api.request_task(device), 503)
         assert api.get("/devices").status_code == 200, "reads go on"
-        assert "nothing can be stored" in server.log_text()
+        assert "store refuses writes" in server.log_text()
 
         turn_read_only(own_services, database, False)
         assert part(wait_until_ready(server), "store") == {"part": "store", "state": "up"}
         assert api.request_task(device).status_code == 200
-        assert "writes are stored again" in server.log_text()
+        assert "store accepts writes again" in server.log_text()
 
         own_services.kill("postgresql")
         answer = wait_until_not_ready(server, 30.0)

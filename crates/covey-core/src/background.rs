@@ -101,7 +101,7 @@ pub trait Timer: Send + Sync + 'static {
     fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
     /// Work has failed; it is tried again.
     fn failed(&self, work: Work, error: &Error);
-    /// So much was forgotten because of its age.
+    /// So much was expired data deleted.
     fn forgotten(&self, kept: RetentionClass, count: u64);
 }
 

@@ -7,7 +7,7 @@ pub(crate) struct AbortOnPanic;
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("the thread that writes has panicked; stopping");
+            tracing::error!("writer thread panicked; stopping");
             std::process::abort();
         }
     }

@@ -19,9 +19,9 @@ impl WriteState {
         let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), fault);
         match (before, fault) {
             (before, Some(fault)) if before != Some(fault) => {
-                tracing::error!(%fault, "nothing can be stored")
+                tracing::error!(%fault, "store refuses writes")
             }
-            (Some(_), None) => tracing::info!("writes are stored again"),
+            (Some(_), None) => tracing::info!("store accepts writes again"),
             _ => {}
         }
     }

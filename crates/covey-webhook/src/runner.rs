@@ -190,7 +190,7 @@ impl Runner {
         }
         if is_open != self.queue.is_open() {
             let state = if is_open { "closed" } else { "open" };
-            tracing::info!(webhook = self.id.0, "the circuit of a webhook is {state}");
+            tracing::info!(webhook = self.id.0, "webhook circuit {state}");
         }
     }
 
@@ -271,7 +271,7 @@ impl Runner {
         match answer {
             Answer::Saved(Ok(ProgressSaved::Saved { .. })) => self.saved(),
             Answer::Saved(Ok(ProgressSaved::Lost)) => {
-                tracing::info!(webhook = self.id.0, "another server tells this webhook, or it is gone");
+                tracing::info!(webhook = self.id.0, "webhook taken over by another server, or deleted");
                 self.is_lost = true;
             }
             Answer::DeviceQueues(Ok(device_queues)) => {
@@ -302,7 +302,7 @@ impl Runner {
     }
 
     fn store_failed(&mut self, error: &covey_core::Error) {
-        tracing::warn!(webhook = self.id.0, %error, "the deliveries of a webhook wait for the store");
+        tracing::warn!(webhook = self.id.0, %error, "webhook deliveries wait for the store");
         self.store_at = Instant::now() + STORE_PAUSE;
     }
 
@@ -353,7 +353,7 @@ impl Runner {
             }
         };
         if timeout(GRACE, writing).await.is_err() {
-            tracing::warn!(webhook = self.id.0, "the last deliveries of a webhook could not be written");
+            tracing::warn!(webhook = self.id.0, "last webhook deliveries not saved; they will be sent again");
         }
     }
 }
@@ -364,7 +364,12 @@ async fn warn_of_gap(engine: Arc<Engine>, id: EndpointId, cursor: RecordNumber) 
         && span.forgotten > cursor
     {
         let (from, to) = (cursor.0, span.forgotten.0);
-        tracing::warn!(webhook = id.0, from, to, "records may have been forgotten before they were told");
+        tracing::warn!(
+            webhook = id.0,
+            from,
+            to,
+            "records may have been deleted before this webhook got them"
+        );
     }
 }
 

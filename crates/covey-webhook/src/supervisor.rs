@@ -57,7 +57,7 @@ impl Supervisor {
         self.running.values().for_each(|running| running.stop.cancel());
         while self.tasks.join_next().await.is_some() {}
         if let Err(error) = self.engine.server().webhook_release(self.claim.clone()).await {
-            tracing::info!(%error, "the webhooks of this server are taken over when its time is up");
+            tracing::info!(%error, "webhooks not released; other servers take them over when the claim expires");
         }
     }
 
@@ -74,7 +74,7 @@ impl Supervisor {
         {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(%error, "webhooks cannot be looked for now");
+                tracing::warn!(%error, "webhooks not read from the store; retrying");
                 return;
             }
         };
@@ -121,7 +121,7 @@ impl Supervisor {
                 self.running.remove(&id);
             }
             None => {
-                tracing::error!("a task that tells a webhook has panicked; all are begun anew");
+                tracing::error!("webhook task panicked; restarting all webhooks");
                 self.running.values().for_each(|running| running.stop.cancel());
                 self.running.clear();
                 self.tasks.detach_all();

@@ -142,7 +142,7 @@ impl Prune {
     }
 }
 
-/// What was forgotten because of its age.
+/// What was expired data deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// How many.

@@ -50,14 +50,14 @@ async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Resp
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
     match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),
-        Err(error) => tracing::warn!(%error, "the tasks could not be counted for a scrape"),
+        Err(error) => tracing::warn!(%error, "tasks not counted for this scrape"),
     }
     match tokio::try_join!(
         api.engine.server().webhook_states_of_every_org(),
         api.engine.server().record_span_of_every_org()
     ) {
         Ok((states, span)) => api.metrics.webhook_states.set(&states, span.settled),
-        Err(error) => tracing::warn!(%error, "the webhooks could not be looked at for a scrape"),
+        Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
     api.metrics.set_streams(api.streams.count());

@@ -31,7 +31,7 @@ use key::WebhookKey;
 /// What a task came to that goes on without its caller.
 fn ended<T>(joined: Result<covey_core::Result<T>, tokio::task::JoinError>) -> Result<T, Problem> {
     let outcome = joined.map_err(|error| {
-        tracing::error!(%error, "a request about a webhook has panicked");
+        tracing::error!(%error, "webhook request panicked");
         Problem::new(Kind::Internal, "the server failed; its log says why")
     })?;
     Ok(outcome?)

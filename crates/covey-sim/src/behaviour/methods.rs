@@ -259,7 +259,7 @@ fn open_cell(shared: &Shared, device: &DeviceState, call: &Call) -> Result<Answe
     let opened = Instant::now();
     let opens = |cell: &Cell| {
         if !device.doors.opened(cell.cl, &shared.behaviour.events, opened) {
-            tracing::warn!(sn = %device.sn, "too many doors are about to move; one will not tell");
+            tracing::warn!(sn = %device.sn, "too many doors move at once; one sends no event");
         }
     };
     Ok(match cells.as_slice() {
@@ -293,7 +293,7 @@ struct Resource {
 async fn twin_set(device: Arc<DeviceState>, call: Call) -> Result<Answer, CallError> {
     let wanted: Resource = call.json()?;
     if let Err(error) = call.events().report(&wanted.resource, &wanted.value).send().await {
-        tracing::warn!(sn = %device.sn, %error, "a resource was set and cannot be reported");
+        tracing::warn!(sn = %device.sn, %error, "value set but not reported");
     }
     Ok(Answer::ok(wanted))
 }

@@ -86,7 +86,7 @@ impl DatabaseClock {
     fn correct(&self, measured: &Measured) {
         let deviation_us = measured.offset_us - self.offset_us.load(Ordering::Relaxed);
         let change_us = if deviation_us.abs() > JUMP_US {
-            tracing::warn!(deviation_ms = deviation_us / 1_000, "the database's clock was set; following it");
+            tracing::warn!(deviation_ms = deviation_us / 1_000, "database clock changed; following it");
             deviation_us
         } else if measured.round_trip_us > ROUND_TRIP_US_MAX {
             0

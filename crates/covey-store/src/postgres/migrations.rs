@@ -51,7 +51,7 @@ async fn migrate(client: &Client, place: &str) -> Result<(), StoreError> {
             let _ = client.batch_execute("ROLLBACK").await;
             return Err(report(error));
         }
-        tracing::info!(version, "the database was brought to a new version");
+        tracing::info!(version, "database schema migrated");
     }
     Ok(())
 }

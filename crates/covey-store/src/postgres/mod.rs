@@ -218,7 +218,7 @@ async fn prepare(connector: &Connector, clock: &dyn Clock) -> Result<(), StoreEr
     connector.check(&client).await?;
     migrations::run(&client, &connector.options().place()).await?;
     if let Err(error) = partitions::make_ahead(&client, clock.now()).await {
-        tracing::warn!(error = %said(&error), "the connection that makes partitions was lost; trying again later");
+        tracing::warn!(error = %said(&error), "maintenance connection lost; retrying later");
     }
     Ok(())
 }
@@ -280,7 +280,7 @@ impl Drop for Postgres {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!("the thread that writes has panicked");
+            tracing::error!("writer thread panicked");
         }
         if let Some(io) = self.io.take() {
             // Dropped at once it would wait, which is forbidden inside another runtime.

@@ -141,7 +141,7 @@ pub(super) async fn ensure_offset(client: &Client) -> Result<i64, Error> {
     match ensured.await {
         Ok((has_changed, offset)) => {
             if has_changed {
-                tracing::info!(offset, "the numbers of new records begin above those that were given before");
+                tracing::info!(offset, "record numbers raised above those of an earlier database");
             }
             Ok(offset)
         }

@@ -247,7 +247,7 @@ pub(super) async fn make_ahead(client: &Client, now: UnixMs) -> Result<(), Error
             if client.is_closed() {
                 return Err(error);
             }
-            tracing::warn!(partition = partition.name, error = %said(&error), "a partition could not be made; trying again later");
+            tracing::warn!(partition = partition.name, error = %said(&error), "partition not created; retrying later");
         }
     }
     Ok(())

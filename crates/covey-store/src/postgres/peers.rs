@@ -278,7 +278,7 @@ pub(super) async fn run(
                 }
                 outcome => {
                     if let Ok(Err(error)) = outcome {
-                        tracing::warn!(%error, "other servers cannot be heard");
+                        tracing::warn!(%error, "no notifications from other servers; reconnecting");
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);

@@ -286,7 +286,7 @@ impl PostgresTransaction<'_> {
             return Ok(place);
         }
         tracing::warn!(
-            "a group would write more than {PLACES_MAX} records; its operations are run one by one"
+            "group of operations would write more than {PLACES_MAX} records; running them one by one"
         );
         Err(self.fail(Failure::OfJob(StorageFault::Io)))
     }

@@ -120,6 +120,6 @@ async fn forget_server(client: &Client, server: i32, now: UnixMs) -> Result<(), 
          UPDATE connections c SET online = false, checked_at = $3 FROM gone \
          WHERE c.online AND c.server = gone.name";
     let ended = client.execute(sql, &[&server, &LockClass::Server.number(), &now.0]).await?;
-    tracing::info!(server, connections = ended, "a server is gone; its connections are marked as ended");
+    tracing::info!(server, connections = ended, "server gone; its device connections marked as ended");
     Ok(())
 }

@@ -136,7 +136,7 @@ async fn lock_writer(client: &Client, writer: WriterId) -> Result<(), Failure> {
             return Ok(());
         }
         if begun.elapsed() > PREDECESSOR_TIMEOUT {
-            tracing::error!("the last connection of this writer does not end");
+            tracing::error!("previous connection of the writer still open");
             return Err(Failure::Lost);
         }
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted \

@@ -113,7 +113,7 @@ fn checkpoint(connection: &Connection, mode: &str) -> i64 {
             log_pages
         }
         Err(error) => {
-            tracing::warn!(mode, %error, "a checkpoint failed; the log stays longer until the next");
+            tracing::warn!(mode, %error, "checkpoint failed; the write-ahead log grows until the next one");
             0
         }
     }

@@ -49,7 +49,7 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
             transaction.commit()
         };
         step(connection).map_err(|source| StoreError::Migration { version, source })?;
-        tracing::info!(version, "the database was brought to a new version");
+        tracing::info!(version, "database schema migrated");
     }
     Ok(())
 }

@@ -133,7 +133,7 @@ impl Drop for Sqlite {
         self.reads = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the store has panicked");
+                tracing::error!("store thread panicked");
             }
         }
     }

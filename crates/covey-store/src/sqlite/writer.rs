@@ -83,7 +83,7 @@ impl Writer {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
-            tracing::error!(%error, "a transaction could not be rolled back");
+            tracing::error!(%error, "rollback failed");
         }
     }
 
@@ -121,7 +121,7 @@ impl Writer {
             }
             Err(failure) => {
                 let fault = failure.fault();
-                tracing::error!(operations = group.len(), %fault, "a transaction failed");
+                tracing::error!(operations = group.len(), %fault, "transaction failed");
                 // Any other fault that one job met may be its own.
                 if matches!(
                     failure,

@@ -116,7 +116,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     welcome(&data, &settings, &addresses, link_fault, admin_key, began.elapsed());
     signals.wait().await;
 
-    tracing::info!("stopping: running requests may end, devices are told");
+    tracing::info!("stopping: finishing running requests, disconnecting devices");
     stop.cancel();
     background.cancel();
     if let Ok(link) = renewing.await {

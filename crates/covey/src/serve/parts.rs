@@ -75,10 +75,10 @@ impl CertificateIssuer for Issuer {
         };
         let issued = issued.map_err(|error| {
             if error.is_request_fault() {
-                tracing::info!(%sn, %error, "a certificate signing request was refused");
+                tracing::info!(%sn, %error, "certificate signing request refused");
                 Error::invalid("csr", "cannot be signed: it must be a PEM request with a P-256, P-384, Ed25519 or RSA key of 2048 bits or more, signed by that key, its CN the serial number or absent")
             } else {
-                tracing::error!(%sn, %error, "a certificate could not be issued");
+                tracing::error!(%sn, %error, "certificate not issued");
                 Error::from(StorageFault::Io)
             }
         })?;

@@ -37,7 +37,7 @@ async fn renew_for_ever(renewal: &mut Renewal) {
             continue;
         }
         if let Err(problem) = renew(renewal) {
-            tracing::error!(problem, "the server's certificate could not be renewed; trying again");
+            tracing::error!(problem, "server certificate not renewed; retrying");
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
@@ -50,6 +50,6 @@ fn renew(renewal: &mut Renewal) -> Result<(), String> {
     renewal.resolver.replace(&certificate).map_err(|error| error.to_string())?;
     renewal.link.renew()?;
     renewal.renew_at = certificate.renew_at();
-    tracing::info!(until = %certificate.not_after(), "the server's certificate was renewed");
+    tracing::info!(until = %certificate.not_after(), "server certificate renewed");
     Ok(())
 }

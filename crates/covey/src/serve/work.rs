@@ -25,7 +25,7 @@ impl Timer for TokioTimer {
     }
 
     fn forgotten(&self, kept: RetentionClass, count: u64) {
-        tracing::info!(what = kept.name(), count, "forgotten because of its age");
+        tracing::info!(what = kept.name(), count, "expired data deleted");
     }
 }
 
@@ -52,7 +52,7 @@ pub fn spawn(
 async fn receive(engine: Arc<Engine>, mut peers: mpsc::Receiver<FromPeers>) {
     while let Some(message) = peers.recv().await {
         if let Err(error) = engine.server().receive(message).await {
-            tracing::warn!(%error, "a message of another server could not be followed up; looking again soon");
+            tracing::warn!(%error, "message of another server not processed; retrying");
         }
     }
 }

@@ -117,7 +117,7 @@ async fn take_out_patiently(
     tracing::warn!(
         table,
         part = %part.name,
-        "what is too old could not be dropped, since a long transaction reads the table; trying again later"
+        "expired data not deleted: a long transaction reads the table; retrying later"
     );
     Ok(Taken::Busy)
 }
@@ -222,7 +222,7 @@ async fn drop_taken(client: &Client, kept: RetentionClass) -> Result<u64, Error>
                 client.batch_execute("ROLLBACK").await?;
             }
             let rows = rows?;
-            tracing::info!(table, name = taken, rows, "a partition that was too old was dropped");
+            tracing::info!(table, name = taken, rows, "expired partition dropped");
             if tables(kept).first() == Some(table) {
                 count += rows;
             }

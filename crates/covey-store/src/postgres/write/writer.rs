@@ -199,7 +199,7 @@ impl Writer {
                 self.observer.happened(Event::Committed { operations: group.len() });
             }
             Err(failure) => {
-                tracing::error!(operations = group.len(), fault = %failure.fault(), "a transaction failed");
+                tracing::error!(operations = group.len(), fault = %failure.fault(), "transaction failed");
                 if let Failure::OfAll(fault) = failure {
                     self.state.set(Some(fault));
                 }
@@ -249,7 +249,7 @@ impl Writer {
             match self.session(PAUSE_MAX) {
                 Ok(session) => {
                     let is_committed = session.group_number >= number;
-                    tracing::info!(is_committed, "a commit whose answer was lost was looked up");
+                    tracing::info!(is_committed, "outcome of an unanswered commit found");
                     self.line = Line::Open(session);
                     return if is_committed { Ok(()) } else { Err(Failure::Again) };
                 }
@@ -265,7 +265,7 @@ impl Writer {
             self.queue.try_iter().for_each(|job| job.settle(Err(StorageFault::Unreachable)));
             std::thread::sleep(PAUSE_MIN);
         }
-        tracing::error!("whether a commit took place could not be learnt; its callers are told to try again");
+        tracing::error!("commit outcome unknown; callers are told to retry");
         Err(Failure::OfAll(StorageFault::Unreachable))
     }
 
