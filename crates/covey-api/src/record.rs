@@ -71,6 +71,9 @@ pub struct TaskStateChange<'a> {
     /// Why it changed.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TaskCause))]
     pub cause: Cow<'static, str>,
+    /// The name of the API key that made it; null if that was not stored yet.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub created_by: Option<Cow<'a, str>>,
 }
 
 /// A result.
@@ -94,6 +97,9 @@ pub struct ResultChange<'a> {
     pub result: Option<Cow<'a, RawValue>>,
     /// When it was received.
     pub received_at: Time,
+    /// The name of the API key that made the task; null if that was not stored yet.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub created_by: Option<Cow<'a, str>>,
 }
 
 /// Whether a device is connected.

@@ -37,12 +37,13 @@ fn json() -> impl Strategy<Value = Arc<str>> {
 }
 
 fn task() -> impl Strategy<Value = RecordTask> {
-    (any::<u128>(), text(), any::<u16>(), option::of(text())).prop_map(
-        |(id, ext_task_id, method_code, method)| RecordTask {
+    (any::<u128>(), text(), any::<u16>(), option::of(text()), option::of(text())).prop_map(
+        |(id, ext_task_id, method_code, method, created_by)| RecordTask {
             id: TaskId(Uuid::from_u128(id)),
             ext_task_id,
             method_code,
             method,
+            created_by: created_by.map(Arc::from),
         },
     )
 }

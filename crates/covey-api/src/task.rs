@@ -135,6 +135,9 @@ pub struct Task<'a> {
     pub method: Option<Cow<'a, str>>,
     /// The device's serial number.
     pub device_sn: Cow<'a, str>,
+    /// The name of the API key that made it; null if that was not stored yet.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub created_by: Option<Cow<'a, str>>,
     /// How often it was given to the device.
     pub deliveries: u32,
     /// Its results, newest first.
@@ -260,6 +263,9 @@ pub struct TaskItem<'a> {
     pub expires_at: Time,
     /// The organisation that owns it.
     pub org_id: i64,
+    /// The name of the API key that made it; null if that was not stored yet.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub created_by: Option<Cow<'a, str>>,
 }
 
 /// A task that was made.

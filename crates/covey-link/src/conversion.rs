@@ -113,6 +113,7 @@ mod tests {
             deliveries: 0,
             results: 0,
             timeline: Vec::new(),
+            created_by: None,
         };
         let now = UnixMs(created_at.0 + 60_000);
         let expected = downlink::Task {

@@ -35,6 +35,7 @@ impl<'a> Record<'a> {
                     status: (*status).into(),
                     status_name: Cow::Borrowed(status.name()),
                     cause: Cow::Borrowed(cause.name()),
+                    created_by: task.created_by.as_deref().map(Cow::Borrowed),
                 });
             }
             Change::Result { task, result } => {
@@ -47,6 +48,7 @@ impl<'a> Record<'a> {
                     status_code: result.result.status_code,
                     result: result_body(&result.result.body),
                     received_at: result.received_at.into(),
+                    created_by: task.created_by.as_deref().map(Cow::Borrowed),
                 });
             }
             Change::Event(event) => view.event = Some(DeviceEvent::of(event)),
@@ -103,12 +105,12 @@ mod tests {
             (
                 WebhookType::Task,
                 "task",
-                r#"{"id":"00000000-0000-0000-0000-000000000000","ext_task_id":"sample","method_code":20,"method":null,"status":3,"status_name":"DONE","cause":"result"}"#,
+                r#"{"id":"00000000-0000-0000-0000-000000000000","ext_task_id":"sample","method_code":20,"method":null,"status":3,"status_name":"DONE","cause":"result","created_by":"sample"}"#,
             ),
             (
                 WebhookType::TaskResult,
                 "result",
-                r#"{"task_id":"00000000-0000-0000-0000-000000000000","ext_task_id":"sample","method_code":20,"id":0,"ext_id":0,"status_code":200,"result":{"sample":true},"received_at":"2023-11-14T22:13:20.007Z"}"#,
+                r#"{"task_id":"00000000-0000-0000-0000-000000000000","ext_task_id":"sample","method_code":20,"id":0,"ext_id":0,"status_code":200,"result":{"sample":true},"received_at":"2023-11-14T22:13:20.007Z","created_by":"sample"}"#,
             ),
             (
                 WebhookType::Event,

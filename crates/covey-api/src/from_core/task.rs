@@ -39,6 +39,7 @@ impl<'a> Task<'a> {
             expires_at: task.expires_at.seconds(),
             method: task.method.as_deref().map(Cow::Borrowed),
             device_sn: Cow::Borrowed(task.sn.as_str()),
+            created_by: task.created_by.as_deref().map(Cow::Borrowed),
             deliveries: task.deliveries,
             results: detail.results.iter().map(TaskResult::of).collect(),
             timeline: timeline(task, now).iter().map(TaskChange::of).collect(),
@@ -123,6 +124,7 @@ impl<'a> TaskItem<'a> {
             locked_at: task.locked_at.map(Into::into),
             expires_at: task.expires_at.into(),
             org_id: task.org.0,
+            created_by: task.created_by.as_deref().map(Cow::Borrowed),
         }
     }
 }

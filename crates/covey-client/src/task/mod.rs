@@ -71,6 +71,9 @@ pub struct Task {
     /// Its states, oldest first.
     #[serde(default)]
     pub timeline: Vec<Change>,
+    /// The name of the API key that made it, if that is known.
+    #[serde(default)]
+    pub created_by: Option<String>,
 }
 
 /// What was asked for.
@@ -163,6 +166,9 @@ pub struct TaskRow {
     /// When it expires, in RFC 3339.
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// The name of the API key that made it, if that is known.
+    #[serde(default)]
+    pub created_by: Option<String>,
 }
 
 /// A page of a list.

@@ -197,6 +197,8 @@ pub struct RecordTask {
     pub method_code: u16,
     /// What is to be done, as a name.
     pub method: Option<String>,
+    /// The name of the API key that made it, if that is known.
+    pub created_by: Option<Arc<str>>,
 }
 
 impl Change {

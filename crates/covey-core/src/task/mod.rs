@@ -199,6 +199,9 @@ pub struct Task {
     pub results: u32,
     /// Its states, oldest first.
     pub timeline: Vec<Change>,
+    /// The name of the API key that made it; none of tasks that are older than
+    /// this field.
+    pub created_by: Option<Arc<str>>,
 }
 
 impl Task {

@@ -81,7 +81,7 @@ impl Operation for TaskCreate {
         if tx.tasks_live_reach(self.caller.org, target.device, self.limits.live_tasks_per_device_max)? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
-        let mut task = self.spec.clone().into_task(self.id, target, &self.limits, now);
+        let mut task = self.spec.clone().into_task(self.id, target, &self.caller, &self.limits, now);
         tx.task_insert(&mut task)?;
         record_changes(tx, &task, 0)?;
         if let Some(IdempotencyKey { key, request_digest }) = &self.idempotency {

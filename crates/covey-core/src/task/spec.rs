@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use crate::limits::Limits;
@@ -80,12 +81,19 @@ impl TaskSpec {
         Ok(())
     }
 
-    /// The task that this asks for, READY from `now` on.
+    /// The task that `caller` asks for with this, READY from `now` on.
     ///
     /// The fields must have been [validated](Self::validate); a value out of
     /// range is brought to the nearest bound here.
     #[must_use]
-    pub fn into_task(self, id: TaskId, target: Target, limits: &Limits, now: UnixMs) -> Task {
+    pub fn into_task(
+        self,
+        id: TaskId,
+        target: Target,
+        caller: &Caller,
+        limits: &Limits,
+        now: UnixMs,
+    ) -> Task {
         let push_only = self.ttl_minutes == 0;
         let life_ms = if push_only { limits.push_only_ms } else { self.ttl_minutes.saturating_mul(60_000) };
         Task {
@@ -110,6 +118,7 @@ impl TaskSpec {
             deliveries: 0,
             results: 0,
             timeline: vec![Change { at: now, to: TaskStatus::Ready, cause: Cause::Created }],
+            created_by: Some(Arc::clone(&caller.name)),
         }
     }
 }

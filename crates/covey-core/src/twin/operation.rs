@@ -122,6 +122,7 @@ impl TwinChangeAll {
                     device_id: device.device_id,
                     sn: device.sn.clone(),
                 },
+                &self.caller,
                 &self.limits,
                 now,
             );

@@ -27,6 +27,7 @@ pub fn sample(webhook_type: WebhookType, org: OrgId, now: UnixMs) -> crate::Resu
         ext_task_id: "sample".to_owned(),
         method_code: 20,
         method: None,
+        created_by: Some(Arc::from("sample")),
     };
     let change = match webhook_type {
         WebhookType::Event => Change::Event(DeviceEvent {

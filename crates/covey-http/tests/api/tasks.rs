@@ -32,6 +32,9 @@ async fn a_call_is_answered_with_its_result_in_the_same_request() {
 
     let path = format!("{TASKS}/{}", task["id"].as_str().unwrap());
     assert_eq!(answer(stage.get(&path)).await.body, *task);
+    let caller = answer(stage.get("/api/v1/whoami")).await.body["name"].clone();
+    let listed = answer(stage.get(TASKS)).await.body["items"][0]["created_by"].clone();
+    assert_eq!((&task["created_by"], &listed), (&caller, &caller));
     assert_eq!(answer(stage.get(&format!("{path}/?wait=60"))).await.body, *task);
 }
 

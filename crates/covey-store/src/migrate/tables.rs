@@ -186,6 +186,7 @@ pub(super) const TABLES: [Table; 24] = [
             same("results", Int8),
             same("timeline", Text),
             same("payload", Text),
+            same("created_by", Text),
         ],
         key: &[0],
         from: "tasks",

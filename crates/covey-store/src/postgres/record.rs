@@ -38,7 +38,7 @@ macro_rules! told_columns {
             $with_tags,
             " THEN (SELECT coalesce(json_agg(json_build_array(g.tag, g.value)), '[]')::text \
                  FROM device_tags g WHERE g.device_key = r.device_key) END, \
-             t.ext_task_id, t.method_code, t.method, \
+             t.ext_task_id, t.method_code, t.method, t.created_by, \
              x.id, x.ext_id, x.status_code, x.received_at, x.body_kind, x.body, ",
             rows::event_columns!()
         )
@@ -49,8 +49,8 @@ pub(crate) use told_columns;
 /// What a record `r` is about.
 macro_rules! told_joins {
     () => {
-        "LEFT JOIN LATERAL (SELECT o.ext_task_id, o.method_code, o.method FROM tasks_open o \
-             WHERE o.id = r.task_id UNION ALL SELECT d.ext_task_id, d.method_code, d.method \
+        "LEFT JOIN LATERAL (SELECT o.ext_task_id, o.method_code, o.method, o.created_by FROM tasks_open o \
+             WHERE o.id = r.task_id UNION ALL SELECT d.ext_task_id, d.method_code, d.method, d.created_by \
              FROM tasks_done d WHERE d.id = r.task_id LIMIT 1) AS t ON true \
          LEFT JOIN LATERAL (SELECT * FROM results x WHERE x.task_id = r.task_id AND x.id = r.result_id LIMIT 1) \
              AS x ON true \
@@ -202,12 +202,12 @@ const TAGS_AT: usize = 17;
 
 const TASK_AT: usize = 18;
 
-const RESULT_AT: usize = 21;
+const RESULT_AT: usize = 22;
 
-const EVENT_AT: usize = 27;
+const EVENT_AT: usize = 28;
 
 /// How many columns a record has with what it is about, and the four before it.
-pub(crate) const RECORD_COLUMNS: usize = 38;
+pub(crate) const RECORD_COLUMNS: usize = 39;
 
 /// One record without tags; none if what it is about has been forgotten.
 pub(crate) fn record_from(row: &dyn Columns) -> Read<Option<Record>> {

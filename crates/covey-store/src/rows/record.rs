@@ -85,10 +85,12 @@ impl StoredRecord {
     }
 }
 
-/// What never changes of a task, from `ext_task_id, method_code, method` from a column on.
+/// What never changes of a task, from `ext_task_id, method_code, method, created_by`
+/// from a column on.
 pub(crate) fn record_task_at(row: &dyn Columns, at: usize, id: TaskId) -> Read<RecordTask> {
     let method_code = number(row, at + 1)?;
-    Ok(RecordTask { id, ext_task_id: get(row, at)?, method_code, method: get(row, at + 2)? })
+    let (method, created_by) = (get(row, at + 2)?, get(row, at + 3)?);
+    Ok(RecordTask { id, ext_task_id: get(row, at)?, method_code, method, created_by })
 }
 
 /// A side of a twin as a number.

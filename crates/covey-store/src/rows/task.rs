@@ -12,10 +12,13 @@ macro_rules! task_columns {
     () => {
         "t.seq, t.id, t.org_id, t.device_key, t.device_id, t.sn, t.ext_task_id, t.method_code, t.method, \
          t.priority, t.push_only, t.created_at, t.expires_at, t.status, t.pending_at, t.locked_at, \
-         t.lease_until, t.deliveries, t.results, t.timeline, t.payload"
+         t.lease_until, t.deliveries, t.results, t.timeline, t.payload, t.created_by"
     };
 }
 pub(crate) use task_columns;
+
+/// How many columns that are.
+pub(crate) const TASK_COLUMNS: usize = 22;
 
 /// A task, from `task_columns!`.
 pub(crate) fn task(row: &dyn Columns) -> Read<Task> {
@@ -41,6 +44,7 @@ pub(crate) fn task(row: &dyn Columns) -> Read<Task> {
         results: number(row, 18)?,
         timeline: timeline_from(get(row, 19)?).ok_or(Damaged::Value(19, "timeline"))?,
         payload: get(row, 20)?,
+        created_by: get(row, 21)?,
     })
 }
 

@@ -132,8 +132,8 @@ fn tags_of(
 fn change(connection: &Connection, stored: StoredRecord) -> rusqlite::Result<Option<Change>> {
     let mut about = About::default();
     if let Some(id) = stored.task {
-        let mut statement =
-            connection.prepare_cached("SELECT ext_task_id, method_code, method FROM tasks WHERE id = ?1")?;
+        let mut statement = connection
+            .prepare_cached("SELECT ext_task_id, method_code, method, created_by FROM tasks WHERE id = ?1")?;
         let task = statement.query_row([id.0.as_bytes()], |row| Ok(rows::record_task_at(row, 0, id)?));
         about.task = task.optional()?;
     }

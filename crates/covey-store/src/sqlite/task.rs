@@ -78,8 +78,8 @@ const TASK_OPEN_BEYOND: &str =
 /// A new task.
 const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id, sn, ext_task_id, \
      method_code, method, priority, push_only, created_at, expires_at, status, pending_at, locked_at, \
-     lease_until, deliveries, results, timeline, payload) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+     lease_until, deliveries, results, timeline, payload, created_by) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
 /// What can change of a task.
 const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \
@@ -293,6 +293,7 @@ impl TaskSteps for SqliteTransaction<'_> {
                 task.results,
                 rows::timeline_text(&task.timeline),
                 task.payload.as_deref(),
+                task.created_by.as_deref(),
             ])
         })?;
         self.stored.insert(task.seq, task.status);

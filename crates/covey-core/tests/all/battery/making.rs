@@ -39,6 +39,7 @@ pub fn fields_come_back_as_they_were_sent(backend: impl Backend) {
         (&asked.ext_task_id, asked.method_code, &asked.method, &asked.payload)
     );
     assert_eq!(task.expires_at.since_ms(task.created_at), 44_639 * 60_000);
+    assert_eq!(task.created_by.as_ref(), Some(&world.org(0).name));
     let created = Change { at: world.now(), to: TaskStatus::Ready, cause: Cause::Created };
     assert_eq!(task.timeline, [created]);
     let bare = world.create(TaskSpec { payload: None, ..spec(&device) });

@@ -103,9 +103,10 @@ pub fn every_change_is_told_with_what_it_is_about(backend: impl Backend) {
                     (of.ext_task_id.as_str(), of.method.as_deref(), of.method_code),
                     ("mine", Some("open"), 20)
                 );
+                assert_eq!(of.created_by, stored.task.created_by);
             }
             Change::Result { task: of, result } => {
-                assert_eq!(of.id, task.id);
+                assert_eq!((of.id, &of.created_by), (task.id, &stored.task.created_by));
                 assert!(stored.results.contains(result), "{result:?}");
             }
             Change::Event(event) => {

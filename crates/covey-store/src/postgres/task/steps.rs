@@ -265,7 +265,7 @@ impl PostgresTransaction<'_> {
 pub(crate) fn best(row: &Row) -> Read<Best> {
     Ok(if rows::get::<Option<i64>>(row, 0)?.is_some() {
         Best::Task(rows::task(row)?.id)
-    } else if rows::get(row, 22)? {
+    } else if rows::get(row, rows::TASK_COLUMNS + 1)? {
         Best::Held
     } else {
         Best::None

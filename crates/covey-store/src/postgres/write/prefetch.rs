@@ -139,7 +139,7 @@ impl<'s> PostgresTransaction<'s> {
         let step = query(&self.session.client, &self.session.sql.task.tasks_best, values);
         fetches.hold(step, |cache, rows| {
             for row in rows {
-                let device = rows::get(&row, 21)?;
+                let device = rows::get(&row, rows::TASK_COLUMNS)?;
                 let best = best(&row)?;
                 if let Best::Task(_) = best {
                     cache.remember(rows::task(&row)?, Place::Open, None);

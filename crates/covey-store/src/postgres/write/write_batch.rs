@@ -176,6 +176,7 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
         column(tasks, |task| task.push_only),
         column(tasks, |task| task.created_at.0),
         column(tasks, |task| task.expires_at.0),
+        column(tasks, |task| task.created_by.as_deref().map(ToOwned::to_owned)),
         column(tasks, |task| i16::from(task.status.number())),
         column(tasks, |task| millis(task.pending_at)),
         column(tasks, |task| millis(task.locked_at)),

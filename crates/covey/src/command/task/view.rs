@@ -19,11 +19,12 @@ pub fn table(output: Output, tasks: &[TaskRow]) -> String {
             cell(moment::age(&task.created_at)),
             cell(left(task)),
             cell(if task.priority == 0 { String::new() } else { task.priority.to_string() }),
+            cell(task.created_by.as_deref().unwrap_or_default()),
             cell(&task.ext_task_id),
         ]
     });
     let rows: Vec<_> = rows.collect();
-    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "EXT ID"], &rows)
+    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "BY", "EXT ID"], &rows)
 }
 
 /// What is left of the life of a task that is still open.
@@ -75,6 +76,9 @@ fn header(task: &Task) -> Vec<String> {
         ("priority", asked.priority.to_string()),
         ("created", moment::of_unix(task.created_at)),
     ];
+    if let Some(name) = &task.created_by {
+        rows.push(("by", printable(name)));
+    }
     if let Some(expires_at) = task.expires_at
         && !task.status.is_final()
     {
