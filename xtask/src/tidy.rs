@@ -18,6 +18,9 @@ const DECISIONS: &str = "docs/adr/";
 const ROOMS: [&str; 9] =
     ["crates/", "xtask/", "conformance/", "docs/", "openapi/", "vendor/", "deploy/", "clients/", ".ci/"];
 
+/// What stands for a noun of the core in a path.
+const NOUN: &str = "<noun>";
+
 pub fn check(root: &Path) -> Result<()> {
     let mut problems = Vec::new();
     for file in
@@ -54,14 +57,52 @@ fn check_source(root: &Path, file: &str, problems: &mut Vec<String>) -> Result<(
     Ok(())
 }
 
-/// Every path in backquotes that begins with one of our rooms must exist.
+/// Every path in backquotes that begins with one of our rooms must exist; one with [`NOUN`] in
+/// it must do so for a noun of the core.
 fn check_document(root: &Path, document: &str, problems: &mut Vec<String>) -> Result<()> {
     let text = std::fs::read_to_string(root.join(document))?;
+    let nouns = nouns(root)?;
     for quoted in text.split('`').skip(1).step_by(2) {
-        let is_path = ROOMS.iter().any(|room| quoted.starts_with(room)) && !quoted.contains([' ', '*', '<']);
-        if is_path && !root.join(quoted).exists() {
+        let is_path = ROOMS.iter().any(|room| quoted.starts_with(room));
+        if is_path && !quoted.replace(NOUN, "").contains([' ', '*', '<']) && !exists(root, quoted, &nouns) {
             problems.push(format!("{document}: names {quoted}, which does not exist"));
         }
     }
     Ok(())
+}
+
+/// Whether a path is there, with some noun in the place of [`NOUN`].
+fn exists(root: &Path, path: &str, nouns: &[String]) -> bool {
+    if path.contains(NOUN) {
+        nouns.iter().any(|noun| root.join(path.replace(NOUN, noun)).exists())
+    } else {
+        root.join(path).exists()
+    }
+}
+
+/// The folders of the core that have a part of the store port.
+fn nouns(root: &Path) -> Result<Vec<String>> {
+    let mut nouns = Vec::new();
+    for entry in std::fs::read_dir(root.join("crates/covey-core/src"))? {
+        let entry = entry?;
+        if entry.path().join("port.rs").exists() {
+            nouns.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(nouns)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_placeholder_exists_for_a_noun_of_the_core() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let nouns = nouns(root).unwrap();
+        assert!(nouns.iter().any(|noun| noun == "task"), "{nouns:?}");
+        assert!(exists(root, "crates/covey-core/src/<noun>/port.rs", &nouns));
+        assert!(!exists(root, "crates/covey-core/src/<noun>/nothing.rs", &nouns));
+    }
 }
