@@ -1,7 +1,7 @@
 //! API keys: making, listing and revoking them.
 
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
@@ -22,40 +22,9 @@ pub struct ApiKeyRequest {
 }
 
 /// An API key as the server keeps it: without its clear text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiKey {
-    /// Its number.
-    pub id: i64,
-    /// The organisation it speaks for.
-    #[serde(default)]
-    pub org: String,
-    /// What its owner calls it.
-    #[serde(default)]
-    pub name: String,
-    /// What it may do.
-    #[serde(default)]
-    pub rights: Vec<String>,
-    /// When it was made, in RFC 3339.
-    #[serde(default)]
-    pub created_at: Option<String>,
-    /// When it last let somebody in, in RFC 3339, as of about a minute ago; none if it never did.
-    #[serde(default)]
-    pub last_used_at: Option<String>,
-}
-
+pub type ApiKey = covey_api::ApiKey<'static>;
 /// An API key that was just made.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct MadeApiKey {
-    /// What the server keeps of it.
-    #[serde(flatten)]
-    pub api_key: ApiKey,
-    /// Its clear text, shown once and never again; none if a certificate stands for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The SHA-256 of the certificate that stands for it, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate_sha256: Option<String>,
-}
+pub type MadeApiKey = covey_api::ApiKeyMade<'static>;
 
 impl Client {
     /// Makes an API key.

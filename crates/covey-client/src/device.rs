@@ -1,23 +1,22 @@
 //! Devices: registering, finding, tagging and retiring them.
 
-use std::fmt;
-
+use covey_api::TagPut;
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
 use crate::task::PageRequest;
 
 /// A name with a value, given to a device by an application.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tag {
-    /// The name.
-    pub tag: String,
-    /// The value.
-    pub value: String,
-}
+pub type Tag = covey_api::DeviceTag<'static>;
+/// A device.
+pub type Device = covey_api::Device<'static>;
+/// A device's last known connection.
+pub type Connection = covey_api::DeviceConnection<'static>;
+/// A device that was just registered, with all that it needs to connect, or
+/// without any of that if it was to get no certificate.
+pub type Registered = covey_api::DeviceRegistered<'static>;
 
 /// A device that is to be registered.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -56,30 +55,6 @@ impl CertificateWanted {
     }
 }
 
-/// A device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Device {
-    /// The number of its registration; a new one when it is registered anew.
-    #[serde(default)]
-    pub id: i64,
-    /// Its number for applications.
-    pub device_id: i64,
-    /// Its serial number.
-    pub sn: String,
-    /// Its last known connection.
-    #[serde(default)]
-    pub connection: Option<Connection>,
-    /// Its tags.
-    #[serde(default)]
-    pub device_tags: Vec<Tag>,
-    /// What it measured last, by kind, as the server sent it.
-    #[serde(default)]
-    pub device_gauges: Vec<Box<RawValue>>,
-    /// When it was registered, in RFC 3339.
-    #[serde(default)]
-    pub created_at: Option<String>,
-}
-
 /// A page of devices.
 #[derive(Clone, Debug)]
 pub struct DevicePage {
@@ -87,55 +62,6 @@ pub struct DevicePage {
     pub items: Vec<Device>,
     /// How many there are in all, if the server says so.
     pub total: Option<u64>,
-}
-
-/// A device's last known connection.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Connection {
-    /// When it last connected, in RFC 3339.
-    #[serde(default)]
-    pub connected_at: Option<String>,
-    /// When that was last looked at, in RFC 3339.
-    #[serde(default)]
-    pub checked_at: Option<String>,
-    /// Whether it was connected then.
-    #[serde(default)]
-    pub last_checked_result: bool,
-    /// Details, such as address and protocol, as the server sent them.
-    #[serde(default)]
-    pub details: Option<Box<RawValue>>,
-}
-
-impl Device {
-    /// Whether it is connected, as far as the server knows.
-    #[must_use]
-    pub fn is_online(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.last_checked_result)
-    }
-}
-
-/// A device that was just registered, with all that it needs to connect, or
-/// without any of that if it was to get no certificate.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Registered {
-    /// The device.
-    pub device: Device,
-    /// Its certificate, then the issuing one, in PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate_pem: Option<String>,
-    /// The root certificate by which it knows the server, in PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_pem: Option<String>,
-    /// Its private key in PEM, if the server made it; shown once and never again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private_key_pem: Option<String>,
-}
-
-/// Never shows the key.
-impl fmt::Debug for Registered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registered").field("device", &self.device).finish_non_exhaustive()
-    }
 }
 
 /// Which devices are wanted; all, if nothing is set.
@@ -149,11 +75,6 @@ pub struct DeviceFilter {
     pub tag: Option<String>,
     /// Those that are connected, or those that are not.
     pub online: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct TagPut {
-    tag_id: i64,
 }
 
 impl Client {

@@ -1,7 +1,9 @@
 //! What can go wrong with a request, said in terms of what the caller may do.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
+use covey_api::Problem;
 use serde::Deserialize;
 
 /// The result of a request.
@@ -129,14 +131,12 @@ pub enum Error {
     },
 }
 
-/// The members of an RFC 9457 problem document that are told; each may be missing.
+/// A problem document of somebody else, such as a proxy: every member may be missing (RFC 9457 §3.1).
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct ProblemDocument {
+struct ForeignProblem {
     title: Option<String>,
     detail: Option<String>,
-    field: Option<String>,
-    request_id: Option<String>,
 }
 
 impl Error {
@@ -158,10 +158,15 @@ impl Error {
     /// Reads a refusal. What stands between client and server may answer in
     /// its own way, so anything is taken.
     pub(crate) fn refused(status: u16, reason: &str, body: &[u8]) -> Self {
-        let problem: ProblemDocument = serde_json::from_slice(body).unwrap_or_default();
-        let title = problem.title.unwrap_or_else(|| reason.to_owned());
-        let detail = problem.detail.or_else(|| foreign_text(body)).unwrap_or_else(|| title.clone());
-        Self::Refused { status, title, detail, field: problem.field, request_id: problem.request_id }
+        if let Ok(Problem { title, detail, field, request_id, .. }) = serde_json::from_slice(body) {
+            let (title, detail) = (title.into_owned(), detail.into_owned());
+            let (field, request_id) = (field.map(Cow::into_owned), Some(request_id.into_owned()));
+            return Self::Refused { status, title, detail, field, request_id };
+        }
+        let foreign: ForeignProblem = serde_json::from_slice(body).unwrap_or_default();
+        let title = foreign.title.unwrap_or_else(|| reason.to_owned());
+        let detail = foreign.detail.or_else(|| foreign_text(body)).unwrap_or_else(|| title.clone());
+        Self::Refused { status, title, detail, field: None, request_id: None }
     }
 
     /// Sorts what the HTTP library says by what it means for the caller.

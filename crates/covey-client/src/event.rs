@@ -1,8 +1,6 @@
 //! Events: what devices told, newest first.
 
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::client::{Client, Request};
 use crate::error::Result;
@@ -10,29 +8,9 @@ use crate::error::Result;
 const EVENTS: [&str; 3] = ["api", "v1", "device-events"];
 
 /// An event of a device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
-    /// Its number.
-    pub id: i64,
-    /// The device's number.
-    pub device_id: i64,
-    /// The device's serial number.
-    pub sn: String,
-    /// Its type; -1 and -2 for the device's coming and going.
-    pub event_type_code: i64,
-    /// When it happened, in RFC 3339.
-    pub timestamp: String,
-    /// When it was received, in RFC 3339.
-    pub received_at: String,
-    /// Its number on the device; 0 if the device does not count.
-    #[serde(default)]
-    pub dev_event_id: u32,
-    /// What it belongs to.
-    #[serde(default)]
-    pub correlation_id: Option<String>,
-    /// Its body, as the device sent it.
-    pub payload: Box<RawValue>,
-}
+pub type Event = covey_api::DeviceEvent<'static>;
+/// Some events, newest first.
+pub type Events = covey_api::DeviceEventPage<'static>;
 
 /// Which events are wanted; all, if nothing is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,16 +37,6 @@ impl EventFilter {
             self.include.iter().fold(request, |request, code| request.query("events_include", code));
         self.exclude.iter().fold(request, |request, code| request.query("events_exclude", code))
     }
-}
-
-/// Some events, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Events {
-    /// The events.
-    pub items: Vec<Event>,
-    /// Where to go on, if there are more.
-    #[serde(default)]
-    pub next_cursor: Option<String>,
 }
 
 impl Client {

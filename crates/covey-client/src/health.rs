@@ -1,17 +1,18 @@
 //! How a server is: ready or not, and what it measures.
 
+use covey_api::Readiness;
 use reqwest::Method;
 
 use crate::client::Client;
 use crate::error::Result;
 
 impl Client {
-    /// Asks whether the server can serve. No API key is needed.
+    /// Asks whether the server can do its work, and how its parts are. No API key is needed.
     ///
     /// # Errors
     /// [`crate::Error::Refused`] with status 503 if it cannot, or the transport's.
-    pub async fn ready(&self) -> Result<()> {
-        self.request(Method::GET, &["readyz"]).send().await.map(|_| ())
+    pub async fn ready(&self) -> Result<Readiness> {
+        self.request(Method::GET, &["readyz"]).send().await?.json()
     }
 
     /// Everything that the server measures, as OpenMetrics text. No API key is

@@ -35,6 +35,10 @@ mod webhook;
 
 pub use api_key::{ApiKey, ApiKeyRequest, MadeApiKey};
 pub use client::Client;
+pub use covey_api::{
+    Readiness, Record, Retention, RetentionRun, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskStatus,
+    Time, TwinDesiredValue, TwinReportedValue, WebhookFilter,
+};
 pub use device::{
     CertificateWanted, Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag,
 };
@@ -42,14 +46,13 @@ pub use error::{Error, Result};
 pub use event::{Event, EventFilter, Events};
 pub use health::metric_value;
 pub use local::{Addresses, LocalServer};
-pub use retention::{Forgotten, Retention};
 pub use serde_json::value::RawValue;
 pub use stream::{Stream, StreamFilter, Told};
 pub use task::{
-    Change, Created, Deleted, Page, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskRequest,
-    TaskResult, TaskRow, TaskStatus, WAIT_SECONDS_MAX,
+    Created, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskPage, TaskRequest, TaskResult,
+    TaskRow, WAIT_SECONDS_MAX,
 };
-pub use twin::{Twin, TwinPatch, TwinSide, TwinValue};
+pub use twin::{Twin, TwinPatch};
 pub use webhook::{
-    DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookFilter, WebhookRequest, WebhookState, WebhookTested,
+    DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookRequest, WebhookState, WebhookTested,
 };

@@ -3,47 +3,14 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::error::Result;
 
 /// A device's twin.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Twin {
-    /// The device's number.
-    pub device_id: i64,
-    /// The device's serial number.
-    pub sn: String,
-    /// What the device says.
-    pub reported: TwinSide,
-    /// What applications want.
-    pub desired: TwinSide,
-}
-
-/// One side of a twin.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TwinSide {
-    /// How often it was changed.
-    pub version: i64,
-    /// The values by resource.
-    pub resources: BTreeMap<String, TwinValue>,
-}
-
-/// A value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TwinValue {
-    /// The value, as JSON.
-    pub value: Box<RawValue>,
-    /// The version with which it came.
-    pub version: i64,
-    /// When it came, in RFC 3339.
-    pub at: String,
-    /// The task that tells the device, of a value that is wanted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<String>,
-}
+pub type Twin = covey_api::Twin<'static>;
 
 /// What is to change of a twin.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -2,24 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use covey_api::{DeadLettersResent, WebhookFilter};
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
 
-/// Which changes a webhook wants; each list that is empty lets everything through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct WebhookFilter {
-    /// Of devices with these numbers.
-    pub device_id: Vec<i64>,
-    /// Of devices with one of these tags: `name`, or `name:value`.
-    pub tag: Vec<String>,
-    /// Of events, of these types.
-    pub event_type_code: Vec<i64>,
-}
+/// A webhook as the server keeps it.
+pub type Webhook = covey_api::Webhook<'static>;
+/// How a webhook fares.
+pub type WebhookState = covey_api::WebhookState<'static>;
+/// An attempt to deliver a message.
+pub type Delivery = covey_api::WebhookDelivery<'static>;
+/// A message that was given up.
+pub type DeadLetter = covey_api::WebhookDeadLetter<'static>;
+/// What became of a test.
+pub type WebhookTested = covey_api::WebhookTested<'static>;
 
 /// A webhook that is wanted.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -45,94 +44,6 @@ pub struct WebhookRequest {
     pub secret: Option<String>,
 }
 
-/// A webhook as the server keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Webhook {
-    /// Its number.
-    pub id: i64,
-    /// What it is told of.
-    pub event_type: String,
-    /// Whether it is the one that its type names.
-    #[serde(default)]
-    pub is_default: bool,
-    /// Where it is.
-    pub url: String,
-    /// What is sent with each message.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Whether it is told anything.
-    pub is_active: bool,
-    /// Which changes it wants.
-    #[serde(default)]
-    pub filter: WebhookFilter,
-    /// In which form.
-    #[serde(default)]
-    pub format: String,
-    /// How many requests may be under way at once.
-    #[serde(default)]
-    pub concurrency: u32,
-    /// When it was made, in RFC 3339.
-    #[serde(default)]
-    pub created_at: Option<String>,
-    /// Its secret, when it was just made and never again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-    /// How it fares.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<WebhookState>,
-}
-
-/// How a webhook fares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebhookState {
-    /// `closed`, or `open` if there are only probes.
-    pub circuit: String,
-    /// Since when it is open, in RFC 3339.
-    #[serde(default)]
-    pub open_since: Option<String>,
-    /// What the last failure was.
-    #[serde(default)]
-    pub last_error: Option<String>,
-    /// When a message was last delivered, in RFC 3339.
-    #[serde(default)]
-    pub last_delivered_at: Option<String>,
-    /// Up to this change everything is settled.
-    #[serde(default)]
-    pub position: i64,
-    /// The newest change.
-    #[serde(default)]
-    pub head: i64,
-    /// How many messages wait for another try.
-    #[serde(default)]
-    pub waiting: u64,
-    /// How many messages were given up.
-    #[serde(default)]
-    pub dead: u64,
-}
-
-/// An attempt to deliver a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// Its number in the log.
-    pub id: i64,
-    /// The number of the change; none of a test.
-    pub number: Option<i64>,
-    /// The device's number; none of a test.
-    pub device_id: Option<i64>,
-    /// Which try it was.
-    pub attempt: u32,
-    /// When it began, in RFC 3339.
-    pub at: String,
-    /// How long it took, in milliseconds.
-    pub duration_ms: i64,
-    /// The status of the answer, if there was one.
-    pub status: Option<u16>,
-    /// What went wrong.
-    pub error: Option<String>,
-    /// What became of it.
-    pub outcome: String,
-}
-
 /// Which attempts are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
@@ -142,43 +53,6 @@ pub struct DeliveryFilter {
     pub outcome: Option<String>,
     /// How many at most.
     pub limit: u32,
-}
-
-/// A message that was given up.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// The number of the change.
-    pub number: i64,
-    /// The device's number.
-    pub device_id: i64,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// The status of the last answer, if there was one.
-    pub last_status: Option<u16>,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-    /// When it was given up, in RFC 3339.
-    pub died_at: String,
-    /// The change; none if it has been forgotten.
-    pub record: Option<Box<RawValue>>,
-}
-
-/// What became of a test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebhookTested {
-    /// Whether the receiver answered 2xx.
-    pub delivered: bool,
-    /// How long it took, in milliseconds.
-    pub duration_ms: i64,
-    /// The status of the answer, if there was one.
-    pub status: Option<u16>,
-    /// What went wrong.
-    pub error: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resent {
-    resent: u64,
 }
 
 impl Client {
@@ -275,7 +149,7 @@ impl Client {
             Some(number) => vec![key, "dead-letters", number, "resend"],
             None => vec![key, "dead-letters", "resend"],
         };
-        let resent: Resent = self.webhooks(Method::POST, &path).send().await?.json()?;
+        let resent: DeadLettersResent = self.webhooks(Method::POST, &path).send().await?.json()?;
         Ok(resent.resent)
     }
 }

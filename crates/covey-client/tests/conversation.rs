@@ -15,7 +15,8 @@ const ID: &str = "01976f4e-0000-7000-8000-000000000001";
 fn task(status: u8, results: &str) -> String {
     format!(
         r#"{{"id":"{ID}","created_at":1700000000,"header":{{"ext_task_id":"","device_id":1,"method_code":20,
-        "priority":0,"ttl":1}},"status":{status},"pending_at":null,"locked_at":null,"results":{results},"new":[1]}}"#
+        "priority":0,"ttl":1}},"status":{status},"status_name":"A NEW ONE","pending_at":null,"locked_at":null,
+        "expires_at":1700000060,"device_sn":"lamp-1","deliveries":1,"timeline":[],"results":{results},"new":[1]}}"#
     )
 }
 
@@ -87,7 +88,8 @@ async fn a_call_that_is_still_open_is_followed_on_the_same_connection() {
 
 #[tokio::test]
 async fn refusals_and_foreign_answers_are_told_apart() {
-    let problem = r#"{"title":"A right is missing","status":403,"detail":"the right tasks:read is missing"}"#;
+    let problem = r#"{"type":"urn:covey:problem:forbidden","title":"A right is missing","status":403,
+        "detail":"the right tasks:read is missing","request_id":"r-1"}"#;
     let script = vec![("403 Forbidden", problem.to_owned()), ("200 OK", "<html>".to_owned())];
     let (client, server) = play(script).await;
     let refused = client.task_get(ID.parse().unwrap()).await.unwrap_err();
@@ -114,7 +116,9 @@ async fn refused_connections_are_tried_again_only_when_asked_for() {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let (mut stream, _) = TcpListener::bind(address).await.unwrap().accept().await.unwrap();
         read_request(&mut stream).await;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        let ready = r#"{"status":"ok","parts":[]}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ready}", ready.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
     });
     let began = Instant::now();
     client.with_refused_retry(Duration::from_secs(10)).ready().await.unwrap();

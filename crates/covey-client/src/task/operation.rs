@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use covey_api::TaskDeleted;
 use reqwest::{Method, StatusCode};
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::Result;
-use crate::task::{Created, Deleted, Page, PageRequest, Task, TaskFilter, TaskOutcome, TaskRequest, TaskRow};
+use crate::task::{Created, PageRequest, Task, TaskFilter, TaskOutcome, TaskPage, TaskRequest};
 
 /// How long one request may wait (rest-api "Tasks"); a longer wait takes several.
 pub const WAIT_SECONDS_MAX: u64 = 60;
@@ -26,7 +27,7 @@ impl Client {
         let until = Instant::now() + wait;
         let Some(wait_s) = wait_seconds(wait) else {
             let created = self.task_create(request).await?;
-            let task = self.task_get(created.id).await?;
+            let task = self.task_get(created.task.id).await?;
             return Ok(TaskOutcome { task, is_replayed: created.is_replayed });
         };
         let answer = self
@@ -57,8 +58,7 @@ impl Client {
             .idempotency_key(request.idempotency_key.as_deref())
             .send()
             .await?;
-        let created: Created = answer.json()?;
-        Ok(Created { is_replayed: answer.is_replayed, ..created })
+        Ok(Created { task: answer.json()?, is_replayed: answer.is_replayed })
     }
 
     /// A task with its results.
@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal, or the transport's.
-    pub async fn task_list(&self, filter: &TaskFilter, page: PageRequest) -> Result<Page<TaskRow>> {
+    pub async fn task_list(&self, filter: &TaskFilter, page: PageRequest) -> Result<TaskPage> {
         page.add_to(filter.add_to(self.request(Method::GET, &TASKS))).send().await?.json()
     }
 
@@ -101,7 +101,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal (404 if there is no such task), or the transport's.
-    pub async fn task_delete(&self, id: Uuid) -> Result<Deleted> {
+    pub async fn task_delete(&self, id: Uuid) -> Result<TaskDeleted> {
         self.request(Method::DELETE, &task_path(&id.to_string())).send().await?.json()
     }
 }

@@ -1,11 +1,11 @@
 //! What is asked for: a task, or tasks by filter and page.
 
+use covey_api::TaskStatus;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::client::Request;
 use crate::error::{Error, Result};
-use crate::task::TaskStatus;
 
 /// A task that is wanted. What is not given, the server chooses
 /// (rest-api "Tasks").

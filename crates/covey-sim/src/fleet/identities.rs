@@ -31,9 +31,15 @@ impl StoredIdentity {
         let (Some(ca_pem), Some(certificate_pem), Some(private_key_pem)) =
             (ca_pem, certificate_pem, private_key_pem)
         else {
-            return Err(Error::KeyMissing { sn: device.sn });
+            return Err(Error::KeyMissing { sn: device.sn.into_owned() });
         };
-        Ok(Self { sn: device.sn, device_id: device.device_id, ca_pem, certificate_pem, private_key_pem })
+        Ok(Self {
+            sn: device.sn.into_owned(),
+            device_id: device.device_id,
+            ca_pem: ca_pem.into_owned(),
+            certificate_pem: certificate_pem.into_owned(),
+            private_key_pem: private_key_pem.into_owned(),
+        })
     }
 }
 

@@ -168,7 +168,7 @@ async fn known_sns(client: &Client) -> Result<HashSet<String>> {
         let devices = client.device_list(&filter, PageRequest { page, size: PAGE_DEVICES }).await?;
         let is_last = devices.items.len() < PAGE_DEVICES as usize;
         let before = known.len();
-        known.extend(devices.items.into_iter().map(|device| device.sn));
+        known.extend(devices.items.into_iter().map(|device| device.sn.into_owned()));
         // A server that does not page gives everything at once, and again.
         if is_last || known.len() == before {
             break;
@@ -223,7 +223,7 @@ async fn register_all(
 async fn register(client: &Client, wanted: &Wanted, dir: &Path) -> Result<Found> {
     let request = DeviceRequest {
         sn: Some(wanted.sn.clone()),
-        tags: vec![Tag { tag: TAG.to_owned(), value: TAG_VALUE.to_owned() }],
+        tags: vec![Tag { tag: TAG.into(), value: TAG_VALUE.into() }],
         ..DeviceRequest::default()
     };
     match client.device_register(&request).await {

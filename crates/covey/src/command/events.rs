@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use covey_client::{DeviceFilter, Error, Event, EventFilter, PageRequest, Stream, StreamFilter, Told};
+use covey_client::{
+    DeviceFilter, Error, Event, EventFilter, PageRequest, Record, Stream, StreamFilter, Told,
+};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
@@ -127,8 +129,8 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
             } else {
                 rows.push(vec![
                     cell(event.id.to_string()),
-                    cell(moment::of_text(&event.received_at)),
-                    cell(&event.sn),
+                    cell(moment::of(event.received_at)),
+                    cell(&*event.sn),
                     cell(event.event_type_code.to_string()),
                     cell(event.dev_event_id.to_string()),
                     cell(event.payload.get()),
@@ -239,9 +241,9 @@ impl Tail {
         for event in events.drain(first..) {
             self.shown = self.shown.max(event.id);
             if connection.output.json {
-                connection.output.json(&Past::of(&event))?;
+                connection.output.json(&past(&event))?;
             } else {
-                let at = moment::of_text(&event.received_at);
+                let at = moment::of(event.received_at);
                 let what = format!("type {} {}", event.event_type_code, event.payload.get());
                 connection.output.text(&line(&at, "event", &event.sn, &what))?;
             }
@@ -292,20 +294,18 @@ impl Tail {
 }
 
 /// An event in the form of a change, in which a stream would have told it.
-#[derive(serde::Serialize)]
-struct Past<'a> {
-    id: i64,
-    kind: &'static str,
-    at: &'a str,
-    device_id: i64,
-    sn: &'a str,
-    event: &'a Event,
-}
-
-impl<'a> Past<'a> {
-    fn of(event: &'a Event) -> Self {
-        let Event { id, device_id, .. } = *event;
-        Self { id, kind: "event", at: &event.received_at, device_id, sn: &event.sn, event }
+fn past(event: &Event) -> Record<'_> {
+    Record {
+        id: event.id,
+        kind: "event".into(),
+        at: event.received_at,
+        device_id: event.device_id,
+        sn: (*event.sn).into(),
+        task: None,
+        result: None,
+        event: Some(event.clone()),
+        presence: None,
+        twin: None,
     }
 }
 
@@ -320,27 +320,18 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
         || error.downcast_ref::<std::io::Error>().is_some()
 }
 
-/// What of a change is shown in a line.
-#[derive(serde::Deserialize)]
-struct Shown<'a> {
-    at: &'a str,
-    sn: &'a str,
-    #[serde(default)]
-    event: Option<Event>,
-}
-
 fn show(told: &Told, connection: &Connection) -> Result<()> {
     let output = connection.output;
     if output.json {
         return Ok(output.json(&told.data)?);
     }
-    let text = match serde_json::from_str::<Shown<'_>>(told.data.get()) {
-        Ok(Shown { at, sn, event }) => {
+    let text = match serde_json::from_str::<Record<'_>>(told.data.get()) {
+        Ok(Record { at, sn, event, .. }) => {
             let what = match event {
                 Some(event) => format!("type {} {}", event.event_type_code, event.payload.get()),
                 None => about(told.data.get(), &told.kind),
             };
-            line(&moment::of_text(at), &told.kind, sn, &what)
+            line(&moment::of(at), &told.kind, &sn, &what)
         }
         Err(_) => printable(told.data.get()),
     };

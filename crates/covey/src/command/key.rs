@@ -109,7 +109,7 @@ async fn add(connection: &Connection, request: ApiKeyRequest) -> Result<()> {
         (None, Some(sha256)) => format!("it is the certificate with the SHA-256 {sha256}"),
         (None, None) => return Err(anyhow!("the server answered neither a key nor a certificate")),
     };
-    let key = &made.api_key;
+    let key = &made;
     output.note(&format!(
         "key {} of {} may {}; {how}. Revoke it with: {}",
         key.id,
@@ -127,14 +127,12 @@ async fn list(connection: &Connection) -> Result<()> {
         return Ok(keys.iter().try_for_each(|key| output.json(key))?);
     }
     let rows = keys.iter().map(|key| {
-        let at = |instant: &Option<String>| instant.as_deref().map(moment::of_text);
-        let made = at(&key.created_at).unwrap_or_default();
-        let used = at(&key.last_used_at).unwrap_or_else(|| "never".to_owned());
+        let used = key.last_used_at.map_or_else(|| "never".to_owned(), moment::of);
         vec![
             cell(key.id.to_string()),
-            cell(&key.name),
-            cell(&key.org),
-            cell(made),
+            cell(&*key.name),
+            cell(&*key.org),
+            cell(moment::of(key.created_at)),
             cell(used),
             cell(key.rights.join(" ")),
         ]

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
+use covey_client::Time;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
 const DAY_S: i64 = 24 * HOUR_S;
 
-/// Reads an instant as the API writes it.
-pub fn read(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
+/// How long ago an instant of the API was.
+pub fn ago(at: Time) -> String {
+    span(OffsetDateTime::now_utc().unix_timestamp() - at.0.div_euclid(1000))
 }
 
-/// How long ago an instant was, as `12 s`, `5 min`, `3 h`, `9 d`; the text
-/// itself if it cannot be read.
-pub fn age(text: &str) -> String {
-    read(text)
-        .map_or_else(|| text.to_owned(), |then| span((OffsetDateTime::now_utc() - then).whole_seconds()))
+/// An instant of the API as `2026-02-03 04:05:06 UTC`.
+pub fn of(at: Time) -> String {
+    of_unix(at.0.div_euclid(1000))
 }
 
 /// A span of seconds in its largest unit that says enough.
@@ -36,14 +34,7 @@ pub fn of_unix(seconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp(seconds).map_or_else(|_| seconds.to_string(), in_utc)
 }
 
-/// An instant of RFC 3339 as `2026-02-03 04:05:06 UTC`; the text itself if it
-/// cannot be read.
-pub fn of_text(text: &str) -> String {
-    read(text).map_or_else(|| text.to_owned(), in_utc)
-}
-
 fn in_utc(instant: OffsetDateTime) -> String {
-    let instant = instant.to_offset(time::UtcOffset::UTC);
     let (date, (hour, minute, second)) = (instant.date(), instant.to_hms());
     format!("{date} {hour:02}:{minute:02}:{second:02} UTC")
 }
@@ -56,6 +47,7 @@ pub fn measured(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -64,9 +56,8 @@ mod tests {
         for (seconds, text) in spans.into_iter().chain([(172_799, "47 h"), (172_800, "2 d")]) {
             assert_eq!(span(seconds), text);
         }
-        assert_eq!(of_text("2026-02-03T04:05:06.789+01:00"), "2026-02-03 03:05:06 UTC");
+        assert_eq!(of("2026-02-03T04:05:06.789+01:00".parse().unwrap()), "2026-02-03 03:05:06 UTC");
         assert_eq!(of_unix(1_700_000_000), "2023-11-14 22:13:20 UTC");
-        assert_eq!(of_text("soon"), "soon");
         assert_eq!(measured(Duration::from_micros(41_900)), "0.042 s");
     }
 }

@@ -78,7 +78,7 @@ fn show(retention: &Retention, connection: &Connection) -> Result<()> {
         .map(|(name, days)| {
             let days = if *days == 0 { "for ever".to_owned() } else { format!("{days} days") };
             let by = if retention.own.contains_key(name) { "this organisation" } else { "the operator" };
-            vec![cell(name), cell(days), cell(by)]
+            vec![cell(&**name), cell(days), cell(by)]
         })
         .collect();
     Ok(output.text(&output.table(&["WHAT", "KEPT", "SET BY"], &rows))?)
@@ -89,7 +89,7 @@ async fn forget(connection: &Connection) -> Result<()> {
     loop {
         let run = connection.client.retention_run().await?;
         for (name, count) in &run.forgotten {
-            *all.entry(name.clone()).or_default() += count;
+            *all.entry(name.to_string()).or_default() += count;
         }
         if !run.is_more {
             break;

@@ -1,11 +1,11 @@
 //! `covey twin`: what devices say their values are, and what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use covey_client::{RawValue, StreamFilter, Twin, TwinPatch, TwinValue};
+use covey_client::{RawValue, StreamFilter, Time, Twin, TwinPatch};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
@@ -130,15 +130,20 @@ fn show(twin: &Twin, connection: &Connection) -> Result<()> {
     if output.json {
         return Ok(output.json(twin)?);
     }
-    let names: BTreeMap<_, ()> = [&twin.reported, &twin.desired]
-        .into_iter()
-        .flat_map(|side| side.resources.keys().map(|name| (name, ())))
-        .collect();
+    let (reported, desired) = (&twin.reported.resources, &twin.desired.resources);
+    let names: BTreeSet<_> = reported.keys().chain(desired.keys()).collect();
     let rows: Vec<_> = names
-        .into_keys()
+        .into_iter()
         .map(|name| {
-            let (is, wanted) = (twin.reported.resources.get(name), twin.desired.resources.get(name));
-            vec![cell(name), cell(text(is)), cell(at(is)), cell(text(wanted)), cell(at(wanted))]
+            let (is, wanted) = (reported.get(name), desired.get(name));
+            vec![
+                cell(&**name),
+                // A device may take a value back.
+                cell(is.map_or("", |is| is.value.as_deref().map_or("null", RawValue::get))),
+                cell(at(is.map(|is| is.at))),
+                cell(wanted.map_or("", |wanted| wanted.value.get())),
+                cell(at(wanted.map(|wanted| wanted.at))),
+            ]
         })
         .collect();
     output.text(&output.table(&["RESOURCE", "REPORTED", "AT", "DESIRED", "SINCE"], &rows))?;
@@ -146,10 +151,6 @@ fn show(twin: &Twin, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn text(value: Option<&TwinValue>) -> &str {
-    value.map_or("", |value| value.value.get())
-}
-
-fn at(value: Option<&TwinValue>) -> String {
-    value.map(|value| moment::of_text(&value.at)).unwrap_or_default()
+fn at(instant: Option<Time>) -> String {
+    instant.map(moment::of).unwrap_or_default()
 }

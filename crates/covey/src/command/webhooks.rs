@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use covey_client::{Delivery, DeliveryFilter, Webhook, WebhookFilter, WebhookRequest};
+use covey_client::{Delivery, DeliveryFilter, Record, Webhook, WebhookFilter, WebhookRequest};
 use covey_core::webhook::{Outcome, WebhookFormat, WebhookType};
 
 use crate::command::connection::{Connection, Target};
@@ -197,14 +197,14 @@ async fn list(connection: &Connection) -> Result<()> {
             };
             vec![
                 cell(webhook.id.to_string()),
-                cell(&webhook.event_type),
+                cell(&*webhook.event_type),
                 cell(if webhook.is_default { "yes" } else { "" }),
                 cell(fares),
                 cell(wanted(&webhook.filter)),
                 count(state.map(|state| state.waiting)),
                 count(state.map(|state| state.dead)),
-                cell(state.and_then(|state| state.last_error.clone()).unwrap_or_default()),
-                cell(&webhook.url),
+                cell(state.and_then(|state| state.last_error.as_deref()).unwrap_or_default()),
+                cell(&*webhook.url),
             ]
         })
         .collect();
@@ -333,7 +333,7 @@ fn show(delivery: &Delivery, connection: &Connection) -> Result<()> {
     };
     let line = format!(
         "{}  {:<11}  {of}, try {}: {answer}, {} ms",
-        moment::of_text(&delivery.at),
+        moment::of(delivery.at),
         delivery.outcome,
         delivery.attempt,
         delivery.duration_ms
@@ -352,14 +352,19 @@ async fn dead(key: &str, limit: u32, connection: &Connection) -> Result<()> {
         .map(|letter| {
             vec![
                 cell(letter.number.to_string()),
-                cell(moment::of_text(&letter.died_at)),
+                cell(moment::of(letter.died_at)),
                 cell(letter.device_id.to_string()),
                 cell(letter.attempts.to_string()),
                 cell(letter.last_error.as_deref().unwrap_or_default()),
-                cell(letter.record.as_ref().map_or("forgotten", |record| record.get())),
+                cell(letter.record.as_ref().map_or_else(|| "forgotten".to_owned(), change)),
             ]
         })
         .collect();
     Ok(output
         .text(&output.table(&["NUMBER", "GIVEN UP", "DEVICE", "TRIES", "LAST ERROR", "CHANGE"], &rows))?)
+}
+
+/// A change as it would have been sent.
+fn change(record: &Record<'_>) -> String {
+    serde_json::to_string(record).unwrap_or_default()
 }

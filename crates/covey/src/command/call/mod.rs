@@ -113,10 +113,10 @@ async fn create(request: &TaskRequest, connection: &Connection) -> Result<ExitCo
     let created = connection.client.task_create(request).await?;
     let output = connection.output;
     if output.json {
-        output.json(&created)?;
+        output.json(&created.task)?;
     } else {
-        output.text(&created.id.to_string())?;
-        let follow = connection.command(&format!("task watch {}", created.id));
+        output.text(&created.task.id.to_string())?;
+        let follow = connection.command(&format!("task watch {}", created.task.id));
         output.note(&format!(
             "{}; follow it: {follow}",
             if created.is_replayed { "created before" } else { "created" }

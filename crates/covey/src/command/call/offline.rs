@@ -29,9 +29,9 @@ fn told(device: &Device, wait: Duration, ttl_minutes: Option<u32>) -> Option<Str
         return None;
     }
     let sn = printable(&device.sn);
-    let went = device.connection.as_ref().and_then(|connection| connection.checked_at.as_deref());
+    let went = device.connection.as_ref().and_then(|connection| connection.checked_at);
     let state = match went {
-        Some(at) => format!("{sn} is offline since {} ({})", moment::of_text(at), moment::age(at)),
+        Some(at) => format!("{sn} is offline since {} ({})", moment::of(at), moment::ago(at)),
         None => format!("{sn} is offline and was never connected"),
     };
     let wait = moment::span(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
@@ -48,7 +48,10 @@ mod tests {
     use super::*;
 
     fn device(connection: &str) -> Device {
-        let text = format!(r#"{{"device_id":1,"sn":"lamp-1","connection":{connection}}}"#);
+        let text = format!(
+            r#"{{"id":1,"device_id":1,"sn":"lamp-1","device_gauges":[],"device_tags":[],
+            "created_at":"2026-02-03T04:05:06Z","connection":{connection}}}"#
+        );
         serde_json::from_str(&text).unwrap()
     }
 
@@ -56,11 +59,14 @@ mod tests {
     fn a_device_that_is_not_connected_is_told_with_its_time_and_the_wait() {
         let told = |connection: &str, ttl| super::told(&device(connection), Duration::from_secs(30), ttl);
         assert_eq!(
-            told(r#"{"last_checked_result":true,"checked_at":"2026-02-03T04:05:06Z"}"#, Some(1)),
+            told(
+                r#"{"device_id":1,"client_id":"lamp-1","last_checked_result":true,"checked_at":"2026-02-03T04:05:06Z"}"#,
+                Some(1)
+            ),
             None
         );
         let went =
-            told(r#"{"last_checked_result":false,"checked_at":"2026-02-03T04:05:06Z"}"#, Some(5)).unwrap();
+            told(r#"{"device_id":1,"client_id":"lamp-1","last_checked_result":false,"checked_at":"2026-02-03T04:05:06Z"}"#, Some(5)).unwrap();
         assert!(went.starts_with("lamp-1 is offline since 2026-02-03 04:05:06 UTC ("), "{went}");
         assert!(went.ends_with("); waiting for 30 s; the task lives for 5 min"), "{went}");
         let never = told("null", Some(0)).unwrap();

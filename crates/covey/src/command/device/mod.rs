@@ -144,7 +144,7 @@ pub async fn run(args: DeviceArgs, connection: &Connection) -> Result<ExitCode> 
 
 async fn tag(connection: &Connection, device: &DeviceName, name: String, value: String) -> Result<()> {
     let found = device.find(connection).await?;
-    let tag = Tag { tag: name, value };
+    let tag = Tag { tag: name.into(), value: value.into() };
     let tag_id = connection.client.device_tag(found.device_id, &tag).await?;
     if connection.output.json {
         connection.output.json(&serde_json::json!({"tag_id": tag_id}))?;

@@ -1,7 +1,7 @@
 //! How devices are shown.
 
 use anyhow::Result;
-use covey_client::{Device, DeviceFilter, PageRequest, Tag};
+use covey_client::{Device, DeviceFilter, PageRequest, Tag, Time};
 
 use crate::command::connection::Connection;
 use crate::command::output::{cell, printable};
@@ -29,7 +29,7 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
     let rows = found.items.iter().map(|device| {
         let tags: Vec<_> = device.device_tags.iter().map(tag_text).collect();
         vec![
-            cell(&device.sn),
+            cell(&*device.sn),
             cell(device.device_id.to_string()),
             cell(if device.is_online() { "online" } else { "offline" }),
             cell(since(device)),
@@ -49,8 +49,8 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
 /// How long ago a device connected or went.
 fn since(device: &Device) -> String {
     let Some(connection) = &device.connection else { return "never seen".to_owned() };
-    let at = if device.is_online() { &connection.connected_at } else { &connection.checked_at };
-    at.as_deref().map(moment::age).unwrap_or_default()
+    let at = if device.is_online() { connection.connected_at } else { connection.checked_at };
+    at.map(moment::ago).unwrap_or_default()
 }
 
 /// Prints all that is known of a device.
@@ -60,18 +60,17 @@ pub fn show(connection: &Connection, device: &Device) -> Result<()> {
         return Ok(output.json(device)?);
     }
     let mut rows =
-        vec![("sn", device.sn.clone()), ("number", device.device_id.to_string()), ("link", link(device))];
+        vec![("sn", device.sn.to_string()), ("number", device.device_id.to_string()), ("link", link(device))];
     if let Some(details) = device.connection.as_ref().and_then(|connection| connection.details.as_ref()) {
-        rows.extend(details_of(details.get()));
+        let known = ["address", "protocol", "reason"].into_iter();
+        rows.extend(known.filter_map(|name| Some((name, printable(details.get(name)?)))));
     }
-    if let Some(at) = &device.created_at {
-        rows.push(("registered", moment::of_text(at)));
-    }
+    rows.push(("registered", moment::of(device.created_at)));
     for (index, tag) in device.device_tags.iter().enumerate() {
         rows.push((if index == 0 { "tags" } else { "" }, tag_text(tag)));
     }
     for gauges in &device.device_gauges {
-        rows.push(("gauges", json_text::in_lines(gauges.get())));
+        rows.push(("gauges", json_text::in_lines(gauges.gauges.get())));
     }
     let lines: Vec<_> = rows
         .iter()
@@ -85,23 +84,12 @@ fn link(device: &Device) -> String {
     let Some(connection) = &device.connection else {
         return "never connected".to_owned();
     };
-    let text = |at: &Option<String>| {
-        at.as_deref().map(|at| format!(" since {} ({})", moment::of_text(at), moment::age(at)))
-    };
+    let text = |at: Option<Time>| at.map(|at| format!(" since {} ({})", moment::of(at), moment::ago(at)));
     if device.is_online() {
-        format!("online{}", text(&connection.connected_at).unwrap_or_default())
+        format!("online{}", text(connection.connected_at).unwrap_or_default())
     } else {
-        format!("offline{}", text(&connection.checked_at).unwrap_or_default())
+        format!("offline{}", text(connection.checked_at).unwrap_or_default())
     }
-}
-
-/// The details of a connection that are known to be texts.
-fn details_of(json: &str) -> Vec<(&'static str, String)> {
-    let details: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
-    ["address", "protocol", "reason"]
-        .into_iter()
-        .filter_map(|name| Some((name, printable(details.get(name)?.as_str()?))))
-        .collect()
 }
 
 /// A tag as `name=value`.

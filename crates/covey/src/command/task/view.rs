@@ -2,7 +2,7 @@
 
 use std::io;
 
-use covey_client::{Change, Task, TaskResult, TaskRow};
+use covey_client::{Task, TaskChange, TaskResult, TaskRow, Time};
 use time::OffsetDateTime;
 
 use crate::command::output::{Output, cell, printable};
@@ -14,13 +14,13 @@ pub fn table(output: Output, tasks: &[TaskRow]) -> String {
         vec![
             cell(task.id.to_string()),
             output.status(task.status),
-            cell(task.device_sn.clone().unwrap_or_else(|| task.device_id.to_string())),
-            cell(task.method.clone().unwrap_or_else(|| task.method_code.to_string())),
-            cell(moment::age(&task.created_at)),
+            cell(&*task.device_sn),
+            cell(method(task)),
+            cell(moment::ago(task.created_at)),
             cell(left(task)),
             cell(if task.priority == 0 { String::new() } else { task.priority.to_string() }),
             cell(task.created_by.as_deref().unwrap_or_default()),
-            cell(&task.ext_task_id),
+            cell(&*task.ext_task_id),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -32,11 +32,12 @@ fn left(task: &TaskRow) -> String {
     if task.status.is_final() {
         return String::new();
     }
-    let until = task.expires_at.as_deref().and_then(moment::read);
-    until.map_or_else(
-        || format!("{} min", task.ttl),
-        |until| moment::span((until - OffsetDateTime::now_utc()).whole_seconds()),
-    )
+    moment::span(task.expires_at.0.div_euclid(1000) - OffsetDateTime::now_utc().unix_timestamp())
+}
+
+/// What a task is about: the name of its method, or else its code.
+pub fn method(task: &TaskRow) -> String {
+    task.method.as_deref().map_or_else(|| task.method_code.to_string(), str::to_owned)
 }
 
 /// Prints all that is known of a task.
@@ -60,10 +61,7 @@ pub fn show(output: Output, task: &Task) -> io::Result<()> {
 
 fn header(task: &Task) -> Vec<String> {
     let asked = &task.header;
-    let device = match &task.device_sn {
-        Some(sn) => format!("{} (number {})", printable(sn), asked.device_id),
-        None => format!("number {}", asked.device_id),
-    };
+    let device = format!("{} (number {})", printable(&task.device_sn), asked.device_id);
     let method = match &task.method {
         Some(name) => format!("{} (code {})", printable(name), asked.method_code),
         None => asked.method_code.to_string(),
@@ -79,10 +77,8 @@ fn header(task: &Task) -> Vec<String> {
     if let Some(name) = &task.created_by {
         rows.push(("by", printable(name)));
     }
-    if let Some(expires_at) = task.expires_at
-        && !task.status.is_final()
-    {
-        rows.push(("expires", moment::of_unix(expires_at)));
+    if !task.status.is_final() {
+        rows.push(("expires", moment::of_unix(task.expires_at)));
     }
     if !asked.ext_task_id.is_empty() {
         rows.push(("ext id", printable(&asked.ext_task_id)));
@@ -95,17 +91,20 @@ fn header(task: &Task) -> Vec<String> {
 
 /// One change of state: the first with its instant, the others by how long
 /// after it they came.
-pub fn change_text(change: &Change, began: &mut Option<OffsetDateTime>) -> String {
-    let at = moment::read(&change.at);
-    let when = match (*began, at) {
-        (Some(began), Some(at)) => format!("+ {:.3} s", (at - began).as_seconds_f64()),
-        (None, Some(at)) => {
-            *began = Some(at);
-            moment::of_text(&change.at)
+pub fn change_text(change: &TaskChange, began: &mut Option<Time>) -> String {
+    let when = match began {
+        Some(Time(began_ms)) => format!("+ {:.3} s", as_seconds(change.at.0 - *began_ms)),
+        None => {
+            *began = Some(change.at);
+            moment::of(change.at)
         }
-        (_, None) => printable(&change.at),
     };
     format!("{when:<25} {:<9} {}", change.status, printable(&change.cause).replace('_', " "))
+}
+
+#[allow(clippy::cast_precision_loss)] // a task lives for a month
+fn as_seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// A result with its status code.
@@ -122,20 +121,25 @@ pub fn result_text(result: &TaskResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use covey_client::TaskStatus;
 
     use super::*;
 
     #[test]
     fn a_timeline_tells_the_instant_once_and_then_how_long_it_took() {
-        let change =
-            |at: &str, status, cause: &str| Change { at: at.to_owned(), status, cause: cause.to_owned() };
+        let change = |at: &str, status: TaskStatus, cause: &'static str| TaskChange {
+            at: at.parse().unwrap(),
+            status,
+            status_name: status.name().into(),
+            cause: cause.into(),
+        };
         let mut began = None;
         let lines = [
             change("2026-02-03T04:05:06.100Z", TaskStatus::Ready, "created"),
             change("2026-02-03T04:05:06.142Z", TaskStatus::Lock, "taken"),
             change("2026-02-03T04:06:06.100Z", TaskStatus::Expired, "timed_out"),
-            change("soon\u{1b}", TaskStatus::Deleted, "deleted"),
+            change("2026-02-03T04:06:06.100Z", TaskStatus::Deleted, "soon\u{1b}"),
         ]
         .map(|change| change_text(&change, &mut began));
         assert_eq!(lines[0], "2026-02-03 04:05:06 UTC   READY     created");

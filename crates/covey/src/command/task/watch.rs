@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use covey_client::{PageRequest, Task, TaskFilter, TaskRow, TaskStatus};
-use time::OffsetDateTime;
+use covey_client::{PageRequest, Task, TaskFilter, TaskRow, TaskStatus, Time};
 use uuid::Uuid;
 
 use crate::command::call::exit_code;
@@ -41,7 +40,7 @@ pub async fn one(id: Uuid, interval: Duration, connection: &Connection) -> Resul
 /// What was told of a task so far.
 #[derive(Default)]
 struct Told {
-    began: Option<OffsetDateTime>,
+    began: Option<Time>,
     changes: usize,
     results: usize,
 }
@@ -125,8 +124,6 @@ fn changed(
 }
 
 fn line(task: &TaskRow) -> String {
-    let method = task.method.clone().unwrap_or_else(|| task.method_code.to_string());
-    let device = task.device_sn.clone().unwrap_or_else(|| task.device_id.to_string());
-    let age = moment::age(&task.created_at);
-    format!("{:<9} {}  {} {}  {age}", task.status, task.id, printable(&device), printable(&method))
+    let (device, method) = (printable(&task.device_sn), printable(&view::method(task)));
+    format!("{:<9} {}  {device} {method}  {}", task.status, task.id, moment::ago(task.created_at))
 }
