@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::step::{self, built, run, step};
-use crate::{root, test_services, testbed};
+use crate::{root, testbed};
 
 /// The binary that is tested: `COVEY_BIN`, else the one that cargo builds.
 pub fn binary() -> PathBuf {
@@ -92,7 +92,6 @@ pub fn run_everything() -> Result<()> {
     let mut failures = Failures::default();
     failures.note("faults", run_faults(&[]));
     testbed::while_shared(|| {
-        failures.note("crates with RabbitMQ", test_services::run_tests_of_crates());
         for shape in DISTRIBUTED {
             failures.note(shape, run_shape(shape, &[]));
         }

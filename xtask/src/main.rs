@@ -6,7 +6,6 @@ mod arrows;
 mod bench;
 mod conformance;
 mod step;
-mod test_services;
 mod testbed;
 mod tidy;
 

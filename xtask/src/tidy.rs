@@ -12,6 +12,9 @@ use crate::step::output;
 const FILE_LINES_MAX: usize = 1_000;
 /// Folders that say nothing about what is in them.
 const VAGUE_FOLDERS: [&str; 4] = ["common", "utils", "helpers", "manager"];
+/// What would keep a test from being run: a test takes its services from the test bed, starts itself once
+/// more where it needs a process to kill, and measures nothing, which is for `benches/`.
+const IGNORED: &str = concat!("#[", "ignore");
 /// Decisions of the past, which may name what is no more; every other document names paths that exist.
 const DECISIONS: &str = "docs/adr/";
 /// The first word of a path that a document names from the root.
@@ -49,6 +52,9 @@ fn check_source(root: &Path, file: &str, problems: &mut Vec<String>) -> Result<(
     let text = std::fs::read_to_string(root.join(file))?;
     if !text.starts_with("//!") {
         problems.push(format!("{file}: must open with //! and what it is for"));
+    }
+    if let Some(line) = text.lines().position(|line| line.contains(IGNORED)) {
+        problems.push(format!("{file}:{}: no test is ignored", line + 1));
     }
     let lines = text.lines().count();
     if lines > FILE_LINES_MAX {

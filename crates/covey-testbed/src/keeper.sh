@@ -39,4 +39,5 @@ while read -r signal pid began; do
         sleep 0.1
     done
 done <processes
-cd / && rm -rf "$1"
+# Out of the way first: whoever comes while it is removed begins in a new folder of the old name.
+cd / && mv "$1" "$1.ended-$$" && rm -rf "$1.ended-$$"

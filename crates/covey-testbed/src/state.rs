@@ -183,10 +183,15 @@ impl Locked {
         Ok(fs::write(self.state.dir.join(user::KEPT), "")?)
     }
 
-    /// Removes the folder and all that is in it.
+    /// Removes the folder and all that is in it: out of the way first, so that whoever comes meanwhile
+    /// begins in a new folder of the old name.
     pub fn purge(self) -> Result<()> {
-        let dir = self.state.dir.clone();
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+        let dir = &self.state.dir;
+        let mut ended = dir.clone().into_os_string();
+        ended.push(format!(".ended-{}", std::process::id()));
+        fs::rename(dir, &ended)
+            .and_then(|()| fs::remove_dir_all(&ended))
+            .with_context(|| format!("cannot remove {}", dir.display()))
     }
 }
 
@@ -232,25 +237,39 @@ impl State {
 /// Makes a folder where there is none, and locks it.
 fn lock(dir: &Path) -> Result<(PathBuf, File)> {
     loop {
-        // Readable by all: PostgreSQL runs as a user of its own. What is secret within is closed.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(dir)
-            .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-        let found = dir.canonicalize()?;
-        let (ours, owner) = (rustix::process::geteuid().as_raw(), fs::metadata(&found)?.uid());
-        if owner != ours {
-            bail!("{} belongs to the user {owner}, and not to us", found.display());
-        }
-        let path = found.join(LOCK);
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        file.lock().context("cannot lock the folder of the services")?;
-        // Whoever held the lock before may have removed the folder.
-        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
-            return Ok((found, file));
+        match lock_what_is_there(dir) {
+            Ok(Some(locked)) => return Ok(locked),
+            Ok(None) => {}
+            // Somebody has removed the folder since we made it.
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(error),
         }
     }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Nothing where the folder was removed while we waited for the lock.
+fn lock_what_is_there(dir: &Path) -> Result<Option<(PathBuf, File)>> {
+    // Readable by all: PostgreSQL runs as a user of its own. What is secret within is closed.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let found = dir.canonicalize()?;
+    let (ours, owner) = (rustix::process::geteuid().as_raw(), fs::metadata(&found)?.uid());
+    if owner != ours {
+        bail!("{} belongs to the user {owner}, and not to us", found.display());
+    }
+    let path = found.join(LOCK);
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.lock().context("cannot lock the folder of the services")?;
+    let is_there =
+        fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino()));
+    Ok(is_there.then_some((found, file)))
 }
 
 fn read(path: &Path) -> Result<State> {

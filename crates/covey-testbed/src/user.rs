@@ -37,17 +37,21 @@ pub fn add(dir: &Path, user: ProcessId) -> Result<()> {
 
 /// Starts the keeper of a folder.
 pub fn start_keeper(dir: &Path) -> Result<ProcessId> {
-    let child = Command::new("sh")
+    let child = keeper(dir).spawn().context("cannot run sh")?;
+    ProcessId::of(child.id()).context("the keeper of the services ended at once")
+}
+
+fn keeper(dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
         .args(["-c", KEEPER, "covey-testbed-keeper"])
         .arg(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         // Ctrl-C at the terminal is meant for the tests; it ends the services after them.
-        .process_group(0)
-        .spawn()
-        .context("cannot run sh")?;
-    ProcessId::of(child.id()).context("the keeper of the services ended at once")
+        .process_group(0);
+    command
 }
 
 #[cfg(test)]
@@ -57,6 +61,7 @@ mod tests {
 
     use super::*;
     use crate::process::wait_until;
+    use crate::state::Locked;
 
     fn sleeper() -> (std::process::Child, ProcessId) {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
@@ -85,12 +90,45 @@ mod tests {
         let keeper = start_keeper(&dir).unwrap();
         first.kill().unwrap();
         first.wait().unwrap();
+        // More than one look of the keeper.
         std::thread::sleep(Duration::from_millis(2_500));
         assert!(service_id.is_running() && keeper.is_running(), "there is a second user");
         second.kill().unwrap();
         second.wait().unwrap();
-        assert!(wait_until(Duration::from_secs(10), || !service_id.is_running()));
-        assert!(wait_until(Duration::from_secs(10), || !keeper.is_running() && !dir.exists()));
+        assert!(wait_until(Duration::from_secs(60), || !service_id.is_running()));
+        assert!(wait_until(Duration::from_secs(60), || !keeper.is_running() && !dir.exists()));
         service.wait().unwrap();
+    }
+
+    #[test]
+    fn who_comes_while_the_keeper_removes_the_folder_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, programs) = (folder.path().join("set"), folder.path().join("programs"));
+        let [removing, go_on] = ["removing", "go-on"].map(|name| folder.path().join(name));
+        fs::create_dir(&programs).unwrap();
+        drop(Locked::open(&dir).unwrap());
+        // An rm that is interrupted once it has removed the lock.
+        let script = format!(
+            "#!/bin/sh\n/bin/rm -f \"$2/services.lock\" \"$2/services.json\"\n: >'{}'\n\
+             while ! [ -e '{}' ]; do sleep 0.05; done\nexec /bin/rm \"$@\"\n",
+            removing.display(),
+            go_on.display()
+        );
+        let source = folder.path().join("source");
+        fs::write(&source, script).unwrap();
+        // By another process: what a new process of another thread has open for writing cannot be run.
+        let installed =
+            Command::new("install").args(["-m", "700"]).arg(source).arg(programs.join("rm")).status();
+        assert!(installed.unwrap().success());
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let mut keeper = keeper(&dir).env("PATH", path).spawn().unwrap();
+        assert!(wait_until(Duration::from_secs(60), || removing.exists()));
+        let ours = Locked::open(&dir).unwrap();
+        fs::write(&go_on, "").unwrap();
+        assert!(keeper.wait().unwrap().success());
+        assert!(dir.join("services.json").exists(), "the keeper of the last run removed what is ours");
+        ours.purge().unwrap();
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 4, "{left:?}");
     }
 }

@@ -17,13 +17,9 @@ async fn device(dir: &std::path::Path) -> Device {
     play.device().journal_dir(dir).event_queue_entries_max(EVENTS_MAX).build().unwrap()
 }
 
-/// The child of the test below: accepts events and says each one's number, until it is killed.
-#[tokio::test]
-async fn accepts_events_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(DIR) else {
-        return;
-    };
-    let device = device(dir.as_ref()).await;
+/// What the process does that is killed: it accepts events and says each one's number.
+async fn accept_events(dir: &std::path::Path) {
+    let device = device(dir).await;
     for _ in 0..EVENTS_MAX {
         let ticket = device.event(13).payload(json!({ "300": [{ "310": 1 }] })).send().await.unwrap();
         println!("\naccepted {}", ticket.number());
@@ -32,11 +28,15 @@ async fn accepts_events_until_it_is_killed() {
 
 #[tokio::test]
 async fn what_was_accepted_before_a_kill_is_there_after_it() {
+    // This very test, started once more as the process that is killed.
+    if let Some(dir) = std::env::var_os(DIR) {
+        return accept_events(dir.as_ref()).await;
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut accepted = Vec::<usize>::new();
     for kill_after in [1, 9, 40, 5] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::accepts_events_until_it_is_killed", "--nocapture"])
+            .args(["--exact", "kill::what_was_accepted_before_a_kill_is_there_after_it", "--nocapture"])
             .env(DIR, dir.path())
             .stdout(Stdio::piped())
             .spawn()

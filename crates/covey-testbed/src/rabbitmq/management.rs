@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::state::{Broker, Login};
 
-const CALL_SECONDS_MAX: u64 = 20;
+const CALL_SECONDS_MAX: u64 = 60;
 /// More than any answer that is asked for here.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 

@@ -1,20 +1,18 @@
 //! Calls, presence and announcements through the broker.
 
-use std::time::Duration;
-
 use covey_core::port::Refusal;
 use covey_core::task::TaskStatus;
 use rumqttc::PublishOptions;
 use rumqttc::mqttbytes::QoS;
 
-use crate::broker::Broker;
-use crate::device::{Device, correlation, property};
+use super::broker::Broker;
+use crate::broker::AnyBroker;
+use crate::device::{Device, PATIENCE, correlation, property};
 use crate::site::{Site, until};
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that main.rs names"]
 async fn a_call_goes_there_and_back() {
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
+    let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("call");
     site.register(&sn).await;
@@ -49,9 +47,8 @@ async fn a_call_goes_there_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that main.rs names"]
 async fn what_waits_is_announced_to_whoever_subscribes() {
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
+    let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("waits");
     site.register(&sn).await;
@@ -86,9 +83,8 @@ async fn next_with(device: &mut Device, level: &str, id: &str) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that main.rs names"]
 async fn of_two_servers_each_may_take_the_answer() {
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
+    let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let first = Site::start(&broker, data.path(), "a").await;
     let second = Site::start(&broker, data.path(), "b").await;
     let sn = broker.sn("two");
@@ -121,9 +117,8 @@ async fn of_two_servers_each_may_take_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that main.rs names"]
 async fn a_server_that_starts_later_sees_who_is_connected() {
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
+    let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("later");
     site.register(&sn).await;
@@ -139,9 +134,8 @@ async fn a_server_that_starts_later_sees_who_is_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs RabbitMQ 4: set COVEY_TEST_AMQP and the others that main.rs names"]
 async fn a_device_reaches_nothing_of_another() {
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
+    let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = Site::start(&broker, data.path(), "a").await;
     let (sn, other) = (broker.sn("mine"), broker.sn("other"));
     site.register(&sn).await;
@@ -159,6 +153,6 @@ async fn a_device_reaches_nothing_of_another() {
     let topic = format!("dev/{other}/res");
     let options = PublishOptions::new(QoS::AtLeastOnce);
     device.client.publish(topic, "x", options).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), device.ends.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, device.ends.recv()).await.unwrap().unwrap();
     site.stop().await;
 }

@@ -6,8 +6,9 @@ use rumqttc::PublishOptions;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{PubAckReason, PublishProperties, SubscribeReasonCode};
 
-use crate::broker::Broker;
-use crate::device::{Device, Manner, tls};
+use super::broker::Broker;
+use crate::broker::AnyBroker;
+use crate::device::{Device, Manner, PATIENCE, tls};
 use crate::site::Site;
 
 async fn refused(port: u16, sn: &str, transport: rumqttc::Transport, manner: Manner) -> String {
@@ -20,15 +21,14 @@ async fn refused(port: u16, sn: &str, transport: rumqttc::Transport, manner: Man
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_is_not_let_in() {
     let broker = Broker::start();
-    let ca = broker.folder.path().join("tls/ca.pem");
+    let ca = broker.service("covey.a").ca;
     // No certificate, with and without a user name and a password.
     for credentials in [false, true] {
         let manner = Manner { credentials, ..Manner::default() };
         refused(broker.port, "dev1", tls(&ca, None), manner).await;
     }
     // A certificate of another CA with the same names.
-    let other = Broker::start();
-    let foreign = other.device("dev1");
+    let foreign = broker.foreign("dev1");
     refused(broker.port, "dev1", tls(&ca, Some(&foreign)), Manner::default()).await;
 }
 
@@ -113,7 +113,7 @@ async fn nothing_is_retained() {
     options = options.retain(true);
     // The client knows from the CONNACK that the broker takes none (MQTT 5 §3.2.2.3.5).
     let notice = device.client.publish_tracked("dev/dev1/x", "stays", options).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(5), notice.wait_async()).await.unwrap();
+    let answer = tokio::time::timeout(PATIENCE, notice.wait_async()).await.unwrap();
     assert!(format!("{answer:?}").contains("RetainNotSupported"), "{answer:?}");
     // One that does so all the same is disconnected, and what it said is gone.
     let files = broker.device("dev1");
@@ -172,6 +172,6 @@ async fn one_certificate_is_one_client() {
     let second = Device::connect_with(broker.port, "covey.a", tls(&files.ca, Some(&files)), manner).await;
     assert!(second.is_ok());
     // Mosquitto 2.0.11 closes the first one's socket, and its DISCONNECT (0x8E) does not always get out.
-    let end = tokio::time::timeout(Duration::from_secs(5), first.ends.recv()).await;
+    let end = tokio::time::timeout(PATIENCE, first.ends.recv()).await;
     assert!(end.is_ok(), "two servers were let in with one certificate");
 }

@@ -16,20 +16,23 @@ use covey_core::retention::RetentionDays;
 use covey_core::task::{DeviceRef, TaskDetail, TaskSpec};
 use covey_core::webhook::NoWebhooks;
 use covey_core::{Engine, Parts};
-use covey_link::LinkStatus;
 use covey_store::sqlite::{self, Sqlite};
 use uuid::Uuid;
 
-use crate::broker::{Broker, Link, Options, Running, UP_TO_SETTLED};
+use crate::broker::AnyBroker;
+use crate::device::PATIENCE;
 
-pub struct Site {
+pub struct Site<B: AnyBroker> {
     pub engine: Arc<Engine>,
-    pub link: Arc<Link>,
-    pub running: Option<Running>,
+    pub link: Arc<B::Link>,
+    running: B::Running,
     pub caller: Caller,
     pub watcher: Arc<Watcher>,
-    announcing: tokio::task::JoinHandle<()>,
+    _announcing: Announcing,
 }
+
+/// Announces until it is dropped.
+struct Announcing(tokio::task::JoinHandle<()>);
 
 /// Counts what happens.
 #[derive(Default)]
@@ -90,31 +93,31 @@ fn digest(text: &str) -> [u8; 32] {
     digest
 }
 
-impl Site {
+impl<B: AnyBroker> Site<B> {
     /// Starts the server `name` and waits until it is connected.
-    pub async fn start(broker: &Broker, data: &Path, name: &str) -> Self {
+    pub async fn start(broker: &B, data: &Path, name: &str) -> Self {
         Self::start_with(broker, data, name, |_| {}).await
     }
 
     pub async fn start_with(
-        broker: &Broker,
+        broker: &B,
         data: &Path,
         name: &str,
-        adjust: impl FnOnce(&mut Options),
+        adjust: impl FnOnce(&mut B::Options),
     ) -> Self {
         Self::start_as(broker, data, name, adjust, Flood::default()).await
     }
 
     /// Starts one that takes so many events of a device.
-    pub async fn start_with_flood(broker: &Broker, data: &Path, flood: Flood) -> Self {
+    pub async fn start_with_flood(broker: &B, data: &Path, flood: Flood) -> Self {
         Self::start_as(broker, data, "a", |_| {}, flood).await
     }
 
     async fn start_as(
-        broker: &Broker,
+        broker: &B,
         data: &Path,
         name: &str,
-        adjust: impl FnOnce(&mut Options),
+        adjust: impl FnOnce(&mut B::Options),
         flood: Flood,
     ) -> Self {
         let mut options = broker.options(name);
@@ -122,7 +125,7 @@ impl Site {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock(Instant::now()));
         let watcher = Arc::new(Watcher::default());
         let observer: Arc<dyn Observer> = watcher.clone();
-        let link = Link::new(options, Arc::clone(&clock), Arc::clone(&observer)).unwrap();
+        let link = B::link(options, Arc::clone(&clock), Arc::clone(&observer));
         let store = Sqlite::open(
             &sqlite::Options::new(sqlite::file_in(data)),
             Arc::clone(&clock),
@@ -153,16 +156,16 @@ impl Site {
                 announcer.server().task_announce().await.unwrap();
             }
         });
-        let running = Running::start(Arc::clone(&link), Arc::clone(&engine)).await.unwrap();
+        let running = B::run(Arc::clone(&link), Arc::clone(&engine)).await;
         let caller = Caller::of(&key);
-        let site = Self { engine, link, running: Some(running), caller, watcher, announcing };
+        let site = Self { engine, link, running, caller, watcher, _announcing: Announcing(announcing) };
         site.until_up().await;
         site
     }
 
     pub async fn until_up(&self) {
-        until("the link is up", || async { self.link.status() == LinkStatus::Up }).await;
-        tokio::time::sleep(UP_TO_SETTLED).await;
+        until("the link is up", || async { B::is_up(&self.link) }).await;
+        tokio::time::sleep(B::UP_TO_SETTLED).await;
     }
 
     pub async fn register(&self, sn: &str) -> Device {
@@ -235,22 +238,25 @@ impl Site {
         .await;
     }
 
-    pub async fn stop(mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop().await;
-        }
+    /// How many commits it has made.
+    pub fn commits(&self) -> usize {
+        self.watcher.count(|event| matches!(event, Event::Committed { .. }))
+    }
+
+    pub async fn stop(self) {
+        B::stop(self.running).await;
     }
 }
 
-impl Drop for Site {
+impl Drop for Announcing {
     fn drop(&mut self) {
-        self.announcing.abort();
+        self.0.abort();
     }
 }
 
 /// Waits until something holds.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

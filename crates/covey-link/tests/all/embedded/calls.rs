@@ -2,7 +2,8 @@
 
 use covey_core::task::TaskStatus;
 
-use crate::broker::Broker;
+use super::broker::Broker;
+use crate::broker::AnyBroker;
 use crate::device::{Device, Manner, PATIENCE, correlation, property, tls};
 use crate::site::Site;
 

@@ -6,8 +6,9 @@ use covey_core::port::Refusal;
 use covey_core::task::TaskStatus;
 use rumqttc::mqttbytes::v5::PubAckReason;
 
-use crate::broker::Broker;
-use crate::device::{Device, Manner, correlation, property, tls};
+use super::broker::Broker;
+use crate::broker::AnyBroker;
+use crate::device::{Device, Manner, PATIENCE, correlation, property, tls};
 use crate::site::{Site, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,16 +89,13 @@ async fn a_retired_device_is_gone_at_once_and_stays_out() {
     site.until_online("dev1", true).await;
     let began = Instant::now();
     site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
-    let end = tokio::time::timeout(Duration::from_secs(2), device.ends.recv()).await.unwrap().unwrap();
+    let end = tokio::time::timeout(PATIENCE, device.ends.recv()).await.unwrap().unwrap();
     println!("a retired device was gone after {:?}: {end}", began.elapsed());
     drop(device);
     // Its certificate is still good for TLS; the broker lets it in without any
     // right, and the link has it sent away.
     let mut again = Device::connect(broker.port, "dev1", &files).await;
-    tokio::time::timeout(Duration::from_secs(2), again.ends.recv())
-        .await
-        .expect("it was not sent away")
-        .unwrap();
+    tokio::time::timeout(PATIENCE, again.ends.recv()).await.expect("it was not sent away").unwrap();
     drop(again);
     assert!(site.watcher.refused(Refusal::NotAdmitted) > 0);
     assert!(other.ends.try_recv().is_err(), "another device was disconnected");
@@ -119,7 +117,7 @@ async fn accounts_are_put_right_at_the_start() {
         site.register(sn).await;
     }
     site.stop().await;
-    let accounts = || std::fs::read_to_string(broker.folder.path().join("dynamic-security.json")).unwrap();
+    let accounts = || broker.accounts();
     assert!(accounts().contains("covey.device.goes"));
     // A registry that knows another device, as after a restore from a backup.
     let other = tempfile::tempdir().unwrap();
@@ -148,8 +146,10 @@ async fn two_servers_share_the_work_and_announce_once() {
     let two = Site::start(&broker, data.path(), "b").await;
     let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
     device.listen().await;
-    one.until_online("dev1", true).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("both know", || async {
+        one.engine.server().listening() == 1 && two.engine.server().listening() == 1
+    })
+    .await;
     for round in 0..6 {
         let site = if round % 2 == 0 { &one } else { &two };
         let id = site.create("dev1").await;

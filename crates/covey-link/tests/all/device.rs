@@ -14,8 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
 
-/// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a test waits at most for what must come: on a busy machine that is long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Device {
     pub sn: String,
@@ -76,6 +76,7 @@ impl Device {
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         options.set_transport(transport).set_network_options(network).set_keep_alive(30);
+        options.set_connect_timeout(PATIENCE);
         // The client keeps a slot for each.
         options.set_outgoing_inflight_upper_limit(64);
         options

@@ -7,7 +7,8 @@ use covey_core::event::Flood;
 use covey_core::port::Event;
 use rumqttc::mqttbytes::QoS;
 
-use crate::broker::Broker;
+use super::broker::Broker;
+use crate::broker::AnyBroker;
 use crate::device::{Device, outcome};
 use crate::site::Site;
 
@@ -27,7 +28,7 @@ async fn events_of_one_device_share_commits() {
         outcome(notice).await;
     }
     assert_eq!(site.watcher.seen(Event::EventStored), 1_000);
-    let commits = crate::commits(&site);
+    let commits = site.commits();
     assert!(commits < 500, "{commits} commits for 1000 events");
     site.stop().await;
 }

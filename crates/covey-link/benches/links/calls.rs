@@ -1,11 +1,8 @@
-//! Measurements, run on demand:
-//! `cargo test --release -p covey-link --test amqp measure -- --ignored --nocapture --test-threads 1`.
+//! Calls and revocations over any link.
 
 use std::time::{Duration, Instant};
 
-use covey_link::amqp::audit;
-
-use crate::broker::Broker;
+use crate::broker::AnyBroker;
 use crate::device::Device;
 use crate::site::Site;
 
@@ -20,7 +17,7 @@ fn tell(what: &str, mut took: Vec<Duration>) {
     println!("{what}: p50 {p50:.2?}, p99 {p99:.2?}, n {}", took.len());
 }
 
-async fn call(site: &Site, device: &mut Device) -> [Duration; 3] {
+async fn call<B: AnyBroker>(site: &Site<B>, device: &mut Device) -> [Duration; 3] {
     let began = Instant::now();
     let id = site.create(&device.sn.clone()).await;
     device.next("tsk").await;
@@ -34,17 +31,14 @@ async fn call(site: &Site, device: &mut Device) -> [Duration; 3] {
     [announced, answered, began.elapsed()]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn latency_and_throughput() {
-    let broker = Broker::take().await;
+pub async fn latency_and_throughput<B: AnyBroker>(broker: B) {
     let data = tempfile::tempdir().unwrap();
     let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
     let mut devices = Vec::new();
     for _ in 0..64 {
         let sn = broker.sn("m");
         site.register(&sn).await;
-        let device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+        let device = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
         device.listen().await;
         devices.push(device);
     }
@@ -82,17 +76,14 @@ async fn latency_and_throughput() {
     println!("calls: {:.0}/s with 64 under way", f64::from(count) / seconds);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn revoking() {
-    let broker = Broker::take().await;
+pub async fn revoking<B: AnyBroker>(broker: B) {
     let data = tempfile::tempdir().unwrap();
     let site = Site::start(&broker, data.path(), "a").await;
     let mut took = Vec::new();
     for _ in 0..50 {
         let sn = broker.sn("m");
         let registered = site.register(&sn).await;
-        let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+        let mut device = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
         device.listen().await;
         let began = Instant::now();
         site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
@@ -101,46 +92,4 @@ async fn revoking() {
     }
     tell("from the retirement to the end of the connection", took);
     site.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn ten_thousand_devices() {
-    let count = 10_000;
-    let (broker, data) = (Broker::take().await, tempfile::tempdir().unwrap());
-    let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
-    let began = Instant::now();
-    let mut running = Vec::new();
-    for worker in 0..64 {
-        let site = std::sync::Arc::clone(&site);
-        running.push(tokio::spawn(async move {
-            let mut number = worker;
-            while number < count {
-                site.register(&format!("bulk-{number:05}")).await;
-                number += 64;
-            }
-        }));
-    }
-    for one in running {
-        one.await.unwrap();
-    }
-    println!("{count} devices were registered with their accounts in {:.1?}", began.elapsed());
-    let began = Instant::now();
-    let sn = broker.sn("more");
-    site.register(&sn).await;
-    println!("one more in {:.1?}", began.elapsed());
-    let options = broker.options("audit");
-    let began = Instant::now();
-    assert_eq!(audit(&options, &*site.engine, false).await.unwrap().differences, []);
-    println!("an audit that finds nothing in {:.1?}", began.elapsed());
-    let names: Vec<_> = (0..count).map(|number| format!("bulk-{number:05}")).collect();
-    let body = serde_json::json!({ "users": names });
-    let delete_all = || broker.api(reqwest::Method::POST, "users/bulk-delete", Some(body.clone()));
-    delete_all().await.unwrap();
-    let began = Instant::now();
-    let audited = audit(&options, &*site.engine, true).await.unwrap();
-    assert_eq!(audited.differences.len(), count);
-    println!("an audit made {count} accounts in {:.1?}", began.elapsed());
-    assert_eq!(audit(&options, &*site.engine, false).await.unwrap().differences, []);
-    delete_all().await.unwrap();
 }

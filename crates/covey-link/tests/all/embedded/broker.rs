@@ -2,28 +2,21 @@
 //! is there, with a port and certificates.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result;
 use covey_core::id::{Sn, UnixMs};
 use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Observer};
-use covey_link::embedded::{
-    Broker as Embedded, BrokerError, BrokerOptions, EmbeddedLink, TlsFiles as ServerFiles,
-};
-use covey_link::{LinkStatus, TlsFiles};
+use covey_link::TlsFiles;
+use covey_link::embedded::{Broker as Embedded, BrokerOptions, EmbeddedLink, TlsFiles as ServerFiles};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
 use time::OffsetDateTime;
 
-/// Whether a PUBACK says what became of a message.
-pub const ACKNOWLEDGES_AFTER_COMMIT: bool = true;
-/// How long a link that is up takes until its server is ready for a test.
-pub const UP_TO_SETTLED: Duration = Duration::ZERO;
+use crate::broker::AnyBroker;
 
 pub struct Broker {
     pub port: u16,
@@ -78,64 +71,18 @@ impl Broker {
         let issuer = Issuer { authority, folder: folder.path().to_owned(), issued: Mutex::default() };
         Self { port, folder, issuer: Arc::new(issuer) }
     }
-
-    pub fn issuer(&self) -> Arc<dyn CertificateIssuer> {
-        self.issuer.clone()
-    }
-
-    /// A serial number.
-    pub fn sn(&self, name: &str) -> String {
-        name.to_owned()
-    }
-
-    /// What the server `name` of a site is started with.
-    pub fn options(&self, name: &str) -> Options {
-        let file = |name: &str| Path::new(self.folder.path()).join(name);
-        let tls = ServerFiles {
-            certificate: file("server.pem"),
-            key: file("server.key"),
-            device_root: self.issuer.authority.root_path(),
-        };
-        let broker = BrokerOptions {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
-            tls,
-            sessions_max: 1_000,
-            packet_bytes_max: 1024 * 1024,
-        };
-        Options { name: name.to_owned(), broker }
-    }
-
-    /// The files of a device that was registered.
-    pub fn device(&self, sn: &str) -> TlsFiles {
-        self.issuer.issued.lock().unwrap()[sn].clone()
-    }
 }
 
 /// What a server is started with.
 pub struct Options {
     name: String,
-    pub broker: BrokerOptions,
+    broker: BrokerOptions,
 }
 
 /// The link, with what its broker is started with.
 pub struct Link {
     embedded: Arc<EmbeddedLink>,
     broker: BrokerOptions,
-}
-
-impl Link {
-    pub fn new(
-        options: Options,
-        clock: Arc<dyn Clock>,
-        observer: Arc<dyn Observer>,
-    ) -> std::result::Result<Arc<Self>, Infallible> {
-        let embedded = EmbeddedLink::new(&options.name, clock, observer);
-        Ok(Arc::new(Self { embedded, broker: options.broker }))
-    }
-
-    pub fn status(&self) -> LinkStatus {
-        LinkStatus::Up
-    }
 }
 
 impl covey_core::port::Link for Link {
@@ -160,14 +107,56 @@ impl covey_core::port::Link for Link {
     }
 }
 
-pub struct Running(Embedded);
+impl AnyBroker for Broker {
+    type Options = Options;
+    type Link = Link;
+    type Running = Embedded;
+    const ACKNOWLEDGES_AFTER_COMMIT: bool = true;
 
-impl Running {
-    pub async fn start(link: Arc<Link>, engine: Arc<Engine>) -> std::result::Result<Self, BrokerError> {
-        Embedded::start(Arc::clone(&link.embedded), engine, link.broker.clone()).await.map(Self)
+    fn port(&self) -> u16 {
+        self.port
     }
 
-    pub async fn stop(self) {
-        self.0.stop().await;
+    /// It must have been registered.
+    fn device(&self, sn: &str) -> TlsFiles {
+        self.issuer.issued.lock().unwrap()[sn].clone()
+    }
+
+    fn issuer(&self) -> Arc<dyn CertificateIssuer> {
+        self.issuer.clone()
+    }
+
+    fn options(&self, name: &str) -> Options {
+        let file = |name: &str| Path::new(self.folder.path()).join(name);
+        let tls = ServerFiles {
+            certificate: file("server.pem"),
+            key: file("server.key"),
+            device_root: self.issuer.authority.root_path(),
+        };
+        let broker = BrokerOptions {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            tls,
+            sessions_max: 1_000,
+            packet_bytes_max: 1024 * 1024,
+        };
+        Options { name: name.to_owned(), broker }
+    }
+
+    fn link(options: Options, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Link> {
+        let embedded = EmbeddedLink::new(&options.name, clock, observer);
+        Arc::new(Link { embedded, broker: options.broker })
+    }
+
+    /// From the start on.
+    fn is_up(_: &Link) -> bool {
+        true
+    }
+
+    async fn run(link: Arc<Link>, engine: Arc<Engine>) -> Embedded {
+        Embedded::start(Arc::clone(&link.embedded), engine, link.broker.clone()).await.unwrap()
+    }
+
+    async fn stop(running: Embedded) {
+        running.stop().await;
     }
 }

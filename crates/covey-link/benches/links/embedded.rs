@@ -1,22 +1,20 @@
-//! Measurements, run on demand:
-//! `cargo test --release -p covey-link --test embedded measure -- --ignored --nocapture --test-threads 1`.
+//! How many events the embedded broker takes.
 
 use std::time::{Duration, Instant};
 
 use covey_core::event::Flood;
 use rumqttc::mqttbytes::QoS;
 
-use crate::broker::Broker;
+use crate::broker::AnyBroker;
 use crate::device::{Device, outcome};
+use crate::embedded_broker::Broker;
 use crate::site::Site;
 
 /// A body like those that devices in the field send.
 const BODY: &str =
     r#"{"101":8,"102":"2026-01-31 12:00:00ZMSK","200":13,"300":[{"301":5,"312":"opened","313":1}]}"#;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn events_a_second() {
+pub async fn events_a_second() {
     for (devices, events) in [(1, 20_000), (8, 10_000), (64, 2_000)] {
         let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
         let site = Site::start_with_flood(&broker, data.path(), Flood { per_second: 0, burst: 0 }).await;
@@ -49,7 +47,7 @@ async fn events_a_second() {
         println!(
             "{devices} devices: {:.0} events/s, {:.1} a commit, clients on the same cores",
             f64::from(total) / seconds,
-            f64::from(total) / crate::commits(&site) as f64,
+            f64::from(total) / site.commits() as f64,
         );
         site.stop().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
