@@ -35,7 +35,7 @@ pub enum MigrateError {
         /// Which row: its key, or how many rows come before it.
         key: String,
         /// The column.
-        column: &'static str,
+        column: String,
         /// What is wrong.
         problem: &'static str,
     },

@@ -15,6 +15,7 @@ mod target;
 mod tuple;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
@@ -22,8 +23,8 @@ use covey_core::id::UnixMs;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{self, Receiver};
 
-use crate::migrate::source::{Chunk, ChunkSize, Position, Source};
-use crate::migrate::tables::{TABLES, Table};
+use crate::migrate::source::{Chunk, ChunkSize, Position, Source, WholeSource};
+use crate::migrate::tables::Table;
 use crate::migrate::target::Target;
 use crate::migrate::tuple::{Checksum, Key, fields, length};
 use crate::postgres;
@@ -126,14 +127,15 @@ pub fn run(options: &Options, watch: Watch<'_>) -> Result<Report, MigrateError> 
     session.runtime.block_on(session.target.make_partitions(&partitions))?;
     let began = Instant::now();
     let mut positions = Vec::new();
-    for table in &TABLES {
+    let moved = Arc::clone(&session.tables);
+    for table in moved.iter() {
         positions.push(session.copy(table)?);
     }
     session.runtime.block_on(session.target.set_sequences(&session.source.highest))?;
     let copy_ms = elapsed_ms(began);
     let began = Instant::now();
     let mut tables = Vec::new();
-    for (table, (position, copied)) in TABLES.iter().zip(positions) {
+    for (table, (position, copied)) in moved.iter().zip(positions) {
         let checksum = session.compare(table)?;
         if checksum != position.checksum {
             // The source has changed in between without that being visible in any count.
@@ -164,7 +166,8 @@ pub fn verify(options: &Options, watch: Watch<'_>) -> Result<Report, MigrateErro
     session.runtime.block_on(session.target.recognise(&session.source.identity))?;
     let began = Instant::now();
     let mut tables = Vec::new();
-    for table in &TABLES {
+    let moved = Arc::clone(&session.tables);
+    for table in moved.iter() {
         let checksum = session.compare(table)?.stored();
         tables.push(MovedTable { table: table.name, rows: session.source.total(table), copied: 0, checksum });
     }
@@ -181,6 +184,7 @@ struct Session<'w> {
     runtime: Runtime,
     source: Source,
     target: Target,
+    tables: Arc<[Table]>,
     size: ChunkSize,
     watch: Watch<'w>,
 }
@@ -188,15 +192,17 @@ struct Session<'w> {
 impl<'w> Session<'w> {
     fn open(options: &Options, watch: Watch<'w>) -> Result<Self, MigrateError> {
         watch(Progress::Checking);
-        let source = Source::open(&options.from)?;
+        let source = WholeSource::open(&options.from)?;
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| MigrateError::Thread { source })?;
         let target = runtime.block_on(Target::open(&options.to))?;
+        let tables = runtime.block_on(target.tables())?;
+        let source = Source::of(source, Arc::clone(&tables))?;
         let size =
             ChunkSize { rows_max: options.chunk_rows_max.max(1), bytes_max: options.chunk_bytes_max.max(1) };
-        Ok(Self { runtime, source, target, size, watch })
+        Ok(Self { runtime, source, target, tables, size, watch })
     }
 
     fn check_sequences(&self) -> Result<(), MigrateError> {
@@ -205,7 +211,7 @@ impl<'w> Session<'w> {
 
     /// Copies what is missing of a table. Answers how far it is then, and how
     /// many rows were copied.
-    fn copy(&mut self, table: &'static Table) -> Result<(Position, u64), MigrateError> {
+    fn copy(&mut self, table: &Table) -> Result<(Position, u64), MigrateError> {
         let begin = self.runtime.block_on(mark::position(&self.target.client, table, &self.target.place))?;
         let of = self.source.total(table);
         let (target, watch) = (&self.target, self.watch);
@@ -233,7 +239,7 @@ impl<'w> Session<'w> {
     }
 
     /// Compares a table. Answers its checksum.
-    fn compare(&mut self, table: &'static Table) -> Result<Checksum, MigrateError> {
+    fn compare(&mut self, table: &Table) -> Result<Checksum, MigrateError> {
         let of = self.source.total(table);
         let (target, watch) = (&self.target, self.watch);
         let mut checksum = Checksum::default();
@@ -304,7 +310,7 @@ fn difference(table: &Table, source: Option<&[u8]>, target: Option<&[u8]>) -> Mi
         ((Some(one), Some(other)), Some(source), Some(target)) if one == other => {
             let pairs = fields(source).into_iter().zip(fields(target));
             let place = pairs.take_while(|(one, other)| one == other).count();
-            let column = table.columns.get(place).map_or("row", |column| column.name);
+            let column = table.columns.get(place).map_or("row", |column| &column.name);
             (Some(one), format!("its {column} is another"))
         }
         ((Some(one), Some(other)), ..) if other.compare(one, table).is_lt() => {

@@ -2,6 +2,7 @@
 //! changed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::id::UnixMs;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 use uuid::Uuid;
 
 use crate::migrate::error::MigrateError;
-use crate::migrate::tables::{SEQUENCES, TABLES, Table, Target};
+use crate::migrate::tables::{SEQUENCES, Table};
 use crate::migrate::tuple::{self, Checksum, Key};
 use crate::postgres::partitions::{Day, Month, Partition, id_from};
 use crate::sqlite;
@@ -65,10 +66,26 @@ pub(super) struct Position {
     pub(super) checksum: Checksum,
 }
 
+/// A SQLite database that is whole.
+pub(super) struct WholeSource {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl WholeSource {
+    /// Opens the database and checks it.
+    pub(super) fn open(path: &Path) -> Result<Self, MigrateError> {
+        sqlite::verify(path)?;
+        let failed = |source| MigrateError::Source { path: path.to_owned(), source };
+        Ok(Self { connection: begin_reading(path).map_err(failed)?, path: path.to_owned() })
+    }
+}
+
 /// A SQLite database that is to be moved.
 pub(super) struct Source {
     connection: Connection,
     path: PathBuf,
+    tables: Arc<[Table]>,
     /// How many rows each table has, in their order.
     totals: Vec<u64>,
     /// The highest number that each sequence has given.
@@ -80,21 +97,18 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens the database and checks that it is whole.
-    pub(super) fn open(path: &Path) -> Result<Self, MigrateError> {
-        sqlite::verify(path)?;
-        let failed = |source| MigrateError::Source { path: path.to_owned(), source };
-        let connection = begin_reading(path).map_err(failed)?;
-        for table in &TABLES {
-            if connection.prepare(&table.read_source(true)).is_err() {
-                return Err(MigrateError::OldSource { path: path.to_owned() });
-            }
+    /// Looks at what there is of these tables.
+    pub(super) fn of(whole: WholeSource, tables: Arc<[Table]>) -> Result<Self, MigrateError> {
+        let WholeSource { connection, path } = whole;
+        let failed = |source| MigrateError::Source { path: path.clone(), source };
+        if tables.iter().any(|table| connection.prepare(&table.read_source(true)).is_err()) {
+            return Err(MigrateError::OldSource { path });
         }
         let count = |table: &Table| {
             let sql = format!("SELECT count(*) FROM {}", table.name);
             connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
         };
-        let totals = TABLES.iter().map(count).collect::<rusqlite::Result<_>>().map_err(failed)?;
+        let totals = tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(failed)?;
         let highest = |(_, table, column): &(&str, &str, &str)| {
             // What AUTOINCREMENT gave to a row that is gone was given all the same.
             let sql = format!(
@@ -108,8 +122,7 @@ impl Source {
             "SELECT h.number, coalesce((SELECT min(number) FROM records) - 1, h.number) FROM record_head h";
         let outbox = |row: &Row<'_>| Ok(Outbox { head: row.get(0)?, forgotten: row.get(1)? });
         let outbox = connection.query_row(sql, [], outbox).map_err(failed)?;
-        let (path, identity) = (path.to_owned(), String::new());
-        let mut source = Self { connection, path, totals, highest, outbox, identity };
+        let mut source = Self { connection, path, tables, totals, highest, outbox, identity: String::new() };
         source.identity = source.identify()?;
         Ok(source)
     }
@@ -120,14 +133,15 @@ impl Source {
 
     /// How many rows a table has.
     pub(super) fn total(&self, table: &Table) -> u64 {
-        let place = TABLES.iter().position(|one| one.name == table.name);
+        let place = self.tables.iter().position(|one| one.name == table.name);
         place.and_then(|place| self.totals.get(place)).copied().unwrap_or(0)
     }
 
     /// Every start of a server, every key and every task leave a trace in these.
     fn identify(&self) -> Result<String, MigrateError> {
         let mut checksum = Checksum::default();
-        for table in TABLES.iter().filter(|table| ["orgs", "api_keys", "task_counts"].contains(&table.name)) {
+        let telling = ["orgs", "api_keys", "task_counts"];
+        for table in self.tables.iter().filter(|table| telling.contains(&table.name)) {
             let mut statement =
                 self.connection.prepare(&table.read_source(false)).map_err(|error| self.failed(error))?;
             let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
@@ -278,13 +292,9 @@ fn encoded(table: &Table, row: &Row<'_>) -> Result<Vec<u8>, MigrateError> {
 
 /// Which table of the target a tuple goes to.
 fn part_of(table: &Table, tuple: &[u8]) -> usize {
-    match table.target {
-        Target::One(_) => 0,
-        Target::ByStatus { status, .. } => {
-            let number = tuple::fields(tuple).get(status).copied().flatten().map_or(0, tuple::number);
-            usize::from(number >= 3)
-        }
-    }
+    let Some(status) = table.status() else { return 0 };
+    let number = tuple::fields(tuple).get(status).copied().flatten().map_or(0, tuple::number);
+    usize::from(number >= 3)
 }
 
 /// The key of a row that cannot be encoded.

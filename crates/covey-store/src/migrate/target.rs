@@ -1,17 +1,18 @@
 //! The target: a database that nobody else uses, filled by COPY.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use covey_core::id::UnixMs;
 use futures_util::{SinkExt, StreamExt};
-use tokio_postgres::{Client, CopyOutStream};
+use tokio_postgres::{Client, CopyOutStream, Row};
 
 use crate::migrate::error::MigrateError;
 use crate::migrate::mark;
 use crate::migrate::source::{Chunk, Position};
-use crate::migrate::tables::{SEQUENCES, Table};
+use crate::migrate::tables::{Kind, LISTED, SEQUENCES, Table};
 use crate::migrate::tuple::{HEADER, TRAILER, length};
 use crate::postgres::locks::LockClass;
 use crate::postgres::partitions::Partition;
@@ -67,6 +68,25 @@ impl Target {
     async fn says(&self, sql: &str) -> Result<bool, MigrateError> {
         let ask = failed("tell whether it is in use");
         self.client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(ask)
+    }
+
+    /// All tables, with the columns that the target has.
+    pub(super) async fn tables(&self) -> Result<Arc<[Table]>, MigrateError> {
+        let what = "tell its columns";
+        let sql = "SELECT a.attname::text, t.typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+             WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+        let mut tables = Vec::with_capacity(LISTED.len());
+        for listed in &LISTED {
+            let rows = self.client.query(sql, &[&listed.model()]).await.map_err(failed(what))?;
+            let column = |row: &Row| Some((row.try_get(0).ok()?, Kind::from_name(row.try_get(1).ok()?)?));
+            let columns = rows.iter().map(column).collect::<Option<_>>();
+            let table = columns.and_then(|columns| Table::new(listed, columns)).ok_or_else(|| {
+                let problem = format!("{} has a column that cannot be moved, or lacks one", listed.model());
+                MigrateError::Target { what, problem }
+            })?;
+            tables.push(table);
+        }
+        Ok(tables.into())
     }
 
     async fn refuse_servers(&self) -> Result<(), MigrateError> {

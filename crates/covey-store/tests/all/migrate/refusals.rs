@@ -31,7 +31,7 @@ fn text_that_postgresql_cannot_hold_is_named_and_can_be_corrected() {
     let backend = PostgresBackend::new();
     let error = migrate(&path, &backend.url()).unwrap_err();
     assert!(
-        matches!(&error, MigrateError::BadRow { table: "tasks", key, column: "ext_task_id", .. } if *key == id),
+        matches!(&error, MigrateError::BadRow { table: "tasks", key, column, .. } if *key == id && column == "ext_task_id"),
         "{error}"
     );
     let refused = open(&backend).err().unwrap().to_string();
