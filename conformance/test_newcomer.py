@@ -51,3 +51,33 @@ def test_the_benchmark_completes_calls_without_an_error(new_server, tmp_path):
     assert '"completed"' in measured.stdout, measured.stdout
     assert server.metric("covey_tasks", status="DONE") > 0
     assert server.metric("covey_tasks", status="FAILED") == 0
+
+
+def test_every_command_says_only_what_its_server_knows(simulated, tmp_path):
+    """The command line prefers strict handling: a member or parameter that the server does not know fails it."""
+    added = covey(simulated, "device", "add", "lamp-2", "--tag", "room=hall", "--device-id", 77, "--out", tmp_path / "lamp-2")
+    assert added.returncode == 0, added.stderr
+    for line in [
+        "device add node-1 --no-certificate --tag floor=2",
+        "device tag lamp-2 room kitchen",
+        "device list --tag room=kitchen --online --page 1 --size 10",
+        "device list --offline",
+        "device show lamp-2",
+        "call lamp-1 51 {} --wait 10 --priority 3 --ext-task-id e-1",
+        "call lamp-2 blink --no-wait --ttl 5",
+        "task list --device lamp-2 --status ready --ext-task-id e-2 --after 2026-01-01T00:00:00Z --page 1 --size 5",
+        "events list --device lamp-1 --type -1 --not-type 7 --after 2026-01-01T00:00:00Z --limit 5",
+        "events tail --kind all -n 5",
+        "twin set lamp-2 led=1 --ttl 5 --priority 2",
+        "twin set lamp-2 led=null --reported",
+        "twin get lamp-2",
+        "retention show",
+        "retention set events=30 tasks=default",
+        "retention run",
+        "key add dashboard --right tasks:read --org acme",
+        "key list",
+        "webhooks list",
+        "device rm lamp-2",
+    ]:
+        done = covey(simulated, *line.split())
+        assert done.returncode == 0, f"{line}: {done.stderr}"

@@ -666,5 +666,8 @@ def test_by_command(hasty, receiver, connect, tmp_path):
     assert "delivered" in covey(server, "deliveries", key).stdout
     assert covey(server, "rm", key).returncode == 0
     assert covey(server, "rm", key).returncode != 0
+    default = covey(server, "add", receiver.url, "--type", "msg-twin", "--default", "--concurrency", "2")
+    assert default.returncode == 0 and default.stdout.startswith("whsec_"), default.stderr
+    assert covey(server, "rm", "msg-twin").returncode == 0
     refused = covey(server, "add", "https://10.0.0.1/x")
     assert refused.returncode != 0 and "url" in refused.stderr and not refused.stdout

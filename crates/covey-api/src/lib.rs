@@ -1,5 +1,6 @@
 //! The JSON of the REST API, of streams and of webhooks, described once: the
-//! server writes it with these types and clients read it with them.
+//! server writes answers with these types and clients read them; clients write
+//! requests and the server reads them.
 //!
 //! The server fills a type with borrowed texts, and a client gets it with owned
 //! ones (`Task<'static>`). Payloads, results and twin values are JSON text that
@@ -18,10 +19,12 @@ mod event;
 mod from_core;
 mod health;
 mod instant;
+mod number;
 mod problem;
 mod record;
 #[cfg(feature = "proptest")]
 pub mod record_strategy;
+mod request;
 mod retention;
 #[cfg(feature = "openapi")]
 mod schema;
@@ -35,8 +38,15 @@ pub use device::{Device, DeviceConnection, DeviceRegistered, DeviceRetired, Devi
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
+pub use number::Whole;
 pub use problem::{Problem, UnknownName};
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
+#[cfg(feature = "openapi")]
+pub use request::TaskNewSchema;
+pub use request::{
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, RetentionChange, SecretRotation, TagNew, TaskNew,
+    TwinPatch, WebhookChange, WebhookNew, WebhookSet,
+};
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{RecordKindName, RightName};

@@ -1,25 +1,10 @@
 //! API keys: making, listing and revoking them.
 
+use covey_api::ApiKeyNew;
 use reqwest::Method;
-use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
-
-/// An API key that is wanted.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ApiKeyRequest {
-    /// What its owner calls it.
-    pub name: String,
-    /// The organisation it speaks for; the caller's own if none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub org: Option<String>,
-    /// What it may do, by the names of the rights: no more than the caller may.
-    pub rights: Vec<String>,
-    /// A client certificate in PEM that is to stand for the key. No key is made then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate_pem: Option<String>,
-}
 
 /// An API key as the server keeps it: without its clear text.
 pub type ApiKey = covey_api::ApiKey<'static>;
@@ -31,7 +16,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal (such as a right that is missing), or the transport's.
-    pub async fn api_key_add(&self, request: &ApiKeyRequest) -> Result<MadeApiKey> {
+    pub async fn api_key_add(&self, request: &ApiKeyNew) -> Result<MadeApiKey> {
         self.request(Method::POST, &["api", "v1", "api-keys"]).json(request).send().await?.json()
     }
 

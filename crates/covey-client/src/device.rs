@@ -1,8 +1,7 @@
 //! Devices: registering, finding, tagging and retiring them.
 
-use covey_api::TagPut;
+use covey_api::{DeviceNew, TagNew, TagPut};
 use reqwest::Method;
-use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
@@ -17,43 +16,6 @@ pub type Connection = covey_api::DeviceConnection<'static>;
 /// A device that was just registered, with all that it needs to connect, or
 /// without any of that if it was to get no certificate.
 pub type Registered = covey_api::DeviceRegistered<'static>;
-
-/// A device that is to be registered.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct DeviceRequest {
-    /// Its serial number; the server makes one if none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sn: Option<String>,
-    /// Its number; the next free one if none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device_id: Option<i64>,
-    /// Its tags.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<Tag>,
-    /// A certificate signing request in PEM; the server makes a key if none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub csr: Option<String>,
-    /// Whether it gets a certificate.
-    #[serde(skip_serializing_if = "CertificateWanted::is_default")]
-    pub certificate: CertificateWanted,
-}
-
-/// Whether a device that is registered gets a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CertificateWanted {
-    /// It gets one, with which it connects.
-    #[default]
-    Issue,
-    /// It gets none: a node behind a gateway, which cannot connect by itself.
-    None,
-}
-
-impl CertificateWanted {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// A page of devices.
 #[derive(Clone, Debug)]
@@ -83,7 +45,7 @@ impl Client {
     /// # Errors
     /// A refusal (409 if the serial number or the number is taken), or the
     /// transport's.
-    pub async fn device_register(&self, request: &DeviceRequest) -> Result<Registered> {
+    pub async fn device_register(&self, request: &DeviceNew) -> Result<Registered> {
         self.request(Method::POST, &["api", "v1", "devices"]).json(request).send().await?.json()
     }
 
@@ -106,7 +68,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal (404 if there is no such device), or the transport's.
-    pub async fn device_tag(&self, device_id: i64, tag: &Tag) -> Result<i64> {
+    pub async fn device_tag(&self, device_id: i64, tag: &TagNew) -> Result<i64> {
         let id = device_id.to_string();
         let answer = self.request(Method::PUT, &["api", "v1", "devices", &id]).json(tag).send().await?;
         answer.json::<TagPut>().map(|put| put.tag_id)

@@ -33,15 +33,15 @@ mod transport;
 mod twin;
 mod webhook;
 
-pub use api_key::{ApiKey, ApiKeyRequest, MadeApiKey};
+pub use api_key::{ApiKey, MadeApiKey};
 pub use client::Client;
 pub use covey_api::{
-    Readiness, Record, Retention, RetentionRun, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskStatus,
-    Time, TwinDesiredValue, TwinReportedValue, WebhookFilter,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, Readiness, Record, Retention, RetentionChange,
+    RetentionRun, SecretRotation, ServerPart, TagNew, TaskChange, TaskCreated, TaskDeleted, TaskNew,
+    TaskStatus, Time, TwinDesiredValue, TwinPatch, TwinReportedValue, WebhookFilter, WebhookNew, WebhookSet,
+    Whole,
 };
-pub use device::{
-    CertificateWanted, Connection, Device, DeviceFilter, DevicePage, DeviceRequest, Registered, Tag,
-};
+pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};
 pub use event::{Event, EventFilter, Events};
 pub use health::metric_value;
@@ -52,7 +52,5 @@ pub use task::{
     Created, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskPage, TaskRequest, TaskResult,
     TaskRow, WAIT_SECONDS_MAX,
 };
-pub use twin::{Twin, TwinPatch};
-pub use webhook::{
-    DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookRequest, WebhookState, WebhookTested,
-};
+pub use twin::Twin;
+pub use webhook::{DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookState, WebhookTested};

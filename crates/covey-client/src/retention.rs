@@ -1,8 +1,6 @@
 //! For how long things are kept.
 
-use std::collections::BTreeMap;
-
-use covey_api::{Retention, RetentionRun};
+use covey_api::{Retention, RetentionChange, RetentionRun};
 use reqwest::Method;
 
 use crate::client::Client;
@@ -23,8 +21,8 @@ impl Client {
     ///
     /// # Errors
     /// A refusal, or the transport's.
-    pub async fn retention_put(&self, days: &BTreeMap<String, Option<u32>>) -> Result<Retention> {
-        self.request(Method::PUT, &RETENTION).json(days).send().await?.json()
+    pub async fn retention_put(&self, change: &RetentionChange) -> Result<Retention> {
+        self.request(Method::PUT, &RETENTION).json(change).send().await?.json()
     }
 
     /// Forgets what is too old now; a bounded amount.

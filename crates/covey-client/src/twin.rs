@@ -1,33 +1,13 @@
 //! Twins: what devices say their values are, and what is wanted.
 
-use std::collections::BTreeMap;
-
+use covey_api::TwinPatch;
 use reqwest::Method;
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::error::Result;
 
 /// A device's twin.
 pub type Twin = covey_api::Twin<'static>;
-
-/// What is to change of a twin.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct TwinPatch {
-    /// Values that are reported on behalf of the device; null removes one.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub reported: BTreeMap<String, Box<RawValue>>,
-    /// Values that are wanted; null takes the wish back.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub desired: BTreeMap<String, Box<RawValue>>,
-    /// For how many minutes the device may take them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<u32>,
-    /// The priority of the tasks that tell the device.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<u8>,
-}
 
 impl Client {
     /// A device's twin.
@@ -45,7 +25,7 @@ impl Client {
     pub async fn twin_patch(
         &self,
         device_id: i64,
-        patch: &TwinPatch,
+        patch: &TwinPatch<'_>,
         if_match: Option<&str>,
     ) -> Result<Twin> {
         let request = self.request(Method::PATCH, &path(&device_id.to_string()));

@@ -1,10 +1,7 @@
 //! Webhooks: where the server tells of changes, and what became of that.
 
-use std::collections::BTreeMap;
-
-use covey_api::{DeadLettersResent, WebhookFilter};
+use covey_api::{DeadLettersResent, SecretRotation, WebhookNew, WebhookSet, Whole};
 use reqwest::Method;
-use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::Result;
@@ -19,30 +16,6 @@ pub type Delivery = covey_api::WebhookDelivery<'static>;
 pub type DeadLetter = covey_api::WebhookDeadLetter<'static>;
 /// What became of a test.
 pub type WebhookTested = covey_api::WebhookTested<'static>;
-
-/// A webhook that is wanted.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct WebhookRequest {
-    /// What it is told of, such as `msg-event`.
-    pub event_type: String,
-    /// Where it is.
-    pub url: String,
-    /// What is sent with each message.
-    pub headers: BTreeMap<String, String>,
-    /// Whether it is told anything.
-    pub is_active: bool,
-    /// Which changes it wants.
-    pub filter: WebhookFilter,
-    /// In which form: `contract` or `cloudevents`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<String>,
-    /// How many requests may be under way at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-    /// Its secret; the server makes one if none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-}
 
 /// Which attempts are wanted.
 #[derive(Clone, Debug, Default)]
@@ -72,17 +45,17 @@ impl Client {
     ///
     /// # Errors
     /// A refusal (400 if its URL did not pass its probe), or the transport's.
-    pub async fn webhook_add(&self, request: &WebhookRequest) -> Result<Webhook> {
+    pub async fn webhook_add(&self, request: &WebhookNew) -> Result<Webhook> {
         self.webhooks(Method::POST, &[]).json(request).send().await?.json()
     }
 
-    /// Sets the default webhook of the request's type. The answer holds its
-    /// secret if it is new.
+    /// Sets a webhook. `key` is a type, for its default webhook, or a number. The
+    /// answer holds its secret if it is new.
     ///
     /// # Errors
     /// As [`webhook_add`](Self::webhook_add).
-    pub async fn webhook_set_default(&self, request: &WebhookRequest) -> Result<Webhook> {
-        self.webhooks(Method::PUT, &[&request.event_type]).json(request).send().await?.json()
+    pub async fn webhook_set(&self, key: &str, request: &WebhookSet) -> Result<Webhook> {
+        self.webhooks(Method::PUT, &[key]).json(request).send().await?.json()
     }
 
     /// Deletes a webhook. `key` is a type, for its default webhook, or a number.
@@ -98,12 +71,8 @@ impl Client {
     /// # Errors
     /// A refusal, or the transport's.
     pub async fn webhook_rotate(&self, key: &str, overlap_s: Option<u32>) -> Result<Webhook> {
-        #[derive(Serialize)]
-        struct Rotation {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            overlap_seconds: Option<u32>,
-        }
-        let rotation = Rotation { overlap_seconds: overlap_s };
+        let overlap_seconds = overlap_s.map(|seconds| Whole(seconds.into()));
+        let rotation = SecretRotation { overlap_seconds, ..SecretRotation::default() };
         self.webhooks(Method::POST, &[key, "rotate-secret"]).json(&rotation).send().await?.json()
     }
 

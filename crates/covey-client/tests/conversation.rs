@@ -70,7 +70,7 @@ async fn a_call_is_one_post_that_waits_and_its_result_comes_as_it_was_sent() {
     assert!(head.starts_with("post /api/v1/device-tasks?wait=30 http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nprefer: handling=strict\r\n"), "{head}");
     assert!(head.contains("\r\nx-api-key: k-1") && head.contains("\r\nidempotency-key: i-1"), "{head}");
-    assert_eq!(body, r#"{"device_sn":"lamp-1","ext_task_id":"","method":"blink"}"#);
+    assert_eq!(body, r#"{"ext_task_id":"","device_sn":"lamp-1","method":"blink"}"#);
 }
 
 #[tokio::test]

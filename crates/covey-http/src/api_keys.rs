@@ -7,10 +7,8 @@ use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_api::{ApiKey, ApiKeyMade, ApiKeyRevoked, RightName};
+use covey_api::{ApiKey, ApiKeyMade, ApiKeyNew, ApiKeyRevoked};
 use covey_core::access::Rights;
-use serde::Deserialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -26,26 +24,6 @@ use crate::wire::{Whole, json};
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     let router = with_slash(OpenApiRouter::default(), routes!(api_key_list, api_key_add));
     with_slash(router, routes!(api_key_revoke))
-}
-
-/// An API key to be made.
-#[derive(Deserialize, ToSchema)]
-struct ApiKeyNew {
-    /// Its organisation, by name; made if there is none. The caller's own if left out.
-    #[serde(default)]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$")]
-    org: Option<String>,
-    /// What its owner calls it.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$", example = "dashboard")]
-    name: String,
-    /// What it may do: no more than the caller may.
-    #[schema(value_type = Vec<RightName>)]
-    rights: Vec<String>,
-    /// A client certificate in PEM that is to stand for this key: whoever shows it over TLS, and holds its
-    /// private key, is let in. No key is made then. Any issuer will do, also the certificate itself.
-    #[serde(default)]
-    #[schema(max_length = 16384)]
-    certificate_pem: Option<String>,
 }
 
 /// All API keys

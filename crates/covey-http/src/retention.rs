@@ -7,10 +7,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_api::{Retention, RetentionRun};
+use covey_api::{Retention, RetentionChange, RetentionRun};
 use covey_core::retention::RetentionClass;
-use serde::Deserialize;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,38 +48,10 @@ async fn retention_get(
     Ok(json(StatusCode::OK, &view(&api, &caller).await?))
 }
 
-/// What is to be kept for how many days. What is not named stays as it is.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = RetentionChange)]
-#[serde(deny_unknown_fields)]
-struct RetentionBody {
-    /// Final tasks with their results: 0 to 36500, 0 for ever; null for as long as the operator says.
-    #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
-    tasks: Option<Option<Whole>>,
-    /// Events.
-    #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
-    events: Option<Option<Whole>>,
-    /// Records of changes: how far back a stream or webhook can go.
-    #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
-    records: Option<Option<Whole>>,
-    /// What devices reported of their resources.
-    #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500)]
-    twin_history: Option<Option<Whole>>,
-}
-
-/// Tells a field that is null from one that is not there.
-fn change<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Whole>>, D::Error> {
-    Option::<Whole>::deserialize(deserializer).map(Some)
-}
-
 /// Sets for how long things of the caller's organisation are kept
 #[utoipa::path(
     put, path = "/api/v1/retention", tag = "operation",
-    request_body(content = RetentionBody, content_type = "application/json", example = json!({"events": 30})),
+    request_body(content = RetentionChange, content_type = "application/json", example = json!({"events": 30})),
     responses(
         (status = 200, description = "The days from now on.", body = Retention),
         BodyProblems, GuardProblems,
@@ -92,7 +62,7 @@ async fn retention_put(
     Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let RetentionBody { tasks, events, records, twin_history } = body.read()?;
+    let RetentionChange { tasks, events, records, twin_history } = body.read()?;
     let mut days = Vec::new();
     for (kept, change) in [
         (RetentionClass::Tasks, tasks),

@@ -2,18 +2,19 @@
 //! and values that come as text in a path or a query.
 
 use std::convert::Infallible;
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+pub(crate) use covey_api::Whole;
 use covey_api::{SECONDS_MAX, Time};
 use covey_core::device::DEVICE_ID_MAX;
 use covey_core::id::{DeviceId, UnixMs};
 use covey_core::port::PageRequest;
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serialize;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
@@ -21,75 +22,12 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::{Kind, Problem};
 
-/// A whole number in JSON. `2.0` is one (JSON Schema 2020-12 §6.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Whole(pub(crate) i64);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WholeVisitor;
-
-        impl Visitor<'_> for WholeVisitor {
-            type Value = Whole;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
-                Ok(Whole(number))
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole, E> {
-                i64::try_from(number)
-                    .map(Whole)
-                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
-            }
-
-            #[allow(clippy::cast_possible_truncation)] // whole and below 2^53: nothing is cut off
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Whole, E> {
-                if is_whole(number) {
-                    Ok(Whole(number as i64))
-                } else {
-                    Err(E::invalid_value(Unexpected::Float(number), &self))
-                }
-            }
-        }
-
-        deserializer.deserialize_any(WholeVisitor)
-    }
-}
-
-impl FromStr for Whole {
-    type Err = &'static str;
-
-    /// `2.0` is a whole number in a query or a path too.
-    #[allow(clippy::cast_possible_truncation)] // whole and below 2^53: nothing is cut off
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let by_decimal = || text.parse().ok().filter(|number| is_whole(*number)).map(|number| number as i64);
-        text.parse().ok().or_else(by_decimal).map(Self).ok_or("must be a whole number")
-    }
-}
-
-fn is_whole(number: f64) -> bool {
-    number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0
-}
-
 /// The page that a caller asks for. What does not fit is left to the core to refuse.
 pub(crate) fn page(number: Option<Whole>, size: Option<Whole>, size_default: u32) -> PageRequest {
     let fitting = |asked: Option<Whole>, default| {
         asked.map_or(default, |Whole(number)| u32::try_from(number).unwrap_or(0))
     };
     PageRequest { page: fitting(number, 1), size: fitting(size, size_default) }
-}
-
-/// Reads a field that may be left out but may not be null.
-pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Reads a parameter of a query, which is always text.
@@ -228,22 +166,6 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn whole_numbers_are_read_however_json_writes_them() {
-        for (text, number) in [("7", 7), ("-7", -7), ("7.0", 7), ("7e2", 700)] {
-            assert_eq!(serde_json::from_str::<Whole>(text).unwrap(), Whole(number), "{text}");
-        }
-        for (text, number) in [("7", 7), ("-7", -7), ("7.0", 7)] {
-            assert_eq!(text.parse(), Ok(Whole(number)), "{text}");
-        }
-        for text in ["", "7.5", "inf", "NaN", "1e300", "seven"] {
-            assert!(text.parse::<Whole>().is_err(), "{text}");
-        }
-        for text in ["7.5", "\"7\"", "true", "null", "[7]", "1e300", "18446744073709551615"] {
-            assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn moments_are_read_as_seconds_or_as_rfc_3339() {

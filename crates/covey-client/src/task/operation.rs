@@ -32,7 +32,7 @@ impl Client {
         };
         let answer = self
             .request(Method::POST, &TASKS)
-            .json(request)
+            .json(&request.task)
             .idempotency_key(request.idempotency_key.as_deref())
             .wait(wait_s)
             .send()
@@ -54,7 +54,7 @@ impl Client {
     pub async fn task_create(&self, request: &TaskRequest) -> Result<Created> {
         let answer = self
             .request(Method::POST, &TASKS)
-            .json(request)
+            .json(&request.task)
             .idempotency_key(request.idempotency_key.as_deref())
             .send()
             .await?;

@@ -1,7 +1,8 @@
 //! What is asked for: a task, or tasks by filter and page.
 
-use covey_api::TaskStatus;
-use serde::Serialize;
+use std::borrow::Cow;
+
+use covey_api::{TaskNew, TaskStatus, Whole};
 use serde_json::value::RawValue;
 
 use crate::client::Request;
@@ -9,68 +10,49 @@ use crate::error::{Error, Result};
 
 /// A task that is wanted. What is not given, the server chooses
 /// (rest-api "Tasks").
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct TaskRequest {
-    /// For the device with this number; this or `device_sn`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device_id: Option<i64>,
-    /// For the device with this serial number; this or `device_id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device_sn: Option<String>,
-    /// The application's own id for the task.
-    pub ext_task_id: String,
-    /// What is to be done, as a number: 0 to 65534.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method_code: Option<u16>,
-    /// What is to be done, as a name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// 0 to 9, higher first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<u8>,
-    /// Its life in whole minutes, 0 to 44639; 0 makes a task that is only pushed.
-    #[serde(rename = "ttl", skip_serializing_if = "Option::is_none")]
-    pub ttl_minutes: Option<u32>,
-    /// The parameters: the JSON text of an object, passed on as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Box<RawValue>>,
-    /// Makes the request one that can be repeated within 24 hours without
-    /// doing anything twice.
-    #[serde(skip)]
+    /// The task.
+    pub task: TaskNew<'static>,
+    /// Under which the request can be repeated without making a second task.
     pub idempotency_key: Option<String>,
 }
 
 impl TaskRequest {
+    fn of(task: TaskNew<'static>) -> Self {
+        Self { task, idempotency_key: None }
+    }
+
     /// A task for the device with this serial number.
     #[must_use]
     pub fn for_sn(sn: impl Into<String>) -> Self {
-        Self { device_sn: Some(sn.into()), ..Self::default() }
+        Self::of(TaskNew { device_sn: Some(sn.into()), ..TaskNew::default() })
     }
 
     /// A task for the device with this number.
     #[must_use]
     pub fn for_device_id(device_id: i64) -> Self {
-        Self { device_id: Some(device_id), ..Self::default() }
+        Self::of(TaskNew { device_id: Some(Whole(device_id)), ..TaskNew::default() })
     }
 
     /// Says what is to be done, by name.
     #[must_use]
     pub fn with_method(mut self, method: impl Into<String>) -> Self {
-        self.method = Some(method.into());
+        self.task.method = Some(method.into());
         self
     }
 
     /// Says what is to be done, by number.
     #[must_use]
     pub fn with_method_code(mut self, method_code: u16) -> Self {
-        self.method_code = Some(method_code);
+        self.task.method_code = Some(Whole(method_code.into()));
         self
     }
 
     /// Says how long it may take, in minutes.
     #[must_use]
     pub fn with_ttl_minutes(mut self, ttl_minutes: u32) -> Self {
-        self.ttl_minutes = Some(ttl_minutes);
+        self.task.ttl = Some(Whole(ttl_minutes.into()));
         self
     }
 
@@ -86,7 +68,8 @@ impl TaskRequest {
     /// # Errors
     /// [`Error::Request`] if it is not JSON.
     pub fn with_payload(mut self, json: impl Into<String>) -> Result<Self> {
-        self.payload = Some(RawValue::from_string(json.into()).map_err(|source| Error::Request { source })?);
+        let payload = RawValue::from_string(json.into()).map_err(|source| Error::Request { source })?;
+        self.task.payload = Some(Cow::Owned(payload));
         Ok(self)
     }
 }
@@ -149,8 +132,8 @@ mod tests {
         let text = r#"{"z":1.10,"a":12345678901234567890,"z2":[1e2]}"#;
         let request = TaskRequest::for_sn("lamp-1").with_method_code(5).with_payload(text).unwrap();
         assert_eq!(
-            serde_json::to_string(&request).unwrap(),
-            format!(r#"{{"device_sn":"lamp-1","ext_task_id":"","method_code":5,"payload":{text}}}"#)
+            serde_json::to_string(&request.task).unwrap(),
+            format!(r#"{{"ext_task_id":"","device_sn":"lamp-1","method_code":5,"payload":{text}}}"#)
         );
         assert!(matches!(TaskRequest::for_sn("lamp-1").with_payload("{"), Err(Error::Request { .. })));
     }

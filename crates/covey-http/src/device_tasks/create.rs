@@ -6,14 +6,14 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_api::{Task, TaskCreated};
+use covey_api::{Task, TaskCreated, TaskNewSchema};
 use covey_core::access::{Caller, Rights};
 use covey_core::task::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
 use sha2::{Digest, Sha256};
 
 use crate::api::Api;
 use crate::auth::Authenticated;
-use crate::device_tasks::request::{TaskNew, TaskNewSchema};
+use crate::device_tasks::request::into_spec;
 use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
 use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
@@ -84,7 +84,7 @@ pub(super) async fn task_create(
     KeyOfRequest(key): KeyOfRequest,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let spec = body.read::<TaskNew<'_>>()?.into_spec()?;
+    let spec = into_spec(body.read()?)?;
     let idempotency = key.map(|key| IdempotencyKey { key, request_digest: Sha256::digest(&body.0).into() });
     let Some(wait) = query.wait else {
         let created = create(&api, &caller, spec, idempotency).await?;

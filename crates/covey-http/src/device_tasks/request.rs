@@ -3,18 +3,15 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use covey_api::TaskNew;
 use covey_core::id::{Sn, TaskId};
 use covey_core::json::levels;
 use covey_core::task::{DeviceRef, TaskSpec};
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
-use utoipa::openapi::{AllOfBuilder, OneOfBuilder, RefOr};
-use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::problem::{Kind, Problem};
-use crate::wire::{DeviceNumber, Whole, present};
+use crate::wire::{DeviceNumber, Whole};
 
 /// The method code of a task that names none (rest-api "Tasks").
 const METHOD_CODE_DEFAULT: i64 = 20;
@@ -38,57 +35,18 @@ impl FromStr for TaskNumber {
     }
 }
 
-/// A task to be made.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = TaskNewFields)]
-pub(super) struct TaskNew<'a> {
-    /// The application's own id for the task. Need not be unique.
-    #[schema(max_length = 256, pattern = r"^[^\x00]*$")]
-    ext_task_id: String,
-    /// The device, by its number; or else `device_sn`.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
-    device_id: Option<Whole>,
-    /// The device, by its serial number; or else `device_id`.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, pattern = "^[A-Za-z0-9_-]{1,64}$")]
-    device_sn: Option<String>,
-    /// What the device is to do, as a number.
-    #[serde(default)]
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_534, default = 20)]
-    method_code: Option<Whole>,
-    /// What the device is to do, as a name; carried to the device.
-    #[serde(default)]
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$")]
-    method: Option<String>,
-    /// A task of higher priority is taken first.
-    #[serde(default)]
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9, default = 0)]
-    priority: Option<Whole>,
-    /// How long the task lives, in minutes. 0: it is only pushed to a device that is connected, never polled.
-    #[serde(default)]
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 44_639, default = 1)]
-    ttl: Option<Whole>,
-    /// The parameters, carried to the device byte for byte. At most 64 levels deep.
-    #[serde(borrow, default)]
-    #[schema(value_type = Option<Object>)]
-    payload: Option<&'a RawValue>,
-}
-
-impl TaskNew<'_> {
-    /// What the core is asked for.
-    pub(super) fn into_spec(self) -> Result<TaskSpec, Problem> {
-        let or = |number: Option<Whole>, default| number.map_or(default, |Whole(number)| number);
-        Ok(TaskSpec {
-            device: device(self.device_id, self.device_sn.as_deref())?,
-            ext_task_id: self.ext_task_id,
-            method_code: or(self.method_code, METHOD_CODE_DEFAULT),
-            method: self.method,
-            priority: or(self.priority, 0),
-            ttl_minutes: or(self.ttl, TTL_MINUTES_DEFAULT),
-            payload: self.payload.map(payload).transpose()?,
-        })
-    }
+/// What the core is asked for.
+pub(super) fn into_spec(body: TaskNew<'_>) -> Result<TaskSpec, Problem> {
+    let or = |number: Option<Whole>, default| number.map_or(default, |Whole(number)| number);
+    Ok(TaskSpec {
+        device: device(body.device_id, body.device_sn.as_deref())?,
+        ext_task_id: body.ext_task_id,
+        method_code: or(body.method_code, METHOD_CODE_DEFAULT),
+        method: body.method,
+        priority: or(body.priority, 0),
+        ttl_minutes: or(body.ttl, TTL_MINUTES_DEFAULT),
+        payload: body.payload.as_deref().map(payload).transpose()?,
+    })
 }
 
 fn device(id: Option<Whole>, sn: Option<&str>) -> Result<DeviceRef, Problem> {
@@ -119,25 +77,6 @@ fn payload(sent: &RawValue) -> Result<Arc<str>, Problem> {
     Ok(Arc::from(text))
 }
 
-/// The schema of a task to be made: its fields, and that exactly one of two
-/// of them names the device.
-pub(super) struct TaskNewSchema;
-
-impl PartialSchema for TaskNewSchema {
-    fn schema() -> RefOr<Schema> {
-        let with = |field: &str| ObjectBuilder::new().schema_type(SchemaType::AnyValue).required(field);
-        let device = OneOfBuilder::new().item(with("device_id")).item(with("device_sn"));
-        let all = AllOfBuilder::new().item(<TaskNew<'_> as PartialSchema>::schema()).item(device);
-        RefOr::T(Schema::AllOf(all.build()))
-    }
-}
-
-impl ToSchema for TaskNewSchema {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "TaskNew".into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -147,7 +86,7 @@ mod tests {
     use crate::extract::RawBody;
 
     fn spec(body: &str) -> Result<TaskSpec, Problem> {
-        RawBody::of(body).read::<TaskNew<'_>>()?.into_spec()
+        into_spec(RawBody::of(body).read()?)
     }
 
     #[test]

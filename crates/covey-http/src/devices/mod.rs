@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_api::{Device, DeviceRegistered, DeviceRetired, TagPut};
+use covey_api::{Device, DeviceNew, DeviceRegistered, DeviceRetired, TagNew, TagPut};
 use covey_core::Error;
 use covey_core::device::DeviceFilter;
 use covey_core::port::PageRequest;
@@ -24,7 +24,7 @@ use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, 
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
 use crate::wire::{DeviceNumber, json};
-use request::{DeviceNew, TagNew};
+use request::{into_spec, into_tag};
 
 /// The routes of devices.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -54,7 +54,7 @@ async fn device_register(
     Authenticated(caller): Authenticated,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let spec = body.read::<DeviceNew>()?.into_spec()?;
+    let spec = into_spec(body.read()?)?;
     let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
     let issued = issued.as_ref();
     let answer = DeviceRegistered {
@@ -109,7 +109,7 @@ async fn tag_put(
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let tag = body.read::<TagNew>()?.into_tag();
+    let tag = into_tag(body.read()?);
     let tag_id = api.engine.for_caller(&caller).tag_put(id, tag).await?;
     Ok(json(StatusCode::OK, &TagPut { tag_id }))
 }

@@ -1,6 +1,7 @@
 //! `/api/v1/devices/{device_id}/twin`: what a device says its values are, and
 //! what applications want them to be.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use axum::extract::State;
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use covey_api::{Twin, TwinReportedValue};
-use covey_core::twin::{self as core, IfMatch, TTL_MINUTES_DEFAULT, TwinPatch, TwinVersions};
+use covey_api::{Twin, TwinPatch, TwinReportedValue};
+use covey_core::twin::{self as core, IfMatch, TTL_MINUTES_DEFAULT, TwinVersions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -21,47 +22,23 @@ use crate::docs::{
 };
 use crate::extract::{Parameters, RawBody, Segment};
 use crate::problem::Problem;
-use crate::wire::{DeviceNumber, Whole, from_text, json, present};
+use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How many values of a history are given unless asked for otherwise.
 const HISTORY_DEFAULT: u32 = 50;
 
-/// What is to change. What is not named stays as it is.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = TwinPatch)]
-#[serde(deny_unknown_fields)]
-struct TwinPatchBody<'a> {
-    /// Values that are reported on behalf of the device, by resource; null removes one.
-    #[serde(borrow, default)]
-    #[schema(value_type = BTreeMap<String, serde_json::Value>, required = false)]
-    reported: BTreeMap<String, &'a RawValue>,
-    /// Values that are wanted, by resource; null takes the wish back.
-    #[serde(borrow, default)]
-    #[schema(value_type = BTreeMap<String, serde_json::Value>, required = false)]
-    desired: BTreeMap<String, &'a RawValue>,
-    /// The priority of the tasks that tell the device.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = i64, required = false, minimum = 0, maximum = 9, default = 0)]
-    priority: Option<Whole>,
-    /// For how many minutes the device may take them.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = i64, required = false, minimum = 1, maximum = 44_639, default = 44_639)]
-    ttl: Option<Whole>,
-}
-
-impl TwinPatchBody<'_> {
-    fn into_patch(self, if_match: Option<Vec<IfMatch>>) -> TwinPatch {
-        let values = |values: BTreeMap<String, &RawValue>| {
-            let value = |value: &RawValue| (value.get() != "null").then(|| Arc::from(value.get()));
-            values.into_iter().map(|(name, text)| (name, value(text))).collect()
-        };
-        TwinPatch {
-            reported: values(self.reported),
-            desired: values(self.desired),
-            if_match,
-            priority: self.priority.map_or(0, |Whole(priority)| priority),
-            ttl_minutes: self.ttl.map_or(TTL_MINUTES_DEFAULT, |Whole(minutes)| minutes),
-        }
+/// What the core is asked for.
+fn into_patch(body: TwinPatch<'_>, if_match: Option<Vec<IfMatch>>) -> core::TwinPatch {
+    let values = |values: BTreeMap<String, Cow<'_, RawValue>>| {
+        let value = |value: &RawValue| (value.get() != "null").then(|| Arc::from(value.get()));
+        values.into_iter().map(|(name, text)| (name, value(&text))).collect()
+    };
+    core::TwinPatch {
+        reported: values(body.reported),
+        desired: values(body.desired),
+        if_match,
+        priority: body.priority.map_or(0, |Whole(priority)| priority),
+        ttl_minutes: body.ttl.map_or(TTL_MINUTES_DEFAULT, |Whole(minutes)| minutes),
     }
 }
 
@@ -160,7 +137,7 @@ pub(super) async fn twin_get(
         ("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64),
         ("If-Match" = Option<String>, Header, description = "One or several of `ETag`, or of one side of it: `\"d4\"`, `\"r17\"`."),
     ),
-    request_body(content = TwinPatchBody, content_type = "application/json",
+    request_body(content = TwinPatch, content_type = "application/json",
         example = json!({"desired": {"led": 1}})),
     responses(
         (status = 200, description = "The twin after the change.", body = Twin,
@@ -175,7 +152,7 @@ pub(super) async fn twin_patch(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let patch = body.read::<TwinPatchBody<'_>>()?.into_patch(if_match(&headers)?);
+    let patch = into_patch(body.read::<TwinPatch<'_>>()?, if_match(&headers)?);
     let twin = api.engine.for_caller(&caller).twin_patch(id, patch).await?;
     Ok(answer(&twin))
 }

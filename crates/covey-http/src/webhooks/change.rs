@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use covey_api::Webhook;
-use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S, WebhookSecret};
+use covey_api::{SecretRotation, Webhook, WebhookChange, WebhookNew, WebhookSet};
+use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S};
 
 use crate::api::Api;
 use crate::auth::Authenticated;
@@ -16,7 +16,7 @@ use crate::docs::{
 use crate::extract::{RawBody, Segment};
 use crate::problem::Problem;
 use crate::webhooks::key::WebhookKey;
-use crate::webhooks::request::{SecretRotation, WebhookChange, WebhookNew, WebhookSet};
+use crate::webhooks::request::{change_onto, new_spec, secret_of, set_onto};
 use crate::webhooks::secret;
 use crate::wire::{Whole, json};
 
@@ -40,8 +40,8 @@ pub(super) async fn webhook_add(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let wanted = body.read::<WebhookNew>()?;
-    let given = wanted.secret();
-    let spec = wanted.into_spec()?;
+    let given = secret_of(wanted.secret.as_deref());
+    let spec = new_spec(wanted)?;
     let added = api.engine.for_caller(&caller).webhook_add(spec, given).await?;
     let view = Webhook::of(&added, None, Some(added.secret.exposed()));
     Ok(secret(json(StatusCode::CREATED, &view)))
@@ -67,12 +67,12 @@ pub(super) async fn webhook_put(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let set = body.read::<WebhookSet>()?;
-    let given = set.secret();
+    let given = secret_of(set.secret.as_deref());
     let of = match wanted {
         EndpointRef::Default(webhook_type) => Some(webhook_type),
         EndpointRef::Id(_) => None,
     };
-    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| set.onto(known, of), given);
+    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| set_onto(set, known, of), given);
     let changed = changed.await?;
     let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
     Ok(secret(json(StatusCode::OK, &Webhook::of(&changed.endpoint, None, shown))))
@@ -96,8 +96,9 @@ pub(super) async fn webhook_patch(
     body: RawBody,
 ) -> Result<Response, Problem> {
     let change = body.read::<WebhookChange>()?;
-    let given = change.secret();
-    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| change.onto(known), given);
+    let given = secret_of(change.secret.as_deref());
+    let changed =
+        api.engine.for_caller(&caller).webhook_set(wanted, |known| change_onto(change, known), given);
     Ok(json(StatusCode::OK, &Webhook::of(&changed.await?.endpoint, None, None)))
 }
 
@@ -121,7 +122,7 @@ pub(super) async fn webhook_rotate(
 ) -> Result<Response, Problem> {
     let is_none = matches!(body.0.trim_ascii(), b"" | b"null");
     let rotation = if is_none { SecretRotation::default() } else { body.read()? };
-    let given = rotation.secret.as_deref().map(WebhookSecret::new);
+    let given = secret_of(rotation.secret.as_deref());
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
     let rotated = api.engine.for_caller(&caller).webhook_rotate(wanted, given, overlap_s);
     let rotated = rotated.await?;

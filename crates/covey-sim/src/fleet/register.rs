@@ -1,13 +1,13 @@
 //! Getting the devices of a fleet: those of earlier runs that the server still
 //! knows, and new registrations for the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use covey_client::{Client, DeviceFilter, DeviceRequest, PageRequest, Tag};
+use covey_client::{Client, DeviceFilter, DeviceNew, DeviceTags, PageRequest};
 use covey_device::Identity;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
@@ -221,11 +221,9 @@ async fn register_all(
 }
 
 async fn register(client: &Client, wanted: &Wanted, dir: &Path) -> Result<Found> {
-    let request = DeviceRequest {
-        sn: Some(wanted.sn.clone()),
-        tags: vec![Tag { tag: TAG.into(), value: TAG_VALUE.into() }],
-        ..DeviceRequest::default()
-    };
+    let tags = BTreeMap::from([(TAG.to_owned(), TAG_VALUE.to_owned())]);
+    let request =
+        DeviceNew { sn: Some(wanted.sn.clone()), tags: Some(DeviceTags(tags)), ..DeviceNew::default() };
     match client.device_register(&request).await {
         Ok(registered) => StoredIdentity::of(registered).map(Found::Registered),
         Err(error) if error.status() == Some(409) => match &wanted.earlier {

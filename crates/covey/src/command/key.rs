@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use covey_client::ApiKeyRequest;
+use covey_client::ApiKeyNew;
 use covey_core::access::RIGHT_NAMES;
 
 use crate::command::connection::{Connection, Target};
@@ -81,7 +81,7 @@ pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
         KeyCommand::Add { name, org, rights, certificate } => {
             let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
             let certificate_pem = certificate.as_deref().map(read_certificate).transpose()?;
-            add(connection, ApiKeyRequest { name, org, rights, certificate_pem }).await?;
+            add(connection, ApiKeyNew { name, org, rights, certificate_pem }).await?;
         }
         KeyCommand::List => list(connection).await?,
         KeyCommand::Rm { id } => rm(connection, id).await?,
@@ -95,7 +95,7 @@ fn read_certificate(path: &Path) -> Result<String> {
         .map_err(|error| anyhow!("cannot read the certificate {}: {error}", path.display()))
 }
 
-async fn add(connection: &Connection, request: ApiKeyRequest) -> Result<()> {
+async fn add(connection: &Connection, request: ApiKeyNew) -> Result<()> {
     let made = connection.client.api_key_add(&request).await?;
     let output = connection.output;
     if output.json {

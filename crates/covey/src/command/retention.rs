@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use covey_client::Retention;
+use covey_client::{Retention, RetentionChange, Whole};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::output::cell;
@@ -59,12 +59,26 @@ pub async fn run(args: RetentionArgs, connection: &Connection) -> Result<ExitCod
     match args.command {
         RetentionCommand::Show => show(&connection.client.retention_get().await?, connection)?,
         RetentionCommand::Set { days } => {
-            let days: BTreeMap<_, _> = days.into_iter().collect();
-            show(&connection.client.retention_put(&days).await?, connection)?;
+            show(&connection.client.retention_put(&change(days)).await?, connection)?;
         }
         RetentionCommand::Run => forget(connection).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the server is asked for; of a name that is given twice the last counts.
+fn change(days: Vec<(String, Option<u32>)>) -> RetentionChange {
+    let mut change = RetentionChange::default();
+    for (name, days) in days {
+        let days = Some(days.map(|days| Whole(days.into())));
+        match name.as_str() {
+            "tasks" => change.tasks = days,
+            "events" => change.events = days,
+            "records" => change.records = days,
+            _ => change.twin_history = days,
+        }
+    }
+    change
 }
 
 fn show(retention: &Retention, connection: &Connection) -> Result<()> {

@@ -1,11 +1,12 @@
 //! `covey twin`: what devices say their values are, and what is wanted.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use covey_client::{RawValue, StreamFilter, Time, Twin, TwinPatch};
+use covey_client::{RawValue, StreamFilter, Time, Twin, TwinPatch, Whole};
 
 use crate::command::connection::{Connection, Target};
 use crate::command::device::DeviceName;
@@ -77,13 +78,14 @@ pub async fn run(args: TwinArgs, connection: &Connection) -> Result<ExitCode> {
             let device = device.find(connection).await?;
             let mut by_name = BTreeMap::new();
             for (name, value) in values {
-                if by_name.insert(name.clone(), value).is_some() {
+                if by_name.insert(name.clone(), Cow::Owned(value)).is_some() {
                     bail!("the resource {name} is given twice");
                 }
             }
             let patch = if reported {
                 TwinPatch { reported: by_name, ..TwinPatch::default() }
             } else {
+                let (ttl, priority) = (ttl.map(|n| Whole(n.into())), priority.map(|n| Whole(n.into())));
                 TwinPatch { desired: by_name, ttl, priority, ..TwinPatch::default() }
             };
             let twin = connection.client.twin_patch(device.device_id, &patch, if_match.as_deref()).await?;

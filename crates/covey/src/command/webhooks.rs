@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use covey_client::{Delivery, DeliveryFilter, Record, Webhook, WebhookFilter, WebhookRequest};
+use covey_client::{Delivery, DeliveryFilter, Record, Webhook, WebhookFilter, WebhookNew, WebhookSet, Whole};
 use covey_core::webhook::{Outcome, WebhookFormat, WebhookType};
 
 use crate::command::connection::{Connection, Target};
@@ -236,19 +236,18 @@ async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
             bail!("the header {name} is given twice; join its values with a comma");
         }
     }
-    let request = WebhookRequest {
-        event_type: args.event_type,
-        url: args.receiver,
-        headers,
-        is_active: true,
-        filter,
-        format: args.format,
-        concurrency: args.concurrency,
-        secret: None,
-    };
+    let concurrency = args.concurrency.map(|count| Whole(count.into()));
+    let (headers, is_active, filter) = (Some(headers), Some(true), Some(filter));
+    let (event_type, url, format, secret) = (args.event_type, args.receiver, args.format, None);
     let made = match args.default {
-        true => connection.client.webhook_set_default(&request).await?,
-        false => connection.client.webhook_add(&request).await?,
+        true => {
+            let set = WebhookSet { url, headers, is_active, filter, format, concurrency, secret };
+            connection.client.webhook_set(&event_type, &set).await?
+        }
+        false => {
+            let new = WebhookNew { event_type, url, headers, is_active, filter, format, concurrency, secret };
+            connection.client.webhook_add(&new).await?
+        }
     };
     tell_secret(&made, connection)
 }

@@ -3,13 +3,14 @@
 mod offline;
 mod request;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use covey_client::{Error, Task, TaskRequest, TaskStatus};
+use covey_client::{Error, Task, TaskRequest, TaskStatus, Whole};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::command::connection::{Connection, Target, shell_word};
@@ -92,13 +93,14 @@ async fn build(args: &CallArgs, connection: &Connection) -> Result<TaskRequest> 
         DeviceName::Either(..) => TaskRequest::for_device_id(args.device.find(connection).await?.device_id),
     };
     match &args.method {
-        request::Method::Code(code) => request.method_code = Some(*code),
-        request::Method::Name(name) => request.method = Some(name.clone()),
+        request::Method::Code(code) => request.task.method_code = Some(Whole((*code).into())),
+        request::Method::Name(name) => request.task.method = Some(name.clone()),
     }
-    request.payload = payload;
-    request.priority = args.priority;
-    request.ttl_minutes = args.ttl.or_else(|| (!args.no_wait).then(|| ttl_for(args.wait)));
-    request.ext_task_id = args.ext_task_id.clone().unwrap_or_default();
+    request.task.payload = payload.map(Cow::Owned);
+    request.task.priority = args.priority.map(|priority| Whole(priority.into()));
+    let ttl = args.ttl.or_else(|| (!args.no_wait).then(|| ttl_for(args.wait)));
+    request.task.ttl = ttl.map(|minutes| Whole(minutes.into()));
+    request.task.ext_task_id = args.ext_task_id.clone().unwrap_or_default();
     let key = args.idempotency_key.clone();
     request.idempotency_key = Some(key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()));
     Ok(request)
@@ -210,11 +212,12 @@ fn explained(
             anyhow!("{error}: call again with --idempotency-key {key}, and it is not done twice")
         }
         Some(refused) if refused.is_not_found() => {
-            let name = request.device_sn.clone().or(request.device_id.map(|id| format!("with number {id}")));
+            let by_number = request.task.device_id.map(|Whole(id)| format!("with number {id}"));
+            let name = request.task.device_sn.clone().or(by_number);
             let name = name.unwrap_or_default();
             let add = connection.command(&format!("device add {}", shell_word(&name)));
             let list = connection.command("device list");
-            if request.device_sn.is_some() {
+            if request.task.device_sn.is_some() {
                 anyhow!("there is no device {name}: register it with \"{add}\", or see \"{list}\"")
             } else {
                 anyhow!("there is no device {name}: see \"{list}\"")

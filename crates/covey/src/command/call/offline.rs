@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use covey_client::{Device, DeviceFilter, PageRequest, TaskRequest};
+use covey_client::{Device, DeviceFilter, PageRequest, TaskRequest, Whole};
 
 use crate::command::connection::Connection;
 use crate::command::moment;
@@ -16,15 +16,15 @@ pub async fn note(request: &TaskRequest, wait: Duration, connection: &Connection
         return None;
     }
     let filter = DeviceFilter {
-        sn: request.device_sn.clone(),
-        device_id: request.device_id,
+        sn: request.task.device_sn.clone(),
+        device_id: request.task.device_id.map(|Whole(id)| id),
         ..DeviceFilter::default()
     };
     let page = connection.client.device_list(&filter, PageRequest { page: 1, size: 1 }).await.ok()?;
-    told(page.items.first()?, wait, request.ttl_minutes)
+    told(page.items.first()?, wait, request.task.ttl.map(|Whole(minutes)| minutes))
 }
 
-fn told(device: &Device, wait: Duration, ttl_minutes: Option<u32>) -> Option<String> {
+fn told(device: &Device, wait: Duration, ttl_minutes: Option<i64>) -> Option<String> {
     if device.is_online() {
         return None;
     }
@@ -37,7 +37,7 @@ fn told(device: &Device, wait: Duration, ttl_minutes: Option<u32>) -> Option<Str
     let wait = moment::span(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
     let life = match ttl_minutes {
         None | Some(0) => String::new(),
-        Some(minutes) => format!("; the task lives for {}", moment::span(i64::from(minutes) * 60)),
+        Some(minutes) => format!("; the task lives for {}", moment::span(minutes * 60)),
     };
     Some(format!("{state}; waiting for {wait}{life}"))
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use covey_client::{CertificateWanted, DeviceRequest, Error, Registered};
+use covey_client::{CertificateWanted, DeviceNew, DeviceTags, Error, Registered, TagNew, Whole};
 use serde_json::json;
 
 use crate::command::connection::{Connection, shell_word};
@@ -27,12 +27,12 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     let folder = args.out.as_deref().map(|path| IdentityFolder::reserve(path, names, args.force));
     let folder = folder.transpose().map_err(fault::setup)?;
 
-    let request = DeviceRequest {
+    let request = DeviceNew {
         sn: args.sn,
-        device_id: args.device_id,
-        tags: args.tags,
+        device_id: args.device_id.map(Whole),
+        tags: tags(args.tags),
         csr,
-        certificate: CertificateWanted::Issue,
+        certificate: None,
     };
     let registered = register(connection, &request).await?;
     if !has_own_key && registered.private_key_pem.is_none() {
@@ -57,7 +57,13 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     }
 }
 
-async fn register(connection: &Connection, request: &DeviceRequest) -> Result<Registered> {
+/// Tags by name; of equal names the last counts.
+fn tags(given: Vec<TagNew>) -> Option<DeviceTags> {
+    let by_name = given.into_iter().map(|TagNew { tag, value }| (tag, value));
+    Some(DeviceTags(by_name.collect())).filter(|DeviceTags(tags)| !tags.is_empty())
+}
+
+async fn register(connection: &Connection, request: &DeviceNew) -> Result<Registered> {
     connection.client.device_register(request).await.map_err(|error| match &error {
         Error::Refused { status: 409, detail, .. } => {
             anyhow!("{detail}: choose another, or see \"{}\"", connection.command("device list"))
@@ -68,12 +74,12 @@ async fn register(connection: &Connection, request: &DeviceRequest) -> Result<Re
 
 /// Registers a device that gets no certificate.
 async fn add_node(args: AddArgs, connection: &Connection) -> Result<()> {
-    let request = DeviceRequest {
+    let request = DeviceNew {
         sn: args.sn,
-        device_id: args.device_id,
-        tags: args.tags,
+        device_id: args.device_id.map(Whole),
+        tags: tags(args.tags),
         csr: None,
-        certificate: CertificateWanted::None,
+        certificate: Some(CertificateWanted::None),
     };
     let registered = register(connection, &request).await?;
     let output = connection.output;

@@ -1,7 +1,7 @@
 //! How devices are shown.
 
 use anyhow::Result;
-use covey_client::{Device, DeviceFilter, PageRequest, Tag, Time};
+use covey_client::{Device, DeviceFilter, PageRequest, Time};
 
 use crate::command::connection::Connection;
 use crate::command::output::{cell, printable};
@@ -27,7 +27,7 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
         return Ok(());
     }
     let rows = found.items.iter().map(|device| {
-        let tags: Vec<_> = device.device_tags.iter().map(tag_text).collect();
+        let tags: Vec<_> = device.device_tags.iter().map(|tag| tag_text(&tag.tag, &tag.value)).collect();
         vec![
             cell(&*device.sn),
             cell(device.device_id.to_string()),
@@ -67,7 +67,7 @@ pub fn show(connection: &Connection, device: &Device) -> Result<()> {
     }
     rows.push(("registered", moment::of(device.created_at)));
     for (index, tag) in device.device_tags.iter().enumerate() {
-        rows.push((if index == 0 { "tags" } else { "" }, tag_text(tag)));
+        rows.push((if index == 0 { "tags" } else { "" }, tag_text(&tag.tag, &tag.value)));
     }
     for gauges in &device.device_gauges {
         rows.push(("gauges", json_text::in_lines(gauges.gauges.get())));
@@ -93,6 +93,6 @@ fn link(device: &Device) -> String {
 }
 
 /// A tag as `name=value`.
-pub fn tag_text(tag: &Tag) -> String {
-    printable(&format!("{}={}", tag.tag, tag.value))
+pub fn tag_text(tag: &str, value: &str) -> String {
+    printable(&format!("{tag}={value}"))
 }

@@ -1,0 +1,35 @@
+//! An API key to be made.
+
+use serde::{Deserialize, Serialize};
+
+/// An API key to be made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiKeyNew {
+    /// Its organisation, by name; made if there is none. The caller's own if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$")
+    )]
+    pub org: Option<String>,
+    /// What its owner calls it.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            min_length = 1,
+            max_length = 128,
+            pattern = r"^[^\x00-\x1F\x7F-\x9F]+$",
+            example = "dashboard"
+        )
+    )]
+    pub name: String,
+    /// What it may do: no more than the caller may.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
+    pub rights: Vec<String>,
+    /// A client certificate in PEM that is to stand for this key: whoever shows it over TLS, and holds its
+    /// private key, is let in. No key is made then. Any issuer will do, also the certificate itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 16384))]
+    pub certificate_pem: Option<String>,
+}

@@ -1,0 +1,18 @@
+//! The bodies of requests. Clients write them and the server reads them, so what is left out is
+//! neither written nor needed.
+
+mod access;
+mod device;
+mod retention;
+mod task;
+mod twin;
+mod webhook;
+
+pub use access::ApiKeyNew;
+pub use device::{CertificateWanted, DeviceNew, DeviceTags, TagNew};
+pub use retention::RetentionChange;
+pub use task::TaskNew;
+#[cfg(feature = "openapi")]
+pub use task::TaskNewSchema;
+pub use twin::TwinPatch;
+pub use webhook::{SecretRotation, WebhookChange, WebhookNew, WebhookSet};
