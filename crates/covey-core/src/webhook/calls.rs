@@ -192,7 +192,7 @@ impl ForCaller<'_> {
     /// The dead letters of an endpoint.
     ///
     /// # Errors
-    /// As [`webhook_deliveries`](Self::webhook_deliveries).
+    /// As [`webhook_attempts`](Self::webhook_attempts).
     pub async fn webhook_dead_letters(
         self,
         wanted: EndpointRef,
