@@ -89,7 +89,8 @@ impl ForServer<'_> {
     /// [`LAST_USED_GRAIN_MS`]. Nobody waits for it, and a request does not fail with it.
     pub fn api_key_used(self, key: &ApiKey) {
         let now = self.engine.now();
-        if key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS) {
+        let is_due = key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS);
+        if is_due && self.engine.parts.store.write_fault().is_none() {
             // A store that takes no jobs now is asked again when the key is used next.
             let _ = self.engine.submit(ApiKeyUse { id: key.id }, |_, ()| ());
         }
