@@ -88,6 +88,15 @@ pub fn say(url: &str, statements: &[&str]) -> Vec<Vec<String>> {
     })
 }
 
+/// Whether transactions of a database of the shared server have waited for each other without an end.
+pub fn has_deadlocked(url: &str) -> bool {
+    let database = url.split(['/', '?']).nth(3).unwrap();
+    let log = Testbed::shared().unwrap().log("postgresql").unwrap();
+    // Each line of the log names the user and the database.
+    let of_database = format!("@{database} ");
+    log.lines().any(|line| line.contains(&of_database) && line.contains("deadlock detected"))
+}
+
 /// A database of a test's own, dropped with this.
 pub struct PostgresBackend {
     pub options: Options,

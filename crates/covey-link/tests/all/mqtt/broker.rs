@@ -52,6 +52,11 @@ impl Broker {
         self.deployment.testbed().start(&self.deployment.mosquitto()).unwrap();
     }
 
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.deployment.testbed().log(&self.deployment.mosquitto()).unwrap()
+    }
+
     /// The accounts that it has stored.
     pub fn accounts(&self) -> String {
         let folder = self.deployment.testbed().dir().join(self.deployment.mosquitto());

@@ -1,7 +1,5 @@
 //! The broker dies, a server dies, and both come back.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use covey_core::task::TaskStatus;
@@ -87,6 +85,9 @@ async fn a_device_that_came_unseen_is_told_of_its_tasks() {
     site.stop().await;
 }
 
+/// Where servers hear of results.
+const RESULTS: &str = "$share/covey/dev/+/res";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_server_had_not_acknowledged_comes_again() {
     let broker = Broker::start();
@@ -102,27 +103,14 @@ async fn what_a_killed_server_had_not_acknowledged_comes_again() {
     site.stop().await;
     // The server as it is killed: it has received the result, and says nothing more.
     let files = broker.service("covey.a");
+    let subscriptions = || broker.log().matches(&format!("covey.a 1 {RESULTS}")).count();
+    let before = subscriptions();
     let mut dying = broker
         .mosquitto("mosquitto_sub", &files)
-        .args([
-            "-d",
-            "-V",
-            "5",
-            "-c",
-            "-x",
-            "300",
-            "-i",
-            "covey.a",
-            "-q",
-            "1",
-            "-t",
-            "$share/covey/dev/+/res",
-        ])
-        .stdout(Stdio::piped())
+        .args(["-V", "5", "-c", "-x", "300", "-i", "covey.a", "-q", "1", "-t", RESULTS])
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(dying.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("SUBACK")), "it has subscribed");
+    until("it has subscribed", || async { subscriptions() > before }).await;
     // Stopped by SIGSTOP it takes packets into its socket and acknowledges none.
     signal(dying.id(), "STOP");
     device.say("res", &id.to_string(), Some(200)).await;

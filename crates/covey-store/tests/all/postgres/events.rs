@@ -8,7 +8,7 @@ use covey_core::id::UnixMs;
 use covey_core::port::PageRequest;
 use futures_executor::block_on;
 
-use crate::database::{Another, PostgresBackend, say};
+use crate::database::{Another, PostgresBackend, has_deadlocked, say};
 use crate::world::parts::BEGIN;
 use crate::world::{World, spec};
 
@@ -76,11 +76,11 @@ fn the_same_event_at_two_servers_at_once_is_stored_once() {
 #[test]
 fn gauges_of_the_same_devices_at_two_servers_do_not_stand_in_each_others_way() {
     let backend = PostgresBackend::new();
-    let another = Another::new(&backend.url(), "server-2");
+    let url = backend.url();
+    let another = Another::new(&url, "server-2");
     let first = World::new(backend);
     let second = World::on_what_is_there(another, 1_000_000);
     let devices: Vec<_> = (0..8).map(|_| first.device(0)).collect();
-    let begun = std::time::Instant::now();
     std::thread::scope(|scope| {
         for (number, device) in devices.iter().chain(devices.iter().rev()).enumerate() {
             let world = [&first, &second][number / 8];
@@ -91,7 +91,7 @@ fn gauges_of_the_same_devices_at_two_servers_do_not_stand_in_each_others_way() {
             });
         }
     });
-    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!has_deadlocked(&url));
 }
 
 #[test]
