@@ -25,6 +25,7 @@ mod peer_message;
 mod peers;
 mod pipeline;
 mod pool;
+mod prepared;
 mod presence;
 mod reader;
 mod record;

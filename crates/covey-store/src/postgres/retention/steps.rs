@@ -7,7 +7,7 @@ use covey_core::retention::{OrgRetention, RetentionClass, RetentionReader, Reten
 
 use crate::postgres::Postgres;
 use crate::postgres::pipeline::execute;
-use crate::postgres::statements::prepared;
+use crate::postgres::prepared::prepared;
 use crate::postgres::write::transaction::PostgresTransaction;
 use crate::rows;
 

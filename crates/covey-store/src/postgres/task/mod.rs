@@ -5,7 +5,7 @@ mod steps;
 
 pub(super) use steps::best;
 
-use crate::postgres::statements::prepared;
+use crate::postgres::prepared::prepared;
 use crate::rows;
 
 /// That a poll may get a task at `$now`; the condition is that of `Task::is_eligible`.

@@ -5,8 +5,8 @@ mod reads;
 mod steps;
 
 use crate::postgres::numbers::settled;
+use crate::postgres::prepared::prepared;
 use crate::postgres::record::{told_columns, told_joins};
-use crate::postgres::statements::prepared;
 use crate::rows;
 
 /// That an endpoint is one of the caller's: its number, the organisation.

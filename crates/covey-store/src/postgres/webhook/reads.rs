@@ -13,7 +13,8 @@ use covey_core::webhook::{
 };
 
 use crate::postgres::Postgres;
-use crate::postgres::record::{RECORD_COLUMNS, record_from};
+use crate::postgres::record::RECORD_COLUMNS;
+use crate::postgres::record::reads::record_from;
 use crate::rows::{self, Columns, Damaged, Read};
 
 impl WebhookReader for Postgres {

@@ -9,9 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use covey_core::id::{DeviceKey, OrgId, TaskId};
-use covey_core::task::{Target, Task};
-
-use crate::postgres::write::transaction_cache::Name;
+use covey_core::task::{DeviceRef, Target, Task};
 
 /// How many open tasks are remembered, at most. Those that wait for a device
 /// that is away fill the cache; then it is emptied, and costs a look each.
@@ -24,11 +22,27 @@ const TARGETS_MAX: usize = 50_000;
 /// The number of the transaction that wrote a row, as its `xmin` has it.
 pub(crate) type WrittenBy = i64;
 
+/// A device as a caller names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum DeviceName {
+    Id(i64),
+    Sn(String),
+}
+
+impl From<&DeviceRef> for DeviceName {
+    fn from(device: &DeviceRef) -> Self {
+        match device {
+            DeviceRef::Id(id) => Self::Id(id.0),
+            DeviceRef::Sn(sn) => Self::Sn(sn.as_str().to_owned()),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct CrossGroupCache {
     tasks: HashMap<TaskId, (Task, WrittenBy)>,
     payload_bytes: usize,
-    targets: HashMap<(OrgId, Name), Target>,
+    targets: HashMap<(OrgId, DeviceName), Target>,
     /// How many open tasks a device has.
     open_counts: HashMap<DeviceKey, i64>,
     /// Numbers for new tasks, ascending.
@@ -66,12 +80,12 @@ impl CrossGroupCache {
     }
 
     /// A device, and how many open tasks it has.
-    pub(crate) fn target(&self, org: OrgId, name: &Name) -> Option<(&Target, i64)> {
+    pub(crate) fn target(&self, org: OrgId, name: &DeviceName) -> Option<(&Target, i64)> {
         let target = self.targets.get(&(org, name.clone()))?;
         Some((target, *self.open_counts.get(&target.device)?))
     }
 
-    pub(crate) fn put_target(&mut self, org: OrgId, name: Name, target: Target, open_count: i64) {
+    pub(crate) fn put_target(&mut self, org: OrgId, name: DeviceName, target: Target, open_count: i64) {
         if self.targets.len() >= TARGETS_MAX {
             self.forget_targets();
         }

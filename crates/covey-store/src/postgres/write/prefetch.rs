@@ -11,14 +11,14 @@ use covey_core::task::{DeviceRef, Idempotency, Target};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::postgres::event::{event_is_stored, stored_key};
+use crate::postgres::event::stored::{event_is_stored, stored_key};
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
 use crate::postgres::pipeline::{Reply, Step, query};
 use crate::postgres::task::best;
-use crate::postgres::write::cross_group_cache::CrossGroupCache;
+use crate::postgres::write::cross_group_cache::{CrossGroupCache, DeviceName};
 use crate::postgres::write::transaction::PostgresTransaction;
-use crate::postgres::write::transaction_cache::{Best, Name, OpenCount, Place, TransactionCache};
+use crate::postgres::write::transaction_cache::{Best, OpenCount, Place, TransactionCache};
 use crate::rows::{self, Columns, Read};
 
 /// How many numbers are fetched for later groups. Those of a server that ends are never used.
@@ -154,7 +154,7 @@ impl<'s> PostgresTransaction<'s> {
         let mut by_id: BTreeMap<(OrgId, i64), i64> = BTreeMap::new();
         let mut by_sn: BTreeMap<(OrgId, &str), i64> = BTreeMap::new();
         for (org, device, bound) in &reads.targets {
-            if self.cache.targets.contains_key(&(*org, Name::from(device))) {
+            if self.cache.targets.contains_key(&(*org, DeviceName::from(device))) {
                 continue;
             }
             let counted_to = match device {
@@ -170,9 +170,9 @@ impl<'s> PostgresTransaction<'s> {
             let bounds: Vec<i64> = by_id.values().copied().collect();
             let values = vec![Box::new(orgs) as _, Box::new(ids) as _, Box::new(bounds) as _];
             fetches.add(query(client, &sql.device.targets_by_id, values), move |cache, rows| {
-                cache.targets.extend(by_id.keys().map(|(org, id)| ((*org, Name::Id(*id)), None)));
+                cache.targets.extend(by_id.keys().map(|(org, id)| ((*org, DeviceName::Id(*id)), None)));
                 keep_targets(cache, &rows, |target| {
-                    let name = Name::Id(target.device_id.0);
+                    let name = DeviceName::Id(target.device_id.0);
                     let bound = by_id.get(&(target.org, target.device_id.0)).copied().unwrap_or(0);
                     (name, bound)
                 })
@@ -186,9 +186,9 @@ impl<'s> PostgresTransaction<'s> {
             fetches.add(query(client, &sql.device.targets_by_sn, values), move |cache, rows| {
                 cache
                     .targets
-                    .extend(by_sn.keys().map(|(org, sn)| ((*org, Name::Sn((*sn).to_owned())), None)));
+                    .extend(by_sn.keys().map(|(org, sn)| ((*org, DeviceName::Sn((*sn).to_owned())), None)));
                 keep_targets(cache, &rows, |target| {
-                    let name = Name::Sn(target.sn.as_str().to_owned());
+                    let name = DeviceName::Sn(target.sn.as_str().to_owned());
                     let bound = by_sn.get(&(target.org, target.sn.as_str())).copied().unwrap_or(0);
                     (name, bound)
                 })
@@ -246,7 +246,7 @@ pub(crate) fn keep_numbers(cache: &mut TransactionCache, rows: &[Row]) -> Read<(
 fn keep_targets(
     cache: &mut TransactionCache,
     rows: &[Row],
-    name: impl Fn(&Target) -> (Name, i64),
+    name: impl Fn(&Target) -> (DeviceName, i64),
 ) -> Read<()> {
     let mut counts = HashMap::new();
     for row in rows {

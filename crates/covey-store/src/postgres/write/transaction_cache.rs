@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use covey_core::event::EventKey;
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId};
 use covey_core::port::ReadSet;
-use covey_core::task::{DeviceRef, Idempotency, Target, Task, TaskResult};
+use covey_core::task::{Idempotency, Target, Task, TaskResult};
 
 use crate::postgres::presence::CachedPresence;
 use crate::postgres::twin::CachedTwin;
-use crate::postgres::write::cross_group_cache::{CrossGroupCache, WrittenBy};
+use crate::postgres::write::cross_group_cache::{CrossGroupCache, DeviceName, WrittenBy};
 
 /// Where the database has a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,22 +48,6 @@ pub(crate) enum Best {
     Held,
 }
 
-/// A device as a caller names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Name {
-    Id(i64),
-    Sn(String),
-}
-
-impl From<&DeviceRef> for Name {
-    fn from(device: &DeviceRef) -> Self {
-        match device {
-            DeviceRef::Id(id) => Self::Id(id.0),
-            DeviceRef::Sn(sn) => Self::Sn(sn.as_str().to_owned()),
-        }
-    }
-}
-
 /// How many open tasks a device had when that was counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenCount {
@@ -85,7 +69,7 @@ pub(crate) struct TransactionCache {
     pub(crate) best: HashMap<DeviceKey, Best>,
     /// The tasks that this transaction made for a device.
     pub(crate) made: HashMap<DeviceKey, Vec<TaskId>>,
-    pub(crate) targets: HashMap<(OrgId, Name), Option<Target>>,
+    pub(crate) targets: HashMap<(OrgId, DeviceName), Option<Target>>,
     /// Whether a device was registered or retired.
     pub(crate) has_changed_devices: bool,
     pub(crate) open_counts: HashMap<DeviceKey, OpenCount>,
@@ -131,7 +115,7 @@ impl TransactionCache {
             }
         }
         for (org, device, _) in &reads.targets {
-            let name = Name::from(device);
+            let name = DeviceName::from(device);
             if let Some((target, counted)) = cross_group.target(*org, &name) {
                 self.open_counts.insert(target.device, OpenCount { counted, bound: OpenCount::REMEMBERED });
                 self.targets.insert((*org, name), Some(target.clone()));

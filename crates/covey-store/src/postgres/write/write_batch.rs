@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::postgres::pipeline::{Step, Value, execute, query};
 use crate::postgres::session::Session;
-use crate::postgres::twin::TwinBatch;
+use crate::postgres::twin::batch::TwinBatch;
 use crate::postgres::write::cross_group_cache::WrittenBy;
 use crate::postgres::write::group_statement::{Outbox, Parts};
 use crate::postgres::write::outbox_batch::OutboxBatch;

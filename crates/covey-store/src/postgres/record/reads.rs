@@ -1,101 +1,23 @@
-//! The outbox: records, with what they are about.
+//! Reads of the outbox.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::access::Caller;
-use covey_core::device::{DeviceIdentity, Tag};
-use covey_core::error::{Result, StorageFault};
+use covey_core::device::Tag;
+use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{BoxFuture, TxResult};
-use covey_core::record::{
-    Change, NewRecord, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
-    RecordSteps, TwinSide,
-};
+use covey_core::port::BoxFuture;
+use covey_core::record::{Change, Record, RecordDevice, RecordPage, RecordReader, RecordRequest, RecordSpan};
 use tokio::time::sleep;
 
 use crate::postgres::Postgres;
 use crate::postgres::device::tags;
-use crate::postgres::fault::Failure;
-use crate::postgres::numbers::{LOOK_PAUSE, Looks, PLACES_MAX, Settled, settled};
+use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::query;
 use crate::postgres::pool::ReadSession;
-use crate::postgres::statements::prepared;
-use crate::postgres::write::outbox_batch::RecordRow;
-use crate::postgres::write::transaction::PostgresTransaction;
 use crate::rows::{self, About, Columns, Read, StoredRecord};
-
-/// A record `r` with what it is about, in the order that
-/// [`record_from`] reads it, from the fifth column on; with tags where
-/// the condition holds.
-macro_rules! told_columns {
-    ($with_tags:literal) => {
-        concat!(
-            rows::record_columns!(),
-            ", CASE WHEN ",
-            $with_tags,
-            " THEN (SELECT coalesce(json_agg(json_build_array(g.tag, g.value)), '[]')::text \
-                 FROM device_tags g WHERE g.device_key = r.device_key) END, \
-             t.ext_task_id, t.method_code, t.method, t.created_by, \
-             x.id, x.ext_id, x.status_code, x.received_at, x.body_kind, x.body, ",
-            rows::event_columns!()
-        )
-    };
-}
-pub(crate) use told_columns;
-
-/// What a record `r` is about.
-macro_rules! told_joins {
-    () => {
-        "LEFT JOIN LATERAL (SELECT o.ext_task_id, o.method_code, o.method, o.created_by FROM tasks_open o \
-             WHERE o.id = r.task_id UNION ALL SELECT d.ext_task_id, d.method_code, d.method, d.created_by \
-             FROM tasks_done d WHERE d.id = r.task_id LIMIT 1) AS t ON true \
-         LEFT JOIN LATERAL (SELECT * FROM results x WHERE x.task_id = r.task_id AND x.id = r.result_id LIMIT 1) \
-             AS x ON true \
-         LEFT JOIN LATERAL (SELECT * FROM events e WHERE e.dev_timestamp = r.dev_timestamp \
-             AND e.org_id = r.org_id AND e.id = r.number LIMIT 1) AS e ON true"
-    };
-}
-pub(crate) use told_joins;
-
-/// Records up to which all are there, with what they are about: after, until,
-/// limit, whether tags are wanted. Always answers a row, of which the first three
-/// columns are those of `settled!`, and the fourth tells whether there are
-/// records beyond, where that is asked.
-macro_rules! records {
-    ($org:literal, $has_beyond:literal) => {
-        concat!(
-            "WITH ",
-            settled!(),
-            " SELECT s.position, s.unknown, s.next, ",
-            $has_beyond,
-            ", ",
-            told_columns!("$4"),
-            " FROM settled s \
-             LEFT JOIN LATERAL (SELECT * FROM records r WHERE r.number > $1 \
-                 AND r.number <= least(s.position, $2) ",
-            $org,
-            " ORDER BY r.number LIMIT $3) AS r ON true ",
-            told_joins!()
-        )
-    };
-}
-
-prepared! {
-    /// Those of a connection that reads.
-    Reading {
-        /// Records of all organisations: after, until, limit, with tags.
-        records: records!("", "(SELECT r.number FROM records r WHERE r.number > s.position ORDER BY r.number LIMIT 1) IS NOT NULL");
-        /// Those of one: after, until, limit, with tags, organisation.
-        records_of_org: records!("AND r.org_id = $5", "false");
-        /// Which records there are: of an organisation, if there is one.
-        record_span: concat!("WITH ", settled!(), " SELECT s.position, s.unknown, s.next, \
-             greatest(0, (SELECT value::int8 FROM deployment WHERE key = 'records_forgotten'), \
-             (SELECT number FROM records_forgotten WHERE org_id = $1::int8)) FROM settled s");
-    }
-}
 
 /// How often one who reads for all looks whether records that are there already
 /// may be told, before the answer is that there are more.
@@ -206,9 +128,6 @@ const RESULT_AT: usize = 22;
 
 const EVENT_AT: usize = 28;
 
-/// How many columns a record has with what it is about, and the four before it.
-pub(crate) const RECORD_COLUMNS: usize = 39;
-
 /// One record without tags; none if what it is about has been forgotten.
 pub(crate) fn record_from(row: &dyn Columns) -> Read<Option<Record>> {
     record(row, None)
@@ -247,55 +166,4 @@ fn change(row: &dyn Columns, stored: StoredRecord) -> Read<Option<Change>> {
         about.event = Some(rows::event_at(row, EVENT_AT)?);
     }
     Ok(stored.change(about))
-}
-
-impl RecordSteps for PostgresTransaction<'_> {
-    fn record(&mut self, device: &DeviceIdentity, record: &NewRecord) -> TxResult<()> {
-        let row = match record {
-            NewRecord::Task { id, status, cause } => RecordRow {
-                kind: kind_number(RecordKind::Task),
-                task: Some(id.0),
-                status: Some(i16::from(status.number())),
-                name: Some(Cow::Borrowed(cause.name())),
-                ..RecordRow::default()
-            },
-            NewRecord::Result { task, result } => RecordRow {
-                kind: kind_number(RecordKind::Result),
-                task: Some(task.0),
-                result_id: Some(result.0),
-                ..RecordRow::default()
-            },
-            NewRecord::Twin(change) => RecordRow {
-                kind: kind_number(RecordKind::Twin),
-                status: Some(side_number(change.side)),
-                name: Some(Cow::Owned(change.resource.clone())),
-                version: Some(change.version),
-                value: change.value.clone(),
-                ..RecordRow::default()
-            },
-        };
-        self.write_record(device, row).map(drop)
-    }
-}
-
-impl PostgresTransaction<'_> {
-    /// Gathers a record. A group that has too many is run job by job: each of
-    /// them has fewer.
-    pub(crate) fn write_record(&mut self, device: &DeviceIdentity, row: RecordRow) -> TxResult<i64> {
-        if let Some(place) = self.batch.outbox.record(device, row) {
-            return Ok(place);
-        }
-        tracing::warn!(
-            "group of operations would write more than {PLACES_MAX} records; running them one by one"
-        );
-        Err(self.fail(Failure::OfJob(StorageFault::Io)))
-    }
-}
-
-pub(crate) fn kind_number(kind: RecordKind) -> i16 {
-    i16::from(kind.number())
-}
-
-fn side_number(side: TwinSide) -> i16 {
-    rows::twin_side(side)
 }

@@ -1,0 +1,40 @@
+//! Organisations and API keys.
+
+mod reads;
+mod steps;
+
+use covey_core::error::Result;
+
+use crate::postgres::prepared::prepared;
+use crate::rows;
+
+prepared! {
+    /// Those of the connection that writes.
+    Writing {
+        /// An organisation of a name.
+        org_ensure: rows::ORG_ENSURE;
+        /// A new API key.
+        api_key_insert: rows::API_KEY_INSERT;
+        /// Whether there is or was a key, after those who are about to make one.
+        api_key_lock: "SELECT pg_advisory_xact_lock($1::int4, 0)";
+        /// Whether there is or was a key.
+        api_key_exists: rows::API_KEY_EXISTS;
+        /// Remembers that a key was used: now, key, before. Waits for nobody, so that
+        /// servers that do so at once do not stand in each other's way.
+        api_key_use: "UPDATE api_keys SET last_used_at = $1 WHERE id IN (SELECT id FROM api_keys \
+            WHERE id = $2 AND coalesce(last_used_at, $3) <= $3 FOR NO KEY UPDATE SKIP LOCKED)";
+        /// Revokes a key. Its digest is free again: a certificate may be registered anew.
+        api_key_revoke: "UPDATE api_keys SET revoked_at = $2, digest = sha256(uuid_send(gen_random_uuid())) \
+            WHERE id = $1 AND revoked_at IS NULL";
+    }
+}
+
+prepared! {
+    /// Those of a connection that reads.
+    Reading {
+        /// The API key of a digest.
+        api_key: rows::API_KEY;
+        /// All API keys.
+        api_key_list: rows::API_KEY_LIST;
+    }
+}

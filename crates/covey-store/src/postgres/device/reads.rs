@@ -1,0 +1,89 @@
+//! Reads of devices.
+
+use covey_core::access::Caller;
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::error::Result;
+use covey_core::id::{OrgId, Sn};
+use covey_core::port::{BoxFuture, Page, PageRequest};
+use tokio_postgres::types::Type;
+
+use crate::postgres::Postgres;
+use crate::postgres::device::{device, device_columns};
+use crate::postgres::lists::{Conditions, page};
+use crate::postgres::pool::ReadSession;
+use crate::postgres::reader::Values;
+use crate::rows::{self, Read};
+
+impl DeviceReader for Postgres {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+    ) -> BoxFuture<'_, Result<DevicePage>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { device_page(session, org, &filter, page).await })
+        })
+    }
+
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        self.row(|sql| &sql.device.device_of_sn, vec![Box::new(sn.as_str().to_owned())], rows::identity)
+    }
+
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+        let after = after.as_ref().map_or("", Sn::as_str).to_owned();
+        let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
+        self.rows(|sql| &sql.device.device_sns, values, rows::first)
+    }
+
+    fn device_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+        let values: Values = vec![Box::new(serial_hex), Box::new(sn.as_str().to_owned())];
+        self.row(|sql| &sql.device.device_of_certificate, values, rows::identity)
+    }
+}
+
+pub(crate) async fn device_page(
+    session: &ReadSession,
+    org: OrgId,
+    filter: &DeviceFilter,
+    request: PageRequest,
+) -> Read<DevicePage> {
+    let mut conditions = Conditions::default();
+    conditions.number("d.org_id = #", Some(org.0));
+    conditions.number("d.device_id = #", filter.device_id.map(|id| id.0));
+    conditions.text("d.sn = #", filter.sn.as_deref());
+    if let Some(online) = filter.online {
+        conditions.add("coalesce(c.online, false) = #", online, Type::BOOL);
+    }
+    if let Some((tag, value)) = &filter.tag {
+        let tagged = "EXISTS (SELECT 1 FROM device_tags g WHERE g.device_key = d.id AND g.org_id = d.org_id";
+        conditions.text(&format!("{tagged} AND g.tag = #"), Some(tag));
+        match value {
+            None => conditions.sql.push("true)".to_owned()),
+            Some(value) => {
+                conditions.text("left(g.value, 64) = left(#, 64) AND g.value = #)", Some(value));
+            }
+        }
+    }
+    if conditions.is_impossible {
+        return Ok(Page { items: Vec::new(), total: 0 });
+    }
+    let clause = conditions.clause();
+    let from = "devices d LEFT JOIN connections c ON c.device_key = d.id";
+    let total = format!("SELECT count(*) FROM {from} WHERE d.retired_at IS NULL AND {clause}");
+    let columns = device_columns!();
+    let items = format!(
+        "SELECT {columns} FROM {from} WHERE d.retired_at IS NULL AND {clause} ORDER BY d.device_id \
+         LIMIT {} OFFSET {}",
+        request.size,
+        request.offset()
+    );
+    let (total, found) = page(session, &conditions, &total, &items).await?;
+    Ok(Page { items: rows::each(&found, device)?, total })
+}

@@ -1,0 +1,174 @@
+//! Reads of events.
+
+use covey_core::access::Caller;
+use covey_core::error::Result;
+use covey_core::event::{
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
+    GaugeFilter, SeriesQuery,
+};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
+use covey_core::port::{BoxFuture, Page, PageRequest};
+use tokio_postgres::Row;
+
+use crate::postgres::Postgres;
+use crate::postgres::event::series;
+use crate::postgres::lists::{Conditions, page};
+use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
+use crate::postgres::pipeline::{Reply, query};
+use crate::postgres::pool::ReadSession;
+use crate::rows::{self, Read};
+
+impl EventReader for Postgres {
+    fn event_list(
+        &self,
+        caller: &Caller,
+        filter: EventFilter,
+        from: EventsFrom,
+    ) -> BoxFuture<'_, Result<EventPage>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let filter = filter.clone();
+            Box::pin(async move { event_page(session, org, &filter, from).await })
+        })
+    }
+
+    fn event_list_after(
+        &self,
+        caller: &Caller,
+        device: Option<DeviceId>,
+        after: RecordNumber,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let sql = &session.sql;
+                let statement = if device.is_some() {
+                    &sql.event.events_of_device_after
+                } else {
+                    &sql.event.events_after
+                };
+                let mut looks = Looks::default();
+                loop {
+                    let mut values =
+                        vec![Box::new(org.0) as _, Box::new(after.0) as _, Box::new(i64::from(limit)) as _];
+                    values.extend(device.map(|device| Box::new(device.0) as _));
+                    let rows = query(&session.client, statement, values).await?.rows();
+                    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+                    if looks.are_enough(&Settled::from_row(row, 0)?) {
+                        return events_from(&rows);
+                    }
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
+            })
+        })
+    }
+
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let query = query.clone();
+            Box::pin(async move { series::event_fields(session, org, &query).await })
+        })
+    }
+
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            let query = query.clone();
+            Box::pin(async move { series::event_series(session, org, &query).await })
+        })
+    }
+
+    fn gauge_list(
+        &self,
+        caller: &Caller,
+        filter: GaugeFilter,
+        request: PageRequest,
+    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+        let org = caller.org;
+        self.reads.read(move |session| {
+            Box::pin(async move {
+                let mut conditions = Conditions::default();
+                conditions.number("g.org_id = #", Some(org.0));
+                conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
+                conditions.number("g.type_code = #", filter.type_code);
+                let from = format!(
+                    "FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
+                    conditions.clause()
+                );
+                let total = format!("SELECT count(*) {from}");
+                let columns = rows::gauge_columns!();
+                let items = format!(
+                    "SELECT {columns} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                    request.size,
+                    request.offset()
+                );
+                let (total, found) = page(session, &conditions, &total, &items).await?;
+                Ok(Page { items: rows::each(&found, rows::gauge)?, total })
+            })
+        })
+    }
+
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+        let org = caller.org;
+        let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
+        self.rows(|sql| &sql.event.gauges_of, vec![Box::new(keys), Box::new(org.0)], rows::gauge)
+    }
+}
+
+async fn event_page(
+    session: &ReadSession,
+    org: OrgId,
+    filter: &EventFilter,
+    from: EventsFrom,
+) -> Read<EventPage> {
+    let mut conditions = Conditions::default();
+    conditions.number("e.org_id = #", Some(org.0));
+    let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
+    conditions.among("e.device_id", true, &device_ids);
+    conditions.among("e.type_code", true, &filter.include);
+    conditions.among("e.type_code", false, &filter.exclude);
+    conditions.number("e.received_at >= #", filter.received_after.map(|at| at.0));
+    conditions.number("e.received_at < #", filter.received_before.map(|at| at.0));
+    let (size, skipped) = match from {
+        EventsFrom::Page(page) => (page.size, page.offset()),
+        EventsFrom::Before(before, size) => {
+            conditions.number("e.id < #", before.map(|before| before.0));
+            (size, 0)
+        }
+    };
+    let clause = conditions.clause();
+    let columns = rows::event_columns!();
+    let items = format!(
+        "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
+    );
+    let (total, found) = match from {
+        EventsFrom::Before(..) => {
+            let found = conditions.query(&session.client, &items).await.map(Reply::rows)?;
+            (None, found)
+        }
+        EventsFrom::Page(_) => {
+            let total = if *filter == EventFilter::default() {
+                "SELECT coalesce(sum(count), 0)::int8 FROM event_counts WHERE org_id = $1".to_owned()
+            } else {
+                format!("SELECT count(*) FROM events e WHERE {clause}")
+            };
+            let (total, found) = page(session, &conditions, &total, &items).await?;
+            (Some(total), found)
+        }
+    };
+    Ok(EventPage { items: rows::each(&found, rows::event)?, total })
+}
+
+/// The events that `events_after!` answers.
+pub(crate) fn events_from(rows: &[Row]) -> Read<Vec<DeviceEvent>> {
+    let mut events = Vec::with_capacity(rows.len());
+    for row in rows {
+        if rows::get::<Option<i64>>(row, 3)?.is_some() {
+            events.push(rows::event_at(row, 3)?);
+        }
+    }
+    events.sort_by_key(|event| event.id);
+    Ok(events)
+}
