@@ -4,40 +4,18 @@
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::error::StoreError;
 use crate::migrate::error::MigrateError;
 use crate::migrate::source::{Outbox, Position};
 use crate::migrate::tables::Table;
 use crate::migrate::tuple::{Checksum, Key};
 use crate::postgres::numbers::{FORGOTTEN, HEAD};
 use crate::postgres::said;
+use crate::postgres::unfinished_move::UNFINISHED;
 
-/// Is there as long as a migration is unfinished; its value tells the source.
-const UNFINISHED: &str = "migration_unfinished";
 /// Is there when one was finished; its value tells the source.
 const FINISHED: &str = "migration_finished";
 /// Begins the names under which the progress of each table is kept.
 const PROGRESS: &str = "migration_progress_";
-
-/// Refuses a database with an unfinished migration. To be called after taking
-/// the lock by which a migration sees that a server runs, so that of the two
-/// one always sees the other.
-///
-/// # Errors
-/// [`StoreError::Unsuitable`], saying how to finish it.
-pub(crate) async fn refuse_unfinished(client: &Client, place: &str) -> Result<(), StoreError> {
-    let failed = |error: tokio_postgres::Error| StoreError::Postgres {
-        what: "tell whether a migration is unfinished",
-        problem: said(&error),
-    };
-    let sql = "SELECT count(*) > 0 FROM deployment WHERE key = $1";
-    let row = client.query_one(sql, &[&UNFINISHED]).await.map_err(failed)?;
-    if row.try_get(0).map_err(failed)? {
-        let problem = "a site is being moved into it; finish that with covey migrate-store, given as before";
-        return Err(StoreError::Unsuitable { place: place.to_owned(), problem: problem.to_owned() });
-    }
-    Ok(())
-}
 
 /// What a target says.
 #[derive(Debug)]

@@ -30,7 +30,6 @@ use crate::migrate::tuple::{Checksum, Key, fields, length};
 use crate::postgres;
 
 pub use error::MigrateError;
-pub(crate) use mark::refuse_unfinished;
 
 /// How many chunks may wait to be stored.
 const CHUNKS_WAITING_MAX: usize = 2;

@@ -36,6 +36,7 @@ mod statements;
 mod task;
 mod tls;
 mod twin;
+pub(crate) mod unfinished_move;
 mod webhook;
 mod write;
 
@@ -120,7 +121,7 @@ impl Postgres {
         let peers = io.block_on(PeerSession::open(&connector, &exchange))?;
         let session = writing.block_on(first_session(&connector))?;
         exchange.set_writer(session.writer.number());
-        writing.block_on(crate::migrate::refuse_unfinished(&session.client, &options.place()))?;
+        writing.block_on(unfinished_move::refuse_unfinished(&session.client, &options.place()))?;
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
         let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
