@@ -1,0 +1,57 @@
+//! The TLS handshake of a connection that has just been accepted.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use crate::gate::Gate;
+use crate::listener::Established;
+use crate::refusal::Refused;
+use crate::server_tls::ServerTls;
+use crate::transport::{Ended, Transport};
+
+/// Takes a connection through its handshake, if there is TLS. Answers none for a client that left
+/// without a byte, as scanners and the health checks of load balancers do.
+///
+/// # Errors
+/// Why it is not let in. If TLS failed, the client has been sent an alert.
+pub(crate) async fn shake_hands(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: Option<&ServerTls>,
+    gate: &Gate,
+) -> Result<Option<Established>, Refused> {
+    // Messages are small and wanted at once.
+    if tcp.set_nodelay(true).is_err() {
+        return Ok(None);
+    }
+    let failed = |error: rustls::Error| Refused::Handshake(error.to_string());
+    let mut transport = Transport::new(tcp, tls).map_err(failed)?;
+    let mut early = Vec::new();
+    if tls.is_none() {
+        return Ok(Some(Established { transport, early, certificate: None, address }));
+    }
+    // Who says nothing takes no place of those who do.
+    if !transport.begins().await {
+        return Ok(None);
+    }
+    let under_way = gate.handshake().await;
+    while transport.is_handshaking() {
+        match poll_fn(|context| transport.poll_read(context, &mut early)).await {
+            Ok(()) => {}
+            Err(Ended::Tls(error)) => {
+                drop(under_way);
+                transport.finish().await;
+                return Err(failed(error));
+            }
+            Err(ended) => return Err(Refused::Left(ended.to_string())),
+        }
+        poll_fn(|context| transport.poll_flush(context))
+            .await
+            .map_err(|ended| Refused::Left(ended.to_string()))?;
+    }
+    let certificate = transport.peer_certificate().map_err(Refused::Certificate)?;
+    early.shrink_to_fit();
+    Ok(Some(Established { transport, early, certificate, address }))
+}

@@ -1,0 +1,24 @@
+//! The network side of Covey: listeners, and TLS that needs little memory for each connection. It
+//! knows no type of the domain; its owner says what is spoken and who is let in.
+//!
+//! A device that is connected and idle is what a server mostly has. So nothing of a connection
+//! lives while nothing is under way: buffers belong to threads ([`Transport`]), and what a handshake
+//! needs is given back after it.
+
+mod certificate;
+mod error;
+mod gate;
+mod handshake;
+pub mod listener;
+mod refusal;
+mod server_tls;
+mod tls;
+mod transport;
+
+pub use certificate::PeerCertificate;
+pub use error::NetError;
+pub use listener::{Established, Life, Limits, Protocol};
+pub use refusal::{REFUSALS_TOLD_MAX, Refusal, Refused};
+pub use server_tls::{Identity, RECORD_BYTES_MAX, ServerTls, certificates_from_pem};
+pub use tls::INCOMPLETE_BYTES_MAX;
+pub use transport::{Ended, Transport};

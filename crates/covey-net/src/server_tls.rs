@@ -1,0 +1,117 @@
+//! What a listener shows in a TLS handshake and what it asks of clients, renewable while it listens.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::NetError;
+
+/// Largest TLS record that is sent, its header included, in bytes. Small devices have room for one
+/// of 4 KiB, not for the 16 KiB that TLS allows.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// A server's certificate, then those that issued it, and its private key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// An identity out of DER.
+    #[must_use]
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self { chain, key }
+    }
+
+    /// Reads both from PEM.
+    ///
+    /// # Errors
+    /// [`NetError::Pem`] for a text without certificates, or without a private key.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NetError> {
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| NetError::Pem { must: "a private key", problem: error.to_string() })?;
+        Ok(Self { chain: certificates_from_pem(chain)?, key })
+    }
+}
+
+/// The certificates in a PEM text, such as those that devices' certificates must lead to.
+///
+/// # Errors
+/// [`NetError::Pem`] if one cannot be read or there is none.
+pub fn certificates_from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, NetError> {
+    let wrong = |problem: String| NetError::Pem { must: "certificates", problem };
+    let found = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() { Err(wrong("there is none in it".to_owned())) } else { Ok(found) }
+}
+
+/// TLS of a listener for devices: mutual, 1.2 and 1.3.
+///
+/// Clients must show a certificate that leads to one of the `trusted` certificates. One of these may
+/// be an issuing CA: a device then need not send more than its own certificate, which is what many
+/// small TLS libraries can do.
+///
+/// There are neither tickets nor sessions to resume: some TLS libraries of devices stop at a ticket
+/// of TLS 1.3, and a resumed session would go on with a certificate that was not looked at again.
+pub struct ServerTls {
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+impl ServerTls {
+    /// # Errors
+    /// [`NetError::Tls`] if a certificate or the key cannot be used.
+    pub fn for_devices(
+        identity: Identity,
+        trusted: Vec<CertificateDer<'static>>,
+    ) -> Result<Arc<Self>, NetError> {
+        Ok(Arc::new(Self { current: RwLock::new(for_devices(identity, trusted)?) }))
+    }
+
+    /// Uses these from the next handshake on. Connections that stand, and handshakes under way, keep
+    /// what they began with.
+    ///
+    /// # Errors
+    /// [`NetError::Tls`] if a certificate or the key cannot be used; what was used before goes on.
+    pub fn renew(&self, identity: Identity, trusted: Vec<CertificateDer<'static>>) -> Result<(), NetError> {
+        let renewed = for_devices(identity, trusted)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn for_devices(
+    identity: Identity,
+    trusted: Vec<CertificateDer<'static>>,
+) -> Result<Arc<ServerConfig>, NetError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in trusted {
+        roots.add(certificate)?;
+    }
+    let provider = provider();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| NetError::Trusted(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(identity.chain, identity.key)?;
+    config.max_fragment_size = Some(RECORD_BYTES_MAX);
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// Named here and passed on, so that nothing depends on a process-wide default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}

@@ -1,0 +1,9 @@
+//! Listeners and TLS against clients that others wrote.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod echo;
+mod lifetime;
+mod limits;
+mod pki;
+mod tls;
+mod tls_bytes;
