@@ -3,7 +3,8 @@
 //!
 //! No I/O, no clock, no type of the core: servers, gateways, the device SDK and the simulator
 //! use the same code. A message is what MQTT 5 carries (topic, Correlation Data, user
-//! properties, body), or one JSON [envelope](mod@downlink) where the protocol has no properties.
+//! properties, body), or one JSON [envelope](mod@downlink) where the protocol has no properties. [`mqtt`] reads
+//! and writes the packets that carry it.
 //!
 //! | from | topic | encoded by | decoded by |
 //! | --- | --- | --- | --- |
@@ -16,6 +17,7 @@ mod correlation;
 pub mod downlink;
 mod envelope;
 mod json;
+pub mod mqtt;
 pub mod property;
 pub mod reason;
 mod topic;

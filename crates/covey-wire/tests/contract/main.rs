@@ -3,4 +3,5 @@
 
 mod bytes;
 mod decode;
+mod mqtt;
 mod round_trip;
