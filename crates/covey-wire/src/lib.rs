@@ -4,7 +4,7 @@
 //! No I/O, no clock, no type of the core: servers, gateways, the device SDK and the simulator
 //! use the same code. A message is what MQTT 5 carries (topic, Correlation Data, user
 //! properties, body), or one JSON [envelope](mod@downlink) where the protocol has no properties. [`mqtt`] reads
-//! and writes the packets that carry it.
+//! and writes the packets that carry it, and keeps a device's session.
 //!
 //! | from | topic | encoded by | decoded by |
 //! | --- | --- | --- | --- |

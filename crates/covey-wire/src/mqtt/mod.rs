@@ -1,7 +1,7 @@
 //! MQTT 3.1.1 and 5 as bytes: where a packet ends ([`frame()`]), what it says ([`decode`]), and the other way
 //! round ([`Packet::encode`]), for servers and for clients.
 //!
-//! No I/O, no clock, no state. What is read borrows from the frame: strings, payloads and properties are
+//! No I/O, no clock, and outside [`session`] no state. What is read borrows from the frame: strings, payloads and properties are
 //! slices of it, and nothing is allocated. Every rule of the standard that can be seen in a packet alone is
 //! enforced; a [`Violation`] names the reason code to close with and the rule.
 //!
@@ -23,6 +23,7 @@ mod properties;
 mod property;
 mod reader;
 mod reason_code;
+pub mod session;
 mod topic;
 mod violation;
 mod writer;

@@ -173,6 +173,11 @@ impl<'a> Properties<'a> {
         Ok(Self { bytes, place: Some(place) })
     }
 
+    /// Those whose bytes have been checked, or put together, as properties of such a packet.
+    pub(super) const fn checked(bytes: &'a [u8], place: Place) -> Self {
+        Self { bytes, place: Some(place) }
+    }
+
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(self) -> bool {

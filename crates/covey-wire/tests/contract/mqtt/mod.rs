@@ -7,4 +7,5 @@ mod generate;
 mod mutation;
 mod refused;
 mod round_trip;
+mod session;
 mod taken;
