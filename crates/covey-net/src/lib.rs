@@ -1,15 +1,16 @@
-//! The network side of Covey: listeners, and TLS that needs little memory for each connection. It
-//! knows no type of the domain; its owner says what is spoken and who is let in.
+//! The network side of Covey: listeners, TLS, and MQTT connections that need little memory each. It
+//! knows no type of the domain; its owner says who is let in and what becomes of a message.
 //!
 //! A device that is connected and idle is what a server mostly has. So nothing of a connection
-//! lives while nothing is under way: buffers belong to threads ([`Transport`]), and what a handshake
-//! needs is given back after it.
+//! lives while nothing is under way: buffers belong to threads ([`Transport`]), deadlines to one
+//! sweep a second ([`mqtt`]), and what a handshake needs is given back after it.
 
 mod certificate;
 mod error;
 mod gate;
 mod handshake;
 pub mod listener;
+pub mod mqtt;
 mod refusal;
 mod server_tls;
 mod tls;

@@ -237,3 +237,24 @@ fn write(tcp: &TcpStream, unsent: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> 
     unsent.extend_from_slice(&bytes[at..]);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_asks_for_a_client_whose_protocol_does_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let transport = Transport::new(listener.accept().await.unwrap().0, None).unwrap();
+        let is_asking = || SockRef::from(&transport.tcp).keepalive().unwrap();
+        assert!(!is_asking(), "a device that sleeps is not woken without need");
+        transport.watch_for_death();
+        let socket = SockRef::from(&transport.tcp);
+        assert!(is_asking());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(300));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(420)));
+    }
+}

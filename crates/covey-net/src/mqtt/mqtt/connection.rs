@@ -1,0 +1,419 @@
+//! A connection that lives: one future, which keeps nothing while the client is idle.
+//!
+//! Each time it is woken it reads, has messages handled, takes what other tasks have for the client,
+//! and writes all that came of it at once, in one TLS record if it fits. Deadlines are those of the
+//! sweep; it has no timer.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use covey_wire::mqtt::session::{Arrival, Arrived, Epoch, Peer, Receipt};
+use covey_wire::mqtt::{
+    Framing, Packet, ProtocolVersion, ReasonCode, Sender, Subscribe, UnsubscribeFilters, Violation, decode,
+    frame,
+};
+
+use super::device::Device;
+use super::hub::{Attached, Hub};
+use super::service::{Answer, ConnectionId, End, Handled, Later, Publisher, Service};
+use super::under_way::UnderWay;
+use crate::transport::{Ended, Transport};
+
+/// How often a connection reads before it lets others have their turn.
+const READS_MAX: usize = 8;
+/// Room for plaintext that a thread keeps between two connections, in bytes.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+thread_local! {
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A client's connection, from its CONNACK on.
+pub(super) struct Connection<S: Service> {
+    core: Core<S>,
+    phase: Phase,
+}
+
+enum Phase {
+    Live(Transport),
+    /// The end has been told; the client may still take in the last words.
+    Finishing(Later<()>),
+    Over,
+}
+
+/// All of a connection but its socket.
+struct Core<S: Service> {
+    hub: Arc<Hub<S>>,
+    device: Arc<Device<S::Client>>,
+    client: Arc<S::Client>,
+    id: ConnectionId,
+    epoch: Epoch,
+    peer: Peer,
+    /// The beginning of a packet, or packets that wait until there is room for their messages.
+    unread: Vec<u8>,
+    under_way: UnderWay,
+    /// What the sweep was last told: bytes that wait for the client, and whether nothing is read from it.
+    told: (usize, bool),
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// There is nothing more to read now.
+    Idle,
+    /// Nothing is to be read now.
+    Held,
+    /// There may be more.
+    More,
+}
+
+impl<S: Service> Connection<S> {
+    pub(super) fn new(
+        hub: Arc<Hub<S>>,
+        client: Arc<S::Client>,
+        attached: Attached<S::Client>,
+        transport: Transport,
+        unread: Vec<u8>,
+    ) -> Self {
+        let Attached { device, connection: id, connected } = attached;
+        if connected.peer.keep_alive_s == 0 {
+            transport.watch_for_death();
+        }
+        let core = Core {
+            hub,
+            device,
+            client,
+            id,
+            epoch: connected.epoch,
+            peer: connected.peer,
+            unread,
+            under_way: UnderWay::default(),
+            told: (0, false),
+        };
+        Self { core, phase: Phase::Live(transport) }
+    }
+}
+
+impl<S: Service> Core<S> {
+    /// Does what there is to do.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    fn run(&mut self, transport: &mut Transport, context: &mut Context<'_>) -> Result<(), End> {
+        let mut round = Round::More;
+        for _ in 0..READS_MAX {
+            self.settle_messages(context)?;
+            round = self.read(transport, context)?;
+            if round != Round::More {
+                break;
+            }
+        }
+        // Begins the messages that came with the last read.
+        self.settle_messages(context)?;
+        let was_blocked = transport.unsent_bytes() > 0;
+        let bytes = self.take_mail(transport, context)?;
+        if !bytes.is_empty() {
+            transport.send(&bytes).map_err(end_of)?;
+        }
+        if let Poll::Ready(flushed) = transport.poll_flush(context) {
+            flushed.map_err(end_of)?;
+        }
+        let is_held = self.is_held(transport);
+        self.tell_sweep(transport.unsent_bytes(), is_held);
+        let can_go_on = match round {
+            Round::Idle => false,
+            Round::Held => !is_held,
+            // Others have their turn first.
+            Round::More => true,
+        };
+        if can_go_on || (was_blocked && transport.unsent_bytes() == 0) {
+            context.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is to be read for the moment: the client has sent more than is handled yet, or
+    /// does not take the answers.
+    fn is_held(&self, transport: &Transport) -> bool {
+        let limits = self.hub.limits();
+        self.under_way.len() >= limits.under_way_max
+            || transport.unsent_bytes() > 0
+            // MQTT 5 has a Receive Maximum for it, which the session looks after.
+            || (self.peer.version == ProtocolVersion::V311
+                && self.under_way.len() > 0
+                && !self.device.lock().session.has_room(&limits.session))
+    }
+
+    /// Handles what was read, and reads once.
+    fn read(&mut self, transport: &mut Transport, context: &mut Context<'_>) -> Result<Round, End> {
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            let used = self.packets(transport, &unread)?;
+            if used < unread.len() {
+                self.unread = unread;
+                self.unread.drain(..used);
+            }
+        }
+        if self.is_held(transport) {
+            return Ok(Round::Held);
+        }
+        let mut plain = PLAIN.take();
+        plain.clear();
+        let read = match transport.poll_read(context, &mut plain) {
+            Poll::Pending => Ok(Round::Idle),
+            Poll::Ready(Err(ended)) => Err(end_of(ended)),
+            Poll::Ready(Ok(())) => self.take_plain(transport, &plain).map(|()| Round::More),
+        };
+        if plain.capacity() <= KEPT_BYTES_MAX {
+            PLAIN.set(plain);
+        }
+        read
+    }
+
+    fn take_plain(&mut self, transport: &Transport, plain: &[u8]) -> Result<(), End> {
+        if self.unread.is_empty() {
+            let used = self.packets(transport, plain)?;
+            if used < plain.len() {
+                self.unread = plain[used..].to_vec();
+            }
+        } else {
+            // The next round goes on with it.
+            self.unread.extend_from_slice(plain);
+        }
+        Ok(())
+    }
+
+    /// Handles whole packets; answers how many bytes they had.
+    fn packets(&mut self, transport: &Transport, bytes: &[u8]) -> Result<usize, End> {
+        let packet_bytes_max = self.hub.limits().session.packet_bytes_max;
+        let packet_bytes_max = usize::try_from(packet_bytes_max).unwrap_or(usize::MAX);
+        let mut used = 0;
+        while !self.is_held(transport) {
+            match frame(&bytes[used..], packet_bytes_max).map_err(End::Violation)? {
+                Framing::Need(_) => break,
+                Framing::Frame(frame) => {
+                    let packet = decode(frame, self.peer.version, Sender::Client).map_err(End::Violation)?;
+                    self.packet(&packet)?;
+                    used += frame.size();
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>) -> Result<(), End> {
+        let arrival = {
+            let mut inner = self.device.lock();
+            let inner = &mut *inner;
+            let limits = &self.hub.limits().session;
+            inner.session.receive(self.epoch, packet, limits, self.hub.now_ms(), &mut inner.output)
+        };
+        match arrival.map_err(broken)? {
+            Arrival::Nothing => Ok(()),
+            Arrival::Message(message) => self.message(&message),
+            Arrival::Subscribe(subscribe) => self.subscribe(&subscribe),
+            Arrival::Unsubscribed(filters) => {
+                self.unsubscribed(&filters);
+                Ok(())
+            }
+            Arrival::Disconnected(reason) => Err(End::ByClient(reason)),
+        }
+    }
+
+    fn message(&mut self, message: &Arrived<'_>) -> Result<(), End> {
+        let publisher =
+            Publisher { client: &self.client, connection: self.id, version: self.peer.version };
+        match self.hub.service().publish(publisher, message) {
+            Handled::Now(answer) => self.answer(message.receipt, &answer),
+            Handled::Later(answer) => {
+                self.under_way.push(message.receipt, answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with the messages that the owner is working on.
+    fn settle_messages(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        if self.under_way.len() == 0 {
+            return Ok(());
+        }
+        let mut done = Vec::new();
+        self.under_way.poll(context, &mut done);
+        done.iter().try_for_each(|(receipt, answer)| self.answer(*receipt, answer))
+    }
+
+    /// Acknowledges a message.
+    fn answer(&self, receipt: Option<Receipt>, answer: &Answer) -> Result<(), End> {
+        if let Some(receipt) = receipt {
+            let mut inner = self.device.lock();
+            let inner = &mut *inner;
+            let before = inner.output.bytes.len();
+            inner.session.answer(receipt, answer.reason, &answer.text, &mut inner.output);
+            if answer.must_close && self.peer.version == ProtocolVersion::V311 {
+                inner.output.bytes.truncate(before);
+            }
+        }
+        if answer.must_close {
+            return Err(End::Closed { reason: answer.reason, text: answer.text.clone() });
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, subscribe: &Subscribe<'_>) -> Result<(), End> {
+        let service = self.hub.service();
+        let reasons: Vec<ReasonCode> =
+            subscribe.filters.iter().map(|(filter, _)| service.may_subscribe(&self.client, filter)).collect();
+        let granted: Vec<_> = {
+            let mut inner = self.device.lock();
+            let inner = &mut *inner;
+            let was_there: Vec<bool> =
+                subscribe.filters.iter().map(|(filter, _)| inner.session.is_subscribed_to(filter)).collect();
+            let limits = &self.hub.limits().session;
+            inner
+                .session
+                .grant(self.epoch, subscribe, &reasons, limits, &mut inner.output)
+                .map_err(broken)?;
+            let now = inner.session.subscriptions().collect::<Vec<_>>();
+            let filters = subscribe.filters.iter().zip(&reasons).zip(was_there);
+            filters
+                .filter(|((_, reason), _)| !reason.is_failure())
+                .filter_map(|(((filter, _), _), was_there)| {
+                    // The session may have refused it for reasons of its own.
+                    let (_, qos) = now.iter().find(|(known, _)| *known == filter)?;
+                    Some((filter, *qos, !was_there))
+                })
+                .collect()
+        };
+        for (filter, qos, is_new) in granted {
+            service.subscribed(&self.client, filter, qos, is_new);
+        }
+        Ok(())
+    }
+
+    fn unsubscribed(&self, filters: &UnsubscribeFilters<'_>) {
+        for filter in filters.iter() {
+            self.hub.service().unsubscribed(&self.client, filter);
+        }
+    }
+
+    /// What other tasks have for the client, unless it has not taken yet what it was sent before.
+    fn take_mail(&self, transport: &Transport, context: &mut Context<'_>) -> Result<Vec<u8>, End> {
+        let mut inner = self.device.lock();
+        if inner.session.epoch() != self.epoch {
+            return Err(End::TakenOver);
+        }
+        if let Some(end) = inner.close.take() {
+            return Err(*end);
+        }
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            inner.waker = Some(context.waker().clone());
+        }
+        let bytes = match transport.unsent_bytes() {
+            0 => std::mem::take(&mut inner.output.bytes),
+            _ => Vec::new(),
+        };
+        let outcomes = inner.take_outcomes();
+        self.device.set_deadline(&inner, self.hub.limits());
+        drop(inner);
+        self.hub.settle(&self.client, outcomes);
+        Ok(bytes)
+    }
+
+    /// Has the sweep know since when the client takes nothing, and that nothing is read from it.
+    fn tell_sweep(&mut self, unsent_bytes: usize, is_held: bool) {
+        if (unsent_bytes, is_held) == self.told {
+            return;
+        }
+        let mut inner = self.device.lock();
+        if inner.session.epoch() == self.epoch {
+            inner.is_held = is_held;
+            if unsent_bytes != self.told.0 {
+                inner.blocked_since_ms = (unsent_bytes > 0).then(|| self.hub.now_ms());
+            }
+            self.device.set_deadline(&inner, self.hub.limits());
+        }
+        self.told = (unsent_bytes, is_held);
+    }
+
+    /// Ends for the owner; answers what the client is still told.
+    fn end(&mut self, end: &End) -> Vec<u8> {
+        let mut last = {
+            let mut inner = self.device.lock();
+            let is_current = inner.session.epoch() == self.epoch;
+            if is_current { std::mem::take(&mut inner.output.bytes) } else { Vec::new() }
+        };
+        self.detach(end);
+        if let Some((reason, text)) = last_words(end) {
+            self.peer.disconnect(reason, text, &mut last);
+        }
+        last
+    }
+
+    /// The session goes on without this connection, and so do the messages that the owner is still
+    /// working on.
+    fn detach(&mut self, end: &End) {
+        let under_way = std::mem::take(&mut self.under_way);
+        self.hub.detach(&self.device, self.epoch);
+        if under_way.len() > 0 {
+            self.hub.go_on(under_way.go_on(Arc::clone(&self.device)));
+        }
+        self.hub.service().disconnected(&self.client, self.id, end);
+    }
+}
+
+impl<S: Service> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { core, phase } = &mut *self;
+        if let Phase::Live(transport) = phase {
+            let Err(end) = core.run(transport, context) else { return Poll::Pending };
+            let Phase::Live(mut transport) = std::mem::replace(phase, Phase::Over) else {
+                return Poll::Ready(());
+            };
+            let last = core.end(&end);
+            if !matches!(end, End::Lost(_)) && (last.is_empty() || transport.send(&last).is_ok()) {
+                *phase = Phase::Finishing(Box::pin(transport.finish()));
+            }
+        }
+        match phase {
+            Phase::Finishing(finishing) => finishing.as_mut().poll(context),
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl<S: Service> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Cut, or ended by a fault: whoever was told of the beginning is told of the end.
+        if let Phase::Live(_) = self.phase {
+            self.core.detach(&End::Lost("cut by the server".to_owned()));
+        }
+    }
+}
+
+/// What the client is told of the end of its connection.
+fn last_words(end: &End) -> Option<(ReasonCode, &str)> {
+    match end {
+        End::ByClient(_) | End::Lost(_) => None,
+        End::KeepAlive => Some((ReasonCode::KeepAliveTimeout, "nothing came within the keep alive")),
+        End::TakenOver => Some((ReasonCode::SessionTakenOver, "another connection of this client came")),
+        End::Violation(violation) => Some((violation.reason, violation.text)),
+        End::Closed { reason, text } => Some((*reason, text)),
+        End::NotReading => Some((ReasonCode::QuotaExceeded, "what was sent is not read")),
+        End::ShuttingDown => Some((ReasonCode::ServerShuttingDown, "the server shuts down")),
+    }
+}
+
+fn broken(violation: Violation) -> End {
+    match violation.reason {
+        ReasonCode::SessionTakenOver => End::TakenOver,
+        _ => End::Violation(violation),
+    }
+}
+
+fn end_of(ended: Ended) -> End {
+    End::Lost(ended.to_string())
+}

@@ -1,0 +1,169 @@
+//! One client as the server knows it, connected or away: its session, and what other tasks have for
+//! its connection.
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use covey_wire::mqtt::session::{Message, Outcome, Output, Sent, Session};
+use covey_wire::mqtt::{ProtocolVersion, Qos};
+
+use super::service::End;
+use super::MqttLimits;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// A client, by its client identifier.
+pub(super) struct Device<C> {
+    pub(super) client_id: Box<str>,
+    /// When the sweep must look at it, in milliseconds; read without the lock.
+    deadline_ms: AtomicU64,
+    inner: Mutex<Inner<C>>,
+}
+
+/// The parts of a client that its connection and others share.
+pub(super) struct Inner<C> {
+    pub(super) client: Arc<C>,
+    pub(super) session: Session,
+    /// What is to be written; it belongs to the connection that has the session's epoch.
+    pub(super) output: Output,
+    /// Wakes that connection.
+    pub(super) waker: Option<Waker>,
+    /// That connection is to end.
+    pub(super) close: Option<Box<End>>,
+    /// Since when it has not taken a byte of what waits for it, in milliseconds.
+    pub(super) blocked_since_ms: Option<u64>,
+    /// Nothing is read from the client for the moment, so that its Keep Alive says nothing.
+    pub(super) is_held: bool,
+}
+
+impl<C> Device<C> {
+    pub(super) fn new(client_id: &str, client: Arc<C>) -> Self {
+        let inner = Inner {
+            client,
+            session: Session::new(),
+            output: Output::default(),
+            waker: None,
+            close: None,
+            blocked_since_ms: None,
+            is_held: false,
+        };
+        Self {
+            client_id: client_id.into(),
+            deadline_ms: AtomicU64::new(NEVER),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        self.deadline_ms.load(Ordering::Relaxed) <= now_ms
+    }
+
+    /// To be called with the lock held, whenever the session or the connection may have another deadline.
+    pub(super) fn set_deadline(&self, inner: &Inner<C>, limits: &MqttLimits) {
+        let blocked = inner.blocked_since_ms.map(|since| since.saturating_add(limits.unread_ms_max));
+        let deadline = inner.session.deadline_ms().into_iter().chain(blocked).min();
+        self.deadline_ms.store(deadline.unwrap_or(NEVER), Ordering::Relaxed);
+    }
+}
+
+impl<C> Inner<C> {
+    /// Has the connection look at what there is for it.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connection, if there is one that is not ending.
+    pub(super) fn close(&mut self, end: End) {
+        if self.session.is_connected() && self.close.is_none() {
+            self.close = Some(Box::new(end));
+            self.wake();
+        }
+    }
+
+    /// What was noted of an earlier connection does not concern the next.
+    pub(super) fn forget_connection(&mut self) {
+        self.close = None;
+        self.blocked_since_ms = None;
+        self.is_held = false;
+    }
+
+    /// What is to be told of messages that were sent.
+    pub(super) fn take_outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.output.outcomes)
+    }
+}
+
+/// A device in the set of them, found by its client identifier.
+pub(super) struct Entry<C>(pub(super) Arc<Device<C>>);
+
+impl<C> Borrow<str> for Entry<C> {
+    fn borrow(&self) -> &str {
+        &self.0.client_id
+    }
+}
+
+impl<C> Hash for Entry<C> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As the `str` that it is found by.
+        self.0.client_id.hash(state);
+    }
+}
+
+impl<C> PartialEq for Entry<C> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.client_id == other.0.client_id
+    }
+}
+
+impl<C> Eq for Entry<C> {}
+
+/// A client in the owner's hands: connected, or away with a session that waits for it.
+pub struct Handle<'a, C> {
+    pub(super) inner: &'a mut Inner<C>,
+    pub(super) limits: &'a MqttLimits,
+    pub(super) now_ms: u64,
+}
+
+impl<C> Handle<'_, C> {
+    /// What the owner knows of the client.
+    #[must_use]
+    pub fn client(&self) -> &Arc<C> {
+        &self.inner.client
+    }
+
+    /// Whether it is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.inner.session.is_connected()
+    }
+
+    /// The version that its connection speaks, or its last one did.
+    #[must_use]
+    pub fn version(&self) -> ProtocolVersion {
+        self.inner.session.version()
+    }
+
+    /// Its subscriptions.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Qos)> {
+        self.inner.session.subscriptions()
+    }
+
+    /// Sends a message, if the client has subscribed to its topic. [`Sent::Full`] also stands for a
+    /// client that does not read what waits for it.
+    pub fn send(&mut self, message: &Message<'_>) -> Sent {
+        if self.inner.output.bytes.len() > self.limits.unread_bytes_max {
+            return Sent::Full;
+        }
+        self.inner.session.send(message, &self.limits.session, self.now_ms, &mut self.inner.output)
+    }
+}

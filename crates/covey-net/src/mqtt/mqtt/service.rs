@@ -1,0 +1,171 @@
+//! What the owner of MQTT connections decides, and what it is told.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use covey_wire::mqtt::session::{Arrived, Outcome, WillMessage};
+use covey_wire::mqtt::{Connect, ProtocolVersion, Qos, ReasonCode, Violation};
+
+use crate::certificate::PeerCertificate;
+use crate::refusal::Refusal;
+
+/// Something that is known later.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The number of a connection among all of a [`Hub`](super::Hub), counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Who asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// What the client says.
+    pub connect: &'a Connect<'a>,
+    /// Whose certificate it has shown; none without TLS.
+    pub certificate: Option<&'a PeerCertificate>,
+    /// Where it comes from.
+    pub address: SocketAddr,
+}
+
+/// Somebody who is let in.
+pub struct Admitted<C> {
+    /// What the owner knows of the client; handed back with all that is about it.
+    pub client: Arc<C>,
+    /// A client identifier, for one that asks for it by an empty one \[MQTT-3.1.3-6\].
+    pub assigned_client_id: Option<Box<str>>,
+}
+
+/// Somebody who is not.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// The reason code of the CONNACK; in 3.1.1 the return code that corresponds to it.
+    pub reason: ReasonCode,
+    /// Why, for the client (Reason String); may be empty.
+    pub text: Cow<'static, str>,
+}
+
+/// A connection that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    /// Which one.
+    pub connection: ConnectionId,
+    /// The client identifier under which the [`Hub`](super::Hub) knows the client.
+    pub client_id: &'a str,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// In which version.
+    pub version: ProtocolVersion,
+    /// Whether it goes on with an earlier session, its subscriptions included.
+    pub is_resumed: bool,
+}
+
+/// Whose message it is.
+#[derive(Clone, Copy)]
+pub struct Publisher<'a, C> {
+    /// The client.
+    pub client: &'a Arc<C>,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// In 3.1.1 there are no reason codes, and no properties.
+    pub version: ProtocolVersion,
+}
+
+/// What became of a message: the reason code of its PUBACK or PUBREC (MQTT 5 §3.4.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The reason.
+    pub reason: ReasonCode,
+    /// Why, for the client (Reason String); may be empty.
+    pub text: Cow<'static, str>,
+    /// The connection must end, so that the client sends the message again. A 3.1.1 client gets no
+    /// PUBACK then, since that would say that the message is safe.
+    pub must_close: bool,
+}
+
+impl Answer {
+    /// It is done.
+    pub const SUCCESS: Self =
+        Self { reason: ReasonCode::Success, text: Cow::Borrowed(""), must_close: false };
+}
+
+/// What the owner makes of a message.
+pub enum Handled {
+    /// It is known already.
+    Now(Answer),
+    /// It is known later. Meanwhile other messages of the client are handled, up to
+    /// [`MqttLimits::under_way_max`](super::MqttLimits::under_way_max); they are begun, that is polled
+    /// for the first time, in the order in which they came. The future goes on to its end when the
+    /// connection is over.
+    Later(Later<Answer>),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client said DISCONNECT, with this reason.
+    ByClient(ReasonCode),
+    /// It closed the connection without that, or the connection was lost.
+    Lost(String),
+    /// Nothing came from it for one and a half times its Keep Alive \[MQTT-3.1.2-22\].
+    KeepAlive,
+    /// Another connection of the same client took its place \[MQTT-3.1.4-3\].
+    TakenOver,
+    /// It broke a rule of the protocol.
+    Violation(Violation),
+    /// The owner closed it.
+    Closed {
+        /// The reason code that the client was told.
+        reason: ReasonCode,
+        /// Why.
+        text: Cow<'static, str>,
+    },
+    /// It did not take what was sent to it.
+    NotReading,
+    /// The server shuts down.
+    ShuttingDown,
+}
+
+/// The owner's side of MQTT. What is not asynchronous here must not wait for anything; it may use the
+/// [`Hub`](super::Hub), except for [`Service::may_subscribe`].
+pub trait Service: Send + Sync + 'static {
+    /// What the owner knows of a client. Where it is not equal to that of an earlier connection with
+    /// the same client identifier, somebody else has come, who gets nothing of the earlier session.
+    type Client: PartialEq + Send + Sync + 'static;
+
+    /// Whether a client is let in. Dropped when it takes too long or the client's time is over.
+    fn admit(
+        &self,
+        claim: Claim<'_>,
+    ) -> impl Future<Output = Result<Admitted<Self::Client>, Denied>> + Send;
+
+    /// A client is connected. From now on the [`Hub`](super::Hub) finds it. The end of a connection
+    /// that this one took the place of may be told after it.
+    fn connected(&self, client: &Arc<Self::Client>, opened: Opened<'_>);
+
+    /// A connection is over: told once for each that was told as connected.
+    fn disconnected(&self, client: &Arc<Self::Client>, connection: ConnectionId, end: &End);
+
+    /// A client has published a message.
+    fn publish(&self, publisher: Publisher<'_, Self::Client>, message: &Arrived<'_>) -> Handled;
+
+    /// A client's will is due (MQTT 5 §3.1.2.5): it goes the way of a message that nobody waits for.
+    fn will(&self, client: &Arc<Self::Client>, will: WillMessage) -> Later<()>;
+
+    /// Whether a client may subscribe to a filter: [`ReasonCode::Success`], or what the SUBACK is to
+    /// say of it.
+    fn may_subscribe(&self, client: &Arc<Self::Client>, filter: &str) -> ReasonCode;
+
+    /// A client has subscribed; `is_new` unless it had subscribed to the same filter before.
+    fn subscribed(&self, client: &Arc<Self::Client>, filter: &str, qos: Qos, is_new: bool);
+
+    /// A client has unsubscribed.
+    fn unsubscribed(&self, client: &Arc<Self::Client>, filter: &str);
+
+    /// What became of a message that was sent to a client, by its token.
+    fn settled(&self, client: &Arc<Self::Client>, outcome: Outcome);
+
+    /// Connections were not let in, or did not get as far as a session.
+    fn refused(&self, refusal: Refusal);
+}

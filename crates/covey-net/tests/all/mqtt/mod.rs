@@ -1,0 +1,11 @@
+//! MQTT connections: who is let in, what goes both ways, what outlives a connection, and what is bounded.
+
+mod begin;
+mod bounds;
+mod client;
+mod deliveries;
+mod endings;
+mod messages;
+mod owner;
+mod raw;
+mod take_over;
