@@ -5,11 +5,11 @@
 //! own, so that the clients' memory and time are not counted; it is this program again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "idle/clients.rs"]
+#[path = "bed/clients.rs"]
 mod clients;
-#[path = "idle/measure.rs"]
+#[path = "bed/measure.rs"]
 mod measure;
-#[path = "idle/server.rs"]
+#[path = "bed/server.rs"]
 mod server;
 
 /// How many devices, unless it is said.

@@ -83,7 +83,7 @@ async fn connect_one(server: SocketAddr, (sn, connector): &Identity) -> TlsStrea
     stream
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     let mut bytes = (text.len() as u16).to_be_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes
