@@ -13,7 +13,7 @@ pub struct Disconnect<'a> {
     pub properties: Properties<'a>,
 }
 
-const DISCONNECT_REASON: &str = "MQTT 5 §3.14.2.1";
+const DISCONNECT_REASON: &str = "MQTT-3.14.2-1";
 const AUTH_REASON: &str = "MQTT-3.15.2-1";
 
 impl<'a> Disconnect<'a> {

@@ -8,4 +8,5 @@ mod mutation;
 mod refused;
 mod round_trip;
 mod session;
+mod statements;
 mod taken;

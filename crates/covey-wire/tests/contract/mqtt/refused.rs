@@ -311,8 +311,8 @@ fn reason_codes() {
     by_server(0x50, &[0, 1, 0x01], "MQTT-3.5.2-1", ProtocolError);
     by_server(0x62, &[0, 1, 0x80], "MQTT-3.6.2-1", ProtocolError);
     by_server(0x70, &[0, 1, 0x10], "MQTT-3.7.2-1", ProtocolError);
-    by_server(0xE0, &[0x8B], "MQTT 5 §3.14.2.1", ProtocolError);
-    by_client(0xE0, &[0x04], "MQTT 5 §3.14.2.1", ProtocolError);
+    by_server(0xE0, &[0x8B], "MQTT-3.14.2-1", ProtocolError);
+    by_client(0xE0, &[0x04], "MQTT-3.14.2-1", ProtocolError);
     by_client(0x20, &[0, 0x8B, 0], "MQTT-3.2.2-8", ProtocolError);
     by_client(0x90, &[0, 1, 0, 0x03], "MQTT-3.9.3-2", ProtocolError);
     by_client(0x90, &[0, 1, 0], "MQTT-3.8.4-6", ProtocolError);

@@ -1,7 +1,9 @@
 //! The beginning of a connection: whose session it is, what CONNACK says, who had the session before.
 
 use covey_wire::mqtt::session::{Limits, Outcome, refuse};
-use covey_wire::mqtt::{Connect, Packet, Place, Property, PropertyList, ProtocolVersion, Qos, ReasonCode};
+use covey_wire::mqtt::{
+    Connect, Packet, Place, Properties, Property, PropertyList, ProtocolVersion, Qos, ReasonCode, Will,
+};
 
 use super::device::{Device, Hello, Said, message, read_all};
 
@@ -166,6 +168,22 @@ fn connack_leaves_out_what_does_not_fit() {
     assert!(!device.session.exists() && device.out.bytes.is_empty());
 }
 
+/// [MQTT-3.14.2-3], MQTT 5 §3.14.4: a 3.1.1 server only closes.
+#[test]
+fn a_goodbye_is_explained_where_it_fits() {
+    let bye = |hello: &Hello| {
+        let mut bytes = Vec::new();
+        let peer = Device::new(Limits::default()).connect(hello).unwrap().peer;
+        peer.disconnect(ReasonCode::ServerShuttingDown, "bye", &mut bytes);
+        bytes
+    };
+    let explained = [0xE0, 8, 0x8B, 6, 0x1F, 0, 3, b'b', b'y', b'e'];
+    assert_eq!(bye(&Hello::default()), explained);
+    assert_eq!(bye(&Hello::default().with(Property::MaximumPacketSize(10))), explained);
+    assert_eq!(bye(&Hello::default().with(Property::MaximumPacketSize(9))), [0xE0, 2, 0x8B, 0]);
+    assert!(bye(&Hello::in_3()).is_empty());
+}
+
 /// [MQTT-4.12.0-1], [MQTT-3.2.2-13]; nothing of the session changes.
 #[test]
 fn what_a_session_cannot_do_is_refused_at_connect() {
@@ -176,6 +194,28 @@ fn what_a_session_cannot_do_is_refused_at_connect() {
     assert_eq!((refused.reason, refused.rule), (ReasonCode::BadAuthenticationMethod, "MQTT-4.12.0-1"));
     assert_eq!(device.session.epoch(), former);
     device.tell(&Packet::PingReq);
+    let will =
+        Will { topic: "t", payload: b"", qos: Qos::AtMostOnce, retain: true, properties: Properties::NONE };
+    let connect = |version| Connect {
+        version,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "a-1",
+        will: Some(will),
+        user_name: None,
+        password: None,
+        properties: Properties::NONE,
+    };
+    let mut connected = |version, retain_available| {
+        let limits = Limits { retain_available, ..Limits::default() };
+        let connect = connect(version);
+        let connected = device.session.connect(&connect, None, &limits, 0, &mut device.out);
+        connected.map(|_| ()).map_err(|violation| violation.reason)
+    };
+    assert_eq!(connected(ProtocolVersion::V5, false), Err(ReasonCode::RetainNotSupported));
+    assert_eq!(connected(ProtocolVersion::V5, true), Ok(()));
+    // 3.1.1 cannot be told.
+    assert_eq!(connected(ProtocolVersion::V311, false), Ok(()));
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn said(packet: &Packet<'_>) -> Said {
             reason: connack.reason,
             properties: listed(connack.properties),
         },
+        // No subscription asks for Retain As Published [MQTT-3.3.1-12].
+        Packet::Publish(publish) if publish.retain => panic!("{publish:?} is retained"),
         Packet::Publish(publish) => Said::Message {
             id: publish.delivery.packet_id().map_or(0, NonZeroU16::get),
             qos: publish.delivery.qos(),
@@ -148,9 +150,11 @@ impl Device {
         for property in &hello.properties {
             list.push(*property).unwrap();
         }
-        let of_will = PropertyList::new(Place::Will)
-            .with(Property::WillDelayInterval(hello.will.map_or(0, |will| will.1)))
-            .unwrap();
+        let mut of_will = PropertyList::new(Place::Will);
+        of_will.push(Property::WillDelayInterval(hello.will.map_or(0, |will| will.1))).unwrap();
+        for (name, value) in [("b", "1"), ("a", "2"), ("b", "3")] {
+            of_will.push(Property::UserProperty(name, value)).unwrap();
+        }
         let is_v5 = hello.version == ProtocolVersion::V5;
         let connect = Connect {
             version: hello.version,

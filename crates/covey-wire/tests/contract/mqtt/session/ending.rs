@@ -163,6 +163,25 @@ fn a_new_connection_decides_about_the_will_of_the_one_before() {
     assert_eq!(device.after_s(99), Due::Nothing);
 }
 
+/// [MQTT-3.1.3-10]: as they came, in their order.
+#[test]
+fn a_will_keeps_its_properties() {
+    let mut device = connected(&with_will(100, 7));
+    device.detach();
+    let Due::Will(will) = device.after_s(7) else { panic!() };
+    let kept: Vec<_> = will.properties().iter().collect();
+    assert_eq!(
+        kept,
+        [
+            Property::WillDelayInterval(7),
+            Property::UserProperty("b", "1"),
+            Property::UserProperty("a", "2"),
+            Property::UserProperty("b", "3"),
+        ]
+    );
+    assert_eq!((will.qos, will.retain), (Qos::AtLeastOnce, false));
+}
+
 /// In 3.1.1 a will has no delay, and DISCONNECT gives it up (3.1.1 §3.14.4).
 #[test]
 fn a_will_in_3() {

@@ -3,8 +3,8 @@
 
 use covey_wire::mqtt::session::{Arrival, Limits, TopicName};
 use covey_wire::mqtt::{
-    Ack, Auth, Delivery, Disconnect, Packet, Place, Properties, Property, PropertyList, Publish, Qos,
-    ReasonCode,
+    Ack, Auth, Connect, Delivery, Disconnect, Packet, Place, Properties, Property, PropertyList, Publish,
+    Qos, ReasonCode,
 };
 
 use super::device::{Device, Hello, Said, id};
@@ -320,7 +320,27 @@ fn a_message_to_be_retained() {
     assert_eq!(retained(&Hello::default(), keeps), Ok(true));
 }
 
-/// [MQTT-3.1.0-2], [MQTT-4.12.0-7], [MQTT-3.14.4-1], [MQTT-3.12.4-1].
+/// [MQTT-3.1.0-2], [MQTT-3.2.0-2].
+#[test]
+fn a_second_connect_is_refused() {
+    let mut device = device();
+    let connect = Connect {
+        version: device.version,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "a-1",
+        will: None,
+        user_name: None,
+        password: None,
+        properties: Properties::NONE,
+    };
+    let refused = device.say(&Packet::Connect(connect)).unwrap_err();
+    assert_eq!((refused.reason, refused.rule), (ReasonCode::ProtocolError, "MQTT-3.1.0-2"));
+    assert_eq!(device.read(), []);
+    assert!(device.session.is_subscribed_to("#"));
+}
+
+/// [MQTT-4.12.0-7], [MQTT-3.14.4-1], [MQTT-3.12.4-1].
 #[test]
 fn packets_that_may_not_come() {
     let mut device = device();

@@ -41,6 +41,20 @@ fn each_qos_goes_its_way() {
     assert_eq!((device.outcomes(), device.session.undelivered()), (vec![], 0));
 }
 
+/// [MQTT-4.6.0-4].
+#[test]
+fn pubrel_goes_out_in_the_order_of_pubrec() {
+    let mut device = Device::subscribed(Limits::default(), &Hello::default());
+    for token in 1..=3 {
+        device.send(token, TWO, "x");
+    }
+    device.read();
+    for number in [2, 3, 1] {
+        device.ack(Packet::PubRec, number);
+    }
+    assert_eq!(device.read(), [2, 3, 1].map(|number| Said::PubRel(number, OK)));
+}
+
 /// [MQTT-4.4.0-1], [MQTT-4.6.0-1], [MQTT-3.3.1-1], [MQTT-4.3.3-6]: in their order, with their identifiers, and
 /// each once.
 #[test]

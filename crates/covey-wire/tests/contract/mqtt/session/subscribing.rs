@@ -1,9 +1,12 @@
 //! Subscriptions: what is granted, what a message matches, and what its deliveries say.
 
 use covey_wire::mqtt::session::{Limits, Sent};
-use covey_wire::mqtt::{Qos, ReasonCode};
+use covey_wire::mqtt::{
+    Packet, Properties, Qos, ReasonCode, Subscribe, SubscribeList, SubscriptionOptions, Unsubscribe,
+    UnsubscribeList,
+};
 
-use super::device::{Device, Hello, Said, message};
+use super::device::{Device, Hello, Said, id, message};
 
 fn device() -> Device {
     let mut device = Device::new(Limits::default());
@@ -37,6 +40,32 @@ fn the_owner_decides_and_suback_says_it() {
     assert_eq!(granted(&mut device, "$share/g/a", Qos::AtMostOnce, ReasonCode::Success), said(0x9E));
     let kept: Vec<_> = device.session.subscriptions().collect();
     assert_eq!(kept, [("a", Qos::AtLeastOnce), ("b", Qos::AtMostOnce)]);
+}
+
+/// [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.9.3-1], [MQTT-3.10.4-6], [MQTT-3.11.3-1].
+#[test]
+fn several_filters_have_an_answer_each() {
+    let mut device = device();
+    let mut filters = SubscribeList::new(device.version);
+    for filter in ["a", "b", "c", "a"] {
+        filters.push(filter, SubscriptionOptions::qos(Qos::AtLeastOnce)).unwrap();
+    }
+    let (packet_id, properties) = (id(5), Properties::NONE);
+    let subscribe = Subscribe { packet_id, filters: filters.filters(), properties };
+    device.say(&Packet::Subscribe(subscribe)).unwrap();
+    // What the owner does not decide is not granted.
+    let reasons = [ReasonCode::GrantedQos2, ReasonCode::NotAuthorized, ReasonCode::Success];
+    device.session.grant(device.epoch, &subscribe, &reasons, &device.limits, &mut device.out).unwrap();
+    assert_eq!(device.read(), [Said::SubAck(5, vec![1, 0x87, 0, 0x80])]);
+    let mut filters = UnsubscribeList::new(device.version);
+    for filter in ["c", "b", "a", "a"] {
+        filters.push(filter).unwrap();
+    }
+    let (packet_id, properties) = (id(6), Properties::NONE);
+    let unsubscribe = Unsubscribe { packet_id, filters: filters.filters(), properties };
+    device.say(&Packet::Unsubscribe(unsubscribe)).unwrap();
+    assert_eq!(device.read(), [Said::UnsubAck(6, vec![0, 0x11, 0, 0x11])]);
+    assert_eq!(device.session.subscriptions().count(), 0);
 }
 
 /// [MQTT-3.3.2-3], [MQTT-3.8.4-8].
