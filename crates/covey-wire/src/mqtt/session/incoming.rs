@@ -213,6 +213,10 @@ impl Session {
             }
             return self.in_use(peer, packet_id, Qos::AtLeastOnce, limits);
         }
+        // A device that begins anew without its state uses the identifier of an exchange that it has
+        // forgotten: that is given up, or the device could never connect again. On one connection it is a
+        // fault.
+        work.received.retain(|received| received.packet_id != packet_id || received.counts);
         if work.received.iter().any(|received| received.packet_id == packet_id) {
             return self.in_use(peer, packet_id, Qos::AtLeastOnce, limits);
         }

@@ -189,6 +189,23 @@ fn delivery(qos: Qos, packet_id: PacketId, is_repeated: bool) -> Delivery {
     }
 }
 
+/// That they are those of a message, without what the session adds.
+fn check_properties(properties: Properties<'_>) -> Result<(), Violation> {
+    properties.check(&[Place::PublishFromServer])?;
+    let is_added = |property| {
+        matches!(
+            property,
+            Property::MessageExpiryInterval(_)
+                | Property::TopicAlias(_)
+                | Property::SubscriptionIdentifier(_)
+        )
+    };
+    if properties.iter().any(is_added) {
+        return Err(Violation::protocol("MQTT 5 §2.2.2.2", "a message has a property that its session adds"));
+    }
+    Ok(())
+}
+
 impl Session {
     /// Sends a message to the device, or keeps it until it can be sent. Messages with QoS 1 and 2 go out in
     /// the order in which they are given \[MQTT-4.6.0-6\].
@@ -199,7 +216,7 @@ impl Session {
         if qos == Qos::AtMostOnce && !self.is_connected() {
             return Sent::NotConnected;
         }
-        if let Err(violation) = message.properties.check(&[Place::PublishFromServer]) {
+        if let Err(violation) = check_properties(message.properties) {
             return Sent::Invalid(violation);
         }
         let properties = if self.speaks_v5 {

@@ -87,13 +87,19 @@ impl Session {
         // An equal filter is replaced [MQTT-3.8.4-3].
         if let Some(known) = self.subscriptions.iter_mut().find(|known| &*known.filter == filter) {
             (known.qos, known.identifier) = (qos, identifier);
-        } else if self.subscriptions.len() >= limits.subscriptions_max {
+        } else if self.subscriptions.len() >= limits.subscriptions_max
+            || self.subscription_bytes() + filter.len() > limits.subscription_bytes_max
+        {
             return ReasonCode::QuotaExceeded;
         } else {
             self.subscriptions.reserve_exact(1);
             self.subscriptions.push(Subscription { filter: filter.into(), qos, identifier });
         }
         qos.granted()
+    }
+
+    fn subscription_bytes(&self) -> usize {
+        self.subscriptions.iter().map(|known| known.filter.len()).sum()
     }
 
     /// Whether the device has a subscription with just this filter.

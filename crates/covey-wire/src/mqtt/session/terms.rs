@@ -12,7 +12,8 @@ pub struct Limits {
     pub packet_bytes_max: u32,
     /// How many messages of QoS 1 and 2 a device may send ahead of their answers; not 0. Beyond it: 0x93.
     pub receive_max: u16,
-    /// How many topic aliases a device may use; 0: none. Beyond it: 0x94.
+    /// How many topic aliases a device may use; 0: none. Beyond it: 0x94. Each keeps a topic, of 65,535 bytes
+    /// at most, as long as the connection stays.
     pub topic_aliases_in_max: u16,
     /// How many topic aliases are used to a device at most, if it offers them.
     pub topic_aliases_out_max: u16,
@@ -27,6 +28,8 @@ pub struct Limits {
     pub unreleased_max: usize,
     /// How many subscriptions a device may have. Beyond it: 0x97 in the SUBACK.
     pub subscriptions_max: usize,
+    /// How many bytes the topic filters of a device may have in all. Beyond it: 0x97 in the SUBACK.
+    pub subscription_bytes_max: usize,
     /// The longest time that a session stays without a connection, in seconds; `u32::MAX`: for ever.
     pub session_expiry_s_max: u32,
     /// The longest keep alive, in seconds; 0: whatever the device says, also none. 3.1.1 cannot be told.
@@ -47,6 +50,7 @@ impl Default for Limits {
             waiting_bytes_max: 4 << 20,
             unreleased_max: 256,
             subscriptions_max: 32,
+            subscription_bytes_max: 4_096,
             session_expiry_s_max: 3_600,
             keep_alive_s_max: 0,
             retain_available: false,

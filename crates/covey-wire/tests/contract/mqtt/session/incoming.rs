@@ -197,6 +197,24 @@ fn an_identifier_that_is_in_use_is_refused() {
     assert_eq!(device.publish(Qos::ExactlyOnce, 1, false).unwrap_err().rule, "MQTT-2.2.1-3");
 }
 
+/// A device that was restarted, and has forgotten an exchange of QoS 2, is not kept out by it.
+#[test]
+fn a_forgotten_exchange_gives_way_to_a_new_message() {
+    for hello in [Hello::default(), Hello::in_3()] {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let first = device.publish_new(Qos::ExactlyOnce, 1);
+        let second = device.publish_new(Qos::ExactlyOnce, 2);
+        device.answer(first, OK);
+        device.connect(&hello).unwrap();
+        device.read();
+        let again = [1, 2].map(|number| device.publish_new(Qos::AtLeastOnce, number));
+        // The commit of what was given up comes late.
+        device.answer(second, OK);
+        again.into_iter().for_each(|receipt| device.answer(receipt, OK));
+        assert_eq!(device.read(), [1, 2].map(|number| Said::PubAck(number, OK, None)));
+    }
+}
+
 /// [MQTT-3.3.4-7]: of QoS 1 until PUBACK, of QoS 2 until PUBCOMP, or PUBREC with a failure (§4.9).
 #[test]
 fn receive_maximum_counts_as_the_device_counts() {

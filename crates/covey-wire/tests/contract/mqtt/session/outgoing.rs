@@ -279,10 +279,17 @@ fn a_message_that_cannot_be_sent_is_refused() {
     };
     assert_eq!(invalid(device.send_on("a/+", 1, ONE, "", None)), "MQTT-3.3.2-2");
     assert_eq!(invalid(device.send_on("a\0", 1, Qos::AtMostOnce, "", None)), "MQTT-1.5.4-2");
-    let list = PropertyList::new(Place::PublishFromClient).with(Property::ContentType("x")).unwrap();
-    let (properties, limits) = (list.properties(), device.limits);
-    let message = Message { token: 1, topic: "a", qos: ONE, expiry_s: None, properties, payload: b"" };
-    let sent = device.session.send(&message, &limits, 0, &mut device.out);
-    assert_eq!(invalid(sent), "MQTT 5 §2.2.2.2");
+    for (place, property) in [
+        (Place::PublishFromClient, Property::ContentType("x")),
+        (Place::PublishFromServer, Property::MessageExpiryInterval(5)),
+        (Place::PublishFromServer, Property::TopicAlias(1)),
+        (Place::PublishFromServer, Property::SubscriptionIdentifier(1)),
+    ] {
+        let list = PropertyList::new(place).with(property).unwrap();
+        let (properties, limits) = (list.properties(), device.limits);
+        let message = Message { token: 1, topic: "a", qos: ONE, expiry_s: None, properties, payload: b"" };
+        let sent = device.session.send(&message, &limits, 0, &mut device.out);
+        assert_eq!(invalid(sent), "MQTT 5 §2.2.2.2");
+    }
     assert_eq!((device.read(), device.session.undelivered()), (vec![], 0));
 }

@@ -139,6 +139,17 @@ fn subscriptions_have_a_bound() {
     }
 }
 
+#[test]
+fn topic_filters_have_a_bound_in_bytes() {
+    let mut device = Device::new(Limits { subscription_bytes_max: 10, ..Limits::default() });
+    device.connect(&Hello::default()).unwrap();
+    device.read();
+    for (filter, code) in [("12345678", 1), ("123", 0x97), ("12", 1), ("12345678", 1), ("1", 0x97)] {
+        device.subscribe(filter, Qos::AtLeastOnce);
+        assert_eq!(device.read(), [Said::SubAck(9, vec![code])], "{filter}");
+    }
+}
+
 /// To 3.1.1 a failure is 0x80, and UNSUBACK has no reasons.
 #[test]
 fn answers_in_3() {
