@@ -109,7 +109,8 @@ impl<S: Service> Hub<S> {
         }
     }
 
-    /// Ends a client's connection and its session: nothing of it is left.
+    /// Ends a client's connection and its session: nothing of it is left, and what became of messages
+    /// that it did not acknowledge is not told.
     pub fn forget(&self, client_id: &str, reason: ReasonCode, text: impl Into<Cow<'static, str>>) {
         let removed = self.part(client_id).take(client_id);
         if let Some(Entry(device)) = removed {

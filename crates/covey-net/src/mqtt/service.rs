@@ -131,7 +131,8 @@ pub enum End {
 /// may use the [`Hub`](super::Hub).
 pub trait Service: Send + Sync + 'static {
     /// What the owner knows of a client. Where it is not equal to that of an earlier connection with
-    /// the same client identifier, somebody else has come, who gets nothing of the earlier session.
+    /// the same client identifier, somebody else has come, who gets nothing of the earlier session; what
+    /// became of that one's messages is not told.
     type Client: PartialEq + Send + Sync + 'static;
 
     /// Whether a client is let in. Dropped when it takes too long or the client's time is over.

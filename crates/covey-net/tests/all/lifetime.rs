@@ -64,3 +64,11 @@ async fn lives_that_do_not_end_are_cut_after_the_time_for_it() {
     assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
     assert!(matches!(live.read(&mut [0; 2]).await, Ok(0) | Err(_)));
 }
+
+#[tokio::test]
+async fn a_listener_may_have_an_address_of_ipv6() {
+    let listener = listener::bind("[::1]:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    assert!(connected.is_ok() && accepted.unwrap().1.is_ipv6());
+}

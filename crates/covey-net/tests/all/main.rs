@@ -5,6 +5,7 @@ mod echo;
 mod lifetime;
 mod limits;
 mod mqtt;
+mod panics;
 mod pki;
 mod tls;
 mod tls_bytes;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::echo::{PATIENCE, Server};
+use crate::panics::{self, mutate, numbers};
 use crate::pki::Pki;
 
 /// The first byte of a TLS record with an alert, and the code of a fatal one (RFC 8446 §5.1, §6).
@@ -37,12 +38,18 @@ impl Tapped {
         Self { client, tcp, records: Vec::new(), received: Vec::new(), part: Vec::new() }
     }
 
-    /// Sends what the client has to say in pieces of so many bytes.
-    async fn send(&mut self, piece: usize) {
+    /// What the client has to say.
+    fn said(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.client.wants_write() {
             self.client.write_tls(&mut bytes).unwrap();
         }
+        bytes
+    }
+
+    /// Sends it in pieces of so many bytes.
+    async fn send(&mut self, piece: usize) {
+        let bytes = self.said();
         for piece in bytes.chunks(piece) {
             self.tcp.write_all(piece).await.unwrap();
             tokio::task::yield_now().await;
@@ -247,4 +254,43 @@ async fn a_wrong_name_or_none_and_any_application_protocol_are_fine() {
         client.read_exact(&mut back).await.unwrap();
     }
     server.stop().await;
+}
+
+/// Each message of a client is changed in turn: the first, the one that ends the handshake, and what is
+/// said after it.
+#[tokio::test]
+async fn no_bytes_in_a_handshake_end_more_than_their_own_connection() {
+    let panics = panics::count();
+    let pki = Pki::new();
+    let limits = Limits { half_open_ms_max: 2_000, ..Limits::default() };
+    let server = Server::start(Some(pki.tls()), limits);
+    let device = pki.device("dev-1");
+    let mut random = numbers(0x2545_F491_4F6C_DD1D);
+    for round in 0..150 {
+        let version = if round % 2 == 0 { &TLS12 } else { &TLS13 };
+        let config = pki.client(&[version], Some((device.chain(), device.key())));
+        let mut tapped = Tapped::new(&server, config).await;
+        if round % 3 > 0 {
+            tapped.send(usize::MAX).await;
+            tapped.receive().await;
+        }
+        if round % 3 > 1 && tapped.client.is_handshaking() {
+            tapped.shake_hands(usize::MAX).await;
+        }
+        if !tapped.client.is_handshaking() {
+            std::io::Write::write_all(&mut tapped.client.writer(), &[7; 300]).unwrap();
+        }
+        let mut bytes = tapped.said();
+        mutate(&mut bytes, &mut random);
+        // It may have been closed by now.
+        let _ = tapped.tcp.write_all(&bytes).await;
+        let _ = tapped.tcp.shutdown().await;
+        let mut answer = Vec::new();
+        drop(tokio::time::timeout(PATIENCE, tapped.tcp.read_to_end(&mut answer)).await.expect("it stays"));
+    }
+    let mut good = server.connect(&pki.client_of(&device)).await.unwrap();
+    good.write_all(b"hello").await.unwrap();
+    good.read_exact(&mut [0; 5]).await.unwrap();
+    server.stop().await;
+    assert_eq!(panics::count(), panics);
 }

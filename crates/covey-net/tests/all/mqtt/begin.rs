@@ -51,6 +51,19 @@ async fn a_connect_that_breaks_the_rules_is_answered_in_its_version() {
 }
 
 #[tokio::test]
+async fn what_follows_a_refused_connect_is_not_handled() {
+    let server = Server::start();
+    let mut raw = Raw::open(&server, "retired-1").await;
+    let mut bytes = Connect::v5("retired-1").bytes();
+    bytes.extend(raw.publish_bytes("dev/retired-1/evt", 1, 9, b"late"));
+    raw.send(&bytes).await;
+    assert_eq!(raw.next().await.body[1], 0x87);
+    raw.until_closed().await;
+    assert!(server.owner.told().is_empty(), "[MQTT-3.1.4-6] {:?}", server.owner.told());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_connect_that_is_too_large_is_refused_before_it_has_come() {
     let server = Server::start();
     // 3.1.1 has no such return code: 3 is Server unavailable.

@@ -4,20 +4,11 @@ use covey_net::mqtt::MqttLimits;
 
 use super::owner::Server;
 use super::raw::{Connect, Raw, packet};
-
-/// Numbers that look random and are the same each time.
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
-}
+use crate::panics::{self, mutate, numbers};
 
 #[tokio::test]
 async fn no_bytes_end_more_than_their_own_connection() {
+    let panics = panics::count();
     let server = Server::start_plain(MqttLimits::default());
     let (mut good, _) = Raw::connect(&server, &Connect::v5("good")).await;
     let mut random = numbers(88_172_645_463_325_252);
@@ -29,14 +20,7 @@ async fn no_bytes_end_more_than_their_own_connection() {
         bytes.extend(raw.publish_bytes("dev/x/evt", (random() % 3) as u8, 7, b"{}"));
         bytes.extend(packet(0x82, &[0, 1, 0, 0, 1, b'#', 0]));
         bytes.extend([0xC0, 0]);
-        for _ in 0..random() % 6 {
-            let place = (random() % bytes.len() as u64) as usize;
-            match random() % 3 {
-                0 => bytes[place] = random() as u8,
-                1 => bytes[place] ^= 1 << (random() % 8),
-                _ => bytes.truncate(place.max(1)),
-            }
-        }
+        mutate(&mut bytes, &mut random);
         let _ = raw.try_send(&bytes).await;
         // Some are read from, some just left.
         if round % 4 == 0 {
@@ -46,8 +30,8 @@ async fn no_bytes_end_more_than_their_own_connection() {
     }
     good.send(&[0xC0, 0]).await;
     assert_eq!(good.next().await.kind(), 13);
-    // All tasks end, none by a fault.
     server.stop().await;
+    assert_eq!(panics::count(), panics);
 }
 
 #[tokio::test]

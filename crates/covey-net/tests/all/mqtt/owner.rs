@@ -164,7 +164,7 @@ impl Service for Owner {
         let told = Told::Message {
             topic: topic.clone(),
             qos: message.qos as u8,
-            body: String::from_utf8(message.payload.to_vec()).unwrap(),
+            body: String::from_utf8_lossy(message.payload).into_owned(),
         };
         let refuse = |reason, must_close| Answer { reason, text: "because".into(), must_close };
         if !topic.starts_with(&format!("dev/{}/", publisher.client.sn)) {

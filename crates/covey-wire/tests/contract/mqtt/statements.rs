@@ -6,6 +6,8 @@ use std::path::Path;
 
 const TABLE: &str = "../../conformance/mqtt/STATEMENTS.md";
 const TESTS: &str = "tests/contract/mqtt";
+/// Those of connections, which the table names with `net::` before them.
+const TESTS_OF_CONNECTIONS: &str = "../covey-net/tests/all/mqtt";
 
 fn table() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE)).unwrap()
@@ -25,8 +27,9 @@ fn files(folder: &Path, module: &str, found: &mut Vec<(String, String)>) {
 }
 
 fn all_files() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(TESTS), "", &mut found);
+    let (mut found, here) = (Vec::new(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    files(&here.join(TESTS), "", &mut found);
+    files(&here.join(TESTS_OF_CONNECTIONS), "net::", &mut found);
     found
 }
 
