@@ -8,5 +8,6 @@ mod incoming;
 mod model;
 
 mod outgoing;
+mod rubbish;
 mod sizes;
 mod subscribing;
