@@ -75,10 +75,15 @@ impl<S: Service> Connection<S> {
         hub: Arc<Hub<S>>,
         client: Arc<S::Client>,
         attached: Attached<S::Client>,
-        transport: Transport,
+        mut transport: Transport,
         unread: Vec<u8>,
     ) -> Self {
-        let Attached { device, connection: id, connected } = attached;
+        let Attached { device, connection: id, connected, bytes } = attached;
+        // Nothing may be said before the CONNACK [MQTT-3.14.0-1]. A connection on which it cannot be said
+        // has ended, which the first read will show.
+        if let Err(ended) = transport.send(&bytes) {
+            tracing::debug!(%ended, "a connection is gone already");
+        }
         if connected.peer.keep_alive_s == 0 {
             transport.watch_for_death();
         }

@@ -41,6 +41,9 @@ pub(super) struct Attached<C> {
     pub(super) device: Arc<Device<C>>,
     pub(super) connection: ConnectionId,
     pub(super) connected: Connected,
+    /// The CONNACK, and what is sent again. They are this connection's own, also when another takes its
+    /// place before they are written.
+    pub(super) bytes: Vec<u8>,
 }
 
 impl<S: Service> Hub<S> {
@@ -173,6 +176,7 @@ impl<S: Service> Hub<S> {
                 return Err(denied(reason, text));
             }
         };
+        let bytes = std::mem::take(&mut inner.bytes);
         let earlier_client = std::mem::replace(&mut inner.client, Arc::clone(client));
         inner.forget_connection();
         if let Some(earlier) = inner.waker.take() {
@@ -193,7 +197,7 @@ impl<S: Service> Hub<S> {
         }
         self.settle(client, outcomes);
         let connection = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
-        Ok(Attached { device, connection, connected })
+        Ok(Attached { device, connection, connected, bytes })
     }
 
     /// A connection is over.

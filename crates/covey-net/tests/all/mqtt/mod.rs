@@ -3,6 +3,7 @@
 mod begin;
 mod bounds;
 mod client;
+mod concurrency;
 mod deliveries;
 mod endings;
 mod messages;
