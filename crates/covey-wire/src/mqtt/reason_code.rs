@@ -212,7 +212,7 @@ impl ReasonCode {
         }
     }
 
-    /// MQTT 5 §3.14.2.1, the rows with "Client".
+    /// MQTT 5 §3.14.2.1, the rows with "Client" \[MQTT-3.14.2-1\].
     const fn is_of_a_disconnecting_client(self) -> bool {
         use ReasonCode::*;
         matches!(
@@ -234,8 +234,8 @@ impl ReasonCode {
         )
     }
 
-    /// MQTT 5 §3.14.2.1, the rows with "Server", and Success: an empty DISCONNECT means it, and servers
-    /// in the field send it when they are stopped.
+    /// MQTT 5 §3.14.2.1, the rows with "Server". 0x8C is not among them, although table 2-6 names DISCONNECT
+    /// beside it.
     fn is_of_a_disconnecting_server(self) -> bool {
         use ReasonCode::*;
         (self.is_of_a_disconnecting_client() && self != DisconnectWithWillMessage)

@@ -9,4 +9,5 @@ mod refused;
 mod round_trip;
 mod session;
 mod statements;
+mod tables;
 mod taken;
