@@ -20,6 +20,8 @@ use crate::transport::Transport;
 
 /// The fixed header's first byte of a CONNECT (MQTT 5 §3.1.1).
 const CONNECT: u8 = 0x10;
+/// How much of a client identifier is told of a client that is not let in.
+const CLIENT_ID_CHARS_TOLD: usize = 64;
 
 /// MQTT as the protocol of a listener.
 pub(super) struct Mqtt<S: Service> {
@@ -91,8 +93,8 @@ impl NotLetIn {
 
     /// By this server, not by the owner.
     fn denied(connect: &Connect<'_>, denied: &Denied) -> Self {
-        let refused =
-            Refused::Protocol(format!("CONNECT of {:?} refused: {}", connect.client_id, denied.text));
+        let client_id: String = connect.client_id.chars().take(CLIENT_ID_CHARS_TOLD).collect();
+        let refused = Refused::Protocol(format!("CONNECT of {client_id:?} refused: {}", denied.text));
         Self { refused: Some(refused), ..Self::denied_by_owner(connect, denied) }
     }
 

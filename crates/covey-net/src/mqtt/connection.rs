@@ -144,7 +144,7 @@ impl<S: Service> Core<S> {
     /// does not take the answers.
     pub(super) fn is_held(&self, transport: &Transport) -> bool {
         let limits = self.hub.limits();
-        self.under_way.len() >= limits.under_way_max
+        self.under_way.len() + self.device.left() >= limits.under_way_max
             || transport.unsent_bytes() > 0
             // MQTT 5 has a Receive Maximum for it, which the session looks after.
             || (self.peer.version == ProtocolVersion::V311
@@ -245,7 +245,8 @@ impl<S: Service> Core<S> {
         let under_way = std::mem::take(&mut self.under_way);
         self.hub.detach(&self.device, self.epoch);
         if under_way.len() > 0 {
-            self.hub.go_on(under_way.go_on(Arc::clone(&self.device)));
+            let count = under_way.len();
+            self.hub.go_on(&self.device, count, under_way.go_on(Arc::clone(&self.device)));
         }
         self.hub.service().disconnected(&self.client, self.id, end);
     }

@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -29,6 +29,8 @@ pub(super) struct Device<C> {
     pub(super) client_id: Box<str>,
     /// When the sweep must look at it, in milliseconds; read without the lock.
     deadline_ms: AtomicU64,
+    /// How many messages and wills of ended connections the owner is still working on.
+    left: AtomicUsize,
     inner: Mutex<Inner<C>>,
 }
 
@@ -59,11 +61,28 @@ impl<C> Device<C> {
             blocked_since_ms: None,
             is_held: false,
         };
-        Self { client_id: client_id.into(), deadline_ms: AtomicU64::new(NEVER), inner: Mutex::new(inner) }
+        Self {
+            client_id: client_id.into(),
+            deadline_ms: AtomicU64::new(NEVER),
+            left: AtomicUsize::new(0),
+            inner: Mutex::new(inner),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner<C>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What ended connections have left counts against the next one, so that who comes back again and
+    /// again leaves no more than who stays.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// So much is left by a connection, until what is answered is dropped.
+    pub(super) fn leave(self: &Arc<Self>, count: usize) -> Left<C> {
+        self.left.fetch_add(count, Ordering::Relaxed);
+        Left { device: Arc::clone(self), count }
     }
 
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
@@ -75,6 +94,20 @@ impl<C> Device<C> {
         let blocked = inner.blocked_since_ms.map(|since| since.saturating_add(limits.unread_ms_max));
         let deadline = inner.session.deadline_ms().into_iter().chain(blocked).min();
         self.deadline_ms.store(deadline.unwrap_or(NEVER), Ordering::Relaxed);
+    }
+}
+
+/// What ended connections have left, counted.
+pub(super) struct Left<C> {
+    device: Arc<Device<C>>,
+    count: usize,
+}
+
+impl<C> Drop for Left<C> {
+    fn drop(&mut self) {
+        self.device.left.fetch_sub(self.count, Ordering::Relaxed);
+        // The next connection may have waited for that.
+        self.device.lock().wake();
     }
 }
 

@@ -193,7 +193,7 @@ impl<S: Service> Hub<S> {
         drop(part);
         self.connected.fetch_add(1, Ordering::Relaxed);
         if let Some(will) = connected.will.take() {
-            self.will(&earlier_client, will);
+            self.will(&device, &earlier_client, will);
         }
         self.settle(client, outcomes);
         let connection = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
@@ -221,7 +221,7 @@ impl<S: Service> Hub<S> {
         drop(part);
         self.connected.fetch_sub(1, Ordering::Relaxed);
         if let Some(will) = detached.will {
-            self.will(&client, will);
+            self.will(device, &client, will);
         }
         self.settle(&client, outcomes);
     }
@@ -266,16 +266,26 @@ impl<S: Service> Hub<S> {
         due
     }
 
-    pub(super) fn will(&self, client: &Arc<S::Client>, will: WillMessage) {
-        self.go_on(self.service.will(client, will));
+    /// A will of a client is due.
+    pub(super) fn will(&self, device: &Arc<Device<S::Client>>, client: &Arc<S::Client>, will: WillMessage) {
+        self.go_on(device, 1, self.service.will(client, will));
     }
 
-    /// Runs something to its end that belongs to no connection (any more).
-    pub(super) fn go_on(&self, future: impl Future<Output = ()> + Send + 'static) {
+    /// Runs something to its end that a client's connection has left: so many messages or wills.
+    pub(super) fn go_on(
+        &self,
+        device: &Arc<Device<S::Client>>,
+        count: usize,
+        left: impl Future<Output = ()> + Send + 'static,
+    ) {
         // There is no runtime only while it is being dropped, and nothing goes on then.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.detached.spawn_on(future, &runtime);
-        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let until_done = device.leave(count);
+        let done = async move {
+            left.await;
+            drop(until_done);
+        };
+        self.detached.spawn_on(done, &runtime);
     }
 
     pub(super) fn settle(&self, client: &Arc<S::Client>, outcomes: Outcomes) {

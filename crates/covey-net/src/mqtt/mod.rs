@@ -53,8 +53,8 @@ pub struct MqttLimits {
     /// How many sessions there may be, those of clients that are away included; then a new client is
     /// refused with 0x97.
     pub sessions_max: usize,
-    /// How many messages of one client the owner may be working on; while it is as many, nothing more
-    /// is read from the client.
+    /// How many messages of one client the owner may be working on, those that its ended connections
+    /// have left included; while it is as many, nothing more is read from the client.
     pub under_way_max: usize,
     /// How much may wait for a client that does not read, in bytes; then [`Handle::send`] answers that
     /// the client is full, and nothing more is read from it.

@@ -62,7 +62,7 @@ fn look_at<S: Service>(hub: &Hub<S>, device: &Arc<Device<S::Client>>) {
         hub.end(device, epoch);
     }
     for will in wills {
-        hub.will(&client, will);
+        hub.will(device, &client, will);
     }
     hub.settle(&client, all);
 }

@@ -93,6 +93,31 @@ async fn more_messages_than_the_owner_may_work_on_are_not_read_and_none_is_lost(
 }
 
 #[tokio::test]
+async fn who_comes_back_again_and_again_leaves_no_more_to_work_on_than_who_stays() {
+    let server = Server::start_plain(MqttLimits { under_way_max: 5, ..MqttLimits::default() });
+    for round in 0..3 {
+        let (mut raw, _) = Raw::connect(&server, &Connect::v5("dev-1").kept()).await;
+        for number in 0..2 {
+            raw.publish("dev/dev-1/slow", 0, 0, &format!("{round} {number}")).await;
+        }
+        raw.send(&[0xC0, 0]).await;
+        if round < 2 {
+            assert_eq!(raw.next().await.kind(), 13);
+            drop(raw);
+            let is_end = |told: &Told| matches!(told, Told::Disconnected { .. });
+            server.owner.until_times("of its end", round + 1, is_end).await;
+        } else {
+            // Four are left by those before, and one more is begun.
+            raw.hears_nothing().await;
+            server.owner.let_go(6);
+            assert_eq!(raw.next().await.kind(), 13);
+        }
+    }
+    server.owner.until_times("of all", 6, is_message).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_that_must_come_again_ends_the_connection_and_3_1_1_hears_no_puback() {
     let server = Server::start();
     let (mut raw, _) = Raw::connect(&server, &Connect::v5("dev-1")).await;

@@ -232,6 +232,8 @@ pub struct Start {
     pub listener: Limits,
     pub admit_ms: u64,
     pub is_plain: bool,
+    /// A second endpoint, without TLS.
+    pub has_plain_beside: bool,
 }
 
 pub struct Server {
@@ -240,6 +242,8 @@ pub struct Server {
     pub owner: Owner,
     pub hub: Arc<Hub<Owner>>,
     pub address: SocketAddr,
+    /// Of the second endpoint.
+    pub plain_beside: Option<SocketAddr>,
     is_plain: bool,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
@@ -268,9 +272,16 @@ impl Server {
         let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let tls_here = (!start.is_plain).then(|| Arc::clone(&tls));
-        let endpoint = Endpoint { listener, tls: tls_here, limits: start.listener };
-        let serving = tokio::spawn(serve(Arc::clone(&hub), vec![endpoint], shutdown.clone()));
-        Self { pki, tls, owner, hub, address, is_plain: start.is_plain, shutdown, serving }
+        let limits = start.listener.clone();
+        let mut endpoints = vec![Endpoint { listener, tls: tls_here, limits }];
+        let mut plain_beside = None;
+        if start.has_plain_beside {
+            let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            plain_beside = Some(listener.local_addr().unwrap());
+            endpoints.push(Endpoint { listener, tls: None, limits: start.listener });
+        }
+        let serving = tokio::spawn(serve(Arc::clone(&hub), endpoints, shutdown.clone()));
+        Self { pki, tls, owner, hub, address, is_plain: start.is_plain, plain_beside, shutdown, serving }
     }
 
     pub fn is_plain(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A client of bare bytes, which may say what no library would.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -128,8 +129,13 @@ pub struct Raw {
 impl Raw {
     /// Over TCP or TLS, whichever the server speaks; `sn` names the certificate.
     pub async fn open(server: &Server, sn: &str) -> Self {
-        let tcp = TcpStream::connect(server.address).await.unwrap();
-        Self { stream: Box::new(tcp), read: Vec::new(), version: 5 }.with(server, sn).await
+        Self::open_plain(server.address).await.with(server, sn).await
+    }
+
+    /// To an endpoint without TLS.
+    pub async fn open_plain(address: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        Self { stream: Box::new(tcp), read: Vec::new(), version: 5 }
     }
 
     async fn with(self, server: &Server, sn: &str) -> Self {

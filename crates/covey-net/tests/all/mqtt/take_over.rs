@@ -5,7 +5,7 @@ use std::time::Duration;
 use covey_net::mqtt::{End, MqttLimits};
 use covey_wire::mqtt::Qos;
 
-use super::owner::{Server, Told};
+use super::owner::{Server, Start, Told};
 use super::raw::{Connect, Raw};
 
 #[tokio::test]
@@ -61,6 +61,24 @@ async fn of_many_connections_at_once_one_lives_and_the_others_are_told() {
         assert_eq!((living, server.hub.connected()), (1, 1));
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn endpoints_have_their_clients_in_common_and_end_together() {
+    let server = Server::start_with(Start { has_plain_beside: true, ..Start::default() });
+    let (mut first, _) = Raw::connect(&server, &Connect::v5("dev-1").kept()).await;
+    first.subscribe("srv/dev-1/+").await;
+    let mut second = Raw::open_plain(server.plain_beside.unwrap()).await;
+    let connack = second.say(&Connect::v5("dev-1").kept()).await;
+    assert_eq!(connack.body[..2], [1, 0], "the session goes on");
+    assert_eq!(first.until_disconnected().await, 0x8E);
+    server.send("dev-1", 1, "tsk", Qos::AtLeastOnce, b"x").unwrap();
+    assert_eq!(second.next().await.publish(5).2, b"x");
+    let (mut other, _) = Raw::connect(&server, &Connect::v5("dev-2")).await;
+    let stopping = tokio::spawn(server.stop());
+    assert_eq!((second.until_disconnected().await, other.until_disconnected().await), (0x8B, 0x8B));
+    drop((second, other));
+    stopping.await.unwrap();
 }
 
 #[tokio::test]
