@@ -205,22 +205,20 @@ impl Session {
         limits: &Limits,
     ) -> Result<bool, Violation> {
         let work = self.work();
-        if let Some(answer) = work.awaits(packet_id) {
-            // Some clients repeat a message by a timer, which they must not [MQTT-4.4.0-1]: one PUBACK is
-            // for both.
-            if !answer.is_exactly_once && is_repeated {
-                return Ok(false);
-            }
-            return self.in_use(peer, packet_id, Qos::AtLeastOnce, limits);
+        let awaited = work.awaits(packet_id);
+        // Some clients repeat a message by a timer, which they must not [MQTT-4.4.0-1]: one PUBACK is for both.
+        if awaited.is_some_and(|answer| !answer.is_exactly_once && is_repeated) {
+            return Ok(false);
         }
+        let is_awaited = awaited.is_some();
+        check_receive_maximum(work, peer, limits)?;
         // A device that begins anew without its state uses the identifier of an exchange that it has
         // forgotten: that is given up, or the device could never connect again. On one connection it is a
         // fault.
         work.received.retain(|received| received.packet_id != packet_id || received.counts);
-        if work.received.iter().any(|received| received.packet_id == packet_id) {
+        if is_awaited || work.received.iter().any(|received| received.packet_id == packet_id) {
             return self.in_use(peer, packet_id, Qos::AtLeastOnce, limits);
         }
-        check_receive_maximum(work, peer, limits)?;
         work.owe(packet_id, Qos::AtLeastOnce, None);
         Ok(true)
     }
@@ -230,7 +228,12 @@ impl Session {
         let epoch = self.epoch;
         let work = self.work();
         let is_answered_later = work.awaits(packet_id).is_some();
-        if let Some(received) = work.received.iter_mut().find(|received| received.packet_id == packet_id) {
+        let known = work.received.iter().position(|received| received.packet_id == packet_id);
+        if known.is_none_or(|place| !work.received[place].counts) {
+            check_receive_maximum(work, peer, limits)?;
+        }
+        if let Some(place) = known {
+            let received = &mut work.received[place];
             received.counts = true;
             // It came before: it is not delivered again, and PUBREC goes out once the owner has it
             // [MQTT-4.3.3-10]. One PUBREC is for all repetitions until then.
@@ -243,7 +246,6 @@ impl Session {
         if is_answered_later {
             return self.in_use(peer, packet_id, Qos::ExactlyOnce, limits);
         }
-        check_receive_maximum(work, peer, limits)?;
         if work.received.len() >= limits.unreleased_max {
             let text = "too many messages of QoS 2 are not released";
             return Err(Violation::new(ReasonCode::QuotaExceeded, "MQTT 5 §4.13.2", text));

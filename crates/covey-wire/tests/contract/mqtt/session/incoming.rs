@@ -251,6 +251,15 @@ fn receive_maximum_is_counted_for_each_connection() {
     assert_eq!(device.session.unanswered(), 1);
     device.publish_new(Qos::AtLeastOnce, 3);
     device.publish(Qos::AtLeastOnce, 4, false).unwrap_err();
+    // What comes again is bounded as what is new, and so is what has an identifier in use.
+    device.connect(&Hello::default()).unwrap();
+    for number in [5, 6] {
+        device.publish_new(Qos::AtLeastOnce, number);
+    }
+    for (qos, number) in [(Qos::ExactlyOnce, 1), (Qos::AtLeastOnce, 5)] {
+        let exceeded = device.publish(qos, number, qos == Qos::ExactlyOnce).unwrap_err();
+        assert_eq!(exceeded.reason, ReasonCode::ReceiveMaximumExceeded);
+    }
 }
 
 /// 3.1.1 has no Receive Maximum: its reader stops reading, and breaks no rule if it reads on.
