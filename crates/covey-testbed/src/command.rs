@@ -7,9 +7,10 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::process::ProcessId;
+use crate::service::{DEFAULT_DEPLOYMENT, Service};
 use crate::shape::Shape;
 use crate::state::Locked;
-use crate::testbed::{DEFAULT_DEPLOYMENT, Service, Testbed};
+use crate::testbed::Testbed;
 use crate::{deployment, package, report, workspace};
 
 /// A deployment's name goes into names of databases, which have 63 bytes at most.
@@ -116,7 +117,7 @@ impl Arguments {
             Action::Down { purge } => testbed.down(purge),
             Action::Status { json } => status(&testbed, json),
             Action::Env { shape, deployment, json } => {
-                let environment = deployment::make(&testbed, &deployment, shape, user)?;
+                let environment = deployment::make(testbed.dir(), &deployment, shape, user)?;
                 if json {
                     println!("{:#}", environment.json(deployment::certificates(&testbed.open()?.state.dir)?));
                 } else {
@@ -126,7 +127,7 @@ impl Arguments {
             }
             Action::Drop { deployment } => {
                 testbed.open_existing()?;
-                deployment::remove(&testbed, &deployment)
+                deployment::remove(testbed.dir(), &deployment)
             }
             Action::Kill { process } => testbed.kill(&process),
             Action::Stop { process } => testbed.stop(&process),

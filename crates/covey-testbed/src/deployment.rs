@@ -10,9 +10,9 @@ use crate::mosquitto::Rights;
 use crate::pki::{Identity, Pki};
 use crate::process::{LOOK_EVERY, ProcessId};
 use crate::rabbitmq::{Size, tenancy};
+use crate::service::{self, Service};
 use crate::shape::{Link, Shape, Store};
 use crate::state::{self, Broker, Locked, Postgresql, Tenancy};
-use crate::testbed::{self, Testbed};
 use crate::{mosquitto, postgresql, quoted};
 
 /// Mosquitto writes its sessions to disk when it ends.
@@ -54,11 +54,11 @@ impl Environment {
 
 /// Makes what a deployment lacks for a shape, and tells its environment. The folder is locked only
 /// while something is looked up or noted, so that deployments are made side by side.
-pub fn make(testbed: &Testbed, name: &str, shape: Shape, owner: Option<ProcessId>) -> Result<Environment> {
+pub fn make(dir: &Path, name: &str, shape: Shape, owner: Option<ProcessId>) -> Result<Environment> {
     let began = Instant::now();
     let Planned { postgresql, broker, deployment } = loop {
-        let mut locked = testbed.open()?;
-        testbed::up(&mut locked, &shape.services())?;
+        let mut locked = Locked::open(dir)?;
+        service::up(&mut locked, &Service::of_shape(shape))?;
         if let Some(planned) = plan(&mut locked, name, shape, owner)? {
             break planned;
         }
@@ -66,7 +66,7 @@ pub fn make(testbed: &Testbed, name: &str, shape: Shape, owner: Option<ProcessId
         if began.elapsed() > PLACE_SECONDS_MAX {
             bail!("all vhosts of RabbitMQ are given out; give one back with: cargo xtask services drop NAME");
         }
-        remove_ownerless(testbed)?;
+        remove_ownerless(dir)?;
         std::thread::sleep(LOOK_EVERY);
     };
     if let (Some(server), Some(database)) =
@@ -81,7 +81,7 @@ pub fn make(testbed: &Testbed, name: &str, shape: Shape, owner: Option<ProcessId
     if let (Some(broker), Some(tenancy)) = (&broker, tenancy.filter(|tenancy| !tenancy.is_made)) {
         tenancy::create(broker, &tenancy)?;
     }
-    let mut locked = testbed.open()?;
+    let mut locked = Locked::open(dir)?;
     let deployment =
         locked.state.deployments.get_mut(name).context("the deployment was removed meanwhile")?;
     deployment.database.iter_mut().for_each(|database| database.is_made = true);
@@ -187,9 +187,9 @@ fn environment(locked: &mut Locked, name: &str, shape: Shape) -> Result<Environm
 }
 
 /// Removes what a deployment has, everywhere.
-pub fn remove(testbed: &Testbed, name: &str) -> Result<()> {
+pub fn remove(dir: &Path, name: &str) -> Result<()> {
     let (postgresql, brokers, deployment) = {
-        let locked = testbed.open()?;
+        let locked = Locked::open(dir)?;
         let deployment = locked
             .state
             .deployments
@@ -207,7 +207,7 @@ pub fn remove(testbed: &Testbed, name: &str) -> Result<()> {
             tenancy::remove(broker, tenancy)?;
         }
     }
-    let mut locked = testbed.open()?;
+    let mut locked = Locked::open(dir)?;
     if let Some(process) = &deployment.mosquitto {
         if let Some(mut process) = locked.state.processes.remove(process) {
             process.ask_to_end()?;
@@ -220,15 +220,15 @@ pub fn remove(testbed: &Testbed, name: &str) -> Result<()> {
 }
 
 /// Removes the deployments of tests that were killed.
-fn remove_ownerless(testbed: &Testbed) -> Result<()> {
+fn remove_ownerless(dir: &Path) -> Result<()> {
     let ownerless: Vec<String> = {
-        let locked = testbed.open()?;
+        let locked = Locked::open(dir)?;
         let is_ownerless =
             |deployment: &state::Deployment| deployment.owner.is_some_and(|owner| !owner.is_running());
         let found = locked.state.deployments.iter().filter(|(_, deployment)| is_ownerless(deployment));
         found.map(|(name, _)| name.clone()).collect()
     };
-    ownerless.iter().try_for_each(|name| remove(testbed, name))
+    ownerless.iter().try_for_each(|name| remove(dir, name))
 }
 
 /// Certificates for what a test may put before or behind a server.

@@ -14,6 +14,7 @@ mod process;
 mod rabbitmq;
 mod report;
 mod secret;
+mod service;
 mod shape;
 mod state;
 mod testbed;
@@ -25,8 +26,9 @@ use std::path::{Path, PathBuf};
 
 pub use rustix::process::Signal;
 
+pub use self::service::Service;
 pub use self::shape::{Link, Shape, Store};
-pub use self::testbed::{Deployment, OwnTestbed, Service, Testbed};
+pub use self::testbed::{Deployment, OwnTestbed, Testbed};
 
 /// The root of the work tree, which holds the files of `deploy/` and the folder `target/`.
 fn workspace() -> PathBuf {

@@ -2,8 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::testbed::Service;
-
 /// Where a deployment keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
@@ -45,20 +43,6 @@ const LINKS: [(&str, Link); 5] = [
     ("mosquitto", Link::Mosquitto),
     ("mosquitto-plain", Link::MosquittoPlain),
 ];
-
-impl Shape {
-    /// What all its deployments share.
-    pub fn services(self) -> Vec<Service> {
-        let store = (self.store == Store::Postgres).then_some(Service::Postgresql);
-        let link = match self.link {
-            // A deployment's Mosquitto is started with the deployment.
-            Link::Embedded | Link::Mosquitto | Link::MosquittoPlain => None,
-            Link::Rabbitmq => Some(Service::Rabbitmq),
-            Link::RabbitmqCluster => Some(Service::RabbitmqCluster),
-        };
-        store.into_iter().chain(link).collect()
-    }
-}
 
 impl std::str::FromStr for Shape {
     type Err = anyhow::Error;

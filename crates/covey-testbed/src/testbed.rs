@@ -13,49 +13,16 @@ use crate::deployment::{self, Environment};
 use crate::pki::Pki;
 use crate::process::{Kind, ProcessId};
 use crate::rabbitmq::{self, Size};
+use crate::service::{self, Service};
 use crate::shape::Shape;
 use crate::state::Locked;
 use crate::{mosquitto, nginx, package, postgresql, secret, user, workspace};
 
-/// The name of a deployment when none is given.
-pub const DEFAULT_DEPLOYMENT: &str = "default";
 /// RabbitMQ takes the longest: it closes its queues one by one.
 const END_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// What the databases of tests lose in a power cut nobody will ask for; a kill of the server costs nothing of it.
 const SHARED_SETTINGS: [&str; 4] =
     ["fsync = off", "full_page_writes = off", "autovacuum = off", "shared_buffers = 64MB"];
-
-/// A service that can be asked for by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Service {
-    /// PostgreSQL, with a database for each deployment
-    #[value(alias = "postgres")]
-    Postgresql,
-    /// One node of RabbitMQ 4, with a vhost for each deployment
-    Rabbitmq,
-    /// Three nodes that make one broker
-    RabbitmqCluster,
-    /// Mosquitto; each deployment has one of its own
-    Mosquitto,
-    /// nginx, an empty front door
-    Nginx,
-}
-
-impl Service {
-    /// What is started when no names are given. A cluster of three nodes is
-    /// wanted by few, and costs three times the memory.
-    pub const USUAL: [Self; 4] = [Self::Postgresql, Self::Rabbitmq, Self::Mosquitto, Self::Nginx];
-
-    /// Installs what it needs and is missing.
-    pub fn install(self) -> Result<()> {
-        match self {
-            Self::Postgresql => postgresql::install().map(drop),
-            Self::Rabbitmq | Self::RabbitmqCluster => rabbitmq::install(),
-            Self::Mosquitto => mosquitto::install().map(drop),
-            Self::Nginx => nginx::install().map(drop),
-        }
-    }
-}
 
 /// A set of services.
 #[derive(Clone, Debug)]
@@ -134,7 +101,7 @@ impl Testbed {
 
     /// Starts services that do not run, and waits until they serve.
     pub fn up(&self, services: &[Service]) -> Result<()> {
-        up(&mut self.open()?, services)
+        service::up(&mut self.open()?, services)
     }
 
     /// Makes a deployment of a test's own: a database, a vhost, or a broker. It goes with what is returned.
@@ -143,14 +110,14 @@ impl Testbed {
         let name = format!("t{}", &secret::password()?[..10]);
         // Made before the deployment is, so that one that was made halfway is removed as well.
         let mut made = Deployment { testbed: self.clone(), name, environment: Environment::default() };
-        made.environment = deployment::make(self, &made.name, shape, Some(us))?;
+        made.environment = deployment::make(&self.dir, &made.name, shape, Some(us))?;
         Ok(made)
     }
 
     /// The address of a database for PostgreSQL's administrator; PostgreSQL is started when it does not run.
     pub fn postgresql_url(&self, database: &str) -> Result<String> {
         let mut locked = self.open()?;
-        up(&mut locked, &[Service::Postgresql])?;
+        service::up(&mut locked, &[Service::Postgresql])?;
         Ok(postgresql::admin_url(&postgresql::facts(&locked)?, database))
     }
 
@@ -286,45 +253,10 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        if let Err(error) = deployment::remove(&self.testbed, &self.name) {
+        if let Err(error) = deployment::remove(&self.testbed.dir, &self.name) {
             eprintln!("testbed: cannot remove the deployment {}: {error:#}", self.name);
         }
     }
-}
-
-/// Starts services: first all of them, then waits for each, so that the slow ones start side by side.
-pub(crate) fn up(locked: &mut Locked, services: &[Service]) -> Result<()> {
-    let tls = Pki::open(&locked.state.dir)?.server()?;
-    let has = |service: Service| services.contains(&service);
-    let brokers = [(Service::Rabbitmq, Size::Single), (Service::RabbitmqCluster, Size::Cluster)];
-    // Whatever is missing is said before anything runs.
-    services.iter().try_for_each(|service| service.install())?;
-    for (service, size) in brokers {
-        if has(service) {
-            rabbitmq::begin(locked, size, &tls)?;
-        }
-    }
-    if has(Service::Postgresql) {
-        postgresql::begin(locked, &tls)?;
-    }
-    if has(Service::Nginx) {
-        nginx::begin(locked, &tls)?;
-        nginx::wait(locked)?;
-    }
-    if has(Service::Mosquitto) {
-        let process = mosquitto::start(locked, DEFAULT_DEPLOYMENT, mosquitto::Rights::Accounts, &tls)?;
-        locked.state.deployments.entry(DEFAULT_DEPLOYMENT.to_owned()).or_default().mosquitto = Some(process);
-        locked.save()?;
-    }
-    if has(Service::Postgresql) {
-        postgresql::wait(locked)?;
-    }
-    for (service, size) in brokers {
-        if has(service) {
-            rabbitmq::wait(locked, size)?;
-        }
-    }
-    Ok(())
 }
 
 /// Ends everything: first those that use others, and epmd last, which nodes speak to while they end.
