@@ -163,24 +163,34 @@ pub struct Options {
     pub server_certificate_seconds: Option<u32>,
 }
 
+impl Options {
+    /// These, and what they lack from others.
+    fn over(self, others: Self) -> Self {
+        macro_rules! each {
+            ($($field:ident)*) => { Self { $($field: self.$field.or(others.$field)),* } };
+        }
+        each! {
+            data http https mqtts store link link_ca link_certificate link_key rabbitmq_management
+            devices_url server_name pki_from retention_days event_retention_days record_retention_days
+            twin_retention_days cors_origins names log log_format lease_seconds announcements_max
+            open_tasks_max events_per_second_max gauge_types webhook_allow webhook_ca webhook_retry_seconds
+            sessions_max packet_bytes_max server_certificate_seconds
+        }
+    }
+}
+
 /// Every setting, settled.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
     pub data: PathBuf,
     pub store: ServiceUrl,
     pub link: ServiceUrl,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub link_ca: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub link_certificate: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub link_key: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq_management: Option<ServiceUrl>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub devices_url: Option<String>,
     pub server_name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pki_from: Option<PathBuf>,
     pub retention_days: u32,
     pub event_retention_days: u32,
@@ -199,7 +209,6 @@ pub struct Settings {
     pub events_per_second_max: u32,
     pub gauge_types: Vec<u32>,
     pub webhook_allow: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_ca: Option<PathBuf>,
     pub webhook_retry_seconds: u32,
     pub sessions_max: u32,
@@ -245,65 +254,44 @@ const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
 impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
-        let file = file.map(read).transpose()?.unwrap_or_default();
+        let options = given.over(file.map(read).transpose()?.unwrap_or_default());
         let limits = covey_core::limits::Limits::default();
-        let data = given.data.or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
+        let flood = covey_core::event::Flood::default();
+        let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
         let settings = Self {
-            store: given.store.or(file.store).unwrap_or_else(|| url(SQLITE)),
-            link: given.link.or(file.link).unwrap_or_else(|| url(EMBEDDED)),
-            link_ca: given.link_ca.or(file.link_ca),
-            link_certificate: given.link_certificate.or(file.link_certificate),
-            link_key: given.link_key.or(file.link_key),
-            rabbitmq_management: given.rabbitmq_management.or(file.rabbitmq_management),
-            devices_url: given.devices_url.or(file.devices_url),
-            server_name: given.server_name.or(file.server_name).unwrap_or_else(|| server_name(&data)),
-            pki_from: given.pki_from.or(file.pki_from),
-            retention_days: days(given.retention_days.or(file.retention_days), RetentionClass::Tasks),
-            event_retention_days: days(
-                given.event_retention_days.or(file.event_retention_days),
-                RetentionClass::Events,
-            ),
-            record_retention_days: days(
-                given.record_retention_days.or(file.record_retention_days),
-                RetentionClass::Records,
-            ),
-            twin_retention_days: days(
-                given.twin_retention_days.or(file.twin_retention_days),
-                RetentionClass::TwinHistory,
-            ),
+            store: options.store.unwrap_or_else(|| url(SQLITE)),
+            link: options.link.unwrap_or_else(|| url(EMBEDDED)),
+            link_ca: options.link_ca,
+            link_certificate: options.link_certificate,
+            link_key: options.link_key,
+            rabbitmq_management: options.rabbitmq_management,
+            devices_url: options.devices_url,
+            server_name: options.server_name.unwrap_or_else(|| server_name(&data)),
+            pki_from: options.pki_from,
+            retention_days: days(options.retention_days, RetentionClass::Tasks),
+            event_retention_days: days(options.event_retention_days, RetentionClass::Events),
+            record_retention_days: days(options.record_retention_days, RetentionClass::Records),
+            twin_retention_days: days(options.twin_retention_days, RetentionClass::TwinHistory),
             data,
-            http: given.http.or(file.http).unwrap_or(DEFAULT_HTTP),
-            https: given.https.or(file.https).unwrap_or(DEFAULT_HTTPS),
-            mqtts: given.mqtts.or(file.mqtts).unwrap_or(DEFAULT_MQTTS),
-            cors_origins: given.cors_origins.or(file.cors_origins).unwrap_or_default(),
-            names: given.names.or(file.names).unwrap_or_default(),
-            log: given.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
-            log_format: given.log_format.or(file.log_format).unwrap_or_default(),
-            lease_seconds: given.lease_seconds.or(file.lease_seconds).unwrap_or(60),
-            announcements_max: given
-                .announcements_max
-                .or(file.announcements_max)
-                .unwrap_or(limits.announcements_max),
-            open_tasks_max: given
-                .open_tasks_max
-                .or(file.open_tasks_max)
-                .unwrap_or(limits.live_tasks_per_device_max),
-            events_per_second_max: given
-                .events_per_second_max
-                .or(file.events_per_second_max)
-                .unwrap_or(covey_core::event::Flood::default().per_second),
-            gauge_types: given.gauge_types.or(file.gauge_types).unwrap_or_else(|| vec![GAUGE_TYPE]),
-            webhook_allow: given.webhook_allow.or(file.webhook_allow).unwrap_or_default(),
-            webhook_ca: given.webhook_ca.or(file.webhook_ca),
-            webhook_retry_seconds: given
-                .webhook_retry_seconds
-                .or(file.webhook_retry_seconds)
-                .unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
-            sessions_max: given.sessions_max.or(file.sessions_max).unwrap_or(100_000),
-            packet_bytes_max: given.packet_bytes_max.or(file.packet_bytes_max).unwrap_or(1024 * 1024),
-            server_certificate_seconds: given
+            http: options.http.unwrap_or(DEFAULT_HTTP),
+            https: options.https.unwrap_or(DEFAULT_HTTPS),
+            mqtts: options.mqtts.unwrap_or(DEFAULT_MQTTS),
+            cors_origins: options.cors_origins.unwrap_or_default(),
+            names: options.names.unwrap_or_default(),
+            log: options.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: options.log_format.unwrap_or_default(),
+            lease_seconds: options.lease_seconds.unwrap_or(60),
+            announcements_max: options.announcements_max.unwrap_or(limits.announcements_max),
+            open_tasks_max: options.open_tasks_max.unwrap_or(limits.live_tasks_per_device_max),
+            events_per_second_max: options.events_per_second_max.unwrap_or(flood.per_second),
+            gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
+            webhook_allow: options.webhook_allow.unwrap_or_default(),
+            webhook_ca: options.webhook_ca,
+            webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
+            sessions_max: options.sessions_max.unwrap_or(100_000),
+            packet_bytes_max: options.packet_bytes_max.unwrap_or(1024 * 1024),
+            server_certificate_seconds: options
                 .server_certificate_seconds
-                .or(file.server_certificate_seconds)
                 .unwrap_or(DEFAULT_SERVER_CERTIFICATE_SECONDS),
         };
         settings.check()?;
@@ -331,27 +319,21 @@ impl Settings {
         if self.devices_url.as_deref().is_some_and(|url| !url.starts_with("mqtts://")) {
             return wrong("devices_url", "a URL that begins with mqtts://");
         }
-        for (name, days) in [
-            ("retention_days", self.retention_days),
-            ("event_retention_days", self.event_retention_days),
-            ("record_retention_days", self.record_retention_days),
-            ("twin_retention_days", self.twin_retention_days),
+        for (name, value, range) in [
+            ("retention_days", self.retention_days, 0..=DAYS_MAX),
+            ("event_retention_days", self.event_retention_days, 0..=DAYS_MAX),
+            ("record_retention_days", self.record_retention_days, 0..=DAYS_MAX),
+            ("twin_retention_days", self.twin_retention_days, 0..=DAYS_MAX),
+            ("lease_seconds", self.lease_seconds, 1..=86_400),
+            ("announcements_max", self.announcements_max, 1..=1_000),
+            ("open_tasks_max", self.open_tasks_max, 1..=1_000_000),
+            ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),
+            ("webhook_retry_seconds", self.webhook_retry_seconds, 1..=30 * 24 * 3600),
+            ("packet_bytes_max", self.packet_bytes_max, 65_536..=16 * 1024 * 1024),
         ] {
-            if days > DAYS_MAX {
-                return wrong(name, "0 to 36500");
+            if !range.contains(&value) {
+                return wrong(name, &format!("{} to {}", range.start(), range.end()));
             }
-        }
-        if !(1..=86_400).contains(&self.lease_seconds) {
-            return wrong("lease_seconds", "1 to 86400");
-        }
-        if !(1..=1_000).contains(&self.announcements_max) {
-            return wrong("announcements_max", "1 to 1000");
-        }
-        if !(1..=1_000_000).contains(&self.open_tasks_max) {
-            return wrong("open_tasks_max", "1 to 1000000");
-        }
-        if self.events_per_second_max > 1_000_000 {
-            return wrong("events_per_second_max", "0 to 1000000");
         }
         let is_type = |code: &u32| i64::from(*code) <= covey_core::event::EVENT_TYPE_CODE_MAX;
         if self.gauge_types.len() > 64 || !self.gauge_types.iter().all(is_type) {
@@ -366,14 +348,8 @@ impl Settings {
                 "ranges such as 10.1.0.0/16, or the words loopback, private, http, all",
             );
         }
-        if !(1..=30 * 24 * 3600).contains(&self.webhook_retry_seconds) {
-            return wrong("webhook_retry_seconds", "1 to 2592000");
-        }
         if self.sessions_max == 0 {
             return wrong("sessions_max", "at least 1");
-        }
-        if !(65_536..=16 * 1024 * 1024).contains(&self.packet_bytes_max) {
-            return wrong("packet_bytes_max", "65536 to 16777216");
         }
         if self.server_certificate_seconds < 6 {
             return wrong("server_certificate_seconds", "at least 6");
