@@ -23,6 +23,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod links;
+mod named;
 pub mod operation;
 pub mod port;
 pub mod presence;

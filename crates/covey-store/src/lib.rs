@@ -6,6 +6,7 @@ mod guard;
 pub mod migrate;
 mod migrations;
 pub mod postgres;
+mod queue;
 mod rows;
 pub mod sqlite;
 mod write_state;

@@ -1,9 +1,8 @@
 //! What operations and callers ask the store of organisations and API keys.
 
 use crate::access::{ApiKey, KeyDigest, Rights};
-use crate::error::Result;
 use crate::id::{OrgId, UnixMs};
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{Found, TxResult};
 
 /// The steps on organisations and API keys inside a transaction.
 pub trait AccessSteps {
@@ -29,8 +28,8 @@ pub trait AccessSteps {
 /// The reads of organisations and API keys.
 pub trait AccessReader {
     /// The API key with this digest, unless it was revoked.
-    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>>;
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>>;
 
     /// All API keys that were not revoked.
-    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>>;
+    fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>>;
 }

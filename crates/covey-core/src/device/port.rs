@@ -2,9 +2,8 @@
 
 use crate::access::Caller;
 use crate::device::{CertificateRecord, Device, DeviceFilter, DeviceIdentity, Tag};
-use crate::error::Result;
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
-use crate::port::{BoxFuture, Page, PageRequest, TxResult};
+use crate::port::{Found, Page, PageRequest, TxResult};
 use crate::task::{DeviceRef, Target};
 
 /// A page of devices.
@@ -51,25 +50,20 @@ pub trait DeviceSteps {
 /// The reads of devices.
 pub trait DeviceReader {
     /// Devices of the caller's organisation, in the order of their numbers.
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>>;
+    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage>;
 
     /// The device that is registered under a serial number and has a
     /// certificate. Only for a link whose broker has checked the certificate.
-    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>>;
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>>;
 
     /// The serial numbers of registered devices that have a certificate, in
     /// their order, those after `after`.
-    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>>;
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>>;
 
     /// Who a certificate belongs to, if it is one of ours that was not revoked.
     fn device_of_certificate_of_every_org(
         &self,
         sn: Sn,
         serial_hex: String,
-    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>>;
+    ) -> Found<'_, Option<DeviceIdentity>>;
 }

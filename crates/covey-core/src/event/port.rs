@@ -2,13 +2,12 @@
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
-use crate::error::Result;
 use crate::event::{
     Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventToStore, EventsFrom, Field, FieldQuery,
     Gauge, GaugeFilter, SeriesQuery,
 };
 use crate::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
-use crate::port::{BoxFuture, Page, PageRequest, TxResult};
+use crate::port::{Found, Page, PageRequest, TxResult};
 
 /// The steps on events inside a transaction.
 pub trait EventSteps {
@@ -41,12 +40,7 @@ pub trait EventSteps {
 /// The reads of events.
 pub trait EventReader {
     /// Events of the caller's organisation, newest first.
-    fn event_list(
-        &self,
-        caller: &Caller,
-        filter: EventFilter,
-        from: EventsFrom,
-    ) -> BoxFuture<'_, Result<EventPage>>;
+    fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage>;
 
     /// Events of the caller's organisation after this one, in the order of
     /// their numbers; those alone before which none can come any more.
@@ -56,22 +50,17 @@ pub trait EventReader {
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>>;
+    ) -> Found<'_, Vec<DeviceEvent>>;
 
     /// Values out of events, newest first; of events that have none there, nothing.
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>>;
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>>;
 
     /// Numbers out of events, gathered in buckets, oldest first.
-    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>>;
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>>;
 
     /// Gauges of the caller's organisation, by device and type.
-    fn gauge_list(
-        &self,
-        caller: &Caller,
-        filter: GaugeFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<Page<Gauge>>>;
+    fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>>;
 
     /// The gauges of these devices of the caller's organisation, by device and type.
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>>;
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>>;
 }

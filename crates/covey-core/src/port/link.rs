@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::id::Sn;
+use crate::named::named;
 use crate::port::BoxFuture;
 use crate::task::Task;
 
@@ -20,32 +21,20 @@ pub enum Reach {
     Everywhere,
 }
 
-/// Whether messages can go both ways over a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkStatus {
-    /// They can.
-    Up,
-    /// The broker is there and does not let this server do its work at present.
-    Blocked,
-    /// The broker is out of reach; the link goes on trying.
-    Down,
+named! {
+    /// Whether messages can go both ways over a link.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum LinkStatus {
+        /// They can.
+        Up => "up",
+        /// The broker is there and does not let this server do its work at present.
+        Blocked => "blocked",
+        /// The broker is out of reach; the link goes on trying.
+        Down => "down",
+    }
 }
 
 impl LinkStatus {
-    /// Each status with its name.
-    pub const NAMES: [(Self, &'static str); 3] =
-        [(Self::Up, "up"), (Self::Blocked, "blocked"), (Self::Down, "down")];
-
-    /// The name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Blocked => "blocked",
-            Self::Down => "down",
-        }
-    }
-
     /// Why it is not up, in words that anyone may read: the log has the details.
     #[must_use]
     pub const fn why(self) -> Option<&'static str> {

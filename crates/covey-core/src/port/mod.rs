@@ -24,6 +24,9 @@ use crate::id::{Sn, TaskId, UnixMs};
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What a store has found, or has done beside its jobs.
+pub type Found<'a, T> = BoxFuture<'a, Result<T>>;
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// The present instant.

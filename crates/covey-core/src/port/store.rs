@@ -4,7 +4,7 @@ use crate::access::AccessReader;
 use crate::device::DeviceReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
-use crate::port::{BoxFuture, ReadSet, Transaction};
+use crate::port::{Found, ReadSet, Transaction};
 use crate::presence::PresenceReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
@@ -68,22 +68,6 @@ pub trait Reader:
 {
 }
 
-impl<T> Reader for T where
-    T: TaskReader
-        + DeviceReader
-        + EventReader
-        + RecordReader
-        + PresenceReader
-        + TwinReader
-        + WebhookReader
-        + AccessReader
-        + RetentionReader
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// The store.
 pub trait Store: Reader {
     /// Takes a job, to be run and settled soon.
@@ -101,5 +85,5 @@ pub trait Store: Reader {
     fn write_fault(&self) -> Option<StorageFault>;
 
     /// Forgets what is too old: a bounded amount, beside the jobs.
-    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>>;
+    fn prune(&self, what: Prune) -> Found<'_, Pruned>;
 }

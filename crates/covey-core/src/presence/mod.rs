@@ -9,52 +9,29 @@ pub use operation::{PresenceClear, PresencePut, PresenceSweep};
 pub use port::{PresenceReader, PresenceSteps};
 
 use crate::id::UnixMs;
+use crate::named::named;
 
-/// Why a device went, or what its coming ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// It connected.
-    #[default]
-    Connected,
-    /// It said goodbye.
-    Clean,
-    /// It was not heard of for longer than its keep-alive.
-    KeepAlive,
-    /// Another connection of the same device took the place of this one.
-    TakenOver,
-    /// It is no longer authorised.
-    Revoked,
-    /// The connection broke.
-    Lost,
-    /// It broke the rules of the protocol, or reached a limit.
-    Violation,
-    /// The server or broker that held the connection ended, or cannot tell.
-    Unknown,
-}
-
-impl Reason {
-    /// Each reason with the name under which it is stored and shown.
-    pub const NAMES: [(Self, &'static str); 8] = [
-        (Self::Connected, "connected"),
-        (Self::Clean, "clean"),
-        (Self::KeepAlive, "keep_alive"),
-        (Self::TakenOver, "taken_over"),
-        (Self::Revoked, "revoked"),
-        (Self::Lost, "lost"),
-        (Self::Violation, "violation"),
-        (Self::Unknown, "unknown"),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(reason, _)| *reason == self).map_or("", |(_, name)| name)
-    }
-
-    /// The reason with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(reason, _)| *reason)
+named! {
+    /// Why a device went, or what its coming ended.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum Reason {
+        /// It connected.
+        #[default]
+        Connected => "connected",
+        /// It said goodbye.
+        Clean => "clean",
+        /// It was not heard of for longer than its keep-alive.
+        KeepAlive => "keep_alive",
+        /// Another connection of the same device took the place of this one.
+        TakenOver => "taken_over",
+        /// It is no longer authorised.
+        Revoked => "revoked",
+        /// The connection broke.
+        Lost => "lost",
+        /// It broke the rules of the protocol, or reached a limit.
+        Violation => "violation",
+        /// The server or broker that held the connection ended, or cannot tell.
+        Unknown => "unknown",
     }
 }
 

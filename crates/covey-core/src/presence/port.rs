@@ -1,9 +1,8 @@
 //! What operations ask the store of the coming and going of devices.
 
 use crate::device::{DeviceIdentity, Presence};
-use crate::error::Result;
 use crate::id::{DeviceKey, UnixMs};
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{Found, TxResult};
 use crate::presence::PresenceTold;
 
 /// The steps on presence inside a transaction.
@@ -33,8 +32,8 @@ pub trait PresenceReader {
         &self,
         after: DeviceKey,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>>;
+    ) -> Found<'_, Vec<(DeviceIdentity, String)>>;
 
     /// Whether anything is to be told now of devices of any organisation.
-    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>>;
+    fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool>;
 }

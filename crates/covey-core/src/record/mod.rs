@@ -12,50 +12,32 @@ use std::sync::Arc;
 use crate::device::{DeviceIdentity, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, Tag};
 use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX};
 use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
+use crate::named::named;
 use crate::presence::Reason;
 use crate::task::{Cause, TaskResult, TaskStatus};
 
 /// What is said of a number that no record has, or had.
 pub(crate) const NEVER_ISSUED: &str = "was never issued by this server";
 
-/// What a record is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// A task's state changed.
-    Task = 1,
-    /// A result came.
-    Result = 2,
-    /// An event came.
-    Event = 3,
-    /// A device came or went.
-    Presence = 4,
-    /// A value of a device's twin changed, reported or desired.
-    Twin = 5,
+named! {
+    /// What a record is about.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[repr(u8)]
+    pub enum RecordKind {
+        /// A task's state changed.
+        Task = 1 => "task",
+        /// A result came.
+        Result = 2 => "result",
+        /// An event came.
+        Event = 3 => "event",
+        /// A device came or went.
+        Presence = 4 => "presence",
+        /// A value of a device's twin changed, reported or desired.
+        Twin = 5 => "twin",
+    }
 }
 
 impl RecordKind {
-    /// Each kind with its name.
-    pub const NAMES: [(Self, &'static str); 5] = [
-        (Self::Task, "task"),
-        (Self::Result, "result"),
-        (Self::Event, "event"),
-        (Self::Presence, "presence"),
-        (Self::Twin, "twin"),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-
-    /// The kind with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
-    }
-
     /// The kind with this number.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
@@ -69,29 +51,14 @@ impl RecordKind {
     }
 }
 
-/// Which side of a twin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TwinSide {
-    /// What the device says.
-    Reported,
-    /// What an application wants.
-    Desired,
-}
-
-impl TwinSide {
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reported => "reported",
-            Self::Desired => "desired",
-        }
-    }
-
-    /// The side with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Reported, Self::Desired].into_iter().find(|side| side.name() == name)
+named! {
+    /// Which side of a twin.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum TwinSide {
+        /// What the device says.
+        Reported => "reported",
+        /// What an application wants.
+        Desired => "desired",
     }
 }
 

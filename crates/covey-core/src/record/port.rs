@@ -2,8 +2,7 @@
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
-use crate::error::Result;
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{Found, TxResult};
 use crate::record::{NewRecord, RecordPage, RecordRequest, RecordSpan};
 
 /// The steps on the outbox inside a transaction.
@@ -15,11 +14,11 @@ pub trait RecordSteps {
 /// The reads of the outbox.
 pub trait RecordReader {
     /// Records in the order of their numbers, with what they are about.
-    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>>;
+    fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage>;
 
     /// Which records there are of an organisation.
-    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>>;
+    fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan>;
 
     /// Which records there are.
-    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>>;
+    fn record_span_of_every_org(&self) -> Found<'_, RecordSpan>;
 }

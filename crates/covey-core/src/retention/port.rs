@@ -1,8 +1,7 @@
 //! What operations and callers ask the store of how long things are kept.
 
-use crate::error::Result;
 use crate::id::OrgId;
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{Found, TxResult};
 use crate::retention::{OrgRetention, RetentionClass};
 
 /// The steps on how long things are kept inside a transaction.
@@ -14,5 +13,5 @@ pub trait RetentionSteps {
 /// The reads of how long things are kept.
 pub trait RetentionReader {
     /// What organisations keep for a time of their own.
-    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>>;
+    fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>>;
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use crate::device::DeviceIdentity;
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
+use crate::named::named;
 
 pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
 pub use rules::{Rank, Verdict};
@@ -27,41 +28,31 @@ pub use spec::{
     TTL_MINUTES_MAX, TaskSpec,
 };
 
-/// The state of a task, with the numbers of the contract (device-rpc "States").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum TaskStatus {
-    /// Stored, not yet acknowledged by the device.
-    Ready = 0,
-    /// The device has acknowledged the announcement.
-    Pending = 1,
-    /// The device has taken the task.
-    Lock = 2,
-    /// Finished with a status code below 400.
-    Done = 3,
-    /// Its time ran out.
-    Expired = 4,
-    /// Deleted by an application.
-    Deleted = 5,
-    /// Finished with a status code of 400 or more.
-    Failed = 6,
-    /// Never produced; kept so that the numbers stay.
-    Undefined = 7,
+named! {
+    /// The state of a task, with the numbers of the contract (device-rpc "States").
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[repr(u8)]
+    pub enum TaskStatus {
+        /// Stored, not yet acknowledged by the device.
+        Ready = 0 => "READY",
+        /// The device has acknowledged the announcement.
+        Pending = 1 => "PENDING",
+        /// The device has taken the task.
+        Lock = 2 => "LOCK",
+        /// Finished with a status code below 400.
+        Done = 3 => "DONE",
+        /// Its time ran out.
+        Expired = 4 => "EXPIRED",
+        /// Deleted by an application.
+        Deleted = 5 => "DELETED",
+        /// Finished with a status code of 400 or more.
+        Failed = 6 => "FAILED",
+        /// Never produced; kept so that the numbers stay.
+        Undefined = 7 => "UNDEFINED",
+    }
 }
 
 impl TaskStatus {
-    /// All states, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
-        Self::Ready,
-        Self::Pending,
-        Self::Lock,
-        Self::Done,
-        Self::Expired,
-        Self::Deleted,
-        Self::Failed,
-        Self::Undefined,
-    ];
-
     /// The state with this number.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
@@ -74,21 +65,6 @@ impl TaskStatus {
         self as u8
     }
 
-    /// The name of the state, as the contract spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "READY",
-            Self::Pending => "PENDING",
-            Self::Lock => "LOCK",
-            Self::Done => "DONE",
-            Self::Expired => "EXPIRED",
-            Self::Deleted => "DELETED",
-            Self::Failed => "FAILED",
-            Self::Undefined => "UNDEFINED",
-        }
-    }
-
     /// Whether nothing but a deletion can follow (device-rpc "States").
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -96,50 +72,26 @@ impl TaskStatus {
     }
 }
 
-/// Why a task's state changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// An application created the task.
-    Created,
-    /// The device acknowledged the announcement.
-    Acknowledged,
-    /// The device asked for the task and got it.
-    Taken,
-    /// The device sent a partial result without having asked for the task.
-    Progress,
-    /// The device sent a result.
-    Result,
-    /// The task's time ran out.
-    TimedOut,
-    /// An application deleted the task.
-    Deleted,
-    /// A newer value is wanted of the same resource.
-    Superseded,
-}
-
-impl Cause {
-    /// Each cause with the name under which it is stored and shown.
-    pub const NAMES: [(Self, &'static str); 8] = [
-        (Self::Created, "created"),
-        (Self::Acknowledged, "acknowledged"),
-        (Self::Taken, "taken"),
-        (Self::Progress, "progress"),
-        (Self::Result, "result"),
-        (Self::TimedOut, "timed_out"),
-        (Self::Deleted, "deleted"),
-        (Self::Superseded, "superseded"),
-    ];
-
-    /// The cause's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(cause, _)| *cause == self).map_or("", |(_, name)| name)
-    }
-
-    /// The cause with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(cause, _)| *cause)
+named! {
+    /// Why a task's state changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Cause {
+        /// An application created the task.
+        Created => "created",
+        /// The device acknowledged the announcement.
+        Acknowledged => "acknowledged",
+        /// The device asked for the task and got it.
+        Taken => "taken",
+        /// The device sent a partial result without having asked for the task.
+        Progress => "progress",
+        /// The device sent a result.
+        Result => "result",
+        /// The task's time ran out.
+        TimedOut => "timed_out",
+        /// An application deleted the task.
+        Deleted => "deleted",
+        /// A newer value is wanted of the same resource.
+        Superseded => "superseded",
     }
 }
 

@@ -1,9 +1,8 @@
 //! What operations and callers ask the store of tasks.
 
 use crate::access::Caller;
-use crate::error::Result;
 use crate::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use crate::port::{BoxFuture, Page, PageRequest, TxResult};
+use crate::port::{Found, Page, PageRequest, TxResult};
 use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
 
 /// A page of tasks.
@@ -61,46 +60,28 @@ pub trait TaskSteps {
 /// The reads of tasks.
 pub trait TaskReader {
     /// A task of the caller's organisation with its results.
-    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>>;
+    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>>;
 
     /// Tasks of the caller's organisation, newest first.
-    fn task_list(
-        &self,
-        caller: &Caller,
-        filter: TaskFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<TaskPage>>;
+    fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage>;
 
     /// The tasks of a device that may be announced at `now`, in selection order.
-    fn task_announceable(
-        &self,
-        device: DeviceKey,
-        now: UnixMs,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>>;
+    fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>>;
 
     /// The tasks whose lease ran out not after `now`, oldest lapse first, then
     /// by `seq`; those that come after the lapse and the `seq` of `after`.
-    fn task_lapsed_of_every_org(
-        &self,
-        after: (UnixMs, i64),
-        now: UnixMs,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>>;
+    fn task_lapsed_of_every_org(&self, after: (UnixMs, i64), now: UnixMs, limit: u32)
+    -> Found<'_, Vec<Task>>;
 
     /// Whether any task's time has run out without that being stored.
-    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>>;
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool>;
 
     /// Which of these devices have tasks that may be announced at `now`.
-    fn task_waiting_of_every_org(
-        &self,
-        devices: Vec<DeviceKey>,
-        now: UnixMs,
-    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>>;
+    fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>>;
 
     /// Those of these tasks that are final, with their results.
-    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>>;
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>>;
 
     /// How many tasks are in each state.
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>>;
+    fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>>;
 }

@@ -1,9 +1,8 @@
 //! What operations and callers ask the store of twins.
 
 use crate::access::Caller;
-use crate::error::Result;
 use crate::id::{DeviceId, DeviceKey};
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{Found, TxResult};
 use crate::twin::{ReportedValue, Twin, TwinResource, TwinVersions};
 
 /// The steps on twins inside a transaction.
@@ -25,7 +24,7 @@ pub trait TwinSteps {
 /// The reads of twins.
 pub trait TwinReader {
     /// The twin of a device of the caller's organisation.
-    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>>;
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>>;
 
     /// What a device reported of a resource, newest first: those before a
     /// version, or the newest. None if there is no such device.
@@ -36,5 +35,5 @@ pub trait TwinReader {
         resource: String,
         before: Option<i64>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>>;
+    ) -> Found<'_, Option<Vec<ReportedValue>>>;
 }

@@ -86,14 +86,14 @@ impl ForCaller<'_> {
         change: impl FnOnce(Option<&EndpointSpec>) -> Result<EndpointSpec>,
         secret: Option<WebhookSecret>,
     ) -> Result<ChangedEndpoint, SetError> {
-        let known = match (self.webhook_get(wanted).await, wanted) {
+        let stored = match (self.webhook_get(wanted).await, wanted) {
             (Ok((endpoint, _)), _) => Some(endpoint),
             (Err(Error::NotFound { .. }), EndpointRef::Default(_)) => None,
             (Err(error), _) => return Err(error.into()),
         };
-        let spec = change(known.as_ref().map(|endpoint| &endpoint.spec))?;
+        let spec = change(stored.as_ref().map(|endpoint| &endpoint.spec))?;
         self.probed(&spec, secret.as_ref()).await?;
-        let version = known.map(|endpoint| endpoint.version);
+        let version = stored.map(|endpoint| endpoint.version);
         let is_secret_given = secret.is_some();
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let set = WebhookSet { caller: self.caller.clone(), wanted, spec, version, secret, is_secret_given };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::id::{DeviceId, DeviceKey, RecordNumber, UnixMs};
+use crate::named::named;
 use crate::record::Record;
 use crate::webhook::circuit::CircuitState;
 use crate::webhook::{Endpoint, EndpointId};
@@ -26,41 +27,20 @@ pub struct Delivery {
     pub next_at: UnixMs,
 }
 
-/// What became of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The receiver answered 2xx.
-    Delivered,
-    /// It will be tried again.
-    Retry,
-    /// It was given up.
-    Dead,
-    /// It was a test, and the receiver answered 2xx.
-    TestPassed,
-    /// It was a test, and failed.
-    TestFailed,
-}
-
-impl Outcome {
-    /// Each outcome with its name.
-    pub const NAMES: [(Self, &'static str); 5] = [
-        (Self::Delivered, "delivered"),
-        (Self::Retry, "retry"),
-        (Self::Dead, "dead"),
-        (Self::TestPassed, "test_passed"),
-        (Self::TestFailed, "test_failed"),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
-    }
-
-    /// The outcome with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(known, _)| *known)
+named! {
+    /// What became of an attempt.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Outcome {
+        /// The receiver answered 2xx.
+        Delivered => "delivered",
+        /// It will be tried again.
+        Retry => "retry",
+        /// It was given up.
+        Dead => "dead",
+        /// It was a test, and the receiver answered 2xx.
+        TestPassed => "test_passed",
+        /// It was a test, and failed.
+        TestFailed => "test_failed",
     }
 }
 
@@ -130,6 +110,14 @@ pub struct AttemptsFrom {
     pub outcome: Option<Outcome>,
     /// How many at most.
     pub limit: u32,
+}
+
+impl AttemptsFrom {
+    /// The number that the wanted ones are after, or else before.
+    #[must_use]
+    pub fn bound(&self) -> i64 {
+        self.after.or(self.before).unwrap_or(i64::MAX)
+    }
 }
 
 /// What is stored of a delivery.

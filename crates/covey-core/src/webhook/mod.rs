@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::id::{OrgId, RecordNumber, UnixMs};
+use crate::named::named;
 use crate::record::{RecordFilter, RecordKind};
 
 pub use delivery::{
@@ -62,75 +63,46 @@ pub const DEAD_LETTER_MS: i64 = 30 * 24 * 3_600_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub i64);
 
-/// What an endpoint is told of. Each type is one kind of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WebhookType {
-    /// Events that devices sent.
-    Event,
-    /// Results of tasks.
-    TaskResult,
-    /// States of tasks.
-    Task,
-    /// Devices that come and go.
-    Presence,
-    /// Values of twins.
-    Twin,
+named! {
+    /// What an endpoint is told of. Each type is one kind of records.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum WebhookType {
+        /// Events that devices sent.
+        Event => "msg-event",
+        /// Results of tasks.
+        TaskResult => "msg-task-result",
+        /// States of tasks.
+        Task => "msg-task",
+        /// Devices that come and go.
+        Presence => "msg-presence",
+        /// Values of twins.
+        Twin => "msg-twin",
+    }
 }
 
 impl WebhookType {
-    /// Each type with its name and the kind of its records.
-    pub const NAMES: [(Self, &'static str, RecordKind); 5] = [
-        (Self::Event, "msg-event", RecordKind::Event),
-        (Self::TaskResult, "msg-task-result", RecordKind::Result),
-        (Self::Task, "msg-task", RecordKind::Task),
-        (Self::Presence, "msg-presence", RecordKind::Presence),
-        (Self::Twin, "msg-twin", RecordKind::Twin),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(known, ..)| *known == self).map_or("", |(_, name, _)| name)
-    }
-
-    /// The type with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known, _)| *known == name).map(|(known, ..)| *known)
-    }
-
     /// The kind of the records that it tells.
     #[must_use]
-    pub fn kind(self) -> RecordKind {
-        Self::NAMES.iter().find(|(known, ..)| *known == self).map_or(RecordKind::Event, |(.., kind)| *kind)
+    pub const fn kind(self) -> RecordKind {
+        match self {
+            Self::Event => RecordKind::Event,
+            Self::TaskResult => RecordKind::Result,
+            Self::Task => RecordKind::Task,
+            Self::Presence => RecordKind::Presence,
+            Self::Twin => RecordKind::Twin,
+        }
     }
 }
 
-/// In which form an endpoint is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WebhookFormat {
-    /// As the contract has it (rest-api "Webhooks").
-    #[default]
-    Contract,
-    /// CloudEvents 1.0, structured mode.
-    CloudEvents,
-}
-
-impl WebhookFormat {
-    /// Each form with its name.
-    pub const NAMES: [(Self, &'static str); 2] =
-        [(Self::Contract, "contract"), (Self::CloudEvents, "cloudevents")];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
-    }
-
-    /// The form with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(known, _)| *known)
+named! {
+    /// In which form an endpoint is told.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub enum WebhookFormat {
+        /// As the contract has it (rest-api "Webhooks").
+        #[default]
+        Contract => "contract",
+        /// CloudEvents 1.0, structured mode.
+        CloudEvents => "cloudevents",
     }
 }
 

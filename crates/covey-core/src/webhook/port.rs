@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::access::Caller;
 use crate::error::Result;
 use crate::id::{DeviceKey, OrgId, RecordNumber, UnixMs};
-use crate::port::{BoxFuture, TxResult};
+use crate::port::{BoxFuture, Found, TxResult};
 use crate::record::Record;
 use crate::webhook::{
     Attempt, AttemptLog, AttemptsFrom, Claim, DeadLetter, Delivery, Endpoint, EndpointId, EndpointSpec,
@@ -111,42 +111,35 @@ pub struct QueuedDeliveries {
 /// The reads of webhooks.
 pub trait WebhookReader {
     /// The endpoints of the caller's organisation with how they fare, by number.
-    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>>;
+    fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>>;
     /// The log of an endpoint of the caller's organisation.
     fn webhook_attempts(
         &self,
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>>;
+    ) -> Found<'_, Vec<LoggedAttempt>>;
     /// The dead letters of an endpoint of the caller's organisation.
     fn webhook_dead_letters(
         &self,
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>>;
+    ) -> Found<'_, Vec<DeadLetter>>;
     /// One dead letter.
     fn webhook_dead_letter(
         &self,
         caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<DeadLetter>>>;
+    ) -> Found<'_, Option<DeadLetter>>;
 
     /// All endpoints that are active, and who holds them.
-    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>>;
+    fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>>;
     /// Those of these endpoints that are held under a claim.
-    fn webhook_held_of_every_org(
-        &self,
-        claim: Claim,
-        ids: Vec<EndpointId>,
-    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>>;
+    fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>>;
     /// The devices that have deliveries waiting in the store.
-    fn webhook_device_queues_of_every_org(
-        &self,
-        id: EndpointId,
-    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>>;
+    fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>>;
     /// Deliveries that wait, of each of these devices those after a number, at
     /// most `limit` of each.
     fn webhook_queued_deliveries_of_every_org(
@@ -154,15 +147,11 @@ pub trait WebhookReader {
         id: EndpointId,
         device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>>;
+    ) -> Found<'_, Vec<QueuedDeliveries>>;
     /// What a delivery that is stored tells; nothing if that has been forgotten.
-    fn webhook_record_of_every_org(
-        &self,
-        id: EndpointId,
-        number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<Record>>>;
+    fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>>;
     /// How all active endpoints fare.
-    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>>;
+    fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>>;
 }
 
 /// Who sends messages to receivers. Every address that it connects to is

@@ -34,7 +34,7 @@ impl FromStr for WebhookKey {
 
 impl IntoParams for WebhookKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let types = WebhookType::NAMES.map(|(_, name, _)| name).join("|");
+        let types = WebhookType::NAMES.map(|(_, name)| name).join("|");
         let schema = ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::String))
             .pattern(Some(format!("^({types}|[1-9][0-9]{{0,17}})$")));

@@ -3,7 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::postgres::pipeline::{self, Reply, Step, Value};
+use crate::postgres::pipeline::{Reply, Step, Value};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
@@ -72,15 +72,8 @@ pub(crate) async fn page(
     total: &str,
     items: &str,
 ) -> Read<(u64, Vec<Row>)> {
-    let client = &session.client;
-    let steps = vec![
-        pipeline::batch(client, SNAPSHOT),
-        conditions.query(client, total),
-        conditions.query(client, items),
-        pipeline::batch(client, "COMMIT"),
-    ];
-    let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
-    let total = replies.next().and_then(|rows| rows.into_iter().next());
-    let total: i64 = total.map(|row| rows::get(&row, 0)).transpose()?.unwrap_or(0);
-    Ok((u64::try_from(total).unwrap_or(0), replies.next().unwrap_or_default()))
+    let steps = [conditions.query(&session.client, total), conditions.query(&session.client, items)];
+    let [total, items] = session.at_one_moment(SNAPSHOT, steps).await?;
+    let total: i64 = total.first().map(|row| rows::get(row, 0)).transpose()?.unwrap_or(0);
+    Ok((u64::try_from(total).unwrap_or(0), items))
 }

@@ -45,9 +45,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::port::{BoxFuture, Clock, Job, Observer, Peers, Store};
+use covey_core::port::{BoxFuture, Clock, Found, Job, Observer, Peers, Reader, Store};
 use covey_core::retention::{Prune, Pruned};
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -61,6 +61,7 @@ use crate::postgres::peers::{Exchange, PeerSession};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::write::writer::Writer;
+use crate::queue;
 use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
@@ -124,9 +125,16 @@ impl Postgres {
         writing.block_on(unfinished_move::refuse_unfinished(&session.client, &options.place()))?;
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
-        let (jobs, queue) = crossbeam_channel::bounded(options.queue_max.max(1));
-        let writer =
-            Writer::new(writing, connector.clone(), session, clock, observer, Arc::clone(&exchange), queue);
+        let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max.max(1));
+        let writer = Writer::new(
+            writing,
+            connector.clone(),
+            session,
+            clock,
+            observer,
+            Arc::clone(&exchange),
+            job_queue,
+        );
         let write_state = writer.state();
         let writer = std::thread::Builder::new()
             .name("store-write".to_owned())
@@ -164,7 +172,7 @@ impl Postgres {
     }
 
     /// Forgets what is too old, on a connection of its own. A bounded amount.
-    fn forget(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+    fn forget(&self, what: Prune) -> Found<'_, Pruned> {
         let connector = self.connector.clone();
         let (reply, answer) = oneshot::channel();
         if let Some(io) = &self.io {
@@ -257,20 +265,18 @@ async fn first_session(connector: &Connector) -> Result<Session, StoreError> {
     })
 }
 
+impl Reader for Postgres {}
+
 impl Store for Postgres {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
-        let jobs = self.jobs.as_ref().ok_or(StorageFault::Stopped)?;
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StorageFault::Overloaded,
-            TrySendError::Disconnected(_) => StorageFault::Stopped,
-        })
+        queue::put(self.jobs.as_ref(), job)
     }
 
     fn write_fault(&self) -> Option<StorageFault> {
         self.write_state.fault()
     }
 
-    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+    fn prune(&self, what: Prune) -> Found<'_, Pruned> {
         self.forget(what)
     }
 }

@@ -35,23 +35,36 @@ impl Reply {
 /// A value for a statement.
 pub(super) type Value<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
+/// Values of a statement, in the order of its parameters.
+macro_rules! values {
+    ($($value:expr),*) => { vec![$(Box::new($value) as $crate::postgres::pipeline::Value<'_>),*] };
+}
+pub(super) use values;
+
+/// One column of many rows, as a value.
+pub(super) fn column<'v, R, T>(rows: impl IntoIterator<Item = R>, of: impl Fn(R) -> T) -> Value<'v>
+where
+    Vec<T>: ToSql + Sync + Send + 'v,
+{
+    Box::new(rows.into_iter().map(of).collect::<Vec<T>>())
+}
+
 /// A statement that was not sent yet. The driver sends it when this is first polled.
 pub(super) type Step<'a, T = Reply> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
+/// Values as the driver takes them.
+pub(super) fn borrowed<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
+    values.iter().map(|value| &**value as _).collect()
+}
+
 /// A statement that answers rows.
 pub(super) fn query<'a>(client: &'a Client, statement: &'a Statement, values: Vec<Value<'a>>) -> Step<'a> {
-    Box::pin(async move {
-        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-        client.query(statement, &values).await.map(Reply::Rows)
-    })
+    Box::pin(async move { client.query(statement, &borrowed(&values)).await.map(Reply::Rows) })
 }
 
 /// A statement that changes rows.
 pub(super) fn execute<'a>(client: &'a Client, statement: &'a Statement, values: Vec<Value<'a>>) -> Step<'a> {
-    Box::pin(async move {
-        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-        client.execute(statement, &values).await.map(Reply::Changed)
-    })
+    Box::pin(async move { client.execute(statement, &borrowed(&values)).await.map(Reply::Changed) })
 }
 
 /// Plain words, such as those that begin and end a transaction.

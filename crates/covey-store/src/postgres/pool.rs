@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::port::BoxFuture;
+use covey_core::port::{BoxFuture, Found};
 use futures_channel::oneshot;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
+use crate::postgres::pipeline::{self, Reply, Step, Value, query};
 use crate::postgres::statements::Reading;
 use crate::rows::{Damaged, Read};
 
@@ -26,6 +27,32 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ReadSession {
     pub(super) client: Client,
     pub(super) sql: Reading,
+}
+
+impl ReadSession {
+    /// A statement that answers rows.
+    pub(super) fn query<'s>(
+        &'s self,
+        statement: fn(&Reading) -> &Statement,
+        values: Vec<Value<'s>>,
+    ) -> Step<'s> {
+        query(&self.client, statement(&self.sql), values)
+    }
+
+    /// What several statements answer as of one moment, in one trip; `begin` begins
+    /// the transaction.
+    pub(super) async fn at_one_moment<'s, const N: usize>(
+        &'s self,
+        begin: &'s str,
+        steps: [Step<'s>; N],
+    ) -> Read<[Vec<Row>; N]> {
+        let mut all = vec![pipeline::batch(&self.client, begin)];
+        all.extend(steps);
+        all.push(pipeline::batch(&self.client, "COMMIT"));
+        let mut replies = pipeline::run(all).await?.into_iter().skip(1).map(Reply::rows);
+        // There is an answer to each.
+        Ok(std::array::from_fn(|_| replies.next().unwrap_or_default()))
+    }
 }
 
 /// The connections that read. What waits does so on the store's own runtime,
@@ -55,7 +82,7 @@ impl Pool {
     pub(super) fn read<T: Send + 'static>(
         &self,
         query: impl for<'c> Fn(&'c ReadSession) -> BoxFuture<'c, Read<T>> + Send + Sync + 'static,
-    ) -> BoxFuture<'static, Result<T>> {
+    ) -> Found<'static, T> {
         let shared = Arc::clone(&self.0);
         if shared.waiting.fetch_add(1, Ordering::Relaxed) >= shared.queue_max {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! The conditions of lists with filters.
 
-use rusqlite::ToSql;
+use rusqlite::{Connection, ToSql, params_from_iter};
+
+use crate::rows::{Columns, Read};
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]
@@ -36,7 +38,22 @@ impl Conditions {
         self.sql.join(" AND ")
     }
 
-    pub(super) fn parameters(&self) -> Vec<&dyn ToSql> {
-        self.values.iter().map(AsRef::as_ref).collect()
+    /// What `read` makes of each row that a statement with these conditions answers.
+    /// Such statements are too many to be kept prepared.
+    pub(super) fn rows<T>(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        read: fn(&dyn Columns) -> Read<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut statement = connection.prepare(sql)?;
+        statement.query_map(params_from_iter(&self.values), |row| Ok(read(row)?))?.collect()
+    }
+
+    /// What a statement with these conditions counts.
+    pub(super) fn total(&self, connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+        let mut statement = connection.prepare(sql)?;
+        let total: i64 = statement.query_row(params_from_iter(&self.values), |row| row.get(0))?;
+        Ok(u64::try_from(total).unwrap_or(0))
     }
 }

@@ -5,61 +5,50 @@ use covey_core::device::{
     CertificateRecord, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, DeviceSteps,
     NewDevice, Tag,
 };
-use covey_core::error::Result;
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
-use covey_core::port::{BoxFuture, Page, PageRequest, TxResult};
+use covey_core::port::{Found, Page, PageRequest, TxResult};
 use covey_core::task::{DeviceRef, Target};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use crate::rows;
+use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by};
+
+/// A device by its number: organisation, number.
+pub(super) const DEVICE_OF_ID: &str = "SELECT id, org_id, device_id, sn FROM devices \
+     WHERE org_id = ?1 AND device_id = ?2 AND retired_at IS NULL";
 
 impl DeviceReader for Sqlite {
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
+    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
         let org = caller.org;
         self.read(move |connection| device_page(connection, org, &filter, page))
     }
 
-    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(rows::DEVICE_OF_SN)?;
-            statement.query_row([sn.as_str()], by(rows::identity)).optional()
-        })
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
+        self.row(rows::DEVICE_OF_SN, [sn.as_str().to_owned()], rows::identity)
     }
 
-    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(rows::DEVICE_SNS)?;
-            let after = after.as_ref().map_or("", Sn::as_str);
-            statement.query_map((after, limit), by(rows::first))?.collect()
-        })
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>> {
+        let after = after.as_ref().map_or("", Sn::as_str).to_owned();
+        self.rows(rows::DEVICE_SNS, (after, limit), rows::first)
     }
 
     fn device_of_certificate_of_every_org(
         &self,
         sn: Sn,
         serial_hex: String,
-    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(rows::DEVICE_OF_CERTIFICATE)?;
-            statement.query_row((serial_hex, sn.as_str()), by(rows::identity)).optional()
-        })
+    ) -> Found<'_, Option<DeviceIdentity>> {
+        let values = (serial_hex, sn.as_str().to_owned());
+        self.row(rows::DEVICE_OF_CERTIFICATE, values, rows::identity)
     }
 }
 
 /// A device with its tags.
 fn with_tags(connection: &Connection, mut device: Device) -> rusqlite::Result<Device> {
-    let mut statement =
-        connection.prepare_cached("SELECT tag, value FROM device_tags WHERE device_key = ?1 ORDER BY tag")?;
-    let tags = statement.query_map([device.identity.device.0], by(rows::tag))?;
-    device.tags = tags.collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT tag, value FROM device_tags WHERE device_key = ?1 ORDER BY tag";
+    device.tags = connection.rows(sql, [device.identity.device.0], rows::tag)?;
     Ok(device)
 }
 
@@ -87,9 +76,8 @@ fn device_page(
     let clause = conditions.clause();
     let from = "devices d LEFT JOIN connections c ON c.device_key = d.id";
     let snapshot = connection.unchecked_transaction()?;
-    let total: i64 = snapshot
-        .prepare_cached(&format!("SELECT count(*) FROM {from} WHERE d.retired_at IS NULL AND {clause}"))?
-        .query_row(conditions.parameters().as_slice(), |row| row.get(0))?;
+    let total = format!("SELECT count(*) FROM {from} WHERE d.retired_at IS NULL AND {clause}");
+    let total = conditions.total(&snapshot, &total)?;
     let sql = format!(
         "SELECT {} FROM {from} WHERE d.retired_at IS NULL AND {clause} ORDER BY d.device_id \
          LIMIT {} OFFSET {}",
@@ -97,24 +85,20 @@ fn device_page(
         page.size,
         page.offset()
     );
-    let mut statement = snapshot.prepare(&sql)?;
-    let devices = statement.query_map(conditions.parameters().as_slice(), by(rows::device))?;
-    let items = devices.map(|device| with_tags(&snapshot, device?)).collect::<rusqlite::Result<_>>()?;
-    Ok(Page { items, total: u64::try_from(total).unwrap_or(0) })
+    let devices = conditions.rows(&snapshot, &sql, rows::device)?.into_iter();
+    let items = devices.map(|device| with_tags(&snapshot, device)).collect::<rusqlite::Result<_>>()?;
+    Ok(Page { items, total })
 }
 
 impl DeviceSteps for SqliteTransaction<'_> {
     fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
         match device {
-            DeviceRef::Id(id) => self.sql(
-                "SELECT id, org_id, device_id, sn FROM devices \
-                 WHERE org_id = ?1 AND device_id = ?2 AND retired_at IS NULL",
-                |statement| statement.query_row((org.0, id.0), by(rows::target)).optional(),
-            ),
-            DeviceRef::Sn(sn) => self.sql(
+            DeviceRef::Id(id) => self.row(DEVICE_OF_ID, (org.0, id.0), rows::target),
+            DeviceRef::Sn(sn) => self.row(
                 "SELECT id, org_id, device_id, sn FROM devices \
                  WHERE org_id = ?1 AND sn = ?2 AND retired_at IS NULL",
-                |statement| statement.query_row((org.0, sn.as_str()), by(rows::target)).optional(),
+                (org.0, sn.as_str()),
+                rows::target,
             ),
         }
     }
@@ -126,28 +110,24 @@ impl DeviceSteps for SqliteTransaction<'_> {
                  WHERE d.org_id = ?1 AND d.device_id = ?2 AND d.retired_at IS NULL",
                 rows::device_columns!()
             );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let device = statement.query_row((org.0, device_id.0), by(rows::device)).optional()?;
+            let device = connection.row(&sql, (org.0, device_id.0), rows::device)?;
             device.map(|device| with_tags(connection, device)).transpose()
         })
     }
 
     fn sn_is_taken(&mut self, sn: &Sn) -> TxResult<bool> {
-        self.sql(rows::SN_IS_TAKEN, |statement| statement.exists([sn.as_str()]))
+        self.exists(rows::SN_IS_TAKEN, [sn.as_str()])
     }
 
     fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
-        self.sql(rows::DEVICE_ID_FREE, |statement| statement.query_row([org.0], by(rows::first)))
+        self.only(rows::DEVICE_ID_FREE, [org.0], rows::first)
     }
 
     fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
-        let key = self.sql(
+        let key = DeviceKey(self.insert(
             "INSERT INTO devices (org_id, device_id, sn, created_at) VALUES (?1, ?2, ?3, ?4)",
-            |statement| {
-                let values = (device.org.0, device.device_id.0, device.sn.as_str(), device.created_at.0);
-                statement.insert(values).map(DeviceKey)
-            },
-        )?;
+            (device.org.0, device.device_id.0, device.sn.as_str(), device.created_at.0),
+        )?);
         for tag in &device.tags {
             self.tag_put(key, tag)?;
         }
@@ -156,32 +136,31 @@ impl DeviceSteps for SqliteTransaction<'_> {
 
     fn device_retire(&mut self, device: DeviceKey) -> TxResult<()> {
         for sql in [rows::DEVICE_RETIRE, rows::CERTIFICATES_REVOKE] {
-            self.sql(sql, |statement| statement.execute((self.now.0, device.0)))?;
+            self.change(sql, (self.now.0, device.0))?;
         }
         Ok(())
     }
 
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64> {
-        self.sql(
+        self.only(
             "INSERT INTO device_tags (org_id, device_key, tag, value) \
              SELECT org_id, id, ?2, ?3 FROM devices WHERE id = ?1 \
              ON CONFLICT DO UPDATE SET value = excluded.value RETURNING id",
-            |statement| statement.query_row((device.0, &tag.tag, &tag.value), |row| row.get(0)),
+            (device.0, &tag.tag, &tag.value),
+            rows::first,
         )
     }
 
     fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32> {
-        self.sql(rows::TAGS_BESIDE, |statement| statement.query_row((device.0, tag), |row| row.get(0)))
+        self.only(rows::TAGS_BESIDE, (device.0, tag), |row| rows::number(row, 0))
     }
 
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()> {
-        self.sql(
+        let inserted = self.change(
             "INSERT INTO certificates (serial, device_key, org_id, issued_at, not_after) \
              SELECT ?1, id, org_id, ?3, ?4 FROM devices WHERE id = ?2",
-            |statement| {
-                let values = (&certificate.serial_hex, device.0, self.now.0, certificate.not_after.0);
-                statement.execute(values).map(drop)
-            },
-        )
+            (&certificate.serial_hex, device.0, self.now.0, certificate.not_after.0),
+        );
+        inserted.map(drop)
     }
 }

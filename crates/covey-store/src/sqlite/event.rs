@@ -1,32 +1,25 @@
 //! Events and gauges.
 
-use std::sync::Arc;
-
 use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
-use covey_core::error::Result;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventReader, EventSteps, EventToStore, EventTold,
     EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
 };
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{BoxFuture, Page, PageRequest, TxResult};
+use covey_core::port::{Found, Page, PageRequest, TxResult};
 use covey_core::record::RecordKind;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::rows;
+use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::record::RecordRow;
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by};
 
 impl EventReader for Sqlite {
-    fn event_list(
-        &self,
-        caller: &Caller,
-        filter: EventFilter,
-        from: EventsFrom,
-    ) -> BoxFuture<'_, Result<EventPage>> {
+    fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         let org = caller.org;
         self.read(move |connection| event_page(connection, org, &filter, from))
     }
@@ -37,27 +30,22 @@ impl EventReader for Sqlite {
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+    ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
         self.read(move |connection| events_after(connection, org, device, after, limit))
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
         let org = caller.org;
         self.read(move |connection| event_fields(connection, org, &query))
     }
 
-    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>> {
         let org = caller.org;
         self.read(move |connection| event_series(connection, org, &query))
     }
 
-    fn gauge_list(
-        &self,
-        caller: &Caller,
-        filter: GaugeFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+    fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>> {
         let org = caller.org;
         self.read(move |connection| {
             let mut conditions = Conditions::default();
@@ -69,34 +57,28 @@ impl EventReader for Sqlite {
                 conditions.clause()
             );
             let snapshot = connection.unchecked_transaction()?;
-            let total: i64 = snapshot
-                .prepare_cached(&format!("SELECT count(*) {from}"))?
-                .query_row(conditions.parameters().as_slice(), |row| row.get(0))?;
+            let total = conditions.total(&snapshot, &format!("SELECT count(*) {from}"))?;
             let sql = format!(
                 "SELECT {} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
                 rows::gauge_columns!(),
                 page.size,
                 page.offset()
             );
-            let mut statement = snapshot.prepare(&sql)?;
-            let items = statement.query_map(conditions.parameters().as_slice(), by(rows::gauge))?;
-            let items = items.collect::<rusqlite::Result<_>>()?;
-            Ok(Page { items, total: u64::try_from(total).unwrap_or(0) })
+            Ok(Page { items: conditions.rows(&snapshot, &sql, rows::gauge)?, total })
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
         let org = caller.org;
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(concat!(
+            let sql = concat!(
                 "SELECT ",
                 rows::gauge_columns!(),
                 " FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
-            ))?;
+            );
             let mut gauges = Vec::new();
             for device in devices {
-                let found = statement.query_map((device.0, org.0), by(rows::gauge))?;
-                gauges.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+                gauges.extend(connection.rows(sql, (device.0, org.0), rows::gauge)?);
             }
             Ok(gauges)
         })
@@ -116,8 +98,7 @@ fn events_after(
         "SELECT {} FROM events e WHERE e.org_id = ?1 AND e.id > ?2 {by_device} ORDER BY e.id LIMIT ?3",
         rows::event_columns!()
     );
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((org.0, after.0, limit, device.map(|id| id.0)), by(rows::event))?.collect()
+    connection.rows(&sql, (org.0, after.0, limit, device.map(|id| id.0)), rows::event)
 }
 
 fn event_page(
@@ -150,21 +131,18 @@ fn event_page(
         EventsFrom::Before(..) => None,
         EventsFrom::Page(_) if *filter == EventFilter::default() => {
             let sql = "SELECT coalesce(max(count), 0) FROM event_counts WHERE org_id = ?1";
-            Some(snapshot.prepare_cached(sql)?.query_row([org.0], |row| row.get::<_, i64>(0))?)
+            Some(conditions.total(&snapshot, sql)?)
         }
         EventsFrom::Page(_) => {
             let sql = format!("SELECT count(*) FROM events e WHERE {clause}");
-            Some(snapshot.prepare(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?)
+            Some(conditions.total(&snapshot, &sql)?)
         }
     };
     let columns = rows::event_columns!();
     let sql = format!(
         "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
     );
-    let mut statement = snapshot.prepare(&sql)?;
-    let items = statement.query_map(conditions.parameters().as_slice(), by(rows::event))?;
-    let items = items.collect::<rusqlite::Result<_>>()?;
-    Ok(EventPage { items, total: total.map(|total| u64::try_from(total).unwrap_or(0)) })
+    Ok(EventPage { items: conditions.rows(&snapshot, &sql, rows::event)?, total })
 }
 
 /// How far the clock may have been set back while events came.
@@ -212,25 +190,19 @@ fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusq
     let snapshot = connection.unchecked_transaction()?;
     let first = number_around(&snapshot, query.since)?;
     let (path, other) = paths(&query.path);
-    let mut statement = snapshot.prepare_cached(
-        "SELECT e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
+    let sql = "SELECT e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
          WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
-         AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8",
-    )?;
+         AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8";
     let values =
         (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
-    let fields = statement.query_map(values, |row| {
-        Ok(Field { received_at: UnixMs(row.get(0)?), value: row.get::<_, Arc<str>>(1)? })
-    })?;
-    fields.collect()
+    snapshot.rows(sql, values, |row| Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? }))
 }
 
 fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rusqlite::Result<Vec<Bucket>> {
     let snapshot = connection.unchecked_transaction()?;
     let first = number_around(&snapshot, query.from)?;
     let (path, other) = paths(&query.path);
-    let mut statement = snapshot.prepare_cached(
-        "WITH found AS MATERIALIZED ( \
+    let sql = "WITH found AS MATERIALIZED ( \
            SELECT e.id, e.received_at / ?7 * ?7 AS bucket, \
              CASE WHEN json_type(e.payload, ?8) IS NOT NULL THEN \
                CASE WHEN json_type(e.payload, ?8) IN ('integer', 'real') THEN e.payload ->> ?8 END \
@@ -242,8 +214,7 @@ fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rus
            SELECT bucket, min(number) AS least, max(number) AS most, avg(number) AS mean, count(*) AS n, \
              max(id) AS last FROM found WHERE number BETWEEN -?10 AND ?10 GROUP BY bucket) \
          SELECT g.bucket, g.least, g.most, g.mean, f.number, g.n FROM gathered g JOIN found f ON f.id = g.last \
-         ORDER BY g.bucket",
-    )?;
+         ORDER BY g.bucket";
     let values = (
         org.0,
         query.device_id.0,
@@ -256,15 +227,15 @@ fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rus
         other,
         rows::SERIES_NUMBER_MAX,
     );
-    statement.query_map(values, by(rows::bucket))?.collect()
+    snapshot.rows(sql, values, rows::bucket)
 }
 
 impl EventSteps for SqliteTransaction<'_> {
     fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool> {
-        self.sql(
+        self.exists(
             "SELECT 1 FROM events INDEXED BY events_once WHERE dev_timestamp = ?1 AND device_key = ?2 \
              AND dev_event_id = ?3 AND dev_event_id <> 0 AND type_code >= 0",
-            |statement| statement.exists((key.dev_timestamp.0, device.0, key.dev_event_id)),
+            (key.dev_timestamp.0, device.0, key.dev_event_id),
         )
     }
 
@@ -279,40 +250,35 @@ impl EventSteps for SqliteTransaction<'_> {
             },
         };
         let number = self.write_record(device, &row)?;
-        self.sql(
+        self.change(
             "INSERT INTO events (id, org_id, device_key, device_id, sn, type_code, dev_event_id, dev_timestamp, \
              received_at, correlation, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            |statement| {
-                statement.execute(params![
-                    number.0,
-                    device.org.0,
-                    device.device.0,
-                    device.device_id.0,
-                    device.sn.as_str(),
-                    event.type_code,
-                    event.key.dev_event_id,
-                    event.key.dev_timestamp.0,
-                    self.now.0,
-                    event.correlation.as_ref().map(|correlation| correlation.as_bytes().as_slice()),
-                    &*event.payload,
-                ])
-            },
+            params![
+                number.0,
+                device.org.0,
+                device.device.0,
+                device.device_id.0,
+                device.sn.as_str(),
+                event.type_code,
+                event.key.dev_event_id,
+                event.key.dev_timestamp.0,
+                self.now.0,
+                event.correlation.as_ref().map(|correlation| correlation.as_bytes().as_slice()),
+                &*event.payload,
+            ],
         )?;
         *self.event_counts.entry(device.org).or_default() += 1;
         Ok(())
     }
 
     fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()> {
-        self.sql(
+        let put = self.change(
             "INSERT INTO gauges (device_key, type_code, org_id, device_id, updated_at, payload) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
              ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at, payload = excluded.payload",
-            |statement| {
-                let values =
-                    (device.device.0, type_code, device.org.0, device.device_id.0, self.now.0, payload);
-                statement.execute(values).map(drop)
-            },
-        )
+            (device.device.0, type_code, device.org.0, device.device_id.0, self.now.0, payload),
+        );
+        put.map(drop)
     }
 
     fn events_after(
@@ -326,13 +292,9 @@ impl EventSteps for SqliteTransaction<'_> {
     }
 
     fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber> {
-        self.sql(
-            "SELECT coalesce(max(number), 0) FROM event_offsets WHERE caller_id = ?1 AND device_id = ?2",
-            |statement| {
-                let device = device.map_or(0, |device| device.0);
-                statement.query_row((caller.0, device), |row| row.get(0).map(RecordNumber))
-            },
-        )
+        let sql =
+            "SELECT coalesce(max(number), 0) FROM event_offsets WHERE caller_id = ?1 AND device_id = ?2";
+        self.only(sql, (caller.0, device.map_or(0, |device| device.0)), rows::first)
     }
 
     fn event_offset_put(
@@ -341,26 +303,17 @@ impl EventSteps for SqliteTransaction<'_> {
         device: Option<DeviceId>,
         offset: RecordNumber,
     ) -> TxResult<()> {
-        self.sql(
-            "INSERT OR REPLACE INTO event_offsets (caller_id, device_id, number) VALUES (?1, ?2, ?3)",
-            |statement| {
-                let device = device.map_or(0, |device| device.0);
-                statement.execute((caller.0, device, offset.0)).map(drop)
-            },
-        )
+        let sql = "INSERT OR REPLACE INTO event_offsets (caller_id, device_id, number) VALUES (?1, ?2, ?3)";
+        self.change(sql, (caller.0, device.map_or(0, |device| device.0), offset.0)).map(drop)
     }
 }
 
 impl SqliteTransaction<'_> {
     /// Stores how many events each organisation has got.
     pub(super) fn flush_events(&mut self) -> TxResult<()> {
-        let counts = std::mem::take(&mut self.event_counts);
-        self.try_sql(|connection| {
-            let mut statement = connection.prepare_cached(
-                "INSERT INTO event_counts (org_id, count) VALUES (?1, ?2) \
-                 ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            )?;
-            counts.into_iter().try_for_each(|(org, change)| statement.execute((org.0, change)).map(drop))
-        })
+        let sql = "INSERT INTO event_counts (org_id, count) VALUES (?1, ?2) \
+             ON CONFLICT DO UPDATE SET count = count + excluded.count";
+        let mut counts = std::mem::take(&mut self.event_counts).into_iter();
+        counts.try_for_each(|(org, change)| self.change(sql, (org.0, change)).map(drop))
     }
 }

@@ -18,6 +18,7 @@ mod presence;
 mod reader;
 mod record;
 mod retention;
+mod statement;
 mod task;
 mod transaction;
 mod twin;
@@ -29,13 +30,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use covey_core::error::StorageFault;
-use covey_core::port::{BoxFuture, Clock, Job, Observer, Store};
+use covey_core::port::{Clock, Found, Job, Observer, Reader, Store};
 use covey_core::retention::{Prune, Pruned};
-use crossbeam_channel::{Sender, TrySendError};
-use rusqlite::Row;
+use crossbeam_channel::Sender;
 
 use crate::error::StoreError;
-use crate::rows::{Columns, Read};
+use crate::queue;
 use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
@@ -108,20 +108,18 @@ impl Sqlite {
     }
 }
 
+impl Reader for Sqlite {}
+
 impl Store for Sqlite {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
-        let jobs = self.jobs.as_ref().ok_or(StorageFault::Stopped)?;
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StorageFault::Overloaded,
-            TrySendError::Disconnected(_) => StorageFault::Stopped,
-        })
+        queue::put(self.jobs.as_ref(), job)
     }
 
     fn write_fault(&self) -> Option<StorageFault> {
         self.write_state.fault()
     }
 
-    fn prune(&self, what: Prune) -> BoxFuture<'_, covey_core::Result<Pruned>> {
+    fn prune(&self, what: Prune) -> Found<'_, Pruned> {
         self.forget(what)
     }
 }
@@ -141,11 +139,6 @@ impl Drop for Sqlite {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     std::thread::Builder::new().name(name).spawn(run).map_err(|source| StoreError::Thread { source })
-}
-
-/// How a row is read, as rusqlite asks for it.
-fn by<T>(read: fn(&dyn Columns) -> Read<T>) -> impl Fn(&Row<'_>) -> rusqlite::Result<T> {
-    move |row| Ok(read(row)?)
 }
 
 /// What a fault of SQLite means for a caller. The details go to the log alone.

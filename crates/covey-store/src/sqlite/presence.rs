@@ -1,37 +1,34 @@
 //! The coming and going of devices.
 
 use covey_core::device::{DeviceIdentity, Presence};
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, UnixMs};
-use covey_core::port::{BoxFuture, TxResult};
+use covey_core::port::{Found, TxResult};
 use covey_core::presence::{PresenceReader, PresenceSteps, PresenceTold};
-use rusqlite::{OptionalExtension, ToSql};
+use rusqlite::ToSql;
 
 use crate::rows;
+use crate::sqlite::Sqlite;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by};
 
 impl PresenceReader for Sqlite {
     fn presence_online_of_every_org(
         &self,
         after: DeviceKey,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
-                 JOIN devices d ON d.id = c.device_key \
-                 WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
-            )?;
-            statement.query_map((after.0, limit), by(rows::online))?.collect()
-        })
+    ) -> Found<'_, Vec<(DeviceIdentity, String)>> {
+        self.rows(
+            "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
+             JOIN devices d ON d.id = c.device_key \
+             WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
+            (after.0, limit),
+            rows::online,
+        )
     }
 
-    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+    fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
         self.read(move |connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT 1 FROM connections WHERE told_due <= ?1 LIMIT 1")?;
-            statement.exists([now.0])
+            let sql = "SELECT 1 FROM connections WHERE told_due <= ?1 LIMIT 1";
+            connection.prepare_cached(sql)?.exists([now.0])
         })
     }
 }
@@ -40,7 +37,7 @@ impl PresenceSteps for SqliteTransaction<'_> {
     /// Keeps the instant of the last connect when the device goes. Answers
     /// whether it was news.
     fn presence_put(&mut self, device: DeviceKey, presence: &Presence) -> TxResult<bool> {
-        self.sql(
+        let changed = self.change(
             "INSERT INTO connections (device_key, org_id, online, connected_at, checked_at, details, session, \
              server, reason) SELECT id, org_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM devices WHERE id = ?1 \
              ON CONFLICT DO UPDATE SET online = excluded.online, checked_at = excluded.checked_at, \
@@ -48,42 +45,33 @@ impl PresenceSteps for SqliteTransaction<'_> {
              session = excluded.session, server = excluded.server, reason = excluded.reason \
              WHERE CASE WHEN excluded.online THEN NOT online OR session <> excluded.session \
              ELSE online AND session = excluded.session END",
-            |statement| {
-                let connected_at = presence.connected_at.map(|at| at.0);
-                let values = (
-                    device.0,
-                    presence.online,
-                    connected_at,
-                    presence.checked_at.0,
-                    rows::details_text(presence),
-                    &presence.session,
-                    &presence.server,
-                    presence.reason.name(),
-                );
-                Ok(statement.execute(values)? > 0)
-            },
-        )
+            (
+                device.0,
+                presence.online,
+                presence.connected_at.map(|at| at.0),
+                presence.checked_at.0,
+                rows::details_text(presence),
+                &presence.session,
+                &presence.server,
+                presence.reason.name(),
+            ),
+        )?;
+        Ok(changed > 0)
     }
 
     fn presence_told(&mut self, device: DeviceKey) -> TxResult<PresenceTold> {
-        self.sql(
-            "SELECT told_online, told_changes, told_since, told_due FROM connections WHERE device_key = ?1",
-            |statement| {
-                let told = statement.query_row([device.0], by(|row| rows::told_at(row, 0)));
-                told.optional().map(Option::unwrap_or_default)
-            },
-        )
+        let sql =
+            "SELECT told_online, told_changes, told_since, told_due FROM connections WHERE device_key = ?1";
+        Ok(self.row(sql, [device.0], |row| rows::told_at(row, 0))?.unwrap_or_default())
     }
 
     fn presence_told_put(&mut self, device: DeviceKey, told: &PresenceTold) -> TxResult<()> {
-        self.sql(
+        let put = self.change(
             "UPDATE connections SET told_online = ?2, told_changes = ?3, told_since = ?4, told_due = ?5 \
              WHERE device_key = ?1",
-            |statement| {
-                let values = (device.0, told.online, told.changes, told.since.0, told.due.map(|due| due.0));
-                statement.execute(values).map(drop)
-            },
-        )
+            (device.0, told.online, told.changes, told.since.0, told.due.map(|due| due.0)),
+        );
+        put.map(drop)
     }
 
     fn presences_due_of_every_org(&mut self, limit: u32) -> TxResult<Vec<(DeviceIdentity, Presence)>> {
@@ -111,13 +99,7 @@ impl SqliteTransaction<'_> {
             "SELECT {} FROM connections c JOIN devices d ON d.id = c.device_key WHERE {condition} LIMIT ?2",
             rows::device_columns!()
         );
-        self.sql(&sql, |statement| {
-            let devices = statement.query_map((value, limit), by(rows::device))?;
-            let devices = devices.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(devices
-                .into_iter()
-                .filter_map(|device| device.presence.map(|presence| (device.identity, presence)))
-                .collect())
-        })
+        let devices = self.rows(&sql, (value, limit), rows::device)?.into_iter();
+        Ok(devices.filter_map(|device| device.presence.map(|presence| (device.identity, presence))).collect())
     }
 }

@@ -1,11 +1,12 @@
 //! The threads that read.
 
-use covey_core::error::{Error, Result, StorageFault};
-use covey_core::port::BoxFuture;
-use crossbeam_channel::{Receiver, TrySendError};
+use covey_core::error::{Error, StorageFault};
+use covey_core::port::Found;
+use crossbeam_channel::Receiver;
 use futures_channel::oneshot;
 use rusqlite::Connection;
 
+use crate::queue;
 use crate::sqlite::{Sqlite, fault};
 
 /// A read on its way to a thread.
@@ -20,7 +21,7 @@ impl Sqlite {
     pub(super) fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> BoxFuture<'_, Result<T>> {
+    ) -> Found<'_, T> {
         let (reply, answer) = oneshot::channel();
         let read: Read = Box::new(move |connection| {
             let outcome = query(connection).map_err(|error| {
@@ -30,13 +31,7 @@ impl Sqlite {
             // Whoever asked may have gone away.
             let _ = reply.send(outcome);
         });
-        let sent = match &self.reads {
-            None => Err(StorageFault::Stopped),
-            Some(reads) => reads.try_send(read).map_err(|error| match error {
-                TrySendError::Full(_) => StorageFault::Overloaded,
-                TrySendError::Disconnected(_) => StorageFault::Stopped,
-            }),
-        };
+        let sent = queue::put(self.reads.as_ref(), read);
         Box::pin(async move {
             sent?;
             answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))

@@ -5,32 +5,32 @@ use std::sync::Arc;
 
 use covey_core::access::Caller;
 use covey_core::device::{DeviceIdentity, Tag};
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId};
-use covey_core::port::{BoxFuture, TxResult};
+use covey_core::port::{Found, TxResult};
 use covey_core::record::{
     Change, NewRecord, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
     RecordSteps,
 };
 use covey_core::webhook::EndpointId;
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::rows;
 use crate::rows::{About, Columns, Read, StoredRecord};
+use crate::sqlite::Sqlite;
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by};
 
 impl RecordReader for Sqlite {
-    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>> {
+    fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
         self.read(move |connection| record_page(connection, &request))
     }
 
-    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan> {
         let org = caller.org;
         self.read(move |connection| record_span(connection, Some(org)))
     }
 
-    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span_of_every_org(&self) -> Found<'_, RecordSpan> {
         self.read(|connection| record_span(connection, None))
     }
 }
@@ -40,22 +40,22 @@ impl RecordReader for Sqlite {
 fn record_span(connection: &Connection, org: Option<OrgId>) -> rusqlite::Result<RecordSpan> {
     let snapshot = connection.unchecked_transaction()?;
     let settled = head(&snapshot)?;
-    let number = |sql: &str, parameters: &[&dyn ToSql]| -> rusqlite::Result<Option<i64>> {
-        snapshot.prepare_cached(sql)?.query_row(parameters, |row| row.get(0))
-    };
     let forgotten = match org {
         Some(org) => {
-            number("SELECT max(number) FROM records_forgotten WHERE org_id = ?1", &[&org.0])?.unwrap_or(0)
+            let sql = "SELECT max(number) FROM records_forgotten WHERE org_id = ?1";
+            snapshot.only(sql, [org.0], rows::first::<Option<i64>>)?.unwrap_or(0)
         }
-        None => number("SELECT min(number) FROM records", &[])?.map_or(settled.0, |first| first - 1),
+        None => {
+            let first = snapshot.only("SELECT min(number) FROM records", [], rows::first::<Option<i64>>)?;
+            first.map_or(settled.0, |first| first - 1)
+        }
     };
     Ok(RecordSpan { forgotten: RecordNumber(forgotten), settled })
 }
 
 /// The last number that was given: with one writer, all up to it are there.
 fn head(connection: &Connection) -> rusqlite::Result<RecordNumber> {
-    let mut statement = connection.prepare_cached("SELECT number FROM record_head")?;
-    statement.query_row([], |row| row.get(0).map(RecordNumber))
+    connection.only("SELECT number FROM record_head", [], rows::first)
 }
 
 fn stored(row: &dyn Columns) -> Read<StoredRecord> {
@@ -72,10 +72,8 @@ fn record_page(connection: &Connection, request: &RecordRequest) -> rusqlite::Re
          ORDER BY r.number LIMIT ?3",
         rows::record_columns!()
     );
-    let mut statement = snapshot.prepare_cached(&sql)?;
     let org = request.org.map(|org| org.0);
-    let found = statement.query_map((request.after.0, until.0, request.limit, org), by(stored))?;
-    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let found = snapshot.rows(&sql, (request.after.0, until.0, request.limit, org), stored)?;
     let is_more = found.len() == request.limit as usize;
     let end = if is_more { found.last().map(|last| last.number) } else { None };
     let position = end.unwrap_or(until).max(request.after);
@@ -104,10 +102,7 @@ pub(super) fn record_of_delivery(
         rows::record_columns!(),
         " FROM webhook_letters r WHERE r.webhook_id = ?1 AND r.number = ?2"
     );
-    let mut statement = connection.prepare_cached(sql)?;
-    let Some(stored) = statement.query_row((webhook.0, number.0), by(stored)).optional()? else {
-        return Ok(None);
-    };
+    let Some(stored) = connection.row(sql, (webhook.0, number.0), stored)? else { return Ok(None) };
     let (at, device) = (stored.at, RecordDevice { identity: stored.identity.clone(), tags: None });
     Ok(change(connection, stored)?.map(|change| Record { number, device, at, change }))
 }
@@ -120,10 +115,8 @@ fn tags_of(
     if let Some(tags) = known.get(&device) {
         return Ok(Arc::clone(tags));
     }
-    let mut statement =
-        connection.prepare_cached("SELECT tag, value FROM device_tags WHERE device_key = ?1")?;
-    let tags = statement.query_map([device.0], by(rows::tag))?;
-    let tags: Arc<[Tag]> = tags.collect::<rusqlite::Result<Vec<_>>>()?.into();
+    let sql = "SELECT tag, value FROM device_tags WHERE device_key = ?1";
+    let tags: Arc<[Tag]> = connection.rows(sql, [device.0], rows::tag)?.into();
     known.insert(device, Arc::clone(&tags));
     Ok(tags)
 }
@@ -139,12 +132,11 @@ fn change(connection: &Connection, stored: StoredRecord) -> rusqlite::Result<Opt
     }
     if let Some(result) = stored.result {
         let sql = concat!("SELECT ", rows::result_columns!(), " FROM results r WHERE r.id = ?1");
-        about.result = connection.prepare_cached(sql)?.query_row([result.0], by(rows::result)).optional()?;
+        about.result = connection.row(sql, [result.0], rows::result)?;
     }
     if stored.is_event() {
         let sql = concat!("SELECT ", rows::event_columns!(), " FROM events e WHERE e.id = ?1");
-        about.event =
-            connection.prepare_cached(sql)?.query_row([stored.number.0], by(rows::event)).optional()?;
+        about.event = connection.row(sql, [stored.number.0], rows::event)?;
     }
     Ok(stored.change(about))
 }
@@ -198,26 +190,24 @@ impl SqliteTransaction<'_> {
         row: &RecordRow<'_>,
     ) -> TxResult<RecordNumber> {
         let number = self.next_number()?;
-        self.sql(
+        self.change(
             "INSERT INTO records (number, org_id, device_key, device_id, sn, at, kind, task_id, result_id, \
              status, name, version, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            |statement| {
-                statement.execute(params![
-                    number.0,
-                    device.org.0,
-                    device.device.0,
-                    device.device_id.0,
-                    device.sn.as_str(),
-                    self.now.0,
-                    row.kind.map(RecordKind::number),
-                    row.task.as_ref().map(|task| task.0.as_bytes().as_slice()),
-                    row.result_id,
-                    row.status,
-                    row.name,
-                    row.version,
-                    row.value,
-                ])
-            },
+            params![
+                number.0,
+                device.org.0,
+                device.device.0,
+                device.device_id.0,
+                device.sn.as_str(),
+                self.now.0,
+                row.kind.map(RecordKind::number),
+                row.task.as_ref().map(|task| task.0.as_bytes().as_slice()),
+                row.result_id,
+                row.status,
+                row.name,
+                row.version,
+                row.value,
+            ],
         )?;
         Ok(number)
     }
@@ -232,15 +222,13 @@ impl SqliteTransaction<'_> {
     pub(super) fn last_number(&self) -> TxResult<RecordNumber> {
         match self.head {
             Some(head) => Ok(head),
-            None => self.sql("SELECT number FROM record_head", |statement| {
-                statement.query_row([], |row| row.get(0).map(RecordNumber))
-            }),
+            None => self.try_sql(head),
         }
     }
 
     /// Stores the last number that was given.
     pub(super) fn flush_head(&mut self) -> TxResult<()> {
         let Some(head) = self.head.take() else { return Ok(()) };
-        self.sql("UPDATE record_head SET number = ?1", |statement| statement.execute([head.0]).map(drop))
+        self.change("UPDATE record_head SET number = ?1", [head.0]).map(drop)
     }
 }

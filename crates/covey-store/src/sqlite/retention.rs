@@ -6,35 +6,29 @@ use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::OrgId;
-use covey_core::port::{BoxFuture, TxResult};
+use covey_core::port::{Found, TxResult};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionClass, RetentionReader, RetentionSteps};
 use futures_channel::oneshot;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by, connection, fault, spawn};
+use crate::sqlite::{Sqlite, connection, fault, spawn};
 use crate::{StoreError, rows};
 
 impl RetentionReader for Sqlite {
-    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(rows::RETENTION)?;
-            let found = statement.query_map([], by(rows::org_retention))?;
-            let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(found.into_iter().flatten().collect())
-        })
+    fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
+        let found = self.rows(rows::RETENTION, [], rows::org_retention);
+        Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 }
 
 impl RetentionSteps for SqliteTransaction<'_> {
     fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
-        match days {
-            Some(days) => self.sql(rows::RETENTION_PUT, |statement| {
-                statement.execute((org.0, kept.name(), days)).map(drop)
-            }),
-            None => self
-                .sql(rows::RETENTION_REMOVE, |statement| statement.execute((org.0, kept.name())).map(drop)),
-        }
+        let changed = match days {
+            Some(days) => self.change(rows::RETENTION_PUT, (org.0, kept.name(), days)),
+            None => self.change(rows::RETENTION_REMOVE, (org.0, kept.name())),
+        };
+        changed.map(drop)
     }
 }
 
@@ -91,7 +85,7 @@ fn table(kept: RetentionClass) -> Table {
 
 impl Sqlite {
     /// Forgets what is too old. A bounded amount.
-    pub(super) fn forget(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+    pub(super) fn forget(&self, what: Prune) -> Found<'_, Pruned> {
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let started = spawn("store-retain".to_owned(), move || {

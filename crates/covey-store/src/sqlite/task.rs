@@ -2,19 +2,19 @@
 //! number of tasks ever made are constants, so that a test can show their query plans.
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, Page, PageRequest, TxResult};
+use covey_core::port::{Found, Page, PageRequest, TxResult};
 use covey_core::task::{
     Idempotency, NewResult, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult,
     TaskStatus, TaskSteps,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::rows;
+use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, by};
 
 /// A task by its id: id, organisation.
 const TASK: &str =
@@ -100,39 +100,25 @@ pub(super) const HOT: [(&str, &str); 10] = [
 ];
 
 impl TaskReader for Sqlite {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
         self.read(move |connection| {
             // One transaction, so that the task and its results are of one moment.
             let snapshot = connection.unchecked_transaction()?;
-            let mut statement = snapshot.prepare_cached(TASK)?;
-            let task = statement.query_row((id.0.as_bytes(), org.0), by(rows::task)).optional()?;
+            let task = snapshot.row(TASK, (id.0.as_bytes(), org.0), rows::task)?;
             let Some(task) = task else { return Ok(None) };
             let results = results(&snapshot, task.seq)?;
             Ok(Some(TaskDetail { task, results }))
         })
     }
 
-    fn task_list(
-        &self,
-        caller: &Caller,
-        filter: TaskFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<TaskPage>> {
+    fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
         let org = caller.org;
         self.read(move |connection| task_page(connection, org, &filter, page))
     }
 
-    fn task_announceable(
-        &self,
-        device: DeviceKey,
-        now: UnixMs,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(TASK_ANNOUNCEABLE)?;
-            statement.query_map((device.0, now.0, limit), by(rows::task))?.collect()
-        })
+    fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
+        self.rows(TASK_ANNOUNCEABLE, (device.0, now.0, limit), rows::task)
     }
 
     fn task_lapsed_of_every_org(
@@ -140,25 +126,15 @@ impl TaskReader for Sqlite {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(TASK_LAPSED)?;
-            statement.query_map((after.0.0, after.1, now.0, limit), by(rows::task))?.collect()
-        })
+    ) -> Found<'_, Vec<Task>> {
+        self.rows(TASK_LAPSED, (after.0.0, after.1, now.0, limit), rows::task)
     }
 
-    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(TASK_OVERDUE_ANY)?;
-            statement.query_row([now.0], |row| row.get(0))
-        })
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
+        self.read(move |connection| connection.only(TASK_OVERDUE_ANY, [now.0], rows::first))
     }
 
-    fn task_waiting_of_every_org(
-        &self,
-        devices: Vec<DeviceKey>,
-        now: UnixMs,
-    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+    fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(TASK_WAITING)?;
             let mut waiting = Vec::new();
@@ -171,13 +147,12 @@ impl TaskReader for Sqlite {
         })
     }
 
-    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>> {
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
-            let mut statement = snapshot.prepare_cached(TASK_FINAL)?;
             let mut details = Vec::new();
             for id in ids {
-                if let Some(task) = statement.query_row([id.0.as_bytes()], by(rows::task)).optional()? {
+                if let Some(task) = snapshot.row(TASK_FINAL, [id.0.as_bytes()], rows::task)? {
                     let results = results(&snapshot, task.seq)?;
                     details.push(TaskDetail { task, results });
                 }
@@ -186,24 +161,20 @@ impl TaskReader for Sqlite {
         })
     }
 
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status",
-            )?;
-            statement.query_map([], by(rows::task_count))?.collect()
-        })
+    fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>> {
+        let sql = "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status";
+        self.rows(sql, [], rows::task_count)
     }
 }
 
 /// All results of a task, newest first.
 fn results(connection: &Connection, task_seq: i64) -> rusqlite::Result<Vec<TaskResult>> {
-    let mut statement = connection.prepare_cached(concat!(
+    let sql = concat!(
         "SELECT ",
         rows::result_columns!(),
         " FROM results r WHERE r.task_seq = ?1 ORDER BY r.id DESC"
-    ))?;
-    statement.query_map([task_seq], by(rows::result))?.collect()
+    );
+    connection.rows(sql, [task_seq], rows::result)
 }
 
 fn task_page(
@@ -223,10 +194,9 @@ fn task_page(
     let snapshot = connection.unchecked_transaction()?;
     let total = if *filter == TaskFilter::default() {
         let sql = "SELECT coalesce(sum(count), 0) FROM task_counts WHERE org_id = ?1";
-        snapshot.prepare_cached(sql)?.query_row([org.0], |row| row.get::<_, i64>(0))?
+        conditions.total(&snapshot, sql)?
     } else {
-        let sql = format!("SELECT count(*) FROM tasks t WHERE {clause}");
-        snapshot.prepare_cached(&sql)?.query_row(conditions.parameters().as_slice(), |row| row.get(0))?
+        conditions.total(&snapshot, &format!("SELECT count(*) FROM tasks t WHERE {clause}"))?
     };
     let sql = format!(
         "SELECT {} FROM tasks t WHERE {clause} \
@@ -235,44 +205,35 @@ fn task_page(
         page.size,
         page.offset()
     );
-    let mut statement = snapshot.prepare(&sql)?;
-    let items = statement.query_map(conditions.parameters().as_slice(), by(rows::task))?;
-    Ok(Page { items: items.collect::<rusqlite::Result<_>>()?, total: u64::try_from(total).unwrap_or(0) })
+    Ok(Page { items: conditions.rows(&snapshot, &sql, rows::task)?, total })
 }
 
 impl TaskSteps for SqliteTransaction<'_> {
     fn task(&mut self, org: OrgId, id: TaskId) -> TxResult<Option<Task>> {
-        let task = self.sql(TASK, |statement| {
-            statement.query_row((id.0.as_bytes(), org.0), by(rows::task)).optional()
-        })?;
+        let task = self.row(TASK, (id.0.as_bytes(), org.0), rows::task)?;
         Ok(self.remember(task))
     }
 
     fn task_best(&mut self, org: OrgId, device: DeviceKey) -> TxResult<Option<Task>> {
-        let task = self.sql(TASK_BEST, |statement| {
-            statement.query_row((device.0, self.now.0, org.0), by(rows::task)).optional()
-        })?;
+        let task = self.row(TASK_BEST, (device.0, self.now.0, org.0), rows::task)?;
         Ok(self.remember(task))
     }
 
     fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>> {
-        let tasks = self.sql(TASK_OVERDUE, |statement| {
-            statement.query_map((self.now.0, limit), by(rows::task))?.collect::<rusqlite::Result<Vec<_>>>()
-        })?;
-        tasks.iter().for_each(|task| {
-            self.stored.insert(task.seq, task.status);
-        });
+        let tasks = self.rows(TASK_OVERDUE, (self.now.0, limit), rows::task)?;
+        self.stored.extend(tasks.iter().map(|task| (task.seq, task.status)));
         Ok(tasks)
     }
 
     fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
         let Some(skip) = count.checked_sub(1) else { return Ok(true) };
-        self.sql(TASK_OPEN_BEYOND, |statement| statement.exists((device.0, skip)))
+        self.exists(TASK_OPEN_BEYOND, (device.0, skip))
     }
 
     fn task_insert(&mut self, task: &mut Task) -> TxResult<()> {
-        task.seq = self.sql(TASK_INSERT, |statement| {
-            statement.insert(params![
+        task.seq = self.insert(
+            TASK_INSERT,
+            params![
                 task.id.0.as_bytes(),
                 task.org.0,
                 task.device.0,
@@ -294,16 +255,17 @@ impl TaskSteps for SqliteTransaction<'_> {
                 rows::timeline_text(&task.timeline),
                 task.payload.as_deref(),
                 task.created_by.as_deref(),
-            ])
-        })?;
+            ],
+        )?;
         self.stored.insert(task.seq, task.status);
         *self.counts.entry((task.org, task.status)).or_default() += 1;
         Ok(())
     }
 
     fn task_update(&mut self, task: &Task) -> TxResult<()> {
-        self.sql(TASK_UPDATE, |statement| {
-            statement.execute(params![
+        self.change(
+            TASK_UPDATE,
+            params![
                 task.seq,
                 task.status.number(),
                 task.pending_at.map(|at| at.0),
@@ -312,8 +274,8 @@ impl TaskSteps for SqliteTransaction<'_> {
                 task.deliveries,
                 task.results,
                 rows::timeline_text(&task.timeline),
-            ])
-        })?;
+            ],
+        )?;
         if let Some(before) = self.stored.insert(task.seq, task.status) {
             *self.counts.entry((task.org, before)).or_default() -= 1;
             *self.counts.entry((task.org, task.status)).or_default() += 1;
@@ -322,41 +284,37 @@ impl TaskSteps for SqliteTransaction<'_> {
     }
 
     fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>> {
-        self.sql(
+        self.row(
             "SELECT id FROM results WHERE task_seq = ?1 AND ext_id = ?2 AND status_code = ?3 \
              AND body_hash = ?4 AND body_kind = ?5 AND body = ?6",
-            |statement| {
-                let values = params![
-                    task.seq,
-                    result.ext_id,
-                    result.status_code,
-                    result.body_hash(),
-                    rows::body_kind(&result.body),
-                    result.body.text(),
-                ];
-                statement.query_row(values, |row| row.get(0).map(ResultId)).optional()
-            },
+            params![
+                task.seq,
+                result.ext_id,
+                result.status_code,
+                result.body_hash(),
+                rows::body_kind(&result.body),
+                result.body.text(),
+            ],
+            rows::first,
         )
     }
 
     fn result_insert(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId> {
-        self.sql(
+        let id = self.insert(
             "INSERT INTO results (task_seq, org_id, ext_id, status_code, body_hash, received_at, body_kind, \
              body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            |statement| {
-                let values = params![
-                    task.seq,
-                    task.org.0,
-                    result.ext_id,
-                    result.status_code,
-                    result.body_hash(),
-                    self.now.0,
-                    rows::body_kind(&result.body),
-                    result.body.text(),
-                ];
-                statement.insert(values).map(ResultId)
-            },
-        )
+            params![
+                task.seq,
+                task.org.0,
+                result.ext_id,
+                result.status_code,
+                result.body_hash(),
+                self.now.0,
+                rows::body_kind(&result.body),
+                result.body.text(),
+            ],
+        );
+        id.map(ResultId)
     }
 
     fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
@@ -364,31 +322,25 @@ impl TaskSteps for SqliteTransaction<'_> {
     }
 
     fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {
-        self.sql(
-            "SELECT request_digest, task_id, created_at FROM idempotency WHERE org_id = ?1 AND key = ?2",
-            |statement| {
-                let entry = statement.query_row((org.0, key), by(|row| rows::idempotency_at(row, 0)));
-                entry.optional()
-            },
-        )
+        let sql =
+            "SELECT request_digest, task_id, created_at FROM idempotency WHERE org_id = ?1 AND key = ?2";
+        self.row(sql, (org.0, key), |row| rows::idempotency_at(row, 0))
     }
 
     fn idempotency_put(&mut self, org: OrgId, key: &str, entry: &Idempotency) -> TxResult<()> {
-        self.sql(
+        let put = self.change(
             "INSERT OR REPLACE INTO idempotency (org_id, key, request_digest, task_id, created_at) \
              VALUES (?1, ?2, ?3, ?4, ?5)",
-            |statement| {
-                let values = (org.0, key, entry.request_digest, entry.task.0.as_bytes(), entry.created_at.0);
-                statement.execute(values).map(drop)
-            },
-        )
+            (org.0, key, entry.request_digest, entry.task.0.as_bytes(), entry.created_at.0),
+        );
+        put.map(drop)
     }
 
     fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
-        self.sql(
+        self.change(
             "DELETE FROM idempotency WHERE (org_id, key) IN \
              (SELECT org_id, key FROM idempotency WHERE created_at < ?1 LIMIT ?2)",
-            |statement| statement.execute((before.0, limit)),
+            (before.0, limit),
         )
     }
 }

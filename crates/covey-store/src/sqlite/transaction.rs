@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::{Transaction, TxResult};
 use covey_core::task::TaskStatus;
-use rusqlite::{CachedStatement, Connection};
+use rusqlite::Connection;
 
 use crate::sqlite::fault;
 
@@ -32,16 +32,13 @@ impl<'c> SqliteTransaction<'c> {
     /// Stores what was gathered over all operations.
     pub(super) fn flush(&mut self) -> TxResult<()> {
         let counts = std::mem::take(&mut self.counts);
-        self.try_sql(|connection| {
-            let mut statement = connection.prepare_cached(
+        for ((org, status), change) in counts.into_iter().filter(|(_, change)| *change != 0) {
+            self.change(
                 "INSERT INTO task_counts (org_id, status, count) VALUES (?1, ?2, ?3) \
                  ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                (org.0, status.number(), change),
             )?;
-            for ((org, status), change) in counts.into_iter().filter(|(_, change)| *change != 0) {
-                statement.execute((org.0, status.number(), change))?;
-            }
-            Ok(())
-        })?;
+        }
         self.flush_events()?;
         self.flush_head()
     }
@@ -54,14 +51,6 @@ impl<'c> SqliteTransaction<'c> {
             tracing::error!(%error, "SQLite");
             fault(&error)
         })
-    }
-
-    pub(super) fn sql<T>(
-        &self,
-        sql: &str,
-        steps: impl FnOnce(&mut CachedStatement<'c>) -> rusqlite::Result<T>,
-    ) -> TxResult<T> {
-        self.try_sql(|connection| steps(&mut connection.prepare_cached(sql)?))
     }
 }
 

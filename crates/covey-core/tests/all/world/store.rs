@@ -14,7 +14,7 @@ use covey_core::event::{
     GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, RecordNumber, Sn, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, Job, Page, PageRequest, Store};
+use covey_core::port::{Found, Job, Page, PageRequest, Reader, Store};
 use covey_core::presence::PresenceReader;
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
@@ -44,6 +44,8 @@ impl WatchedStore {
     }
 }
 
+impl Reader for WatchedStore {}
+
 impl Store for WatchedStore {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
         self.inner.submit(job)
@@ -53,31 +55,21 @@ impl Store for WatchedStore {
         self.inner.write_fault()
     }
 
-    fn prune(&self, what: Prune) -> BoxFuture<'_, Result<Pruned>> {
+    fn prune(&self, what: Prune) -> Found<'_, Pruned> {
         self.inner.prune(what)
     }
 }
 
 impl TaskReader for WatchedStore {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
         self.inner.task_get(caller, id)
     }
 
-    fn task_list(
-        &self,
-        caller: &Caller,
-        filter: TaskFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<TaskPage>> {
+    fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
         self.inner.task_list(caller, filter, page)
     }
 
-    fn task_announceable(
-        &self,
-        device: DeviceKey,
-        now: UnixMs,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+    fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
         Box::pin(async move {
             self.looking.fetch_add(1, Ordering::SeqCst);
             let found = self.inner.task_announceable(device, now, limit).await;
@@ -95,46 +87,37 @@ impl TaskReader for WatchedStore {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
+    ) -> Found<'_, Vec<Task>> {
         self.inner.task_lapsed_of_every_org(after, now, limit)
     }
 
-    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
         self.inner.task_overdue_of_every_org(now)
     }
 
-    fn task_waiting_of_every_org(
-        &self,
-        devices: Vec<DeviceKey>,
-        now: UnixMs,
-    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+    fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>> {
         self.inner.task_waiting_of_every_org(devices, now)
     }
 
-    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>> {
         self.inner.task_final_of_every_org(ids)
     }
 
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+    fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>> {
         self.inner.task_counts_of_every_org()
     }
 }
 
 impl DeviceReader for WatchedStore {
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
+    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
         self.inner.device_list(caller, filter, page)
     }
 
-    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
         self.inner.device_of_sn_of_every_org(sn)
     }
 
-    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>> {
         self.inner.device_sns_of_every_org(after, limit)
     }
 
@@ -142,48 +125,43 @@ impl DeviceReader for WatchedStore {
         &self,
         sn: Sn,
         serial_hex: String,
-    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
+    ) -> Found<'_, Option<DeviceIdentity>> {
         self.inner.device_of_certificate_of_every_org(sn, serial_hex)
     }
 }
 
 impl AccessReader for WatchedStore {
-    fn api_key_of_every_org(&self, digest: KeyDigest) -> BoxFuture<'_, Result<Option<ApiKey>>> {
+    fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>> {
         self.inner.api_key_of_every_org(digest)
     }
 
-    fn api_key_list_of_every_org(&self) -> BoxFuture<'_, Result<Vec<ApiKey>>> {
+    fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {
         self.inner.api_key_list_of_every_org()
     }
 }
 
 impl RetentionReader for WatchedStore {
-    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+    fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
         self.inner.retention_of_every_org()
     }
 }
 
 impl RecordReader for WatchedStore {
-    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>> {
+    fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
         self.inner.record_list_of_every_org(request)
     }
 
-    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan> {
         self.inner.record_span(caller)
     }
 
-    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span_of_every_org(&self) -> Found<'_, RecordSpan> {
         self.inner.record_span_of_every_org()
     }
 }
 
 impl EventReader for WatchedStore {
-    fn event_list(
-        &self,
-        caller: &Caller,
-        filter: EventFilter,
-        from: EventsFrom,
-    ) -> BoxFuture<'_, Result<EventPage>> {
+    fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         self.inner.event_list(caller, filter, from)
     }
 
@@ -193,28 +171,23 @@ impl EventReader for WatchedStore {
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+    ) -> Found<'_, Vec<DeviceEvent>> {
         self.inner.event_list_after(caller, device, after, limit)
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
         self.inner.event_fields(caller, query)
     }
 
-    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>> {
         self.inner.event_series(caller, query)
     }
 
-    fn gauge_list(
-        &self,
-        caller: &Caller,
-        filter: GaugeFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+    fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>> {
         self.inner.gauge_list(caller, filter, page)
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
         self.inner.gauges_of(caller, devices)
     }
 }
@@ -224,17 +197,17 @@ impl PresenceReader for WatchedStore {
         &self,
         after: DeviceKey,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<(DeviceIdentity, String)>>> {
+    ) -> Found<'_, Vec<(DeviceIdentity, String)>> {
         self.inner.presence_online_of_every_org(after, limit)
     }
 
-    fn presence_due_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
+    fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
         self.inner.presence_due_of_every_org(now)
     }
 }
 
 impl TwinReader for WatchedStore {
-    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>> {
         self.inner.twin_get(caller, device)
     }
 
@@ -245,7 +218,7 @@ impl TwinReader for WatchedStore {
         resource: String,
         before: Option<i64>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+    ) -> Found<'_, Option<Vec<ReportedValue>>> {
         self.inner.twin_history(caller, device, resource, before, limit)
     }
 }

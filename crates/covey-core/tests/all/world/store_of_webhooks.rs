@@ -1,9 +1,8 @@
 //! What is read of webhooks of a store around a store.
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber};
-use covey_core::port::BoxFuture;
+use covey_core::port::Found;
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -13,7 +12,7 @@ use covey_core::webhook::{
 use super::store::WatchedStore;
 
 impl WebhookReader for WatchedStore {
-    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+    fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>> {
         self.inner.webhook_list(caller)
     }
 
@@ -22,7 +21,7 @@ impl WebhookReader for WatchedStore {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+    ) -> Found<'_, Vec<LoggedAttempt>> {
         self.inner.webhook_attempts(caller, id, from)
     }
 
@@ -31,7 +30,7 @@ impl WebhookReader for WatchedStore {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+    ) -> Found<'_, Vec<DeadLetter>> {
         self.inner.webhook_dead_letters(caller, id, from)
     }
 
@@ -40,26 +39,19 @@ impl WebhookReader for WatchedStore {
         caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    ) -> Found<'_, Option<DeadLetter>> {
         self.inner.webhook_dead_letter(caller, id, number)
     }
 
-    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
+    fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>> {
         self.inner.webhook_claimable_of_every_org()
     }
 
-    fn webhook_held_of_every_org(
-        &self,
-        claim: Claim,
-        ids: Vec<EndpointId>,
-    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
+    fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>> {
         self.inner.webhook_held_of_every_org(claim, ids)
     }
 
-    fn webhook_device_queues_of_every_org(
-        &self,
-        id: EndpointId,
-    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
+    fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>> {
         self.inner.webhook_device_queues_of_every_org(id)
     }
 
@@ -68,19 +60,15 @@ impl WebhookReader for WatchedStore {
         id: EndpointId,
         device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
+    ) -> Found<'_, Vec<QueuedDeliveries>> {
         self.inner.webhook_queued_deliveries_of_every_org(id, device_queues, limit)
     }
 
-    fn webhook_record_of_every_org(
-        &self,
-        id: EndpointId,
-        number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<Record>>> {
+    fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>> {
         self.inner.webhook_record_of_every_org(id, number)
     }
 
-    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
+    fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
         self.inner.webhook_states_of_every_org()
     }
 }

@@ -2,25 +2,19 @@
 
 use covey_core::access::Caller;
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
-use covey_core::error::Result;
 use covey_core::id::{OrgId, Sn};
-use covey_core::port::{BoxFuture, Page, PageRequest};
+use covey_core::port::{Found, Page, PageRequest};
 use tokio_postgres::types::Type;
 
 use crate::postgres::Postgres;
 use crate::postgres::device::{device, device_columns};
 use crate::postgres::lists::{Conditions, page};
+use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
-use crate::postgres::reader::Values;
 use crate::rows::{self, Read};
 
 impl DeviceReader for Postgres {
-    fn device_list(
-        &self,
-        caller: &Caller,
-        filter: DeviceFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<DevicePage>> {
+    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
         let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
@@ -28,13 +22,13 @@ impl DeviceReader for Postgres {
         })
     }
 
-    fn device_of_sn_of_every_org(&self, sn: Sn) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        self.row(|sql| &sql.device.device_of_sn, vec![Box::new(sn.as_str().to_owned())], rows::identity)
+    fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
+        self.row(|sql| &sql.device.device_of_sn, values![sn.as_str().to_owned()], rows::identity)
     }
 
-    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> BoxFuture<'_, Result<Vec<Sn>>> {
+    fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>> {
         let after = after.as_ref().map_or("", Sn::as_str).to_owned();
-        let values: Values = vec![Box::new(after), Box::new(i64::from(limit))];
+        let values = values![after, i64::from(limit)];
         self.rows(|sql| &sql.device.device_sns, values, rows::first)
     }
 
@@ -42,8 +36,8 @@ impl DeviceReader for Postgres {
         &self,
         sn: Sn,
         serial_hex: String,
-    ) -> BoxFuture<'_, Result<Option<DeviceIdentity>>> {
-        let values: Values = vec![Box::new(serial_hex), Box::new(sn.as_str().to_owned())];
+    ) -> Found<'_, Option<DeviceIdentity>> {
+        let values = values![serial_hex, sn.as_str().to_owned()];
         self.row(|sql| &sql.device.device_of_certificate, values, rows::identity)
     }
 }

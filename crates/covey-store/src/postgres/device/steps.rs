@@ -7,7 +7,7 @@ use covey_core::task::{DeviceRef, Target};
 
 use crate::postgres::device::device;
 use crate::postgres::locks::LockClass;
-use crate::postgres::pipeline::{Reply, execute, query};
+use crate::postgres::pipeline::values;
 use crate::postgres::write::cross_group_cache::DeviceName;
 use crate::postgres::write::transaction::PostgresTransaction;
 use crate::rows::{self};
@@ -15,61 +15,46 @@ use crate::rows::{self};
 impl DeviceSteps for PostgresTransaction<'_> {
     fn device_target(&mut self, org: OrgId, device: &DeviceRef) -> TxResult<Option<Target>> {
         let wanted = (org, DeviceName::from(device));
-        if let Some(known) = self.cache.targets.get(&wanted) {
-            return Ok(known.clone());
+        if let Some(cached) = self.cache.targets.get(&wanted) {
+            return Ok(cached.clone());
         }
-        let (client, sql) = (&self.session.client, &self.session.sql);
         let none: Vec<i64> = vec![0];
-        let step = match device {
-            DeviceRef::Id(id) => query(
-                client,
-                &sql.device.targets_by_id,
-                vec![Box::new(vec![org.0]), Box::new(vec![id.0]), Box::new(none)],
-            ),
-            DeviceRef::Sn(sn) => query(
-                client,
-                &sql.device.targets_by_sn,
-                vec![Box::new(vec![org.0]), Box::new(vec![sn.as_str().to_owned()]), Box::new(none)],
-            ),
+        let found = match device {
+            DeviceRef::Id(id) => {
+                let values = values![vec![org.0], vec![id.0], none];
+                self.ask_first(|sql| &sql.device.targets_by_id, values, rows::target)?
+            }
+            DeviceRef::Sn(sn) => {
+                let values = values![vec![org.0], vec![sn.as_str().to_owned()], none];
+                self.ask_first(|sql| &sql.device.targets_by_sn, values, rows::target)?
+            }
         };
-        let rows = self.ask(step)?;
-        let found = self.first(&rows, rows::target)?;
         self.cache.targets.insert(wanted, found.clone());
         Ok(found)
     }
 
     fn device(&mut self, org: OrgId, device_id: DeviceId) -> TxResult<Option<Device>> {
-        let values = vec![Box::new(org.0) as _, Box::new(device_id.0) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.device.device, values))?;
-        self.first(&rows, device)
+        self.ask_first(|sql| &sql.device.device, values![org.0, device_id.0], device)
     }
 
     fn sn_is_taken(&mut self, sn: &Sn) -> TxResult<bool> {
-        let values = vec![Box::new(sn.as_str().to_owned()) as _];
-        Ok(!self.ask(query(&self.session.client, &self.session.sql.device.sn_is_taken, values))?.is_empty())
+        let step = self.query(|sql| &sql.device.sn_is_taken, values![sn.as_str().to_owned()]);
+        Ok(!self.ask(step)?.is_empty())
     }
 
     fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
-        let (client, sql) = (&self.session.client, &self.session.sql);
-        let class = LockClass::DeviceId.number();
         let steps = vec![
-            query(client, &sql.device.device_id_lock, vec![Box::new(class), Box::new(org.0)]),
-            query(client, &sql.device.device_id_free, vec![Box::new(org.0)]),
+            self.query(|sql| &sql.device.device_id_lock, values![LockClass::DeviceId.number(), org.0]),
+            self.query(|sql| &sql.device.device_id_free, values![org.0]),
         ];
-        let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
+        let rows = self.ask_last(steps)?;
         self.only(&rows, rows::first)
     }
 
     fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
-        let values = vec![
-            Box::new(device.org.0) as _,
-            Box::new(device.device_id.0) as _,
-            Box::new(device.sn.as_str().to_owned()) as _,
-            Box::new(device.created_at.0) as _,
-        ];
-        let rows =
-            self.write_and_ask(query(&self.session.client, &self.session.sql.device.device_insert, values))?;
-        let key = self.only(&rows, rows::first)?;
+        let values =
+            values![device.org.0, device.device_id.0, device.sn.as_str().to_owned(), device.created_at.0];
+        let key = self.write_only(|sql| &sql.device.device_insert, values, rows::first)?;
         for tag in &device.tags {
             self.tag_put(key, tag)?;
         }
@@ -79,11 +64,9 @@ impl DeviceSteps for PostgresTransaction<'_> {
     }
 
     fn device_retire(&mut self, device: DeviceKey) -> TxResult<()> {
-        let (client, sql) = (&self.session.client, &self.session.sql);
-        let values = || vec![Box::new(self.now.0) as _, Box::new(device.0) as _];
         let steps = vec![
-            execute(client, &sql.device.device_retire, values()),
-            execute(client, &sql.device.certificates_revoke, values()),
+            self.execute(|sql| &sql.device.device_retire, values![self.now.0, device.0]),
+            self.execute(|sql| &sql.device.certificates_revoke, values![self.now.0, device.0]),
         ];
         self.has_written = true;
         self.trip(steps)?;
@@ -93,28 +76,18 @@ impl DeviceSteps for PostgresTransaction<'_> {
     }
 
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64> {
-        let values =
-            vec![Box::new(device.0) as _, Box::new(tag.tag.clone()) as _, Box::new(tag.value.clone()) as _];
-        let rows =
-            self.write_and_ask(query(&self.session.client, &self.session.sql.device.tag_put, values))?;
-        self.only(&rows, rows::first)
+        let values = values![device.0, tag.tag.clone(), tag.value.clone()];
+        self.write_only(|sql| &sql.device.tag_put, values, rows::first)
     }
 
     fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32> {
-        let values = vec![Box::new(device.0) as _, Box::new(tag.to_owned()) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.device.tags_beside, values))?;
-        let count: i64 = self.only(&rows, rows::first)?;
+        let values = values![device.0, tag.to_owned()];
+        let count: i64 = self.ask_only(|sql| &sql.device.tags_beside, values, rows::first)?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()> {
-        let values = vec![
-            Box::new(certificate.serial_hex.clone()) as _,
-            Box::new(device.0) as _,
-            Box::new(self.now.0) as _,
-            Box::new(certificate.not_after.0) as _,
-        ];
-        self.write(execute(&self.session.client, &self.session.sql.device.certificate_insert, values))
-            .map(drop)
+        let values = values![certificate.serial_hex.clone(), device.0, self.now.0, certificate.not_after.0];
+        self.write(|sql| &sql.device.certificate_insert, values).map(drop)
     }
 }

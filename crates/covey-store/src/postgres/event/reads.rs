@@ -1,30 +1,24 @@
 //! Reads of events.
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
     GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{BoxFuture, Page, PageRequest};
+use covey_core::port::{Found, Page, PageRequest};
 use tokio_postgres::Row;
 
 use crate::postgres::Postgres;
 use crate::postgres::event::series;
 use crate::postgres::lists::{Conditions, page};
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
-use crate::postgres::pipeline::{Reply, query};
+use crate::postgres::pipeline::{Reply, query, values};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
 impl EventReader for Postgres {
-    fn event_list(
-        &self,
-        caller: &Caller,
-        filter: EventFilter,
-        from: EventsFrom,
-    ) -> BoxFuture<'_, Result<EventPage>> {
+    fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
@@ -38,7 +32,7 @@ impl EventReader for Postgres {
         device: Option<DeviceId>,
         after: RecordNumber,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<DeviceEvent>>> {
+    ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
@@ -50,8 +44,7 @@ impl EventReader for Postgres {
                 };
                 let mut looks = Looks::default();
                 loop {
-                    let mut values =
-                        vec![Box::new(org.0) as _, Box::new(after.0) as _, Box::new(i64::from(limit)) as _];
+                    let mut values = values![org.0, after.0, i64::from(limit)];
                     values.extend(device.map(|device| Box::new(device.0) as _));
                     let rows = query(&session.client, statement, values).await?.rows();
                     let Some(row) = rows.first() else { return Ok(Vec::new()) };
@@ -64,7 +57,7 @@ impl EventReader for Postgres {
         })
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> BoxFuture<'_, Result<Vec<Field>>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
         let org = caller.org;
         self.reads.read(move |session| {
             let query = query.clone();
@@ -72,7 +65,7 @@ impl EventReader for Postgres {
         })
     }
 
-    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> BoxFuture<'_, Result<Vec<Bucket>>> {
+    fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>> {
         let org = caller.org;
         self.reads.read(move |session| {
             let query = query.clone();
@@ -85,7 +78,7 @@ impl EventReader for Postgres {
         caller: &Caller,
         filter: GaugeFilter,
         request: PageRequest,
-    ) -> BoxFuture<'_, Result<Page<Gauge>>> {
+    ) -> Found<'_, Page<Gauge>> {
         let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
@@ -110,10 +103,10 @@ impl EventReader for Postgres {
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> BoxFuture<'_, Result<Vec<Gauge>>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
         let org = caller.org;
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(|sql| &sql.event.gauges_of, vec![Box::new(keys), Box::new(org.0)], rows::gauge)
+        self.rows(|sql| &sql.event.gauges_of, values![keys, org.0], rows::gauge)
     }
 }
 

@@ -11,7 +11,7 @@ use covey_core::record::RecordKind;
 use crate::postgres::event::reads::events_from;
 use crate::postgres::event::stored::event_is_stored;
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
-use crate::postgres::pipeline::{Value, query};
+use crate::postgres::pipeline::{query, values};
 use crate::postgres::record::kind_number;
 use crate::postgres::write::outbox_batch::RecordRow;
 use crate::postgres::write::transaction::PostgresTransaction;
@@ -67,8 +67,7 @@ impl EventSteps for PostgresTransaction<'_> {
             if device.is_some() { &sql.event.events_of_device_after } else { &sql.event.events_after };
         let mut looks = Looks::default();
         loop {
-            let mut values: Vec<Value<'_>> =
-                vec![Box::new(org.0), Box::new(after.0), Box::new(i64::from(limit))];
+            let mut values = values![org.0, after.0, i64::from(limit)];
             values.extend(device.map(|device| Box::new(device.0) as _));
             let rows = self.ask(query(&self.session.client, statement, values))?;
             let settled = self.only(&rows, |row| Settled::from_row(row, 0))?;
@@ -85,18 +84,13 @@ impl EventSteps for PostgresTransaction<'_> {
         if let Some(number) = self.cache.event_offsets.get(&key) {
             return Ok(*number);
         }
-        let values = || vec![Box::new(caller.0) as _, Box::new(key.1) as _];
-        let (client, sql) = (&self.session.client, &self.session.sql);
-        let rows = self.ask(query(client, &sql.event.event_offset, values()))?;
-        let number = match self.first(&rows, |row| rows::get(row, 0))? {
+        let values = || values![caller.0, key.1];
+        let number = match self.ask_first(|sql| &sql.event.event_offset, values(), rows::first)? {
             Some(number) => number,
-            None => {
-                let rows = self.write_and_ask(query(client, &sql.event.event_offset_make, values()))?;
-                self.only(&rows, |row| rows::get(row, 0))?
-            }
+            None => self.write_only(|sql| &sql.event.event_offset_make, values(), rows::first)?,
         };
-        self.cache.event_offsets.insert(key, RecordNumber(number));
-        Ok(RecordNumber(number))
+        self.cache.event_offsets.insert(key, number);
+        Ok(number)
     }
 
     fn event_offset_put(

@@ -1,6 +1,6 @@
 //! Whether an event is stored already.
 
-use crate::postgres::pipeline::{Step, Value, query};
+use crate::postgres::pipeline::{Step, column, query};
 use crate::postgres::session::Session;
 use crate::rows::{self, Read};
 use covey_core::event::EventKey;
@@ -12,13 +12,10 @@ pub(crate) fn event_is_stored<'s, 'k>(
     session: &'s Session,
     events: impl Iterator<Item = &'k (DeviceKey, EventKey)> + Clone,
 ) -> Step<'s> {
-    let numbers = |of: fn(&(DeviceKey, EventKey)) -> i64| -> Value<'s> {
-        Box::new(events.clone().map(of).collect::<Vec<i64>>())
-    };
     let values = vec![
-        numbers(|(device, _)| device.0),
-        numbers(|(_, key)| i64::from(key.dev_event_id)),
-        numbers(|(_, key)| key.dev_timestamp.0),
+        column(events.clone(), |(device, _)| device.0),
+        column(events.clone(), |(_, key)| i64::from(key.dev_event_id)),
+        column(events, |(_, key)| key.dev_timestamp.0),
     ];
     query(&session.client, &session.sql.event.events_stored, values)
 }

@@ -13,7 +13,7 @@ use crate::rows::{self};
 /// A record `r` with what it is about, in the order that
 /// [`record_from`] reads it, from the fifth column on; with tags where
 /// the condition holds.
-macro_rules! told_columns {
+macro_rules! whole_record_columns {
     ($with_tags:literal) => {
         concat!(
             rows::record_columns!(),
@@ -28,10 +28,10 @@ macro_rules! told_columns {
     };
 }
 
-pub(crate) use told_columns;
+pub(crate) use whole_record_columns;
 
 /// What a record `r` is about.
-macro_rules! told_joins {
+macro_rules! whole_record_joins {
     () => {
         "LEFT JOIN LATERAL (SELECT o.ext_task_id, o.method_code, o.method, o.created_by FROM tasks_open o \
              WHERE o.id = r.task_id UNION ALL SELECT d.ext_task_id, d.method_code, d.method, d.created_by \
@@ -43,7 +43,7 @@ macro_rules! told_joins {
     };
 }
 
-pub(crate) use told_joins;
+pub(crate) use whole_record_joins;
 
 /// Records up to which all are there, with what they are about: after, until,
 /// limit, whether tags are wanted. Always answers a row, of which the first three
@@ -57,13 +57,13 @@ macro_rules! records {
             " SELECT s.position, s.unknown, s.next, ",
             $has_beyond,
             ", ",
-            told_columns!("$4"),
+            whole_record_columns!("$4"),
             " FROM settled s \
              LEFT JOIN LATERAL (SELECT * FROM records r WHERE r.number > $1 \
                  AND r.number <= least(s.position, $2) ",
             $org,
             " ORDER BY r.number LIMIT $3) AS r ON true ",
-            told_joins!()
+            whole_record_joins!()
         )
     };
 }

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use covey_core::access::Caller;
 use covey_core::device::Tag;
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber};
-use covey_core::port::BoxFuture;
+use covey_core::port::Found;
 use covey_core::record::{Change, Record, RecordDevice, RecordPage, RecordReader, RecordRequest, RecordSpan};
 use tokio::time::sleep;
 
 use crate::postgres::Postgres;
 use crate::postgres::device::tags;
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
-use crate::postgres::pipeline::query;
+use crate::postgres::pipeline::{query, values};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, About, Columns, Read, StoredRecord};
 
@@ -32,7 +31,7 @@ impl RecordReader for Postgres {
     /// Records that are there but not yet settled are waited for a little, if one
     /// asks for all organisations: nothing else may happen that would make
     /// anyone ask again. Then they count as more.
-    fn record_list_of_every_org(&self, request: RecordRequest) -> BoxFuture<'_, Result<RecordPage>> {
+    fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
         self.reads.read(move |session| {
             let request = request.clone();
             Box::pin(async move {
@@ -50,12 +49,12 @@ impl RecordReader for Postgres {
         })
     }
 
-    fn record_span(&self, caller: &Caller) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan> {
         let org = caller.org;
         self.reads.read(move |session| Box::pin(record_span(session, Some(org))))
     }
 
-    fn record_span_of_every_org(&self) -> BoxFuture<'_, Result<RecordSpan>> {
+    fn record_span_of_every_org(&self) -> Found<'_, RecordSpan> {
         self.reads.read(|session| Box::pin(record_span(session, None)))
     }
 }
@@ -79,11 +78,11 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
         if request.org.is_some() { &session.sql.record.records_of_org } else { &session.sql.record.records };
     let mut looks = Looks::default();
     let (found, settled) = loop {
-        let mut values = vec![
-            Box::new(request.after.0) as _,
-            Box::new(request.until.map(|until| until.0)) as _,
-            Box::new(i64::from(request.limit)) as _,
-            Box::new(request.with_tags) as _,
+        let mut values = values![
+            request.after.0,
+            request.until.map(|until| until.0),
+            i64::from(request.limit),
+            request.with_tags
         ];
         values.extend(request.org.map(|org| Box::new(org.0) as _));
         let found = query(&session.client, statement, values).await?.rows();

@@ -1,12 +1,11 @@
 //! For how long organisations keep things.
 
-use covey_core::error::Result;
 use covey_core::id::OrgId;
-use covey_core::port::{BoxFuture, TxResult};
+use covey_core::port::{Found, TxResult};
 use covey_core::retention::{OrgRetention, RetentionClass, RetentionReader, RetentionSteps};
 
 use crate::postgres::Postgres;
-use crate::postgres::pipeline::execute;
+use crate::postgres::pipeline::values;
 use crate::postgres::prepared::prepared;
 use crate::postgres::write::transaction::PostgresTransaction;
 use crate::rows;
@@ -30,7 +29,7 @@ prepared! {
 }
 
 impl RetentionReader for Postgres {
-    fn retention_of_every_org(&self) -> BoxFuture<'_, Result<Vec<OrgRetention>>> {
+    fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
         let found = self.rows(|sql| &sql.retention.retention, Vec::new(), rows::org_retention);
         Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
@@ -38,15 +37,13 @@ impl RetentionReader for Postgres {
 
 impl RetentionSteps for PostgresTransaction<'_> {
     fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
-        let (client, sql) = (&self.session.client, &self.session.sql);
-        let mut values = vec![Box::new(org.0) as _, Box::new(kept.name()) as _];
-        let statement = match days {
-            None => &sql.retention.retention_remove,
+        let written = match days {
+            None => self.write(|sql| &sql.retention.retention_remove, values![org.0, kept.name()]),
             Some(days) => {
-                values.push(Box::new(i64::from(days)) as _);
-                &sql.retention.retention_put
+                let values = values![org.0, kept.name(), i64::from(days)];
+                self.write(|sql| &sql.retention.retention_put, values)
             }
         };
-        self.write(execute(client, statement, values)).map(drop)
+        written.map(drop)
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
-use covey_core::port::{BoxFuture, Page, PageRequest};
+use covey_core::port::{Found, Page, PageRequest};
 use covey_core::task::{
     Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
 };
@@ -14,9 +13,8 @@ use uuid::Uuid;
 
 use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, page};
-use crate::postgres::pipeline::{self, Reply, query};
+use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
-use crate::postgres::reader::Values;
 use crate::rows::{self, Read};
 
 /// The same for tasks that are sought by their ids. A month that is made late
@@ -28,35 +26,24 @@ pub(crate) const SNAPSHOT_OF_TASKS: &str = "BEGIN ISOLATION LEVEL REPEATABLE REA
      LOCK TABLE ONLY tasks_done, tasks_done_default, ONLY results, results_default IN ACCESS SHARE MODE";
 
 impl TaskReader for Postgres {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> BoxFuture<'_, Result<Option<TaskDetail>>> {
+    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
-                let (client, sql) = (&session.client, &session.sql);
-                let of_task = || vec![Box::new(id.0) as _, Box::new(org.0) as _];
-                let steps = vec![
-                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
-                    query(client, &sql.task.task_open, of_task()),
-                    query(client, &sql.task.task_done, of_task()),
-                    query(client, &sql.task.results, vec![Box::new(id.0)]),
-                    pipeline::batch(client, "COMMIT"),
+                let steps = [
+                    session.query(|sql| &sql.task.task_open, values![id.0, org.0]),
+                    session.query(|sql| &sql.task.task_done, values![id.0, org.0]),
+                    session.query(|sql| &sql.task.results, values![id.0]),
                 ];
-                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
-                let tasks = replies.next().into_iter().chain(replies.next()).flatten().collect::<Vec<_>>();
-                let Some(row) = tasks.first() else { return Ok(None) };
-                let results = replies.next().unwrap_or_default();
+                let [open, done, results] = session.at_one_moment(SNAPSHOT_OF_TASKS, steps).await?;
+                let Some(row) = open.first().or(done.first()) else { return Ok(None) };
                 let results = rows::each(&results, rows::result)?;
                 Ok(Some(TaskDetail { task: rows::task(row)?, results }))
             })
         })
     }
 
-    fn task_list(
-        &self,
-        caller: &Caller,
-        filter: TaskFilter,
-        page: PageRequest,
-    ) -> BoxFuture<'_, Result<TaskPage>> {
+    fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
         let org = caller.org;
         self.reads.read(move |session| {
             let filter = filter.clone();
@@ -64,13 +51,8 @@ impl TaskReader for Postgres {
         })
     }
 
-    fn task_announceable(
-        &self,
-        device: DeviceKey,
-        now: UnixMs,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
-        let values: Values = vec![Box::new(device.0), Box::new(now.0), Box::new(i64::from(limit))];
+    fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
+        let values = values![device.0, now.0, i64::from(limit)];
         self.rows(|sql| &sql.task.task_announceable, values, rows::task)
     }
 
@@ -79,43 +61,34 @@ impl TaskReader for Postgres {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<Task>>> {
-        let values: Values =
-            vec![Box::new(after.0.0), Box::new(after.1), Box::new(now.0), Box::new(i64::from(limit))];
+    ) -> Found<'_, Vec<Task>> {
+        let values = values![after.0.0, after.1, now.0, i64::from(limit)];
         self.rows(|sql| &sql.task.task_lapsed, values, rows::task)
     }
 
-    fn task_overdue_of_every_org(&self, now: UnixMs) -> BoxFuture<'_, Result<bool>> {
-        let found = self.row(|sql| &sql.task.task_overdue_any, vec![Box::new(now.0)], rows::first);
+    fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
+        let found = self.row(|sql| &sql.task.task_overdue_any, values![now.0], rows::first);
         Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
     }
 
-    fn task_waiting_of_every_org(
-        &self,
-        devices: Vec<DeviceKey>,
-        now: UnixMs,
-    ) -> BoxFuture<'_, Result<Vec<DeviceKey>>> {
+    fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>> {
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(|sql| &sql.task.task_waiting, vec![Box::new(keys), Box::new(now.0)], rows::first)
+        self.rows(|sql| &sql.task.task_waiting, values![keys, now.0], rows::first)
     }
 
-    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> BoxFuture<'_, Result<Vec<TaskDetail>>> {
+    fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         self.reads.read(move |session| {
             let ids = ids.clone();
             Box::pin(async move {
-                let (client, sql) = (&session.client, &session.sql);
-                let steps = vec![
-                    pipeline::batch(client, SNAPSHOT_OF_TASKS),
-                    query(client, &sql.task.task_final, vec![Box::new(ids.clone())]),
-                    query(client, &sql.task.results_of, vec![Box::new(ids)]),
-                    pipeline::batch(client, "COMMIT"),
+                let steps = [
+                    session.query(|sql| &sql.task.task_final, values![ids.clone()]),
+                    session.query(|sql| &sql.task.results_of, values![ids]),
                 ];
-                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
-                let tasks = replies.next().unwrap_or_default();
+                let [tasks, found] = session.at_one_moment(SNAPSHOT_OF_TASKS, steps).await?;
                 let mut results: HashMap<Uuid, Vec<TaskResult>> = HashMap::new();
-                for row in replies.next().unwrap_or_default() {
-                    results.entry(rows::get(&row, 6)?).or_default().push(rows::result(&row)?);
+                for row in &found {
+                    results.entry(rows::get(row, 6)?).or_default().push(rows::result(row)?);
                 }
                 let detail = |row: &Row| {
                     let task = rows::task(row)?;
@@ -127,7 +100,7 @@ impl TaskReader for Postgres {
         })
     }
 
-    fn task_counts_of_every_org(&self) -> BoxFuture<'_, Result<Vec<TaskCount>>> {
+    fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>> {
         self.rows(|sql| &sql.task.task_counts, Vec::new(), rows::task_count)
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
-use crate::postgres::pipeline::{Reply, execute, query};
+use crate::postgres::pipeline::values;
 use crate::postgres::write::prefetch::{idempotency, keep_numbers};
 use crate::postgres::write::transaction::PostgresTransaction;
 use crate::postgres::write::transaction_cache::{Best, CachedTask, OpenCount, Place};
@@ -27,8 +27,8 @@ impl TaskSteps for PostgresTransaction<'_> {
         if !self.cache.tasks.contains_key(&id) {
             self.look_for_task(id)?;
         }
-        let known = self.cache.tasks.get(&id);
-        Ok(known.map(|known| &known.task).filter(|task| task.org == org).cloned())
+        let cached = self.cache.tasks.get(&id);
+        Ok(cached.map(|cached| &cached.task).filter(|task| task.org == org).cloned())
     }
 
     /// A change of a task never makes one eligible at the same instant, so the
@@ -49,8 +49,8 @@ impl TaskSteps for PostgresTransaction<'_> {
     }
 
     fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>> {
-        let values = vec![Box::new(self.now.0) as _, Box::new(i64::from(limit)) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.task.tasks_overdue, values))?;
+        let values = values![self.now.0, i64::from(limit)];
+        let rows = self.ask(self.query(|sql| &sql.task.tasks_overdue, values))?;
         let mut tasks = Vec::new();
         for row in &rows {
             let task = self.read(rows::task(row))?;
@@ -61,19 +61,18 @@ impl TaskSteps for PostgresTransaction<'_> {
 
     fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
         let count = i64::from(count);
-        if let Some(known) = self.cache.open_counts.get(&device) {
+        if let Some(cached) = self.cache.open_counts.get(&device) {
             let change = self.cache.open_changes.get(&device).copied().unwrap_or(0);
-            if known.counted + change < count && known.counted < known.bound {
+            if cached.counted + change < count && cached.counted < cached.bound {
                 return Ok(false);
             }
             // A caller is not refused for what is only remembered.
-            if known.counted + change >= count && known.bound != OpenCount::REMEMBERED {
+            if cached.counted + change >= count && cached.bound != OpenCount::REMEMBERED {
                 return Ok(true);
             }
         }
-        let values = vec![Box::new(device.0) as _, Box::new(count) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.task.open_count, values))?;
-        let counted: i64 = self.only(&rows, |row| rows::get(row, 0))?;
+        let counted: i64 =
+            self.ask_only(|sql| &sql.task.open_count, values![device.0, count], rows::first)?;
         Ok(counted >= count)
     }
 
@@ -85,7 +84,7 @@ impl TaskSteps for PostgresTransaction<'_> {
             *self.cache.open_changes.entry(task.device).or_default() += 1;
         }
         self.cache.made.entry(task.device).or_default().push(task.id);
-        let known = CachedTask {
+        let cached = CachedTask {
             task: task.clone(),
             place: Place::Nowhere,
             written_by: None,
@@ -93,18 +92,18 @@ impl TaskSteps for PostgresTransaction<'_> {
             has_older_results: false,
             new_results: Vec::new(),
         };
-        self.cache.tasks.insert(task.id, known);
+        self.cache.tasks.insert(task.id, cached);
         Ok(())
     }
 
     fn task_update(&mut self, task: &Task) -> TxResult<()> {
-        let Some(known) = self.cache.tasks.get_mut(&task.id) else {
+        let Some(cached) = self.cache.tasks.get_mut(&task.id) else {
             tracing::error!(task = %task.id, "a task was changed that this transaction has not read");
             return Err(self.fail(Failure::OfJob(StorageFault::Io)));
         };
-        let before = known.task.status;
-        known.task = task.clone();
-        known.is_written = true;
+        let before = cached.task.status;
+        cached.task = task.clone();
+        cached.is_written = true;
         self.batch.task(task.id);
         if before != task.status {
             self.batch.count(task.org, before, -1);
@@ -117,55 +116,52 @@ impl TaskSteps for PostgresTransaction<'_> {
     }
 
     fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>> {
-        let known = self.cache.tasks.get(&task.id);
-        if let Some(known) = known.filter(|known| !known.has_older_results) {
-            return Ok(known.new_results.iter().find(|one| one.result == *result).map(|one| one.id));
+        let cached = self.cache.tasks.get(&task.id);
+        if let Some(cached) = cached.filter(|cached| !cached.has_older_results) {
+            return Ok(cached.new_results.iter().find(|one| one.result == *result).map(|one| one.id));
         }
-        let values = vec![
-            Box::new(task.id.0) as _,
-            Box::new(result.ext_id) as _,
-            Box::new(result.status_code) as _,
-            Box::new(result.body_hash()) as _,
-            Box::new(rows::body_kind(&result.body)) as _,
-            Box::new(result.body.text().as_bytes().to_vec()) as _,
+        let values = values![
+            task.id.0,
+            result.ext_id,
+            result.status_code,
+            result.body_hash(),
+            rows::body_kind(&result.body),
+            result.body.text().as_bytes().to_vec()
         ];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.task.result_equal, values))?;
-        self.first(&rows, |row| rows::get(row, 0).map(ResultId))
+        self.ask_first(|sql| &sql.task.result_equal, values, |row| rows::get(row, 0).map(ResultId))
     }
 
     fn result_insert(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId> {
         let id = ResultId(self.number(|this| this.cache.result_numbers.pop_front(), (0, 1))?);
         let stored = TaskResult { id, result: result.clone(), received_at: self.now };
-        if let Some(known) = self.cache.tasks.get_mut(&task.id) {
-            known.new_results.push(stored.clone());
+        if let Some(cached) = self.cache.tasks.get_mut(&task.id) {
+            cached.new_results.push(stored.clone());
         }
         self.batch.result(task, stored);
         Ok(id)
     }
 
     fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
-        let known = self.cache.tasks.get(&task.id);
-        if let Some(known) = known.filter(|known| !known.has_older_results) {
-            return Ok(known.new_results.iter().rev().cloned().collect());
+        let cached = self.cache.tasks.get(&task.id);
+        if let Some(cached) = cached.filter(|cached| !cached.has_older_results) {
+            return Ok(cached.new_results.iter().rev().cloned().collect());
         }
-        let step = query(&self.session.client, &self.session.sql.task.results, vec![Box::new(task.id.0)]);
-        let rows = self.ask(step)?;
+        let rows = self.ask(self.query(|sql| &sql.task.results, values![task.id.0]))?;
         let results = rows::each(&rows, rows::result);
         self.read(results)
     }
 
     fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {
         let wanted = (org, key.to_owned());
-        if let Some(known) = self.cache.idempotency.get(&wanted) {
-            return Ok(*known);
+        if let Some(cached) = self.cache.idempotency.get(&wanted) {
+            return Ok(*cached);
         }
-        let (client, sql) = (&self.session.client, &self.session.sql);
         let number = of_idempotency_key(org.0, key);
         let steps = vec![
-            query(client, &sql.task.idempotency_lock, vec![Box::new(vec![number])]),
-            query(client, &sql.task.idempotency, vec![Box::new(vec![org.0]), Box::new(vec![key.to_owned()])]),
+            self.query(|sql| &sql.task.idempotency_lock, values![vec![number]]),
+            self.query(|sql| &sql.task.idempotency, values![vec![org.0], vec![key.to_owned()]]),
         ];
-        let rows = self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default();
+        let rows = self.ask_last(steps)?;
         let found = self.first(&rows, idempotency)?.map(|(_, entry)| entry);
         self.cache.idempotency.insert(wanted, found);
         Ok(found)
@@ -178,9 +174,8 @@ impl TaskSteps for PostgresTransaction<'_> {
     }
 
     fn idempotency_prune(&mut self, before: UnixMs, limit: u32) -> TxResult<usize> {
-        let values = vec![Box::new(before.0) as _, Box::new(i64::from(limit)) as _];
-        let count =
-            self.write(execute(&self.session.client, &self.session.sql.task.idempotency_prune, values))?;
+        let values = values![before.0, i64::from(limit)];
+        let count = self.write(|sql| &sql.task.idempotency_prune, values)?;
         if count > 0 {
             // Whatever was forgotten is to be asked for again.
             self.cache.idempotency.clear();
@@ -193,12 +188,11 @@ impl PostgresTransaction<'_> {
     /// Looks among open tasks and then among final ones, each with a look of
     /// its own: a task that moves in between is seen by the second.
     fn look_for_task(&mut self, id: TaskId) -> TxResult<()> {
-        let (client, sql) = (&self.session.client, &self.session.sql);
         let mut steps = Vec::new();
         if !self.cache.not_open.contains(&id) {
-            steps.push(query(client, &sql.task.tasks_open, vec![Box::new(vec![id.0])]));
+            steps.push(self.query(|sql| &sql.task.tasks_open, values![vec![id.0]]));
         }
-        steps.push(query(client, &sql.task.task_done, vec![Box::new(id.0)]));
+        steps.push(self.query(|sql| &sql.task.task_done, values![id.0]));
         let count = steps.len();
         for (step, reply) in self.trip(steps)?.into_iter().enumerate() {
             let place = if step + 1 == count { Place::Done } else { Place::Open };
@@ -225,9 +219,8 @@ impl PostgresTransaction<'_> {
             if attempt > 0 {
                 self.pause(HELD_PAUSE);
             }
-            let values =
-                vec![Box::new(vec![org.0]) as _, Box::new(vec![device.0]) as _, Box::new(self.now.0) as _];
-            let rows = self.ask(query(&self.session.client, &self.session.sql.task.tasks_best, values))?;
+            let values = values![vec![org.0], vec![device.0], self.now.0];
+            let rows = self.ask(self.query(|sql| &sql.task.tasks_best, values))?;
             let mut best = Best::None;
             for row in &rows {
                 best = self.read(self::best(row))?;
@@ -242,7 +235,7 @@ impl PostgresTransaction<'_> {
             }
             self.cache.best.insert(device, best);
             let Best::Task(id) = best else { return Ok(None) };
-            return Ok(self.cache.tasks.get(&id).map(|known| known.task.clone()));
+            return Ok(self.cache.tasks.get(&id).map(|cached| cached.task.clone()));
         }
         Err(self.fail(Failure::Again))
     }
@@ -252,8 +245,7 @@ impl PostgresTransaction<'_> {
         if let Some(number) = next(self) {
             return Ok(number);
         }
-        let values = vec![Box::new(wanted.0) as _, Box::new(wanted.1) as _];
-        let rows = self.ask(query(&self.session.client, &self.session.sql.task.numbers, values))?;
+        let rows = self.ask(self.query(|sql| &sql.task.numbers, values![wanted.0, wanted.1]))?;
         let kept = keep_numbers(&mut self.cache, &rows);
         self.read(kept)?;
         next(self).ok_or_else(|| self.fail(Failure::OfJob(StorageFault::Io)))

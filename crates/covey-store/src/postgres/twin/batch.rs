@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use covey_core::id::DeviceKey;
-use covey_core::twin::{DesiredValue, ReportedValue, TwinResource, TwinVersions};
-use uuid::Uuid;
+use covey_core::twin::{ReportedValue, TwinResource, TwinVersions};
 
-use crate::postgres::pipeline::{Step, Value, execute};
+use crate::postgres::pipeline::{Step, Value, column, execute, values};
 use crate::postgres::session::Session;
 
 /// What is to be sent of twins, in an order that all servers keep.
@@ -33,7 +32,7 @@ impl TwinBatch {
         let gone = resources.iter().filter(|(_, resource)| resource.is_none()).map(|(key, _)| key);
         let gone: (Vec<i64>, Vec<String>) = gone.map(|(device, name)| (device.0, name.clone())).unzip();
         if !gone.0.is_empty() {
-            let values = vec![Box::new(gone.0) as _, Box::new(gone.1) as _];
+            let values = values![gone.0, gone.1];
             steps.push(execute(client, &sql.twin.twin_resource_remove, values));
         }
         let kept: Vec<_> = resources
@@ -51,53 +50,35 @@ impl TwinBatch {
 
 fn version_values<'v>(all: &BTreeMap<DeviceKey, TwinVersions>) -> Vec<Value<'v>> {
     vec![
-        Box::new(all.keys().map(|device| device.0).collect::<Vec<i64>>()),
-        Box::new(all.values().map(|versions| versions.reported).collect::<Vec<i64>>()),
-        Box::new(all.values().map(|versions| versions.desired).collect::<Vec<i64>>()),
+        column(all.keys(), |device| device.0),
+        column(all.values(), |versions| versions.reported),
+        column(all.values(), |versions| versions.desired),
     ]
 }
 
 fn resource_values<'v>(all: &[(DeviceKey, &TwinResource)]) -> Vec<Value<'v>> {
-    let reported = |of: fn(&ReportedValue) -> i64| -> Value<'v> {
-        let all = all.iter().map(|(_, resource)| resource.reported.as_ref().map(of));
-        Box::new(all.collect::<Vec<Option<i64>>>())
-    };
-    let desired = |of: fn(&DesiredValue) -> i64| -> Value<'v> {
-        let all = all.iter().map(|(_, resource)| resource.desired.as_ref().map(of));
-        Box::new(all.collect::<Vec<Option<i64>>>())
-    };
-    let reported_text = |resource: &TwinResource| {
-        resource.reported.as_ref().and_then(|reported| reported.value.as_deref().map(ToOwned::to_owned))
-    };
-    let desired_of = |resource: &'_ TwinResource| resource.desired.clone();
+    let reported = || all.iter().map(|(_, resource)| resource.reported.as_ref());
+    let desired = || all.iter().map(|(_, resource)| resource.desired.as_ref());
+    let text = |one: &ReportedValue| one.value.as_deref().map(ToOwned::to_owned);
     vec![
-        Box::new(all.iter().map(|(device, _)| device.0).collect::<Vec<i64>>()),
-        Box::new(all.iter().map(|(_, resource)| resource.name.clone()).collect::<Vec<String>>()),
-        Box::new(all.iter().map(|(_, resource)| reported_text(resource)).collect::<Vec<Option<String>>>()),
-        reported(|reported| reported.version),
-        reported(|reported| reported.at.0),
-        Box::new(
-            all.iter()
-                .map(|(_, resource)| desired_of(resource).map(|desired| desired.value.to_string()))
-                .collect::<Vec<Option<String>>>(),
-        ),
-        desired(|desired| desired.version),
-        desired(|desired| desired.at.0),
-        Box::new(
-            all.iter()
-                .map(|(_, resource)| desired_of(resource).map(|desired| desired.task.0))
-                .collect::<Vec<Option<Uuid>>>(),
-        ),
+        column(all, |(device, _)| device.0),
+        column(all, |(_, resource)| resource.name.clone()),
+        column(reported(), |one| one.and_then(text)),
+        column(reported(), |one| one.map(|one| one.version)),
+        column(reported(), |one| one.map(|one| one.at.0)),
+        column(desired(), |one| one.map(|one| one.value.to_string())),
+        column(desired(), |one| one.map(|one| one.version)),
+        column(desired(), |one| one.map(|one| one.at.0)),
+        column(desired(), |one| one.map(|one| one.task.0)),
     ]
 }
 
 fn history_values<'v>(all: &[(DeviceKey, String, ReportedValue)]) -> Vec<Value<'v>> {
-    let values = all.iter().map(|(_, _, value)| value.value.as_deref().map(ToOwned::to_owned));
     vec![
-        Box::new(all.iter().map(|(device, ..)| device.0).collect::<Vec<i64>>()),
-        Box::new(all.iter().map(|(_, name, _)| name.clone()).collect::<Vec<String>>()),
-        Box::new(all.iter().map(|(_, _, value)| value.version).collect::<Vec<i64>>()),
-        Box::new(all.iter().map(|(_, _, value)| value.at.0).collect::<Vec<i64>>()),
-        Box::new(values.collect::<Vec<Option<String>>>()),
+        column(all, |(device, ..)| device.0),
+        column(all, |(_, name, _)| name.clone()),
+        column(all, |(_, _, value)| value.version),
+        column(all, |(_, _, value)| value.at.0),
+        column(all, |(_, _, value)| value.value.as_deref().map(ToOwned::to_owned)),
     ]
 }

@@ -1,33 +1,26 @@
 //! Reads of twins.
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::id::DeviceId;
-use covey_core::port::BoxFuture;
+use covey_core::port::Found;
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
 use crate::postgres::Postgres;
 use crate::postgres::lists::SNAPSHOT;
-use crate::postgres::pipeline::{self, Reply, query};
+use crate::postgres::pipeline::{self, Reply, values};
 use crate::rows;
 
 impl TwinReader for Postgres {
-    fn twin_get(&self, caller: &Caller, device: DeviceId) -> BoxFuture<'_, Result<Option<Twin>>> {
+    fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>> {
         let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
-                let (client, sql) = (&session.client, &session.sql);
-                let of_device = || vec![Box::new(org.0) as _, Box::new(device.0) as _];
-                let steps = vec![
-                    pipeline::batch(client, SNAPSHOT),
-                    query(client, &sql.twin.twin, of_device()),
-                    query(client, &sql.twin.twin_resources, of_device()),
-                    pipeline::batch(client, "COMMIT"),
+                let steps = [
+                    session.query(|sql| &sql.twin.twin, values![org.0, device.0]),
+                    session.query(|sql| &sql.twin.twin_resources, values![org.0, device.0]),
                 ];
-                let mut replies = pipeline::run(steps).await?.into_iter().skip(1).map(Reply::rows);
-                let found = replies.next().unwrap_or_default();
+                let [found, resources] = session.at_one_moment(SNAPSHOT, steps).await?;
                 let Some(row) = found.first() else { return Ok(None) };
-                let resources = replies.next().unwrap_or_default();
                 let resources = rows::each(&resources, rows::twin_resource)?;
                 let (device, versions) = (rows::identity(row)?, rows::twin_versions_at(row, 4)?);
                 Ok(Some(Twin { device, versions, resources }))
@@ -42,7 +35,7 @@ impl TwinReader for Postgres {
         resource: String,
         before: Option<i64>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Option<Vec<ReportedValue>>>> {
+    ) -> Found<'_, Option<Vec<ReportedValue>>> {
         let org = caller.org;
         // PostgreSQL's text holds no NUL, so no resource has such a name.
         let limit = if resource.contains('\0') { 0 } else { i64::from(limit) };
@@ -51,18 +44,10 @@ impl TwinReader for Postgres {
         self.reads.read(move |session| {
             let resource = resource.clone();
             Box::pin(async move {
-                let (client, sql) = (&session.client, &session.sql);
-                let values = vec![
-                    Box::new(org.0) as _,
-                    Box::new(device.0) as _,
-                    Box::new(resource) as _,
-                    Box::new(before) as _,
-                    Box::new(limit) as _,
-                ];
-                let of_device = vec![Box::new(org.0) as _, Box::new(device.0) as _];
+                let values = values![org.0, device.0, resource, before, limit];
                 let steps = vec![
-                    query(client, &sql.twin.twin, of_device),
-                    query(client, &sql.twin.twin_history, values),
+                    session.query(|sql| &sql.twin.twin, values![org.0, device.0]),
+                    session.query(|sql| &sql.twin.twin_history, values),
                 ];
                 let mut replies = pipeline::run(steps).await?.into_iter().map(Reply::rows);
                 if replies.next().unwrap_or_default().is_empty() {

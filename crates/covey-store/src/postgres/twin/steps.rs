@@ -1,15 +1,13 @@
 //! Steps on twins.
 
+use crate::postgres::fault::Failure;
+use crate::postgres::pipeline::{Reply, values};
+use crate::postgres::twin::CachedTwin;
+use crate::postgres::write::transaction::{PostgresTransaction, Prepared};
+use crate::rows;
 use covey_core::id::DeviceKey;
 use covey_core::port::TxResult;
 use covey_core::twin::{ReportedValue, TwinResource, TwinSteps, TwinVersions};
-
-use crate::postgres::fault::Failure;
-use crate::postgres::pipeline::{Reply, Value, query};
-use crate::postgres::session::Session;
-use crate::postgres::twin::CachedTwin;
-use crate::postgres::write::transaction::PostgresTransaction;
-use crate::rows;
 
 /// How many bytes of values of twins a group remembers; beyond that it reads
 /// twins again.
@@ -76,13 +74,12 @@ impl PostgresTransaction<'_> {
     }
 
     fn read_twin(&mut self, device: DeviceKey) -> TxResult<CachedTwin> {
-        let Session { client, sql, .. } = self.session;
-        let of_device = || vec![Box::new(device.0) as Value<'_>];
-        for hold in [&sql.twin.twin, &sql.twin.twin_make] {
+        let holds: [Prepared; 2] = [|sql| &sql.twin.twin, |sql| &sql.twin.twin_make];
+        for hold in holds {
             // Each statement sees what was committed before it began: the second
             // begins when the twin is held.
-            let steps =
-                vec![query(client, hold, of_device()), query(client, &sql.twin.twin_resources, of_device())];
+            let resources = self.query(|sql| &sql.twin.twin_resources, values![device.0]);
+            let steps = vec![self.query(hold, values![device.0]), resources];
             let mut replies = self.trip(steps)?.into_iter().map(Reply::rows);
             let (held, found) = (replies.next().unwrap_or_default(), replies.next().unwrap_or_default());
             let Some(versions) = self.first(&held, rows::twin_versions)? else {

@@ -6,7 +6,7 @@ mod steps;
 
 use crate::postgres::numbers::settled;
 use crate::postgres::prepared::prepared;
-use crate::postgres::record::{told_columns, told_joins};
+use crate::postgres::record::{whole_record_columns, whole_record_joins};
 use crate::rows;
 
 /// That an endpoint is one of the caller's: its number, the organisation.
@@ -22,14 +22,14 @@ macro_rules! dead {
     ($rest:literal) => {
         concat!(
             "SELECT 0::int8, NULL::int8, 0::int8, false, ",
-            told_columns!("false"),
+            whole_record_columns!("false"),
             ", r.number, r.device_key, r.device_id, r.deadline, r.attempts, r.next_at, r.last_status, \
              r.last_error, r.died_at FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND ",
             of_org!(),
             " AND l.state = 1 ",
             $rest,
             ") AS r ",
-            told_joins!()
+            whole_record_joins!()
         )
     };
 }
@@ -189,9 +189,9 @@ prepared! {
         /// What a delivery tells: endpoint, number.
         webhook_delivery: concat!(
             "SELECT 0::int8, NULL::int8, 0::int8, false, ",
-            told_columns!("false"),
+            whole_record_columns!("false"),
             " FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND l.number = $2) AS r ",
-            told_joins!()
+            whole_record_joins!()
         );
         /// [`rows::WEBHOOK_CLAIMABLE`].
         webhook_claimable: rows::WEBHOOK_CLAIMABLE;

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use covey_core::access::Caller;
-use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::BoxFuture;
+use covey_core::port::Found;
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -13,14 +12,15 @@ use covey_core::webhook::{
 };
 
 use crate::postgres::Postgres;
+use crate::postgres::pipeline::values;
 use crate::postgres::record::RECORD_COLUMNS;
 use crate::postgres::record::reads::record_from;
 use crate::rows::{self, Columns, Damaged, Read};
 
 impl WebhookReader for Postgres {
-    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+    fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>> {
         let org = caller.org;
-        self.rows(|sql| &sql.webhook.webhook_list, vec![Box::new(org.0)], rows::endpoint_and_state)
+        self.rows(|sql| &sql.webhook.webhook_list, values![org.0], rows::endpoint_and_state)
     }
 
     fn webhook_attempts(
@@ -28,16 +28,10 @@ impl WebhookReader for Postgres {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+    ) -> Found<'_, Vec<LoggedAttempt>> {
         let org = caller.org;
         let outcome = from.outcome.map(|outcome| outcome.name());
-        let values = vec![
-            Box::new(id.0) as _,
-            Box::new(org.0) as _,
-            Box::new(bound(&from)) as _,
-            Box::new(outcome) as _,
-            Box::new(i64::from(from.limit)) as _,
-        ];
+        let values = values![id.0, org.0, from.bound(), outcome, i64::from(from.limit)];
         match from.after {
             Some(_) => self.rows(|sql| &sql.webhook.webhook_log_after, values, rows::logged),
             None => self.rows(|sql| &sql.webhook.webhook_log_before, values, rows::logged),
@@ -49,14 +43,9 @@ impl WebhookReader for Postgres {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+    ) -> Found<'_, Vec<DeadLetter>> {
         let org = caller.org;
-        let values = vec![
-            Box::new(id.0) as _,
-            Box::new(org.0) as _,
-            Box::new(bound(&from)) as _,
-            Box::new(i64::from(from.limit)) as _,
-        ];
+        let values = values![id.0, org.0, from.bound(), i64::from(from.limit)];
         let found = match from.after {
             Some(_) => self.rows(|sql| &sql.webhook.webhook_dead_after, values, dead_letter),
             None => self.rows(|sql| &sql.webhook.webhook_dead_before, values, dead_letter),
@@ -77,31 +66,24 @@ impl WebhookReader for Postgres {
         caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    ) -> Found<'_, Option<DeadLetter>> {
         let org = caller.org;
-        let values = vec![Box::new(id.0) as _, Box::new(org.0) as _, Box::new(number.0) as _];
+        let values = values![id.0, org.0, number.0];
         self.row(|sql| &sql.webhook.webhook_dead_one, values, dead_letter)
     }
 
-    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
+    fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>> {
         self.rows(|sql| &sql.webhook.webhook_claimable, Vec::new(), rows::claimable)
     }
 
-    fn webhook_held_of_every_org(
-        &self,
-        claim: Claim,
-        ids: Vec<EndpointId>,
-    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
+    fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>> {
         let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
-        let values = vec![Box::new(ids) as _, Box::new(claim.server) as _, Box::new(claim.nonce) as _];
+        let values = values![ids, claim.server, claim.nonce];
         self.rows(|sql| &sql.webhook.webhook_held, values, held)
     }
 
-    fn webhook_device_queues_of_every_org(
-        &self,
-        id: EndpointId,
-    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
-        self.rows(|sql| &sql.webhook.webhook_device_queues, vec![Box::new(id.0)], rows::device_queue)
+    fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>> {
+        self.rows(|sql| &sql.webhook.webhook_device_queues, values![id.0], rows::device_queue)
     }
 
     fn webhook_queued_deliveries_of_every_org(
@@ -109,15 +91,10 @@ impl WebhookReader for Postgres {
         id: EndpointId,
         device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
+    ) -> Found<'_, Vec<QueuedDeliveries>> {
         let devices: Vec<i64> = device_queues.iter().map(|(device, _)| device.0).collect();
         let after: Vec<i64> = device_queues.iter().map(|(_, after)| after.0).collect();
-        let values = vec![
-            Box::new(id.0) as _,
-            Box::new(devices) as _,
-            Box::new(after) as _,
-            Box::new(i64::from(limit)) as _,
-        ];
+        let values = values![id.0, devices, after, i64::from(limit)];
         let found = self.rows(|sql| &sql.webhook.webhook_queued_deliveries, values, rows::delivery);
         Box::pin(async move {
             let mut by_device: HashMap<DeviceKey, Vec<Delivery>> = HashMap::new();
@@ -133,23 +110,15 @@ impl WebhookReader for Postgres {
         })
     }
 
-    fn webhook_record_of_every_org(
-        &self,
-        id: EndpointId,
-        number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<Record>>> {
-        let values = vec![Box::new(id.0) as _, Box::new(number.0) as _];
+    fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>> {
+        let values = values![id.0, number.0];
         let found = self.row(|sql| &sql.webhook.webhook_delivery, values, record_from);
         Box::pin(async move { Ok(found.await?.flatten()) })
     }
 
-    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
+    fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
         self.rows(|sql| &sql.webhook.webhook_states, Vec::new(), rows::id_and_state)
     }
-}
-
-fn bound(from: &AttemptsFrom) -> i64 {
-    from.after.or(from.before).unwrap_or(i64::MAX)
 }
 
 /// An endpoint that is held, with the deliveries that are stored beyond its position.

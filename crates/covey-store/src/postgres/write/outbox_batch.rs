@@ -10,7 +10,7 @@ use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use uuid::Uuid;
 
 use crate::postgres::numbers::PLACES_MAX;
-use crate::postgres::pipeline::Value;
+use crate::postgres::pipeline::{Value, column, values};
 use crate::postgres::session::Session;
 use crate::postgres::write::group_statement::Outbox;
 
@@ -102,37 +102,30 @@ impl OutboxBatch {
     }
 
     pub(crate) fn gauge_values<'v>(&self, now: UnixMs) -> Vec<Value<'v>> {
-        let devices = || self.gauges.values().map(|row| &row.device);
         vec![
             Box::new(now.0),
-            Box::new(self.gauges.keys().map(|(device, _)| device.0).collect::<Vec<i64>>()),
-            Box::new(self.gauges.keys().map(|(_, type_code)| *type_code).collect::<Vec<i64>>()),
-            Box::new(devices().map(|device| device.org.0).collect::<Vec<i64>>()),
-            Box::new(devices().map(|device| device.device_id.0).collect::<Vec<i64>>()),
-            Box::new(self.gauges.values().map(|row| row.payload.to_string()).collect::<Vec<_>>()),
+            column(self.gauges.keys(), |(device, _)| device.0),
+            column(self.gauges.keys(), |(_, type_code)| *type_code),
+            column(self.gauges.values(), |row| row.device.org.0),
+            column(self.gauges.values(), |row| row.device.device_id.0),
+            column(self.gauges.values(), |row| row.payload.to_string()),
         ]
     }
 
     pub(crate) fn record_values<'v>(&self, session: &Session, now: UnixMs) -> Vec<Value<'v>> {
-        let mut values: Vec<Value<'v>> =
-            vec![Box::new(session.record_offset), Box::new(i64::from(self.records_before)), Box::new(now.0)];
+        let mut values = values![session.record_offset, i64::from(self.records_before), now.0];
         let rows = || self.records.iter().map(|(_, row)| row);
         values.extend(device_values(self.records.iter().map(|(device, _)| device)));
-        let rest: [Value<'v>; 8] = [
-            Box::new(rows().map(|row| row.kind).collect::<Vec<i16>>()),
-            Box::new(rows().map(|row| row.task).collect::<Vec<Option<Uuid>>>()),
-            Box::new(rows().map(|row| row.result_id).collect::<Vec<Option<i64>>>()),
-            Box::new(rows().map(|row| row.status).collect::<Vec<Option<i16>>>()),
-            Box::new(rows().map(|row| row.name.clone()).collect::<Vec<Option<Cow<'static, str>>>>()),
-            Box::new(rows().map(|row| row.version).collect::<Vec<Option<i64>>>()),
-            Box::new(
-                rows()
-                    .map(|row| row.value.as_deref().map(ToOwned::to_owned))
-                    .collect::<Vec<Option<String>>>(),
-            ),
-            Box::new(rows().map(|row| row.dev_timestamp).collect::<Vec<Option<i64>>>()),
-        ];
-        values.extend(rest);
+        values.extend([
+            column(rows(), |row| row.kind),
+            column(rows(), |row| row.task),
+            column(rows(), |row| row.result_id),
+            column(rows(), |row| row.status),
+            column(rows(), |row| row.name.clone()),
+            column(rows(), |row| row.version),
+            column(rows(), |row| row.value.as_deref().map(ToOwned::to_owned)),
+            column(rows(), |row| row.dev_timestamp),
+        ]);
         values
     }
 
@@ -146,20 +139,17 @@ impl OutboxBatch {
         });
         let mut counts: BTreeMap<OrgId, i64> = BTreeMap::new();
         rows.iter().for_each(|row| *counts.entry(row.device.org).or_default() += 1);
-        let numbers = |of: fn(&EventRow) -> i64| -> Value<'v> {
-            Box::new(rows.iter().map(|row| of(row)).collect::<Vec<i64>>())
-        };
-        let mut values = vec![numbers(|row| row.place)];
+        let mut values = vec![column(&rows, |row| row.place)];
         values.extend(device_values(rows.iter().map(|row| &row.device)));
         values.extend([
-            numbers(|row| row.event.type_code),
-            numbers(|row| i64::from(row.event.key.dev_event_id)),
-            numbers(|row| row.event.key.dev_timestamp.0),
-            Box::new(rows.iter().map(|row| row.event.correlation).collect::<Vec<Option<Uuid>>>()),
-            Box::new(rows.iter().map(|row| row.event.payload.to_string()).collect::<Vec<_>>()),
+            column(&rows, |row| row.event.type_code),
+            column(&rows, |row| i64::from(row.event.key.dev_event_id)),
+            column(&rows, |row| row.event.key.dev_timestamp.0),
+            column(&rows, |row| row.event.correlation),
+            column(&rows, |row| row.event.payload.to_string()),
             Box::new(session.slot),
-            Box::new(counts.keys().map(|org| org.0).collect::<Vec<i64>>()),
-            Box::new(counts.into_values().collect::<Vec<i64>>()),
+            column(counts.keys(), |org| org.0),
+            column(counts.values(), |count| *count),
         ]);
         values
     }
@@ -168,10 +158,10 @@ impl OutboxBatch {
 /// The columns that say whom rows are about.
 fn device_values<'v, 'd>(devices: impl Iterator<Item = &'d DeviceIdentity> + Clone) -> [Value<'v>; 4] {
     [
-        Box::new(devices.clone().map(|device| device.org.0).collect::<Vec<i64>>()),
-        Box::new(devices.clone().map(|device| device.device.0).collect::<Vec<i64>>()),
-        Box::new(devices.clone().map(|device| device.device_id.0).collect::<Vec<i64>>()),
-        Box::new(devices.map(|device| device.sn.as_str().to_owned()).collect::<Vec<String>>()),
+        column(devices.clone(), |device| device.org.0),
+        column(devices.clone(), |device| device.device.0),
+        column(devices.clone(), |device| device.device_id.0),
+        column(devices, |device| device.sn.as_str().to_owned()),
     ]
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::postgres::event::stored::{event_is_stored, stored_key};
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
-use crate::postgres::pipeline::{Reply, Step, query};
+use crate::postgres::pipeline::{Reply, Step, values};
 use crate::postgres::task::best;
 use crate::postgres::write::cross_group_cache::{CrossGroupCache, DeviceName};
 use crate::postgres::write::transaction::PostgresTransaction;
@@ -93,11 +93,10 @@ impl<'s> PostgresTransaction<'s> {
         let keys: BTreeSet<&(OrgId, String)> = reads.idempotency.iter().collect();
         let numbers: BTreeSet<i64> = keys.iter().map(|(org, key)| of_idempotency_key(org.0, key)).collect();
         let numbers: Vec<i64> = numbers.into_iter().collect();
-        let (client, sql) = (&self.session.client, &self.session.sql);
-        fetches.hold(query(client, &sql.task.idempotency_lock, vec![Box::new(numbers)]), |_, _| Ok(()));
+        fetches.hold(self.query(|sql| &sql.task.idempotency_lock, values![numbers]), |_, _| Ok(()));
         let orgs: Vec<i64> = keys.iter().map(|(org, _)| org.0).collect();
         let texts: Vec<String> = keys.iter().map(|(_, key)| key.clone()).collect();
-        let step = query(client, &sql.task.idempotency, vec![Box::new(orgs), Box::new(texts)]);
+        let step = self.query(|sql| &sql.task.idempotency, values![orgs, texts]);
         fetches.add(step, move |cache, rows| {
             cache.idempotency.extend(keys.into_iter().map(|key| (key.clone(), None)));
             for row in rows {
@@ -115,7 +114,7 @@ impl<'s> PostgresTransaction<'s> {
             return;
         }
         let uuids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let step = query(&self.session.client, &self.session.sql.task.tasks_open, vec![Box::new(uuids)]);
+        let step = self.query(|sql| &sql.task.tasks_open, values![uuids]);
         fetches.hold(step, move |cache, rows| {
             cache.not_open.extend(ids);
             for row in rows {
@@ -135,8 +134,8 @@ impl<'s> PostgresTransaction<'s> {
             reads.best.iter().map(|(org, device)| (*device, *org)).collect();
         let orgs: Vec<i64> = devices.iter().map(|(_, org)| org.0).collect();
         let keys: Vec<i64> = devices.iter().map(|(device, _)| device.0).collect();
-        let values = vec![Box::new(orgs) as _, Box::new(keys) as _, Box::new(self.now.0) as _];
-        let step = query(&self.session.client, &self.session.sql.task.tasks_best, values);
+        let values = values![orgs, keys, self.now.0];
+        let step = self.query(|sql| &sql.task.tasks_best, values);
         fetches.hold(step, |cache, rows| {
             for row in rows {
                 let device = rows::get(&row, rows::TASK_COLUMNS)?;
@@ -163,13 +162,12 @@ impl<'s> PostgresTransaction<'s> {
             };
             *counted_to = (*counted_to).max(i64::from(*bound));
         }
-        let (client, sql) = (&self.session.client, &self.session.sql);
         if !by_id.is_empty() {
             let orgs: Vec<i64> = by_id.keys().map(|(org, _)| org.0).collect();
             let ids: Vec<i64> = by_id.keys().map(|(_, id)| *id).collect();
             let bounds: Vec<i64> = by_id.values().copied().collect();
-            let values = vec![Box::new(orgs) as _, Box::new(ids) as _, Box::new(bounds) as _];
-            fetches.add(query(client, &sql.device.targets_by_id, values), move |cache, rows| {
+            let values = values![orgs, ids, bounds];
+            fetches.add(self.query(|sql| &sql.device.targets_by_id, values), move |cache, rows| {
                 cache.targets.extend(by_id.keys().map(|(org, id)| ((*org, DeviceName::Id(*id)), None)));
                 keep_targets(cache, &rows, |target| {
                     let name = DeviceName::Id(target.device_id.0);
@@ -182,8 +180,8 @@ impl<'s> PostgresTransaction<'s> {
             let orgs: Vec<i64> = by_sn.keys().map(|(org, _)| org.0).collect();
             let sns: Vec<String> = by_sn.keys().map(|(_, sn)| (*sn).to_owned()).collect();
             let bounds: Vec<i64> = by_sn.values().copied().collect();
-            let values = vec![Box::new(orgs) as _, Box::new(sns) as _, Box::new(bounds) as _];
-            fetches.add(query(client, &sql.device.targets_by_sn, values), move |cache, rows| {
+            let values = values![orgs, sns, bounds];
+            fetches.add(self.query(|sql| &sql.device.targets_by_sn, values), move |cache, rows| {
                 cache
                     .targets
                     .extend(by_sn.keys().map(|(org, sn)| ((*org, DeviceName::Sn((*sn).to_owned())), None)));
@@ -226,8 +224,8 @@ impl<'s> PostgresTransaction<'s> {
         if tasks + results == 0 {
             return;
         }
-        let values = vec![Box::new(tasks) as _, Box::new(results) as _];
-        let step = query(&self.session.client, &self.session.sql.task.numbers, values);
+        let values = values![tasks, results];
+        let step = self.query(|sql| &sql.task.numbers, values);
         fetches.add(step, |cache, rows| keep_numbers(cache, &rows));
     }
 }

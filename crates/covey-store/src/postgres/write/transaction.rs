@@ -13,11 +13,12 @@ use covey_core::port::{Transaction, TxResult};
 use tokio::runtime::Runtime;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement};
 
 use crate::postgres::fault::{Failure, failure};
-use crate::postgres::pipeline::{self, Reply, Step, query};
+use crate::postgres::pipeline::{self, Reply, Step, Value, execute, query};
 use crate::postgres::session::Session;
+use crate::postgres::statements::Writing;
 use crate::postgres::write::cross_group_cache::{CrossGroupCache, WrittenBy};
 use crate::postgres::write::transaction_cache::TransactionCache;
 use crate::postgres::write::write_batch::WriteBatch;
@@ -32,6 +33,9 @@ pub(crate) struct Committed {
     /// The number of the writer's last group that wrote something.
     pub(crate) group_number: i64,
 }
+
+/// Which of the prepared statements is meant.
+pub(crate) type Prepared = fn(&Writing) -> &Statement;
 
 /// A transaction on the connection that writes.
 pub(crate) struct PostgresTransaction<'s> {
@@ -166,6 +170,16 @@ impl<'s> PostgresTransaction<'s> {
         }
     }
 
+    /// A statement that answers rows.
+    pub(crate) fn query(&self, statement: Prepared, values: Vec<Value<'s>>) -> Step<'s> {
+        query(&self.session.client, statement(&self.session.sql), values)
+    }
+
+    /// A statement that changes rows.
+    pub(crate) fn execute(&self, statement: Prepared, values: Vec<Value<'s>>) -> Step<'s> {
+        execute(&self.session.client, statement(&self.session.sql), values)
+    }
+
     /// One statement that is needed now: its rows.
     pub(crate) fn ask(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
         let replies = self.trip(vec![step])?;
@@ -183,17 +197,60 @@ impl<'s> PostgresTransaction<'s> {
         Ok(self.exchange(steps)?.pop().map(Reply::rows).unwrap_or_default())
     }
 
-    /// One statement that writes now: how many rows it changed.
-    pub(crate) fn write(&mut self, step: Step<'s>) -> TxResult<u64> {
-        self.has_written = true;
-        let replies = self.trip(vec![step])?;
-        Ok(replies.first().map_or(0, Reply::changed))
+    /// Several statements that are needed now: the rows of the last one.
+    pub(crate) fn ask_last(&mut self, steps: Vec<Step<'s>>) -> TxResult<Vec<Row>> {
+        Ok(self.trip(steps)?.pop().map(Reply::rows).unwrap_or_default())
     }
 
-    /// One statement that writes now and answers rows.
-    pub(crate) fn write_and_ask(&mut self, step: Step<'s>) -> TxResult<Vec<Row>> {
+    /// One statement that writes now: how many rows it changed.
+    pub(crate) fn write(&mut self, statement: Prepared, values: Vec<Value<'s>>) -> TxResult<u64> {
         self.has_written = true;
-        self.ask(step)
+        let step = self.execute(statement, values);
+        Ok(self.trip(vec![step])?.first().map_or(0, Reply::changed))
+    }
+
+    /// One statement that writes now: what `read` makes of the first row that it answers.
+    pub(crate) fn write_first<T>(
+        &mut self,
+        statement: Prepared,
+        values: Vec<Value<'s>>,
+        read: impl FnOnce(&dyn Columns) -> Read<T>,
+    ) -> TxResult<Option<T>> {
+        self.has_written = true;
+        self.ask_first(statement, values, read)
+    }
+
+    /// The same of one that always answers a row.
+    pub(crate) fn write_only<T>(
+        &mut self,
+        statement: Prepared,
+        values: Vec<Value<'s>>,
+        read: impl FnOnce(&dyn Columns) -> Read<T>,
+    ) -> TxResult<T> {
+        self.has_written = true;
+        self.ask_only(statement, values, read)
+    }
+
+    /// One statement that is needed now: what `read` makes of its first row.
+    pub(crate) fn ask_first<T>(
+        &mut self,
+        statement: Prepared,
+        values: Vec<Value<'s>>,
+        read: impl FnOnce(&dyn Columns) -> Read<T>,
+    ) -> TxResult<Option<T>> {
+        let rows = self.ask(self.query(statement, values))?;
+        self.first(&rows, read)
+    }
+
+    /// The same of one that always answers a row.
+    pub(crate) fn ask_only<T>(
+        &mut self,
+        statement: Prepared,
+        values: Vec<Value<'s>>,
+        read: impl FnOnce(&dyn Columns) -> Read<T>,
+    ) -> TxResult<T> {
+        let rows = self.ask(self.query(statement, values))?;
+        self.only(&rows, read)
     }
 
     /// Lets others go on for a moment.

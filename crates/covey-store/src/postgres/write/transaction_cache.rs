@@ -96,7 +96,7 @@ impl TransactionCache {
     /// Remembers a task that was read and locked; what is known of it already
     /// is newer. Answers it as it is now.
     pub(crate) fn remember(&mut self, task: Task, place: Place, written_by: Option<WrittenBy>) -> &Task {
-        let known = self.tasks.entry(task.id).or_insert_with(|| CachedTask {
+        let cached = self.tasks.entry(task.id).or_insert_with(|| CachedTask {
             has_older_results: task.results > 0,
             task,
             place,
@@ -104,7 +104,7 @@ impl TransactionCache {
             is_written: false,
             new_results: Vec::new(),
         });
-        &known.task
+        &cached.task
     }
 
     /// Takes out of the cache of earlier groups what a group needs of it.
@@ -127,13 +127,13 @@ impl TransactionCache {
 
     /// Puts what is true after the commit into a cross_group.
     pub(crate) fn keep(self, cross_group: &mut CrossGroupCache, transaction: Option<WrittenBy>) {
-        for (id, known) in self.tasks {
-            let written_by = if known.is_written { transaction } else { known.written_by };
+        for (id, cached) in self.tasks {
+            let written_by = if cached.is_written { transaction } else { cached.written_by };
             match written_by {
-                Some(written_by) if known.place == Place::Open => {
-                    cross_group.put_task(known.task, written_by)
+                Some(written_by) if cached.place == Place::Open => {
+                    cross_group.put_task(cached.task, written_by)
                 }
-                _ if known.is_written => cross_group.forget_task(id),
+                _ if cached.is_written => cross_group.forget_task(id),
                 _ => {}
             }
         }

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::task::{Idempotency, Task, TaskResult, TaskStatus};
-use uuid::Uuid;
 
-use crate::postgres::pipeline::{Step, Value, execute, query};
+use crate::postgres::pipeline::{Step, Value, column, execute, query, values};
 use crate::postgres::session::Session;
 use crate::postgres::twin::batch::TwinBatch;
-use crate::postgres::write::cross_group_cache::WrittenBy;
 use crate::postgres::write::group_statement::{Outbox, Parts};
 use crate::postgres::write::outbox_batch::OutboxBatch;
 use crate::postgres::write::transaction_cache::{CachedTask, Place, TransactionCache};
@@ -85,15 +83,15 @@ impl WriteBatch {
         let ids = std::mem::take(&mut self.tasks);
         let (mut new_open, mut new_done) = (Vec::new(), Vec::new());
         let (mut changed, mut moved) = (Vec::new(), Vec::new());
-        for known in ids.iter().filter_map(|id| cache.tasks.get(id)) {
-            let is_final = known.task.status.is_final();
-            match (known.place, is_final) {
-                (Place::Nowhere, false) => new_open.push(&known.task),
-                (Place::Nowhere, true) => new_done.push(&known.task),
-                (Place::Open, false) => changed.push(known),
-                (Place::Open, true) => moved.push(known),
+        for cached in ids.iter().filter_map(|id| cache.tasks.get(id)) {
+            let is_final = cached.task.status.is_final();
+            match (cached.place, is_final) {
+                (Place::Nowhere, false) => new_open.push(&cached.task),
+                (Place::Nowhere, true) => new_done.push(&cached.task),
+                (Place::Open, false) => changed.push(cached),
+                (Place::Open, true) => moved.push(cached),
                 (Place::Done, _) => {
-                    steps.push(query(client, &sql.task.task_update_done, one_change(&known.task)))
+                    steps.push(query(client, &sql.task.task_update_done, one_change(&cached.task)))
                 }
             }
         }
@@ -123,10 +121,10 @@ impl WriteBatch {
         }
         values.extend(self.mark_and_counts(session));
         for id in &ids {
-            if let Some(known) = cache.tasks.get_mut(id) {
-                known.place = if known.task.status.is_final() { Place::Done } else { Place::Open };
+            if let Some(cached) = cache.tasks.get_mut(id) {
+                cached.place = if cached.task.status.is_final() { Place::Done } else { Place::Open };
                 // It is this transaction's own from here on.
-                known.written_by = None;
+                cached.written_by = None;
             }
         }
         (parts, values)
@@ -136,24 +134,15 @@ impl WriteBatch {
         self.is_marking = false;
         let counts = std::mem::take(&mut self.counts).into_iter().filter(|(_, change)| *change != 0);
         let counts = BTreeMap::from_iter(counts);
-        let states: Vec<i16> = counts.keys().map(|(_, status)| i16::from(status.number())).collect();
         vec![
             Box::new(session.writer.number()),
             Box::new(session.group_number + 1),
             Box::new(session.slot),
-            Box::new(counts.keys().map(|(org, _)| org.0).collect::<Vec<i64>>()),
-            Box::new(states),
-            Box::new(counts.into_values().collect::<Vec<i64>>()),
+            column(counts.keys(), |(org, _)| org.0),
+            column(counts.keys(), |(_, status)| i16::from(status.number())),
+            column(counts.values(), |change| *change),
         ]
     }
-}
-
-/// One column of many tasks.
-fn column<'v, T>(tasks: &[&Task], of: impl Fn(&Task) -> T) -> Value<'v>
-where
-    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'v,
-{
-    Box::new(tasks.iter().map(|task| of(task)).collect::<Vec<T>>())
 }
 
 fn millis(instant: Option<UnixMs>) -> Option<i64> {
@@ -189,8 +178,8 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
 }
 
 /// What changes of tasks.
-fn changes<'v>(known: &[&CachedTask]) -> Vec<Value<'v>> {
-    let tasks: Vec<&Task> = known.iter().map(|known| &known.task).collect();
+fn changes<'v>(cached: &[&CachedTask]) -> Vec<Value<'v>> {
+    let tasks: Vec<&Task> = cached.iter().map(|cached| &cached.task).collect();
     vec![
         column(&tasks, |task| task.id.0),
         column(&tasks, |task| i16::from(task.status.number())),
@@ -200,47 +189,42 @@ fn changes<'v>(known: &[&CachedTask]) -> Vec<Value<'v>> {
         column(&tasks, |task| i64::from(task.deliveries)),
         column(&tasks, |task| i64::from(task.results)),
         column(&tasks, |task| rows::timeline_text(&task.timeline)),
-        Box::new(known.iter().map(|known| known.written_by).collect::<Vec<Option<WrittenBy>>>()),
+        column(cached, |cached| cached.written_by),
     ]
 }
 
 fn one_change<'v>(task: &Task) -> Vec<Value<'v>> {
-    vec![
-        Box::new(task.id.0),
-        Box::new(i16::from(task.status.number())),
-        Box::new(millis(task.pending_at)),
-        Box::new(millis(task.locked_at)),
-        Box::new(millis(task.lease_until)),
-        Box::new(i64::from(task.deliveries)),
-        Box::new(i64::from(task.results)),
-        Box::new(rows::timeline_text(&task.timeline)),
+    values![
+        task.id.0,
+        i16::from(task.status.number()),
+        millis(task.pending_at),
+        millis(task.locked_at),
+        millis(task.lease_until),
+        i64::from(task.deliveries),
+        i64::from(task.results),
+        rows::timeline_text(&task.timeline)
     ]
 }
 
 fn result_values<'v>(results: &[(TaskId, OrgId, TaskResult)]) -> Vec<Value<'v>> {
-    let numbers = |of: fn(&(TaskId, OrgId, TaskResult)) -> i64| -> Value<'v> {
-        Box::new(results.iter().map(of).collect::<Vec<i64>>())
-    };
     vec![
-        Box::new(results.iter().map(|(task, _, _)| task.0).collect::<Vec<Uuid>>()),
-        numbers(|(_, _, one)| one.id.0),
-        numbers(|(_, org, _)| org.0),
-        numbers(|(_, _, one)| one.result.ext_id),
-        numbers(|(_, _, one)| one.result.status_code),
-        numbers(|(_, _, one)| one.result.body_hash()),
-        numbers(|(_, _, one)| one.received_at.0),
-        Box::new(results.iter().map(|(_, _, one)| rows::body_kind(&one.result.body)).collect::<Vec<i16>>()),
-        Box::new(
-            results.iter().map(|(_, _, one)| one.result.body.text().as_bytes().to_vec()).collect::<Vec<_>>(),
-        ),
+        column(results, |(task, _, _)| task.0),
+        column(results, |(_, _, one)| one.id.0),
+        column(results, |(_, org, _)| org.0),
+        column(results, |(_, _, one)| one.result.ext_id),
+        column(results, |(_, _, one)| one.result.status_code),
+        column(results, |(_, _, one)| one.result.body_hash()),
+        column(results, |(_, _, one)| one.received_at.0),
+        column(results, |(_, _, one)| rows::body_kind(&one.result.body)),
+        column(results, |(_, _, one)| one.result.body.text().as_bytes().to_vec()),
     ]
 }
 
 fn offset_values<'v>(offsets: &BTreeMap<(CallerId, i64), RecordNumber>) -> Vec<Value<'v>> {
     vec![
-        Box::new(offsets.keys().map(|(caller, _)| caller.0).collect::<Vec<i64>>()),
-        Box::new(offsets.keys().map(|(_, device)| *device).collect::<Vec<i64>>()),
-        Box::new(offsets.values().map(|number| number.0).collect::<Vec<i64>>()),
+        column(offsets.keys(), |(caller, _)| caller.0),
+        column(offsets.keys(), |(_, device)| *device),
+        column(offsets.values(), |number| number.0),
     ]
 }
 
@@ -250,8 +234,8 @@ fn idempotency_values<'v>(entries: HashMap<(OrgId, String), Idempotency>) -> Vec
     vec![
         Box::new(orgs),
         Box::new(keys),
-        Box::new(entries.iter().map(|entry| entry.request_digest.to_vec()).collect::<Vec<_>>()),
-        Box::new(entries.iter().map(|entry| entry.task.0).collect::<Vec<Uuid>>()),
-        Box::new(entries.iter().map(|entry| entry.created_at.0).collect::<Vec<i64>>()),
+        column(&entries, |entry| entry.request_digest.to_vec()),
+        column(&entries, |entry| entry.task.0),
+        column(&entries, |entry| entry.created_at.0),
     ]
 }

@@ -138,10 +138,11 @@ impl Writer {
     /// Looks whether a write would succeed. A connection that was lost while
     /// nobody used it is made anew.
     fn look(&mut self) {
+        let mut fault = StorageFault::Unreachable;
         for _ in 0..2 {
             let Ok(session) = self.session(CONNECT_GRACE) else { return };
             let looked = self.runtime.block_on(async { timeout(LOOK_TIMEOUT, session.may_write()).await });
-            let fault = match looked {
+            fault = match looked {
                 Ok(Ok(true)) => {
                     self.line = Line::Open(session);
                     return self.state.set(None);
@@ -153,9 +154,10 @@ impl Writer {
             };
             self.line = Line::lost();
             if fault != StorageFault::Unreachable {
-                return self.state.set(Some(fault));
+                break;
             }
         }
+        self.state.set(Some(fault));
     }
 
     /// Runs a group of jobs in one transaction and settles them.

@@ -3,7 +3,7 @@
 use covey_core::id::RecordNumber;
 use covey_core::port::TxResult;
 use covey_core::webhook::{AttemptLog, DeliveryState, EndpointId, LOG_ROWS_MAX, StoredDelivery};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::rows;
 use crate::sqlite::transaction::SqliteTransaction;
@@ -27,15 +27,13 @@ impl Counts {
 
 impl SqliteTransaction<'_> {
     pub(super) fn delivery_state_of(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
-        self.sql("SELECT state FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
-            statement.query_row((id.0, number.0), |row| row.get(0)).optional()
-        })
+        let sql = "SELECT state FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2";
+        self.row(sql, (id.0, number.0), |row| rows::number(row, 0))
     }
 
     pub(super) fn remove_delivery(&self, id: EndpointId, number: RecordNumber) -> TxResult<Option<i16>> {
-        self.sql("DELETE FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2", |statement| {
-            statement.execute((id.0, number.0)).map(|_| None)
-        })
+        let sql = "DELETE FROM webhook_letters WHERE webhook_id = ?1 AND number = ?2";
+        self.change(sql, (id.0, number.0)).map(|_| None)
     }
 
     /// Answers the state in which the delivery is stored now.
@@ -58,30 +56,26 @@ impl SqliteTransaction<'_> {
              SELECT ?1, number, ?3, ?4, ?5, ?6, ?7, ?8, ?9, org_id, device_key, device_id, sn, at, kind, \
              task_id, result_id, status, name, version, value FROM records WHERE number = ?2"
         };
-        self.sql(sql, |statement| {
-            let changed = statement.execute(params![
-                id.0,
-                delivery.number.0,
-                state_number,
-                delivery.deadline.0,
-                delivery.attempts,
-                delivery.next_at.0,
-                status,
-                error,
-                died_at,
-            ])?;
-            Ok((changed > 0).then_some(state_number))
-        })
+        let values = params![
+            id.0,
+            delivery.number.0,
+            state_number,
+            delivery.deadline.0,
+            delivery.attempts,
+            delivery.next_at.0,
+            status,
+            error,
+            died_at,
+        ];
+        Ok((self.change(sql, values)? > 0).then_some(state_number))
     }
 
     pub(super) fn write_counts(&self, id: EndpointId, counts: &Counts) -> TxResult<()> {
         if counts.deferred == 0 && counts.dead == 0 {
             return Ok(());
         }
-        self.sql(
-            "UPDATE webhook_progress SET parked = parked + ?2, dead = dead + ?3 WHERE webhook_id = ?1",
-            |statement| statement.execute((id.0, counts.deferred, counts.dead)).map(drop),
-        )
+        let sql = "UPDATE webhook_progress SET parked = parked + ?2, dead = dead + ?3 WHERE webhook_id = ?1";
+        self.change(sql, (id.0, counts.deferred, counts.dead)).map(drop)
     }
 
     /// Writes rows of the log after `head`, and removes as many at its end.
@@ -92,25 +86,23 @@ impl SqliteTransaction<'_> {
         let mut last = head;
         for (seq, attempt) in (head + 1..).zip(attempts) {
             last = seq;
-            self.sql(
+            self.change(
                 "INSERT INTO webhook_deliveries (webhook_id, seq, number, device_id, attempt, at, duration_ms, \
                  status, error, outcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                |statement| {
-                    statement.execute(params![
-                        id.0,
-                        seq,
-                        attempt.number.map(|number| number.0),
-                        attempt.device_id.map(|device| device.0),
-                        attempt.attempt,
-                        attempt.at.0,
-                        attempt.duration_ms,
-                        attempt.status,
-                        attempt.error,
-                        attempt.outcome.name(),
-                    ])
-                },
+                params![
+                    id.0,
+                    seq,
+                    attempt.number.map(|number| number.0),
+                    attempt.device_id.map(|device| device.0),
+                    attempt.attempt,
+                    attempt.at.0,
+                    attempt.duration_ms,
+                    attempt.status,
+                    attempt.error,
+                    attempt.outcome.name(),
+                ],
             )?;
         }
-        self.sql(rows::WEBHOOK_TRIM_LOG, |statement| statement.execute((id.0, last - LOG_ROWS_MAX)).map(drop))
+        self.change(rows::WEBHOOK_TRIM_LOG, (id.0, last - LOG_ROWS_MAX)).map(drop)
     }
 }

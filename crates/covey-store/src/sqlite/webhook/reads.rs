@@ -3,29 +3,27 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::BoxFuture;
+use covey_core::port::Found;
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
     LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use crate::rows;
+use crate::sqlite::Sqlite;
 use crate::sqlite::record::record_of_delivery;
-use crate::sqlite::{Sqlite, by};
+use crate::sqlite::statement::Ask;
 
 /// Which endpoints a caller may see.
 const OF_ORG: &str =
     "EXISTS (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.org_id = ?2 AND w.deleted_at IS NULL)";
 
 impl WebhookReader for Sqlite {
-    fn webhook_list(&self, caller: &Caller) -> BoxFuture<'_, Result<Vec<(Endpoint, EndpointState)>>> {
+    fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>> {
         let org = caller.org;
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(rows::WEBHOOK_LIST)?;
-            statement.query_map([org.0], by(rows::endpoint_and_state))?.collect()
-        })
+        self.rows(rows::WEBHOOK_LIST, [org.0], rows::endpoint_and_state)
     }
 
     fn webhook_attempts(
@@ -33,7 +31,7 @@ impl WebhookReader for Sqlite {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<LoggedAttempt>>> {
+    ) -> Found<'_, Vec<LoggedAttempt>> {
         let org = caller.org;
         self.read(move |connection| {
             let (range, order) = range("seq", &from);
@@ -42,10 +40,8 @@ impl WebhookReader for Sqlite {
                  AND (?4 IS NULL OR outcome = ?4) ORDER BY seq {order} LIMIT ?5",
                 rows::log_columns!()
             );
-            let mut statement = connection.prepare_cached(&sql)?;
             let outcome = from.outcome.map(|outcome| outcome.name());
-            let values = params![id.0, org.0, bound(&from), outcome, from.limit];
-            statement.query_map(values, by(rows::logged))?.collect()
+            connection.rows(&sql, (id.0, org.0, from.bound(), outcome, from.limit), rows::logged)
         })
     }
 
@@ -54,7 +50,7 @@ impl WebhookReader for Sqlite {
         caller: &Caller,
         id: EndpointId,
         from: AttemptsFrom,
-    ) -> BoxFuture<'_, Result<Vec<DeadLetter>>> {
+    ) -> Found<'_, Vec<DeadLetter>> {
         let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
@@ -63,10 +59,7 @@ impl WebhookReader for Sqlite {
                 "SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND {OF_ORG} AND state = 1 \
                  AND {range} ORDER BY number {order} LIMIT ?4"
             );
-            let mut statement = snapshot.prepare_cached(&sql)?;
-            let values = params![id.0, org.0, bound(&from), from.limit];
-            let numbers = statement.query_map(values, |row| row.get(0).map(RecordNumber))?;
-            let numbers = numbers.collect::<rusqlite::Result<Vec<_>>>()?;
+            let numbers = snapshot.rows(&sql, (id.0, org.0, from.bound(), from.limit), rows::first)?;
             let deliveries = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
             deliveries.filter_map(Result::transpose).collect()
         })
@@ -77,30 +70,20 @@ impl WebhookReader for Sqlite {
         caller: &Caller,
         id: EndpointId,
         number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<DeadLetter>>> {
+    ) -> Found<'_, Option<DeadLetter>> {
         let org = caller.org;
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
-            let mut is_theirs = snapshot.prepare_cached(&format!("SELECT {OF_ORG}"))?;
-            if !is_theirs.query_row((id.0, org.0), |row| row.get::<_, bool>(0))? {
-                return Ok(None);
-            }
-            dead_letter(&snapshot, id, number)
+            let is_theirs = snapshot.only(&format!("SELECT {OF_ORG}"), (id.0, org.0), rows::first)?;
+            if is_theirs { dead_letter(&snapshot, id, number) } else { Ok(None) }
         })
     }
 
-    fn webhook_claimable_of_every_org(&self) -> BoxFuture<'_, Result<Vec<Claimable>>> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(rows::WEBHOOK_CLAIMABLE)?;
-            statement.query_map([], by(rows::claimable))?.collect()
-        })
+    fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>> {
+        self.rows(rows::WEBHOOK_CLAIMABLE, [], rows::claimable)
     }
 
-    fn webhook_held_of_every_org(
-        &self,
-        claim: Claim,
-        ids: Vec<EndpointId>,
-    ) -> BoxFuture<'_, Result<Vec<HeldEndpoint>>> {
+    fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>> {
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let held = ids.into_iter().map(|id| held(&snapshot, &claim, id));
@@ -108,17 +91,13 @@ impl WebhookReader for Sqlite {
         })
     }
 
-    fn webhook_device_queues_of_every_org(
-        &self,
-        id: EndpointId,
-    ) -> BoxFuture<'_, Result<Vec<StoredDeviceQueue>>> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT device_key, min(number), max(number) FROM webhook_letters \
-                 INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
-            )?;
-            statement.query_map([id.0], by(rows::device_queue))?.collect()
-        })
+    fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>> {
+        self.rows(
+            "SELECT device_key, min(number), max(number) FROM webhook_letters \
+             INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
+            [id.0],
+            rows::device_queue,
+        )
     }
 
     fn webhook_queued_deliveries_of_every_org(
@@ -126,7 +105,7 @@ impl WebhookReader for Sqlite {
         id: EndpointId,
         device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
-    ) -> BoxFuture<'_, Result<Vec<QueuedDeliveries>>> {
+    ) -> Found<'_, Vec<QueuedDeliveries>> {
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let sql = format!(
@@ -134,11 +113,9 @@ impl WebhookReader for Sqlite {
                  AND device_key = ?2 AND number > ?3 AND state = 0 ORDER BY number LIMIT ?4",
                 rows::delivery_columns!()
             );
-            let mut statement = snapshot.prepare_cached(&sql)?;
             let mut found = Vec::with_capacity(device_queues.len());
             for (device, after) in device_queues {
-                let deliveries = statement.query_map((id.0, device.0, after.0, limit), by(rows::delivery))?;
-                let deliveries = deliveries.collect::<rusqlite::Result<Vec<_>>>()?;
+                let deliveries = snapshot.rows(&sql, (id.0, device.0, after.0, limit), rows::delivery)?;
                 let is_more = deliveries.len() == limit as usize;
                 found.push(QueuedDeliveries { device, after, deliveries, is_more });
             }
@@ -146,19 +123,12 @@ impl WebhookReader for Sqlite {
         })
     }
 
-    fn webhook_record_of_every_org(
-        &self,
-        id: EndpointId,
-        number: RecordNumber,
-    ) -> BoxFuture<'_, Result<Option<Record>>> {
+    fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>> {
         self.read(move |connection| record_of_delivery(&*connection.unchecked_transaction()?, id, number))
     }
 
-    fn webhook_states_of_every_org(&self) -> BoxFuture<'_, Result<Vec<(EndpointId, EndpointState)>>> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(rows::WEBHOOK_STATES)?;
-            statement.query_map([], by(rows::id_and_state))?.collect()
-        })
+    fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
+        self.rows(rows::WEBHOOK_STATES, [], rows::id_and_state)
     }
 }
 
@@ -170,10 +140,6 @@ fn range(column: &str, from: &AttemptsFrom) -> (String, &'static str) {
     }
 }
 
-fn bound(from: &AttemptsFrom) -> i64 {
-    from.after.or(from.before).unwrap_or(i64::MAX)
-}
-
 fn held(connection: &Connection, claim: &Claim, id: EndpointId) -> rusqlite::Result<Option<HeldEndpoint>> {
     let sql = concat!(
         "SELECT ",
@@ -182,13 +148,11 @@ fn held(connection: &Connection, claim: &Claim, id: EndpointId) -> rusqlite::Res
          FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
          WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL AND p.holder = ?2 AND p.holder_nonce = ?3"
     );
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row((id.0, &claim.server, claim.nonce), by(rows::held));
-    let Some(mut found) = found.optional()? else { return Ok(None) };
-    let mut statement = connection
-        .prepare_cached("SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND number > ?2")?;
-    let numbers = statement.query_map((id.0, found.position.0), |row| row.get(0).map(RecordNumber))?;
-    found.stored_before = numbers.collect::<rusqlite::Result<_>>()?;
+    let found = connection.row(sql, (id.0, &claim.server, claim.nonce), rows::held)?;
+    let Some(mut found) = found else { return Ok(None) };
+    let sql = "SELECT number FROM webhook_letters WHERE webhook_id = ?1 AND number > ?2";
+    let numbers = connection.rows(sql, (id.0, found.position.0), rows::first)?;
+    found.stored_before = numbers.into_iter().collect();
     Ok(Some(found))
 }
 
@@ -203,12 +167,11 @@ fn dead_letter(
         ", l.last_status, l.last_error, l.died_at FROM webhook_letters l \
          WHERE l.webhook_id = ?1 AND l.number = ?2 AND l.state = 1"
     );
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row((id.0, number.0), |row| {
-        let died_at = row.get::<_, Option<i64>>(8)?.map(UnixMs).unwrap_or_default();
+    let found = connection.row(sql, (id.0, number.0), |row| {
+        let died_at = rows::get::<Option<UnixMs>>(row, 8)?.unwrap_or_default();
         Ok(DeadLetter { delivery: rows::dead_letter_at(row, 0)?, died_at, record: None })
     });
-    let Some(mut delivery) = found.optional()? else { return Ok(None) };
+    let Some(mut delivery) = found? else { return Ok(None) };
     delivery.record = record_of_delivery(connection, id, number)?;
     Ok(Some(delivery))
 }

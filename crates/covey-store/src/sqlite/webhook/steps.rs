@@ -6,10 +6,9 @@ use covey_core::webhook::{
     AttemptLog, Claim, Endpoint, EndpointId, EndpointSpec, Progress, ProgressSaved, WebhookSecret,
     WebhookSteps, WebhookType,
 };
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::rows;
-use crate::sqlite::by;
 use crate::sqlite::transaction::SqliteTransaction;
 use crate::sqlite::webhook::deliveries::Counts;
 
@@ -20,7 +19,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
             rows::endpoint_columns!(),
             " FROM webhooks w WHERE w.id = ?1 AND w.org_id = ?2 AND w.deleted_at IS NULL"
         );
-        self.sql(sql, |statement| statement.query_row((id.0, org.0), by(rows::endpoint)).optional())
+        self.row(sql, (id.0, org.0), rows::endpoint)
     }
 
     fn webhook_default(&mut self, org: OrgId, webhook_type: WebhookType) -> TxResult<Option<Endpoint>> {
@@ -30,13 +29,11 @@ impl WebhookSteps for SqliteTransaction<'_> {
             " FROM webhooks w WHERE w.org_id = ?1 AND w.event_type = ?2 AND w.is_default = 1 \
              AND w.deleted_at IS NULL"
         );
-        self.sql(sql, |statement| {
-            statement.query_row((org.0, webhook_type.name()), by(rows::endpoint)).optional()
-        })
+        self.row(sql, (org.0, webhook_type.name()), rows::endpoint)
     }
 
     fn webhook_count(&mut self, org: OrgId) -> TxResult<u32> {
-        self.sql(rows::WEBHOOK_COUNT, |statement| statement.query_row([org.0], |row| row.get(0)))
+        self.only(rows::WEBHOOK_COUNT, [org.0], |row| rows::number(row, 0))
     }
 
     fn webhook_insert(
@@ -47,38 +44,36 @@ impl WebhookSteps for SqliteTransaction<'_> {
         is_default: bool,
     ) -> TxResult<EndpointId> {
         let position = self.last_number()?;
-        let id = self.sql(
+        let id: EndpointId = self.only(
             "INSERT INTO webhooks (org_id, event_type, is_default, version, url, headers, is_active, filter, \
              format, concurrency, secret, created_at, updated_at) \
              VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) RETURNING id",
-            |statement| {
-                let values = params![
-                    org.0,
-                    spec.webhook_type.name(),
-                    is_default,
-                    spec.url.0,
-                    rows::headers_text(&spec.headers),
-                    spec.is_active,
-                    rows::filter_text(&spec.filter),
-                    spec.format.name(),
-                    spec.concurrency,
-                    secret.exposed(),
-                    self.now.0,
-                ];
-                statement.query_row(values, |row| row.get(0).map(EndpointId))
-            },
+            params![
+                org.0,
+                spec.webhook_type.name(),
+                is_default,
+                spec.url.0,
+                rows::headers_text(&spec.headers),
+                spec.is_active,
+                rows::filter_text(&spec.filter),
+                spec.format.name(),
+                spec.concurrency,
+                secret.exposed(),
+                self.now.0,
+            ],
+            rows::first,
         )?;
-        self.sql("INSERT INTO webhook_progress (webhook_id, position) VALUES (?1, ?2)", |statement| {
-            statement.execute((id.0, position.0)).map(drop)
-        })?;
+        let sql = "INSERT INTO webhook_progress (webhook_id, position) VALUES (?1, ?2)";
+        self.change(sql, (id.0, position.0))?;
         Ok(id)
     }
 
     fn webhook_update(&mut self, endpoint: &Endpoint, begins_anew: bool) -> TxResult<()> {
         let spec = &endpoint.spec;
-        self.sql(rows::WEBHOOK_UPDATE, |statement| {
-            let old = endpoint.old_secret.as_ref();
-            statement.execute(params![
+        let old = endpoint.old_secret.as_ref();
+        self.change(
+            rows::WEBHOOK_UPDATE,
+            params![
                 spec.url.0,
                 rows::headers_text(&spec.headers),
                 spec.is_active,
@@ -90,37 +85,34 @@ impl WebhookSteps for SqliteTransaction<'_> {
                 old.map(|(_, until)| until.0),
                 self.now.0,
                 endpoint.id.0,
-            ])
-        })?;
+            ],
+        )?;
         if begins_anew {
             let position = self.last_number()?;
-            self.sql("UPDATE webhook_progress SET position = ?2 WHERE webhook_id = ?1", |statement| {
-                statement.execute((endpoint.id.0, position.0)).map(drop)
-            })?;
+            let sql = "UPDATE webhook_progress SET position = ?2 WHERE webhook_id = ?1";
+            self.change(sql, (endpoint.id.0, position.0))?;
         }
         Ok(())
     }
 
     fn webhook_delete(&mut self, org: OrgId, id: EndpointId) -> TxResult<bool> {
-        self.sql(rows::WEBHOOK_DELETE, |statement| Ok(statement.execute((self.now.0, id.0, org.0))? > 0))
+        Ok(self.change(rows::WEBHOOK_DELETE, (self.now.0, id.0, org.0))? > 0)
     }
 
     fn webhook_claim(&mut self, claim: &Claim, ids: &[EndpointId], until: UnixMs) -> TxResult<()> {
         ids.iter().try_for_each(|id| {
-            self.sql(
+            let claimed = self.change(
                 "UPDATE webhook_progress SET holder = ?2, holder_nonce = ?3, held_until = ?4 \
                  WHERE webhook_id = ?1 AND (holder IS NULL OR holder = ?2 OR held_until <= ?5) AND EXISTS \
                  (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.is_active = 1 AND w.deleted_at IS NULL)",
-                |statement| {
-                    let values = params![id.0, claim.server, claim.nonce, until.0, self.now.0];
-                    statement.execute(values).map(drop)
-                },
-            )
+                params![id.0, claim.server, claim.nonce, until.0, self.now.0],
+            );
+            claimed.map(drop)
         })
     }
 
     fn webhook_release(&mut self, claim: &Claim) -> TxResult<()> {
-        self.sql(rows::WEBHOOK_RELEASE, |statement| statement.execute((&claim.server, claim.nonce)).map(drop))
+        self.change(rows::WEBHOOK_RELEASE, (&claim.server, claim.nonce)).map(drop)
     }
 
     fn webhook_progress(
@@ -131,28 +123,25 @@ impl WebhookSteps for SqliteTransaction<'_> {
         progress: &Progress,
     ) -> TxResult<ProgressSaved> {
         let logged = i64::try_from(progress.attempts.len()).unwrap_or(i64::MAX);
-        let held = self.sql(
+        let held = self.row(
             "UPDATE webhook_progress SET position = max(position, ?4), held_until = ?5, open_since = ?6, \
              failures = ?7, last_error = ?8, last_delivered_at = coalesce(?9, last_delivered_at), \
              log_head = log_head + ?10 \
              WHERE webhook_id = ?1 AND holder = ?2 AND holder_nonce = ?3 AND EXISTS \
              (SELECT 1 FROM webhooks w WHERE w.id = ?1 AND w.deleted_at IS NULL) RETURNING resends, log_head",
-            |statement| {
-                let values = params![
-                    id.0,
-                    claim.server,
-                    claim.nonce,
-                    progress.position.0,
-                    until.0,
-                    progress.circuit.open_since.map(|at| at.0),
-                    progress.circuit.failures,
-                    progress.last_error,
-                    progress.last_delivered_at.map(|at| at.0),
-                    logged,
-                ];
-                let row = statement.query_row(values, |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
-                row.optional()
-            },
+            params![
+                id.0,
+                claim.server,
+                claim.nonce,
+                progress.position.0,
+                until.0,
+                progress.circuit.open_since.map(|at| at.0),
+                progress.circuit.failures,
+                progress.last_error,
+                progress.last_delivered_at.map(|at| at.0),
+                logged,
+            ],
+            |row| Ok((rows::get(row, 0)?, rows::get::<i64>(row, 1)?)),
         )?;
         let Some((resends, log_head)) = held else { return Ok(ProgressSaved::Lost) };
         let mut counts = Counts::default();
@@ -171,10 +160,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
     }
 
     fn webhook_log(&mut self, id: EndpointId, attempt: &AttemptLog) -> TxResult<()> {
-        let head = self.sql(rows::WEBHOOK_NEXT_LOG, |statement| {
-            statement.query_row([id.0], |row| row.get::<_, i64>(0)).optional()
-        })?;
-        match head {
+        match self.row(rows::WEBHOOK_NEXT_LOG, [id.0], rows::first::<i64>)? {
             Some(head) => self.write_log(id, head - 1, std::slice::from_ref(attempt)),
             // It was deleted in the meantime, and its log with it.
             None => Ok(()),
@@ -188,38 +174,34 @@ impl WebhookSteps for SqliteTransaction<'_> {
         deadline: UnixMs,
         limit: u32,
     ) -> TxResult<u64> {
-        let count = self.sql(
+        let count = self.change(
             "UPDATE webhook_letters SET state = 0, deadline = ?2, attempts = 0, next_at = 0, died_at = NULL \
              WHERE webhook_id = ?1 AND number IN (SELECT number FROM webhook_letters \
              WHERE webhook_id = ?1 AND state = 1 AND (?3 IS NULL OR number = ?3) ORDER BY number LIMIT ?4)",
-            |statement| statement.execute((id.0, deadline.0, number.map(|number| number.0), limit)),
+            (id.0, deadline.0, number.map(|number| number.0), limit),
         )?;
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         if count > 0 {
             self.write_counts(id, &Counts { deferred: count, dead: -count })?;
-            self.sql(
-                "UPDATE webhook_progress SET resends = resends + 1 WHERE webhook_id = ?1",
-                |statement| statement.execute([id.0]).map(drop),
-            )?;
+            let sql = "UPDATE webhook_progress SET resends = resends + 1 WHERE webhook_id = ?1";
+            self.change(sql, [id.0])?;
         }
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
     fn webhook_forget(&mut self, logged: UnixMs, died: UnixMs, limit: u32) -> TxResult<u64> {
-        let execute = |sql: &str, before: i64| self.sql(sql, |statement| statement.execute((before, limit)));
-        let mut count = execute(
+        let forget = |sql: &str, before: i64| self.change(sql, (before, limit));
+        let mut count = forget(
             "DELETE FROM webhook_deliveries WHERE (webhook_id, seq) IN \
              (SELECT webhook_id, seq FROM webhook_deliveries WHERE at < ?1 LIMIT ?2)",
             logged.0,
         )?;
-        let deliveries = self.sql(
+        let deliveries: Vec<EndpointId> = self.rows(
             "DELETE FROM webhook_letters WHERE (webhook_id, number) IN \
              (SELECT webhook_id, number FROM webhook_letters WHERE state = 1 AND died_at < ?1 LIMIT ?2) \
              RETURNING webhook_id",
-            |statement| {
-                let rows = statement.query_map((died.0, limit), |row| row.get(0).map(EndpointId))?;
-                rows.collect::<rusqlite::Result<Vec<_>>>()
-            },
+            (died.0, limit),
+            rows::first,
         )?;
         count += deliveries.len();
         for id in deliveries {
@@ -231,17 +213,17 @@ impl WebhookSteps for SqliteTransaction<'_> {
                 "DELETE FROM {table} WHERE (webhook_id, {key}) IN \
                  (SELECT webhook_id, {key} FROM {table} WHERE webhook_id IN ({deleted}) LIMIT ?2)"
             );
-            count += execute(&sql, 0)?;
+            count += forget(&sql, 0)?;
         }
         let empty = "NOT EXISTS (SELECT 1 FROM webhook_letters l WHERE l.webhook_id = w.id) AND \
              NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = w.id)";
         let gone = format!(
             "SELECT w.id FROM webhooks w WHERE w.deleted_at IS NOT NULL AND w.deleted_at >= ?1 AND {empty} LIMIT ?2"
         );
-        count += execute(&format!("DELETE FROM webhook_progress WHERE webhook_id IN ({gone})"), 0)?;
+        count += forget(&format!("DELETE FROM webhook_progress WHERE webhook_id IN ({gone})"), 0)?;
         let without_progress =
             "NOT EXISTS (SELECT 1 FROM webhook_progress p WHERE p.webhook_id = webhooks.id)";
-        count += execute(
+        count += forget(
             &format!(
                 "DELETE FROM webhooks WHERE deleted_at IS NOT NULL AND deleted_at >= ?1 \
                  AND {without_progress} AND id IN (SELECT id FROM webhooks LIMIT ?2)"

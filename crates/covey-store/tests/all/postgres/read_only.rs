@@ -1,5 +1,5 @@
-//! A database that turns read-only, as one does when another becomes the primary:
-//! it is told before anyone writes, and a caller is answered at once.
+//! A database that turns read-only, as one does when another becomes the primary, or
+//! that loses each connection: it is told before anyone writes, and a caller is answered at once.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -77,10 +77,19 @@ enum Way {
     Answer,
 }
 
-/// Lets bytes between clients and a server's socket through, until it is to
-/// swallow some of the connection on which the task was sent: then it ends that one.
-fn proxy(socket: &Path, server: &Path, swallows: impl Fn(Way, &[u8]) -> bool + Send + Sync + 'static) {
-    let (listener, server) = (UnixListener::bind(socket).unwrap(), server.to_owned());
+/// Lets bytes between clients and a database's socket through, until it is to swallow some:
+/// then it ends their connection. What decides is also told whether the task was sent on it.
+/// Answers the URL that leads through it, which goes with the folder.
+fn proxy(
+    url: &str,
+    swallows: impl Fn(Way, &[u8], bool) -> bool + Send + Sync + 'static,
+) -> (String, TempDir) {
+    let say_one = |sql: &str| say(url, &[sql]).remove(0).remove(0);
+    let (directory, name) =
+        (say_one("SHOW unix_socket_directories"), format!(".s.PGSQL.{}", say_one("SHOW port")));
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join(&name)).unwrap();
+    let server = Path::new(&directory).join(&name);
     let swallows = Arc::new(swallows);
     std::thread::spawn(move || {
         for client in listener.incoming() {
@@ -93,17 +102,22 @@ fn proxy(socket: &Path, server: &Path, swallows: impl Fn(Way, &[u8]) -> bool + S
                     if way == Way::Request && has_body(bytes) {
                         has_task.store(true, Ordering::SeqCst);
                     }
-                    has_task.load(Ordering::SeqCst) && swallows(way, bytes)
+                    swallows(way, bytes, has_task.load(Ordering::SeqCst))
                 };
                 std::thread::spawn(move || copy(from, to, is_swallowed));
             }
         }
     });
+    (url.replace(&directory, &folder.path().display().to_string()), folder)
 }
 
 /// Whether these bytes hold the body of the task that is made.
 fn has_body(bytes: &[u8]) -> bool {
-    bytes.windows(BODY.len()).any(|part| part == BODY.as_bytes())
+    has(bytes, BODY)
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 /// Copies until one side ends, or what was read is to be swallowed; ends both.
@@ -127,21 +141,18 @@ fn create_when_it_turns(
     backend: &PostgresBackend,
     when: impl Fn(Way, &[u8]) -> bool + Send + Sync + 'static,
 ) -> (World, Result<Arc<Task>, Error>, TempDir) {
-    let url = backend.url();
-    let say_one = |sql: &str| say(&url, &[sql]).remove(0).remove(0);
-    let (directory, name) =
-        (say_one("SHOW unix_socket_directories"), format!(".s.PGSQL.{}", say_one("SHOW port")));
-    let folder = tempfile::tempdir().unwrap();
     let is_armed = Arc::new(AtomicBool::new(false));
-    let (armed, turning) = (Arc::clone(&is_armed), url.clone());
-    proxy(&folder.path().join(&name), &Path::new(&directory).join(&name), move |way, bytes| {
-        let is_now = armed.load(Ordering::SeqCst) && when(way, bytes) && armed.swap(false, Ordering::SeqCst);
+    let (armed, url) = (Arc::clone(&is_armed), backend.url());
+    let (through, folder) = proxy(&backend.url(), move |way, bytes, has_task| {
+        let is_now = has_task
+            && armed.load(Ordering::SeqCst)
+            && when(way, bytes)
+            && armed.swap(false, Ordering::SeqCst);
         if is_now {
-            set_read_only(&turning, true);
+            set_read_only(&url, true);
         }
         is_now
     });
-    let through = url.replace(&directory, &folder.path().display().to_string());
     let world = World::new(Another::new(&through, "server-1"));
     let device = world.device(0);
     is_armed.store(true, Ordering::SeqCst);
@@ -172,4 +183,20 @@ fn a_commit_that_never_arrived_is_known_not_to_have_been_where_nothing_can_be_wr
     // Had it waited for a connection that can write, it would be that there is none.
     assert_eq!(made.unwrap_err(), Error::Unavailable { reason: StorageFault::ReadOnly });
     assert_eq!(world.list(0, TaskFilter::default(), 1, 1).total, 0);
+}
+
+#[test]
+fn a_database_that_loses_each_connection_on_which_it_is_looked_at_is_told_to_be_out_of_reach() {
+    let backend = PostgresBackend::new();
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&is_armed);
+    let (through, _folder) = proxy(&backend.url(), move |way, bytes, _| {
+        way == Way::Request && armed.load(Ordering::SeqCst) && has(bytes, "transaction_read_only")
+    });
+    let world = World::new(Another::new(&through, "server-1"));
+    assert_eq!(world.store().write_fault(), None);
+    is_armed.store(true, Ordering::SeqCst);
+    wait_for(&world, Some(StorageFault::Unreachable));
+    is_armed.store(false, Ordering::SeqCst);
+    wait_for(&world, None);
 }
