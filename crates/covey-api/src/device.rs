@@ -64,8 +64,13 @@ pub struct DeviceConnection<'a> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceTag<'a> {
     /// The name.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$", example = "room")
+    )]
     pub tag: Cow<'a, str>,
     /// The value.
+    #[cfg_attr(feature = "openapi", schema(max_length = 1024, pattern = r"^[^\x00]*$", example = "hall"))]
     pub value: Cow<'a, str>,
 }
 

@@ -12,6 +12,7 @@
 //! `openapi` the schemas. A client needs neither.
 
 mod access;
+mod by_name;
 mod cloud_event;
 mod device;
 mod event;
@@ -44,8 +45,8 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, RetentionChange, SecretRotation, TagNew, TaskNew,
-    TwinPatch, WebhookChange, WebhookNew, WebhookSet,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, RetentionChange, SecretRotation, TaskNew, TwinPatch,
+    WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

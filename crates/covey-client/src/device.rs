@@ -1,6 +1,6 @@
 //! Devices: registering, finding, tagging and retiring them.
 
-use covey_api::{DeviceNew, TagNew, TagPut};
+use covey_api::{DeviceNew, TagPut};
 use reqwest::Method;
 
 use crate::client::Client;
@@ -68,7 +68,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal (404 if there is no such device), or the transport's.
-    pub async fn device_tag(&self, device_id: i64, tag: &TagNew) -> Result<i64> {
+    pub async fn device_tag(&self, device_id: i64, tag: &Tag) -> Result<i64> {
         let id = device_id.to_string();
         let answer = self.request(Method::PUT, &["api", "v1", "devices", &id]).json(tag).send().await?;
         answer.json::<TagPut>().map(|put| put.tag_id)

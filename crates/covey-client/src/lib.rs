@@ -37,9 +37,8 @@ pub use api_key::{ApiKey, MadeApiKey};
 pub use client::Client;
 pub use covey_api::{
     ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, Readiness, Record, Retention, RetentionChange,
-    RetentionRun, SecretRotation, ServerPart, TagNew, TaskChange, TaskCreated, TaskDeleted, TaskNew,
-    TaskStatus, Time, TwinDesiredValue, TwinPatch, TwinReportedValue, WebhookFilter, WebhookNew, WebhookSet,
-    Whole,
+    RetentionRun, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
+    Time, TwinDesiredValue, TwinPatch, TwinReportedValue, WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ use std::fmt;
 
 #[cfg(feature = "openapi")]
 use covey_core::device::{TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX};
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "openapi")]
 use utoipa::openapi::schema::{AdditionalProperties, Object, ObjectBuilder, Schema, SchemaType, Type};
@@ -14,7 +14,8 @@ use utoipa::openapi::{ArrayBuilder, OneOfBuilder, RefOr};
 #[cfg(feature = "openapi")]
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::Whole;
+use crate::by_name::ByName;
+use crate::{DeviceTag, Whole};
 
 /// How many tags a list may have.
 const TAGS_MAX: usize = 64;
@@ -61,55 +62,7 @@ pub enum CertificateWanted {
     None,
 }
 
-/// A tag with its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(ToSchema), schema(as = DeviceTagNew))]
-pub struct TagNew {
-    /// The name.
-    #[cfg_attr(
-        feature = "openapi",
-        schema(min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1F\x7F-\x9F]+$", example = "room")
-    )]
-    pub tag: String,
-    /// The value.
-    #[cfg_attr(feature = "openapi", schema(max_length = 1024, pattern = r"^[^\x00]*$", example = "hall"))]
-    pub value: String,
-}
-
-/// Written out because a derived reader would take an array for an object.
-impl<'de> Deserialize<'de> for TagNew {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TagVisitor;
-
-        impl<'de> Visitor<'de> for TagVisitor {
-            type Value = TagNew;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with tag and value")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<TagNew, M::Error> {
-                let (mut tag, mut value) = (None, None);
-                while let Some(name) = map.next_key::<String>()? {
-                    match name.as_str() {
-                        "tag" => tag = Some(map.next_value()?),
-                        "value" => value = Some(map.next_value()?),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
-                }
-                let tag = tag.ok_or_else(|| M::Error::missing_field("tag"))?;
-                let value = value.ok_or_else(|| M::Error::missing_field("value"))?;
-                Ok(TagNew { tag, value })
-            }
-        }
-
-        deserializer.deserialize_map(TagVisitor)
-    }
-}
-
-/// DeviceTags by name, from either form.
+/// Tags by name, from either form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceTags(pub BTreeMap<String, String>);
 
@@ -127,8 +80,8 @@ impl<'de> Deserialize<'de> for DeviceTags {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<DeviceTags, A::Error> {
                 let mut tags = DeviceTags::default();
                 let mut count = 0;
-                while let Some(TagNew { tag, value }) = list.next_element()? {
-                    tags.0.insert(tag, value);
+                while let Some(ByName(DeviceTag { tag, value })) = list.next_element()? {
+                    tags.0.insert(tag.into_owned(), value.into_owned());
                     count += 1;
                 }
                 // The list is bounded as such, whatever is equal in it.
@@ -159,7 +112,7 @@ impl PartialSchema for DeviceTags {
             .property_names(Some(Schema::Object(name)))
             .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(value.into()))))
             .max_properties(Some(TAGS_MAX));
-        let list = ArrayBuilder::new().items(TagNew::schema()).max_items(Some(TAGS_MAX));
+        let list = ArrayBuilder::new().items(DeviceTag::schema()).max_items(Some(TAGS_MAX));
         RefOr::T(Schema::OneOf(OneOfBuilder::new().item(list).item(by_name).build()))
     }
 }

@@ -9,7 +9,7 @@ mod twin;
 mod webhook;
 
 pub use access::ApiKeyNew;
-pub use device::{CertificateWanted, DeviceNew, DeviceTags, TagNew};
+pub use device::{CertificateWanted, DeviceNew, DeviceTags};
 pub use retention::RetentionChange;
 pub use task::TaskNew;
 #[cfg(feature = "openapi")]

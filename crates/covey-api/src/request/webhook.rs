@@ -1,12 +1,10 @@
 //! A webhook to be made or changed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::by_name::ByName;
 use crate::{WebhookFilter, Whole};
 
 /// Makes the body of a request that sets a webhook: what is its own, and the members that are the
@@ -19,6 +17,10 @@ macro_rules! webhook_body {
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub struct $name {
             $($own)*
+            /// What is sent with each message, by name.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
+            pub headers: Option<BTreeMap<String, String>>,
             /// Which changes are wanted, beside the type.
             #[serde(default, deserialize_with = "filter", skip_serializing_if = "Option::is_none")]
             pub filter: Option<WebhookFilter>,
@@ -48,10 +50,6 @@ webhook_body! {
         /// Where it is.
         #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 2048, example = "https://receiver.example/covey"))]
         pub url: String,
-        /// What is sent with each message, by name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
-        pub headers: Option<BTreeMap<String, String>>,
         /// Whether it is told anything; its URL is probed if so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(default = true))]
@@ -60,15 +58,11 @@ webhook_body! {
 }
 
 webhook_body! {
-    /// The default webhook of a type, or all of one by its number.
+    /// The default webhook of a type, or all of one by its number. Without `headers` it sends none of its own.
     WebhookSet {
         /// Where it is.
         #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 2048, example = "https://receiver.example/covey"))]
         pub url: String,
-        /// What is sent with each message, by name; none if left out.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
-        pub headers: Option<BTreeMap<String, String>>,
         /// Whether it is told anything; its URL is probed if so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(default = true))]
@@ -83,10 +77,6 @@ webhook_body! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 2048))]
         pub url: Option<String>,
-        /// What is sent with each message, by name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
-        pub headers: Option<BTreeMap<String, String>>,
         /// Whether it is told anything; its URL is probed if so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub is_active: Option<bool>,
@@ -110,23 +100,5 @@ pub struct SecretRotation {
 /// A filter by the names of its members, and in no other form: what is misread
 /// would let everything through.
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WebhookFilter>, D::Error> {
-    struct FilterVisitor;
-
-    impl<'de> Visitor<'de> for FilterVisitor {
-        type Value = Option<WebhookFilter>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, members: M) -> Result<Self::Value, M::Error> {
-            WebhookFilter::deserialize(MapAccessDeserializer::new(members)).map(Some)
-        }
-    }
-
-    deserializer.deserialize_any(FilterVisitor)
+    Ok(Option::<ByName<WebhookFilter>>::deserialize(deserializer)?.map(|ByName(filter)| filter))
 }

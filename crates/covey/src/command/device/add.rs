@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use covey_client::{CertificateWanted, DeviceNew, DeviceTags, Error, Registered, TagNew, Whole};
+use covey_client::{CertificateWanted, DeviceNew, DeviceTags, Error, Registered, Tag, Whole};
 use serde_json::json;
 
 use crate::command::connection::{Connection, shell_word};
@@ -58,8 +58,8 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
 }
 
 /// Tags by name; of equal names the last counts.
-fn tags(given: Vec<TagNew>) -> Option<DeviceTags> {
-    let by_name = given.into_iter().map(|TagNew { tag, value }| (tag, value));
+fn tags(given: Vec<Tag>) -> Option<DeviceTags> {
+    let by_name = given.into_iter().map(|Tag { tag, value }| (tag.into_owned(), value.into_owned()));
     Some(DeviceTags(by_name.collect())).filter(|DeviceTags(tags)| !tags.is_empty())
 }
 

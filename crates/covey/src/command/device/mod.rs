@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use covey_client::{DeviceFilter, PageRequest, TagNew};
+use covey_client::{DeviceFilter, PageRequest, Tag};
 
 use crate::command::connection::{Connection, Target};
 
@@ -79,7 +79,7 @@ struct AddArgs {
     device_id: Option<i64>,
     /// A tag, as name=value; repeat for more
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = name::read_tag)]
-    tags: Vec<TagNew>,
+    tags: Vec<Tag>,
     /// Certificate signing request (PEM) made with the device's own key; - reads standard input
     #[arg(long, value_name = "FILE")]
     csr: Option<PathBuf>,
@@ -144,7 +144,7 @@ pub async fn run(args: DeviceArgs, connection: &Connection) -> Result<ExitCode> 
 
 async fn tag(connection: &Connection, device: &DeviceName, name: String, value: String) -> Result<()> {
     let found = device.find(connection).await?;
-    let tag = TagNew { tag: name, value };
+    let tag = Tag { tag: name.into(), value: value.into() };
     let tag_id = connection.client.device_tag(found.device_id, &tag).await?;
     if connection.output.json {
         connection.output.json(&serde_json::json!({"tag_id": tag_id}))?;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
-use covey_client::{Device, DeviceFilter, PageRequest, TagNew};
+use covey_client::{Device, DeviceFilter, PageRequest, Tag};
 
 use crate::command::connection::Connection;
 use crate::command::output::printable;
@@ -79,9 +79,11 @@ async fn one(connection: &Connection, filter: &DeviceFilter) -> Result<Option<De
 }
 
 /// Reads a tag as `name=value`.
-pub fn read_tag(text: &str) -> Result<TagNew, &'static str> {
+pub fn read_tag(text: &str) -> Result<Tag, &'static str> {
     match text.split_once('=') {
-        Some((tag, value)) if !tag.is_empty() => Ok(TagNew { tag: tag.to_owned(), value: value.to_owned() }),
+        Some((tag, value)) if !tag.is_empty() => {
+            Ok(Tag { tag: tag.to_owned().into(), value: value.to_owned().into() })
+        }
         _ => Err("write it as name=value, like room=kitchen"),
     }
 }
@@ -109,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_tag_is_split_at_the_first_equals_sign() {
-        let tag = |tag: &str, value: &str| Ok(TagNew { tag: tag.to_owned(), value: value.to_owned() });
+        let tag =
+            |tag: &str, value: &str| Ok(Tag { tag: tag.to_owned().into(), value: value.to_owned().into() });
         assert_eq!(read_tag("room=kitchen"), tag("room", "kitchen"));
         assert_eq!(read_tag("url=a=b"), tag("url", "a=b"));
         assert_eq!(read_tag("empty="), tag("empty", ""));

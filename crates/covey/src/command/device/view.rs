@@ -36,8 +36,7 @@ pub async fn list(connection: &Connection, filter: &DeviceFilter, page: PageRequ
             cell(tags.join(" ")),
         ]
     });
-    let rows: Vec<_> = rows.collect();
-    output.text(&output.table(&["SN", "ID", "LINK", "SINCE", "TAGS"], &rows))?;
+    output.text(&output.table(&["SN", "ID", "LINK", "SINCE", "TAGS"], rows))?;
     if let Some(total) = found.total
         && total > found.items.len() as u64
     {
