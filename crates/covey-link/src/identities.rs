@@ -20,7 +20,7 @@ const REMEMBERED_MAX: usize = 65_536;
 /// The answers of the last moment.
 #[derive(Default)]
 pub(crate) struct Identities {
-    known: DashMap<Sn, (Instant, Arc<DeviceIdentity>)>,
+    remembered: DashMap<Sn, (Instant, Arc<DeviceIdentity>)>,
     /// Counts what was forgotten: an answer that was on its way then is not kept.
     forgotten: AtomicU64,
 }
@@ -28,23 +28,23 @@ pub(crate) struct Identities {
 impl Identities {
     /// The device that is registered under a serial number.
     pub(crate) async fn of(&self, engine: &Engine, sn: &Sn) -> Result<Option<Arc<DeviceIdentity>>> {
-        if let Some(known) = self.known.get(sn).filter(|known| known.0.elapsed() < LIFE) {
-            return Ok(Some(Arc::clone(&known.1)));
+        if let Some(remembered) = self.remembered.get(sn).filter(|remembered| remembered.0.elapsed() < LIFE) {
+            return Ok(Some(Arc::clone(&remembered.1)));
         }
         let (asked_at, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
         // That nobody is registered is not remembered: somebody may be a moment later.
         let Some(device) = engine.server().device_of_sn(sn).await?.map(Arc::new) else {
-            self.known.remove(sn);
+            self.remembered.remove(sn);
             return Ok(None);
         };
-        if self.known.len() >= REMEMBERED_MAX {
-            self.known.retain(|_, known| known.0.elapsed() < LIFE);
+        if self.remembered.len() >= REMEMBERED_MAX {
+            self.remembered.retain(|_, remembered| remembered.0.elapsed() < LIFE);
         }
-        if self.known.len() < REMEMBERED_MAX {
-            self.known.insert(sn.clone(), (asked_at, Arc::clone(&device)));
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.insert(sn.clone(), (asked_at, Arc::clone(&device)));
         }
         if self.forgotten.load(Ordering::Acquire) != forgotten {
-            self.known.remove(sn);
+            self.remembered.remove(sn);
         }
         Ok(Some(device))
     }
@@ -52,6 +52,6 @@ impl Identities {
     /// Drops the cached answer for a serial number.
     pub(crate) fn forget(&self, sn: &Sn) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
-        self.known.remove(sn);
+        self.remembered.remove(sn);
     }
 }

@@ -34,16 +34,20 @@ impl Default for Sequencer {
 impl Sequencer {
     /// Takes the next ticket of a device, in the order of the calls.
     pub(crate) fn ticket(&self, sn: &Sn) -> Ticket {
-        let mut hasher = DefaultHasher::new();
-        sn.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % QUEUES as u64).unwrap_or(0);
         let (until_dropped, after) = oneshot::channel();
-        let before = self.0.get(place).and_then(|queue| {
+        let before = self.0.get(place_of(sn, QUEUES)).and_then(|queue| {
             // What it guards is whole at every moment.
             queue.lock().unwrap_or_else(PoisonError::into_inner).replace(after)
         });
         Ticket { before, _until_dropped: until_dropped }
     }
+}
+
+/// Which of so many places a device has: always the same.
+pub(crate) fn place_of(sn: &Sn, places: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    sn.hash(&mut hasher);
+    usize::try_from(hasher.finish() % places as u64).unwrap_or(0)
 }
 
 impl Ticket {

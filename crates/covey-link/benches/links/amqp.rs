@@ -5,6 +5,7 @@ use std::time::Instant;
 use covey_link::amqp::audit;
 
 use crate::broker::AnyBroker;
+use crate::calls::register;
 use crate::rabbitmq::Broker;
 use crate::site::Site;
 
@@ -12,22 +13,7 @@ pub async fn ten_thousand_devices() {
     let count = 10_000;
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
-    let began = Instant::now();
-    let mut running = Vec::new();
-    for worker in 0..64 {
-        let site = std::sync::Arc::clone(&site);
-        running.push(tokio::spawn(async move {
-            let mut number = worker;
-            while number < count {
-                site.register(&format!("bulk-{number:05}")).await;
-                number += 64;
-            }
-        }));
-    }
-    for one in running {
-        one.await.unwrap();
-    }
-    println!("{count} devices were registered with their accounts in {:.1?}", began.elapsed());
+    register(&site, count, |number| format!("bulk-{number:05}")).await;
     let began = Instant::now();
     let sn = broker.sn("more");
     site.register(&sn).await;

@@ -1,5 +1,6 @@
 //! Calls and revocations over any link.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::broker::AnyBroker;
@@ -33,12 +34,12 @@ async fn call<B: AnyBroker>(site: &Site<B>, device: &mut Device) -> [Duration; 3
 
 pub async fn latency_and_throughput<B: AnyBroker>(broker: B) {
     let data = tempfile::tempdir().unwrap();
-    let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
+    let site = Arc::new(Site::start(&broker, data.path(), "a").await);
     let mut devices = Vec::new();
     for _ in 0..64 {
         let sn = broker.sn("m");
         site.register(&sn).await;
-        let device = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
+        let device = Device::of(&broker, &sn).await;
         device.listen().await;
         devices.push(device);
     }
@@ -55,7 +56,7 @@ pub async fn latency_and_throughput<B: AnyBroker>(broker: B) {
     let rounds = 100;
     let mut running = Vec::new();
     for mut device in devices {
-        let site = std::sync::Arc::clone(&site);
+        let site = Arc::clone(&site);
         running.push(tokio::spawn(async move {
             let mut whole = Vec::new();
             for _ in 0..rounds {
@@ -83,7 +84,7 @@ pub async fn revoking<B: AnyBroker>(broker: B) {
     for _ in 0..50 {
         let sn = broker.sn("m");
         let registered = site.register(&sn).await;
-        let mut device = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
+        let mut device = Device::of(&broker, &sn).await;
         device.listen().await;
         let began = Instant::now();
         site.engine.for_caller(&site.caller).device_retire(registered.identity.device_id).await.unwrap();
@@ -92,4 +93,22 @@ pub async fn revoking<B: AnyBroker>(broker: B) {
     }
     tell("from the retirement to the end of the connection", took);
     site.stop().await;
+}
+
+/// Registers many devices, 64 at a time.
+pub async fn register<B: AnyBroker>(site: &Arc<Site<B>>, count: usize, name: fn(usize) -> String) {
+    const AT_ONCE: usize = 64;
+    let began = Instant::now();
+    let registering = (0..AT_ONCE).map(|worker| {
+        let site = Arc::clone(site);
+        tokio::spawn(async move {
+            for number in (worker..count).step_by(AT_ONCE) {
+                site.register(&name(number)).await;
+            }
+        })
+    });
+    for one in registering.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+    println!("{count} devices were registered with their accounts in {:.1?}", began.elapsed());
 }

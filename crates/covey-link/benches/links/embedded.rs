@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use covey_core::event::Flood;
 use rumqttc::mqttbytes::QoS;
 
-use crate::broker::AnyBroker;
 use crate::device::{Device, outcome};
 use crate::embedded_broker::Broker;
 use crate::site::Site;
@@ -22,7 +21,7 @@ pub async fn events_a_second() {
         for number in 0..devices {
             let sn = format!("dev{number}");
             site.register(&sn).await;
-            connected.push(Device::connect(broker.port, &sn, &broker.device(&sn)).await);
+            connected.push(Device::of(&broker, &sn).await);
         }
         let began = Instant::now();
         let mut running = Vec::new();

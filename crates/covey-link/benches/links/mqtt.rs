@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use covey_core::task::TaskStatus;
 
-use crate::broker::AnyBroker;
+use crate::calls::register;
 use crate::device::Device;
 use crate::mosquitto::Broker;
 use crate::site::Site;
@@ -14,22 +14,7 @@ pub async fn a_thousand_devices() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
     let site = std::sync::Arc::new(Site::start(&broker, data.path(), "a").await);
-    let began = Instant::now();
-    let mut running = Vec::new();
-    for worker in 0..64 {
-        let site = std::sync::Arc::clone(&site);
-        running.push(tokio::spawn(async move {
-            let mut number = worker;
-            while number < count {
-                site.register(&format!("dev{number:05}")).await;
-                number += 64;
-            }
-        }));
-    }
-    for one in running {
-        one.await.unwrap();
-    }
-    println!("{count} devices were registered with their accounts in {:.1?}", began.elapsed());
+    register(&site, count, |number| format!("dev{number:05}")).await;
     let began = Instant::now();
     site.register("one-more").await;
     println!("one more in {:.1?}", began.elapsed());
@@ -43,7 +28,7 @@ pub async fn a_thousand_devices() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     println!("an audit made {count} accounts at an empty broker in {:.1?}", began.elapsed());
-    let mut device = Device::connect(empty.port, "one-more", &empty.device("one-more")).await;
+    let mut device = Device::of(&empty, "one-more").await;
     device.listen().await;
     let id = second.create("one-more").await;
     device.next("tsk").await;

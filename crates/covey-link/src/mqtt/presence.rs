@@ -6,7 +6,6 @@
 //! (PUBACK 0x10, MQTT 5 §3.4.2.1); such a device is announced to again when it subscribes,
 //! connects or sends something.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::disconnect_reason::DisconnectReason;
 use crate::mqtt::broker_log::{self, Line};
 use crate::mqtt::client_events::{self, ClientEvent};
+use crate::per_device_order::place_of;
 
 /// How many workers write sightings. All sightings of one device go to one worker, in their order.
 pub(super) const WORKERS: usize = 16;
@@ -238,9 +238,7 @@ impl Presence {
     }
 
     fn note(&self, sighting: Sighting) {
-        let mut hasher = DefaultHasher::new();
-        sighting.sn().as_str().hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % WORKERS as u64).unwrap_or(0);
+        let place = place_of(sighting.sn(), WORKERS);
         let is_taken = self.workers.get(place).is_some_and(|worker| worker.try_send(sighting).is_ok());
         if !is_taken {
             self.has_missed.store(true, Ordering::Release);

@@ -14,6 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
 
+use crate::broker::AnyBroker;
+
 /// How long a test waits at most for what must come: on a busy machine that is long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,6 +64,11 @@ impl Device {
     pub async fn connect(port: u16, sn: &str, files: &TlsFiles) -> Self {
         let transport = tls(&files.ca, Some(files));
         Self::connect_with(port, sn, transport, Manner::default()).await.expect("the device was not let in")
+    }
+
+    /// Connects one with the certificate that a broker has for it.
+    pub async fn of<B: AnyBroker>(broker: &B, sn: &str) -> Self {
+        Self::connect(broker.port(), sn, &broker.device(sn)).await
     }
 
     /// Connects in some other manner; answers how that ended if it is not let in.

@@ -52,7 +52,7 @@ pub const FLOOD: Flood = Flood { per_second: 1, burst: 50 };
 async fn device<B: AnyBroker>(broker: &B, site: &Site<B>) -> Device {
     let sn = broker.sn("evt");
     site.register(&sn).await;
-    let device = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
+    let device = Device::of(broker, &sn).await;
     let granted = device.subscribe(&format!("srv/{sn}/eva")).await;
     assert!(matches!(granted, SubscribeReasonCode::Success(_)));
     device
@@ -202,7 +202,7 @@ pub async fn events_keep_their_order<B: AnyBroker>(broker: &B, site: &Site<B>) {
     let mut first = device(broker, site).await;
     let sn = broker.sn("other");
     site.register(&sn).await;
-    let second = Device::connect(broker.port(), &sn, &broker.device(&sn)).await;
+    let second = Device::of(broker, &sn).await;
     let mut notices = Vec::new();
     for number in 1..=EVENTS {
         let number = number.to_string();

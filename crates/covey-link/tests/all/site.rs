@@ -99,6 +99,15 @@ impl<B: AnyBroker> Site<B> {
         Self::start_with(broker, data, name, |_| {}).await
     }
 
+    /// Starts the server `a`, which knows these devices.
+    pub async fn with<const N: usize>(broker: &B, data: &Path, sns: [&str; N]) -> Self {
+        let site = Self::start(broker, data, "a").await;
+        for sn in sns {
+            site.register(sn).await;
+        }
+        site
+    }
+
     pub async fn start_with(
         broker: &B,
         data: &Path,

@@ -12,7 +12,6 @@ mod book;
 mod event;
 mod shard;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +35,7 @@ use crate::amqp::presence::event::{Session, Subscription};
 use crate::amqp::presence::shard::{Note, Shard};
 use crate::amqp::{AmqpError, AmqpLink, connection};
 use crate::outage::Outage;
+use crate::per_device_order::place_of;
 
 /// The exchange to which the broker publishes its events.
 const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
@@ -220,10 +220,7 @@ impl Presence {
     }
 
     async fn note(&self, sn: &Sn, note: Note) {
-        let mut hasher = DefaultHasher::new();
-        sn.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();
-        if let Some(shard) = self.shards.get(place) {
+        if let Some(shard) = self.shards.get(place_of(sn, SHARDS)) {
             // A worker is gone only when the server stops.
             let _ = shard.send(note).await;
         }

@@ -43,7 +43,7 @@ async fn a_device_that_is_registered_again_at_once_keeps_its_account() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let user = broker.user(&sn).await.unwrap();
     assert_eq!(user["tags"], json!([format!("covey-{}", broker.vhost())]));
-    Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    Device::of(&broker, &sn).await;
     first.stop().await;
     second.stop().await;
 }
@@ -89,13 +89,12 @@ async fn an_audit_finds_and_mends_what_differs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_puts_accounts_in_step() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("step");
-    site.register(&sn).await;
+    let site = Site::with(&broker, data.path(), [&*sn]).await;
     site.stop().await;
     broker.api(Method::DELETE, &format!("users/{sn}"), None).await.unwrap();
     let site = Site::start(&broker, data.path(), "a").await;
     until("the account is there", || async { broker.user(&sn).await.is_some() }).await;
-    Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    Device::of(&broker, &sn).await;
     site.stop().await;
 }

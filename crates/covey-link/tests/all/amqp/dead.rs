@@ -11,10 +11,9 @@ use crate::site::{Site, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_understood_is_put_aside_and_can_be_driven_again() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("dead");
-    site.register(&sn).await;
-    let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    let site = Site::with(&broker, data.path(), [&*sn]).await;
+    let mut device = Device::of(&broker, &sn).await;
     device.listen().await;
     let id = site.create(&sn).await;
     device.next("tsk").await;

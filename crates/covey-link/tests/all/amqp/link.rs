@@ -13,10 +13,9 @@ use crate::site::{Site, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_there_and_back() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("call");
-    site.register(&sn).await;
-    let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    let site = Site::with(&broker, data.path(), [&*sn]).await;
+    let mut device = Device::of(&broker, &sn).await;
     site.until_online(&sn, true).await;
     device.listen().await;
     let id = site.create(&sn).await.to_string();
@@ -49,9 +48,8 @@ async fn a_call_goes_there_and_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_announced_to_whoever_subscribes() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("waits");
-    site.register(&sn).await;
+    let site = Site::with(&broker, data.path(), [&*sn]).await;
     let id = site.create(&sn).await.to_string();
     let files = broker.device(&sn);
     let mut device = Device::connect(broker.port, &sn, &files).await;
@@ -89,7 +87,7 @@ async fn of_two_servers_each_may_take_the_answer() {
     let second = Site::start(&broker, data.path(), "b").await;
     let sn = broker.sn("two");
     first.register(&sn).await;
-    let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    let mut device = Device::of(&broker, &sn).await;
     device.listen().await;
     until("both know", || async {
         first.engine.server().listening() == 1 && second.engine.server().listening() == 1
@@ -119,10 +117,9 @@ async fn of_two_servers_each_may_take_the_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_later_sees_who_is_connected() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
     let sn = broker.sn("later");
-    site.register(&sn).await;
-    let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    let site = Site::with(&broker, data.path(), [&*sn]).await;
+    let mut device = Device::of(&broker, &sn).await;
     device.listen().await;
     site.until_online(&sn, true).await;
     site.stop().await;
@@ -141,7 +138,7 @@ async fn a_device_reaches_nothing_of_another() {
     site.register(&sn).await;
     site.register(&other).await;
     let id = site.create(&other).await;
-    let mut device = Device::connect(broker.port, &sn, &broker.device(&sn)).await;
+    let mut device = Device::of(&broker, &sn).await;
     device.listen().await;
     // Another's task, by its id: nothing to do.
     device.say("req", &id.to_string(), None).await;

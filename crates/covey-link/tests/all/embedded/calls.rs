@@ -10,9 +10,8 @@ use crate::site::Site;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_goes_there_and_back_between_events() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     site.until_online("dev1", true).await;
     for number in 1..=20_u32 {
@@ -39,8 +38,7 @@ async fn a_call_goes_there_and_back_between_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_client_id_is_refused() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     let files = broker.device("dev1");
     let manner = Manner { client_id: Some("dev2".to_owned()), ..Manner::default() };
     let refused = Device::connect_with(broker.port, "dev1", tls(&files.ca, Some(&files)), manner).await;

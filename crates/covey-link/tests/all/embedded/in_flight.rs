@@ -8,7 +8,6 @@ use covey_core::port::Event;
 use rumqttc::mqttbytes::QoS;
 
 use super::broker::Broker;
-use crate::broker::AnyBroker;
 use crate::device::{Device, outcome};
 use crate::site::Site;
 
@@ -17,7 +16,7 @@ async fn events_of_one_device_share_commits() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
     let site = Site::start_with_flood(&broker, data.path(), Flood { per_second: 0, burst: 0 }).await;
     site.register("dev1").await;
-    let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let device = Device::of(&broker, "dev1").await;
     let mut notices = Vec::new();
     for number in 1..=1_000 {
         let number = number.to_string();
@@ -36,10 +35,9 @@ async fn events_of_one_device_share_commits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_goes_leaves_its_events() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     for round in 0..20 {
-        let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+        let device = Device::of(&broker, "dev1").await;
         let number = (round + 1).to_string();
         let fields = [("event_type_code", "13"), ("dev_event_id", number.as_str())];
         drop(device.event_later(&fields, "{}", QoS::AtLeastOnce).await);
@@ -49,7 +47,7 @@ async fn a_device_that_goes_leaves_its_events() {
     // What is counted is stored, and the other way round.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(site.events().await.len(), site.watcher.seen(Event::EventStored));
-    let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let device = Device::of(&broker, "dev1").await;
     device.event(&[("event_type_code", "13"), ("dev_event_id", "99")], "{}").await;
     assert_eq!(site.events().await.last().unwrap().key.dev_event_id, 99);
     site.stop().await;

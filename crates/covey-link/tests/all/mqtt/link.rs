@@ -15,9 +15,8 @@ use crate::site::{Site, until};
 async fn a_call_goes_all_the_way() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     let id = site.create("dev1").await;
     let announced = device.next("tsk").await;
@@ -50,10 +49,9 @@ async fn a_call_goes_all_the_way() {
 async fn a_device_that_was_away_is_told_when_it_subscribes() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     let first = site.create("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     assert_eq!(correlation(&device.next("tsk").await), first.to_string());
     site.until_online("dev1", true).await;
@@ -67,7 +65,7 @@ async fn a_device_that_was_away_is_told_when_it_subscribes() {
     site.until_online("dev1", false).await;
     // Nobody listens: the next one waits for the next subscription.
     let second = site.create("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     let mut told = [correlation(&device.next("tsk").await), correlation(&device.next("tsk").await)];
     told.sort();
@@ -84,7 +82,7 @@ async fn a_retired_device_is_gone_at_once_and_stays_out() {
     site.register("dev2").await;
     let files = broker.device("dev1");
     let mut device = Device::connect(broker.port, "dev1", &files).await;
-    let mut other = Device::connect(broker.port, "dev2", &broker.device("dev2")).await;
+    let mut other = Device::of(&broker, "dev2").await;
     device.listen().await;
     site.until_online("dev1", true).await;
     let began = Instant::now();
@@ -101,7 +99,7 @@ async fn a_retired_device_is_gone_at_once_and_stays_out() {
     assert!(other.ends.try_recv().is_err(), "another device was disconnected");
     // Registered again, it is let in again.
     site.register("dev1").await;
-    let mut anew = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut anew = Device::of(&broker, "dev1").await;
     anew.listen().await;
     let id = site.create("dev1").await;
     assert_eq!(correlation(&anew.next("tsk").await), id.to_string());
@@ -112,10 +110,7 @@ async fn a_retired_device_is_gone_at_once_and_stays_out() {
 async fn accounts_are_put_right_at_the_start() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    for sn in ["stays", "goes"] {
-        site.register(sn).await;
-    }
+    let site = Site::with(&broker, data.path(), ["stays", "goes"]).await;
     site.stop().await;
     let accounts = || broker.accounts();
     assert!(accounts().contains("covey.device.goes"));
@@ -130,7 +125,7 @@ async fn accounts_are_put_right_at_the_start() {
         accounts().contains("covey.device.stays") && accounts().contains("covey.device.goes")
     })
     .await;
-    let mut device = Device::connect(broker.port, "stays", &broker.device("stays")).await;
+    let mut device = Device::of(&broker, "stays").await;
     device.listen().await;
     site.create("stays").await;
     device.next("tsk").await;
@@ -144,7 +139,7 @@ async fn two_servers_share_the_work_and_announce_once() {
     let one = Site::start(&broker, data.path(), "a").await;
     one.register("dev1").await;
     let two = Site::start(&broker, data.path(), "b").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     until("both know", || async {
         one.engine.server().listening() == 1 && two.engine.server().listening() == 1
@@ -170,8 +165,7 @@ async fn two_servers_share_the_work_and_announce_once() {
 async fn a_session_that_goes_on_is_told_without_subscribing_again() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     let files = broker.device("dev1");
     let manner = || Manner { is_resumed: true, ..Manner::default() };
     let device =
@@ -197,8 +191,7 @@ async fn a_session_that_goes_on_is_told_without_subscribing_again() {
 async fn a_client_of_mqtt_3_1_1_gets_and_sends_envelopes() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     let id = site.create("dev1").await;
     let files = broker.device("dev1");
     let told = broker
@@ -226,8 +219,7 @@ async fn a_client_of_mqtt_3_1_1_gets_and_sends_envelopes() {
 async fn a_client_of_mqtt_3_1_1_sends_events_with_and_without_an_envelope() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
     let files = broker.device("dev1");
     let body = r#"{"200":14,"101":8}"#;
     let enveloped = format!(r#"{{"event_type_code":13,"dev_event_id":"7","payload":{body}}}"#);

@@ -7,7 +7,6 @@ use covey_link::LinkStatus;
 use rumqttc::mqttbytes::v5::PubAckReason;
 
 use super::broker::Broker;
-use crate::broker::AnyBroker;
 use crate::device::{Device, correlation};
 use crate::site::{Site, until};
 
@@ -15,9 +14,8 @@ use crate::site::{Site, until};
 async fn a_broker_that_was_killed_is_found_again() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let device = Device::of(&broker, "dev1").await;
     device.listen().await;
     broker.kill();
     until("the link is down", || async { site.link.status() == LinkStatus::Down }).await;
@@ -29,7 +27,7 @@ async fn a_broker_that_was_killed_is_found_again() {
     let began = Instant::now();
     site.until_up().await;
     println!("the link was up {:?} after the broker", began.elapsed());
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     assert_eq!(correlation(&device.next("tsk").await), id.to_string());
     device.say("req", &id.to_string(), None).await;
@@ -44,9 +42,8 @@ async fn a_broker_that_was_killed_is_found_again() {
 async fn what_came_while_the_server_was_away_is_carried_out() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     let id = site.create("dev1").await;
     device.next("tsk").await;
@@ -73,7 +70,7 @@ async fn a_device_that_came_unseen_is_told_of_its_tasks() {
     site.register("dev1").await;
     let id = site.create("dev1").await;
     site.stop().await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     let site = Site::start(&broker, data.path(), "a").await;
     assert_eq!(correlation(&device.next("tsk").await), id.to_string());
@@ -92,9 +89,8 @@ const RESULTS: &str = "$share/covey/dev/+/res";
 async fn what_a_killed_server_had_not_acknowledged_comes_again() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     let id = site.create("dev1").await;
     device.next("tsk").await;
@@ -138,7 +134,7 @@ async fn a_broker_that_tells_nothing_will_do() {
     let registered = site.register("dev1").await;
     // Nobody knows whether the device is there: the first task is lost on it.
     let first = site.create("dev1").await;
-    let mut device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let mut device = Device::of(&broker, "dev1").await;
     device.listen().await;
     // It asks, and so is known to be there.
     device.say("req", "", None).await;
@@ -152,7 +148,7 @@ async fn a_broker_that_tells_nothing_will_do() {
     assert_eq!(correlation(&device.next("tsk").await), second.to_string());
     // The rights of the file are those of the accounts.
     assert_eq!(device.publish("dev/dev2/res", Default::default(), "").await, PubAckReason::NotAuthorized);
-    let mut other = Device::connect(broker.port, "dev2", &broker.device("dev2")).await;
+    let mut other = Device::of(&broker, "dev2").await;
     other.subscribe("srv/#").await;
     let third = site.create("dev1").await;
     assert_eq!(correlation(&device.next("tsk").await), third.to_string());

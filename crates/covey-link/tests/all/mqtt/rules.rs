@@ -36,11 +36,8 @@ async fn a_stranger_is_not_let_in() {
 async fn a_device_does_nothing_outside_its_own_topics() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    for sn in ["dev1", "dev2"] {
-        site.register(sn).await;
-    }
-    let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1", "dev2"]).await;
+    let device = Device::of(&broker, "dev1").await;
     for topic in [
         "dev/dev2/res",
         "srv/dev2/tsk",
@@ -78,11 +75,8 @@ async fn a_device_does_nothing_outside_its_own_topics() {
 async fn another_client_id_gets_nobody_elses_session() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    for sn in ["dev1", "dev2"] {
-        site.register(sn).await;
-    }
-    let mut victim = Device::connect(broker.port, "dev2", &broker.device("dev2")).await;
+    let site = Site::with(&broker, data.path(), ["dev1", "dev2"]).await;
+    let mut victim = Device::of(&broker, "dev2").await;
     victim.listen().await;
     // The device dev1 says that it is dev2, and that it is a server.
     for client_id in ["dev2", "covey.a", ""] {
@@ -106,9 +100,8 @@ async fn another_client_id_gets_nobody_elses_session() {
 async fn nothing_is_retained() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    site.register("dev1").await;
-    let device = Device::connect(broker.port, "dev1", &broker.device("dev1")).await;
+    let site = Site::with(&broker, data.path(), ["dev1"]).await;
+    let device = Device::of(&broker, "dev1").await;
     let mut options = PublishOptions::new(QoS::AtLeastOnce);
     options = options.retain(true);
     // The client knows from the CONNACK that the broker takes none (MQTT 5 §3.2.2.3.5).
@@ -130,11 +123,8 @@ async fn nothing_is_retained() {
 async fn a_will_says_nothing_on_a_foreign_topic() {
     let broker = Broker::start();
     let data = tempfile::tempdir().unwrap();
-    let site = Site::start(&broker, data.path(), "a").await;
-    for sn in ["dev1", "dev2"] {
-        site.register(sn).await;
-    }
-    let mut victim = Device::connect(broker.port, "dev2", &broker.device("dev2")).await;
+    let site = Site::with(&broker, data.path(), ["dev1", "dev2"]).await;
+    let mut victim = Device::of(&broker, "dev2").await;
     victim.listen().await;
     let files = broker.device("dev1");
     for topic in ["srv/dev2/tsk", "dev/dev2/res"] {
