@@ -143,10 +143,11 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
         }
     }
     if !output.json {
-        output.text(&output.table(&["ID", "RECEIVED", "DEVICE", "TYPE", "NUMBER", "BODY"], &rows))?;
+        let count = rows.len();
+        output.text(&output.table(&["ID", "RECEIVED", "DEVICE", "TYPE", "NUMBER", "BODY"], rows))?;
         output.note(&format!(
             "{} events{}",
-            rows.len(),
+            count,
             if cursor.is_some() { "; there may be more" } else { "" }
         ));
     }

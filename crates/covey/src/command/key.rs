@@ -122,24 +122,17 @@ async fn add(connection: &Connection, request: ApiKeyNew) -> Result<()> {
 
 async fn list(connection: &Connection) -> Result<()> {
     let keys = connection.client.api_key_list().await?;
-    let output = connection.output;
-    if output.json {
-        return Ok(keys.iter().try_for_each(|key| output.json(key))?);
-    }
-    let rows = keys.iter().map(|key| {
-        let used = key.last_used_at.map_or_else(|| "never".to_owned(), moment::of);
+    let columns = ["ID", "NAME", "ORG", "MADE", "USED", "RIGHTS"];
+    Ok(connection.output.list(&columns, &keys, |key| {
         vec![
             cell(key.id.to_string()),
             cell(&*key.name),
             cell(&*key.org),
             cell(moment::of(key.created_at)),
-            cell(used),
+            cell(key.last_used_at.map_or_else(|| "never".to_owned(), moment::of)),
             cell(key.rights.join(" ")),
         ]
-    });
-    let rows: Vec<_> = rows.collect();
-    output.text(&output.table(&["ID", "NAME", "ORG", "MADE", "USED", "RIGHTS"], &rows))?;
-    Ok(())
+    })?)
 }
 
 async fn rm(connection: &Connection, id: i64) -> Result<()> {

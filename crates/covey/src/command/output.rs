@@ -56,9 +56,23 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// Prints a list: one line of JSON for each item, or a table.
+    pub fn list<T: Serialize>(
+        self,
+        columns: &[&str],
+        items: &[T],
+        row: impl Fn(&T) -> Vec<Cell>,
+    ) -> io::Result<()> {
+        if self.json {
+            return items.iter().try_for_each(|item| self.json(item));
+        }
+        self.text(&self.table(columns, items.iter().map(row)))
+    }
+
     /// A table with these columns, but for those in which there is nothing. On
     /// a terminal the last one is broken into lines if there is room for that.
-    pub fn table(self, columns: &[&str], rows: &[Vec<Cell>]) -> String {
+    pub fn table(self, columns: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+        let rows: Vec<_> = rows.into_iter().collect();
         let is_empty = |column: usize| {
             rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.content().is_empty()))
         };
@@ -67,7 +81,7 @@ impl Output {
             |cells: Vec<Cell>| shown.iter().filter_map(|at| cells.get(*at).cloned()).collect::<Vec<_>>();
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(pick(columns.iter().map(Cell::new).collect()));
-        table.add_rows(rows.iter().map(|row| pick(row.clone())));
+        table.add_rows(rows.into_iter().map(pick));
         for column in table.column_iter_mut() {
             column.set_padding((0, GAP));
         }
@@ -140,7 +154,7 @@ mod tests {
             vec![cell("a"), cell(""), output.status(TaskStatus::Done)],
             vec![cell("bcd"), cell(""), cell("")],
         ];
-        assert_eq!(output.table(&["ID", "NOTHING", "STATE"], &rows), "ID   STATE\na    DONE\nbcd");
-        assert_eq!(output.table(&["ID"], &[]), "");
+        assert_eq!(output.table(&["ID", "NOTHING", "STATE"], rows), "ID   STATE\na    DONE\nbcd");
+        assert_eq!(output.table(&["ID"], []), "");
     }
 }

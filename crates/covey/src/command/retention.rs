@@ -86,16 +86,12 @@ fn show(retention: &Retention, connection: &Connection) -> Result<()> {
     if output.json {
         return Ok(output.json(retention)?);
     }
-    let rows: Vec<_> = retention
-        .in_force
-        .iter()
-        .map(|(name, days)| {
-            let days = if *days == 0 { "for ever".to_owned() } else { format!("{days} days") };
-            let by = if retention.own.contains_key(name) { "this organisation" } else { "the operator" };
-            vec![cell(&**name), cell(days), cell(by)]
-        })
-        .collect();
-    Ok(output.text(&output.table(&["WHAT", "KEPT", "SET BY"], &rows))?)
+    let rows = retention.in_force.iter().map(|(name, days)| {
+        let days = if *days == 0 { "for ever".to_owned() } else { format!("{days} days") };
+        let by = if retention.own.contains_key(name) { "this organisation" } else { "the operator" };
+        vec![cell(&**name), cell(days), cell(by)]
+    });
+    Ok(output.text(&output.table(&["WHAT", "KEPT", "SET BY"], rows))?)
 }
 
 async fn forget(connection: &Connection) -> Result<()> {

@@ -134,21 +134,18 @@ fn show(twin: &Twin, connection: &Connection) -> Result<()> {
     }
     let (reported, desired) = (&twin.reported.resources, &twin.desired.resources);
     let names: BTreeSet<_> = reported.keys().chain(desired.keys()).collect();
-    let rows: Vec<_> = names
-        .into_iter()
-        .map(|name| {
-            let (is, wanted) = (reported.get(name), desired.get(name));
-            vec![
-                cell(&**name),
-                // A device may take a value back.
-                cell(is.map_or("", |is| is.value.as_deref().map_or("null", RawValue::get))),
-                cell(at(is.map(|is| is.at))),
-                cell(wanted.map_or("", |wanted| wanted.value.get())),
-                cell(at(wanted.map(|wanted| wanted.at))),
-            ]
-        })
-        .collect();
-    output.text(&output.table(&["RESOURCE", "REPORTED", "AT", "DESIRED", "SINCE"], &rows))?;
+    let rows = names.into_iter().map(|name| {
+        let (is, wanted) = (reported.get(name), desired.get(name));
+        vec![
+            cell(&**name),
+            // A device may take a value back.
+            cell(is.map_or("", |is| is.value.as_deref().map_or("null", RawValue::get))),
+            cell(at(is.map(|is| is.at))),
+            cell(wanted.map_or("", |wanted| wanted.value.get())),
+            cell(at(wanted.map(|wanted| wanted.at))),
+        ]
+    });
+    output.text(&output.table(&["RESOURCE", "REPORTED", "AT", "DESIRED", "SINCE"], rows))?;
     output.note(&format!("{}: version r{}-d{}", twin.sn, twin.reported.version, twin.desired.version));
     Ok(())
 }

@@ -107,7 +107,7 @@ struct AddArgs {
     receiver: String,
     /// Type of message
     #[arg(long = "type", value_name = "TYPE", default_value = "msg-event",
-        value_parser = PossibleValuesParser::new(WebhookType::NAMES.map(|(_, name, _)| name)))]
+        value_parser = PossibleValuesParser::new(WebhookType::NAMES.map(|(_, name)| name)))]
     event_type: String,
     /// Set the default webhook of the type instead of adding another one
     #[arg(long)]
@@ -178,38 +178,30 @@ pub async fn run(args: WebhooksArgs, connection: &Connection) -> Result<ExitCode
 }
 
 async fn list(connection: &Connection) -> Result<()> {
-    let output = connection.output;
     let webhooks = connection.client.webhook_list().await?;
-    if output.json {
-        return Ok(webhooks.iter().try_for_each(|webhook| output.json(webhook))?);
-    }
-    let rows: Vec<_> = webhooks
-        .iter()
-        .map(|webhook| {
-            let state = webhook.state.as_ref();
-            let fares = match state {
-                _ if !webhook.is_active => "inactive".to_owned(),
-                Some(state) if state.circuit == "open" => "failing".to_owned(),
-                Some(_) | None => "ok".to_owned(),
-            };
-            let count = |count: Option<u64>| {
-                cell(count.filter(|count| *count > 0).map_or(String::new(), |count| count.to_string()))
-            };
-            vec![
-                cell(webhook.id.to_string()),
-                cell(&*webhook.event_type),
-                cell(if webhook.is_default { "yes" } else { "" }),
-                cell(fares),
-                cell(wanted(&webhook.filter)),
-                count(state.map(|state| state.waiting)),
-                count(state.map(|state| state.dead)),
-                cell(state.and_then(|state| state.last_error.as_deref()).unwrap_or_default()),
-                cell(&*webhook.url),
-            ]
-        })
-        .collect();
     let columns = ["ID", "TYPE", "DEFAULT", "STATE", "ONLY", "WAITING", "DEAD", "LAST ERROR", "URL"];
-    Ok(output.text(&output.table(&columns, &rows))?)
+    Ok(connection.output.list(&columns, &webhooks, |webhook| {
+        let state = webhook.state.as_ref();
+        let fares = match state {
+            _ if !webhook.is_active => "inactive",
+            Some(state) if state.circuit == "open" => "failing",
+            Some(_) | None => "ok",
+        };
+        let count = |count: Option<u64>| {
+            cell(count.filter(|count| *count > 0).map_or(String::new(), |count| count.to_string()))
+        };
+        vec![
+            cell(webhook.id.to_string()),
+            cell(&*webhook.event_type),
+            cell(if webhook.is_default { "yes" } else { "" }),
+            cell(fares),
+            cell(wanted(&webhook.filter)),
+            count(state.map(|state| state.waiting)),
+            count(state.map(|state| state.dead)),
+            cell(state.and_then(|state| state.last_error.as_deref()).unwrap_or_default()),
+            cell(&*webhook.url),
+        ]
+    })?)
 }
 
 /// What a filter lets through, in a few words; nothing if that is everything.
@@ -341,26 +333,18 @@ fn show(delivery: &Delivery, connection: &Connection) -> Result<()> {
 }
 
 async fn dead(key: &str, limit: u32, connection: &Connection) -> Result<()> {
-    let output = connection.output;
     let letters = connection.client.webhook_dead_letters(key, None, limit).await?;
-    if output.json {
-        return Ok(letters.iter().try_for_each(|letter| output.json(letter))?);
-    }
-    let rows: Vec<_> = letters
-        .iter()
-        .map(|letter| {
-            vec![
-                cell(letter.number.to_string()),
-                cell(moment::of(letter.died_at)),
-                cell(letter.device_id.to_string()),
-                cell(letter.attempts.to_string()),
-                cell(letter.last_error.as_deref().unwrap_or_default()),
-                cell(letter.record.as_ref().map_or_else(|| "forgotten".to_owned(), change)),
-            ]
-        })
-        .collect();
-    Ok(output
-        .text(&output.table(&["NUMBER", "GIVEN UP", "DEVICE", "TRIES", "LAST ERROR", "CHANGE"], &rows))?)
+    let columns = ["NUMBER", "GIVEN UP", "DEVICE", "TRIES", "LAST ERROR", "CHANGE"];
+    Ok(connection.output.list(&columns, &letters, |letter| {
+        vec![
+            cell(letter.number.to_string()),
+            cell(moment::of(letter.died_at)),
+            cell(letter.device_id.to_string()),
+            cell(letter.attempts.to_string()),
+            cell(letter.last_error.as_deref().unwrap_or_default()),
+            cell(letter.record.as_ref().map_or_else(|| "forgotten".to_owned(), change)),
+        ]
+    })?)
 }
 
 /// A change as it would have been sent.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use covey_link::amqp::{self, DifferenceKind};
+use covey_link::amqp::{self, Difference, DifferenceKind};
 
 use crate::command::output::{Output, cell};
 use crate::command::rabbitmq::source::{self, Source};
@@ -39,12 +39,10 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode> {
             }))?;
         }
     } else if !audit.differences.is_empty() {
-        let rows: Vec<_> = audit
-            .differences
-            .iter()
-            .map(|one| vec![cell(&one.account), cell(one.kind.name()), cell(one.kind.meaning())])
-            .collect();
-        output.text(&output.table(&["ACCOUNT", "DIFFERENCE", "MEANING"], &rows))?;
+        let row =
+            |one: &Difference| vec![cell(&one.account), cell(one.kind.name()), cell(one.kind.meaning())];
+        let rows = audit.differences.iter().map(row);
+        output.text(&output.table(&["ACCOUNT", "DIFFERENCE", "MEANING"], rows))?;
     }
     let left = audit.differences.iter().filter(|one| is_left(one.kind)).count();
     output.note(&format!(

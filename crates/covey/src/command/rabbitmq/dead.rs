@@ -102,9 +102,8 @@ async fn list(source: Source, limit: u32, output: Output) -> Result<()> {
             cell(&letter.reason),
         ]
     });
-    let rows: Vec<_> = rows.collect();
-    if !rows.is_empty() {
-        output.text(&output.table(&["PLACE", "ROUTING KEY", "CORRELATION", "BYTES", "REASON"], &rows))?;
+    if !listed.is_empty() {
+        output.text(&output.table(&["PLACE", "ROUTING KEY", "CORRELATION", "BYTES", "REASON"], rows))?;
     }
     output.note(&format!("{count} in all"));
     Ok(())

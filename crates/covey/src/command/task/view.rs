@@ -23,8 +23,7 @@ pub fn table(output: Output, tasks: &[TaskRow]) -> String {
             cell(&*task.ext_task_id),
         ]
     });
-    let rows: Vec<_> = rows.collect();
-    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "BY", "EXT ID"], &rows)
+    output.table(&["ID", "STATE", "DEVICE", "METHOD", "AGE", "LEFT", "PRIO", "BY", "EXT ID"], rows)
 }
 
 /// What is left of the life of a task that is still open.
