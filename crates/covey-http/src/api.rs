@@ -75,14 +75,15 @@ impl Api {
     }
 }
 
-/// Adds routes under their path with and without a trailing slash (rest-api,
+/// Routes under their path with and without a trailing slash (rest-api,
 /// introduction). The OpenAPI document shows the path without it.
-pub(crate) fn with_slash(
-    router: OpenApiRouter<Arc<Api>>,
-    routes: UtoipaMethodRouter<Arc<Api>>,
+pub(crate) fn with_slash<const N: usize>(
+    routes: [UtoipaMethodRouter<Arc<Api>>; N],
 ) -> OpenApiRouter<Arc<Api>> {
-    let paths: Vec<String> = routes.1.paths.keys().map(|path| format!("{path}/")).collect();
-    let handlers: MethodRouter<Arc<Api>> = routes.2.clone();
-    let router = router.routes(routes);
-    paths.into_iter().fold(router, |router, path| router.route(&path, handlers.clone()))
+    routes.into_iter().fold(OpenApiRouter::default(), |router, routes| {
+        let paths: Vec<String> = routes.1.paths.keys().map(|path| format!("{path}/")).collect();
+        let handlers: MethodRouter<Arc<Api>> = routes.2.clone();
+        let router = router.routes(routes);
+        paths.into_iter().fold(router, |router, path| router.route(&path, handlers.clone()))
+    })
 }

@@ -3,27 +3,24 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
 use covey_api::{ApiKey, ApiKeyMade, ApiKeyNew, ApiKeyRevoked};
 use covey_core::access::Rights;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::client_certificate::ClientCertificate;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::wire::{Whole, json};
 
 /// The routes of API keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(api_key_list, api_key_add));
-    with_slash(router, routes!(api_key_revoke))
+    with_slash([routes!(api_key_list, api_key_add), routes!(api_key_revoke)])
 }
 
 /// All API keys
@@ -31,11 +28,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     get, path = "/api/v1/api-keys", tag = "api keys",
     responses((status = 200, description = "The keys.", body = Vec<ApiKey>), GuardProblems)
 )]
-async fn api_key_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-) -> Result<Response, Problem> {
-    let keys = api.engine.for_caller(&caller).api_key_list().await?;
+async fn api_key_list(asked: Asked) -> Answer {
+    let keys = asked.engine().api_key_list().await?;
     let keys: Vec<_> = keys.iter().map(ApiKey::of).collect();
     Ok(json(StatusCode::OK, &keys))
 }
@@ -51,22 +45,19 @@ async fn api_key_list(
         BodyProblems, ConflictProblem, GuardProblems,
     )
 )]
-async fn api_key_add(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    body: RawBody,
-) -> Result<Response, Problem> {
+async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<ApiKeyNew>()?;
     let rights = Rights::parse(wanted.rights.iter().map(String::as_str))?;
-    let org = wanted.org.as_deref().unwrap_or(&caller.org_name);
-    let certificate = wanted.certificate_pem.as_deref().map(|pem| certificate(&api, pem)).transpose()?;
+    let org = wanted.org.as_deref().unwrap_or(&asked.caller.org_name);
+    let certificate =
+        wanted.certificate_pem.as_deref().map(|pem| certificate(&asked.api, pem)).transpose()?;
     let (made, clear_text) = match &certificate {
         Some(shown) => {
             let text = shown.credential();
-            (api.engine.for_caller(&caller).credential_add(org, &wanted.name, rights, &text).await?, None)
+            (asked.engine().credential_add(org, &wanted.name, rights, &text).await?, None)
         }
         None => {
-            let made = api.engine.for_caller(&caller).api_key_add(org, &wanted.name, rights).await?;
+            let made = asked.engine().api_key_add(org, &wanted.name, rights).await?;
             (made.key, Some(made.clear_text))
         }
     };
@@ -96,12 +87,8 @@ fn certificate(api: &Api, pem: &str) -> Result<ClientCertificate, Problem> {
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn api_key_revoke(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(Whole(id)): Segment<Whole>,
-) -> Result<Response, Problem> {
-    api.engine.for_caller(&caller).api_key_revoke(id).await?;
-    api.callers.forget();
+async fn api_key_revoke(asked: Asked, Segment(Whole(id)): Segment<Whole>) -> Answer {
+    asked.engine().api_key_revoke(id).await?;
+    asked.api.callers.forget();
     Ok(json(StatusCode::OK, &ApiKeyRevoked { id }))
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::GaugePage;
 use covey_core::event::GaugeFilter;
 use serde::Deserialize;
@@ -13,10 +11,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Whole, from_text, json, page};
 
 /// How many gauges a page has unless asked for otherwise.
@@ -24,7 +22,7 @@ const SIZE_DEFAULT: u32 = 50;
 
 /// The routes of gauges.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    with_slash(OpenApiRouter::default(), routes!(gauge_list))
+    with_slash([routes!(gauge_list)])
 }
 
 /// Which gauges are wanted.
@@ -58,16 +56,12 @@ struct GaugeListQuery {
         InvalidProblem, GuardProblems,
     )
 )]
-async fn gauge_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<GaugeListQuery>,
-) -> Result<Response, Problem> {
-    let asked = page(query.page, query.size, SIZE_DEFAULT);
+async fn gauge_list(asked: Asked, Parameters(query): Parameters<GaugeListQuery>) -> Answer {
+    let wanted = page(query.page, query.size, SIZE_DEFAULT);
     let filter = GaugeFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         type_code: query.type_code.map(|Whole(code)| code),
     };
-    let found = api.engine.for_caller(&caller).gauge_list(filter, asked).await?;
-    Ok(json(StatusCode::OK, &GaugePage::of(&found, asked)))
+    let found = asked.engine().gauge_list(filter, wanted).await?;
+    Ok(json(StatusCode::OK, &GaugePage::of(&found, wanted)))
 }

@@ -21,6 +21,9 @@ pub(crate) const CHALLENGES: &str = "ApiKey, Bearer realm=\"covey\"";
 /// Longest text of a problem, in bytes; a refused value may be part of it.
 const DETAIL_BYTES_MAX: usize = 300;
 
+/// What a handler comes to.
+pub(crate) type Answer = Result<Response, Problem>;
+
 /// The kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -46,53 +49,53 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Status, last part of the type's name, title, and after how many seconds
-    /// a repetition makes sense.
-    const fn row(self) -> (StatusCode, &'static str, &'static str, Option<u16>) {
+    /// Status, last part of the type's name, and title.
+    const fn row(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::NotJson => (StatusCode::BAD_REQUEST, "not-json", "The body is not JSON", None),
+            Self::NotJson => (StatusCode::BAD_REQUEST, "not-json", "The body is not JSON"),
             Self::Unauthenticated => {
-                (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid API key is needed", None)
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid API key is needed")
             }
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "A right is missing", None),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing", None),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "A right is missing"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here", None)
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
             }
-            Self::Conflict => {
-                (StatusCode::CONFLICT, "conflict", "The request contradicts what is stored", None)
-            }
-            Self::Gone => (StatusCode::GONE, "gone", "It is not kept any more", None),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The request contradicts what is stored"),
+            Self::Gone => (StatusCode::GONE, "gone", "It is not kept any more"),
             Self::Precondition => {
-                (StatusCode::PRECONDITION_FAILED, "precondition", "It is not as was demanded", None)
+                (StatusCode::PRECONDITION_FAILED, "precondition", "It is not as was demanded")
             }
-            Self::ProbeFailed => {
-                (StatusCode::BAD_REQUEST, "probe-failed", "The URL did not pass its probe", None)
-            }
+            Self::ProbeFailed => (StatusCode::BAD_REQUEST, "probe-failed", "The URL did not pass its probe"),
             Self::NotWebSocket => {
-                (StatusCode::BAD_REQUEST, "not-websocket", "The upgrade is not one to WebSocket", None)
+                (StatusCode::BAD_REQUEST, "not-websocket", "The upgrade is not one to WebSocket")
             }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", None),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::Invalid => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is out of its range or form", None)
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value is out of its range or form")
             }
             Self::WrongType => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "wrong-type", "A value is of the wrong type", None)
+                (StatusCode::UNPROCESSABLE_ENTITY, "wrong-type", "A value is of the wrong type")
             }
-            Self::Missing => (StatusCode::UNPROCESSABLE_ENTITY, "missing", "A value is missing", None),
-            Self::Unknown => (StatusCode::UNPROCESSABLE_ENTITY, "unknown", "A name is not known", None),
+            Self::Missing => (StatusCode::UNPROCESSABLE_ENTITY, "missing", "A value is missing"),
+            Self::Unknown => (StatusCode::UNPROCESSABLE_ENTITY, "unknown", "A name is not known"),
             Self::Contradictory => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "contradictory", "A value contradicts another", None)
+                (StatusCode::UNPROCESSABLE_ENTITY, "contradictory", "A value contradicts another")
             }
-            Self::LimitReached => {
-                (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "A limit was reached", Some(5))
-            }
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server made a mistake", None)
-            }
+            Self::LimitReached => (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "A limit was reached"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server made a mistake"),
             Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now", Some(1))
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now")
             }
+        }
+    }
+
+    /// After how many seconds a repetition makes sense.
+    const fn retry_after_s(self) -> Option<u16> {
+        match self {
+            Self::LimitReached => Some(5),
+            Self::Unavailable => Some(1),
+            _ => None,
         }
     }
 }
@@ -139,7 +142,7 @@ impl Problem {
     /// Writes the document. Only the request middleware knows the id of the request, so it
     /// calls this.
     pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
-        let (status, name, title, _) = self.kind.row();
+        let (status, name, title) = self.kind.row();
         let Lists { parts, errors, warnings } = self.lists.as_deref().cloned().unwrap_or_default();
         let document = covey_api::Problem {
             problem_type: Cow::Owned(format!("urn:covey:problem:{name}")),
@@ -191,12 +194,12 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, _, _, retry_after_s) = self.kind.row();
+        let (status, ..) = self.kind.row();
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = retry_after_s {
+        if let Some(seconds) = self.kind.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.kind == Kind::Unauthenticated {

@@ -4,33 +4,29 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::{Retention, RetentionChange, RetentionRun};
 use covey_core::retention::RetentionClass;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{BodyProblems, GuardProblems};
 use crate::extract::RawBody;
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::wire::{Whole, json};
-use covey_core::access::Caller;
 
 /// The routes of retention.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(retention_get, retention_put));
-    with_slash(router, routes!(retention_run))
+    with_slash([routes!(retention_get, retention_put), routes!(retention_run)])
 }
 
-async fn view(api: &Api, caller: &Caller) -> Result<Retention, Problem> {
-    let days = api.engine.retention_default();
+async fn view(asked: &Asked) -> Result<Retention, Problem> {
+    let days = asked.api.engine.retention_default();
     let default = RetentionClass::NAMES.iter().map(|(kept, name, _)| (Cow::Borrowed(*name), days.of(*kept)));
     let default: BTreeMap<_, _> = default.collect();
-    let own = api.engine.for_caller(caller).retention_own().await?;
+    let own = asked.engine().retention_own().await?;
     let own: BTreeMap<_, _> = own.iter().map(|own| (Cow::Borrowed(own.kept.name()), own.days)).collect();
     let in_force = default.iter().chain(&own).map(|(name, days)| (name.clone(), *days)).collect();
     Ok(Retention { in_force, default, own })
@@ -41,11 +37,8 @@ async fn view(api: &Api, caller: &Caller) -> Result<Retention, Problem> {
     get, path = "/api/v1/retention", tag = "operation",
     responses((status = 200, description = "The days.", body = Retention), GuardProblems)
 )]
-async fn retention_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &view(&api, &caller).await?))
+async fn retention_get(asked: Asked) -> Answer {
+    Ok(json(StatusCode::OK, &view(&asked).await?))
 }
 
 /// Sets for how long things of the caller's organisation are kept
@@ -57,11 +50,7 @@ async fn retention_get(
         BodyProblems, GuardProblems,
     )
 )]
-async fn retention_put(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    body: RawBody,
-) -> Result<Response, Problem> {
+async fn retention_put(asked: Asked, body: RawBody) -> Answer {
     let RetentionChange { tasks, events, records, twin_history } = body.read()?;
     let mut days = Vec::new();
     for (kept, change) in [
@@ -74,8 +63,8 @@ async fn retention_put(
         let number = change.map(|Whole(days)| u32::try_from(days)).transpose();
         days.push((kept, number.map_err(|_| Problem::invalid(kept.name(), "must be 0 to 36500"))?));
     }
-    api.engine.for_caller(&caller).retention_put(days).await?;
-    Ok(json(StatusCode::OK, &view(&api, &caller).await?))
+    asked.engine().retention_put(days).await?;
+    Ok(json(StatusCode::OK, &view(&asked).await?))
 }
 
 /// Forgets what is too old now, of all organisations: a bounded amount
@@ -85,11 +74,8 @@ async fn retention_put(
     post, path = "/api/v1/retention/run", tag = "operation",
     responses((status = 200, description = "What was forgotten.", body = RetentionRun), GuardProblems)
 )]
-async fn retention_run(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-) -> Result<Response, Problem> {
-    let (counts, is_more) = api.engine.for_caller(&caller).retention_run().await?;
+async fn retention_run(asked: Asked) -> Answer {
+    let (counts, is_more) = asked.engine().retention_run().await?;
     let forgotten = counts.into_iter().map(|(kept, count)| (Cow::Borrowed(kept.name()), count)).collect();
     Ok(json(StatusCode::OK, &RetentionRun { forgotten, is_more }))
 }

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::GuardProblems;
 use crate::wire::json;
 
@@ -23,7 +23,7 @@ const RIGHTS_HEADER: HeaderName = HeaderName::from_static("x-covey-rights");
 
 /// The route of callers.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    with_slash(OpenApiRouter::default(), routes!(whoami))
+    with_slash([routes!(whoami)])
 }
 
 /// Whom the credential of this request stands for
@@ -38,7 +38,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
         GuardProblems,
     )
 )]
-async fn whoami(Authenticated(caller): Authenticated) -> Response {
+async fn whoami(Asked { caller, .. }: Asked) -> Response {
     let org_id = caller.org.0;
     let rights: Vec<_> = caller.rights.names().map(Cow::Borrowed).collect();
     let names = rights.join(" ");

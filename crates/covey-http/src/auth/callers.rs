@@ -26,21 +26,21 @@ impl Callers {
     }
 
     pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Caller> {
-        let known = self.by_digest();
-        let (found, (caller, since)) = known.get_key_value(digest)?;
+        let callers = self.by_digest();
+        let (found, (caller, since)) = callers.get_key_value(digest)?;
         let is_same = bool::from(found.ct_eq(digest));
         (is_same && is_fresh(*since, now)).then(|| caller.clone())
     }
 
     pub(super) fn remember(&self, digest: KeyDigest, caller: Caller, now: UnixMs) {
-        let mut known = self.by_digest();
-        if known.len() >= REMEMBERED_MAX {
-            known.retain(|_, (_, since)| is_fresh(*since, now));
-            if known.len() >= REMEMBERED_MAX {
-                known.clear();
+        let mut callers = self.by_digest();
+        if callers.len() >= REMEMBERED_MAX {
+            callers.retain(|_, (_, since)| is_fresh(*since, now));
+            if callers.len() >= REMEMBERED_MAX {
+                callers.clear();
             }
         }
-        known.insert(digest, (caller, now));
+        callers.insert(digest, (caller, now));
     }
 
     /// Forgets everyone, because a credential was revoked.

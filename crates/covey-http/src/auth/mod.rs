@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use covey_core::ForCaller;
 use covey_core::access::{Caller, KeyDigest};
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
@@ -26,10 +27,20 @@ pub fn key_digest(clear_text: &str) -> KeyDigest {
     Sha256::digest(clear_text.as_bytes()).into()
 }
 
-/// A caller whose credential is valid.
-pub(crate) struct Authenticated(pub(crate) Caller);
+/// What a handler begins with: a caller whose credential is valid, and what it is answered with.
+pub(crate) struct Asked {
+    pub(crate) api: Arc<Api>,
+    pub(crate) caller: Caller,
+}
 
-impl FromRequestParts<Arc<Api>> for Authenticated {
+impl Asked {
+    /// What the caller can ask for.
+    pub(crate) fn engine(&self) -> ForCaller<'_> {
+        self.api.engine.for_caller(&self.caller)
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
@@ -44,12 +55,12 @@ impl FromRequestParts<Arc<Api>> for Authenticated {
             Some(Credential::Certificate(text)) => find(api, &text).await?,
             None => None,
         };
-        caller.map(Self).ok_or_else(|| {
+        let Some(caller) = caller else {
             refused();
-            let detail =
-                "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
-            Problem::new(Kind::Unauthenticated, detail)
-        })
+            let detail = "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
+            return Err(Problem::new(Kind::Unauthenticated, detail));
+        };
+        Ok(Self { api: Arc::clone(api), caller })
     }
 }
 

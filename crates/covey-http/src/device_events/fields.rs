@@ -1,21 +1,16 @@
 //! `GET /api/v1/device-events/fields`: the values of a tag over the last minutes.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::FieldValue;
 use covey_core::event::FieldQuery;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How far to look back unless asked for otherwise, in minutes (rest-api "Events").
@@ -70,17 +65,13 @@ where
         InvalidProblem, GuardProblems,
     )
 )]
-pub(super) async fn event_fields(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<FieldsQuery>,
-) -> Result<Response, Problem> {
-    let now = api.engine.now();
+pub(super) async fn event_fields(asked: Asked, Parameters(query): Parameters<FieldsQuery>) -> Answer {
+    let now = asked.api.engine.now();
     let minutes = query.interval_m.map_or(INTERVAL_DEFAULT, |Whole(minutes)| minutes);
     let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let (DeviceNumber(device), TypeCode(code)) = (query.device_id, query.event_type_code);
     let wanted = FieldQuery::back(device, code, &query.tag, minutes, limit, now)?;
-    let fields = api.engine.for_caller(&caller).event_fields(wanted).await?;
+    let fields = asked.engine().event_fields(wanted).await?;
     let views: Vec<_> = fields.iter().map(|field| FieldValue::of(field, now)).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -1,13 +1,11 @@
 //! `GET /api/v1/device-events/incremental`: what came since the caller last asked.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use covey_api::DeviceEvent;
 use covey_core::access::Rights;
@@ -17,11 +15,10 @@ use futures_util::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How many events are given unless asked for otherwise (rest-api "Events").
@@ -61,11 +58,10 @@ pub(super) struct IncrementalQuery {
     )
 )]
 pub(super) async fn event_incremental(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     method: Method,
     Parameters(query): Parameters<IncrementalQuery>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     if limit > INCREMENTAL_MAX {
         return Err(Problem::invalid("limit", "must be 1 to 100"));
@@ -79,12 +75,12 @@ pub(super) async fn event_incremental(
     let device = query.device_id.map(|DeviceNumber(id)| id);
     if method == Method::HEAD {
         // It changes nothing (RFC 9110 §9.2.1): nobody would see the events.
-        caller.require(Rights::EVENTS_READ)?;
+        asked.caller.require(Rights::EVENTS_READ)?;
         // Of no known length, so that none is told (§8.6).
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
-    let events = api.engine.for_caller(&caller).event_next(device, after, limit).await?;
+    let events = asked.engine().event_next(device, after, limit).await?;
     let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -1,22 +1,18 @@
 //! `GET /api/v1/device-events`: events, newest first, by page or by cursor.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::DeviceEventPage;
 use covey_core::event::{EventFilter, EventsFrom};
 use covey_core::id::RecordNumber;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, json, page};
 
 /// How many events a page has unless asked for otherwise.
@@ -106,19 +102,15 @@ impl FromStr for EventCursor {
         InvalidProblem, GuardProblems,
     )
 )]
-pub(super) async fn event_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<EventListQuery>,
-) -> Result<Response, Problem> {
-    let asked = page(query.page, query.size, SIZE_DEFAULT);
+pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<EventListQuery>) -> Answer {
+    let wanted = page(query.page, query.size, SIZE_DEFAULT);
     let from = match query.cursor {
-        None => EventsFrom::Page(asked),
+        None => EventsFrom::Page(wanted),
         Some(_) if query.page.is_some() => {
             let problem = "must not be given together with page";
             return Err(Problem::of_field(Kind::Contradictory, "cursor", problem));
         }
-        Some(EventCursor(before)) => EventsFrom::Before(before, asked.size),
+        Some(EventCursor(before)) => EventsFrom::Before(before, wanted.size),
     };
     let filter = EventFilter {
         device_ids: query.device_id.into_iter().map(|DeviceNumber(id)| id).collect(),
@@ -127,8 +119,8 @@ pub(super) async fn event_list(
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
-    let found = api.engine.for_caller(&caller).event_list(filter, from).await?;
-    Ok(json(StatusCode::OK, &DeviceEventPage::of(&found, asked)))
+    let found = asked.engine().event_list(filter, from).await?;
+    Ok(json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ pub(crate) use list::TypeCode;
 
 /// The routes of events.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(list::event_list));
-    let router = with_slash(router, routes!(incremental::event_incremental));
-    let router = with_slash(router, routes!(fields::event_fields));
-    with_slash(router, routes!(series::event_series))
+    with_slash([
+        routes!(list::event_list),
+        routes!(incremental::event_incremental),
+        routes!(fields::event_fields),
+        routes!(series::event_series),
+    ])
 }

@@ -1,22 +1,17 @@
 //! `GET /api/v1/device-events/series`: numbers gathered in buckets, for pictures.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::{Series, SeriesBucket};
 use covey_core::event::{SeriesPath, SeriesQuery as Wanted};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::device_events::fields::required;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, json};
 
 /// How far back a series goes unless asked for otherwise: a day, in milliseconds.
@@ -72,11 +67,7 @@ pub(super) struct SeriesQuery {
         InvalidProblem, GuardProblems,
     )
 )]
-pub(super) async fn event_series(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<SeriesQuery>,
-) -> Result<Response, Problem> {
+pub(super) async fn event_series(asked: Asked, Parameters(query): Parameters<SeriesQuery>) -> Answer {
     let path = match (&query.tag, &query.path) {
         (Some(tag), None) => SeriesPath::tag(tag)?,
         (None, Some(path)) => SeriesPath::parse(path)?,
@@ -85,7 +76,7 @@ pub(super) async fn event_series(
             return Err(Problem::of_field(Kind::Contradictory, "tag", "give tag or path, not both"));
         }
     };
-    let until = query.until.map_or_else(|| api.engine.now(), |Moment(at)| at);
+    let until = query.until.map_or_else(|| asked.api.engine.now(), |Moment(at)| at);
     let from = query.from.map_or_else(|| until.plus_ms(-SPAN_DEFAULT_MS), |Moment(at)| at);
     let width_ms = match query.bucket_s {
         Some(Whole(seconds)) => seconds
@@ -96,7 +87,7 @@ pub(super) async fn event_series(
     let type_code = query.event_type_code.map(|TypeCode(code)| code);
     let DeviceNumber(device_id) = query.device_id;
     let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
-    let buckets = api.engine.for_caller(&caller).event_series(wanted).await?;
+    let buckets = asked.engine().event_series(wanted).await?;
     let view = Series {
         bucket_s: width_ms / 1_000,
         from: from.into(),

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use covey_api::{Task, TaskCreated, TaskNewSchema};
-use covey_core::access::{Caller, Rights};
-use covey_core::task::{CreatedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
+use covey_core::access::Rights;
+use covey_core::task::{IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
 use sha2::{Digest, Sha256};
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::device_tasks::request::into_spec;
 use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
 use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::wire::json;
 
 /// The header under whose value a request is carried out once.
@@ -78,57 +77,45 @@ impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
     )
 )]
 pub(super) async fn task_create(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Parameters(query): Parameters<WaitQuery>,
     KeyOfRequest(key): KeyOfRequest,
     body: RawBody,
-) -> Result<Response, Problem> {
+) -> Answer {
     let spec = into_spec(body.read()?)?;
     let idempotency = key.map(|key| IdempotencyKey { key, request_digest: Sha256::digest(&body.0).into() });
     let Some(wait) = query.wait else {
-        let created = create(&api, &caller, spec, idempotency).await?;
+        let created = asked.engine().task_create(asked.api.engine.task_id(), spec, idempotency).await?;
         let task = TaskCreated { id: created.task.id.0, created_at: created.task.created_at.seconds() };
         return Ok(marked(json(StatusCode::OK, &task), created.replayed));
     };
-    create_and_wait(&api, &caller, spec, idempotency, wait).await
-}
-
-async fn create(
-    api: &Api,
-    caller: &Caller,
-    spec: TaskSpec,
-    idempotency: Option<IdempotencyKey>,
-) -> Result<CreatedTask, Problem> {
-    let id = api.engine.task_id();
-    Ok(api.engine.for_caller(caller).task_create(id, spec, idempotency).await?)
+    create_and_wait(&asked, spec, idempotency, wait).await
 }
 
 async fn create_and_wait(
-    api: &Api,
-    caller: &Caller,
+    asked: &Asked,
     spec: TaskSpec,
     idempotency: Option<IdempotencyKey>,
     wait: Wait,
-) -> Result<Response, Problem> {
+) -> Answer {
     // Before anything is made: the answer is one for which this right is needed.
-    caller.require(Rights::TASKS_READ)?;
-    let id = api.engine.task_id();
+    asked.caller.require(Rights::TASKS_READ)?;
+    let id = asked.api.engine.task_id();
     // Watched before it is made, so that there is nothing to miss.
-    let mut watch = api.engine.for_caller(caller).task_watch(id);
-    let created = api.engine.for_caller(caller).task_create(id, spec, idempotency).await?;
+    let mut watch = asked.engine().task_watch(id);
+    let created = asked.engine().task_create(id, spec, idempotency).await?;
     let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
     if created.replayed {
-        watch = api.engine.for_caller(caller).task_watch(last.task.id);
-        last = api.engine.for_caller(caller).task_get(last.task.id).await?;
-        let now = api.engine.now();
+        watch = asked.engine().task_watch(last.task.id);
+        last = asked.engine().task_get(last.task.id).await?;
+        let now = asked.api.engine.now();
         if last.task.status_at(now).is_final() {
             return Ok(marked(json(StatusCode::OK, &Task::of(&last, now)), true));
         }
     }
-    let response = match wait.for_end(watch, &api.shutdown).await {
-        Some(detail) => json(StatusCode::OK, &Task::of(&detail, api.engine.now())),
-        None => state_now(api, caller, last).await,
+    let response = match wait.for_end(watch, &asked.api.shutdown).await {
+        Some(detail) => json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())),
+        None => state_now(asked, last).await,
     };
     Ok(marked(response, created.replayed))
 }

@@ -1,11 +1,8 @@
 //! `GET /api/v1/device-tasks`: a page of tasks, newest first.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::TaskPage;
 use covey_core::task::{TaskFilter, TaskStatus};
 use serde::Deserialize;
@@ -13,11 +10,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, json, page};
 
 /// How many tasks a page has unless asked for otherwise (rest-api "Tasks").
@@ -93,11 +89,7 @@ impl ToSchema for StatusFilter {}
         InvalidProblem, GuardProblems,
     )
 )]
-pub(super) async fn task_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<TaskListQuery>,
-) -> Result<Response, Problem> {
+pub(super) async fn task_list(asked: Asked, Parameters(query): Parameters<TaskListQuery>) -> Answer {
     let page = page(query.page, query.size, SIZE_DEFAULT);
     let filter = TaskFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
@@ -106,8 +98,8 @@ pub(super) async fn task_list(
         created_after: query.created_after.map(|Moment(at)| at),
         created_before: query.created_before.map(|Moment(at)| at),
     };
-    let found = api.engine.for_caller(&caller).task_list(filter, page).await?;
-    Ok(json(StatusCode::OK, &TaskPage::of(&found, page, api.engine.now())))
+    let found = asked.engine().task_list(filter, page).await?;
+    Ok(json(StatusCode::OK, &TaskPage::of(&found, page, asked.api.engine.now())))
 }
 
 #[cfg(test)]

@@ -8,17 +8,15 @@ mod wait;
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::json;
 use covey_api::{Task, TaskDeleted};
 use request::TaskNumber;
@@ -26,8 +24,7 @@ use wait::WaitQuery;
 
 /// The routes of tasks.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(create::task_create, list::task_list));
-    with_slash(router, routes!(task_get, task_delete))
+    with_slash([routes!(create::task_create, list::task_list), routes!(task_get, task_delete)])
 }
 
 /// One task with its results
@@ -44,24 +41,23 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     )
 )]
 async fn task_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(TaskNumber(id)): Segment<TaskNumber>,
     Parameters(query): Parameters<WaitQuery>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let Some(wait) = query.wait else {
-        let detail = api.engine.for_caller(&caller).task_get(id).await?;
-        return Ok(json(StatusCode::OK, &Task::of(&detail, api.engine.now())));
+        let detail = asked.engine().task_get(id).await?;
+        return Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())));
     };
     // Watched before it is looked at, so that its end is not missed in between.
-    let watch = api.engine.for_caller(&caller).task_watch(id);
-    let detail = api.engine.for_caller(&caller).task_get(id).await?;
-    if detail.task.status_at(api.engine.now()).is_final() {
-        return Ok(json(StatusCode::OK, &Task::of(&detail, api.engine.now())));
+    let watch = asked.engine().task_watch(id);
+    let detail = asked.engine().task_get(id).await?;
+    if detail.task.status_at(asked.api.engine.now()).is_final() {
+        return Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())));
     }
-    Ok(match wait.for_end(watch, &api.shutdown).await {
-        Some(detail) => json(StatusCode::OK, &Task::of(&detail, api.engine.now())),
-        None => wait::state_now(&api, &caller, detail).await,
+    Ok(match wait.for_end(watch, &asked.api.shutdown).await {
+        Some(detail) => json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())),
+        None => wait::state_now(&asked, detail).await,
     })
 }
 
@@ -76,12 +72,8 @@ async fn task_get(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn task_delete(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(TaskNumber(id)): Segment<TaskNumber>,
-) -> Result<Response, Problem> {
-    let detail = api.engine.for_caller(&caller).task_delete(id).await?;
-    let deleted_at = detail.task.deleted_at().unwrap_or_else(|| api.engine.now()).seconds();
+async fn task_delete(asked: Asked, Segment(TaskNumber(id)): Segment<TaskNumber>) -> Answer {
+    let detail = asked.engine().task_delete(id).await?;
+    let deleted_at = detail.task.deleted_at().unwrap_or_else(|| asked.api.engine.now()).seconds();
     Ok(json(StatusCode::OK, &TaskDeleted { id: id.0, deleted_at }))
 }

@@ -8,7 +8,6 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use covey_api::Task;
-use covey_core::access::Caller;
 use covey_core::id::TaskId;
 use covey_core::task::TaskDetail;
 use covey_core::watch::Watch;
@@ -17,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
-use crate::api::Api;
+use crate::auth::Asked;
 use crate::wire::{from_text, json};
 
 /// Longest wait, in seconds.
@@ -61,9 +60,9 @@ impl Wait {
 
 /// The answer when the time is up: the task's state now, or the last one that
 /// was known if the store does not answer, because the task is there.
-pub(crate) async fn state_now(api: &Api, caller: &Caller, last: TaskDetail) -> Response {
-    let detail = api.engine.for_caller(caller).task_get(last.task.id).await.unwrap_or(last);
-    let now = api.engine.now();
+pub(crate) async fn state_now(asked: &Asked, last: TaskDetail) -> Response {
+    let detail = asked.engine().task_get(last.task.id).await.unwrap_or(last);
+    let now = asked.api.engine.now();
     let status = if detail.task.status_at(now).is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = json(status, &Task::of(&detail, now));
     if status == StatusCode::ACCEPTED

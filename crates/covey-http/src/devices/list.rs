@@ -1,20 +1,15 @@
 //! `GET /api/v1/devices`: a list of devices, in the order of their numbers.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
 use covey_api::Device;
 use covey_core::device::DeviceFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, json, page};
 
 /// How many devices a page has unless asked for otherwise: as many as one may
@@ -63,11 +58,7 @@ pub(super) struct DeviceListQuery {
         InvalidProblem, GuardProblems,
     )
 )]
-pub(super) async fn device_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Parameters(query): Parameters<DeviceListQuery>,
-) -> Result<Response, Problem> {
+pub(super) async fn device_list(asked: Asked, Parameters(query): Parameters<DeviceListQuery>) -> Answer {
     let page = page(query.page, query.size, SIZE_DEFAULT);
     let filter = DeviceFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
@@ -75,8 +66,8 @@ pub(super) async fn device_list(
         tag: query.tag.map(TagWanted::into_pair),
         online: query.online,
     };
-    let found = api.engine.for_caller(&caller).device_list(filter, page).await?;
-    let gauges = api.engine.for_caller(&caller).gauges_of(&found.items).await?;
+    let found = asked.engine().device_list(filter, page).await?;
+    let gauges = asked.engine().gauges_of(&found.items).await?;
     let devices: Vec<_> = found.items.iter().map(|device| Device::of(device, &gauges)).collect();
     let mut response = json(StatusCode::OK, &devices);
     response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));

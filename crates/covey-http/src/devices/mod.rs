@@ -7,11 +7,9 @@ mod twin;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
-use covey_api::{Device, DeviceNew, DeviceRegistered, DeviceRetired, TagNew, TagPut};
+use covey_api::{Device, DeviceNew, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 use covey_core::Error;
 use covey_core::device::DeviceFilter;
 use covey_core::port::PageRequest;
@@ -19,19 +17,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::wire::{DeviceNumber, json};
 use request::{into_spec, into_tag};
 
 /// The routes of devices.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(list::device_list, device_register));
-    let router = with_slash(router, routes!(device_get, tag_put, device_retire));
-    let router = with_slash(router, routes!(twin::twin_get, twin::twin_patch));
-    with_slash(router, routes!(twin::twin_history))
+    with_slash([
+        routes!(list::device_list, device_register),
+        routes!(device_get, tag_put, device_retire),
+        routes!(twin::twin_get, twin::twin_patch),
+        routes!(twin::twin_history),
+    ])
 }
 
 /// Registers a device and issues its certificate
@@ -49,13 +49,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
         BodyProblems, ConflictProblem, GuardProblems,
     )
 )]
-async fn device_register(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    body: RawBody,
-) -> Result<Response, Problem> {
+async fn device_register(asked: Asked, body: RawBody) -> Answer {
     let spec = into_spec(body.read()?)?;
-    let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
+    let (device, issued) = asked.engine().device_register(spec).await?;
     let issued = issued.as_ref();
     let answer = DeviceRegistered {
         device: Device::of(&device, &[]),
@@ -81,15 +77,11 @@ async fn device_register(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn device_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
-) -> Result<Response, Problem> {
+async fn device_get(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
     let filter = DeviceFilter { device_id: Some(id), ..DeviceFilter::default() };
-    let found = api.engine.for_caller(&caller).device_list(filter, PageRequest { page: 1, size: 1 }).await?;
+    let found = asked.engine().device_list(filter, PageRequest { page: 1, size: 1 }).await?;
     let device = found.items.first().ok_or(Error::not_found("device"))?;
-    let gauges = api.engine.for_caller(&caller).gauges_of(std::slice::from_ref(device)).await?;
+    let gauges = asked.engine().gauges_of(std::slice::from_ref(device)).await?;
     Ok(json(StatusCode::OK, &Device::of(device, &gauges)))
 }
 
@@ -97,20 +89,15 @@ async fn device_get(
 #[utoipa::path(
     put, path = "/api/v1/devices/{device_id}", tag = "devices",
     params(("device_id" = i64, Path, description = "The device's number.", minimum = 1, maximum = 9_007_199_254_740_991_i64)),
-    request_body(content = TagNew, content_type = "application/json"),
+    request_body(content = DeviceTag, content_type = "application/json"),
     responses(
         (status = 200, description = "The tag is set.", body = TagPut),
         BodyProblems, NotFoundProblem, GuardProblems,
     )
 )]
-async fn tag_put(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
-    body: RawBody,
-) -> Result<Response, Problem> {
+async fn tag_put(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>, body: RawBody) -> Answer {
     let tag = into_tag(body.read()?);
-    let tag_id = api.engine.for_caller(&caller).tag_put(id, tag).await?;
+    let tag_id = asked.engine().tag_put(id, tag).await?;
     Ok(json(StatusCode::OK, &TagPut { tag_id }))
 }
 
@@ -123,13 +110,9 @@ async fn tag_put(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn device_retire(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
-) -> Result<Response, Problem> {
-    let identity = api.engine.for_caller(&caller).device_retire(id).await?;
-    let retired_at = api.engine.now().seconds();
+async fn device_retire(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
+    let identity = asked.engine().device_retire(id).await?;
+    let retired_at = asked.api.engine.now().seconds();
     let sn = Cow::Borrowed(identity.sn.as_str());
     let answer = DeviceRetired { device_id: identity.device_id.0, sn, retired_at };
     Ok(json(StatusCode::OK, &answer))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use covey_api::{CertificateWanted, DeviceNew, DeviceTags, TagNew, Whole};
+use covey_api::{CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Whole};
 use covey_core::device::{CertificateSpec, DeviceSpec, Tag};
 use covey_core::id::Sn;
 
@@ -32,8 +32,8 @@ pub(super) fn into_spec(body: DeviceNew) -> Result<DeviceSpec, Problem> {
 }
 
 /// The same of a tag.
-pub(super) fn into_tag(body: TagNew) -> Tag {
-    Tag { tag: body.tag, value: body.value }
+pub(super) fn into_tag(body: DeviceTag<'_>) -> Tag {
+    Tag { tag: body.tag.into_owned(), value: body.value.into_owned() }
 }
 
 #[cfg(test)]

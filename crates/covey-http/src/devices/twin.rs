@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -15,13 +14,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{
     BodyProblems, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem, PreconditionProblem,
 };
 use crate::extract::{Parameters, RawBody, Segment};
-use crate::problem::Problem;
+use crate::problem::{Answer, Problem};
 use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How many values of a history are given unless asked for otherwise.
@@ -118,12 +116,8 @@ fn answer(twin: &core::Twin) -> Response {
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-pub(super) async fn twin_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(DeviceNumber(id)): Segment<DeviceNumber>,
-) -> Result<Response, Problem> {
-    Ok(answer(&api.engine.for_caller(&caller).twin_get(id).await?))
+pub(super) async fn twin_get(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
+    Ok(answer(&asked.engine().twin_get(id).await?))
 }
 
 /// Changes a twin
@@ -146,14 +140,13 @@ pub(super) async fn twin_get(
     )
 )]
 pub(super) async fn twin_patch(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     headers: HeaderMap,
     body: RawBody,
-) -> Result<Response, Problem> {
+) -> Answer {
     let patch = into_patch(body.read::<TwinPatch<'_>>()?, if_match(&headers)?);
-    let twin = api.engine.for_caller(&caller).twin_patch(id, patch).await?;
+    let twin = asked.engine().twin_patch(id, patch).await?;
     Ok(answer(&twin))
 }
 
@@ -187,14 +180,13 @@ pub(super) struct HistoryQuery {
     )
 )]
 pub(super) async fn twin_history(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(DeviceNumber(id)): Segment<DeviceNumber>,
     Parameters(query): Parameters<HistoryQuery>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let before = query.before.map(|Whole(version)| version);
-    let values = api.engine.for_caller(&caller).twin_history(id, query.resource, before, limit).await?;
+    let values = asked.engine().twin_history(id, query.resource, before, limit).await?;
     let views: Vec<_> = values.iter().map(TwinReportedValue::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

@@ -132,19 +132,8 @@ impl EncodeLabelValue for RouteName {
 
 /// The name of a method; those that nobody has standardised share one.
 fn method_name(method: &Method) -> &'static str {
-    const KNOWN: [Method; 9] = [
-        Method::GET,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::HEAD,
-        Method::OPTIONS,
-        Method::PATCH,
-        Method::TRACE,
-        Method::CONNECT,
-    ];
     const NAMES: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
-    KNOWN.iter().position(|known| known == method).map_or("OTHER", |index| NAMES[index])
+    NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or("OTHER")
 }
 
 impl Default for Metrics {
@@ -273,21 +262,11 @@ impl Observer for Metrics {
                 self.disconnects.inc();
                 self.devices_connected.dec();
             }
-            Event::Announced => {
-                self.announcements.inc();
-            }
-            Event::DuplicateResult => {
-                self.duplicate_results.inc();
-            }
-            Event::EventStored => {
-                self.events_stored.inc();
-            }
-            Event::DuplicateEvent => {
-                self.duplicate_events.inc();
-            }
-            Event::GaugeSet => {
-                self.gauges_set.inc();
-            }
+            Event::Announced => _ = self.announcements.inc(),
+            Event::DuplicateResult => _ = self.duplicate_results.inc(),
+            Event::EventStored => _ = self.events_stored.inc(),
+            Event::DuplicateEvent => _ = self.duplicate_events.inc(),
+            Event::GaugeSet => _ = self.gauges_set.inc(),
             Event::Webhook(outcome) => {
                 self.webhooks.get_or_create(&WebhookOutcome { outcome: outcome.name() }).inc();
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, VARY};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use prometheus_client::encoding::text;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::docs::InternalProblem;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::{self, Format};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 
 /// The route of the metrics.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -46,7 +46,7 @@ impl Metrics {
         InternalProblem,
     )
 )]
-async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
     match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use covey_core::access::Caller;
 
 use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::auth::credential::{API_KEY_HEADER, shows_key};
 use crate::problem::Problem;
 
@@ -27,8 +27,7 @@ impl FromRequestParts<Arc<Api>> for StreamCaller {
             let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
             parts.headers.insert(API_KEY_HEADER, key);
         }
-        let Authenticated(caller) = Authenticated::from_request_parts(parts, api).await?;
-        Ok(Self(caller))
+        Ok(Self(Asked::from_request_parts(parts, api).await?.caller))
     }
 }
 

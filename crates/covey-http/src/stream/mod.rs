@@ -15,7 +15,6 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::http::header::UPGRADE;
-use axum::response::Response;
 use covey_api::Record;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,13 +22,13 @@ use utoipa_axum::routes;
 use crate::api::{Api, with_slash};
 use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, UpgradeProblem};
 use crate::extract::Parameters;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use caller::StreamCaller;
 use query::StreamQuery;
 
 /// The route of the stream.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    with_slash(OpenApiRouter::default(), routes!(stream))
+    with_slash([routes!(stream)])
 }
 
 /// Everything that happens, as it happens
@@ -56,7 +55,7 @@ async fn stream(
     headers: HeaderMap,
     Parameters(query): Parameters<StreamQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let is_wanted =
         headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if let (Err(rejection), true) = (&upgrade, is_wanted) {

@@ -1,20 +1,15 @@
 //! Adding and changing webhooks, and their secrets.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::{SecretRotation, Webhook, WebhookChange, WebhookNew, WebhookSet};
 use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S};
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{
     BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
 };
 use crate::extract::{RawBody, Segment};
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::webhooks::key::WebhookKey;
 use crate::webhooks::request::{change_onto, new_spec, secret_of, set_onto};
 use crate::webhooks::secret;
@@ -34,15 +29,11 @@ use crate::wire::{Whole, json};
         BodyProblems, LimitProblem, GuardProblems,
     )
 )]
-pub(super) async fn webhook_add(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    body: RawBody,
-) -> Result<Response, Problem> {
+pub(super) async fn webhook_add(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<WebhookNew>()?;
     let given = secret_of(wanted.secret.as_deref());
     let spec = new_spec(wanted)?;
-    let added = api.engine.for_caller(&caller).webhook_add(spec, given).await?;
+    let added = asked.engine().webhook_add(spec, given).await?;
     let view = Webhook::of(&added, None, Some(added.secret.exposed()));
     Ok(secret(json(StatusCode::CREATED, &view)))
 }
@@ -61,18 +52,17 @@ pub(super) async fn webhook_add(
     )
 )]
 pub(super) async fn webhook_put(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
-) -> Result<Response, Problem> {
+) -> Answer {
     let set = body.read::<WebhookSet>()?;
     let given = secret_of(set.secret.as_deref());
     let of = match wanted {
         EndpointRef::Default(webhook_type) => Some(webhook_type),
         EndpointRef::Id(_) => None,
     };
-    let changed = api.engine.for_caller(&caller).webhook_set(wanted, |known| set_onto(set, known, of), given);
+    let changed = asked.engine().webhook_set(wanted, |stored| set_onto(set, stored, of), given);
     let changed = changed.await?;
     let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
     Ok(secret(json(StatusCode::OK, &Webhook::of(&changed.endpoint, None, shown))))
@@ -90,15 +80,13 @@ pub(super) async fn webhook_put(
     )
 )]
 pub(super) async fn webhook_patch(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
-) -> Result<Response, Problem> {
+) -> Answer {
     let change = body.read::<WebhookChange>()?;
     let given = secret_of(change.secret.as_deref());
-    let changed =
-        api.engine.for_caller(&caller).webhook_set(wanted, |known| change_onto(change, known), given);
+    let changed = asked.engine().webhook_set(wanted, |stored| change_onto(change, stored), given);
     Ok(json(StatusCode::OK, &Webhook::of(&changed.await?.endpoint, None, None)))
 }
 
@@ -115,16 +103,15 @@ pub(super) async fn webhook_patch(
     )
 )]
 pub(super) async fn webhook_rotate(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
-) -> Result<Response, Problem> {
+) -> Answer {
     let is_none = matches!(body.0.trim_ascii(), b"" | b"null");
     let rotation = if is_none { SecretRotation::default() } else { body.read()? };
     let given = secret_of(rotation.secret.as_deref());
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
-    let rotated = api.engine.for_caller(&caller).webhook_rotate(wanted, given, overlap_s);
+    let rotated = asked.engine().webhook_rotate(wanted, given, overlap_s);
     let rotated = rotated.await?;
     let view = Webhook::of(&rotated, None, Some(rotated.secret.exposed()));
     Ok(secret(json(StatusCode::OK, &view)))

@@ -1,26 +1,21 @@
 //! Messages that a webhook was not able to deliver: listed, looked at, and
 //! sent again.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::{DeadLettersResent, WebhookDeadLetter};
 use covey_core::id::RecordNumber;
+use covey_core::webhook::EndpointRef;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::webhooks::deliveries::from;
 use crate::webhooks::ended;
 use crate::webhooks::key::{DeadLetterKey, WebhookKey};
 use crate::wire::{Whole, from_text, json};
-use covey_core::access::Caller;
 
 /// Which dead letters are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -52,13 +47,12 @@ pub(super) struct DeadLettersQuery {
     )
 )]
 pub(super) async fn dead_letter_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     Parameters(query): Parameters<DeadLettersQuery>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let from = from(query.before, query.after, None, query.limit);
-    let found = api.engine.for_caller(&caller).webhook_dead_letters(wanted, from).await?;
+    let found = asked.engine().webhook_dead_letters(wanted, from).await?;
     let views: Vec<_> = found.iter().map(WebhookDeadLetter::of).collect();
     Ok(json(StatusCode::OK, &views))
 }
@@ -72,25 +66,14 @@ pub(super) async fn dead_letter_list(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-pub(super) async fn dead_letter_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    DeadLetterKey(wanted, number): DeadLetterKey,
-) -> Result<Response, Problem> {
-    let found = api.engine.for_caller(&caller).webhook_dead_letter(wanted, number).await?;
+pub(super) async fn dead_letter_get(asked: Asked, DeadLetterKey(wanted, number): DeadLetterKey) -> Answer {
+    let found = asked.engine().webhook_dead_letter(wanted, number).await?;
     Ok(json(StatusCode::OK, &WebhookDeadLetter::of(&found)))
 }
 
-async fn resend(
-    api: &Api,
-    caller: Caller,
-    wanted: covey_core::webhook::EndpointRef,
-    number: Option<RecordNumber>,
-) -> Result<Response, Problem> {
+async fn resend(asked: Asked, wanted: EndpointRef, number: Option<RecordNumber>) -> Answer {
     // In a task of its own: all are sent again, also when the caller has gone.
-    let engine = Arc::clone(&api.engine);
-    let resending =
-        tokio::spawn(async move { engine.for_caller(&caller).webhook_resend(wanted, number).await });
+    let resending = tokio::spawn(async move { asked.engine().webhook_resend(wanted, number).await });
     let resent = ended(resending.await)?;
     Ok(json(StatusCode::OK, &DeadLettersResent { resent }))
 }
@@ -104,12 +87,8 @@ async fn resend(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-pub(super) async fn dead_letter_resend(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    DeadLetterKey(wanted, number): DeadLetterKey,
-) -> Result<Response, Problem> {
-    resend(&api, caller, wanted, Some(number)).await
+pub(super) async fn dead_letter_resend(asked: Asked, DeadLetterKey(wanted, number): DeadLetterKey) -> Answer {
+    resend(asked, wanted, Some(number)).await
 }
 
 /// Sends all dead letters of a webhook again
@@ -121,9 +100,8 @@ pub(super) async fn dead_letter_resend(
     )
 )]
 pub(super) async fn dead_letter_resend_all(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
-) -> Result<Response, Problem> {
-    resend(&api, caller, wanted, None).await
+) -> Answer {
+    resend(asked, wanted, None).await
 }

@@ -1,21 +1,17 @@
 //! The log of a webhook: each attempt to deliver a message.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
 use covey_api::WebhookDelivery;
 use covey_core::webhook::{AttemptsFrom, Outcome};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::api::Api;
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
-use crate::problem::Problem;
+use crate::problem::Answer;
 use crate::webhooks::key::WebhookKey;
 use crate::wire::{Whole, from_text, json};
 
@@ -80,14 +76,13 @@ pub(super) fn from(
     )
 )]
 pub(super) async fn webhook_deliveries(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
+    asked: Asked,
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     Parameters(query): Parameters<DeliveriesQuery>,
-) -> Result<Response, Problem> {
+) -> Answer {
     let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
     let from = from(query.before, query.after, outcome, query.limit);
-    let found = api.engine.for_caller(&caller).webhook_attempts(wanted, from).await?;
+    let found = asked.engine().webhook_attempts(wanted, from).await?;
     let views: Vec<_> = found.iter().map(WebhookDelivery::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

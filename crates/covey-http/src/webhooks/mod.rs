@@ -10,7 +10,6 @@ mod request;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
@@ -21,10 +20,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::auth::Authenticated;
+use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::Segment;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use crate::wire::json;
 use key::WebhookKey;
 
@@ -39,16 +38,17 @@ fn ended<T>(joined: Result<covey_core::Result<T>, tokio::task::JoinError>) -> Re
 
 /// The routes of webhooks.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
-    let router = with_slash(OpenApiRouter::default(), routes!(webhook_list, change::webhook_add));
-    let router =
-        with_slash(router, routes!(webhook_get, change::webhook_put, change::webhook_patch, webhook_delete));
-    let router = with_slash(router, routes!(webhook_test));
-    let router = with_slash(router, routes!(change::webhook_rotate));
-    let router = with_slash(router, routes!(deliveries::webhook_deliveries));
-    let router = with_slash(router, routes!(dead_letters::dead_letter_list));
-    let router = with_slash(router, routes!(dead_letters::dead_letter_resend_all));
-    let router = with_slash(router, routes!(dead_letters::dead_letter_get));
-    with_slash(router, routes!(dead_letters::dead_letter_resend))
+    with_slash([
+        routes!(webhook_list, change::webhook_add),
+        routes!(webhook_get, change::webhook_put, change::webhook_patch, webhook_delete),
+        routes!(webhook_test),
+        routes!(change::webhook_rotate),
+        routes!(deliveries::webhook_deliveries),
+        routes!(dead_letters::dead_letter_list),
+        routes!(dead_letters::dead_letter_resend_all),
+        routes!(dead_letters::dead_letter_get),
+        routes!(dead_letters::dead_letter_resend),
+    ])
 }
 
 impl From<SetError> for Problem {
@@ -76,12 +76,9 @@ async fn head(api: &Api) -> Result<i64, Problem> {
     get, path = "/api/v1/webhooks", tag = "webhooks",
     responses((status = 200, description = "The webhooks, in the order of their numbers.", body = Vec<Webhook>), GuardProblems)
 )]
-async fn webhook_list(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-) -> Result<Response, Problem> {
-    let found = api.engine.for_caller(&caller).webhook_list().await?;
-    let head = head(&api).await?;
+async fn webhook_list(asked: Asked) -> Answer {
+    let found = asked.engine().webhook_list().await?;
+    let head = head(&asked.api).await?;
     let views: Vec<_> =
         found.iter().map(|(endpoint, state)| Webhook::of(endpoint, Some((state, head)), None)).collect();
     Ok(json(StatusCode::OK, &views))
@@ -95,13 +92,9 @@ async fn webhook_list(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn webhook_get(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
-) -> Result<Response, Problem> {
-    let (endpoint, state) = api.engine.for_caller(&caller).webhook_get(wanted).await?;
-    let head = head(&api).await?;
+async fn webhook_get(asked: Asked, Segment(WebhookKey(wanted)): Segment<WebhookKey>) -> Answer {
+    let (endpoint, state) = asked.engine().webhook_get(wanted).await?;
+    let head = head(&asked.api).await?;
     Ok(json(StatusCode::OK, &Webhook::of(&endpoint, Some((&state, head)), None)))
 }
 
@@ -113,12 +106,8 @@ async fn webhook_get(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn webhook_delete(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
-) -> Result<Response, Problem> {
-    api.engine.for_caller(&caller).webhook_delete(wanted).await?;
+async fn webhook_delete(asked: Asked, Segment(WebhookKey(wanted)): Segment<WebhookKey>) -> Answer {
+    asked.engine().webhook_delete(wanted).await?;
     Ok(json(StatusCode::OK, &WebhookDeleted { message: Cow::Borrowed("Webhook deleted") }))
 }
 
@@ -130,14 +119,9 @@ async fn webhook_delete(
         InvalidProblem, NotFoundProblem, GuardProblems,
     )
 )]
-async fn webhook_test(
-    State(api): State<Arc<Api>>,
-    Authenticated(caller): Authenticated,
-    Segment(WebhookKey(wanted)): Segment<WebhookKey>,
-) -> Result<Response, Problem> {
+async fn webhook_test(asked: Asked, Segment(WebhookKey(wanted)): Segment<WebhookKey>) -> Answer {
     // In a task of its own: what was sent is logged, also when the caller has gone.
-    let engine = Arc::clone(&api.engine);
-    let testing = tokio::spawn(async move { engine.for_caller(&caller).webhook_test(wanted).await });
+    let testing = tokio::spawn(async move { asked.engine().webhook_test(wanted).await });
     let report = ended(testing.await)?;
     Ok(json(StatusCode::OK, &WebhookTested::of(&report)))
 }

@@ -74,11 +74,11 @@ pub(super) fn new_spec(body: WebhookNew) -> Result<EndpointSpec, Problem> {
 /// What the core is asked for, of what there is, or of the defaults of a type.
 pub(super) fn set_onto(
     body: WebhookSet,
-    known: Option<&EndpointSpec>,
+    stored: Option<&EndpointSpec>,
     of: Option<WebhookType>,
 ) -> Result<EndpointSpec> {
     let new = || of.map(|webhook_type| EndpointSpec::new(webhook_type, ""));
-    let mut spec = known.cloned().or_else(new).ok_or(Error::not_found("webhook"))?;
+    let mut spec = stored.cloned().or_else(new).ok_or(Error::not_found("webhook"))?;
     spec.url = WebhookUrl(body.url);
     spec.headers = headers(body.headers.unwrap_or_default());
     spec.is_active = body.is_active.unwrap_or(true);
@@ -87,8 +87,8 @@ pub(super) fn set_onto(
 }
 
 /// What the core is asked for, of what there is.
-pub(super) fn change_onto(body: WebhookChange, known: Option<&EndpointSpec>) -> Result<EndpointSpec> {
-    let mut spec = known.cloned().ok_or(Error::not_found("webhook"))?;
+pub(super) fn change_onto(body: WebhookChange, stored: Option<&EndpointSpec>) -> Result<EndpointSpec> {
+    let mut spec = stored.cloned().ok_or(Error::not_found("webhook"))?;
     if let Some(url) = body.url {
         spec.url = WebhookUrl(url);
     }
