@@ -12,6 +12,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
+use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::request_id::RequestIds;
 use crate::request_slots::RequestSlots;
@@ -31,6 +32,7 @@ pub struct Api {
     pub(crate) request_ids: RequestIds,
     pub(crate) request_slots: RequestSlots,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) readiness_log: ReadinessLog,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
 }
@@ -50,6 +52,7 @@ impl Api {
             request_ids: RequestIds::new(),
             request_slots: RequestSlots::default(),
             streams: Arc::default(),
+            readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
         }
     }

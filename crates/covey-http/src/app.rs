@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::api::Api;
 use crate::compression::compression;
 use crate::problem::{Kind, Problem};
-use crate::request_middleware::request_middleware;
+use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
     api_keys, device_events, device_tasks, devices, docs, gauges, health, metrics, retention, stream,
@@ -53,7 +53,7 @@ pub fn router(api: Api) -> Router {
         .layer(compression());
     match api.origins.layer() {
         // Outermost, so that a page can read every refusal.
-        Some(cors) => router.layer(cors),
+        Some(cors) => router.layer(cors).layer(from_fn_with_state(Arc::clone(&api), with_request_id)),
         None => router,
     }
     .with_state(api)

@@ -26,6 +26,24 @@ use crate::unread_body::lend;
 /// How long a request may take, in milliseconds: longer than the longest wait for a task.
 const REQUEST_MS_MAX: u64 = 75_000;
 
+/// In the extensions of an answer: the log says what is wrong already.
+#[derive(Clone, Copy)]
+pub(crate) struct Logged;
+
+/// Gives a request its id before anything answers it: a preflight comes no further than to what
+/// knows of other origins.
+pub(crate) async fn with_request_id(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = api.request_ids.of(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
 /// Serves a request within these bounds.
 pub(crate) async fn request_middleware(
     State(api): State<Arc<Api>>,
@@ -45,11 +63,17 @@ pub(crate) async fn request_middleware(
     let (mut request, unread) = lend(request);
     request.extensions_mut().insert(unknown.clone());
 
-    let mut response = match (api.request_slots.take(), unknown.refusal()) {
-        (Some(_), Some(refusal)) => refusal.into_response(),
-        (Some(_slot), None) => run(request, next).await,
-        (None, _) => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
+    let mut response = match api.request_slots.take() {
+        Some(_slot) => run(request, next).await,
+        None => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
     };
+    // Of an operation that needs no credential, and only reads. Any other has refused by itself, once
+    // it knew the caller and before it did anything.
+    if response.status().is_success()
+        && let Some(refusal) = unknown.refusal()
+    {
+        response = refusal.into_response();
+    }
     unknown.tell(&mut response).await;
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());
@@ -61,7 +85,7 @@ pub(crate) async fn request_middleware(
 
     let (status, duration) = (response.status(), began.elapsed());
     let (name, id, duration_us) = (route.as_str(), id.to_str().unwrap_or(""), duration.as_micros());
-    if status.is_server_error() {
+    if status.is_server_error() && response.extensions_mut().remove::<Logged>().is_none() {
         tracing::info!(%method, route = name, status = status.as_u16(), duration_us, request_id = id, "request failed");
     } else {
         tracing::debug!(%method, route = name, status = status.as_u16(), duration_us, request_id = id, "request served");

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::Api;
 use crate::problem::{Kind, Problem};
+use crate::unknown_names::UnknownNames;
 use credential::Credential;
 
 /// The digest under which an API key is kept.
@@ -60,7 +61,9 @@ impl FromRequestParts<Arc<Api>> for Asked {
             let detail = "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
             return Err(Problem::new(Kind::Unauthenticated, detail));
         };
-        Ok(Self { api: Arc::clone(api), caller })
+        // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
+        let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
+        refusal.map_or(Ok(Self { api: Arc::clone(api), caller }), Err)
     }
 }
 

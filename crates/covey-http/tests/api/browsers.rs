@@ -30,6 +30,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_see_what_it_needs() {
     assert_eq!(told.status, StatusCode::OK);
     assert_eq!(told.header("access-control-allow-origin"), ALLOWED);
     assert_eq!(told.header("access-control-allow-credentials"), "true");
+    assert_ne!(told.header("x-request-id"), "");
     assert!(names(told.header("access-control-allow-methods")).contains(&"PATCH"));
     for name in ["x-api-key", "authorization", "content-type", "idempotency-key", "if-match", "prefer"] {
         assert!(names(told.header("access-control-allow-headers")).contains(&name), "{name}");

@@ -247,6 +247,9 @@ async fn what_nobody_knows_is_named_by_every_operation_and_refused_where_that_is
     }
     let tasks = answer(stage.get("/api/v1/device-tasks")).await;
     assert_eq!(tasks.body["total"], 1, "what was refused has made nothing");
+    // Whoever it is that asks comes first.
+    let stranger = stage.bare(Method::GET, "/api/v1/devices?siez=1").header("Prefer", "handling=strict");
+    answer(stranger).await.assert_problem(401, "a stranger with a misspelt parameter");
     // A request without such a name has neither.
     let found = answer(stage.get("/api/v1/devices?size=1").header("Prefer", "handling=strict")).await;
     assert_eq!((found.status.as_u16(), found.header("covey-warning")), (200, ""));
