@@ -1,5 +1,6 @@
 //! What an idle device costs: resident memory for each mutual TLS connection with a session and one
-//! subscription, and processor time for each connect (handshake, CONNECT, SUBSCRIBE).
+//! subscription, processor time for each connect (handshake, CONNECT, SUBSCRIBE), and how long it takes
+//! to tell all of them that the server shuts down.
 //!
 //! `cargo bench -p covey-net --bench idle -- [connections] [1.2|1.3]`. The server is a process of its
 //! own, so that the clients' memory and time are not counted; it is this program again.
@@ -62,6 +63,12 @@ async fn run(connections: usize, is_old: bool) {
         (time_after - time_before) / count,
         count / took.as_secs_f64(),
     );
-    drop(live);
-    server.stop();
+    let (all, start) = (live.len(), std::time::Instant::now());
+    server.interrupt();
+    let told = clients::told_of_shutdown(live).await;
+    println!(
+        "{told} of {all} were told that the server shuts down, within {} ms",
+        start.elapsed().as_millis()
+    );
+    server.wait();
 }

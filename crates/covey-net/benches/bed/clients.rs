@@ -1,4 +1,5 @@
 //! Devices that connect, subscribe, and say nothing more.
+#![allow(dead_code, reason = "not every program waits for the end")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -103,4 +104,22 @@ async fn hear(stream: &mut TlsStream<TcpStream>) -> (u8, Vec<u8>) {
     let mut body = vec![0; usize::from(header[1])];
     stream.read_exact(&mut body).await.unwrap();
     (header[0], body)
+}
+
+/// Reads until the server has closed all of them; answers how many it has told that it shuts down.
+pub async fn told_of_shutdown(live: Vec<TlsStream<TcpStream>>) -> usize {
+    let reading = live.into_iter().map(|mut stream| {
+        tokio::spawn(async move {
+            let mut said = Vec::new();
+            // DISCONNECT with 0x8B.
+            stream.read_to_end(&mut said).await.is_ok()
+                && said.first() == Some(&0xE0)
+                && said.get(2) == Some(&0x8B)
+        })
+    });
+    let mut told = 0;
+    for one in reading.collect::<Vec<_>>() {
+        told += usize::from(one.await.unwrap());
+    }
+    told
 }

@@ -1,4 +1,5 @@
 //! The server that is measured: it lets everybody in and does nothing with what they say.
+#![allow(dead_code, reason = "not every program ends it in the same way")]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -38,13 +39,23 @@ impl Process {
         self.child.id()
     }
 
+    /// Interrupts it, and waits until it has ended by itself.
     pub fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.interrupt();
+        self.wait();
+    }
+
+    pub fn wait(&mut self) {
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    pub fn interrupt(&self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     }
 }
 
-/// Serves until it is killed; the first line that it prints is its address.
+/// Serves until it is interrupted; the first line that it prints is its address.
 pub async fn serve(pki: &str) {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let now = OffsetDateTime::now_utc();
@@ -58,7 +69,11 @@ pub async fn serve(pki: &str) {
     println!("{}", listener.local_addr().unwrap());
     let hub = Hub::new(Nobody, MqttLimits::default());
     let endpoint = Endpoint { listener, tls: Some(tls), limits: Limits::default() };
-    serve_mqtt(hub, vec![endpoint], CancellationToken::new()).await;
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(serve_mqtt(hub, vec![endpoint], shutdown.clone()));
+    tokio::signal::ctrl_c().await.unwrap();
+    shutdown.cancel();
+    serving.await.unwrap();
 }
 
 struct Nobody;
