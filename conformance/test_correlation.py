@@ -1,5 +1,6 @@
 """The forms in which a device names a task (device-rpc "Correlation")."""
 
+import json
 import uuid
 
 import pytest
@@ -40,6 +41,82 @@ def test_every_form_names_the_task_in_every_step(api, device, form, is_property)
     assert device.publish(f"{topic}/res", "{}", **how) == 0
     assert device.expect("cmt").task_id == task_id
     assert api.status(task_id) == DONE
+
+
+KEYS = ["correlationData", "CorrelationData", "correlation_data", "corr_data", "corr_id"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_client_that_loses_its_properties_names_the_task_in_its_bodies(api, device, key):
+    first, second = api.create(device, payload={"n": 1}), api.create(device, payload={"n": 2})
+    topic = f"dev/{device.sn}"
+    assert device.publish(f"{topic}/ack", json.dumps({key: second})) == 0
+    api.settled(second, PENDING)
+    assert device.publish(f"{topic}/req", json.dumps({key: second})) == 0
+    assert device.expect("rsp").task_id == second
+    assert device.publish(f"{topic}/res", f'{{"{key}": "{second}", "result": {{"cl": 1.50}}}}') == 0
+    assert device.expect("cmt").task_id == second
+    (result,) = api.task(second)["results"]
+    assert (result["status_code"], result["ext_id"], result["result"]) == (200, 0, {"cl": 1.5})
+    assert (api.status(first), api.status(second)) == (READY, DONE)
+
+
+@pytest.mark.parametrize(
+    ("rest", "status_code", "stored"),
+    [
+        ({"result": {"a": 1}}, 200, {"a": 1}),
+        ({"result": "text"}, 200, {"value": "text"}),
+        ({"result": {}, "corr_id": 5}, 200, {}),
+        ({"a": 1, "b": [2]}, 200, {"a": 1, "b": [2]}),
+        ({"result": 1, "b": [2]}, 200, {"result": 1, "b": [2]}),
+        ({"status_code": 404, "result": {}}, 404, {"status_code": 404, "result": {}}),
+        ({}, 200, {}),
+    ],
+    ids=str,
+)
+def test_a_result_is_what_is_left_of_a_body_that_names_the_task(api, device, rest, status_code, stored):
+    task_id = api.create(device)
+    device.expect("tsk")
+    for _ in range(2):
+        assert device.publish(f"dev/{device.sn}/res", json.dumps({"corr_data": task_id, **rest})) == 0
+        device.expect("cmt")
+    (result,) = api.task(task_id)["results"]
+    assert (result["status_code"], result["result"]) == (status_code, stored)
+
+
+def test_a_body_decides_nothing_beside_another_correlation(api, device):
+    named, other = api.create(device), api.create(device)
+    body = json.dumps({"correlationData": other, "result": {"a": 1}})
+    for how in ({"correlation": named}, {"properties": {"correlationData": named}}, {"properties": {"CorrelationData": named}}):
+        device.publish(f"dev/{device.sn}/req", body, **how)
+        assert device.expect("rsp").task_id == named
+    assert LINK.is_refusal(device.res(named, None, body)), "and there is no status code by default"
+    device.finish(named, 200, body)
+    assert api.task(named)["results"][0]["result"] == json.loads(body), "as it was sent"
+    assert api.status(other) == READY
+
+
+@pytest.mark.parametrize("body", ["{}", '{"corr_data":"x"}', '{"corr_id":7}', '["corr_id"]', "corr_id", '{"corr_data":null}'])
+def test_a_req_whose_body_names_no_task_is_a_poll(api, device, body):
+    task_id = api.create(device)
+    device.expect("tsk")
+    assert device.publish(f"dev/{device.sn}/req", body) == 0
+    assert device.expect("rsp").task_id == task_id
+    for level in ("ack", "res"):
+        assert LINK.is_refusal(device.publish(f"dev/{device.sn}/{level}", body)), level
+    assert device.is_quiet("cmt", seconds=0.3)
+    assert api.status(task_id) == LOCK and api.task(task_id)["results"] == []
+
+
+@pytest.mark.parametrize("code", ['"200"', "null", "2.5", "99999999999"])
+def test_a_status_code_beside_a_task_in_the_body_is_an_integer(api, server, device, code):
+    task_id = api.create(device)
+    refused = server.refusals("status_code")
+    body = f'{{"corr_data":"{task_id}","status_code":{code},"result":{{}}}}'
+    assert LINK.is_refusal(device.publish(f"dev/{device.sn}/res", body))
+    assert device.is_quiet("cmt", seconds=0.3)
+    assert api.task(task_id)["results"] == []
+    assert LINK.counts(server, "status_code", refused + 1)
 
 
 def test_native_correlation_goes_before_the_property(api, device):

@@ -3,6 +3,7 @@
 import json
 import time
 
+from testbed.api import LOCK, PENDING
 from testbed.broker import LINK
 from testbed.device import POLL
 
@@ -55,6 +56,34 @@ def test_rsp_carries_the_payload_verbatim_and_all_properties(api, device):
     assert (message["method_code"], message["method"]) == ("51", "open")
     assert 0 <= int(message["expires_at"]) - (created_at + 600) <= 1
     assert message.body == b'{"dt":[{"cl":5}]}'
+
+
+def test_rsp_is_an_envelope_where_a_deployment_wants_it(new_server, new_api, connect, tmp_path):
+    server = new_server("--rsp", "envelope")
+    api = new_api(server)
+    device = connect(server, api.register(tmp_path))
+    task_id = api.create(device, ext_task_id="order-7", method_code=51, priority=3, ttl=10, payload={"dt": [{"cl": 5}]})
+    device.expect("tsk")
+    assert device.ack(task_id) == 0
+    api.settled(task_id, PENDING)
+    message = device.take(task_id)
+    assert names(message) == ["correlationData", "expires_at", "method_code"], "the properties stay"
+    assert message.task_id == task_id
+    task = api.task(task_id)
+    body = json.loads(message.body)
+    assert list(body) == ["id", "created_at", "header", "status", "pending_at", "locked_at", "payload"]
+    assert body["payload"] == {"dt": [{"cl": 5}]}
+    assert body["header"] == task["header"]
+    assert body["status"] == LOCK
+    assert (body["id"], body["created_at"]) == (task_id, task["created_at"])
+    assert (body["pending_at"], body["locked_at"]) == (task["pending_at"], task["locked_at"])
+    assert device.take(task_id).body == message.body, "asked for again it is the same"
+    device.finish(task_id)
+    bare = api.create(device)
+    device.expect("tsk")
+    body = json.loads(device.take().body)
+    assert (body["id"], body["pending_at"], body["payload"]) == (bare, None, {})
+    assert device.take().body == b'{"method_code":0}'
 
 
 def test_a_payload_reaches_the_device_byte_for_byte(api, device):

@@ -107,6 +107,24 @@ def test_numbers_may_come_in_quotes(api, device):
 
 
 @pytest.mark.parametrize(
+    ("body", "stored"),
+    [
+        ('{"correlationData":"TASK","payload":{"status_code":404}}', {"status_code": 404}),
+        ('{"correlationData":"TASK","result":{"a":1}}', {"a": 1}),
+        ('{"corr_data":"TASK","result":{"a":1}}', {"a": 1}),
+        ('{"corr_id":"TASK","a":1}', {"a": 1}),
+        ('{"corr_id":"TASK","status_code":200,"payload":{"a":1}}', {"a": 1}),
+    ],
+)
+def test_a_result_may_have_no_status_code_and_be_no_envelope(api, device, body, stored):
+    task_id = api.create(device)
+    device.publish(f"dev/{device.sn}/res", body.replace("TASK", task_id))
+    hear(device, "cmt")
+    (result,) = api.task(task_id)["results"]
+    assert (result["status_code"], result["result"]) == (200, stored)
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
@@ -115,10 +133,8 @@ def test_numbers_may_come_in_quotes(api, device):
         b'["TASK",200,0,{}]',
         b'"TASK"',
         b"\xff\xfe",
-        b'{"correlationData":"TASK"}',
         b'{"correlationData":"TASK","status_code":"ok"}',
         b'{"correlationData":"TASK","status_code":null,"payload":{}}',
-        b'{"correlationData":"TASK","payload":{"status_code":200}}',
         b'{"correlationData":"x","status_code":200}',
         b'{"correlationData":7,"status_code":200}',
         b'{"status_code":200,"payload":{}}',

@@ -79,15 +79,15 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// `now` is this device's clock in Unix seconds.
-    pub(crate) fn new(said: downlink::Parameters<'_>, payload: Bytes, now: u64) -> Self {
+    /// `body` is that of the `rsp`, `now` this device's clock in Unix seconds.
+    pub(crate) fn new(said: downlink::Parameters<'_>, body: &Bytes, now: u64) -> Self {
         Self {
             task_id: said.task_id,
             method_code: said.method_code,
             method: said.method.map(Box::from),
             expires_at: said.expires_at_s,
             keep_until: keep_until(said.expires_at_s, said.expiry_s, now),
-            payload,
+            payload: body.slice_ref(downlink::parameters(said.task_id, body)),
         }
     }
 }
@@ -174,7 +174,9 @@ mod tests {
             keep_until: 1_090,
             payload: payload.clone(),
         };
-        assert_eq!(Parameters::new(said, payload, NOW), expected);
+        assert_eq!(Parameters::new(said, &payload, NOW), expected);
+        let envelope = format!(r#"{{"id":"{TASK}","created_at":1,"header":{{}},"status":2,"payload":{{}}}}"#);
+        assert_eq!(Parameters::new(said, &Bytes::from(envelope), NOW), expected);
         assert_eq!(keep_until(None, None, NOW), NOW + TASK_LIFE_MAX_S);
         assert_eq!(keep_until(None, Some(5), NOW), NOW + 5);
         assert_eq!(keep_until(Some(7), None, NOW), 7);

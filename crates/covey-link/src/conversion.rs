@@ -4,7 +4,7 @@ use covey_core::event::{NewEvent, Reported};
 use covey_core::id::UnixMs;
 use covey_core::port::Refusal;
 use covey_core::task::{NewResult, ResultBody, Task};
-use covey_wire::downlink::{self, DownlinkMessage};
+use covey_wire::downlink::{self, DownlinkMessage, ResponseForm};
 use covey_wire::uplink::{self, Event, Malformed, TaskResult};
 
 // The limits of the contract are those of the core.
@@ -17,8 +17,8 @@ pub(crate) fn announcement(task: &Task, now: UnixMs) -> DownlinkMessage {
 }
 
 /// `rsp`: a task's method and parameters.
-pub(crate) fn response(task: &Task, now: UnixMs) -> DownlinkMessage {
-    DownlinkMessage::response(&fields(task, now))
+pub(crate) fn response(task: &Task, form: ResponseForm, now: UnixMs) -> DownlinkMessage {
+    DownlinkMessage::response(&fields(task, now), form)
 }
 
 fn fields(task: &Task, now: UnixMs) -> downlink::Task<'_> {
@@ -33,6 +33,9 @@ fn fields(task: &Task, now: UnixMs) -> downlink::Task<'_> {
         created_at_ms: task.created_at.0,
         expires_at_ms: task.expires_at.0,
         left_ms: task.expires_at.since_ms(now),
+        status: task.status.number(),
+        pending_at_ms: task.pending_at.map(|at| at.0),
+        locked_at_ms: task.locked_at.map(|at| at.0),
     }
 }
 
@@ -56,7 +59,7 @@ pub(crate) fn new_event(event: Event<'_>) -> NewEvent {
 pub(crate) fn new_result(result: TaskResult<'_>) -> NewResult {
     let body = match result.body {
         uplink::ResultBody::Empty => ResultBody::Empty,
-        uplink::ResultBody::Json(text) => ResultBody::Json(text.into()),
+        uplink::ResultBody::Json(text) => ResultBody::Json(text.as_ref().into()),
         uplink::ResultBody::Text(text) => ResultBody::Text(text.into()),
     };
     NewResult { ext_id: result.ext_id, status_code: result.status_code, body }
@@ -106,9 +109,9 @@ mod tests {
             push_only: false,
             created_at,
             expires_at: UnixMs(created_at.0 + 90_500),
-            status: TaskStatus::Ready,
+            status: TaskStatus::Lock,
             pending_at: None,
-            locked_at: None,
+            locked_at: Some(UnixMs(created_at.0 + 7)),
             lease_until: None,
             deliveries: 0,
             results: 0,
@@ -127,6 +130,9 @@ mod tests {
             created_at_ms: created_at.0,
             expires_at_ms: created_at.0 + 90_500,
             left_ms: 30_500,
+            status: 2,
+            pending_at_ms: None,
+            locked_at_ms: Some(created_at.0 + 7),
         };
         assert_eq!(fields(&task, now), expected);
         let body = announcement(&task, now).body().to_owned();

@@ -7,7 +7,7 @@ use covey_core::error::{Error, StorageFault};
 use covey_core::event::NewEvent;
 use covey_core::id::TaskId;
 use covey_core::port::Refusal;
-use covey_wire::downlink::{DownlinkMessage, EventStatus};
+use covey_wire::downlink::{DownlinkMessage, EventStatus, ResponseForm};
 use covey_wire::uplink::{EventHead, Malformed, Received, TaskMessage, Unread, read_event};
 use covey_wire::{Correlation, Uplink};
 
@@ -46,12 +46,13 @@ pub(crate) enum RefusedKind {
 /// Handles a message; returns the answer to the device once the change is committed. An event is
 /// in the store's queue when this was polled once.
 ///
-/// `is_acknowledged`: the broker has acknowledged the event, so the device will not repeat it.
+/// `form`: what an `rsp` with a task is. `is_acknowledged`: the broker has acknowledged the event, so the device will not repeat it.
 pub(crate) async fn handle(
     engine: &Engine,
     device: &DeviceIdentity,
     uplink: Option<Uplink>,
     received: Received<'_>,
+    form: ResponseForm,
     is_acknowledged: bool,
 ) -> Result<Option<DownlinkMessage>, Refused> {
     match uplink {
@@ -60,7 +61,7 @@ pub(crate) async fn handle(
             Ok(None)
         }
         Some(Uplink::Req) => {
-            request(engine, device, TaskMessage::read(received)?.correlation()?).await.map(Some)
+            request(engine, device, TaskMessage::read(received)?.requested()?, form).await.map(Some)
         }
         Some(Uplink::Res) => result(engine, device, &TaskMessage::read(received)?).await.map(Some),
         Some(Uplink::Evt) => event_open(engine, received)?.add(engine, device, is_acknowledged).await,
@@ -123,9 +124,10 @@ async fn request(
     engine: &Engine,
     device: &DeviceIdentity,
     correlation: Correlation,
+    form: ResponseForm,
 ) -> Result<DownlinkMessage, Refused> {
     Ok(match engine.for_device(device).task_next(correlation.task().map(TaskId)).await? {
-        Some(task) => conversion::response(&task, engine.now()),
+        Some(task) => conversion::response(&task, form, engine.now()),
         None => DownlinkMessage::nothing_to_do(),
     })
 }
@@ -136,8 +138,9 @@ async fn result(
     message: &TaskMessage<'_>,
 ) -> Result<DownlinkMessage, Refused> {
     let (id, result) = (task(message)?, message.result()?);
+    let ext_id = result.ext_id;
     let stored = engine.for_device(device).task_finish(id, conversion::new_result(result)).await?;
-    Ok(DownlinkMessage::committed(id.0, stored.result_id.0, result.ext_id))
+    Ok(DownlinkMessage::committed(id.0, stored.result_id.0, ext_id))
 }
 
 /// The task that a message must name.

@@ -16,4 +16,5 @@ mod refusal_log;
 mod tls;
 
 pub use covey_core::port::LinkStatus;
+pub use covey_wire::downlink::ResponseForm;
 pub use tls::{TlsError, TlsFiles};

@@ -3,6 +3,8 @@
 
 /// The task's or event's id as 36-character text, beside or instead of Correlation Data.
 pub const CORRELATION_DATA: &str = "correlationData";
+/// The same as some clients of the field write it; only read.
+pub const CORRELATION_DATA_CAPITAL: &str = "CorrelationData";
 /// What an event belongs to, a UUID.
 pub const CORRELATION_ID: &str = "correlation_id";
 /// The number of an event on its device, an unsigned 32-bit integer.

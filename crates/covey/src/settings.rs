@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
@@ -134,6 +134,10 @@ pub struct Options {
     /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
     pub gauge_types: Option<Vec<u32>>,
+    /// What the body of an rsp with a task is: its parameters (payload), or, for firmware that was
+    /// written for it, the task with its parameters as a member (envelope) [default: payload]
+    #[arg(long, env = "COVEY_RSP", value_name = "FORM")]
+    pub rsp: Option<RspBody>,
     /// Addresses that webhooks may use beside public ones: ranges such as
     /// 10.1.0.0/16, and the words loopback, private, http (plain HTTP to public
     /// addresses), all
@@ -173,10 +177,21 @@ impl Options {
             data http https mqtts store link link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
-            open_tasks_max events_per_second_max gauge_types webhook_allow webhook_ca webhook_retry_seconds
+            open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
             sessions_max packet_bytes_max server_certificate_seconds
         }
     }
+}
+
+/// What the body of an `rsp` with a task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RspBody {
+    /// The task's parameters, byte for byte.
+    #[default]
+    Payload,
+    /// The task, with its parameters as the member `payload`.
+    Envelope,
 }
 
 /// Every setting, settled.
@@ -208,6 +223,7 @@ pub struct Settings {
     pub open_tasks_max: u32,
     pub events_per_second_max: u32,
     pub gauge_types: Vec<u32>,
+    pub rsp: RspBody,
     pub webhook_allow: Vec<String>,
     pub webhook_ca: Option<PathBuf>,
     pub webhook_retry_seconds: u32,
@@ -285,6 +301,7 @@ impl Settings {
             open_tasks_max: options.open_tasks_max.unwrap_or(limits.live_tasks_per_device_max),
             events_per_second_max: options.events_per_second_max.unwrap_or(flood.per_second),
             gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
+            rsp: options.rsp.unwrap_or_default(),
             webhook_allow: options.webhook_allow.unwrap_or_default(),
             webhook_ca: options.webhook_ca,
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),

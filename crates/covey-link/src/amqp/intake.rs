@@ -265,7 +265,8 @@ async fn carry_out(
     let given = GivenProperties::read(&delivery.properties);
     let is_acknowledged = message::is_acknowledged(&delivery.properties);
     let received = message::received(&given, &delivery.data);
-    let handling = dispatch::handle(engine, &device, uplink, received, is_acknowledged);
+    let form = link.options.response_form;
+    let handling = dispatch::handle(engine, &device, uplink, received, form, is_acknowledged);
     Ticket::run(ticket, handling).await
 }
 

@@ -195,6 +195,7 @@ mod tests {
             headers(&[("x-correlation-id", AMQPValue::ByteArray(raw.as_slice().into()))]),
             headers(&[("x-correlation-id", string(ID))]),
             headers(&[("correlationData", string(ID))]),
+            headers(&[("CorrelationData", string(ID))]),
         ] {
             let given = GivenProperties::read(&properties);
             assert_eq!(
@@ -226,11 +227,15 @@ mod tests {
         let given = GivenProperties::read(&properties);
         let body = format!(r#"{{"correlationData":"{ID}","status_code":200,"payload":{{"cl":5}}}}"#);
         let result = TaskMessage::read(received(&given, body.as_bytes())).unwrap().result().unwrap();
-        assert_eq!(result.body, ResultBody::Json("{\"cl\":5}"));
+        assert_eq!(result.body, ResultBody::Json("{\"cl\":5}".into()));
+        // One of MQTT 5 that has lost its properties names the task in its body, too.
+        let body = format!(r#"{{"corr_data":"{ID}","result":{{"cl":5}}}}"#);
+        let result = TaskMessage::read(received(&given, body.as_bytes())).unwrap().result().unwrap();
+        assert_eq!((result.status_code, result.body), (200, ResultBody::Json("{\"cl\":5}".into())));
         // Without a correlation it is whatever an MQTT 5 client sent.
         let inbound = TaskMessage::read(received(&given, b"{\"status_code\":200}")).unwrap();
         assert_eq!(inbound.correlation(), Ok(Correlation::Poll));
-        assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}"));
+        assert_eq!(inbound.result().unwrap().body, ResultBody::Json("{\"status_code\":200}".into()));
     }
 
     #[test]

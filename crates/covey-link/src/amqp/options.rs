@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use covey_wire::downlink::ResponseForm;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use reqwest::Url;
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub(crate) server: String,
     /// How many messages of devices may be under way at a time, per queue.
     pub prefetch: u16,
+    /// What the body of an `rsp` with a task is.
+    pub response_form: ResponseForm,
 }
 
 impl fmt::Debug for Options {
@@ -58,7 +61,14 @@ impl Options {
             .map(management_url)
             .transpose()
             .map_err(|problem| AmqpError::ManagementUrl { problem })?;
-        Ok(Self { uris, tls, management, server: server.to_owned(), prefetch: PREFETCH })
+        Ok(Self {
+            uris,
+            tls,
+            management,
+            server: server.to_owned(),
+            prefetch: PREFETCH,
+            response_form: ResponseForm::default(),
+        })
     }
 
     /// The virtual host of this deployment.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::port::Refusal;
+use covey_wire::downlink::ResponseForm;
 use rmqtt::context::{RefusedConnection, ServerContext};
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
@@ -38,6 +39,8 @@ pub struct BrokerOptions {
     pub sessions_max: usize,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
+    /// What the body of an `rsp` with a task is.
+    pub response_form: ResponseForm,
 }
 
 /// Why the broker could not be started.
@@ -117,7 +120,7 @@ impl Broker {
             .refused_connection(tell_refused(&link))
             .build()
             .await;
-        let shared = Shared { link, engine, broker };
+        let shared = Shared { link, engine, broker, response_form: options.response_form };
         hooks::register(&shared).await;
         let listener_id = ListenerId::from(1_u8);
         let accepting = accept(&shared, listener, listener_id);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use covey_core::Engine;
 use covey_core::id::Sn;
 use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
+use covey_wire::downlink::ResponseForm;
 use rmqtt::context::ServerContext;
 
 use crate::conversion;
@@ -86,4 +87,5 @@ struct Shared {
     link: Arc<EmbeddedLink>,
     engine: Arc<Engine>,
     broker: ServerContext,
+    response_form: ResponseForm,
 }

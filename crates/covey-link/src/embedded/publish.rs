@@ -41,7 +41,8 @@ pub(super) async fn handle(shared: &Shared, session: &Session, publish: &Publish
     if uplink == Some(Uplink::Evt) {
         return event(shared, sender, publish);
     }
-    let handled = dispatch::handle(&shared.engine, &sender.device, uplink, received(publish), false).await;
+    let (engine, form) = (&shared.engine, shared.response_form);
+    let handled = dispatch::handle(engine, &sender.device, uplink, received(publish), form, false).await;
     now(sender.settle(shared, handled))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use covey_core::Engine;
 use covey_core::id::Sn;
 use covey_core::port::Refusal;
-use covey_wire::downlink::DownlinkMessage;
+use covey_wire::downlink::{DownlinkMessage, ResponseForm};
 use covey_wire::uplink::{Carrier, Properties, Received};
 use covey_wire::{Uplink, parse_uplink_topic};
 use rumqttc::mqttbytes::QoS;
@@ -59,6 +59,7 @@ pub(super) struct Handler {
     pub(super) publisher: Arc<Publisher>,
     pub(super) refusals: Arc<RefusalLog>,
     pub(super) state: Arc<State>,
+    pub(super) response_form: ResponseForm,
 }
 
 /// Who published, and the message's place among those of its device.
@@ -209,7 +210,8 @@ impl Handler {
         self.presence.contact(&device);
         let received = received(publish, self.presence.has_properties(sn));
         let is_acknowledged = publish.qos != QoS::AtMostOnce;
-        let handling = dispatch::handle(&self.engine, &device, uplink, received, is_acknowledged);
+        let form = self.response_form;
+        let handling = dispatch::handle(&self.engine, &device, uplink, received, form, is_acknowledged);
         if let Some(reply) = Ticket::run(ticket, handling).await? {
             self.send(sn, reply).await;
         }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use covey_wire::downlink::ResponseForm;
+
 use crate::mqtt::MqttError;
 use crate::tls::TlsFiles;
 
@@ -27,6 +29,8 @@ pub struct Options {
     /// For how long a device counts as connected after its last message, where
     /// the broker does not tell, in seconds.
     pub contact_s: u32,
+    /// What the body of an `rsp` with a task is.
+    pub response_form: ResponseForm,
 }
 
 /// Ports by scheme (IANA).
@@ -84,6 +88,7 @@ impl Options {
             receive_max: RECEIVE_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             contact_s: CONTACT_S,
+            response_form: ResponseForm::default(),
         })
     }
 

@@ -99,6 +99,7 @@ impl Running {
             publisher,
             refusals,
             state: Arc::clone(&state),
+            response_form: link.options.response_form,
         };
         let (acks, waiting) = mpsc::channel(ACKS_MAX);
         let receiving = CancellationToken::new();

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::json::is_object;
 use crate::{Downlink, parse_correlation, property};
 
 /// The MQTT 5 properties of a message of the server.
@@ -63,7 +66,7 @@ pub struct Announcement {
     pub priority: Option<u8>,
 }
 
-/// What an `rsp` with a task says. Its parameters are the body, verbatim.
+/// What an `rsp` with a task says. Its parameters are in the body ([`parameters`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters<'a> {
     /// The task.
@@ -155,6 +158,28 @@ pub fn decode<'a>(
             is_stored: is_success(body),
         }),
     })
+}
+
+/// The task's parameters in the body of an `rsp`: the `payload` of an envelope about this task, which a
+/// deployment may be set to send, else the body, verbatim. The parameters of a task cannot be taken
+/// for an envelope: they were there before its id.
+#[must_use]
+pub fn parameters(task_id: Uuid, body: &[u8]) -> &[u8] {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        id: Uuid,
+        #[serde(rename = "header")]
+        _header: IgnoredAny,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    if !is_object(body) {
+        return body;
+    }
+    match serde_json::from_slice::<Envelope<'_>>(body) {
+        Ok(envelope) if envelope.id == task_id => envelope.payload.get().as_bytes(),
+        Ok(_) | Err(_) => body,
+    }
 }
 
 fn priority(body: &[u8]) -> Option<u8> {

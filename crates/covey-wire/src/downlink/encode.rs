@@ -49,6 +49,23 @@ pub struct Task<'a> {
     pub expires_at_ms: i64,
     /// What is left of its life now, in milliseconds.
     pub left_ms: i64,
+    /// Its state, as the number of the contract (device-rpc "States").
+    pub status: u8,
+    /// When the device acknowledged it, in Unix milliseconds.
+    pub pending_at_ms: Option<i64>,
+    /// When the device took it, in Unix milliseconds.
+    pub locked_at_ms: Option<i64>,
+}
+
+/// What the body of an `rsp` with a task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseForm {
+    /// The task's parameters, verbatim.
+    #[default]
+    Payload,
+    /// The task, with its parameters as `payload`: for firmware that was written against servers
+    /// which send that.
+    Envelope,
 }
 
 impl Task<'_> {
@@ -60,6 +77,31 @@ impl Task<'_> {
     /// In whole minutes, rounded up.
     fn ttl_minutes(&self) -> i64 {
         self.left_ms.max(0).saturating_add(59_999) / 60_000
+    }
+
+    fn header(&self) -> TaskHeader<'_> {
+        TaskHeader {
+            ext_task_id: self.ext_task_id,
+            device_id: self.device_id,
+            method_code: self.method_code,
+            priority: self.priority,
+            ttl: self.ttl_minutes(),
+        }
+    }
+
+    fn in_envelope(&self) -> String {
+        let parameters = self.payload.unwrap_or(NO_PARAMETERS);
+        let body = ResponseBody {
+            id: self.id.to_string(),
+            created_at: seconds(self.created_at_ms),
+            header: self.header(),
+            status: self.status,
+            pending_at: self.pending_at_ms.map(seconds),
+            locked_at: self.locked_at_ms.map(seconds),
+            payload: serde_json::from_str(parameters).unwrap_or(RawValue::NULL),
+        };
+        // Strings, numbers and JSON that was checked always serialise.
+        serde_json::to_string(&body).unwrap_or_default()
     }
 }
 
@@ -97,11 +139,23 @@ pub enum EventStatus {
 struct AnnouncementBody<'a> {
     id: String,
     created_at: i64,
-    header: AnnouncementHeader<'a>,
+    header: TaskHeader<'a>,
+}
+
+/// The body of an `rsp` as an envelope.
+#[derive(Serialize)]
+struct ResponseBody<'a> {
+    id: String,
+    created_at: i64,
+    header: TaskHeader<'a>,
+    status: u8,
+    pending_at: Option<i64>,
+    locked_at: Option<i64>,
+    payload: &'a RawValue,
 }
 
 #[derive(Serialize)]
-struct AnnouncementHeader<'a> {
+struct TaskHeader<'a> {
     ext_task_id: &'a str,
     device_id: i64,
     method_code: u16,
@@ -116,13 +170,7 @@ impl DownlinkMessage {
         let body = AnnouncementBody {
             id: task.id.to_string(),
             created_at: seconds(task.created_at_ms),
-            header: AnnouncementHeader {
-                ext_task_id: task.ext_task_id,
-                device_id: task.device_id,
-                method_code: task.method_code,
-                priority: task.priority,
-                ttl: task.ttl_minutes(),
-            },
+            header: task.header(),
         };
         // Strings and numbers always serialise.
         let body = serde_json::to_string(&body).unwrap_or_default();
@@ -131,8 +179,11 @@ impl DownlinkMessage {
 
     /// `rsp`: a task's method and parameters.
     #[must_use]
-    pub fn response(task: &Task<'_>) -> Self {
-        let body = task.payload.unwrap_or(NO_PARAMETERS).to_owned();
+    pub fn response(task: &Task<'_>, form: ResponseForm) -> Self {
+        let body = match form {
+            ResponseForm::Payload => task.payload.unwrap_or(NO_PARAMETERS).to_owned(),
+            ResponseForm::Envelope => task.in_envelope(),
+        };
         Self::about(task, Downlink::Rsp, body)
     }
 

@@ -7,5 +7,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{Announcement, Commit, Decoded, EventAnswer, Parameters, Properties, Undecodable, decode};
-pub use encode::{DownlinkMessage, EventStatus, Qos, Task};
+pub use decode::{
+    Announcement, Commit, Decoded, EventAnswer, Parameters, Properties, Undecodable, decode, parameters,
+};
+pub use encode::{DownlinkMessage, EventStatus, Qos, ResponseForm, Task};

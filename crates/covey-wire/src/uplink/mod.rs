@@ -7,6 +7,7 @@ mod event_body;
 mod event_time;
 pub(crate) mod malformed;
 mod received;
+mod task_body;
 mod task_message;
 
 pub use encode::{UplinkProperties, event, request, result};

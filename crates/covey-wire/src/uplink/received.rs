@@ -11,6 +11,8 @@ pub struct Properties<'a> {
     pub correlation_header: Option<&'a [u8]>,
     /// User property `correlationData`.
     pub correlation_property: Option<&'a str>,
+    /// User property `CorrelationData`.
+    pub correlation_property_capital: Option<&'a str>,
     /// User property `status_code`.
     pub status_code: Option<&'a str>,
     /// User property `ext_id`.
@@ -31,6 +33,7 @@ impl<'a> Properties<'a> {
     pub fn put_user_property(&mut self, name: &str, value: &'a str) {
         let place = match name {
             property::CORRELATION_DATA => &mut self.correlation_property,
+            property::CORRELATION_DATA_CAPITAL => &mut self.correlation_property_capital,
             property::STATUS_CODE => &mut self.status_code,
             property::EXT_ID => &mut self.ext_id,
             property::EVENT_TYPE_CODE => &mut self.event_type_code,
@@ -44,8 +47,12 @@ impl<'a> Properties<'a> {
 
     /// What names a correlation, in the order of device-rpc "Correlation".
     pub(super) fn correlations(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let given =
-            [self.correlation_data, self.correlation_header, self.correlation_property.map(str::as_bytes)];
+        let given = [
+            self.correlation_data,
+            self.correlation_header,
+            self.correlation_property.map(str::as_bytes),
+            self.correlation_property_capital.map(str::as_bytes),
+        ];
         given.into_iter().flatten().filter(|bytes| !bytes.is_empty())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use covey_wire::downlink::{DownlinkMessage, EventStatus, Qos, Task};
+use covey_wire::downlink::{DownlinkMessage, EventStatus, Qos, ResponseForm, Task};
 use covey_wire::uplink::{self, EventHead, UplinkProperties};
 use covey_wire::{Downlink, Uplink};
 use uuid::Uuid;
@@ -23,6 +23,9 @@ fn task(left_ms: i64) -> Task<'static> {
         created_at_ms: CREATED_MS,
         expires_at_ms: CREATED_MS + 90_500,
         left_ms,
+        status: 2,
+        pending_at_ms: None,
+        locked_at_ms: Some(CREATED_MS + 1_000),
     }
 }
 
@@ -80,7 +83,7 @@ fn tsk_is_sent_byte_for_byte_as_ever() {
 #[test]
 fn rsp_is_sent_byte_for_byte_as_ever() {
     check(
-        &DownlinkMessage::response(&task(90_500)),
+        &DownlinkMessage::response(&task(90_500), ResponseForm::Payload),
         r#"
         srv/a-1/rsp qos 1 expiry 91
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -94,7 +97,7 @@ fn rsp_is_sent_byte_for_byte_as_ever() {
     // Without parameters, with a name, and at its very end: it still lives for a second.
     let named = Task { method_code: 0, method: Some("blink"), payload: None, ..task(0) };
     check(
-        &DownlinkMessage::response(&named),
+        &DownlinkMessage::response(&named, ResponseForm::Payload),
         r#"
         srv/a-1/rsp qos 1 expiry 1
         correlation data 01901f2e-3d4c-7b5a-8877-665544332211
@@ -106,6 +109,21 @@ fn rsp_is_sent_byte_for_byte_as_ever() {
         3.1.1 {"correlationData":"01901f2e-3d4c-7b5a-8877-665544332211","method_code":0,"method":"blink","expires_at":1769860890,"payload":{}}
         "#,
     );
+    let enveloped = Task { pending_at_ms: Some(CREATED_MS + 500), ..task(90_500) };
+    check(
+        &DownlinkMessage::response(&enveloped, ResponseForm::Envelope),
+        r#"
+        srv/a-1/rsp qos 1 expiry 91
+        correlation data 01901f2e-3d4c-7b5a-8877-665544332211
+        method_code: 51
+        correlationData: 01901f2e-3d4c-7b5a-8877-665544332211
+        expires_at: 1769860890
+        {"id":"01901f2e-3d4c-7b5a-8877-665544332211","created_at":1769860800,"header":{"ext_task_id":"order \"7\"","device_id":77,"method_code":51,"priority":9,"ttl":2},"status":2,"pending_at":1769860800,"locked_at":1769860801,"payload":{"dt": [{"cl":5}], "ü":1.50}}
+        3.1.1 {"correlationData":"01901f2e-3d4c-7b5a-8877-665544332211","method_code":51,"expires_at":1769860890,"payload":{"id":"01901f2e-3d4c-7b5a-8877-665544332211","created_at":1769860800,"header":{"ext_task_id":"order \"7\"","device_id":77,"method_code":51,"priority":9,"ttl":2},"status":2,"pending_at":1769860800,"locked_at":1769860801,"payload":{"dt": [{"cl":5}], "ü":1.50}}}
+        "#,
+    );
+    let bare = DownlinkMessage::response(&Task { payload: None, ..enveloped }, ResponseForm::Envelope);
+    assert!(bare.body().ends_with(r#","payload":{}}"#), "{}", bare.body());
     check(
         &DownlinkMessage::nothing_to_do(),
         r#"

@@ -2,7 +2,8 @@
 
 use covey_wire::Correlation;
 use covey_wire::downlink::{
-    self, Announcement, Commit, Decoded, DownlinkMessage, EventAnswer, EventStatus, Parameters, Task,
+    self, Announcement, Commit, Decoded, DownlinkMessage, EventAnswer, EventStatus, Parameters, ResponseForm,
+    Task,
 };
 use covey_wire::uplink::{
     self, Carrier, EVENT_TYPE_CODE_MAX, EventHead, Received, ResultBody, TaskMessage, UplinkProperties,
@@ -74,14 +75,15 @@ proptest! {
         let task = Task {
             id, ext_task_id: &ext_task_id, device_id: 7, method_code, method: method.as_deref(), priority,
             payload: Some(&payload), created_at_ms: created_at_s * 1_000,
-            expires_at_ms: created_at_s * 1_000 + left_ms, left_ms,
+            expires_at_ms: created_at_s * 1_000 + left_ms, left_ms, status: 2, pending_at_ms: None,
+            locked_at_ms: Some(created_at_s * 1_000),
         };
         let announcement = DownlinkMessage::announcement(&task);
         at_device(&announcement, |said| {
             assert_eq!(said, Decoded::Announced(Announcement { task_id: id, priority: Some(priority) }));
         });
         assert_envelope_says_the_same(&announcement);
-        let response = DownlinkMessage::response(&task);
+        let response = DownlinkMessage::response(&task, ResponseForm::Payload);
         let expires_at_s = u64::try_from(created_at_s + left_ms / 1_000).unwrap();
         at_device(&response, |said| {
             assert_eq!(said, Decoded::Parameters(Parameters {
@@ -90,6 +92,12 @@ proptest! {
             }));
         });
         prop_assert_eq!(response.body(), payload.as_str());
+        for form in [ResponseForm::Payload, ResponseForm::Envelope] {
+            let body = DownlinkMessage::response(&task, form).body().to_owned();
+            prop_assert_eq!(downlink::parameters(id, body.as_bytes()), payload.as_bytes());
+            // Of another task it is what it is.
+            prop_assert_eq!(downlink::parameters(Uuid::nil(), body.as_bytes()), body.as_bytes());
+        }
         assert_envelope_says_the_same(&response);
     }
 
@@ -128,7 +136,7 @@ proptest! {
             prop_assert_eq!(message.correlation(), task);
             let read = message.result().unwrap();
             prop_assert_eq!((read.status_code, read.ext_id), (i64::from(status_code), ext_id));
-            prop_assert_eq!(read.body, ResultBody::Json(&body));
+            prop_assert_eq!(read.body, ResultBody::Json(body.as_str().into()));
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use covey_core::Engine;
 use covey_core::port::{Clock, Link, LinkStatus, Observer};
+use covey_link::ResponseForm;
 use covey_link::amqp::{self, AmqpLink};
 use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, TlsFiles};
 use covey_link::mqtt::{self, MqttLink};
@@ -18,7 +19,7 @@ use time::OffsetDateTime;
 
 use crate::fault;
 use crate::serve::data_dir::DataDir;
-use crate::settings::{EMBEDDED, Settings};
+use crate::settings::{EMBEDDED, RspBody, Settings};
 
 /// The name under which a server presents itself to a broker. No device can
 /// have it: serial numbers have no dot.
@@ -59,12 +60,14 @@ impl DeviceLink {
             scheme @ ("amqp" | "amqps") => {
                 let tls = (scheme == "amqps").then(|| tls_files(settings, data, authority)).transpose()?;
                 let management = settings.rabbitmq_management.as_ref().map(|url| url.exposed());
-                let options = amqp::Options::new(url, management, tls, server).map_err(fault::setup)?;
+                let mut options = amqp::Options::new(url, management, tls, server).map_err(fault::setup)?;
+                options.response_form = response_form(settings);
                 Self::Amqp(AmqpLink::new(options, clock, observer).map_err(fault::setup)?)
             }
             scheme => {
                 let tls = (scheme == "mqtts").then(|| tls_files(settings, data, authority)).transpose()?;
-                let options = mqtt::Options::new(url, tls, server).map_err(fault::setup)?;
+                let mut options = mqtt::Options::new(url, tls, server).map_err(fault::setup)?;
+                options.response_form = response_form(settings);
                 Self::Mqtt(MqttLink::new(options, clock, observer).map_err(fault::setup)?)
             }
         })
@@ -170,6 +173,14 @@ fn broker_options(
         },
         sessions_max: settings.sessions_max as usize,
         packet_bytes_max: settings.packet_bytes_max,
+        response_form: response_form(settings),
+    }
+}
+
+fn response_form(settings: &Settings) -> ResponseForm {
+    match settings.rsp {
+        RspBody::Payload => ResponseForm::Payload,
+        RspBody::Envelope => ResponseForm::Envelope,
     }
 }
 

@@ -235,7 +235,7 @@ impl Worker {
         match wire::decode(&self.topics, &publish.topic, &properties, &publish.payload) {
             Ok(Decoded::Announced(announcement)) => self.announced(announcement),
             Ok(Decoded::Parameters(said)) => {
-                self.parameters(Parameters::new(said, publish.payload, unix_now_s()), now);
+                self.parameters(Parameters::new(said, &publish.payload, unix_now_s()), now);
             }
             Ok(Decoded::NothingToDo) => self.nothing(now),
             Ok(Decoded::Committed(commit)) => self.committed(commit),

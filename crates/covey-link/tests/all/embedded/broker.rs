@@ -138,6 +138,7 @@ impl AnyBroker for Broker {
             tls,
             sessions_max: 1_000,
             packet_bytes_max: 1024 * 1024,
+            response_form: Default::default(),
         };
         Options { name: name.to_owned(), broker }
     }
