@@ -1,9 +1,12 @@
 """RabbitMQ is killed under load: the only node, one of three, all three; and it runs out of memory."""
 
+import json
 import time
 
 import pytest
 
+from testbed.api import DONE
+from testbed.device import Device, MQTTv311, MQTTv5
 from testbed.fault_load import ROUNDS
 
 # Longer than a server keeps what it cannot tell before it refuses more (5 s).
@@ -79,3 +82,59 @@ def test_out_of_memory_it_takes_no_more_and_nothing_is_lost(site):
         load.run(1.0, until_completed=True)
     load.finish()
     assert load.losses() == {}
+
+
+# A server looks every minute, and ends connections that it does not find if they are older than 30 s.
+LOOKS_SECONDS = 100.0
+# The setting management_agent.disable_metrics_collector, while the broker runs.
+COLLECTS_NOT = "application:set_env(rabbitmq_management_agent, disable_metrics_collector, {})."
+
+
+@pytest.fixture
+def without_metrics(site, own_services):
+    """One server, whose broker collects no metrics."""
+    here = site("sqlite+rabbitmq", servers=1)
+    here.rabbitmqctl("eval", COLLECTS_NOT.format("true"))
+    yield here
+    here.rabbitmqctl("eval", COLLECTS_NOT.format("false"))
+
+
+def call(api, device) -> None:
+    """A whole call of a device, in the form of its protocol."""
+    task_id = api.create(device)
+    if device.is_v5:
+        assert device.expect("tsk").task_id == task_id
+        device.take(task_id)
+        device.finish(task_id)
+    else:
+        assert json.loads(device.expect("tsk").body)["correlationData"] == task_id
+        device.publish(f"dev/{device.sn}/req", json.dumps({"correlationData": task_id}))
+        assert json.loads(device.expect("rsp").body)["correlationData"] == task_id
+        device.publish(f"dev/{device.sn}/res", json.dumps({"correlationData": task_id, "status_code": 200}))
+        device.expect("cmt")
+    api.wait_for_status(task_id, DONE)
+
+
+@pytest.mark.timeout(300)
+def test_without_metrics_devices_stay_connected_and_calls_go_on(without_metrics, tmp_path):
+    here = without_metrics
+    server, api = here.servers[0], here.apis[0]
+    devices = [
+        Device(api.register(tmp_path), here.device_addresses[0], server.ca, protocol=protocol).connect()
+        for protocol in (MQTTv5, MQTTv311)
+    ]
+    until = time.monotonic() + LOOKS_SECONDS
+    while time.monotonic() < until:
+        for device in devices:
+            call(api, device)
+        time.sleep(5.0)
+    for device in devices:
+        noted = api.get("/device-events", params={"device_id": device.device_id, "events_include": [-1, -2]})
+        assert [one["payload"]["reason"] for one in noted.json()["items"]] == ["connected"]
+    assert server.log_text().count("RabbitMQ collects no metrics") == 1
+    # A server that starts finds them by their names, with the protocol that the store knows.
+    assert server.stop() == 0
+    server.start()
+    for device in devices:
+        call(api, device)
+        device.close()

@@ -1,13 +1,13 @@
 //! What devices and their links tell by connecting, subscribing and going.
 
-use crate::device::{Connection, DeviceIdentity, Presence};
+use crate::device::{Connection, Presence};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForDevice, ForServer, SWEEP_MAX};
 use crate::error::Result;
 use crate::id::DeviceKey;
 use crate::links::LinkPlace;
 use crate::port::Event;
-use crate::presence::{PresenceClear, PresencePut, PresenceSweep};
+use crate::presence::{OnlineDevice, PresenceClear, PresencePut, PresenceSweep};
 
 impl ForDevice<'_> {
     /// A device has connected.
@@ -100,16 +100,12 @@ impl ForDevice<'_> {
 }
 
 impl ForServer<'_> {
-    /// The devices that were last seen connected, with their sessions, those
-    /// after `after`: for a link that has lost sight of them.
+    /// The devices that were last seen connected, those after `after`: for a
+    /// link that has lost sight of them.
     ///
     /// # Errors
     /// The store's.
-    pub async fn presence_online(
-        self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> Result<Vec<(DeviceIdentity, String)>> {
+    pub async fn presence_online(self, after: DeviceKey, limit: u32) -> Result<Vec<OnlineDevice>> {
         self.engine.parts.store.presence_online_of_every_org(after, limit).await
     }
 

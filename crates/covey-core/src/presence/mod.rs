@@ -8,8 +8,20 @@ mod port;
 pub use operation::{PresenceClear, PresencePut, PresenceSweep};
 pub use port::{PresenceReader, PresenceSteps};
 
+use crate::device::DeviceIdentity;
 use crate::id::UnixMs;
 use crate::named::named;
+
+/// A device that was last seen connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineDevice {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The session, as its link calls it.
+    pub session: String,
+    /// More about the connection, by name.
+    pub details: Vec<(String, String)>,
+}
 
 named! {
     /// Why a device went, or what its coming ended.

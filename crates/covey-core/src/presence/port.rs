@@ -3,7 +3,7 @@
 use crate::device::{DeviceIdentity, Presence};
 use crate::id::{DeviceKey, UnixMs};
 use crate::port::{Found, TxResult};
-use crate::presence::PresenceTold;
+use crate::presence::{OnlineDevice, PresenceTold};
 
 /// The steps on presence inside a transaction.
 pub trait PresenceSteps {
@@ -26,13 +26,9 @@ pub trait PresenceSteps {
 
 /// The reads of presence.
 pub trait PresenceReader {
-    /// The devices that were last seen connected, with their sessions, in the
-    /// order of their keys, those after `after`.
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> Found<'_, Vec<(DeviceIdentity, String)>>;
+    /// The devices that were last seen connected, in the order of their keys,
+    /// those after `after`.
+    fn presence_online_of_every_org(&self, after: DeviceKey, limit: u32) -> Found<'_, Vec<OnlineDevice>>;
 
     /// Whether anything is to be told now of devices of any organisation.
     fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool>;

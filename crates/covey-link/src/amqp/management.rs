@@ -93,6 +93,13 @@ pub(super) struct Binding {
     pub(super) routing_key: String,
 }
 
+/// What the broker says of itself.
+#[derive(Deserialize)]
+struct Overview {
+    #[serde(default)]
+    disable_stats: bool,
+}
+
 #[derive(Deserialize)]
 struct Page<T> {
     items: Vec<T>,
@@ -294,6 +301,20 @@ impl Management {
     /// Closes all connections of a user.
     pub(super) async fn close_connections(&self, user: &str) -> Result<(), AmqpError> {
         self.delete(&format!("connections/username/{}", encoded(user))).await
+    }
+
+    /// Whether the broker collects metrics. Without, it tells less of connections.
+    pub(super) async fn has_metrics(&self) -> Result<bool, AmqpError> {
+        let overview: Overview = self.get("overview").await?;
+        Ok(!overview.disable_stats)
+    }
+
+    /// The connections of one user, by name; none of a user that does not exist.
+    pub(super) async fn connections_of(&self, user: &str) -> Result<Vec<ClientConnection>, AmqpError> {
+        match self.get(&format!("connections/username/{}", encoded(user))).await {
+            Err(AmqpError::Management { status: Some(404), .. }) => Ok(Vec::new()),
+            answer => answer,
+        }
     }
 
     /// The connections of clients, of all virtual hosts, oldest first; and

@@ -61,10 +61,9 @@ impl Resync {
         let mut after = DeviceKey(0);
         loop {
             let page = self.engine.server().presence_online(after, PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = last.device;
-            page.into_iter()
-                .for_each(|(device, session)| self.presence.assume_connected(&device.sn, session));
+            let Some(last) = page.last() else { break };
+            after = last.device.device;
+            page.into_iter().for_each(|one| self.presence.assume_connected(&one.device.sn, one.session));
         }
         let mut devices = 0;
         let mut after: Option<Sn> = None;

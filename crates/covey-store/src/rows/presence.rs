@@ -1,19 +1,18 @@
 //! The coming and going of devices.
 
-use covey_core::device::{DeviceIdentity, Presence};
-use covey_core::presence::{PresenceTold, Reason};
+use covey_core::device::Presence;
+use covey_core::presence::{OnlineDevice, PresenceTold, Reason};
 
 use crate::rows::{Columns, Damaged, Read, get, identity, number};
 
 /// A presence, from `online, connected_at, checked_at, details, session, server, reason`
 /// from a column on.
 pub(crate) fn presence_at(row: &dyn Columns, at: usize) -> Read<Presence> {
-    let details = serde_json::from_str(get(row, at + 3)?);
     Ok(Presence {
         online: get(row, at)?,
         connected_at: get(row, at + 1)?,
         checked_at: get(row, at + 2)?,
-        details: details.map_err(|_| Damaged::Value(at + 3, "details"))?,
+        details: details_at(row, at + 3)?,
         session: get(row, at + 4)?,
         server: get(row, at + 5)?,
         reason: Reason::from_name(get(row, at + 6)?).unwrap_or(Reason::Unknown),
@@ -36,7 +35,11 @@ pub(crate) fn told_at(row: &dyn Columns, at: usize) -> Read<PresenceTold> {
     })
 }
 
-/// A device that is connected, with its session, from `id, org_id, device_id, sn, session`.
-pub(crate) fn online(row: &dyn Columns) -> Read<(DeviceIdentity, String)> {
-    Ok((identity(row)?, get(row, 4)?))
+/// A device that is connected, from `id, org_id, device_id, sn, session, details`.
+pub(crate) fn online(row: &dyn Columns) -> Read<OnlineDevice> {
+    Ok(OnlineDevice { device: identity(row)?, session: get(row, 4)?, details: details_at(row, 5)? })
+}
+
+fn details_at(row: &dyn Columns, at: usize) -> Read<Vec<(String, String)>> {
+    serde_json::from_str(get(row, at)?).map_err(|_| Damaged::Value(at, "details"))
 }

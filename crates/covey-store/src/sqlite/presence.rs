@@ -3,7 +3,7 @@
 use covey_core::device::{DeviceIdentity, Presence};
 use covey_core::id::{DeviceKey, UnixMs};
 use covey_core::port::{Found, TxResult};
-use covey_core::presence::{PresenceReader, PresenceSteps, PresenceTold};
+use covey_core::presence::{OnlineDevice, PresenceReader, PresenceSteps, PresenceTold};
 use rusqlite::ToSql;
 
 use crate::rows;
@@ -11,13 +11,9 @@ use crate::sqlite::Sqlite;
 use crate::sqlite::transaction::SqliteTransaction;
 
 impl PresenceReader for Sqlite {
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> Found<'_, Vec<(DeviceIdentity, String)>> {
+    fn presence_online_of_every_org(&self, after: DeviceKey, limit: u32) -> Found<'_, Vec<OnlineDevice>> {
         self.rows(
-            "SELECT d.id, d.org_id, d.device_id, d.sn, c.session FROM connections c \
+            "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.details FROM connections c \
              JOIN devices d ON d.id = c.device_key \
              WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
             (after.0, limit),

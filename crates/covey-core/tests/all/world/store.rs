@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use covey_core::error::{Result, StorageFault};
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
-    GaugeFilter, SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
+    Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, RecordNumber, Sn, TaskId, UnixMs};
 use covey_core::port::{Found, Job, Page, PageRequest, Reader, Store};
-use covey_core::presence::PresenceReader;
+use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
@@ -169,10 +169,11 @@ impl EventReader for WatchedStore {
         &self,
         caller: &Caller,
         device: Option<DeviceId>,
+        types: EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
-        self.inner.event_list_after(caller, device, after, limit)
+        self.inner.event_list_after(caller, device, types, after, limit)
     }
 
     fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
@@ -193,11 +194,7 @@ impl EventReader for WatchedStore {
 }
 
 impl PresenceReader for WatchedStore {
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> Found<'_, Vec<(DeviceIdentity, String)>> {
+    fn presence_online_of_every_org(&self, after: DeviceKey, limit: u32) -> Found<'_, Vec<OnlineDevice>> {
         self.inner.presence_online_of_every_org(after, limit)
     }
 

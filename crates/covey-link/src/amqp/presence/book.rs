@@ -73,6 +73,28 @@ impl Book {
         self.apply(sn, BrokerEvent::Connected(session))
     }
 
+    /// Takes the connections of a device that a look has found, of which the
+    /// broker told only the names. `began_at_ms` is when the look began.
+    pub(super) fn found_names(&mut self, sn: &Sn, found: Vec<Session>, began_at_ms: i64) -> Vec<Change> {
+        let look = Seen(self.look);
+        let known = self.devices.entry(sn.clone()).or_default();
+        let mut changes = Vec::new();
+        match &mut known.session {
+            Some((current, seen)) if found.iter().any(|one| one.name == current.name) => *seen = look,
+            // The list may be older than it.
+            Some((current, _)) if current.connected_at >= began_at_ms - LAG_MS => {}
+            _ => {
+                let is_over =
+                    |one: &Session| known.closed.as_ref().is_some_and(|(closed, _)| closed.name == one.name);
+                if let Some(session) = found.into_iter().find(|one| !is_over(one)) {
+                    known.begins(session, look, &mut changes);
+                }
+            }
+        }
+        known.settle(&mut changes);
+        changes
+    }
+
     /// Takes a subscription that a look has found.
     pub(super) fn found_subscription(&mut self, sn: &Sn, subscription: Subscription) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -124,25 +146,27 @@ impl Book {
 impl Known {
     fn connected(&mut self, session: Session, seen: Seen, changes: &mut Vec<Change>) {
         let is_over = |(closed, _): &(Session, u64)| {
-            closed.connected_at > session.connected_at || closed.id() == session.id()
+            closed.connected_at > session.connected_at || closed.is_same(&session)
         };
         if self.closed.as_ref().is_some_and(is_over) {
             return;
         }
         match &mut self.session {
-            Some((current, last_seen)) if current.id() == session.id() => *last_seen = seen,
+            Some((current, last_seen)) if current.is_same(&session) => *last_seen = seen,
             Some((current, _)) if current.connected_at > session.connected_at => {}
-            _ => {
-                // What was announced on an earlier connection is to be announced anew.
-                self.listens = false;
-                changes.push(Change::Connected(session.clone()));
-                self.session = Some((session, seen));
-            }
+            _ => self.begins(session, seen, changes),
         }
     }
 
+    fn begins(&mut self, session: Session, seen: Seen, changes: &mut Vec<Change>) {
+        // What was announced on an earlier connection is to be announced anew.
+        self.listens = false;
+        changes.push(Change::Connected(session.clone()));
+        self.session = Some((session, seen));
+    }
+
     fn closed(&mut self, session: Session, look: u64, changes: &mut Vec<Change>) {
-        match self.session.take_if(|(current, _)| current.id() == session.id()) {
+        match self.session.take_if(|(current, _)| current.is_same(&session)) {
             Some((session, _)) => self.gone(session, look, changes),
             None => self.ended(session, look),
         }
@@ -180,6 +204,7 @@ impl Known {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::amqp::presence::event::UNDATED;
 
     fn sn() -> Sn {
         Sn::parse("d1").unwrap()
@@ -252,6 +277,44 @@ mod tests {
             book.look_ended(1_001 + LAG_MS);
         }
         assert!(book.devices.is_empty());
+    }
+
+    /// As a look finds it where the broker tells only the name.
+    fn named(connected_at: i64) -> Session {
+        let (address, protocol) = (String::new(), String::new());
+        Session { connected_at: UNDATED, address, protocol, ..session(connected_at) }
+    }
+
+    #[test]
+    fn names_alone_keep_a_connection_and_find_one_that_nobody_heard_of() {
+        let mut book = Book::default();
+        let now = 10_000 + LAG_MS;
+        book.apply(&sn(), BrokerEvent::Connected(session(1_000)));
+        book.look_begins();
+        assert_eq!(book.found_names(&sn(), vec![named(500), named(1_000)], now), []);
+        assert_eq!(book.look_ended(now), []);
+        // Another one is there, and the first is not: it was heard neither to end nor to begin.
+        book.look_begins();
+        assert_eq!(book.found_names(&sn(), vec![named(2_000)], now), [Change::Connected(named(2_000))]);
+        assert_eq!(book.look_ended(now), []);
+        // Its beginning comes late, and its end is that of the one that was found.
+        assert_eq!(book.apply(&sn(), BrokerEvent::Connected(session(2_000))), []);
+        let ended = book.apply(&sn(), BrokerEvent::Closed(session(2_000)));
+        assert_eq!(ended, [Change::Unsubscribed, Change::Disconnected(named(2_000))]);
+        // What has ended is not brought back by a list that is older.
+        assert_eq!(book.found_names(&sn(), vec![named(2_000)], now), []);
+        // Nor does a list take the place of a connection that is younger than it.
+        book.apply(&sn(), BrokerEvent::Connected(session(now)));
+        assert_eq!(book.found_names(&sn(), vec![named(3_000)], now), []);
+        assert_eq!(book.session(&sn()), Some(&session(now)));
+    }
+
+    #[test]
+    fn a_connection_whose_name_is_gone_has_ended() {
+        let mut book = Book::default();
+        book.found_names(&sn(), vec![named(1)], 1);
+        book.look_begins();
+        assert_eq!(book.look_ended(1).last(), Some(&(sn(), Change::Disconnected(named(1)))));
     }
 
     #[test]

@@ -17,16 +17,19 @@ pub(super) const KEYS: [&str; 4] =
 /// `qos0` or `qos1` follows the client id.
 const SUBSCRIPTION_QUEUE: &str = "mqtt-subscription-";
 
+/// The beginning of a connection of which only the name is known.
+pub(super) const UNDATED: i64 = 0;
+
 /// A connection of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     /// Both ends, as the broker writes them: unique while it lasts.
     pub(super) name: String,
-    /// When it began, in milliseconds since the Unix epoch by the broker's clock.
+    /// When it began, in milliseconds since the Unix epoch by the broker's clock; or [`UNDATED`].
     pub(super) connected_at: i64,
-    /// Where the device is.
+    /// Where the device is; empty if that is not known.
     pub(super) address: String,
-    /// `mqtt5` or `mqtt3.1.1`.
+    /// `mqtt5` or `mqtt3.1.1`; empty if that is not known.
     pub(super) protocol: String,
     /// The node of the cluster that holds it.
     pub(super) node: String,
@@ -38,14 +41,26 @@ impl Session {
         format!("{} {}", self.connected_at, self.name)
     }
 
+    /// The name in the id of a session.
+    pub(super) fn name_in(id: &str) -> Option<&str> {
+        id.split_once(' ').map(|(_, name)| name)
+    }
+
+    /// Whether both are one connection. The beginning of one that nobody heard of
+    /// is not known ([`UNDATED`]); its name is unique while it lasts.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let is_undated = self.connected_at == UNDATED || other.connected_at == UNDATED;
+        self.name == other.name && (is_undated || self.connected_at == other.connected_at)
+    }
+
     /// When the session of this id began.
     pub(super) fn began_at(id: &str) -> Option<i64> {
         id.split(' ').next()?.parse().ok()
     }
 
-    /// Whether its protocol has properties.
+    /// Whether its protocol has properties. One that is not known is taken for the newer one.
     pub(super) fn has_properties(&self) -> bool {
-        self.protocol == "mqtt5"
+        self.protocol != "mqtt3.1.1"
     }
 }
 

@@ -2,22 +2,24 @@
 //!
 //! The broker tells each server of every connect, disconnect and subscription
 //! (plugin `rabbitmq_event_exchange`). At the start, after a lost connection,
-//! and every minute, a look over the management API corrects what was missed:
-//! a node of a cluster that dies tells nobody of the connections it held.
+//! and every minute, a look over the management API ([`look`]) corrects what was
+//! missed: a node of a cluster that dies tells nobody of the connections it held.
 //!
 //! Devices are spread over shards, each with a worker that keeps their order
 //! and waits for the store without holding up the others.
 
 mod book;
 mod event;
+mod look;
 mod shard;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::device::DeviceIdentity;
-use covey_core::id::{DeviceKey, Sn};
+use covey_core::id::Sn;
 use covey_core::presence::Reason;
 use futures_util::StreamExt;
 use lapin::options::{
@@ -31,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::management::Management;
-use crate::amqp::presence::event::{Session, Subscription};
+use crate::amqp::presence::event::Session;
 use crate::amqp::presence::shard::{Note, Shard};
 use crate::amqp::{AmqpError, AmqpLink, connection};
 use crate::outage::Outage;
@@ -57,12 +59,6 @@ const SECOND_LOOK: Duration = Duration::from_secs(6);
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a look waits after one that failed.
 const LOOK_RETRY: Duration = Duration::from_secs(2);
-/// How often a list is read again because entries came and went meanwhile.
-const LISTS_MAX: u32 = 3;
-/// How long the workers get to take in what a look has found.
-const NOTES_SETTLE: Duration = Duration::from_millis(200);
-/// How many devices are taken from the store at a time.
-const STORED_PAGE: u32 = 1_000;
 /// How often devices whose announcements were lost are looked for.
 const UNHEARD_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -71,6 +67,8 @@ pub(super) struct Presence {
     shards: Vec<mpsc::Sender<Note>>,
     /// A look is wanted now.
     look: Notify,
+    /// Whether the broker collected no metrics when it was last looked at.
+    has_no_metrics: AtomicBool,
 }
 
 impl Presence {
@@ -87,7 +85,11 @@ impl Presence {
             tasks.spawn(shard.run(waiting));
             notes
         });
-        let presence = Arc::new(Self { shards: shards.collect(), look: Notify::new() });
+        let presence = Arc::new(Self {
+            shards: shards.collect(),
+            look: Notify::new(),
+            has_no_metrics: AtomicBool::new(false),
+        });
         tasks.spawn(Arc::clone(&presence).tell_unheard(Arc::clone(link), stop.clone()));
         presence
     }
@@ -154,58 +156,6 @@ impl Presence {
         let _: Option<()> = stop.run_until_cancelled(looking).await;
     }
 
-    async fn look(&self, link: &AmqpLink, engine: &Engine, management: &Management) -> Result<(), AmqpError> {
-        let began_at_ms = link.clock.now().0;
-        self.note_all(|| Note::LookBegins).await;
-        for _ in 0..LISTS_MAX {
-            let (connections, is_whole) = management.connections().await?;
-            for one in connections {
-                let Some(protocol) = event::protocol(&one.protocol) else { continue };
-                let (true, Ok(sn)) = (one.vhost == management.vhost(), Sn::parse(&one.user)) else {
-                    continue;
-                };
-                let session = Session {
-                    name: one.name,
-                    connected_at: one.connected_at,
-                    address: one.peer_host,
-                    protocol: protocol.to_owned(),
-                    node: one.node,
-                };
-                self.note(&sn.clone(), Note::FoundConnection(sn, session)).await;
-            }
-            if is_whole {
-                break;
-            }
-        }
-        for binding in management.bindings().await? {
-            let found = Subscription::of(&binding.destination, &binding.routing_key);
-            if let Some((sn, subscription)) = found.filter(|_| binding.destination_type == "queue") {
-                self.note(&sn.clone(), Note::FoundSubscription(sn, subscription)).await;
-            }
-        }
-        self.note_all(|| Note::LookEnded { began_at_ms }).await;
-        self.compare(engine, began_at_ms).await?;
-        tokio::time::sleep(NOTES_SETTLE).await;
-        announce_what_waits(engine).await
-    }
-
-    /// Has the workers compare what the store says with what they know.
-    async fn compare(&self, engine: &Engine, began_at_ms: i64) -> Result<(), AmqpError> {
-        let mut after = DeviceKey(i64::MIN);
-        loop {
-            let page = engine.server().presence_online(after, STORED_PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = last.device;
-            let is_last = page.len() < STORED_PAGE as usize;
-            for (device, session) in page {
-                self.note(&device.sn.clone(), Note::Stored { device, session, began_at_ms }).await;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
     /// Announces again to devices whose announcements were lost on the way.
     async fn tell_unheard(self: Arc<Self>, link: Arc<AmqpLink>, stop: CancellationToken) {
         let telling = async {
@@ -233,15 +183,6 @@ impl Presence {
     }
 }
 
-/// Announces what was made while nobody knew that its device listens.
-async fn announce_what_waits(engine: &Engine) -> Result<(), AmqpError> {
-    let mut after = DeviceKey(i64::MIN);
-    while let Some(next) = engine.server().task_look_again(after).await? {
-        after = next;
-    }
-    Ok(())
-}
-
 /// A connection in the core's terms.
 fn connection_of(session: &Session) -> covey_core::device::Connection {
     let details = [
@@ -250,11 +191,12 @@ fn connection_of(session: &Session) -> covey_core::device::Connection {
         ("node", session.node.as_str()),
         ("source", "rabbitmq_event_exchange"),
     ];
+    let known = details.into_iter().filter(|(_, value)| !value.is_empty());
     covey_core::device::Connection {
         session: session.id(),
         server: String::new(),
         reason: Reason::Connected,
-        details: details.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        details: known.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     }
 }
 

@@ -32,6 +32,15 @@ pub(super) enum Note {
     LookBegins,
     /// A look has found a connection.
     FoundConnection(Sn, Session),
+    /// A look has found these connections, of which the broker told only the names.
+    FoundNames {
+        /// The device.
+        sn: Sn,
+        /// The connections.
+        sessions: Vec<Session>,
+        /// When the look began.
+        began_at_ms: i64,
+    },
     /// A look has found a subscription.
     FoundSubscription(Sn, Subscription),
     /// The look that began at this instant has ended.
@@ -85,6 +94,10 @@ impl Shard {
             Note::LookBegins => self.book.look_begins(),
             Note::FoundConnection(sn, session) => {
                 let changes = self.book.found_connection(&sn, session);
+                self.carry_out(&sn, changes).await;
+            }
+            Note::FoundNames { sn, sessions, began_at_ms } => {
+                let changes = self.book.found_names(&sn, sessions, began_at_ms);
                 self.carry_out(&sn, changes).await;
             }
             Note::FoundSubscription(sn, subscription) => {

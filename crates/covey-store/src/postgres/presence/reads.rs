@@ -1,20 +1,15 @@
 //! Reads of presence.
 
-use covey_core::device::DeviceIdentity;
 use covey_core::id::{DeviceKey, UnixMs};
 use covey_core::port::Found;
-use covey_core::presence::PresenceReader;
+use covey_core::presence::{OnlineDevice, PresenceReader};
 
 use crate::postgres::Postgres;
 use crate::postgres::pipeline::values;
 use crate::rows::{self};
 
 impl PresenceReader for Postgres {
-    fn presence_online_of_every_org(
-        &self,
-        after: DeviceKey,
-        limit: u32,
-    ) -> Found<'_, Vec<(DeviceIdentity, String)>> {
+    fn presence_online_of_every_org(&self, after: DeviceKey, limit: u32) -> Found<'_, Vec<OnlineDevice>> {
         let values = values![after.0, i64::from(limit)];
         self.rows(|sql| &sql.presence.presence_online, values, rows::online)
     }
