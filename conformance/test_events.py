@@ -80,6 +80,7 @@ def test_an_event_is_stored_and_answered(api, device):
     assert (event["event_type_code"], event["dev_event_id"]) == (13, 7)
     assert event["correlation_id"] == CORRELATION
     assert seconds(event["timestamp"]) == AT
+    assert (event["dev_timestamp"], event["created_at"]) == (event["timestamp"], event["received_at"])
     assert abs(seconds(event["received_at"]) - time.time()) < 60
     assert raw_payload(api, device) == body, "byte for byte"
 
@@ -171,8 +172,10 @@ def test_a_gauge_is_the_last_body_and_no_event(api, device):
     assert len(stored(api, device, 1)) == 1
     answer = api.get("/gauges", params={"device_id": device.device_id})
     (gauge,) = answer.json()["items"]
-    assert (gauge["type"], gauge["gauges"]) == (44, {"320": 3})
+    assert (gauge["type"], gauge["gauges"]) == ("44", {"320": 3})
     assert abs(seconds(gauge["updated_at"]) - time.time()) < 60
+    (row,) = api.get("/devices", params={"device_id": device.device_id}).json()
+    assert row["device_gauges"] == [gauge]
     assert device.is_quiet("eva", seconds=0.3)
 
 

@@ -42,6 +42,18 @@ def test_coming_and_going_is_true_within_two_seconds_and_kept_with_its_reason(ap
     assert not online and reason in LINK.reasons("clean")
 
 
+def test_lists_of_events_show_it_to_those_who_name_it(api, server, identity, connect):
+    device = connect(server, identity)
+    assert wait_for(lambda: told(api, device) == [(True, "connected")])
+    own = {"device_id": device.device_id}
+    page = api.get("/device-events", params=own).json()
+    assert (page["items"], page["total"]) == ([], 0)
+    after_all = {**own, "last_event_id": 0}
+    assert api.get("/device-events/incremental", params=after_all).json() == []
+    (noted,) = api.get("/device-events/incremental", params={**after_all, "events_include": [ONLINE, 13]}).json()
+    assert (noted["event_type_code"], noted["payload"]["online"]) == (ONLINE, True)
+
+
 def test_a_connection_that_breaks_is_told_as_lost(api, server, identity, connect):
     device = connect(server, identity)
     assert wait_for(lambda: told(api, device) == [(True, "connected")])

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from testbed.api import is_problem
-from test_events import stored, tell
+from test_events import seconds, stored, tell
 
 pytestmark = pytest.mark.every_shape
 
@@ -116,6 +116,19 @@ def test_fields_are_the_newest_values_of_a_tag(api, device, told):
     assert asked(api, "/fields", **wanted, tag="311") == []
 
 
+def test_fields_without_type_and_tag_are_those_of_the_health_check(api, device):
+    tell(device, '{"338":1}', type_code=44, number=1)
+    tell(device, '{"300":[{"338":17.5,"339":2}]}', type_code=44, number=2)
+    tell(device, '{"338":3}', type_code=13, number=3)
+    stored(api, device, 1)
+    (field,) = asked(api, "/fields/", device_id=device.device_id)
+    assert set(field) == {"created_at", "value", "interval_sec"}
+    assert (field["value"], type(field["interval_sec"])) == (17.5, int)
+    assert abs(seconds(field["created_at"]) - time.time()) < 60 and 0 <= field["interval_sec"] < 60
+    assert [one["value"] for one in asked(api, "/fields", device_id=device.device_id, tag="339")] == [2]
+    assert [one["value"] for one in asked(api, "/fields", device_id=device.device_id, event_type_code=13)] == [3]
+
+
 def test_a_series_has_the_numbers_of_each_span(api, device, told):
     wanted = {"device_id": device.device_id, "until": int(time.time()) + 1, "bucket_s": 3600}
     numbers = range(1, COUNT + 1)
@@ -138,7 +151,7 @@ def test_a_series_has_the_numbers_of_each_span(api, device, told):
         ("/incremental", {"limit": 101}),
         ("/incremental", {"limit": 0}),
         ("/fields", {"device_id": 1, "event_type_code": 13, "tag": "310", "limit": 1001}),
-        ("/fields", {"device_id": 1, "event_type_code": 13, "tag": ""}),
+        ("/fields", {"device_id": 1, "event_type_code": 13, "tag": 'a"b'}),
         ("/series", {"device_id": 1}),
         ("/series", {"device_id": 1, "tag": "310", "path": "$.310"}),
         ("/series", {"device_id": 1, "path": "$..310"}),

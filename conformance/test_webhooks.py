@@ -121,10 +121,28 @@ def test_a_result_comes_with_the_id_of_its_task(hooks, receiver, device):
     assert first.headers["x-msg-type"] == "msg-task-result"
     assert (first.headers["x-ext-id"], first.headers["x-result-id"]) == ("order 7 (100%)", committed["result_id"])
     assert (first.headers["x-status-code"], second.headers["x-status-code"]) == ("206", "404")
-    newest, oldest = hooks.task(task_id)["results"]
-    assert (first.json(), second.json()) == ({"result": oldest}, {"result": newest})
-    assert second.json()["result"]["result"] == {"value": "not there"}
+    assert first.body == b'{"result":{"chunk": 1}}', "what the device sent, itself"
+    assert second.json() == {"result": "not there"}
     assert first.is_signed_with(row["secret"]) and second.is_signed_with(row["secret"])
+
+
+def test_the_path_of_an_event_ends_with_its_device_where_the_webhook_says_so(hooks, receiver, device):
+    assert put(hooks, receiver, device_id_in_path=True)["device_id_in_path"] is True
+    assert put(hooks, receiver)["device_id_in_path"] is True, "what is left out stays as it is"
+    event(device, 1)
+    assert receiver.wait_for(1)[0].path == f"/hook/{device.device_id}"
+    changed = hooks.patch("/webhooks/msg-event", json={"device_id_in_path": False})
+    assert changed.json()["device_id_in_path"] is False
+    # The server that sends hears of the change a moment later.
+    for number in range(2, 100):
+        event(device, number)
+        if (last := receiver.wait_for(number)[-1]).path == "/hook":
+            break
+        time.sleep(0.1)
+    assert last.path == "/hook"
+    assert put(hooks, receiver, "msg-task-result")["device_id_in_path"] is False
+    refused = hooks.put("/webhooks/msg-task-result", json={"url": receiver.url, "device_id_in_path": True})
+    assert is_problem(refused, 422) and refused.json()["field"] == "device_id_in_path"
 
 
 def test_an_ext_task_id_cannot_add_a_header(hooks, receiver, device):
@@ -152,8 +170,17 @@ def test_the_default_of_a_type_is_set_listed_and_deleted(hooks, receiver):
 
 
 @pytest.mark.parametrize(
-    "probe", [Answer(404), Answer(500), Answer(302, (("Location", "/other"),)), Answer(reset=True)], ids=str
+    "probe", [Answer(404), Answer(405), Answer(401), Answer(302, (("Location", "/other"),)), Answer(499)], ids=str
 )
+def test_any_answer_below_500_passes_the_probe(hooks, receiver, device, probe):
+    receiver.probe = probe
+    put(hooks, receiver)
+    event(device, 1)
+    assert numbers(receiver.wait_for(1)) == [1]
+    assert [probe.path for probe in receiver.probes] == ["/hook"], "no redirection is followed"
+
+
+@pytest.mark.parametrize("probe", [Answer(500), Answer(503), Answer(599), Answer(reset=True)], ids=str)
 def test_a_url_that_does_not_pass_its_probe_is_refused(hooks, receiver, probe):
     receiver.probe = probe
     assert is_problem(hooks.put("/webhooks/msg-event", json={"url": receiver.url}), 400)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, TaskResult, Time};
+use crate::{RawValue, Record, Time};
 
 /// A CloudEvent 1.0 in structured mode (CloudEvents JSON format §3).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +32,6 @@ pub struct CloudEvent<'a> {
 /// The body of a message about a result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ResultMessage<'a> {
-    /// The result.
-    pub result: TaskResult<'a>,
+    /// What the device sent: JSON as it came, other text as a string, null if it sent no body.
+    pub result: Cow<'a, RawValue>,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Time;
+use crate::{Time, number};
 
 /// An event of a device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +35,10 @@ pub struct DeviceEvent<'a> {
     /// Its body, exactly as the device sent it.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub payload: Cow<'a, RawValue>,
+    /// The same as `received_at`, under the name that other clients read.
+    pub created_at: Time,
+    /// The same as `timestamp`, under the name that other clients read.
+    pub dev_timestamp: Time,
 }
 
 /// A page of events, newest first.
@@ -66,8 +70,9 @@ pub struct DeviceGauges<'a> {
     /// The device's number.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub device_id: i64,
-    /// The event's type.
-    #[serde(rename = "type")]
+    /// The event's type, as text.
+    #[serde(rename = "type", with = "number::text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[0-9]{1,10}$", example = "44"))]
     pub type_code: i64,
     /// When it was received.
     pub updated_at: Time,

@@ -33,6 +33,8 @@ pub struct Webhook<'a> {
     pub format: Cow<'static, str>,
     /// How many requests may be under way at once.
     pub concurrency: u32,
+    /// Whether the device's number is appended to the path of the URL: of `msg-event` alone.
+    pub device_id_in_path: bool,
     /// When it was made.
     pub created_at: Time,
     /// When it was last changed.

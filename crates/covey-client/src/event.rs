@@ -12,12 +12,12 @@ pub type Event = covey_api::DeviceEvent<'static>;
 /// Some events, newest first.
 pub type Events = covey_api::DeviceEventPage<'static>;
 
-/// Which events are wanted; all, if nothing is set.
+/// Which events are wanted; all that devices sent, if nothing is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Those of the device with this number.
     pub device_id: Option<i64>,
-    /// Those of these types.
+    /// Those of these types; all that devices sent if there is none.
     pub include: Vec<i64>,
     /// Those that are not of these types.
     pub exclude: Vec<i64>,

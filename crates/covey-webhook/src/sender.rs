@@ -144,7 +144,8 @@ impl HttpSender {
         };
         let status = response.status();
         drain(response).await;
-        if status.is_success() { Ok(()) } else { Err(ProbeFault::Status(status.as_u16())) }
+        // Receivers in the field know no GET, and answer with 404 or 405.
+        if status.is_server_error() { Err(ProbeFault::Status(status.as_u16())) } else { Ok(()) }
     }
 
     async fn post(

@@ -23,6 +23,8 @@ impl<'a> DeviceEvent<'a> {
             dev_event_id: event.key.dev_event_id,
             correlation_id: event.correlation,
             payload: verbatim(&event.payload),
+            created_at: event.received_at.into(),
+            dev_timestamp: event.key.dev_timestamp.into(),
         }
     }
 }

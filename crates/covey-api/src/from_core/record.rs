@@ -115,7 +115,7 @@ mod tests {
             (
                 WebhookType::Event,
                 "event",
-                r#"{"id":0,"device_id":0,"sn":"sample-device","event_type_code":0,"timestamp":"2023-11-14T22:13:20.007Z","received_at":"2023-11-14T22:13:20.007Z","dev_event_id":0,"correlation_id":null,"payload":{"101":0,"200":0,"sample":true}}"#,
+                r#"{"id":0,"device_id":0,"sn":"sample-device","event_type_code":0,"timestamp":"2023-11-14T22:13:20.007Z","received_at":"2023-11-14T22:13:20.007Z","dev_event_id":0,"correlation_id":null,"payload":{"101":0,"200":0,"sample":true},"created_at":"2023-11-14T22:13:20.007Z","dev_timestamp":"2023-11-14T22:13:20.007Z"}"#,
             ),
             (WebhookType::Presence, "presence", r#"{"online":true,"reason":"connected"}"#),
             (

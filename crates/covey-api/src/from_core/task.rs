@@ -8,7 +8,8 @@ use covey_core::task::{self as core, ResultBody, TaskDetail, TaskPage as FoundTa
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Task, TaskChange, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus};
+use super::verbatim;
+use crate::{ResultMessage, Task, TaskChange, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus};
 
 impl From<core::TaskStatus> for TaskStatus {
     fn from(status: core::TaskStatus) -> Self {
@@ -80,6 +81,19 @@ impl<'a> TaskResult<'a> {
             status_code: result.status_code,
             result: result_body(&result.body),
         }
+    }
+}
+
+impl<'a> ResultMessage<'a> {
+    /// How a webhook tells a result.
+    #[must_use]
+    pub fn of(body: &'a ResultBody) -> Self {
+        let result = match body {
+            ResultBody::Empty => Cow::Borrowed(RawValue::NULL),
+            ResultBody::Json(text) => verbatim(text),
+            ResultBody::Text(text) => to_raw_value(&**text).map_or(Cow::Borrowed(RawValue::NULL), Cow::Owned),
+        };
+        Self { result }
     }
 }
 

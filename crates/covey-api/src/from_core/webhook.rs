@@ -31,6 +31,7 @@ impl<'a> Webhook<'a> {
             filter: WebhookFilter::of(&spec.filter),
             format: Cow::Borrowed(spec.format.name()),
             concurrency: spec.concurrency,
+            device_id_in_path: spec.device_id_in_path,
             created_at: endpoint.created_at.into(),
             updated_at: endpoint.updated_at.into(),
             old_secret_until: endpoint.old_secret.as_ref().map(|(_, until)| (*until).into()),

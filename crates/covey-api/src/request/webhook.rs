@@ -32,6 +32,10 @@ macro_rules! webhook_body {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>, minimum = 1, maximum = 64, default = 8))]
             pub concurrency: Option<Whole>,
+            /// Whether events go to `{url}/{device_id}`, the device's number appended to the path. Only with `msg-event`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[cfg_attr(feature = "openapi", schema(default = false))]
+            pub device_id_in_path: Option<bool>,
             /// The secret that messages are signed with (Standard Webhooks): `whsec_` and then 24 to 64 bytes in
             /// base64. One is made if none is given.
             #[serde(default, skip_serializing_if = "Option::is_none")]

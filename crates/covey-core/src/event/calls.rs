@@ -7,7 +7,7 @@ use crate::engine::{Engine, ForCaller, ForDevice};
 use crate::error::{Error, Result};
 use crate::event::{
     AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventAdd, EventFilter, EventNext, EventPage,
-    EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
+    EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
 };
 use crate::id::{DeviceId, DeviceKey, RecordNumber};
 use crate::port::{Event, Page, PageRequest, Refusal, Step};
@@ -50,7 +50,8 @@ impl ForCaller<'_> {
         }
         // What was listed may not be settled yet.
         let newest = EventsFrom::Before(None, 1);
-        let newest = self.engine.parts.store.event_list(self.caller, EventFilter::default(), newest).await?;
+        let of_any = EventFilter { include: EventTypes::Any, ..EventFilter::default() };
+        let newest = self.engine.parts.store.event_list(self.caller, of_any, newest).await?;
         Ok(newest.items.first().is_some_and(|newest| number <= newest.id))
     }
 
@@ -62,17 +63,23 @@ impl ForCaller<'_> {
     pub async fn event_next(
         self,
         device: Option<DeviceId>,
+        types: EventTypes,
         after: Option<RecordNumber>,
         limit: u32,
     ) -> Result<Vec<DeviceEvent>> {
         self.caller.require(Rights::EVENTS_READ)?;
+        types.validate()?;
         if !(1..=INCREMENTAL_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 100"));
         }
         let Some(after) = after else {
-            return self.engine.execute(EventNext { caller: self.caller.clone(), device, limit }).await;
+            return self
+                .engine
+                .execute(EventNext { caller: self.caller.clone(), device, types, limit })
+                .await;
         };
-        let events = self.engine.parts.store.event_list_after(self.caller, device, after, limit).await?;
+        let events =
+            self.engine.parts.store.event_list_after(self.caller, device, types, after, limit).await?;
         if events.is_empty() && !self.may_be_issued(after).await? {
             return Err(Error::invalid("last_event_id", NEVER_ISSUED));
         }

@@ -147,13 +147,46 @@ pub struct GaugeFilter {
     pub type_code: Option<i64>,
 }
 
+/// The types of which a caller wants to see events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EventTypes {
+    /// All that devices send, and none of what servers note of devices.
+    #[default]
+    OfDevices,
+    /// All.
+    Any,
+    /// These, also of what servers note.
+    These(Vec<i64>),
+}
+
+impl EventTypes {
+    /// The types that are named; all of devices if none is (rest-api "Events").
+    #[must_use]
+    pub fn named(types: Vec<i64>) -> Self {
+        if types.is_empty() { Self::OfDevices } else { Self::These(types) }
+    }
+
+    /// Checks how many are named.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the parameter.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::These(types) if types.len() > FILTER_TYPES_MAX => {
+                Err(Error::invalid("events_include", "must be at most 64"))
+            }
+            Self::OfDevices | Self::Any | Self::These(_) => Ok(()),
+        }
+    }
+}
+
 /// Which events a caller wants to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Those of the devices with these numbers; of all if there is none.
     pub device_ids: Vec<DeviceId>,
-    /// Those of these types; all if there is none.
-    pub include: Vec<i64>,
+    /// Those of these types.
+    pub include: EventTypes,
     /// Those that are not of these types.
     pub exclude: Vec<i64>,
     /// Those received at or after this instant.
@@ -176,9 +209,7 @@ impl EventFilter {
         if self.device_ids.len() > FILTER_DEVICES_MAX {
             return Err(Error::invalid("device_id", "must be at most 64"));
         }
-        if self.include.len() > FILTER_TYPES_MAX {
-            return Err(Error::invalid("events_include", "must be at most 64"));
-        }
+        self.include.validate()?;
         if self.exclude.len() > FILTER_TYPES_MAX {
             return Err(Error::invalid("events_exclude", "must be at most 64"));
         }

@@ -2,7 +2,7 @@
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
-use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, NewEvent};
+use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
 use crate::id::{DeviceId, RecordNumber};
 use crate::operation::{Abort, Operation};
 use crate::port::{ReadSet, Transaction};
@@ -80,6 +80,8 @@ pub struct EventNext {
     pub caller: Caller,
     /// Of which device; of all if there is none.
     pub device: Option<DeviceId>,
+    /// Of which types.
+    pub types: EventTypes,
     /// How many at most.
     pub limit: u32,
 }
@@ -89,7 +91,7 @@ impl Operation for EventNext {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Abort> {
         let offset: RecordNumber = tx.event_offset(self.caller.id, self.device)?;
-        let events = tx.events_after(self.caller.org, self.device, offset, self.limit)?;
+        let events = tx.events_after(self.caller.org, self.device, &self.types, offset, self.limit)?;
         if let Some(last) = events.last() {
             tx.event_offset_put(self.caller.id, self.device, last.id)?;
         }

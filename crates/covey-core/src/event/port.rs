@@ -3,8 +3,8 @@
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::event::{
-    Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventToStore, EventsFrom, Field, FieldQuery,
-    Gauge, GaugeFilter, SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventToStore, EventTypes, EventsFrom, Field,
+    FieldQuery, Gauge, GaugeFilter, SeriesQuery,
 };
 use crate::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
 use crate::port::{Found, Page, PageRequest, TxResult};
@@ -23,6 +23,7 @@ pub trait EventSteps {
         &mut self,
         org: OrgId,
         device: Option<DeviceId>,
+        types: &EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> TxResult<Vec<DeviceEvent>>;
@@ -48,11 +49,12 @@ pub trait EventReader {
         &self,
         caller: &Caller,
         device: Option<DeviceId>,
+        types: EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>>;
 
-    /// Values out of events, newest first; of events that have none there, nothing.
+    /// Values out of events and gauges, newest first; of those that have none there, nothing.
     fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>>;
 
     /// Numbers out of events, gathered in buckets, oldest first.

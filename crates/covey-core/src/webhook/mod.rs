@@ -178,6 +178,8 @@ pub struct EndpointSpec {
     pub format: WebhookFormat,
     /// How many requests may be under way at once.
     pub concurrency: u32,
+    /// Whether events go to the URL with the device's number at the end of its path.
+    pub device_id_in_path: bool,
 }
 
 impl EndpointSpec {
@@ -192,6 +194,7 @@ impl EndpointSpec {
             filter: RecordFilter::default(),
             format: WebhookFormat::default(),
             concurrency: CONCURRENCY_DEFAULT,
+            device_id_in_path: false,
         }
     }
 
@@ -209,6 +212,9 @@ impl EndpointSpec {
         }
         if !self.filter.event_types.is_empty() && self.webhook_type != WebhookType::Event {
             return Err(Error::contradiction("filter.event_type_code", "only goes with msg-event"));
+        }
+        if self.device_id_in_path && self.webhook_type != WebhookType::Event {
+            return Err(Error::contradiction("device_id_in_path", "only goes with msg-event"));
         }
         header::validate(&self.headers)?;
         self.filter.validate()
@@ -285,7 +291,7 @@ pub enum EndpointRef {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeFault {
     /// It answered with this status.
-    #[error("the URL answered a GET with status {0}; it must answer 2xx")]
+    #[error("the URL answered a GET with status {0}; it must answer with one below 500")]
     Status(u16),
     /// It did not answer in time.
     #[error("the URL did not answer a GET within 5 seconds")]

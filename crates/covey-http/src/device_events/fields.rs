@@ -15,6 +15,9 @@ use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How far to look back unless asked for otherwise, in minutes (rest-api "Events").
 const INTERVAL_DEFAULT: i64 = 15;
+/// The type and the tag unless others are asked for: existing clients leave them out.
+const TYPE_CODE_DEFAULT: i64 = 44;
+const TAG_DEFAULT: &str = "338";
 /// How many values are given unless asked for otherwise.
 const LIMIT_DEFAULT: u32 = 50;
 
@@ -27,12 +30,13 @@ pub(super) struct FieldsQuery {
     #[param(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     device_id: DeviceNumber,
     /// Of events of this type.
-    #[serde(deserialize_with = "required")]
-    #[param(value_type = i32)]
-    event_type_code: TypeCode,
+    #[serde(default, deserialize_with = "from_text")]
+    #[param(value_type = i32, required = false, default = 44)]
+    event_type_code: Option<TypeCode>,
     /// The tag.
-    #[param(min_length = 1, max_length = 64, example = "310")]
-    tag: String,
+    #[serde(default)]
+    #[param(nullable = false, min_length = 1, max_length = 64, default = "338", example = "310")]
+    tag: Option<String>,
     /// Of events received in the last minutes, so many.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 527_040, default = 15)]
@@ -56,7 +60,7 @@ where
 /// The values of a tag, newest first
 ///
 /// The tag's value in the first object of `300`, else at the top level of the event's body. Events without it are
-/// left out.
+/// left out. Of a gauge only the last body is kept, so there is one value at most.
 #[utoipa::path(
     get, path = "/api/v1/device-events/fields", tag = "events",
     params(FieldsQuery),
@@ -69,8 +73,10 @@ pub(super) async fn event_fields(asked: Asked, Parameters(query): Parameters<Fie
     let now = asked.api.engine.now();
     let minutes = query.interval_m.map_or(INTERVAL_DEFAULT, |Whole(minutes)| minutes);
     let limit = query.limit.map_or(LIMIT_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
-    let (DeviceNumber(device), TypeCode(code)) = (query.device_id, query.event_type_code);
-    let wanted = FieldQuery::back(device, code, &query.tag, minutes, limit, now)?;
+    let DeviceNumber(device) = query.device_id;
+    let code = query.event_type_code.map_or(TYPE_CODE_DEFAULT, |TypeCode(code)| code);
+    let tag = query.tag.as_deref().unwrap_or(TAG_DEFAULT);
+    let wanted = FieldQuery::back(device, code, tag, minutes, limit, now)?;
     let fields = asked.engine().event_fields(wanted).await?;
     let views: Vec<_> = fields.iter().map(|field| FieldValue::of(field, now)).collect();
     Ok(json(StatusCode::OK, &views))

@@ -16,10 +16,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::auth::Asked;
+use crate::device_events::list::{TypeCode, named};
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Problem};
-use crate::wire::{DeviceNumber, Whole, from_text, json};
+use crate::wire::{DeviceNumber, Whole, from_text, from_texts, json};
 
 /// How many events are given unless asked for otherwise (rest-api "Events").
 const LIMIT_DEFAULT: u32 = 50;
@@ -32,6 +33,11 @@ pub(super) struct IncrementalQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     device_id: Option<DeviceNumber>,
+    /// Those of this type; may be given up to 64 times. Without it, those of all types from 0 on: what the
+    /// server notes of devices, -1 and -2, comes only by name.
+    #[serde(default, deserialize_with = "from_texts")]
+    #[param(value_type = Vec<i32>, required = false, max_items = 64)]
+    events_include: Vec<TypeCode>,
     /// Those after this one. Without it: those after the ones that were given
     /// to this key before, with or without the same `device_id`; the server
     /// remembers each by itself. A number above all that were ever issued is refused.
@@ -80,7 +86,7 @@ pub(super) async fn event_incremental(
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
-    let events = asked.engine().event_next(device, after, limit).await?;
+    let events = asked.engine().event_next(device, named(query.events_include), after, limit).await?;
     let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
     Ok(json(StatusCode::OK, &views))
 }

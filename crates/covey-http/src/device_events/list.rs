@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::http::StatusCode;
 use covey_api::DeviceEventPage;
-use covey_core::event::{EventFilter, EventsFrom};
+use covey_core::event::{EventFilter, EventTypes, EventsFrom};
 use covey_core::id::RecordNumber;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -26,7 +26,8 @@ pub(super) struct EventListQuery {
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<DeviceNumber>, inline, required = false, max_items = 64)]
     device_id: Vec<DeviceNumber>,
-    /// Those of this type; may be given up to 64 times.
+    /// Those of this type; may be given up to 64 times. Without it, those of all types from 0 on: what the
+    /// server notes of devices, -1 and -2, comes only by name.
     #[serde(default, deserialize_with = "from_texts")]
     #[param(value_type = Vec<i32>, required = false, max_items = 64)]
     events_include: Vec<TypeCode>,
@@ -55,6 +56,11 @@ pub(super) struct EventListQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = String, required = false, pattern = "^(newest|before-[0-9]{1,18})$")]
     cursor: Option<EventCursor>,
+}
+
+/// The types that a query names.
+pub(super) fn named(types: Vec<TypeCode>) -> EventTypes {
+    EventTypes::named(types.into_iter().map(|TypeCode(code)| code).collect())
 }
 
 /// A type code in a query; those of the server's own events are negative.
@@ -114,7 +120,7 @@ pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<Event
     };
     let filter = EventFilter {
         device_ids: query.device_id.into_iter().map(|DeviceNumber(id)| id).collect(),
-        include: query.events_include.into_iter().map(|TypeCode(code)| code).collect(),
+        include: named(query.events_include),
         exclude: query.events_exclude.into_iter().map(|TypeCode(code)| code).collect(),
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),

@@ -17,7 +17,7 @@ use crate::wire::{Whole, json};
 
 /// Adds a webhook to those that there are
 ///
-/// Its URL is probed with a GET first, and refused with 400 if that is not answered with 2xx within 5 seconds.
+/// Its URL is probed with a GET first, and refused with 400 if no answer below 500 comes within 5 seconds.
 #[utoipa::path(
     post, path = "/api/v1/webhooks", tag = "webhooks",
     request_body(content = WebhookNew, content_type = "application/json",
@@ -40,7 +40,7 @@ pub(super) async fn webhook_add(asked: Asked, body: RawBody) -> Answer {
 
 /// Sets the default webhook of a type, or all of one by its number
 ///
-/// Its URL is probed with a GET first, and refused with 400 if that is not answered with 2xx within 5 seconds.
+/// Its URL is probed with a GET first, and refused with 400 if no answer below 500 comes within 5 seconds.
 /// Its secret is shown if it is made by this call.
 #[utoipa::path(
     put, path = "/api/v1/webhooks/{key}", tag = "webhooks", params(WebhookKey),

@@ -32,6 +32,7 @@ struct Parts {
     filter: Option<WebhookFilter>,
     format: Option<String>,
     concurrency: Option<Whole>,
+    device_id_in_path: Option<bool>,
 }
 
 impl Parts {
@@ -47,6 +48,7 @@ impl Parts {
             // What does not fit is left to the core to refuse.
             spec.concurrency = u32::try_from(concurrency).unwrap_or(0);
         }
+        spec.device_id_in_path = self.device_id_in_path.unwrap_or(spec.device_id_in_path);
         Ok(())
     }
 }
@@ -67,7 +69,13 @@ pub(super) fn new_spec(body: WebhookNew) -> Result<EndpointSpec, Problem> {
     let mut spec = EndpointSpec::new(webhook_type, &body.url);
     spec.headers = headers(body.headers.unwrap_or_default());
     spec.is_active = body.is_active.unwrap_or(true);
-    Parts { filter: body.filter, format: body.format, concurrency: body.concurrency }.apply(&mut spec)?;
+    let parts = Parts {
+        filter: body.filter,
+        format: body.format,
+        concurrency: body.concurrency,
+        device_id_in_path: body.device_id_in_path,
+    };
+    parts.apply(&mut spec)?;
     Ok(spec)
 }
 
@@ -82,7 +90,13 @@ pub(super) fn set_onto(
     spec.url = WebhookUrl(body.url);
     spec.headers = headers(body.headers.unwrap_or_default());
     spec.is_active = body.is_active.unwrap_or(true);
-    Parts { filter: body.filter, format: body.format, concurrency: body.concurrency }.apply(&mut spec)?;
+    let parts = Parts {
+        filter: body.filter,
+        format: body.format,
+        concurrency: body.concurrency,
+        device_id_in_path: body.device_id_in_path,
+    };
+    parts.apply(&mut spec)?;
     Ok(spec)
 }
 
@@ -96,6 +110,12 @@ pub(super) fn change_onto(body: WebhookChange, stored: Option<&EndpointSpec>) ->
         spec.headers = headers(given);
     }
     spec.is_active = body.is_active.unwrap_or(spec.is_active);
-    Parts { filter: body.filter, format: body.format, concurrency: body.concurrency }.apply(&mut spec)?;
+    let parts = Parts {
+        filter: body.filter,
+        format: body.format,
+        concurrency: body.concurrency,
+        device_id_in_path: body.device_id_in_path,
+    };
+    parts.apply(&mut spec)?;
     Ok(spec)
 }

@@ -64,12 +64,7 @@ async fn the_title_of_a_refusal_says_what_is_wrong() {
     for (request, field, name, title) in [
         (task(r#"{"device_id":1}"#), "ext_task_id", "missing", "A value is missing"),
         (task(r#"{"ext_task_id":""}"#), "device_id", "missing", "A value is missing"),
-        (
-            stage.get("/api/v1/device-events/fields?device_id=1"),
-            "event_type_code",
-            "missing",
-            "A value is missing",
-        ),
+        (stage.get("/api/v1/device-events/fields?tag=310"), "device_id", "missing", "A value is missing"),
         (
             task(r#"{"ext_task_id":7,"device_id":1}"#),
             "ext_task_id",

@@ -1,5 +1,6 @@
 //! Lists with filters: statements that are made for each.
 
+use covey_core::event::EventTypes;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -42,6 +43,15 @@ impl Conditions {
         } else if !values.is_empty() {
             let sql = if is_one { "= ANY(#)" } else { "<> ALL(#)" };
             self.add(&format!("{column} {sql}"), values.to_vec(), Type::INT8_ARRAY);
+        }
+    }
+
+    /// That an event `e` is of one of these types.
+    pub(crate) fn types(&mut self, types: &EventTypes) {
+        match types {
+            EventTypes::OfDevices => self.sql.push("e.type_code >= 0".to_owned()),
+            EventTypes::Any => {}
+            EventTypes::These(types) => self.among("e.type_code", true, types),
         }
     }
 

@@ -30,11 +30,11 @@ macro_rules! uncount_tasks {
 }
 use uncount_tasks;
 
-/// The same of events; a row for each organisation.
+/// The same of events that devices sent; a row for each organisation.
 macro_rules! uncount_events {
     ($from:literal) => {
         concat!(
-            "INSERT INTO event_counts AS c (org_id, slot, count) SELECT org_id, -1, -count FROM ",
+            "INSERT INTO event_counts AS c (org_id, slot, count) SELECT org_id, -1, -of_devices FROM ",
             $from,
             " ON CONFLICT (org_id, slot) DO UPDATE SET count = c.count + excluded.count"
         )

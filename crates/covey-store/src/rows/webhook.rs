@@ -15,13 +15,14 @@ use crate::rows::{Columns, Damaged, Read, get, number};
 macro_rules! endpoint_columns {
     () => {
         "w.id, w.org_id, w.event_type, w.is_default, w.version, w.url, w.headers, w.is_active, w.filter, \
-         w.format, w.concurrency, w.secret, w.old_secret, w.old_secret_until, w.created_at, w.updated_at"
+         w.format, w.concurrency, w.secret, w.old_secret, w.old_secret_until, w.created_at, w.updated_at, \
+         w.device_id_in_path"
     };
 }
 pub(crate) use endpoint_columns;
 
 /// How many columns that are.
-pub(crate) const ENDPOINT_COLUMNS: usize = 16;
+pub(crate) const ENDPOINT_COLUMNS: usize = 17;
 
 /// How an endpoint fares, in the order that [`id_and_state`] reads it.
 macro_rules! state_columns {
@@ -51,8 +52,8 @@ pub(crate) const WEBHOOK_COUNT: &str =
     "SELECT count(*) FROM webhooks WHERE org_id = $1 AND deleted_at IS NULL";
 /// An endpoint that has changed.
 pub(crate) const WEBHOOK_UPDATE: &str = "UPDATE webhooks SET version = version + 1, url = $1, headers = $2, \
-     is_active = $3, filter = $4, format = $5, concurrency = $6, secret = $7, old_secret = $8, \
-     old_secret_until = $9, updated_at = $10 WHERE id = $11";
+     is_active = $3, filter = $4, format = $5, concurrency = $6, device_id_in_path = $7, secret = $8, \
+     old_secret = $9, old_secret_until = $10, updated_at = $11 WHERE id = $12";
 /// Takes an endpoint out of every list: now, number, organisation.
 pub(crate) const WEBHOOK_DELETE: &str = "UPDATE webhooks SET deleted_at = $1, secret = '', old_secret = NULL, \
      headers = '[]' WHERE id = $2 AND org_id = $3 AND deleted_at IS NULL";
@@ -97,6 +98,7 @@ pub(crate) fn endpoint(row: &dyn Columns) -> Read<Endpoint> {
         filter: filter_from(get(row, 8)?).ok_or(unknown(8))?,
         format: WebhookFormat::from_name(get(row, 9)?).ok_or(unknown(9))?,
         concurrency: number(row, 10)?,
+        device_id_in_path: get(row, 16)?,
     };
     let old_secret = get::<Option<&str>>(row, 12)?.map(WebhookSecret::new);
     Ok(Endpoint {

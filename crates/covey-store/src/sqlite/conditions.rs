@@ -1,5 +1,6 @@
 //! The conditions of lists with filters.
 
+use covey_core::event::EventTypes;
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use crate::rows::{Columns, Read};
@@ -26,6 +27,15 @@ impl Conditions {
         let word = if is_one { "IN" } else { "NOT IN" };
         self.sql.push(format!("{column} {word} ({})", vec!["?"; values.len()].join(", ")));
         self.values.extend(values.iter().map(|value| Box::new(*value) as Box<dyn ToSql>));
+    }
+
+    /// That an event `e` is of one of these types.
+    pub(super) fn add_types(&mut self, types: &EventTypes) {
+        match types {
+            EventTypes::OfDevices => self.sql.push("e.type_code >= 0".to_owned()),
+            EventTypes::Any => {}
+            EventTypes::These(types) => self.add_among("e.type_code", true, types),
+        }
     }
 
     pub(super) fn add_if(&mut self, sql: &str, value: Option<impl ToSql + 'static>) {

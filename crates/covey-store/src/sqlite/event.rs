@@ -4,7 +4,7 @@ use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventReader, EventSteps, EventToStore, EventTold,
-    EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
+    EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
 };
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, TxResult};
@@ -28,11 +28,12 @@ impl EventReader for Sqlite {
         &self,
         caller: &Caller,
         device: Option<DeviceId>,
+        types: EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
-        self.read(move |connection| events_after(connection, org, device, after, limit))
+        self.read(move |connection| events_after(connection, org, device, &types, after, limit))
     }
 
     fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
@@ -90,15 +91,21 @@ fn events_after(
     connection: &Connection,
     org: OrgId,
     device: Option<DeviceId>,
+    types: &EventTypes,
     after: RecordNumber,
     limit: u32,
 ) -> rusqlite::Result<Vec<DeviceEvent>> {
-    let by_device = if device.is_some() { "AND e.device_id = ?4" } else { "AND ?4 IS NULL" };
+    let mut conditions = Conditions::default();
+    conditions.add("e.org_id = ?", org.0);
+    conditions.add("e.id > ?", after.0);
+    conditions.add_if("e.device_id = ?", device.map(|id| id.0));
+    conditions.add_types(types);
     let sql = format!(
-        "SELECT {} FROM events e WHERE e.org_id = ?1 AND e.id > ?2 {by_device} ORDER BY e.id LIMIT ?3",
-        rows::event_columns!()
+        "SELECT {} FROM events e WHERE {} ORDER BY e.id LIMIT {limit}",
+        rows::event_columns!(),
+        conditions.clause()
     );
-    connection.rows(&sql, (org.0, after.0, limit, device.map(|id| id.0)), rows::event)
+    conditions.rows(connection, &sql, rows::event)
 }
 
 fn event_page(
@@ -112,7 +119,7 @@ fn event_page(
     conditions.add("e.org_id = ?", org.0);
     let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
     conditions.add_among("e.device_id", true, &device_ids);
-    conditions.add_among("e.type_code", true, &filter.include);
+    conditions.add_types(&filter.include);
     conditions.add_among("e.type_code", false, &filter.exclude);
     if let Some(after) = filter.received_after {
         conditions.add("e.id >= ?", number_around(&snapshot, after)?.0);
@@ -190,9 +197,17 @@ fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusq
     let snapshot = connection.unchecked_transaction()?;
     let first = number_around(&snapshot, query.since)?;
     let (path, other) = paths(&query.path);
-    let sql = "SELECT e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
-         WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
-         AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8";
+    let sql = "SELECT f.received_at, f.value FROM ( \
+           SELECT * FROM ( \
+             SELECT e.id, e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
+             WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
+             AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8) \
+           UNION ALL \
+           SELECT 0, g.updated_at, coalesce(g.payload -> ?6, g.payload -> ?7) AS value \
+             FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL \
+             WHERE g.org_id = ?1 AND g.device_id = ?2 AND g.type_code = ?4 AND g.updated_at >= ?5 \
+             AND value IS NOT NULL) AS f \
+         ORDER BY f.received_at DESC, f.id DESC LIMIT ?8";
     let values =
         (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
     snapshot.rows(sql, values, |row| Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? }))
@@ -267,7 +282,9 @@ impl EventSteps for SqliteTransaction<'_> {
                 &*event.payload,
             ],
         )?;
-        *self.event_counts.entry(device.org).or_default() += 1;
+        if event.type_code >= 0 {
+            *self.event_counts.entry(device.org).or_default() += 1;
+        }
         Ok(())
     }
 
@@ -285,10 +302,11 @@ impl EventSteps for SqliteTransaction<'_> {
         &mut self,
         org: OrgId,
         device: Option<DeviceId>,
+        types: &EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> TxResult<Vec<DeviceEvent>> {
-        self.try_sql(|connection| events_after(connection, org, device, after, limit))
+        self.try_sql(|connection| events_after(connection, org, device, types, after, limit))
     }
 
     fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber> {
@@ -309,7 +327,7 @@ impl EventSteps for SqliteTransaction<'_> {
 }
 
 impl SqliteTransaction<'_> {
-    /// Stores how many events each organisation has got.
+    /// Stores how many events each organisation has got from its devices.
     pub(super) fn flush_events(&mut self) -> TxResult<()> {
         let sql = "INSERT INTO event_counts (org_id, count) VALUES (?1, ?2) \
              ON CONFLICT DO UPDATE SET count = count + excluded.count";

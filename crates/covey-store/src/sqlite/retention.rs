@@ -63,7 +63,9 @@ fn table(kept: RetentionClass) -> Table {
             note: Some("UPDATE task_counts SET count = count - 1 WHERE org_id = ?1 AND status = ?2"),
         },
         RetentionClass::Events => Table {
-            look: "SELECT id, org_id, received_at, 1, 1 FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
+            // Counted are those that devices sent.
+            look: "SELECT id, org_id, received_at, 1, type_code >= 0 FROM events \
+                   WHERE id > ?1 ORDER BY id LIMIT ?2",
             forget: &["DELETE FROM events WHERE id = ?1"],
             note: Some("UPDATE event_counts SET count = count - ?2 WHERE org_id = ?1"),
         },

@@ -2,7 +2,7 @@
 
 mod header;
 
-use covey_api::{CloudEvent, Record as RecordView, ResultMessage, TaskResult};
+use covey_api::{CloudEvent, Record as RecordView, ResultMessage};
 use covey_core::record::{Change, Record, RecordTask};
 use covey_core::webhook::{Endpoint, WebhookFormat};
 use reqwest::Url;
@@ -64,6 +64,9 @@ pub(crate) fn message(endpoint: &Endpoint, url: &Url, record: &Record, id: &str)
         headers.insert("x-result-id", HeaderValue::from(result.id.0));
         headers.insert("x-status-code", HeaderValue::from(result.result.status_code));
     }
+    if spec.device_id_in_path {
+        url = with_segment(&url, &record.device.identity.device_id.0.to_string());
+    }
     let (content_type, body) = match spec.format {
         WebhookFormat::Contract => (JSON, contract_body(record)),
         WebhookFormat::CloudEvents => (CLOUD_EVENT, json(&CloudEvent::of(record, id))),
@@ -77,7 +80,7 @@ pub(crate) fn message(endpoint: &Endpoint, url: &Url, record: &Record, id: &str)
 fn contract_body(record: &Record) -> Vec<u8> {
     match &record.change {
         Change::Event(event) => event.payload.as_bytes().to_vec(),
-        Change::Result { result, .. } => json(&ResultMessage { result: TaskResult::of(result) }),
+        Change::Result { result, .. } => json(&ResultMessage::of(&result.result.body)),
         Change::Task { .. } | Change::Presence { .. } | Change::Twin(_) => json(&RecordView::of(record)),
     }
 }
@@ -93,6 +96,7 @@ mod tests {
     use covey_api::RawValue;
     use covey_api::record_strategy::any_record;
     use covey_core::id::{OrgId, UnixMs};
+    use covey_core::task::ResultBody;
     use covey_core::webhook::{EndpointId, EndpointSpec, WebhookSecret, WebhookType, sample};
     use proptest::prelude::*;
     use serde::Deserialize;
@@ -110,6 +114,11 @@ mod tests {
         let mut spec = EndpointSpec::new(webhook_type, "https://r.example/hook");
         spec.headers.0.push(("Authorization".to_owned(), "Bearer x".to_owned()));
         spec.format = format;
+        to(spec, record)
+    }
+
+    fn to(spec: EndpointSpec, record: &Record) -> Message {
+        let url = Url::parse(&spec.url.0).unwrap();
         let endpoint = Endpoint {
             id: EndpointId(1),
             org: OrgId(1),
@@ -121,7 +130,7 @@ mod tests {
             created_at: UnixMs(0),
             updated_at: UnixMs(0),
         };
-        message(&endpoint, &Url::parse("https://r.example/hook").unwrap(), record, &message_id(record))
+        message(&endpoint, &url, record, &message_id(record))
     }
 
     fn body(message: &Message) -> Value {
@@ -143,12 +152,36 @@ mod tests {
         ] {
             assert_eq!(result.headers[name], value, "{name}");
         }
-        let expected = json!({"id": 0, "ext_id": 0, "status_code": 200, "result": {"sample": true}});
-        assert_eq!(body(&result), json!({"result": expected}));
+        assert_eq!(result.body, br#"{"result":{"sample":true}}"#, "what the device sent, itself");
+        for (sent, told) in [
+            (ResultBody::Json(" [1.50, {}]".into()), r#"{"result":[1.50, {}]}"#),
+            (ResultBody::Json("null".into()), r#"{"result":null}"#),
+            (ResultBody::Text("not \"there\"".into()), r#"{"result":"not \"there\""}"#),
+            (ResultBody::Empty, r#"{"result":null}"#),
+        ] {
+            let message = made(WebhookType::TaskResult, WebhookFormat::Contract, |record| {
+                if let Change::Result { result, .. } = &mut record.change {
+                    result.result.body = sent;
+                }
+            });
+            assert_eq!(String::from_utf8(message.body).unwrap(), told);
+        }
         let event = made(WebhookType::Event, WebhookFormat::Contract, |_| {});
         assert_eq!(event.url.as_str(), "https://r.example/hook");
         assert_eq!(event.headers["x-msg-type"], "msg-event");
         assert_eq!(event.body, br#"{"101":0,"200":0,"sample":true}"#, "exactly as it was sent");
+    }
+
+    #[test]
+    fn the_path_of_an_event_ends_with_its_device_where_the_webhook_says_so() {
+        let record = sample(WebhookType::Event, OrgId(1), UnixMs(1_700_000_000_007)).unwrap();
+        let mut spec = EndpointSpec::new(WebhookType::Event, "https://r.example/hook?x=1");
+        spec.device_id_in_path = true;
+        for format in [WebhookFormat::Contract, WebhookFormat::CloudEvents] {
+            spec.format = format;
+            let sent = to(spec.clone(), &record);
+            assert_eq!(sent.url.as_str(), "https://r.example/hook/0?x=1");
+        }
     }
 
     #[test]
@@ -193,6 +226,13 @@ mod tests {
         data: &'a RawValue,
     }
 
+    /// The body of a message about a result.
+    #[derive(Deserialize)]
+    struct Told<'a> {
+        #[serde(borrow)]
+        result: &'a RawValue,
+    }
+
     proptest! {
         #[test]
         fn a_webhook_sends_the_record_of_the_api(record in any_record()) {
@@ -203,11 +243,15 @@ mod tests {
             let body = sent(WebhookType::Task, WebhookFormat::Contract, &record).body;
             match &record.change {
                 Change::Event(event) => prop_assert_eq!(body, event.payload.as_bytes()),
-                Change::Result { .. } => {
-                    // Part of the record: what comes behind its task.
-                    let body = String::from_utf8(body).unwrap();
-                    let result = body.strip_prefix("{\"result\":{").and_then(|rest| rest.strip_suffix("}}"));
-                    prop_assert!(record_json.contains(result.unwrap()), "{} in {}", body, record_json);
+                Change::Result { result, .. } => {
+                    let Told { result: told } = serde_json::from_slice(&body).unwrap();
+                    match &result.result.body {
+                        ResultBody::Empty => prop_assert_eq!(told.get(), "null"),
+                        ResultBody::Json(json) => prop_assert_eq!(told.get(), json.trim()),
+                        ResultBody::Text(text) => {
+                            prop_assert_eq!(serde_json::from_str::<String>(told.get()).unwrap(), &**text);
+                        }
+                    }
                 }
                 _ => prop_assert_eq!(body, record_json.as_bytes()),
             }

@@ -35,7 +35,8 @@ enum EventsCommand {
     #[command(after_help = "Examples:\n  \
         covey events list --device lamp-1 --type 13 --type 14\n  \
         covey events list --after 2026-02-03T00:00:00Z --limit 10000 --json | jq -r .payload\n\n\
-        The server adds events of its own: type -1 a device connected, -2 a device disconnected.")]
+        The server adds events of its own: type -1 a device connected, -2 a device disconnected. Name them to see them:\n  \
+        covey events list --type -1 --type -2")]
     List(ListArgs),
     /// Show the last events, oldest first; with --follow, continue with new events and, with --kind, with other
     /// changes

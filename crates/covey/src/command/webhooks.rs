@@ -37,7 +37,7 @@ enum WebhooksCommand {
     List,
     /// Add a webhook: a URL that the server calls. Its secret is printed once
     ///
-    /// The server asks the URL with a GET first; it must answer 2xx. Standard output gets the secret with which
+    /// The server asks the URL with a GET first; it must answer below 500. Standard output gets the secret with which
     /// messages are signed (Standard Webhooks) and nothing else.
     #[command(after_help = "Examples:\n  \
         covey webhooks add https://receiver.example/covey\n  \
@@ -102,7 +102,7 @@ enum WebhooksCommand {
 
 #[derive(Args)]
 struct AddArgs {
-    /// The receiver: a URL that answers a GET with 2xx
+    /// The receiver: a URL that answers a GET, with a status below 500
     #[arg(value_name = "RECEIVER")]
     receiver: String,
     /// Type of message
@@ -130,6 +130,9 @@ struct AddArgs {
     /// Requests under way at once; for one device it is always one [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Option<u32>,
+    /// Send events to RECEIVER/DEVICE_ID: the device's number appended to the path
+    #[arg(long)]
+    device_id_in_path: bool,
 }
 
 #[derive(Args)]
@@ -229,15 +232,35 @@ async fn add(args: AddArgs, connection: &Connection) -> Result<()> {
         }
     }
     let concurrency = args.concurrency.map(|count| Whole(count.into()));
+    let device_id_in_path = args.device_id_in_path.then_some(true);
     let (headers, is_active, filter) = (Some(headers), Some(true), Some(filter));
     let (event_type, url, format, secret) = (args.event_type, args.receiver, args.format, None);
     let made = match args.default {
         true => {
-            let set = WebhookSet { url, headers, is_active, filter, format, concurrency, secret };
+            let set = WebhookSet {
+                url,
+                headers,
+                is_active,
+                filter,
+                format,
+                concurrency,
+                device_id_in_path,
+                secret,
+            };
             connection.client.webhook_set(&event_type, &set).await?
         }
         false => {
-            let new = WebhookNew { event_type, url, headers, is_active, filter, format, concurrency, secret };
+            let new = WebhookNew {
+                event_type,
+                url,
+                headers,
+                is_active,
+                filter,
+                format,
+                concurrency,
+                device_id_in_path,
+                secret,
+            };
             connection.client.webhook_add(&new).await?
         }
     };

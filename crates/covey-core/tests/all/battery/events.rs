@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{AddedEvent, DeviceEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent};
+use covey_core::event::{
+    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent,
+};
 use covey_core::id::{RecordNumber, UnixMs};
 use covey_core::port::PageRequest;
 use futures_executor::block_on;
@@ -149,15 +151,18 @@ pub fn lists_of_events_are_filtered_and_paged_in_two_ways(backend: impl Backend)
     assert_eq!(found(all()), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(found(EventFilter { device_ids: vec![other.device_id], ..all() }), [9, 6, 3]);
     let of_both = EventFilter { device_ids: vec![other.device_id, device.device_id], ..all() };
-    assert_eq!(found(EventFilter { include: vec![0], ..of_both }), [8, 4]);
-    assert_eq!(found(EventFilter { include: vec![0, 3], ..all() }), [8, 7, 4, 3]);
+    assert_eq!(found(EventFilter { include: EventTypes::These(vec![0]), ..of_both }), [8, 4]);
+    assert_eq!(found(EventFilter { include: EventTypes::These(vec![0, 3]), ..all() }), [8, 7, 4, 3]);
     assert_eq!(found(EventFilter { exclude: vec![0, 3], ..all() }), [9, 6, 5, 2, 1]);
-    assert_eq!(found(EventFilter { include: vec![0, 1], exclude: vec![1], ..all() }), [8, 4]);
+    assert_eq!(
+        found(EventFilter { include: EventTypes::These(vec![0, 1]), exclude: vec![1], ..all() }),
+        [8, 4]
+    );
     let at = |number: i64| Some(UnixMs(BEGIN.0 + number * 10));
     assert_eq!(found(EventFilter { received_after: at(4), received_before: at(7), ..all() }), [6, 5, 4]);
     let several = EventFilter {
         device_ids: vec![device.device_id],
-        include: vec![1, 2],
+        include: EventTypes::These(vec![1, 2]),
         received_after: at(2),
         ..all()
     };
@@ -192,7 +197,15 @@ pub fn a_caller_is_given_each_event_once(backend: impl Backend) {
     add(&world, &world.device(1), event(1, 99, "{}"));
     let next = |world: &World, of: Option<&DeviceIdentity>, limit| {
         let of = of.map(|device| device.device_id);
-        numbers(&block_on(world.engine().for_caller(world.org(0)).event_next(of, None, limit)).unwrap())
+        numbers(
+            &block_on(world.engine().for_caller(world.org(0)).event_next(
+                of,
+                EventTypes::OfDevices,
+                None,
+                limit,
+            ))
+            .unwrap(),
+        )
     };
     assert_eq!(next(&world, None, 3), [1, 2, 3]);
     assert_eq!(next(&world, Some(&other), 2), [2, 4], "how far it has read is kept for each device");
@@ -205,16 +218,25 @@ pub fn a_caller_is_given_each_event_once(backend: impl Backend) {
     assert_eq!(next(&world, None, 3), [8]);
     // Another caller has its own.
     let other = covey_core::access::Caller { id: covey_core::id::CallerId(-5), ..world.org(0).clone() };
-    let theirs = block_on(world.engine().for_caller(&other).event_next(None, None, 100)).unwrap();
+    let theirs =
+        block_on(world.engine().for_caller(&other).event_next(None, EventTypes::OfDevices, None, 100))
+            .unwrap();
     assert_eq!(theirs.len(), 8);
     // One who names the last event moves nothing.
     for _ in 0..2 {
         let after = Some(theirs[4].id);
-        let after = block_on(world.engine().for_caller(world.org(0)).event_next(None, after, 2)).unwrap();
+        let after = block_on(world.engine().for_caller(world.org(0)).event_next(
+            None,
+            EventTypes::OfDevices,
+            after,
+            2,
+        ))
+        .unwrap();
         assert_eq!(numbers(&after), [6, 7]);
     }
     let of_device = world.engine().for_caller(world.org(0)).event_next(
         Some(device.device_id),
+        EventTypes::OfDevices,
         Some(RecordNumber(0)),
         100,
     );

@@ -116,6 +116,7 @@ macro_rules! battery {
             ],
             series: [
                 a_field_is_sought_in_the_first_object_and_then_at_the_top,
+                a_field_of_a_gauge_is_in_its_last_body,
                 a_series_gathers_numbers_and_nothing_else,
                 a_series_takes_the_smallest_of_all_integers,
                 a_series_of_any_type_leaves_out_what_servers_noted,

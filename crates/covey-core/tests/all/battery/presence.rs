@@ -1,7 +1,7 @@
 //! The coming and going of devices: what is told of it, and when.
 
 use covey_core::device::{Connection, DeviceFilter, DeviceIdentity};
-use covey_core::event::{EventFilter, EventsFrom, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
+use covey_core::event::{EventFilter, EventTypes, EventsFrom, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
 use covey_core::id::RecordNumber;
 use covey_core::port::PageRequest;
 use covey_core::presence::{QUIET_MS, Reason, WINDOW_CHANGES_MAX, WINDOW_MS};
@@ -58,11 +58,24 @@ pub fn coming_and_going_are_told_at_once(backend: impl Backend) {
     assert_eq!(told_of(&world, &device), [(true, Reason::Connected), (false, Reason::KeepAlive)]);
     let presence = world.devices(0, DeviceFilter::default()).items[0].presence.clone().unwrap();
     assert_eq!((presence.online, presence.reason), (false, Reason::KeepAlive));
-    // It is noted as events of the device, too.
+    // It is noted as events, too, which come to those who name their types.
     let page = EventsFrom::Page(PageRequest { page: 1, size: 10 });
-    let events =
-        block_on(world.engine().for_caller(world.org(0)).event_list(EventFilter::default(), page)).unwrap();
-    assert_eq!(events.total, Some(2));
+    let listed = |include| {
+        let filter = EventFilter { include, ..EventFilter::default() };
+        block_on(world.engine().for_caller(world.org(0)).event_list(filter, page)).unwrap()
+    };
+    let next = |types| {
+        let first = Some(RecordNumber(0));
+        block_on(world.engine().for_caller(world.org(0)).event_next(None, types, first, 10)).unwrap()
+    };
+    let unnamed = listed(EventTypes::OfDevices);
+    assert_eq!((unnamed.items.len(), unnamed.total), (0, Some(0)));
+    assert!(next(EventTypes::OfDevices).is_empty());
+    let noted = EventTypes::These(vec![ONLINE_TYPE_CODE, OFFLINE_TYPE_CODE]);
+    let events = listed(noted.clone());
+    assert_eq!((&events, events.total), (&listed(EventTypes::Any), Some(2)));
+    assert!(next(noted).iter().eq(events.items.iter().rev()));
+    assert_eq!(next(EventTypes::These(vec![OFFLINE_TYPE_CODE])), events.items[..1]);
     let events: Vec<_> = events.items.iter().map(|event| (event.type_code, &*event.payload)).collect();
     let expected = [
         (OFFLINE_TYPE_CODE, r#"{"online":false,"reason":"keep_alive"}"#),
@@ -138,7 +151,11 @@ pub fn a_device_that_comes_and_goes_all_the_time_is_told_of_once_it_is_quiet(bac
     world.pass_ms(QUIET_MS);
     sweep(&world);
     assert_eq!(told_of(&world, &device)[10..], [(true, Reason::Connected)]);
-    let of_device = EventFilter { device_ids: vec![device.device_id], ..EventFilter::default() };
+    let of_device = EventFilter {
+        device_ids: vec![device.device_id],
+        include: EventTypes::Any,
+        ..EventFilter::default()
+    };
     let newest = world.engine().for_caller(world.org(0)).event_list(of_device, EventsFrom::Before(None, 1));
     let newest = block_on(newest).unwrap().items.remove(0);
     assert_eq!(

@@ -80,6 +80,28 @@ pub fn a_field_is_sought_in_the_first_object_and_then_at_the_top(backend: impl B
     );
 }
 
+pub fn a_field_of_a_gauge_is_in_its_last_body(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, other) = (world.device(0), world.device(0));
+    let of = |org: usize, device: &DeviceIdentity, tag: &str| {
+        let query = FieldQuery::back(device.device_id, 44, tag, 15, 10, world.now()).unwrap();
+        let fields = block_on(world.engine().for_caller(world.org(org)).event_fields(query)).unwrap();
+        fields.iter().map(|field| (field.received_at, field.value.to_string())).collect::<Vec<_>>()
+    };
+    fill(&world, &other, 44, &[r#"{"338":9}"#]);
+    fill(&world, &device, 44, &[r#"{"338":1}"#, r#"{"300":[{"338":"\u0000"}],"338":2}"#]);
+    assert_eq!(of(0, &device, "338"), [(world.now(), r#""\u0000""#.to_owned())]);
+    assert_eq!((of(0, &device, "339"), of(1, &device, "338")), (vec![], vec![]));
+    world.pass_ms(15 * 60_000);
+    assert_eq!(of(0, &device, "338").len(), 1, "received at the instant from which on it is wanted");
+    world.pass_ms(1);
+    assert_eq!(of(0, &device, "338"), []);
+    fill(&world, &device, 44, &[r#"{"338":3}"#]);
+    assert_eq!(of(0, &device, "338")[0].1, "3");
+    block_on(world.engine().for_caller(world.org(0)).device_retire(device.device_id)).unwrap();
+    assert_eq!(of(0, &device, "338"), []);
+}
+
 fn series(
     world: &World,
     device: &DeviceIdentity,

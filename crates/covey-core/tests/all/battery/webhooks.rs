@@ -35,6 +35,7 @@ fn full_spec() -> EndpointSpec {
         },
         format: WebhookFormat::CloudEvents,
         concurrency: 3,
+        device_id_in_path: true,
         ..EndpointSpec::new(WebhookType::Event, "https://receiver.example/hook?x=1")
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 
 use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{AddedEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent, Reported};
+use covey_core::event::{AddedEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent, Reported};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
 use covey_core::port::PageRequest;
 use covey_core::record::{Change, RecordReader, RecordRequest, TwinSide};
@@ -167,8 +167,13 @@ impl Both {
                 let caller_id = CallerId(caller * 2 + i64::try_from(org).unwrap());
                 let asking = Caller { id: caller_id, ..self.world.org(org).clone() };
                 let of = device.map(|device| self.devices[device].device_id);
-                let given =
-                    block_on(self.world.engine().for_caller(&asking).event_next(of, None, limit)).unwrap();
+                let given = block_on(self.world.engine().for_caller(&asking).event_next(
+                    of,
+                    EventTypes::OfDevices,
+                    None,
+                    limit,
+                ))
+                .unwrap();
                 let given: Vec<_> = given.iter().map(|event| event.payload.to_string()).collect();
                 assert_eq!(given, self.model.next(org, caller, device, limit));
             }

@@ -11,8 +11,8 @@ use crate::postgres::numbers::settled;
 use crate::postgres::prepared::prepared;
 use crate::rows::{self};
 
-/// Events up to which all are there: organisation, after, limit. Always answers
-/// a row, of which the first three columns are those of `settled!`.
+/// Events up to which all are there: organisation, after, limit, the least type, and
+/// the types or null. Always answers a row, of which the first three columns are those of `settled!`.
 macro_rules! events_after {
     ($device:literal) => {
         concat!(
@@ -20,7 +20,8 @@ macro_rules! events_after {
             settled!(),
             " SELECT s.position, s.unknown, s.next, f.* FROM settled s LEFT JOIN LATERAL (SELECT ",
             rows::event_columns!(),
-            " FROM events e WHERE e.org_id = $1 AND e.id > $2 AND e.id <= s.position ",
+            " FROM events e WHERE e.org_id = $1 AND e.id > $2 AND e.id <= s.position \
+             AND e.type_code >= $4 AND ($5::int8[] IS NULL OR e.type_code = ANY($5)) ",
             $device,
             " ORDER BY e.id LIMIT $3) AS f ON true"
         )
@@ -47,20 +48,20 @@ prepared! {
         event_offset_put: "INSERT INTO event_offsets (caller_id, device_id, number) \
              SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) \
              ON CONFLICT (caller_id, device_id) DO UPDATE SET number = excluded.number";
-        /// Events of an organisation: organisation, after, limit.
+        /// Events of an organisation.
         events_after: events_after!("");
-        /// Events of a device: organisation, after, limit, device.
-        events_of_device_after: events_after!("AND e.device_id = $4");
+        /// Events of a device, which is the last value.
+        events_of_device_after: events_after!("AND e.device_id = $6");
     }
 }
 
 prepared! {
     /// Those of a connection that reads.
     Reading {
-        /// Events of an organisation: organisation, after, limit.
+        /// Events of an organisation.
         events_after: events_after!("");
-        /// Events of a device: organisation, after, limit, device.
-        events_of_device_after: events_after!("AND e.device_id = $4");
+        /// Events of a device, which is the last value.
+        events_of_device_after: events_after!("AND e.device_id = $6");
         /// The gauges of devices: devices, organisation.
         gauges_of: concat!("SELECT ", rows::gauge_columns!(), " FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
              CROSS JOIN LATERAL (SELECT * FROM gauges g WHERE g.device_key = n.device_key OFFSET 0) AS g \

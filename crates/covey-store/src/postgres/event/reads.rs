@@ -2,8 +2,8 @@
 
 use covey_core::access::Caller;
 use covey_core::event::{
-    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventsFrom, Field, FieldQuery, Gauge,
-    GaugeFilter, SeriesQuery,
+    Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
+    Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
 use covey_core::port::{Found, Page, PageRequest};
@@ -13,7 +13,7 @@ use crate::postgres::Postgres;
 use crate::postgres::event::series;
 use crate::postgres::lists::{Conditions, page};
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
-use crate::postgres::pipeline::{Reply, query, values};
+use crate::postgres::pipeline::{Reply, Value, query, values};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
@@ -30,11 +30,13 @@ impl EventReader for Postgres {
         &self,
         caller: &Caller,
         device: Option<DeviceId>,
+        types: EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
         self.reads.read(move |session| {
+            let types = types.clone();
             Box::pin(async move {
                 let sql = &session.sql;
                 let statement = if device.is_some() {
@@ -44,8 +46,7 @@ impl EventReader for Postgres {
                 };
                 let mut looks = Looks::default();
                 loop {
-                    let mut values = values![org.0, after.0, i64::from(limit)];
-                    values.extend(device.map(|device| Box::new(device.0) as _));
+                    let values = values_after(org, device, &types, after, limit);
                     let rows = query(&session.client, statement, values).await?.rows();
                     let Some(row) = rows.first() else { return Ok(Vec::new()) };
                     if looks.are_enough(&Settled::from_row(row, 0)?) {
@@ -120,7 +121,7 @@ async fn event_page(
     conditions.number("e.org_id = #", Some(org.0));
     let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
     conditions.among("e.device_id", true, &device_ids);
-    conditions.among("e.type_code", true, &filter.include);
+    conditions.types(&filter.include);
     conditions.among("e.type_code", false, &filter.exclude);
     conditions.number("e.received_at >= #", filter.received_after.map(|at| at.0));
     conditions.number("e.received_at < #", filter.received_before.map(|at| at.0));
@@ -152,6 +153,24 @@ async fn event_page(
         }
     };
     Ok(EventPage { items: rows::each(&found, rows::event)?, total })
+}
+
+/// The values that `events_after!` takes.
+pub(crate) fn values_after<'v>(
+    org: OrgId,
+    device: Option<DeviceId>,
+    types: &EventTypes,
+    after: RecordNumber,
+    limit: u32,
+) -> Vec<Value<'v>> {
+    let (least, these) = match types {
+        EventTypes::OfDevices => (0, None),
+        EventTypes::Any => (i64::MIN, None),
+        EventTypes::These(types) => (i64::MIN, Some(types.clone())),
+    };
+    let mut values = values![org.0, after.0, i64::from(limit), least, these];
+    values.extend(device.map(|device| Box::new(device.0) as _));
+    values
 }
 
 /// The events that `events_after!` answers.

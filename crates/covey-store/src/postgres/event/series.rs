@@ -81,10 +81,17 @@ pub(crate) async fn event_fields(session: &ReadSession, org: OrgId, query: &Fiel
     ]);
     let value = question.value_in_body(&query.path);
     question.sql = format!(
-        "SELECT e.received_at, v.value::text FROM events e {value} \
-         WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.received_at >= $4 \
-         AND v.value IS NOT NULL ORDER BY e.received_at DESC, e.id DESC LIMIT {}",
-        query.limit
+        "SELECT f.received_at, f.value FROM ( \
+             (SELECT e.id, e.received_at, v.value::text AS value FROM events e {value} \
+             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.received_at >= $4 \
+             AND v.value IS NOT NULL ORDER BY e.received_at DESC, e.id DESC LIMIT {limit}) \
+             UNION ALL \
+             SELECT 0, e.updated_at, v.value::text FROM gauges e {value} \
+             JOIN devices d ON d.id = e.device_key AND d.retired_at IS NULL \
+             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.updated_at >= $4 \
+             AND v.value IS NOT NULL) AS f \
+         ORDER BY f.received_at DESC, f.id DESC LIMIT {limit}",
+        limit = query.limit
     );
     let field = |row: &tokio_postgres::Row| {
         let value = rows::minified(rows::get(row, 1)?).replace(STAND_IN, "\\u");

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{DeviceEvent, EventKey, EventSteps, EventToStore, EventTold};
+use covey_core::event::{DeviceEvent, EventKey, EventSteps, EventToStore, EventTold, EventTypes};
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
 use covey_core::port::TxResult;
 use covey_core::record::RecordKind;
 
-use crate::postgres::event::reads::events_from;
+use crate::postgres::event::reads::{events_from, values_after};
 use crate::postgres::event::stored::event_is_stored;
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{query, values};
@@ -59,6 +59,7 @@ impl EventSteps for PostgresTransaction<'_> {
         &mut self,
         org: OrgId,
         device: Option<DeviceId>,
+        types: &EventTypes,
         after: RecordNumber,
         limit: u32,
     ) -> TxResult<Vec<DeviceEvent>> {
@@ -67,8 +68,7 @@ impl EventSteps for PostgresTransaction<'_> {
             if device.is_some() { &sql.event.events_of_device_after } else { &sql.event.events_after };
         let mut looks = Looks::default();
         loop {
-            let mut values = values![org.0, after.0, i64::from(limit)];
-            values.extend(device.map(|device| Box::new(device.0) as _));
+            let values = values_after(org, device, types, after, limit);
             let rows = self.ask(query(&self.session.client, statement, values))?;
             let settled = self.only(&rows, |row| Settled::from_row(row, 0))?;
             if looks.are_enough(&settled) {

@@ -242,7 +242,8 @@ async fn drop_one(client: &Client, table: &str, taken: &str) -> Result<u64, Erro
             ") SELECT coalesce(sum(count), 0)::int8 FROM n"
         ),
         "events" => concat!(
-            "WITH n AS MATERIALIZED (SELECT org_id, count(*) AS count FROM # GROUP BY org_id), counted AS (",
+            "WITH n AS MATERIALIZED (SELECT org_id, count(*) AS count, \
+                 count(*) FILTER (WHERE type_code >= 0) AS of_devices FROM # GROUP BY org_id), counted AS (",
             uncount_events!("n"),
             ") SELECT coalesce(sum(count), 0)::int8 FROM n"
         ),

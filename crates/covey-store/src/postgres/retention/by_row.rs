@@ -27,8 +27,9 @@ const EVENTS: &str = concat!(
     "WITH look AS MATERIALIZED (SELECT e.id, e.dev_timestamp, e.received_at FROM # e \
          WHERE e.org_id = $1::int8 AND e.id > $3::int8 ORDER BY e.id LIMIT $4::int8), \
      gone AS (DELETE FROM # e USING look l WHERE l.received_at < $2::int8 AND e.org_id = $1 AND e.id = l.id \
-         AND e.dev_timestamp = l.dev_timestamp RETURNING 1), \
-     n AS (SELECT $1::int8 AS org_id, count(*) AS count FROM gone HAVING count(*) > 0), \
+         AND e.dev_timestamp = l.dev_timestamp RETURNING e.type_code), \
+     n AS (SELECT $1::int8 AS org_id, count(*) FILTER (WHERE type_code >= 0) AS of_devices FROM gone \
+         HAVING count(*) > 0), \
      counted AS (",
     uncount_events!("n"),
     ") SELECT (SELECT count(*) FROM look), (SELECT count(*) FROM gone), (SELECT max(id) FROM look)"

@@ -59,8 +59,8 @@ prepared! {
             "WITH ",
             settled!(),
             ", made AS (INSERT INTO webhooks (org_id, event_type, is_default, version, url, headers, is_active, \
-             filter, format, concurrency, secret, created_at, updated_at) \
-             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING id) \
+             filter, format, concurrency, device_id_in_path, secret, created_at, updated_at) \
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12) RETURNING id) \
              INSERT INTO webhook_progress (webhook_id, position) SELECT m.id, s.position FROM made m, settled s \
              RETURNING webhook_id"
         );

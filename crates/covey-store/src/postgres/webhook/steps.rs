@@ -47,6 +47,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
             rows::filter_text(&spec.filter),
             spec.format.name(),
             concurrency(spec),
+            spec.device_id_in_path,
             secret.exposed().to_owned(),
             self.now.0
         ];
@@ -63,6 +64,7 @@ impl WebhookSteps for PostgresTransaction<'_> {
             rows::filter_text(&spec.filter),
             spec.format.name(),
             concurrency(spec),
+            spec.device_id_in_path,
             endpoint.secret.exposed().to_owned(),
             old.map(|(secret, _)| secret.exposed().to_owned()),
             old.map(|(_, until)| until.0),

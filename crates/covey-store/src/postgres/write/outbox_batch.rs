@@ -138,7 +138,8 @@ impl OutboxBatch {
             (dev_timestamp, row.device.device, dev_event_id)
         });
         let mut counts: BTreeMap<OrgId, i64> = BTreeMap::new();
-        rows.iter().for_each(|row| *counts.entry(row.device.org).or_default() += 1);
+        let of_devices = rows.iter().filter(|row| row.event.type_code >= 0);
+        of_devices.for_each(|row| *counts.entry(row.device.org).or_default() += 1);
         let mut values = vec![column(&rows, |row| row.place)];
         values.extend(device_values(rows.iter().map(|row| &row.device)));
         values.extend([

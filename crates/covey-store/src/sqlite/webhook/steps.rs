@@ -46,8 +46,8 @@ impl WebhookSteps for SqliteTransaction<'_> {
         let position = self.last_number()?;
         let id: EndpointId = self.only(
             "INSERT INTO webhooks (org_id, event_type, is_default, version, url, headers, is_active, filter, \
-             format, concurrency, secret, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11) RETURNING id",
+             format, concurrency, device_id_in_path, secret, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) RETURNING id",
             params![
                 org.0,
                 spec.webhook_type.name(),
@@ -58,6 +58,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
                 rows::filter_text(&spec.filter),
                 spec.format.name(),
                 spec.concurrency,
+                spec.device_id_in_path,
                 secret.exposed(),
                 self.now.0,
             ],
@@ -80,6 +81,7 @@ impl WebhookSteps for SqliteTransaction<'_> {
                 rows::filter_text(&spec.filter),
                 spec.format.name(),
                 spec.concurrency,
+                spec.device_id_in_path,
                 endpoint.secret.exposed(),
                 old.map(|(secret, _)| secret.exposed()),
                 old.map(|(_, until)| until.0),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use covey_core::access::Rights;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
-use covey_core::event::NewEvent;
+use covey_core::event::{EventTypes, NewEvent};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::retention::RetentionClass;
 use covey_core::task::{IdempotencyKey, NewResult, ResultBody, TaskSpec};
@@ -165,7 +165,15 @@ fn event(world: &World, history: &mut History, random: &mut Random, step: usize)
     let (org, device) = random.one_of(&history.devices);
     if random.below(5) == 0 {
         let of = (random.below(2) == 0).then_some(device.device_id);
-        drop(block_on(world.engine().for_caller(world.org(org)).event_next(of, None, 3)).unwrap());
+        drop(
+            block_on(world.engine().for_caller(world.org(org)).event_next(
+                of,
+                EventTypes::OfDevices,
+                None,
+                3,
+            ))
+            .unwrap(),
+        );
     }
     let event = NewEvent {
         type_code: random.one_of(&[0, 2, 13, 44, 44, i64::from(i32::MAX)]),

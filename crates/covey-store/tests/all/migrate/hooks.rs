@@ -21,6 +21,7 @@ pub fn fill(world: &World) {
     for org in [0, 1] {
         let org = world.org(org).org;
         let mut spec = EndpointSpec::new(WebhookType::Event, "https://receiver.example/hook");
+        spec.device_id_in_path = true;
         spec.filter.tags.push(("a\0b \u{1f4a1}".to_owned(), Some("\"".to_owned())));
         let id = run(world, move |tx| {
             let id = tx.webhook_insert(org, &spec, &WebhookSecret::new("whsec_x"), true)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use covey_core::access::Caller;
-use covey_core::event::NewEvent;
+use covey_core::event::{EventTypes, NewEvent};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
 use covey_core::port::Store;
 use covey_core::record::{RecordReader, RecordRequest};
@@ -141,7 +141,9 @@ fn who_follows_records_and_events_goes_on_where_it_was() {
     assert!(page.records.last().unwrap().number.0 > head && page.records.len() as i64 <= kept + 1);
     // The caller whose key was made first reads on after what it was given on SQLite.
     let caller = Caller { id: CallerId(1), ..world.org(0).clone() };
-    let next = block_on(world.engine().for_caller(&caller).event_next(None, None, 100)).unwrap();
+    let next =
+        block_on(world.engine().for_caller(&caller).event_next(None, EventTypes::OfDevices, None, 100))
+            .unwrap();
     assert!(offset > 0 && next.iter().all(|event| event.id.0 > offset));
     assert!(next.iter().any(|event| event.id.0 > head));
     let strays = "SELECT count(*) FROM records_default";

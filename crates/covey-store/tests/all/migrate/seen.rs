@@ -1,7 +1,7 @@
 //! Everything that can be seen of a site through the reads of its store.
 
 use covey_core::device::DeviceFilter;
-use covey_core::event::{EventFilter, EventsFrom, GaugeFilter};
+use covey_core::event::{EventFilter, EventTypes, EventsFrom, GaugeFilter};
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, UnixMs};
 use covey_core::port::{PageRequest, Store};
 use covey_core::record::RecordRequest;
@@ -51,11 +51,12 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             add(format!("devices {filter:?} of {org}"), &answer);
         }
         let page = EventsFrom::Page(everything);
-        add(
-            format!("events of {org}"),
-            &block_on(store.event_list(caller, EventFilter::default(), page)).unwrap(),
-        );
-        let after = store.event_list_after(caller, None, RecordNumber(0), 1_000);
+        for include in [EventTypes::OfDevices, EventTypes::Any] {
+            let filter = EventFilter { include, ..EventFilter::default() };
+            let found = block_on(store.event_list(caller, filter.clone(), page)).unwrap();
+            add(format!("events {filter:?} of {org}"), &found);
+        }
+        let after = store.event_list_after(caller, None, EventTypes::Any, RecordNumber(0), 1_000);
         add(format!("events after none of {org}"), &block_on(after).unwrap());
         add(
             format!("gauges of {org}"),

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 
 use covey_core::device::DeviceIdentity;
-use covey_core::event::{AddedEvent, EventFilter, EventsFrom, NewEvent};
+use covey_core::event::{AddedEvent, EventFilter, EventTypes, EventsFrom, NewEvent};
 use covey_core::id::UnixMs;
 use covey_core::port::PageRequest;
 use futures_executor::block_on;
@@ -111,7 +111,8 @@ fn two_servers_give_one_caller_each_event_once() {
             scope.spawn(move || {
                 let mut given = Vec::new();
                 loop {
-                    let next = world.engine().for_caller(caller).event_next(None, None, 7);
+                    let next =
+                        world.engine().for_caller(caller).event_next(None, EventTypes::OfDevices, None, 7);
                     let next = block_on(next).unwrap();
                     if next.is_empty() {
                         return given;

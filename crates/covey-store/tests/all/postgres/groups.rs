@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 
 use covey_core::device::DeviceIdentity;
 use covey_core::error::Result;
-use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, GaugeFilter, NewEvent};
+use covey_core::event::{DeviceEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent};
 use covey_core::id::{RecordNumber, TaskId};
 use covey_core::limits::Limits;
 use covey_core::port::PageRequest;
@@ -189,7 +189,7 @@ impl Side {
             Step::Read { of } => {
                 let of = of.map(|device| self.devices[device].device_id);
                 Box::pin(async move {
-                    let next = engine.for_caller(&org).event_next(of, None, 2).await;
+                    let next = engine.for_caller(&org).event_next(of, EventTypes::OfDevices, None, 2).await;
                     text(next, |events| events.iter().map(event_text).collect::<Vec<_>>().join(","))
                 })
             }

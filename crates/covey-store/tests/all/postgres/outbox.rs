@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
-use covey_core::event::AddedEvent;
+use covey_core::event::{AddedEvent, EventTypes};
 use covey_core::id::{RecordNumber, TaskId};
 use covey_core::port::{Job, Store, Transaction};
 use covey_core::record::{Change, NewRecord, RecordPage, RecordReader, RecordRequest};
@@ -67,7 +67,9 @@ fn numbers(page: &RecordPage) -> Vec<u32> {
 }
 
 fn next(world: &World) -> Vec<u32> {
-    let events = block_on(world.engine().for_caller(world.org(0)).event_next(None, None, 100)).unwrap();
+    let events =
+        block_on(world.engine().for_caller(world.org(0)).event_next(None, EventTypes::OfDevices, None, 100))
+            .unwrap();
     events.iter().map(|event| event.key.dev_event_id).collect()
 }
 
@@ -336,7 +338,9 @@ fn numbers_go_on_above_all_that_a_dump_brought() {
     world.restart();
     add(&world, &device, event(2, 2, "{}"));
     let after = Some(RecordNumber(0));
-    let events = block_on(world.engine().for_caller(world.org(0)).event_next(None, after, 100)).unwrap();
+    let events =
+        block_on(world.engine().for_caller(world.org(0)).event_next(None, EventTypes::OfDevices, after, 100))
+            .unwrap();
     assert_eq!(events.iter().map(|event| event.key.dev_event_id).collect::<Vec<_>>(), [1, 2]);
     assert!(events[0].id.0 > far && settled(&world) >= events[1].id);
     // What was told last is known even if the records have been forgotten since.
