@@ -10,7 +10,7 @@ use crate::id::TaskId;
 use crate::port::{Event, PageRequest, Step};
 use crate::task::{
     CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete, TaskDetail,
-    TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep,
+    TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
 };
 use crate::watch::Watch;
 
@@ -153,6 +153,18 @@ impl ForDevice<'_> {
             }
         };
         self.engine.execute_then(operation, then).await
+    }
+
+    /// A task that the device asked for is larger than any message that the device takes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a task that is not this device's, or the store's.
+    pub async fn task_too_large(self, id: TaskId) -> Result<()> {
+        let operation = TaskTooLarge { device: self.device.clone(), id };
+        let then = |after: &AfterCommit, ended: &Option<Arc<TaskDetail>>| {
+            ended.iter().for_each(|detail| after.finished(detail));
+        };
+        self.engine.execute_then(operation, then).await.map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ mod spec;
 pub(crate) use operation::record_changes;
 pub use operation::{
     CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
-    TaskDelete, TaskFinish, TaskNext, TaskSweep,
+    TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
 pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
 
@@ -92,6 +92,8 @@ named! {
         Deleted => "deleted",
         /// A newer value is wanted of the same resource.
         Superseded => "superseded",
+        /// The device asked for the task, and takes no message as large as it.
+        TooLargeForDevice => "too_large_for_device",
     }
 }
 

@@ -242,6 +242,36 @@ impl Operation for TaskFinish {
     }
 }
 
+/// A device can be sent no message as large as a task that it asked for.
+pub struct TaskTooLarge {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The task.
+    pub id: TaskId,
+}
+
+impl Operation for TaskTooLarge {
+    /// The task with its results, if this ended it.
+    type Output = Option<Arc<TaskDetail>>;
+
+    fn read_set(&self, reads: &mut ReadSet) {
+        reads.tasks.push((self.device.org, self.id));
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<TaskDetail>>, Abort> {
+        let now = tx.now();
+        let mut task = own_task(tx, &self.device, self.id)?;
+        let told = task.timeline.len();
+        if task.fail_as_too_large(now) == Verdict::Unchanged {
+            return Ok(None);
+        }
+        tx.task_update(&task)?;
+        record_changes(tx, &task, told)?;
+        let results = if task.results == 0 { Vec::new() } else { tx.results(&task)? };
+        Ok(Some(Arc::new(TaskDetail { task, results })))
+    }
+}
+
 /// An application deletes a task.
 pub struct TaskDelete {
     /// Who asks.

@@ -111,6 +111,16 @@ impl Task {
         Verdict::Changed
     }
 
+    /// The device has said that it takes no message as large as this task (MQTT 5 §3.1.2.11.4): what is
+    /// open becomes FAILED, since the task would come again with each lease and never arrive.
+    pub fn fail_as_too_large(&mut self, now: UnixMs) -> Verdict {
+        if !self.is_live(now) {
+            return Verdict::Unchanged;
+        }
+        self.lease_until = None;
+        self.move_to(TaskStatus::Failed, Cause::TooLargeForDevice, now)
+    }
+
     /// delete: any state becomes DELETED.
     pub fn delete(&mut self, now: UnixMs) -> Verdict {
         if self.status == TaskStatus::Deleted {

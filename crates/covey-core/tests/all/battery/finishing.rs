@@ -169,3 +169,23 @@ pub fn those_who_wait_are_told_even_if_the_caller_hung_up(backend: impl Backend)
     }
     assert_eq!(block_on(watch).task.status, TaskStatus::Done);
 }
+
+pub fn a_task_too_large_for_its_device_fails_once_and_those_who_wait_are_told(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (device, other) = (world.device(0), world.device(0));
+    let task = world.create(spec(&device));
+    world.request(&device, task.id).unwrap();
+    assert_eq!(world.too_large(&other, task.id).unwrap_err(), Error::not_found("task"));
+    let watch = world.engine().for_caller(world.org(0)).task_watch(task.id);
+    world.too_large(&device, task.id).unwrap();
+    let told = block_on(watch);
+    assert_eq!((told.task.status, told.results.len()), (TaskStatus::Failed, 0));
+    world.too_large(&device, task.id).unwrap();
+    world.restart();
+    let ended = world.get(task.id).task;
+    let causes: Vec<_> = ended.timeline.iter().map(|change| change.cause).collect();
+    assert_eq!(causes, [Cause::Created, Cause::Taken, Cause::TooLargeForDevice]);
+    assert!(world.request(&device, task.id).is_none());
+    assert!(world.finish(&device, task.id, result(200, 0, "late")).unwrap().finished.is_none());
+    assert_eq!(world.get(task.id).task.status, TaskStatus::Failed);
+}

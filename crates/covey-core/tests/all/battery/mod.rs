@@ -47,6 +47,7 @@ macro_rules! battery {
                 a_late_result_is_stored_and_moves_nothing,
                 a_task_expires_at_the_instant,
                 delete_ends_every_state,
+                a_task_too_large_for_its_device_fails_once_and_those_who_wait_are_told,
                 the_result_that_ends_a_task_is_taken_beyond_the_limit,
                 those_who_wait_are_told_even_if_the_caller_hung_up,
             ],

@@ -156,6 +156,16 @@ impl Model {
         task.results.push((number, sent));
     }
 
+    /// "an `rsp` that cannot fit ends the task as FAILED". Answers whether it is known.
+    pub fn too_large(&mut self, device: usize, id: TaskId) -> bool {
+        let now = self.now;
+        let Some(task) = self.own(device, id) else { return false };
+        if !task.is_final() {
+            task.go(FAILED, now);
+        }
+        true
+    }
+
     /// "any state → DELETED"
     pub fn delete(&mut self, id: TaskId) {
         let now = self.now;

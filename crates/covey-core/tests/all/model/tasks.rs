@@ -25,6 +25,8 @@ pub enum Message<T> {
     Request(T),
     Poll,
     Result(T, Sent),
+    /// Not the device but its link: the task is too large for it.
+    TooLarge(T),
 }
 
 impl Message<usize> {
@@ -35,6 +37,7 @@ impl Message<usize> {
             Self::Request(place) => Message::Request(task(place)?),
             Self::Poll => Message::Poll,
             Self::Result(place, sent) => Message::Result(task(place)?, sent),
+            Self::TooLarge(place) => Message::TooLarge(task(place)?),
         })
     }
 }
@@ -71,6 +74,7 @@ pub fn actions() -> impl Strategy<Value = Vec<Action>> {
         3 => task().prop_map(Message::Request),
         4 => Just(Message::Poll),
         5 => (task(), sent).prop_map(|(task, sent)| Message::Result(task, sent)),
+        1 => task().prop_map(Message::TooLarge),
     ];
     let pass = prop_oneof![Just(1_i64), Just(10_000), Just(30_000), Just(59_999), Just(60_000)];
     let action = prop_oneof![
@@ -190,6 +194,13 @@ impl Both {
                 given.into_iter().for_each(|id| self.windows.answered(device, id));
             }
             Message::Result(id, sent) => self.finish(device, id, sent),
+            Message::TooLarge(id) => {
+                let known = self.model.too_large(device, id);
+                assert_eq!(self.world.too_large(identity, id).is_ok(), known);
+                if known {
+                    self.windows.answered(device, id);
+                }
+            }
         }
     }
 

@@ -181,6 +181,10 @@ impl World {
         block_on(self.engine().for_device(device).task_finish(id, result))
     }
 
+    pub fn too_large(&self, device: &DeviceIdentity, id: TaskId) -> Result<()> {
+        block_on(self.engine().for_device(device).task_too_large(id))
+    }
+
     pub fn delete(&self, org: usize, id: TaskId) -> Result<Arc<TaskDetail>> {
         block_on(self.engine().for_caller(self.org(org)).task_delete(id))
     }
