@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("covey-core", &[]),
     ("covey-device", &["covey-wire"]),
     ("covey-http", &["covey-api", "covey-core"]),
-    ("covey-link", &["covey-core", "covey-wire"]),
+    ("covey-link", &["covey-core", "covey-net", "covey-wire"]),
     ("covey-net", &["covey-wire"]),
     ("covey-pki", &[]),
     ("covey-sim", &["covey-client", "covey-device", "covey-wire"]),
@@ -47,7 +47,6 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["covey", "covey-http"]),
     ("lapin", &["covey", "covey-link"]),
     ("reqwest", &["covey", "covey-client", "covey-link", "covey-sim", "covey-webhook"]),
-    ("rmqtt", &["covey", "covey-link"]),
     ("rumqttc-v5-next", &["covey", "covey-device", "covey-link", "covey-sim"]),
     ("rusqlite", &["covey", "covey-store"]),
     (

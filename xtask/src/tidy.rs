@@ -18,8 +18,8 @@ const IGNORED: &str = concat!("#[", "ignore");
 /// Decisions of the past, which may name what is no more; every other document names paths that exist.
 const DECISIONS: &str = "docs/adr/";
 /// The first word of a path that a document names from the root.
-const ROOMS: [&str; 9] =
-    ["crates/", "xtask/", "conformance/", "docs/", "openapi/", "vendor/", "deploy/", "clients/", ".ci/"];
+const ROOMS: [&str; 8] =
+    ["crates/", "xtask/", "conformance/", "docs/", "openapi/", "deploy/", "clients/", ".ci/"];
 
 /// What stands for a noun of the core in a path.
 const NOUN: &str = "<noun>";
@@ -29,7 +29,7 @@ pub fn check(root: &Path) -> Result<()> {
     for file in
         output(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?.lines()
     {
-        if file.starts_with("vendor/") || !root.join(file).exists() {
+        if !root.join(file).exists() {
             continue;
         }
         if file.split('/').any(|folder| VAGUE_FOLDERS.contains(&folder)) {

@@ -7,9 +7,10 @@ use covey_core::error::{Error, StorageFault};
 use covey_core::event::NewEvent;
 use covey_core::id::TaskId;
 use covey_core::port::Refusal;
+use covey_core::task::NewResult;
 use covey_wire::downlink::{DownlinkMessage, EventStatus, ResponseForm};
 use covey_wire::uplink::{EventHead, Malformed, Received, TaskMessage, Unread, read_event};
-use covey_wire::{Correlation, Uplink};
+use covey_wire::{Downlink, Uplink, parse_correlation};
 
 use crate::conversion;
 
@@ -43,10 +44,11 @@ pub(crate) enum RefusedKind {
     Unavailable(StorageFault),
 }
 
-/// Handles a message; returns the answer to the device once the change is committed. An event is
+/// Handles a message; returns the answer to the device once the change is committed. What it is about is
 /// in the store's queue when this was polled once.
 ///
-/// `form`: what an `rsp` with a task is. `is_acknowledged`: the broker has acknowledged the event, so the device will not repeat it.
+/// `form`: what an `rsp` with a task is. `is_acknowledged`: the broker has acknowledged the event, so the
+/// device will not repeat it.
 pub(crate) async fn handle(
     engine: &Engine,
     device: &DeviceIdentity,
@@ -55,22 +57,71 @@ pub(crate) async fn handle(
     form: ResponseForm,
     is_acknowledged: bool,
 ) -> Result<Option<DownlinkMessage>, Refused> {
-    match uplink {
-        Some(Uplink::Ack) => {
-            engine.for_device(device).task_ack(task(&TaskMessage::read(received)?)?).await?;
-            Ok(None)
-        }
+    open(engine, uplink, received, form)?.carry_out(engine, device, is_acknowledged).await
+}
+
+/// A message that was read, and what it asks for.
+pub(crate) enum Opened {
+    Ack(TaskId),
+    Request { task: Option<TaskId>, form: ResponseForm },
+    Result { task: TaskId, result: NewResult },
+    Event(OpenedEvent),
+}
+
+/// Reads a message.
+pub(crate) fn open(
+    engine: &Engine,
+    uplink: Option<Uplink>,
+    received: Received<'_>,
+    form: ResponseForm,
+) -> Result<Opened, Refused> {
+    Ok(match uplink {
+        Some(Uplink::Ack) => Opened::Ack(task(&TaskMessage::read(received)?)?),
         Some(Uplink::Req) => {
-            request(engine, device, TaskMessage::read(received)?.requested()?, form).await.map(Some)
+            let task = TaskMessage::read(received)?.requested()?.task().map(TaskId);
+            Opened::Request { task, form }
         }
-        Some(Uplink::Res) => result(engine, device, &TaskMessage::read(received)?).await.map(Some),
-        Some(Uplink::Evt) => event_open(engine, received)?.add(engine, device, is_acknowledged).await,
-        None => Err(Refused {
-            refusal: Some(Refusal::UnknownTopic),
-            kind: RefusedKind::Unheard,
-            why: "nothing listens to this topic; a device tells ack, req, res and evt".to_owned(),
-            reply: None,
-        }),
+        Some(Uplink::Res) => {
+            let message = TaskMessage::read(received)?;
+            Opened::Result { task: task(&message)?, result: conversion::new_result(message.result()?) }
+        }
+        Some(Uplink::Evt) => Opened::Event(event_open(engine, received)?),
+        None => {
+            return Err(Refused {
+                refusal: Some(Refusal::UnknownTopic),
+                kind: RefusedKind::Unheard,
+                why: "nothing listens to this topic; a device tells ack, req, res and evt".to_owned(),
+                reply: None,
+            });
+        }
+    })
+}
+
+impl Opened {
+    /// Does what it asks for, as [`handle`] says.
+    pub(crate) async fn carry_out(
+        self,
+        engine: &Engine,
+        device: &DeviceIdentity,
+        is_acknowledged: bool,
+    ) -> Result<Option<DownlinkMessage>, Refused> {
+        let for_device = engine.for_device(device);
+        Ok(match self {
+            Self::Ack(task) => {
+                for_device.task_ack(task).await?;
+                None
+            }
+            Self::Request { task, form } => Some(match for_device.task_next(task).await? {
+                Some(task) => conversion::response(&task, form, engine.now()),
+                None => DownlinkMessage::nothing_to_do(),
+            }),
+            Self::Result { task, result } => {
+                let ext_id = result.ext_id;
+                let stored = for_device.task_finish(task, result).await?;
+                Some(DownlinkMessage::committed(task.0, stored.result_id.0, ext_id))
+            }
+            Self::Event(event) => event.add(engine, device, is_acknowledged).await?,
+        })
     }
 }
 
@@ -82,7 +133,7 @@ pub(crate) struct OpenedEvent {
 }
 
 /// Reads an event.
-pub(crate) fn event_open(engine: &Engine, received: Received<'_>) -> Result<OpenedEvent, Refused> {
+fn event_open(engine: &Engine, received: Received<'_>) -> Result<OpenedEvent, Refused> {
     let event = read_event(received).map_err(|Unread { malformed, head }| {
         let head = head.filter(|head| !engine.is_gauge(head.type_code));
         Refused { reply: head.map(not_stored), ..malformed.into() }
@@ -96,7 +147,7 @@ pub(crate) fn event_open(engine: &Engine, received: Received<'_>) -> Result<Open
 impl OpenedEvent {
     /// Stores it. The store has it in its queue when this was polled once, so
     /// that events which are polled one after the other are stored in that order.
-    pub(crate) async fn add(
+    async fn add(
         self,
         engine: &Engine,
         device: &DeviceIdentity,
@@ -120,27 +171,21 @@ fn not_stored(head: EventHead) -> Box<DownlinkMessage> {
     Box::new(DownlinkMessage::event_answer(&head, EventStatus::Error))
 }
 
-async fn request(
-    engine: &Engine,
-    device: &DeviceIdentity,
-    correlation: Correlation,
-    form: ResponseForm,
-) -> Result<DownlinkMessage, Refused> {
-    Ok(match engine.for_device(device).task_next(correlation.task().map(TaskId)).await? {
-        Some(task) => conversion::response(&task, form, engine.now()),
-        None => DownlinkMessage::nothing_to_do(),
-    })
+/// The task that a device asked for and can never be sent, since this message is as small as it can be.
+pub(crate) fn task_that_cannot_be_told(message: &DownlinkMessage) -> Option<TaskId> {
+    let correlation = parse_correlation(message.correlation.as_bytes()).filter(|id| !id.is_nil());
+    correlation.filter(|_| message.downlink == Downlink::Rsp).map(TaskId)
 }
 
-async fn result(
-    engine: &Engine,
-    device: &DeviceIdentity,
-    message: &TaskMessage<'_>,
-) -> Result<DownlinkMessage, Refused> {
-    let (id, result) = (task(message)?, message.result()?);
-    let ext_id = result.ext_id;
-    let stored = engine.for_device(device).task_finish(id, conversion::new_result(result)).await?;
-    Ok(DownlinkMessage::committed(id.0, stored.result_id.0, ext_id))
+/// Ends such a task, so that who made it learns why.
+pub(crate) async fn too_large(engine: &Engine, device: &DeviceIdentity, task: TaskId) {
+    match engine.for_device(device).task_too_large(task).await {
+        Ok(()) => {}
+        // It is given to the device again when its lease has ended, and comes here again.
+        Err(error) => {
+            tracing::error!(%error, sn = %device.sn, %task, "task too large for its device not ended");
+        }
+    }
 }
 
 /// The task that a message must name.

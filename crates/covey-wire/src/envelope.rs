@@ -23,5 +23,6 @@ pub(crate) struct DownlinkEnvelope<'a> {
     pub(crate) event_type_code: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dev_event_id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payload: Option<&'a RawValue>,
 }

@@ -1,35 +1,42 @@
-//! The embedded link: the MQTT broker `rmqtt` inside the process, driven by its hooks.
+//! The embedded link: devices connect to this process, which speaks MQTT with them itself
+//! ([`covey_net::mqtt`], [`covey_wire::mqtt`]).
 //!
-//! The ACL hook handles a message of a device, because the broker awaits that hook before the
-//! PUBACK and takes its answer as the PUBACK's reason code. For an event the answer comes later,
-//! so that many events of one device share a commit; the broker keeps the order of the PUBACKs.
-//! Messages to a device go straight into its session. No topic is routed between devices.
+//! | what | is in |
+//! | --- | --- |
+//! | the listener: bound, renewed, stopped | `broker.rs` |
+//! | who may connect | `admission.rs` |
+//! | connections, subscriptions and messages as the engine sees them | `devices.rs` |
+//! | a message to a device, as large as it takes | `delivery.rs` |
+//!
+//! The PUBACK of a message comes after the commit and has its reason code. No topic is routed between devices.
 
 mod admission;
-mod hooks;
-mod listener;
-mod publish;
-mod sessions;
+mod broker;
+mod delivery;
+mod devices;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
-use covey_core::Engine;
-use covey_core::id::Sn;
+use covey_core::id::{DeviceKey, Sn};
 use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
-use covey_wire::downlink::ResponseForm;
-use rmqtt::context::ServerContext;
+use covey_net::mqtt::Hub;
+use covey_wire::downlink::DownlinkMessage;
+use covey_wire::mqtt::ReasonCode;
 
 use crate::conversion;
 use crate::refusal_log::RefusalLog;
+use delivery::Sent;
+use devices::Devices;
 
-pub use listener::{Broker, BrokerError, BrokerOptions, TlsFiles};
+pub use broker::{Broker, BrokerError, BrokerOptions, TlsFiles};
 
 /// The name of this link.
 pub const NAME: &str = "embedded";
 
 /// The way from the core to the devices that are connected here.
 pub struct EmbeddedLink {
-    sessions: sessions::Sessions,
+    /// Set when the [`Broker`] starts, which owns it.
+    hub: OnceLock<Weak<Hub<Devices>>>,
     clock: Arc<dyn Clock>,
     refusals: RefusalLog,
     /// The name of this server among those of its deployment.
@@ -41,30 +48,46 @@ impl EmbeddedLink {
     /// [`Broker`] is started with both.
     #[must_use]
     pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
-        let (sessions, refusals) = (sessions::Sessions::default(), RefusalLog::new(observer));
-        Arc::new(Self { sessions, clock, refusals, server: server.to_owned() })
+        let refusals = RefusalLog::new(observer);
+        Arc::new(Self { hub: OnceLock::new(), clock, refusals, server: server.to_owned() })
     }
 
     /// How many devices are connected.
     #[must_use]
     pub fn connected(&self) -> usize {
-        self.sessions.online()
+        self.hub().map_or(0, |hub| hub.connected())
     }
 
-    /// Ends all connections, saying that the server shuts down.
-    fn close_all(&self) {
-        self.sessions.close_all();
+    /// None before the broker starts and after it has stopped.
+    fn hub(&self) -> Option<Arc<Hub<Devices>>> {
+        self.hub.get()?.upgrade()
+    }
+
+    /// Sends a message to the device with this serial number, if it is this registration of it.
+    fn send(&self, sn: &Sn, device: DeviceKey, token: u64, message: &DownlinkMessage) -> Sent {
+        let sent = self.hub().and_then(|hub| {
+            hub.with(sn.as_str(), |client| delivery::send(client, sn, device, token, message))
+        });
+        sent.unwrap_or(Sent::Done)
     }
 }
 
 impl Link for EmbeddedLink {
     fn announce(&self, task: Announcement) {
         let message = conversion::announcement(&task, self.clock.now());
-        self.sessions.send(task.sn.as_str(), Some(task.device), &message);
+        if self.send(&task.sn, task.device, delivery::token(&task), &message) == Sent::TooLarge {
+            tracing::warn!(
+                sn = %task.sn,
+                task = %task.id,
+                "task not announced: larger than the device takes; it waits for a poll"
+            );
+        }
     }
 
     fn revoke(&self, sn: &Sn) {
-        self.sessions.revoke(sn.as_str());
+        if let Some(hub) = self.hub() {
+            hub.forget(sn.as_str(), ReasonCode::NotAuthorized, "the device was retired");
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -72,20 +95,11 @@ impl Link for EmbeddedLink {
     }
 
     fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
-        // Nothing to prepare: the broker asks at every CONNECT.
+        // Nothing to prepare: every CONNECT is looked up.
         Box::pin(std::future::ready(()))
     }
 
     fn is_shared(&self) -> bool {
         false
     }
-}
-
-/// What the hooks are made of.
-#[derive(Clone)]
-struct Shared {
-    link: Arc<EmbeddedLink>,
-    engine: Arc<Engine>,
-    broker: ServerContext,
-    response_form: ResponseForm,
 }

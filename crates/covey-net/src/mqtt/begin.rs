@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use covey_wire::mqtt::session::refuse;
 use covey_wire::mqtt::{
-    Connect, Framing, Packet, ProtocolVersion, ReasonCode, Sender, Violation, decode, frame,
-    version_to_refuse_in,
+    ConnAck, Connect, Disconnect, Framing, Packet, Properties, ProtocolVersion, ReasonCode, Sender,
+    Violation, decode, frame, version_to_refuse_in,
 };
 use tokio::time::timeout;
 
@@ -98,6 +98,21 @@ impl NotLetIn {
         Self { refused: Some(refused), ..Self::denied_by_owner(connect, denied) }
     }
 
+    /// A CONNACK cannot say so (MQTT 5 §3.2.2.2): the client was connected for no time at all.
+    fn taken_over(connect: &Connect<'_>, why: &Denied) -> Self {
+        let properties = Properties::NONE;
+        let connack = ConnAck { session_present: false, reason: ReasonCode::Success, properties };
+        let disconnect = Disconnect { reason: why.reason, properties };
+        // A server of 3.1.1 has no DISCONNECT: it closes.
+        let is_said = connect.version == ProtocolVersion::V5;
+        let mut answer = Vec::new();
+        for packet in [Some(Packet::ConnAck(connack)), is_said.then_some(Packet::Disconnect(disconnect))] {
+            // Neither breaks a rule.
+            let _ = packet.map(|packet| packet.encode(connect.version, &mut answer));
+        }
+        Self { answer, refused: None }
+    }
+
     fn denied_by_owner(connect: &Connect<'_>, denied: &Denied) -> Self {
         let mut answer = Vec::new();
         refuse(connect.version, denied.reason, &denied.text, Some(connect), &mut answer);
@@ -139,6 +154,8 @@ impl<S: Service> Mqtt<S> {
             address: established.address,
         };
         let service = self.hub.service();
+        // Taken now: whose CONNECT comes later wins, however long the owner looks at each.
+        let connection = self.hub.next_connection();
         let asked = timeout(Duration::from_millis(limits.admit_ms_max), service.admit(claim)).await;
         let late = || {
             let text = "the server took too long".into();
@@ -154,7 +171,11 @@ impl<S: Service> Mqtt<S> {
             return Err(denied(Denied { reason: ReasonCode::ClientIdentifierNotValid, text }));
         }
         // From here on nothing is waited for: the connection exists, and whoever ends it tells its end.
-        let attached = self.hub.attach(client_id, &client, &connect, assigned).map_err(denied)?;
+        let attached = self.hub.attach(connection, client_id, &client, &connect, assigned);
+        let attached = attached.map_err(|why| match why.reason {
+            ReasonCode::SessionTakenOver => NotLetIn::taken_over(&connect, &why),
+            _ => denied(why),
+        })?;
         let opened = Opened {
             connection: attached.connection,
             client_id,

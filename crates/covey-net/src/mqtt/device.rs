@@ -12,7 +12,7 @@ use covey_wire::mqtt::session::{Message, Outcome, Output, Sent, Session};
 use covey_wire::mqtt::{ProtocolVersion, Qos};
 
 use super::MqttLimits;
-use super::service::End;
+use super::service::{ConnectionId, End};
 
 thread_local! {
     static OUTPUT: RefCell<Output> = RefCell::default();
@@ -38,6 +38,8 @@ pub(super) struct Device<C> {
 pub(super) struct Inner<C> {
     pub(super) client: Arc<C>,
     pub(super) session: Session,
+    /// The present connection, or the last.
+    pub(super) connection: ConnectionId,
     /// What is to be written; it belongs to the connection that has the session's epoch.
     pub(super) bytes: Vec<u8>,
     /// Wakes that connection.
@@ -55,6 +57,7 @@ impl<C> Device<C> {
         let inner = Inner {
             client,
             session: Session::new(),
+            connection: ConnectionId(0),
             bytes: Vec::new(),
             waker: None,
             close: None,
@@ -200,6 +203,12 @@ impl<C> Handle<'_, C> {
     /// Its subscriptions.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Qos)> {
         self.inner.session.subscriptions()
+    }
+
+    /// The tokens of messages that have no outcome yet: they come to the client by themselves, now or when
+    /// it is back.
+    pub fn under_way(&self) -> impl Iterator<Item = u64> {
+        self.inner.session.under_way()
     }
 
     /// Sends a message, if the client has subscribed to its topic. [`Sent::Full`] also stands for a

@@ -140,13 +140,20 @@ impl<S: Service> Hub<S> {
         self.detached.close();
     }
 
+    /// The number of a connection whose CONNECT has come.
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// Enters a client that was let in. It has the session at once; an earlier connection of it finds
     /// that the epoch is another \[MQTT-3.1.4-3\].
     ///
     /// # Errors
-    /// Why the CONNECT is to be refused; everything is then as before.
+    /// Why the CONNECT is to be refused; everything is then as before. [`ReasonCode::SessionTakenOver`]: a
+    /// CONNECT of the same client that came later is connected already.
     pub(super) fn attach(
         &self,
+        connection: ConnectionId,
         client_id: &str,
         client: &Arc<S::Client>,
         connect: &Connect<'_>,
@@ -164,6 +171,9 @@ impl<S: Service> Hub<S> {
         let is_known = known.is_some();
         let device = known.unwrap_or_else(|| Arc::new(Device::new(client_id, Arc::clone(client))));
         let mut inner = device.lock();
+        if inner.session.is_connected() && inner.connection > connection {
+            return Err(denied(ReasonCode::SessionTakenOver, "a later connection took its place"));
+        }
         // What was written for the earlier connection is not for this one.
         let of_earlier = std::mem::take(&mut inner.bytes);
         let (limits, now_ms) = (&self.limits.session, self.now_ms());
@@ -179,6 +189,7 @@ impl<S: Service> Hub<S> {
         let bytes = std::mem::take(&mut inner.bytes);
         let earlier_client = std::mem::replace(&mut inner.client, Arc::clone(client));
         inner.forget_connection();
+        inner.connection = connection;
         if let Some(earlier) = inner.waker.take() {
             earlier.wake();
         }
@@ -196,7 +207,6 @@ impl<S: Service> Hub<S> {
             self.will(&device, &earlier_client, will);
         }
         self.settle(client, outcomes);
-        let connection = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(Attached { device, connection, connected, bytes })
     }
 

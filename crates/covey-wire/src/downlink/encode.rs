@@ -123,6 +123,8 @@ pub struct DownlinkMessage {
     ext_id: Option<i64>,
     event_type_code: Option<i64>,
     dev_event_id: Option<u32>,
+    /// Whether it has no user properties.
+    is_bare: bool,
     body: String,
 }
 
@@ -251,14 +253,31 @@ impl DownlinkMessage {
             ext_id: None,
             event_type_code: None,
             dev_event_id: None,
+            is_bare: false,
             body: body.into(),
         }
+    }
+
+    /// The same with less, for a device that cannot take so much (MQTT 5 §3.1.2.11.4): first without
+    /// the body, then with nothing but the native Correlation Data. None if there is no less, or if the
+    /// body is what the message is for.
+    #[must_use]
+    pub fn smaller(mut self) -> Option<Self> {
+        if self.downlink == Downlink::Rsp || self.is_bare {
+            return None;
+        }
+        if self.body.is_empty() {
+            self.is_bare = true;
+        } else {
+            self.body = String::new();
+        }
+        Some(self)
     }
 
     /// The MQTT 5 user properties.
     pub fn user_properties(&self) -> impl Iterator<Item = (&'static str, String)> {
         let number = |name, value: Option<i64>| value.map(|value| (name, value.to_string()));
-        [
+        let all = [
             number(property::METHOD_CODE, self.method_code),
             self.method.clone().map(|method| (property::METHOD, method)),
             number(property::RESULT_ID, self.result_id),
@@ -267,9 +286,8 @@ impl DownlinkMessage {
             number(property::DEV_EVENT_ID, self.dev_event_id.map(i64::from)),
             Some((property::CORRELATION_DATA, self.correlation.clone())),
             number(property::EXPIRES_AT, self.expires_at_s),
-        ]
-        .into_iter()
-        .flatten()
+        ];
+        all.into_iter().flatten().filter(|_| !self.is_bare)
     }
 
     /// The body for a client that has properties.
@@ -278,19 +296,22 @@ impl DownlinkMessage {
         &self.body
     }
 
-    /// The body for an MQTT 3.1.1 client, the properties inside.
+    /// The body for an MQTT 3.1.1 client, the properties inside. Of a task that waits it says no more than
+    /// a client with a buffer of 128 bytes can take: the protocol has no way to ask how much that is.
     #[must_use]
     pub fn enveloped_body(&self) -> String {
+        let is_announcement = self.downlink == Downlink::Tsk;
+        let payload = || serde_json::from_str(&self.body).unwrap_or(RawValue::NULL);
         let envelope = DownlinkEnvelope {
             correlation_data: &self.correlation,
             method_code: self.method_code,
-            method: self.method.as_deref(),
+            method: self.method.as_deref().filter(|_| !is_announcement),
             expires_at: self.expires_at_s,
             result_id: self.result_id,
             ext_id: self.ext_id,
             event_type_code: self.event_type_code,
             dev_event_id: self.dev_event_id,
-            payload: serde_json::from_str::<&RawValue>(&self.body).ok(),
+            payload: (!is_announcement).then(payload),
         };
         // Strings, numbers and JSON that was checked always serialise.
         serde_json::to_string(&envelope).unwrap_or_default()

@@ -283,6 +283,12 @@ impl Session {
         self.work.as_ref().map_or(0, |work| work.outgoing.iter().filter(|entry| entry.is_owed()).count())
     }
 
+    /// The tokens of messages to the device that have no outcome yet, in their order.
+    pub fn under_way(&self) -> impl Iterator<Item = u64> {
+        let outgoing = self.work.iter().flat_map(|work| &work.outgoing);
+        outgoing.filter(|entry| entry.is_owed()).map(|entry| entry.token)
+    }
+
     fn work(&mut self) -> &mut Work {
         self.work.get_or_insert_default()
     }

@@ -1,0 +1,197 @@
+//! The listener for devices: bound, started, renewed and stopped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use covey_core::Engine;
+use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
+use covey_net::{Identity, Limits, NetError, ServerTls, certificates_from_pem, listener};
+use covey_wire::downlink::ResponseForm;
+use covey_wire::mqtt::session;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::embedded::EmbeddedLink;
+use crate::embedded::devices::Devices;
+
+/// The files that TLS is made of. The broker reads them when it starts and when it is renewed.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The server's certificate, then the issuing CA. Devices whose certificate that CA issued may send
+    /// it alone.
+    pub certificate: PathBuf,
+    /// The server's private key.
+    pub key: PathBuf,
+    /// The root that devices' certificates must lead to.
+    pub device_root: PathBuf,
+}
+
+/// How the broker is run.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// Where to listen; port 0 means any free one.
+    pub address: SocketAddr,
+    /// The files that TLS is made of.
+    pub tls: TlsFiles,
+    /// How many sessions there may be.
+    pub sessions_max: usize,
+    /// Largest MQTT packet, in bytes.
+    pub packet_bytes_max: u32,
+    /// What the body of an `rsp` with a task is.
+    pub response_form: ResponseForm,
+}
+
+/// Why the broker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The address is taken or may not be used.
+    #[error("cannot listen for devices on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificate or the key cannot be used.
+    #[error("cannot set up TLS for devices on {address}: {problem}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// How many connections may be half-open: no CONNECT has come. All may come from one address, since
+/// whole sites come from one; beyond it others wait to be accepted.
+const HALF_OPEN_MAX: usize = 1024;
+/// How many TLS handshakes may be under way.
+const HANDSHAKES_MAX: usize = 512;
+/// How long a TLS handshake and the CONNECT after it may take together, in milliseconds.
+const HALF_OPEN_MS_MAX: u64 = 15_000;
+/// How many messages that were sent may wait for their PUBACK, each way.
+const IN_FLIGHT_MAX: u16 = 32;
+/// How many messages may wait for a session.
+const WAITING_MAX: usize = 256;
+/// How many subscriptions a session may have.
+const SUBSCRIPTIONS_MAX: usize = 16;
+/// How long a session is kept of a device that is away, in seconds.
+const SESSION_EXPIRY_S_MAX: u32 = 3600;
+/// How long devices may take to hear that the server stops, in milliseconds.
+const SHUTDOWN_MS_MAX: u64 = 2_000;
+
+/// The broker, listening.
+pub struct Broker {
+    options: BrokerOptions,
+    tls: Arc<ServerTls>,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Binds the address and begins to accept devices.
+    ///
+    /// # Errors
+    /// An address that is taken, or TLS files that cannot be used.
+    pub async fn start(
+        link: Arc<EmbeddedLink>,
+        engine: Arc<Engine>,
+        mut options: BrokerOptions,
+    ) -> Result<Self, BrokerError> {
+        let address = options.address;
+        let problem = |error: NetError| match error {
+            NetError::Bind { address, source } => BrokerError::Bind { address, source },
+            other => BrokerError::Tls { address, problem: other.to_string() },
+        };
+        let (identity, trusted) = read(&options)?;
+        let tls = ServerTls::for_devices(identity, trusted).map_err(problem)?;
+        let listener = listener::bind(address).map_err(problem)?;
+        let bind = |source| BrokerError::Bind { address, source };
+        options.address = listener.local_addr().map_err(bind)?;
+        let devices = Devices::new(Arc::clone(&link), engine, options.response_form);
+        let hub = Hub::new(devices, limits(&options));
+        // The link of a broker that has stopped stays without one: nothing starts a second.
+        let _ = link.hub.set(Arc::downgrade(&hub));
+        let listener_limits = Limits {
+            connections_max: options.sessions_max,
+            half_open_max: HALF_OPEN_MAX,
+            half_open_per_address_max: HALF_OPEN_MAX,
+            half_open_ms_max: HALF_OPEN_MS_MAX,
+            handshakes_max: HANDSHAKES_MAX,
+            shutdown_ms_max: SHUTDOWN_MS_MAX,
+        };
+        let endpoint = Endpoint { listener, tls: Some(Arc::clone(&tls)), limits: listener_limits };
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(hub, vec![endpoint], shutdown.clone()));
+        Ok(Self { options, tls, shutdown, serving })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.options.address
+    }
+
+    /// Begins to accept with the certificate that the files hold now. Devices
+    /// that are connected stay so.
+    ///
+    /// # Errors
+    /// TLS files that cannot be used; the broker then goes on with what it had.
+    pub fn renew(&mut self) -> Result<(), BrokerError> {
+        let (identity, trusted) = read(&self.options)?;
+        let address = self.options.address;
+        self.tls
+            .renew(identity, trusted)
+            .map_err(|error| BrokerError::Tls { address, problem: error.to_string() })
+    }
+
+    /// Stops accepting and ends all connections.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "MQTT listener failed");
+        }
+    }
+}
+
+fn limits(options: &BrokerOptions) -> MqttLimits {
+    MqttLimits {
+        session: session::Limits {
+            packet_bytes_max: options.packet_bytes_max,
+            receive_max: IN_FLIGHT_MAX,
+            in_flight_max: IN_FLIGHT_MAX,
+            waiting_messages_max: WAITING_MAX,
+            subscriptions_max: SUBSCRIPTIONS_MAX,
+            session_expiry_s_max: SESSION_EXPIRY_S_MAX,
+            // Nobody may subscribe to what a device publishes, so that nobody can see that nothing is kept;
+            // a device that asks for it need not be turned away.
+            retain_available: true,
+            ..session::Limits::default()
+        },
+        sessions_max: options.sessions_max,
+        ..MqttLimits::default()
+    }
+}
+
+type Certificates = Vec<rustls_pki_types::CertificateDer<'static>>;
+
+/// The server's identity, and what devices' certificates must lead to.
+fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError> {
+    let TlsFiles { certificate, key, device_root } = &options.tls;
+    let address = options.address;
+    let in_file = |path: &PathBuf, problem: String| BrokerError::Tls {
+        address,
+        problem: format!("{}: {problem}", path.display()),
+    };
+    let text = |path: &PathBuf| std::fs::read(path).map_err(|error| in_file(path, error.to_string()));
+    let chain = text(certificate)?;
+    let identity =
+        Identity::from_pem(&chain, &text(key)?).map_err(|error| in_file(certificate, error.to_string()))?;
+    let certificates =
+        |path, text: &[u8]| certificates_from_pem(text).map_err(|error| in_file(path, error.to_string()));
+    let mut trusted = certificates(device_root, &text(device_root)?)?;
+    // Small TLS libraries send a device's own certificate only: then the one that issued it is the root.
+    trusted.extend(certificates(certificate, &chain)?.into_iter().skip(1));
+    Ok((identity, trusted))
+}
