@@ -314,7 +314,8 @@ mod tests {
         let mut book = Book::default();
         book.found_names(&sn(), vec![named(1)], 1);
         book.look_begins();
-        assert_eq!(book.look_ended(1).last(), Some(&(sn(), Change::Disconnected(named(1)))));
+        let now = 10_000 + LAG_MS;
+        assert_eq!(book.look_ended(now).last(), Some(&(sn(), Change::Disconnected(named(1)))));
     }
 
     #[test]
