@@ -1,9 +1,11 @@
 """How the server starts, and refuses to start."""
 
+import fcntl
 import os
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,17 @@ def test_a_second_server_on_the_same_data_is_refused_and_the_first_goes_on(new_s
     assert done.returncode == 2 and "another server" in done.stderr and len(done.stderr.splitlines()) == 1
     assert first.addresses_path.exists(), "it did not take the first one's addresses away"
     assert new_api(first).get("/devices").status_code == 200
+
+
+def test_a_start_waits_until_a_killed_server_is_gone(new_server, new_api):
+    server = new_server()
+    assert server.stop() == 0
+    with open(server.data / "lock", "rb") as held:
+        # As the system holds it for a process that has thousands of sockets to close.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(1.0, held.close).start()
+        server.start()
+    assert new_api(server).get("/devices").status_code == 200
 
 
 def test_a_file_in_place_of_the_data_directory_is_told(tmp_path):

@@ -5,11 +5,18 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::fault;
+
+/// How long a start waits for the server before it, in milliseconds: one that was killed holds the
+/// directory until the system has closed its sockets, which takes a while with many devices.
+const HELD_MS_MAX: u64 = 5_000;
+/// How often it looks, in milliseconds.
+const HELD_PAUSE_MS: u64 = 20;
 
 /// The data directory of a server that runs, or of a command in its place.
 pub struct DataDir {
@@ -35,11 +42,22 @@ impl DataDir {
             made.map_err(|error| unusable(path, &error))?;
         }
         let shown = path.display();
-        Self::hold(path)?.ok_or_else(|| {
-            fault::setup(format!(
-                "another server runs on {shown}; stop it, or give another folder with --data"
-            ))
-        })
+        let (began, pause) = (Instant::now(), Duration::from_millis(HELD_PAUSE_MS));
+        let mut has_waited = false;
+        loop {
+            if let Some(dir) = Self::hold(path)? {
+                // The system gives back the lock a moment before the listeners, which were opened after it.
+                std::thread::sleep(if has_waited { pause } else { Duration::ZERO });
+                return Ok(dir);
+            }
+            has_waited = true;
+            if began.elapsed() >= Duration::from_millis(HELD_MS_MAX) {
+                return Err(fault::setup(format!(
+                    "another server runs on {shown}; stop it, or give another folder with --data"
+                )));
+            }
+            std::thread::sleep(pause);
+        }
     }
 
     /// Takes hold of a directory that is there, unless a server runs on it.
