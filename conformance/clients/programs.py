@@ -120,6 +120,7 @@ PROGRAMS: list[Program] = [
     Node("mqtts", "mqtts", "3.1.1", True, "", "mqtts_device.js"),
     Node("u8-mqtt", "u8-mqtt", "3.1.1", False, "", "u8_mqtt_device.js"),
     Node("aws-crt-node", "aws-crt", "5", False, "s2n-tls", "aws_crt_device.js"),
+    Node("sap", "@sap/xb-msg-mqtt-v311", "3.1.1", True, OWN_LOOP, "sap_device.js"),
     C("mosquitto", "libmosquitto", "5", True, "", "mosquitto_device", "libmosquitto1"),
     C("paho-c", "Paho C", "5", True, OWN_LOOP, "paho_device", "libpaho-mqtt1.3"),
     Java("fusesource", "fusesource mqtt-client", "3.1.1", True, "", "FusesourceDevice", "libmqtt-client-java"),

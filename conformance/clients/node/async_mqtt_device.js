@@ -11,7 +11,8 @@ client.once('connect', () => client.subscribe(contract.FILTER, { qos: 1 }));
 client.on('message', async (topic, body, packet) => {
   const had = packet.properties || {};
   for (const it of contract.answers5(topic, body, had.correlationData, had.userProperties)) {
-    const properties = { userProperties: it.user };
+    // What is not sent must be left out: with an empty userProperties the packet is not sent, and the library says nothing.
+    const properties = Object.keys(it.user).length ? { userProperties: it.user } : {};
     if (it.task) properties.correlationData = Buffer.from(it.task);
     await client.publish(it.topic, it.body, { qos: it.qos, properties });
   }

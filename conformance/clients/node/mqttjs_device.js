@@ -14,7 +14,8 @@ client.on('message', (topic, body, packet) => {
   const had = packet.properties || {};
   const out = is5 ? contract.answers5(topic, body, had.correlationData, had.userProperties) : contract.answers311(topic, body);
   for (const it of out) {
-    const properties = { userProperties: it.user };
+    // What is not sent must be left out: with an empty userProperties the packet is not sent, and the library says nothing.
+    const properties = Object.keys(it.user).length ? { userProperties: it.user } : {};
     if (it.task) properties.correlationData = Buffer.from(it.task);
     client.publish(it.topic, it.body, is5 ? { qos: it.qos, properties } : { qos: it.qos });
   }

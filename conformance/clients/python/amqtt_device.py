@@ -19,6 +19,8 @@ async def serve():
     await client.subscribe([(contract.FILTER, 1)])
     while True:
         message = await client.deliver_message()
+        if message is None:  # the connection is gone
+            return
         for it in contract.answers_311(message.topic, message.data):
             await client.publish(it.topic, it.body, qos=it.qos)
 
