@@ -87,6 +87,14 @@ class C(Debian):
 
 
 @dataclass(frozen=True)
+class Go(C):
+    """A program in `go/`."""
+
+    def binary(self) -> Path:
+        return HERE / "go" / "build" / self.file
+
+
+@dataclass(frozen=True)
 class Java(Debian):
     """A program in `java/`; `file` is its class."""
 
@@ -114,6 +122,7 @@ PROGRAMS: list[Program] = [
     Python("aio-mqtt-mod", "aio-mqtt-mod", "3.1.1", True, OWN_LOOP, "aio_mqtt_device.py"),
     Python("minimqtt", "adafruit-circuitpython-minimqtt", "3.1.1", False, OWN_LOOP, "minimqtt_device.py"),
     Python("chumicro", "chumicro-mqtt", "3.1.1", False, "rx_buffer_size=1024", "chumicro_device.py"),
+    Python("mqttools", "mqttools", "5", False, "ends at the first user property", "mqttools_device.py"),
     Node("mqttjs-5", "mqtt", "5", True, "MQTT.js", "mqttjs_device.js"),
     Node("mqttjs-311", "mqtt", "3.1.1", True, "MQTT.js", "mqttjs_device.js"),
     Node("async-mqtt", "async-mqtt", "5", True, "MQTT.js 4", "async_mqtt_device.js"),
@@ -123,5 +132,6 @@ PROGRAMS: list[Program] = [
     Node("sap", "@sap/xb-msg-mqtt-v311", "3.1.1", True, OWN_LOOP, "sap_device.js"),
     C("mosquitto", "libmosquitto", "5", True, "", "mosquitto_device", "libmosquitto1"),
     C("paho-c", "Paho C", "5", True, OWN_LOOP, "paho_device", "libpaho-mqtt1.3"),
+    Go("paho-go", "Paho Go", "3.1.1", True, "", "paho_device", "golang-github-eclipse-paho.mqtt.golang-dev"),
     Java("fusesource", "fusesource mqtt-client", "3.1.1", True, "", "FusesourceDevice", "libmqtt-client-java"),
 ]
