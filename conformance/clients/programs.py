@@ -123,6 +123,8 @@ PROGRAMS: list[Program] = [
     Python("minimqtt", "adafruit-circuitpython-minimqtt", "3.1.1", False, OWN_LOOP, "minimqtt_device.py"),
     Python("chumicro", "chumicro-mqtt", "3.1.1", False, "rx_buffer_size=1024", "chumicro_device.py"),
     Python("mqttools", "mqttools", "5", False, "ends at the first user property", "mqttools_device.py"),
+    Python("zmqtt-5", "zmqtt", "5", True, "", "zmqtt_device.py"),
+    Python("zmqtt-311", "zmqtt", "3.1.1", True, "", "zmqtt_device.py"),
     Node("mqttjs-5", "mqtt", "5", True, "MQTT.js", "mqttjs_device.js"),
     Node("mqttjs-311", "mqtt", "3.1.1", True, "MQTT.js", "mqttjs_device.js"),
     Node("async-mqtt", "async-mqtt", "5", True, "MQTT.js 4", "async_mqtt_device.js"),
