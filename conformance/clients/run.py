@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs each device program of this folder against a server, and prints what worked with which MQTT library.
 
-    python conformance/clients/run.py [--json FILE] [NAME...]
+    python conformance/clients/run.py [--json FILE] [--keep FOLDER] [--kill] [NAME...]
 
 The server is $COVEY_BIN (target/release/covey if unset). README.md beside this file says what to install.
 """
@@ -73,6 +73,8 @@ class Device:
         port = str(server.mqtts[1])
         more = {"SN": self.sn, "HOST": "localhost", "PORT": port, "DIR": str(folder), "LEVEL": program.level}
         self.row = Row(program.client, program.version(), program.level, note=program.note)
+        if not program.has_qos_2:
+            self.row.qos_2 = NONE
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
                 program.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -153,8 +155,6 @@ class Device:
         self.row.event = OK if self.event(EVENT) else NO
         if self.program.has_qos_2:
             self.row.qos_2 = OK if self.event(EVENT_QOS_2) else NO
-        else:
-            self.row.qos_2 = NONE
 
     def comes_back(self, since: float) -> None:
         """Whether it does its work again, after a restart of the server, with nobody's help."""
@@ -183,8 +183,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run(programs: list[Program], folder: Path) -> list[Row]:
-    """Each program in its turn; then one restart for all of them."""
+def run(programs: list[Program], folder: Path, is_killed: bool) -> list[Row]:
+    """Each program in its turn; then one restart for all of them, after a proper end or a kill."""
     server = Server(folder / "data", ports=kept_ports()).start()
     devices: list[Device] = []
     try:
@@ -199,7 +199,7 @@ def run(programs: list[Program], folder: Path) -> list[Row]:
                 row = device.row
                 print(row.client, row.level, row.push, row.poll, row.event, row.qos_2, *row.details, file=sys.stderr)
                 (folder / f"{program.name}.before-restart").write_text(device.text())
-            server.stop()
+            server.kill() if is_killed else server.stop()
             time.sleep(DOWN_SECONDS)
             server.start()
             since = time.monotonic()
@@ -220,6 +220,7 @@ def main() -> None:
     arguments.add_argument("name", nargs="*", help="which programs; all, if none is named")
     arguments.add_argument("--json", type=Path, help="write the rows to this file, too")
     arguments.add_argument("--keep", type=Path, help="a new folder for logs and outputs, which is kept")
+    arguments.add_argument("--kill", action="store_true", help="restart the server after SIGKILL, not after SIGTERM")
     given = arguments.parse_args()
     # What was started is ended, whoever ends this program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -233,10 +234,10 @@ def main() -> None:
     chosen = [program for program in chosen if program not in missing]
     if given.keep:
         given.keep.mkdir(parents=True)
-        rows = run(chosen, given.keep)
+        rows = run(chosen, given.keep, given.kill)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            rows = run(chosen, Path(folder))
+            rows = run(chosen, Path(folder), given.kill)
     print(table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
