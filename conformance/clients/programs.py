@@ -152,6 +152,7 @@ PROGRAMS: list[Program] = [
     Node("sap", "@sap/xb-msg-mqtt-v311", "3.1.1", True, OWN_LOOP, "sap_device.js"),
     C("mosquitto", "libmosquitto", "5", True, "", "mosquitto_device", "libmosquitto1"),
     C("paho-c", "Paho C", "5", True, OWN_LOOP, "paho_device", "libpaho-mqtt1.3"),
+    C("paho-c-async", "Paho C async", "5", True, "sends no properties", "paho_async_device", "libpaho-mqtt1.3"),
     Go("paho-go", "Paho Go", "3.1.1", True, "", "paho_device", "golang-github-eclipse-paho.mqtt.golang-dev"),
     Java("fusesource", "fusesource mqtt-client", "3.1.1", True, "", "FusesourceDevice", "libmqtt-client-java"),
 ]

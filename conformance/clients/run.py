@@ -156,15 +156,18 @@ class Device:
         if self.program.has_qos_2:
             self.row.qos_2 = OK if self.event(EVENT_QOS_2) else NO
 
-    def comes_back(self, since: float) -> None:
-        """Whether it does its work again, after a restart of the server, with nobody's help."""
+    def comes_back(self, waiting: str, since: float) -> None:
+        """Whether it does its work again after a restart of the server, with nobody's help: first the call that
+        waits for it, which is announced when it subscribes."""
         seconds = max(1.0, RETURN_SECONDS_MAX - (time.monotonic() - since))
         if not self.is_running():
             self.row.restart = f"program ended ({self.process.returncode})"
         elif not self.wait_until(self.is_connected, seconds):
             self.row.restart = "does not connect" if self.is_running() else "program ended"
-        elif self.finishes(self.create(ANSWER)):
+        elif self.finishes(waiting):
             self.row.restart = OK
+        elif self.finishes(self.create(ANSWER)):
+            self.row.restart = "ok, but lost the call that waited"
         else:
             self.row.restart = "connected, deaf" if self.is_connected() else "connection lost again"
 
@@ -203,8 +206,9 @@ def run(programs: list[Program], folder: Path, is_killed: bool) -> list[Row]:
             time.sleep(DOWN_SECONDS)
             server.start()
             since = time.monotonic()
-            for device in devices:
-                device.comes_back(since)
+            waiting = [device.create(ANSWER) for device in devices]
+            for device, task in zip(devices, waiting, strict=True):
+                device.comes_back(task, since)
                 print(device.row.client, device.row.level, device.row.restart, file=sys.stderr)
     finally:
         for device in devices:
