@@ -1,5 +1,5 @@
-/* libmosquitto as a device, over MQTT 5. mosquitto_loop_forever connects again by itself, unless the server said
- * DISCONNECT: then it returns, and the program calls mosquitto_reconnect. */
+/* libmosquitto as a device, over MQTT 5. Over TLS mosquitto_loop_forever returns when the connection ends, and the
+ * program calls mosquitto_reconnect. */
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <unistd.h>
