@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs each device program of this folder against a server, and prints what worked with which MQTT library.
 
-    python conformance/clients/run.py [--json FILE] [--keep FOLDER] [--kill] [NAME...]
+    python conformance/clients/run.py [--json FILE] [--keep FOLDER] [--kill] [--host HOST] [--key KIND] [NAME...]
 
 The server is $COVEY_BIN (target/release/covey if unset). README.md beside this file says what to install.
 """
@@ -18,6 +18,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import httpx
+
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 os.environ.setdefault("COVEY_BIN", str(PROJECT / "target" / "release" / "covey"))
@@ -25,6 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from programs import PROGRAMS, Program  # noqa: E402
 from testbed.api import Api, DONE  # noqa: E402
+from testbed.device import Identity  # noqa: E402
 from testbed.server import Server, kept_ports  # noqa: E402
 
 # The tasks' methods, as python/contract.py explains them.
@@ -39,6 +42,35 @@ DOWN_SECONDS = 2.0
 # Long enough for libraries that wait a minute before they connect again.
 RETURN_SECONDS_MAX = 90.0
 OK, NO, NONE = "ok", "no", "-"
+# Keys that a device can make itself, as openssl genpkey makes them.
+KEYS = {
+    "rsa-2048": ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"),
+    "p-384": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
+    "ed25519": ("-algorithm", "ED25519"),
+}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is the same for all programs of a run: the server's name as they know it, and the kind of their keys; None
+    is the server's own choice. `is_killed`: the server is restarted after a kill."""
+
+    host: str = "localhost"
+    key: str | None = None
+    is_killed: bool = False
+
+
+def register(api: Api, folder: Path, sn: str, key: str | None) -> Identity:
+    """Registers a device; with a kind of key, by a signing request."""
+    if key is None:
+        return api.register(folder, sn)
+    own = folder / "own.key"
+    subprocess.run(["openssl", "genpkey", *KEYS[key], "-out", str(own)], check=True, capture_output=True)
+    command = ["openssl", "req", "-new", "-key", str(own), "-subj", f"/CN={sn}"]
+    request = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    answer = api.post("/devices", json={"sn": sn, "csr": request})
+    assert answer.status_code == 201, answer.text
+    return Identity.write(folder, answer.json(), own.read_text())
 
 
 @dataclass
@@ -60,18 +92,18 @@ class Row:
 class Device:
     """A program that runs as a device of its own."""
 
-    def __init__(self, program: Program, server: Server, api: Api, folder: Path):
+    def __init__(self, program: Program, server: Server, api: Api, folder: Path, given: Circumstances):
         self.program, self.api = program, api
         folder.mkdir()
         self.sn = "d-" + re.sub("[^a-z0-9]", "-", program.name)
-        identity = api.register(folder, self.sn)
+        identity = register(api, folder, self.sn, given.key)
         self.device_id = identity.device_id
         identity.certificate.rename(folder / "cert.pem")
         identity.key.rename(folder / "key.pem")
         (folder / "ca.pem").write_text(server.ca.read_text())
         self.output = folder / "output"
         port = str(server.mqtts[1])
-        more = {"SN": self.sn, "HOST": "localhost", "PORT": port, "DIR": str(folder), "LEVEL": program.level}
+        more = {"SN": self.sn, "HOST": given.host, "PORT": port, "DIR": str(folder), "LEVEL": program.level}
         self.row = Row(program.client, program.version(), program.level, note=program.note)
         if not program.has_qos_2:
             self.row.qos_2 = NONE
@@ -186,14 +218,14 @@ def table(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run(programs: list[Program], folder: Path, is_killed: bool) -> list[Row]:
+def run(programs: list[Program], folder: Path, given: Circumstances) -> list[Row]:
     """Each program in its turn; then one restart for all of them, after a proper end or a kill."""
     server = Server(folder / "data", ports=kept_ports()).start()
     devices: list[Device] = []
     try:
         with Api(server.http, server.key) as api:
             for program in programs:
-                device = Device(program, server, api, folder / program.name.replace(" ", "-"))
+                device = Device(program, server, api, folder / program.name, given)
                 devices.append(device)
                 try:
                     device.works()
@@ -202,7 +234,11 @@ def run(programs: list[Program], folder: Path, is_killed: bool) -> list[Row]:
                 row = device.row
                 print(row.client, row.level, row.push, row.poll, row.event, row.qos_2, *row.details, file=sys.stderr)
                 (folder / f"{program.name}.before-restart").write_text(device.text())
-            server.kill() if is_killed else server.stop()
+            # A refusal is a fault of the server's or of a program's; there should be none.
+            for line in httpx.get(f"{server.http}/metrics").text.splitlines():
+                if line.startswith("covey_refusals_total{") and not line.endswith(" 0"):
+                    print(line, file=sys.stderr)
+            server.kill() if given.is_killed else server.stop()
             time.sleep(DOWN_SECONDS)
             server.start()
             since = time.monotonic()
@@ -225,6 +261,8 @@ def main() -> None:
     arguments.add_argument("--json", type=Path, help="write the rows to this file, too")
     arguments.add_argument("--keep", type=Path, help="a new folder for logs and outputs, which is kept")
     arguments.add_argument("--kill", action="store_true", help="restart the server after SIGKILL, not after SIGTERM")
+    arguments.add_argument("--host", default="localhost", help="the server's name or address for the devices")
+    arguments.add_argument("--key", choices=KEYS, help="the kind of the devices' own keys; P-256 of the server's, if not given")
     given = arguments.parse_args()
     # What was started is ended, whoever ends this program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -236,12 +274,13 @@ def main() -> None:
     for program in missing:
         print(f"{program.name}: not installed", file=sys.stderr)
     chosen = [program for program in chosen if program not in missing]
+    same = Circumstances(given.host, given.key, given.kill)
     if given.keep:
         given.keep.mkdir(parents=True)
-        rows = run(chosen, given.keep, given.kill)
+        rows = run(chosen, given.keep, same)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            rows = run(chosen, Path(folder), given.kill)
+            rows = run(chosen, Path(folder), same)
     print(table(rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
