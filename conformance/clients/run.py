@@ -3,7 +3,7 @@
 
     python conformance/clients/run.py [--json FILE] [--keep FOLDER] [--kill] [--host HOST] [--key KIND] [NAME...]
 
-The server is $COVEY_BIN (target/release/covey if unset). README.md beside this file says what to install.
+The server is $COVEY_BIN (target/release/covey if unset). docs/clients.md says what to install.
 """
 
 import argparse

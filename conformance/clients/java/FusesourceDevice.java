@@ -25,7 +25,8 @@ public class FusesourceDevice {
     static SSLContext tls() throws Exception {
         CertificateFactory x509 = CertificateFactory.getInstance("X.509");
         var chain = x509.generateCertificates(Files.newInputStream(Path.of(DIR, "cert.pem")));
-        PrivateKey key = KeyFactory.getInstance("EC").generatePrivate(new PKCS8EncodedKeySpec(pem("key.pem")));
+        String algorithm = chain.iterator().next().getPublicKey().getAlgorithm();
+        PrivateKey key = KeyFactory.getInstance(algorithm).generatePrivate(new PKCS8EncodedKeySpec(pem("key.pem")));
         KeyStore own = KeyStore.getInstance("PKCS12"), trusted = KeyStore.getInstance("PKCS12");
         own.load(null, null);
         own.setKeyEntry("device", key, new char[0], chain.toArray(new java.security.cert.Certificate[0]));

@@ -39,7 +39,7 @@ def on_message(topic, payload):
 
 
 def der(name):
-    """The first object of a PEM file. Many builds of MicroPython read DER only; so the device sends its certificate
+    """The first object of a PEM file. Some builds of MicroPython read DER only; so the device sends its certificate
     alone, without the issuing CA's, which is enough."""
     with open(FOLDER + "/" + name) as file:
         return binascii.a2b_base64(file.read().split("-----")[2].replace("\n", ""))
