@@ -96,11 +96,16 @@ impl Devices {
         tokio::spawn(async move {
             let sn = &device.identity.sn;
             let admitted = engine.server().device_admit(sn, &device.certificate_serial_hex).await;
-            if !admitted.is_ok_and(|admitted| admitted.is_some_and(|admitted| admitted == device.identity))
-                && let Some(hub) = link.hub()
-            {
-                hub.close(sn.as_str(), ReasonCode::NotAuthorized, "the device was retired");
+            if matches!(admitted, Ok(Some(admitted)) if admitted == device.identity) {
+                return;
             }
+            // Another connection may have come meanwhile, with a certificate that is good.
+            let close = |client: &mut Handle<'_, Device>| {
+                if Arc::ptr_eq(client.client(), &device) {
+                    client.close(ReasonCode::NotAuthorized, "the device was retired");
+                }
+            };
+            link.hub().and_then(|hub| hub.with(sn.as_str(), close));
         });
     }
 
@@ -157,6 +162,9 @@ impl Service for Devices {
         if hub.and_then(|hub| hub.with(opened.client_id, listens)).unwrap_or_default() {
             device.was_told_on_resume.store(true, Ordering::Relaxed);
             self.engine.for_device(identity).subscribed(super::NAME);
+        } else {
+            // A connection whose place this one took may have listened, and its end is not told.
+            self.engine.for_device(identity).unsubscribed();
         }
     }
 

@@ -1,7 +1,7 @@
 //! One client as the server knows it, connected or away: its session, and what other tasks have for
 //! its connection.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use covey_wire::mqtt::session::{Message, Outcome, Output, Sent, Session};
-use covey_wire::mqtt::{ProtocolVersion, Qos};
+use covey_wire::mqtt::{ProtocolVersion, Qos, ReasonCode};
 
 use super::MqttLimits;
 use super::service::{ConnectionId, End};
@@ -203,6 +203,11 @@ impl<C> Handle<'_, C> {
     /// Its subscriptions.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Qos)> {
         self.inner.session.subscriptions()
+    }
+
+    /// Ends its connection, if it has one; its session stays as it asked for.
+    pub fn close(&mut self, reason: ReasonCode, text: impl Into<Cow<'static, str>>) {
+        self.inner.close(End::Closed { reason, text: text.into() });
     }
 
     /// The tokens of messages that have no outcome yet: they come to the client by themselves, now or when

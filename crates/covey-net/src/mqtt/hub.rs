@@ -107,9 +107,7 @@ impl<S: Service> Hub<S> {
 
     /// Ends a client's connection, if it has one; its session stays as it asked for.
     pub fn close(&self, client_id: &str, reason: ReasonCode, text: impl Into<Cow<'static, str>>) {
-        if let Some(device) = self.find(client_id) {
-            device.lock().close(End::Closed { reason, text: text.into() });
-        }
+        self.with(client_id, |client| client.close(reason, text));
     }
 
     /// Ends a client's connection and its session: nothing of it is left, and what became of messages

@@ -3,6 +3,7 @@
 mod broker;
 mod calls;
 mod in_flight;
+mod take_over;
 
 use broker::Broker;
 
