@@ -4,7 +4,7 @@
 use super::property::{Property, id};
 use super::reader::Reader;
 use super::writer::{REMAINING_LENGTH_MAX, Sink, put_variable_byte_integer, variable_byte_integer_size};
-use super::{ReasonCode, Violation};
+use super::{ProtocolVersion, ReasonCode, Violation};
 
 /// A packet that has properties or a reason code, and from which side, where that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +173,18 @@ impl<'a> Properties<'a> {
         Ok(Self { bytes, place: Some(place) })
     }
 
+    /// Reads them where the version has properties; 3.1.1 has none.
+    pub(super) fn read_in(
+        version: ProtocolVersion,
+        reader: &mut Reader<'a>,
+        place: Place,
+    ) -> Result<Self, Violation> {
+        match version {
+            ProtocolVersion::V5 => Self::read(reader, place),
+            ProtocolVersion::V311 => Ok(Self::NONE),
+        }
+    }
+
     /// Those whose bytes have been checked, or put together, as properties of such a packet.
     pub(super) const fn checked(bytes: &'a [u8], place: Place) -> Self {
         Self { bytes, place: Some(place) }
@@ -260,6 +272,14 @@ impl<'a> Properties<'a> {
         variable_byte_integer_size(self.bytes.len()) + self.bytes.len()
     }
 
+    /// The same where the version has properties, and nothing in 3.1.1.
+    pub(super) const fn size_in(self, version: ProtocolVersion) -> usize {
+        match version {
+            ProtocolVersion::V5 => self.size(),
+            ProtocolVersion::V311 => 0,
+        }
+    }
+
     /// That they were made for that packet.
     pub(super) fn check(self, places: &[Place]) -> Result<(), Violation> {
         if self.bytes.is_empty() || self.place.is_some_and(|place| places.contains(&place)) {
@@ -272,6 +292,13 @@ impl<'a> Properties<'a> {
     pub(super) fn write(self, out: &mut impl Sink) {
         put_variable_byte_integer(self.bytes.len(), out);
         out.put(self.bytes);
+    }
+
+    /// Writes them where the version has properties, and nothing in 3.1.1.
+    pub(super) fn write_in(self, version: ProtocolVersion, out: &mut impl Sink) {
+        if version == ProtocolVersion::V5 {
+            self.write(out);
+        }
     }
 }
 

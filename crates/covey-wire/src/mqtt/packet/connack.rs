@@ -52,7 +52,7 @@ impl<'a> ConnAck<'a> {
     }
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
-        2 + if version == ProtocolVersion::V5 { self.properties.size() } else { 0 }
+        2 + self.properties.size_in(version)
     }
 
     pub(super) fn write(&self, version: ProtocolVersion, out: &mut impl Sink) {

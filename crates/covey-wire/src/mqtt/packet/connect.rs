@@ -107,7 +107,7 @@ impl<'a> Connect<'a> {
         let flags = reader.byte()?;
         check_flags(flags, version)?;
         let keep_alive_s = reader.two_bytes()?;
-        let properties = read_properties(reader, version, Place::Connect)?;
+        let properties = Properties::read_in(version, reader, Place::Connect)?;
         // The fields of the payload stand in this order [MQTT-3.1.3-1].
         let client_id = reader.text()?;
         let clean_start = flags & flag::CLEAN_START != 0;
@@ -190,7 +190,7 @@ impl<'a> Connect<'a> {
 
 impl<'a> Will<'a> {
     fn read(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -> Result<Self, Violation> {
-        let properties = read_properties(reader, version, Place::Will)?;
+        let properties = Properties::read_in(version, reader, Place::Will)?;
         let topic = reader.text()?;
         check_topic_name(topic)?;
         let payload = reader.binary()?;
@@ -204,16 +204,5 @@ impl<'a> Will<'a> {
         check_topic_name(self.topic)?;
         check_binary(self.payload)?;
         self.properties.check(&[Place::Will])
-    }
-}
-
-fn read_properties<'a>(
-    reader: &mut Reader<'a>,
-    version: ProtocolVersion,
-    place: Place,
-) -> Result<Properties<'a>, Violation> {
-    match version {
-        ProtocolVersion::V5 => Properties::read(reader, place),
-        ProtocolVersion::V311 => Ok(Properties::NONE),
     }
 }

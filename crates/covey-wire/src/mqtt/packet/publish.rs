@@ -124,7 +124,7 @@ impl<'a> Publish<'a> {
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
         let packet_id = if self.delivery.packet_id().is_some() { 2 } else { 0 };
-        let properties = if version == ProtocolVersion::V5 { self.properties.size() } else { 0 };
+        let properties = self.properties.size_in(version);
         binary_size(self.topic.as_bytes()) + packet_id + properties + self.payload.len()
     }
 
@@ -133,9 +133,7 @@ impl<'a> Publish<'a> {
         if let Some(packet_id) = self.delivery.packet_id() {
             out.put(&packet_id.get().to_be_bytes());
         }
-        if version == ProtocolVersion::V5 {
-            self.properties.write(out);
-        }
+        self.properties.write_in(version, out);
         out.put(self.payload);
     }
 }

@@ -62,7 +62,7 @@ const NO_REASON: Violation = Violation::protocol("MQTT-3.8.4-6", "a SUBACK has n
 impl<'a> SubAck<'a> {
     pub(super) fn read(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, Violation> {
         let packet_id = reader.packet_id()?;
-        let properties = read_properties(reader, version, Place::SubAck)?;
+        let properties = Properties::read_in(version, reader, Place::SubAck)?;
         let codes = reader.take(reader.left())?;
         if codes.is_empty() {
             return Err(NO_REASON);
@@ -82,16 +82,14 @@ impl<'a> SubAck<'a> {
     }
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
-        2 + properties_size(self.properties, version) + self.reasons.0.len()
+        2 + self.properties.size_in(version) + self.reasons.0.len()
     }
 
     pub(super) fn write(&self, version: ProtocolVersion, out: &mut impl Sink) {
         out.put(&self.packet_id.get().to_be_bytes());
+        self.properties.write_in(version, out);
         match version {
-            ProtocolVersion::V5 => {
-                self.properties.write(out);
-                out.put(self.reasons.0);
-            }
+            ProtocolVersion::V5 => out.put(self.reasons.0),
             ProtocolVersion::V311 => {
                 for code in self.reasons.0 {
                     out.put(&[(*code).min(0x80)]);
@@ -104,7 +102,7 @@ impl<'a> SubAck<'a> {
 impl<'a> UnsubAck<'a> {
     pub(super) fn read(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, Violation> {
         let packet_id = reader.packet_id()?;
-        let properties = read_properties(reader, version, Place::UnsubAck)?;
+        let properties = Properties::read_in(version, reader, Place::UnsubAck)?;
         // 3.1.1 has no codes; whatever follows is refused by the caller.
         let codes = match version {
             ProtocolVersion::V5 => reader.take(reader.left())?,
@@ -123,7 +121,7 @@ impl<'a> UnsubAck<'a> {
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
         let reasons = if version == ProtocolVersion::V5 { self.reasons.0.len() } else { 0 };
-        2 + properties_size(self.properties, version) + reasons
+        2 + self.properties.size_in(version) + reasons
     }
 
     pub(super) fn write(&self, version: ProtocolVersion, out: &mut impl Sink) {
@@ -133,19 +131,4 @@ impl<'a> UnsubAck<'a> {
             out.put(self.reasons.0);
         }
     }
-}
-
-fn read_properties<'a>(
-    reader: &mut Reader<'a>,
-    version: ProtocolVersion,
-    place: Place,
-) -> Result<Properties<'a>, Violation> {
-    match version {
-        ProtocolVersion::V5 => Properties::read(reader, place),
-        ProtocolVersion::V311 => Ok(Properties::NONE),
-    }
-}
-
-fn properties_size(properties: Properties<'_>, version: ProtocolVersion) -> usize {
-    if version == ProtocolVersion::V5 { properties.size() } else { 0 }
 }

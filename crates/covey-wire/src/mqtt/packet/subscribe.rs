@@ -170,10 +170,7 @@ const OTHER_VERSION: Violation =
 impl<'a> Subscribe<'a> {
     pub(super) fn read(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, Violation> {
         let packet_id = reader.packet_id()?;
-        let properties = match version {
-            ProtocolVersion::V5 => Properties::read(reader, Place::Subscribe)?,
-            ProtocolVersion::V311 => Properties::NONE,
-        };
+        let properties = Properties::read_in(version, reader, Place::Subscribe)?;
         Ok(Self { packet_id, filters: SubscribeFilters::read(reader, version)?, properties })
     }
 
@@ -188,15 +185,12 @@ impl<'a> Subscribe<'a> {
     }
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
-        let properties = if version == ProtocolVersion::V5 { self.properties.size() } else { 0 };
-        2 + properties + self.filters.bytes.len()
+        2 + self.properties.size_in(version) + self.filters.bytes.len()
     }
 
     pub(super) fn write(&self, version: ProtocolVersion, out: &mut impl Sink) {
         out.put(&self.packet_id.get().to_be_bytes());
-        if version == ProtocolVersion::V5 {
-            self.properties.write(out);
-        }
+        self.properties.write_in(version, out);
         out.put(self.filters.bytes);
     }
 }
@@ -276,10 +270,7 @@ const NO_FILTER: Violation = Violation::protocol("MQTT-3.10.3-2", "an UNSUBSCRIB
 impl<'a> Unsubscribe<'a> {
     pub(super) fn read(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, Violation> {
         let packet_id = reader.packet_id()?;
-        let properties = match version {
-            ProtocolVersion::V5 => Properties::read(reader, Place::Unsubscribe)?,
-            ProtocolVersion::V311 => Properties::NONE,
-        };
+        let properties = Properties::read_in(version, reader, Place::Unsubscribe)?;
         Ok(Self { packet_id, filters: UnsubscribeFilters::read(reader, version)?, properties })
     }
 
@@ -294,15 +285,12 @@ impl<'a> Unsubscribe<'a> {
     }
 
     pub(super) fn size(&self, version: ProtocolVersion) -> usize {
-        let properties = if version == ProtocolVersion::V5 { self.properties.size() } else { 0 };
-        2 + properties + self.filters.bytes.len()
+        2 + self.properties.size_in(version) + self.filters.bytes.len()
     }
 
     pub(super) fn write(&self, version: ProtocolVersion, out: &mut impl Sink) {
         out.put(&self.packet_id.get().to_be_bytes());
-        if version == ProtocolVersion::V5 {
-            self.properties.write(out);
-        }
+        self.properties.write_in(version, out);
         out.put(self.filters.bytes);
     }
 }
