@@ -13,6 +13,7 @@ async fn is_refused_for(server: &Server, part: &str) {
     server.owner.until(part, is_it).await;
 }
 
+/// [MQTT-3.1.0-1], [3.1.1 MQTT-3.1.0-1]: before a CONNECT there is no version.
 #[tokio::test]
 async fn what_is_no_connect_is_closed_without_a_word() {
     let server = Server::start_plain(MqttLimits::default());
@@ -50,16 +51,56 @@ async fn a_connect_that_breaks_the_rules_is_answered_in_its_version() {
     server.stop().await;
 }
 
+/// 3.1.1: a CONNECT that breaks a rule is not answered [3.1.1 MQTT-3.1.4-1], nor one that no return code fits
+/// [3.1.1 MQTT-3.2.2-6]; any other is told why, without Session Present, and closed ([3.1.1 MQTT-3.1.2-2],
+/// [3.1.1 MQTT-3.1.3-8], [3.1.1 MQTT-3.1.3-9], [3.1.1 MQTT-3.2.2-4], [3.1.1 MQTT-3.2.2-5]).
+#[tokio::test]
+async fn a_connect_of_3_that_breaks_a_rule_is_closed_and_others_are_told_why() {
+    let server = Server::start();
+    let in_3 = |level: u8, flags: u8, payload: &[&str]| {
+        let mut body = text("MQTT");
+        body.extend([level, flags, 0, 60]);
+        body.extend(payload.iter().flat_map(|field| text(field)));
+        packet(0x10, &body)
+    };
+    for (bytes, return_code) in [
+        // The reserved flag, a will without its fields, a password alone, a will's topic with a wildcard.
+        (in_3(4, 0x03, &["dev-1"]), None),
+        (in_3(4, 0x06, &["dev-1"]), None),
+        (in_3(4, 0x42, &["dev-1", "p"]), None),
+        (in_3(4, 0x06, &["dev-1", "dev/+/evt", "gone"]), None),
+        (in_3(3, 0x02, &["dev-1"]), Some(1)),
+        (in_3(4, 0x00, &[""]), Some(2)),
+        (in_3(4, 0x02, &["dev-2"]), Some(2)),
+        (in_3(4, 0x00, &["dev-2"]), Some(2)),
+    ] {
+        let mut raw = Raw::open(&server, "dev-1").await;
+        raw.send(&bytes).await;
+        if let Some(return_code) = return_code {
+            let connack = raw.next().await;
+            assert_eq!((connack.kind(), &connack.body[..]), (2, &[0, return_code][..]), "{bytes:02X?}");
+        }
+        raw.until_closed().await;
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn what_follows_a_refused_connect_is_not_handled() {
     let server = Server::start();
-    let mut raw = Raw::open(&server, "retired-1").await;
-    let mut bytes = Connect::v5("retired-1").bytes();
-    bytes.extend(raw.publish_bytes("dev/retired-1/evt", 1, 9, b"late"));
-    raw.send(&bytes).await;
-    assert_eq!(raw.next().await.body[1], 0x87);
-    raw.until_closed().await;
-    assert!(server.owner.told().is_empty(), "[MQTT-3.1.4-6] {:?}", server.owner.told());
+    // 0x87 Not authorized; the return code 5 in 3.1.1.
+    for (connect, reason) in [(Connect::v5("retired-1"), 0x87), (Connect::v311("retired-1"), 5)] {
+        let mut raw = Raw::open(&server, "retired-1").await;
+        let mut bytes = connect.bytes();
+        let event = if connect.version == 5 { &b"\0late"[..] } else { b"late" };
+        bytes.extend(packet(0x32, &[&text("dev/retired-1/evt")[..], &[0, 9], event].concat()));
+        raw.send(&bytes).await;
+        assert_eq!(raw.next().await.body[1], reason);
+        raw.until_closed().await;
+    }
+    let told = server.owner.told();
+    let has_begun = |told: &Told| matches!(told, Told::Connected { .. } | Told::Message { .. });
+    assert!(!told.iter().any(has_begun), "[MQTT-3.1.4-6], [3.1.1 MQTT-3.1.4-5] {told:?}");
     server.stop().await;
 }
 
@@ -123,11 +164,14 @@ async fn a_connect_that_does_not_come_and_an_owner_that_does_not_answer_end_it()
 
 #[tokio::test]
 async fn who_has_no_name_is_given_one() {
-    let server = Server::start_plain(MqttLimits::default());
-    let (_raw, _) = Raw::connect(&server, &Connect::v5("")).await;
-    server.owner.until("of it", |told| matches!(told, Told::Connected { sn, .. } if sn.is_empty())).await;
-    assert!(server.hub.with("assigned-1", |client| client.is_connected()).unwrap());
-    server.stop().await;
+    // [MQTT-3.1.3-6], [3.1.1 MQTT-3.1.3-6].
+    for connect in [Connect::v5(""), Connect::v311("")] {
+        let server = Server::start_plain(MqttLimits::default());
+        let (_raw, _) = Raw::connect(&server, &connect).await;
+        server.owner.until("of it", |told| matches!(told, Told::Connected { sn, .. } if sn.is_empty())).await;
+        assert!(server.hub.with("assigned-1", |client| client.is_connected()).unwrap());
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -18,19 +18,21 @@ fn has_will(server: &Server) -> bool {
 
 #[tokio::test]
 async fn a_disconnect_ends_the_connection_whether_the_client_closes_it_or_not() {
-    let server = Server::start();
-    let connect = Connect { will: Some(("dev/dev-1/evt", "gone", 0)), ..Connect::v5("dev-1") };
-    let (mut raw, _) = Raw::connect(&server, &connect).await;
-    // With an event behind it, which nobody may hear [MQTT-3.14.4-1].
-    let mut bytes = vec![0xE0, 0];
-    bytes.extend(raw.publish_bytes("dev/dev-1/evt", 0, 0, b"after"));
-    raw.send(&bytes).await;
-    raw.until_closed().await;
-    assert_eq!(server.owner.until_ended().await, End::ByClient(ReasonCode::Success));
-    assert!(server.owner.messages().is_empty());
-    assert!(!has_will(&server), "[MQTT-3.14.4-3]");
-    assert_eq!((server.hub.connected(), server.hub.sessions()), (0, 0));
-    server.stop().await;
+    for connect in [Connect::v5("dev-1"), Connect::v311("dev-1")] {
+        let server = Server::start();
+        let connect = Connect { will: Some(("dev/dev-1/evt", "gone", 0)), ..connect };
+        let (mut raw, _) = Raw::connect(&server, &connect).await;
+        // With an event behind it, which nobody may hear [MQTT-3.14.4-1].
+        let mut bytes = vec![0xE0, 0];
+        bytes.extend(raw.publish_bytes("dev/dev-1/evt", 0, 0, b"after"));
+        raw.send(&bytes).await;
+        raw.until_closed().await;
+        assert_eq!(server.owner.until_ended().await, End::ByClient(ReasonCode::Success));
+        assert!(server.owner.messages().is_empty());
+        assert!(!has_will(&server), "[MQTT-3.14.4-3], [3.1.1 MQTT-3.14.4-3]");
+        assert_eq!((server.hub.connected(), server.hub.sessions()), (0, 0));
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -69,16 +71,21 @@ async fn a_will_waits_for_its_delay_and_is_forgotten_if_the_client_is_back_befor
 async fn a_client_that_is_silent_for_one_and_a_half_times_its_keep_alive_is_closed() {
     let server = Server::start();
     let (mut raw, _) = Raw::connect(&server, &Connect { keep_alive_s: 2, ..Connect::v5("dev-1") }).await;
+    let (mut old, _) = Raw::connect(&server, &Connect { keep_alive_s: 2, ..Connect::v311("dev-2") }).await;
     // A sign of life puts it off.
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        raw.send(&[0xC0, 0]).await;
-        assert_eq!(raw.next().await.kind(), 13);
+        for client in [&mut raw, &mut old] {
+            client.send(&[0xC0, 0]).await;
+            assert_eq!(client.next().await.kind(), 13);
+        }
     }
     let start = Instant::now();
     assert_eq!(raw.until_disconnected().await, 0x8D);
+    old.until_closed().await;
     assert!(start.elapsed() >= Duration::from_millis(2_900), "{:?}", start.elapsed());
-    assert_eq!(server.owner.until_ended().await, End::KeepAlive);
+    let is_it = |told: &Told| matches!(told, Told::Disconnected { end: End::KeepAlive, .. });
+    server.owner.until_times("of both", 2, is_it).await;
     server.stop().await;
 }
 

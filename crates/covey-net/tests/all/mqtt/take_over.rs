@@ -9,6 +9,21 @@ use super::owner::{Server, Start, Told};
 use super::raw::{Connect, Raw};
 
 #[tokio::test]
+async fn the_later_connection_of_3_wins_at_once_and_the_earlier_is_closed() {
+    let server = Server::start();
+    let (mut first, _) = Raw::connect(&server, &Connect::v311("dev-1").kept()).await;
+    first.subscribe("srv/dev-1/+").await;
+    let (mut second, is_resumed) = Raw::connect(&server, &Connect::v311("dev-1").kept()).await;
+    assert!(is_resumed);
+    // A 3.1.1 server has no word for it [3.1.1 MQTT-3.1.4-2].
+    first.until_closed().await;
+    assert_eq!(server.owner.until_ended().await, End::TakenOver);
+    server.send("dev-1", 2, "tsk", Qos::AtLeastOnce, b"y").unwrap();
+    assert_eq!(second.next().await.publish(4).2, b"y");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_later_connection_wins_at_once_and_the_earlier_is_told() {
     let server = Server::start();
     let (mut first, _) = Raw::connect(&server, &Connect::v5("dev-1").kept()).await;

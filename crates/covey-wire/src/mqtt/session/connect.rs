@@ -27,8 +27,8 @@ pub struct Connected {
 }
 
 /// Writes the CONNACK that refuses a CONNECT, with the text if it fits. `connect` is none if it could not be
-/// read. To 3.1.1 nothing is written where the CONNECT breaks a rule: such a connection is only closed (3.1.1
-/// §3.1.4).
+/// read. To 3.1.1 nothing is written where the CONNECT breaks a rule: such a connection is only closed
+/// \[3.1.1 MQTT-3.1.4-1, MQTT-3.2.2-6\].
 pub fn refuse(
     version: ProtocolVersion,
     reason: ReasonCode,
@@ -36,7 +36,10 @@ pub fn refuse(
     connect: Option<&Connect<'_>>,
     out: &mut Vec<u8>,
 ) {
-    let is_rule_broken = matches!(reason, ReasonCode::MalformedPacket | ReasonCode::ProtocolError);
+    let is_rule_broken = matches!(
+        reason,
+        ReasonCode::MalformedPacket | ReasonCode::ProtocolError | ReasonCode::TopicNameInvalid
+    );
     if version == ProtocolVersion::V311 && is_rule_broken {
         return;
     }

@@ -11,3 +11,4 @@ mod session;
 mod statements;
 mod tables;
 mod taken;
+mod three;

@@ -5,7 +5,7 @@ use covey_wire::mqtt::{
     Connect, Packet, Place, Properties, Property, PropertyList, ProtocolVersion, Qos, ReasonCode, Will,
 };
 
-use super::device::{Device, Hello, Said, message, read_all};
+use super::device::{Device, Hello, Said, in_each_version, message, read_all};
 
 fn connack(device: &mut Device) -> (bool, Vec<String>) {
     match device.read().first() {
@@ -17,21 +17,24 @@ fn connack(device: &mut Device) -> (bool, Vec<String>) {
 }
 
 /// [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.2-23], [MQTT-3.1.4-5], [MQTT-3.2.2-2],
-/// [MQTT-3.2.2-3].
+/// [MQTT-3.2.2-3]; [3.1.1 MQTT-3.1.2-4], [3.1.1 MQTT-3.1.2-6], [3.1.1 MQTT-3.1.4-3], [3.1.1 MQTT-3.1.4-4],
+/// [3.1.1 MQTT-3.2.0-1], [3.1.1 MQTT-3.2.2-1] to [3.1.1 MQTT-3.2.2-3].
 #[test]
 fn a_session_goes_on_unless_it_is_to_start_clean() {
-    let mut device = Device::new(Limits::default());
-    assert!(!device.connect(&Hello::default()).unwrap().session_present);
-    assert!(!connack(&mut device).0);
-    device.subscribe("#", Qos::AtLeastOnce);
-    device.detach();
-    assert!(device.connect(&Hello::default()).unwrap().session_present);
-    device.read();
-    assert!(device.session.is_subscribed_to("#"));
-    device.detach();
-    assert!(!device.connect(&Hello { clean_start: true, ..Hello::default() }).unwrap().session_present);
-    assert!(!connack(&mut device).0);
-    assert!(!device.session.is_subscribed_to("#"));
+    for hello in in_each_version() {
+        let mut device = Device::new(Limits::default());
+        assert!(!device.connect(&hello).unwrap().session_present);
+        assert!(!connack(&mut device).0);
+        device.subscribe("#", Qos::AtLeastOnce);
+        device.detach();
+        assert!(device.connect(&hello).unwrap().session_present);
+        device.read();
+        assert!(device.session.is_subscribed_to("#"));
+        device.detach();
+        assert!(!device.connect(&Hello { clean_start: true, ..hello.clone() }).unwrap().session_present);
+        assert!(!connack(&mut device).0);
+        assert!(!device.session.is_subscribed_to("#"));
+    }
 }
 
 /// 3.1.1 §3.1.2.4: with Clean Session the session ends with its connection, without it it stays.
@@ -46,29 +49,36 @@ fn a_clean_session_of_3_ends_with_its_connection() {
     device.read();
 }
 
-/// [MQTT-3.1.4-3]: the later CONNECT has the session at once, and what the earlier connection does is
-/// refused with 0x8E.
+/// [MQTT-3.1.4-3], [3.1.1 MQTT-3.1.4-2]: the later CONNECT has the session at once, and what the earlier
+/// connection does is refused with 0x8E.
 #[test]
 fn the_later_connect_takes_the_session_over() {
-    let mut device = Device::subscribed(Limits::default(), &Hello::default());
-    let former = device.epoch;
-    let connected = device.connect(&Hello::default()).unwrap();
-    assert!(connected.took_over && connected.session_present && connected.epoch != former);
-    device.read();
-    let latter = std::mem::replace(&mut device.epoch, former);
-    let refused = device.say(&Packet::PingReq).unwrap_err();
-    assert_eq!((refused.reason, refused.rule), (ReasonCode::SessionTakenOver, "MQTT-3.1.4-3"));
-    // Its end is not the end of the session.
-    assert!(!device.detach().is_ended);
-    assert!(device.session.is_connected());
-    device.epoch = latter;
-    device.tell(&Packet::PingReq);
-    assert_eq!(device.read(), [Said::PingResp]);
-    // It tells the device by itself.
-    let mut bytes = Vec::new();
-    connected.peer.disconnect(ReasonCode::SessionTakenOver, "elsewhere", &mut bytes);
-    let why = Some("elsewhere".to_owned());
-    assert_eq!(read_all(&bytes, ProtocolVersion::V5), [Said::Disconnect(ReasonCode::SessionTakenOver, why)]);
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let former = device.epoch;
+        let connected = device.connect(&hello).unwrap();
+        assert!(connected.took_over && connected.session_present && connected.epoch != former);
+        device.read();
+        let latter = std::mem::replace(&mut device.epoch, former);
+        let refused = device.say(&Packet::PingReq).unwrap_err();
+        assert_eq!((refused.reason, refused.rule), (ReasonCode::SessionTakenOver, "MQTT-3.1.4-3"));
+        // Its end is not the end of the session.
+        assert!(!device.detach().is_ended);
+        assert!(device.session.is_connected());
+        device.epoch = latter;
+        device.tell(&Packet::PingReq);
+        assert_eq!(device.read(), [Said::PingResp]);
+        // It tells the device by itself.
+        let mut bytes = Vec::new();
+        connected.peer.disconnect(ReasonCode::SessionTakenOver, "elsewhere", &mut bytes);
+        let why = Some("elsewhere".to_owned());
+        let said = read_all(&bytes, hello.version);
+        match hello.version {
+            ProtocolVersion::V5 => assert_eq!(said, [Said::Disconnect(ReasonCode::SessionTakenOver, why)]),
+            // A 3.1.1 server has no word for it, and only closes.
+            ProtocolVersion::V311 => assert_eq!(said, []),
+        }
+    }
 }
 
 /// MQTT 5 §3.1.2.11.2: a session that ends with its connection is not handed on.
@@ -245,6 +255,7 @@ fn a_refusal_is_said_in_the_version_of_the_device() {
     let v3 = ProtocolVersion::V311;
     assert!(said(v3, ReasonCode::MalformedPacket, "x", None).is_empty());
     assert!(said(v3, ReasonCode::ProtocolError, "x", None).is_empty());
+    assert!(said(v3, ReasonCode::TopicNameInvalid, "x", None).is_empty());
     assert_eq!(said(v3, ReasonCode::UnsupportedProtocolVersion, "x", None), [0x20, 2, 0, 1]);
     assert_eq!(said(v3, ReasonCode::NotAuthorized, "x", None), [0x20, 2, 0, 5]);
 }

@@ -100,6 +100,11 @@ impl Hello {
     }
 }
 
+/// How a device connects in each version, with a session that stays.
+pub fn in_each_version() -> [Hello; 2] {
+    [Hello::default(), Hello::in_3()]
+}
+
 /// A session with its device.
 pub struct Device {
     pub session: Session,

@@ -3,7 +3,7 @@
 use covey_wire::mqtt::session::{Due, Limits, Outcome};
 use covey_wire::mqtt::{Packet, Property, Qos, ReasonCode};
 
-use super::device::{Device, Hello};
+use super::device::{Device, Hello, in_each_version};
 
 fn with_expiry(seconds: u32) -> Hello {
     Hello { properties: vec![Property::SessionExpiryInterval(seconds)], ..Hello::default() }
@@ -23,19 +23,21 @@ fn is_will(due: Due) -> bool {
     matches!(due, Due::Will(will) if &*will.topic == "dev/a-1/evt" && &*will.payload == b"gone")
 }
 
-/// [MQTT-3.1.2-22].
+/// [MQTT-3.1.2-22], [3.1.1 MQTT-3.1.2-24].
 #[test]
 fn silence_for_one_and_a_half_times_the_keep_alive_ends_the_connection() {
-    let mut device = connected(&Hello { keep_alive_s: 10, ..Hello::default() });
-    assert_eq!(device.session.deadline_ms(), Some(device.now_ms + 15_000));
-    assert_eq!(device.after_s(14), Due::Nothing);
-    device.tell(&Packet::PingReq);
-    assert_eq!(device.after_s(14), Due::Nothing);
-    assert_eq!(device.after_s(1), Due::KeepAliveOver);
-    device.detach();
-    assert_eq!(device.after_s(0), Due::Nothing);
-    let mut device = connected(&Hello::default());
-    assert_eq!(device.after_s(1_000_000), Due::Nothing);
+    for hello in in_each_version() {
+        let mut device = connected(&Hello { keep_alive_s: 10, ..hello.clone() });
+        assert_eq!(device.session.deadline_ms(), Some(device.now_ms + 15_000));
+        assert_eq!(device.after_s(14), Due::Nothing);
+        device.tell(&Packet::PingReq);
+        assert_eq!(device.after_s(14), Due::Nothing);
+        assert_eq!(device.after_s(1), Due::KeepAliveOver);
+        device.detach();
+        assert_eq!(device.after_s(0), Due::Nothing);
+        let mut device = connected(&hello);
+        assert_eq!(device.after_s(1_000_000), Due::Nothing);
+    }
 }
 
 /// [MQTT-3.1.2-23], [MQTT-4.1.0-1], [MQTT-4.1.0-2].
@@ -73,6 +75,18 @@ fn the_server_bounds_how_long_a_session_stays() {
     device.connect(&with_expiry(u32::MAX)).unwrap();
     device.detach();
     assert_eq!((device.session.deadline_ms(), device.after_s(1 << 40)), (None, Due::Nothing));
+}
+
+/// [3.1.1 MQTT-4.1.0-2], also where the server keeps sessions for a shorter time.
+#[test]
+fn a_session_of_3_lasts_as_long_as_its_connection() {
+    for clean_start in [false, true] {
+        let limits = Limits { session_expiry_s_max: 60, ..Limits::default() };
+        let mut device = Device::subscribed(limits, &Hello { clean_start, ..Hello::in_3() });
+        assert_eq!(device.after_s(1_000_000), Due::Nothing);
+        assert!(device.session.is_subscribed_to("#"));
+        assert_eq!(device.detach().is_ended, clean_start);
+    }
 }
 
 /// MQTT 5 §3.14.2.2.2.
@@ -182,12 +196,25 @@ fn a_will_keeps_its_properties() {
     assert_eq!((will.qos, will.retain), (Qos::AtLeastOnce, false));
 }
 
-/// In 3.1.1 a will has no delay, and DISCONNECT gives it up (3.1.1 §3.14.4).
+/// [3.1.1 MQTT-3.1.2-8], [3.1.1 MQTT-3.1.2-10], [3.1.1 MQTT-3.1.2-12], [3.1.1 MQTT-3.14.4-3]: in 3.1.1 a will has
+/// no delay, is published once, and DISCONNECT gives it up.
 #[test]
 fn a_will_in_3() {
-    let hello = Hello { will: Some(("dev/a-1/evt", 0)), ..Hello::in_3() };
-    assert!(connected(&hello).detach().will.is_some());
-    let mut device = connected(&hello);
-    device.disconnect(ReasonCode::Success, None).unwrap();
-    assert!(device.detach().will.is_none());
+    for clean_start in [false, true] {
+        let hello = Hello { will: Some(("dev/a-1/evt", 0)), clean_start, ..Hello::in_3() };
+        let mut device = connected(&hello);
+        let will = device.detach().will.unwrap();
+        assert_eq!((&*will.topic, &*will.payload, will.qos), ("dev/a-1/evt", &b"gone"[..], Qos::AtLeastOnce));
+        assert!(!will.retain);
+        assert_eq!(device.after_s(1_000), Due::Nothing);
+        let without = Hello { will: None, ..hello.clone() };
+        assert!(device.connect(&without).unwrap().will.is_none());
+        assert!(device.detach().will.is_none());
+
+        let mut device = connected(&hello);
+        device.disconnect(ReasonCode::Success, None).unwrap();
+        assert!(device.detach().will.is_none());
+        // The connection is closed by the one that takes over.
+        assert!(connected(&hello).connect(&without).unwrap().will.is_some());
+    }
 }

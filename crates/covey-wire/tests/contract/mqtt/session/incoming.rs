@@ -3,11 +3,11 @@
 
 use covey_wire::mqtt::session::{Arrival, Limits, TopicName};
 use covey_wire::mqtt::{
-    Ack, Auth, Connect, Delivery, Disconnect, Packet, Place, Properties, Property, PropertyList, Publish,
-    Qos, ReasonCode,
+    Ack, Auth, Connect, Delivery, Disconnect, Packet, Place, Properties, Property, PropertyList,
+    ProtocolVersion, Publish, Qos, ReasonCode,
 };
 
-use super::device::{Device, Hello, Said, id};
+use super::device::{Device, Hello, Said, id, in_each_version};
 
 const OK: ReasonCode = ReasonCode::Success;
 
@@ -15,28 +15,36 @@ fn device() -> Device {
     Device::subscribed(Limits::default(), &Hello::default())
 }
 
-/// [MQTT-4.3.2-4], [MQTT-4.6.0-2], [MQTT-4.6.0-3]: in the order of the messages, whichever is committed first.
+/// What is left of the reason of an acknowledgement: 3.1.1 has none.
+fn said_to(hello: &Hello, reason: ReasonCode) -> ReasonCode {
+    if hello.version == ProtocolVersion::V5 { reason } else { OK }
+}
+
+/// [MQTT-4.3.2-4], [MQTT-4.6.0-2], [MQTT-4.6.0-3], [3.1.1 MQTT-4.3.2-2], [3.1.1 MQTT-4.6.0-2], [3.1.1 MQTT-4.6.0-3]: in
+/// the order of the messages, whichever is committed first.
 #[test]
 fn answers_go_out_in_the_order_of_arrival() {
-    let mut device = device();
-    let first = device.publish_new(Qos::AtLeastOnce, 1);
-    let second = device.publish_new(Qos::ExactlyOnce, 2);
-    let third = device.publish_new(Qos::AtLeastOnce, 3);
-    assert!(device.publish(Qos::AtMostOnce, 0, false).unwrap().is_none());
-    device.answer(third, OK);
-    device.answer(second, OK);
-    assert_eq!(device.read(), []);
-    device.answer(first, ReasonCode::NoMatchingSubscribers);
-    assert_eq!(
-        device.read(),
-        [
-            Said::PubAck(1, ReasonCode::NoMatchingSubscribers, None),
-            Said::PubRec(2, OK, None),
-            Said::PubAck(3, OK, None),
-        ]
-    );
-    // [MQTT-4.3.2-5]: after its PUBACK the identifier is that of a new message, with DUP or without.
-    assert!(device.publish(Qos::AtLeastOnce, 1, true).unwrap().is_some());
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let first = device.publish_new(Qos::AtLeastOnce, 1);
+        let second = device.publish_new(Qos::ExactlyOnce, 2);
+        let third = device.publish_new(Qos::AtLeastOnce, 3);
+        assert!(device.publish(Qos::AtMostOnce, 0, false).unwrap().is_none());
+        device.answer(third, OK);
+        device.answer(second, OK);
+        assert_eq!(device.read(), []);
+        device.answer(first, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(
+            device.read(),
+            [
+                Said::PubAck(1, said_to(&hello, ReasonCode::NoMatchingSubscribers), None),
+                Said::PubRec(2, OK, None),
+                Said::PubAck(3, OK, None),
+            ]
+        );
+        // [MQTT-4.3.2-5]: after its PUBACK the identifier is that of a new message, with DUP or without.
+        assert!(device.publish(Qos::AtLeastOnce, 1, true).unwrap().is_some());
+    }
 }
 
 /// [MQTT-3.1.2-29], [MQTT-3.4.2-2], [MQTT-3.4.2-1].
@@ -59,7 +67,7 @@ fn a_reason_is_explained_to_who_wants_it_and_takes_it() {
         let small = Hello::default().with(Property::MaximumPacketSize(bytes));
         assert_eq!(explain(&small, "not yours"), said(refused, text));
     }
-    // 3.1.1 has no word for it: a refused message is acknowledged.
+    // 3.1.1 has no word for it: a refused message is acknowledged [3.1.1 MQTT-3.3.5-2].
     assert_eq!(explain(&Hello::in_3(), "not yours"), said(OK, None));
     // A reason that PUBACK does not have.
     let mut device = device();
@@ -68,53 +76,58 @@ fn a_reason_is_explained_to_who_wants_it_and_takes_it() {
     assert_eq!(device.read(), [said(ReasonCode::ImplementationSpecificError, None)]);
 }
 
-/// [MQTT-4.3.3-8], [MQTT-4.3.3-10], [MQTT-4.3.3-11], [MQTT-4.3.3-12]: a message of QoS 2 is received when the
-/// owner has it; repetitions meanwhile bring nothing, and one PUBREC is for all.
+/// [MQTT-4.3.3-8], [MQTT-4.3.3-10], [MQTT-4.3.3-11], [MQTT-4.3.3-12], [3.1.1 MQTT-4.3.3-2]: a message of QoS 2 is
+/// received when the owner has it; repetitions meanwhile bring nothing, and one PUBREC is for all.
 #[test]
 fn a_message_of_qos_2_comes_once() {
-    let mut device = device();
-    let receipt = device.publish_new(Qos::ExactlyOnce, 5);
-    assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
-    assert_eq!(device.read(), []);
-    device.answer(receipt, OK);
-    assert_eq!(device.read(), [Said::PubRec(5, OK, None)]);
-    for is_repeated in [true, false] {
-        assert_eq!(device.publish(Qos::ExactlyOnce, 5, is_repeated).unwrap(), None);
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let receipt = device.publish_new(Qos::ExactlyOnce, 5);
+        assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
+        assert_eq!(device.read(), []);
+        device.answer(receipt, OK);
         assert_eq!(device.read(), [Said::PubRec(5, OK, None)]);
+        for is_repeated in [true, false] {
+            assert_eq!(device.publish(Qos::ExactlyOnce, 5, is_repeated).unwrap(), None);
+            assert_eq!(device.read(), [Said::PubRec(5, OK, None)]);
+        }
+        device.ack(Packet::PubRel, 5);
+        device.ack(Packet::PubRel, 5);
+        let unknown = said_to(&hello, ReasonCode::PacketIdentifierNotFound);
+        assert_eq!(device.read(), [Said::PubComp(5, OK), Said::PubComp(5, unknown)]);
+        assert!(device.publish(Qos::ExactlyOnce, 5, true).unwrap().is_some());
     }
-    device.ack(Packet::PubRel, 5);
-    device.ack(Packet::PubRel, 5);
-    let unknown = ReasonCode::PacketIdentifierNotFound;
-    assert_eq!(device.read(), [Said::PubComp(5, OK), Said::PubComp(5, unknown)]);
-    assert!(device.publish(Qos::ExactlyOnce, 5, true).unwrap().is_some());
 }
 
-/// MQTT 5 §4.1, §4.3.3: what is received of QoS 2 outlives the connection, also when the commit comes between
-/// two connections, or on the second.
+/// MQTT 5 §4.1, §4.3.3, [3.1.1 MQTT-4.1.0-1]: what is received of QoS 2 outlives the connection, also when the
+/// commit comes between two connections, or on the second.
 #[test]
 fn a_message_of_qos_2_comes_once_over_many_connections() {
-    let mut device = device();
-    let receipt = device.publish_new(Qos::ExactlyOnce, 5);
-    device.detach();
-    device.connect(&Hello::default()).unwrap();
-    device.read();
-    // It is under way: no second copy, and no answer before the commit.
-    assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
-    assert_eq!(device.read(), []);
-    device.detach();
-    device.answer(receipt, OK);
-    assert_eq!(device.read(), []);
-    device.connect(&Hello::default()).unwrap();
-    device.read();
-    assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
-    assert_eq!(device.read(), [Said::PubRec(5, OK, None)]);
-    // The PUBCOMP is lost with the connection; PUBREL comes again.
-    device.ack(Packet::PubRel, 5);
-    device.detach();
-    device.connect(&Hello::default()).unwrap();
-    device.read();
-    device.ack(Packet::PubRel, 5);
-    assert_eq!(device.read(), [Said::PubComp(5, ReasonCode::PacketIdentifierNotFound)]);
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let receipt = device.publish_new(Qos::ExactlyOnce, 5);
+        device.detach();
+        device.connect(&hello).unwrap();
+        device.read();
+        // It is under way: no second copy, and no answer before the commit.
+        assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
+        assert_eq!(device.read(), []);
+        device.detach();
+        device.answer(receipt, OK);
+        assert_eq!(device.read(), []);
+        device.connect(&hello).unwrap();
+        device.read();
+        assert_eq!(device.publish(Qos::ExactlyOnce, 5, true).unwrap(), None);
+        assert_eq!(device.read(), [Said::PubRec(5, OK, None)]);
+        // The PUBCOMP is lost with the connection; PUBREL comes again.
+        device.ack(Packet::PubRel, 5);
+        device.detach();
+        device.connect(&hello).unwrap();
+        device.read();
+        device.ack(Packet::PubRel, 5);
+        let unknown = said_to(&hello, ReasonCode::PacketIdentifierNotFound);
+        assert_eq!(device.read(), [Said::PubComp(5, unknown)]);
+    }
 }
 
 #[test]
@@ -176,7 +189,7 @@ fn a_release_before_its_time_changes_nothing() {
     assert_eq!(device.read(), [Said::PubRec(5, OK, None), Said::PubRec(5, OK, None)]);
 }
 
-/// [MQTT-2.2.1-3]: MQTT 5 can say it, and 3.1.1 cannot.
+/// [MQTT-2.2.1-3], [3.1.1 MQTT-2.3.1-2]: MQTT 5 can say it, and 3.1.1 cannot.
 #[test]
 fn an_identifier_that_is_in_use_is_refused() {
     let mut device = device();
@@ -347,27 +360,29 @@ fn a_message_to_be_retained() {
     assert_eq!(retained(&Hello::default(), keeps), Ok(true));
 }
 
-/// [MQTT-3.1.0-2], [MQTT-3.2.0-2].
+/// [MQTT-3.1.0-2], [MQTT-3.2.0-2], [3.1.1 MQTT-3.1.0-2].
 #[test]
 fn a_second_connect_is_refused() {
-    let mut device = device();
-    let connect = Connect {
-        version: device.version,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: "a-1",
-        will: None,
-        user_name: None,
-        password: None,
-        properties: Properties::NONE,
-    };
-    let refused = device.say(&Packet::Connect(connect)).unwrap_err();
-    assert_eq!((refused.reason, refused.rule), (ReasonCode::ProtocolError, "MQTT-3.1.0-2"));
-    assert_eq!(device.read(), []);
-    assert!(device.session.is_subscribed_to("#"));
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        let connect = Connect {
+            version: device.version,
+            clean_start: true,
+            keep_alive_s: 0,
+            client_id: "a-1",
+            will: None,
+            user_name: None,
+            password: None,
+            properties: Properties::NONE,
+        };
+        let refused = device.say(&Packet::Connect(connect)).unwrap_err();
+        assert_eq!((refused.reason, refused.rule), (ReasonCode::ProtocolError, "MQTT-3.1.0-2"));
+        assert_eq!(device.read(), []);
+        assert!(device.session.is_subscribed_to("#"));
+    }
 }
 
-/// [MQTT-4.12.0-7], [MQTT-3.14.4-1], [MQTT-3.12.4-1].
+/// [MQTT-4.12.0-7], and what servers send.
 #[test]
 fn packets_that_may_not_come() {
     let mut device = device();
@@ -377,18 +392,29 @@ fn packets_that_may_not_come() {
     assert_eq!((refused.reason, refused.rule), (ReasonCode::ProtocolError, "MQTT-4.12.0-7"));
     let refused = device.say(&Packet::PingResp).unwrap_err();
     assert_eq!(refused.reason, ReasonCode::ProtocolError);
-    device.tell(&Packet::PingReq);
-    assert_eq!(device.read(), [Said::PingResp]);
     // An acknowledgement of what is not known here brings nothing, or PUBREL that says so.
     device.ack(Packet::PubAck, 77);
     device.ack(Packet::PubComp, 77);
     device.ack(Packet::PubRec, 77);
     device.tell(&Packet::PubRec(Ack::with_reason(id(78), ReasonCode::NotAuthorized)));
     assert_eq!(device.read(), [Said::PubRel(77, ReasonCode::PacketIdentifierNotFound)]);
-    let bye = Packet::Disconnect(Disconnect { reason: OK, properties: Properties::NONE });
-    device.say(&bye).unwrap();
-    assert_eq!(device.say(&Packet::PingReq).unwrap_err().rule, "MQTT-3.14.4-1");
-    // The next connection is another.
-    device.connect(&Hello::default()).unwrap();
-    device.tell(&Packet::PingReq);
+}
+
+/// [MQTT-3.12.4-1], [MQTT-3.14.4-1], [3.1.1 MQTT-3.12.4-1], [3.1.1 MQTT-3.14.4-2].
+#[test]
+fn a_ping_is_answered_until_the_device_says_goodbye() {
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        device.tell(&Packet::PingReq);
+        assert_eq!(device.read(), [Said::PingResp]);
+        let bye = Packet::Disconnect(Disconnect { reason: OK, properties: Properties::NONE });
+        device.say(&bye).unwrap();
+        assert_eq!(device.say(&Packet::PingReq).unwrap_err().rule, "MQTT-3.14.4-1");
+        assert_eq!(device.read(), []);
+        // The next connection is another.
+        device.connect(&hello).unwrap();
+        device.read();
+        device.tell(&Packet::PingReq);
+        assert_eq!(device.read(), [Said::PingResp]);
+    }
 }

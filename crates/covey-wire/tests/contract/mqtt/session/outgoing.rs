@@ -4,7 +4,7 @@
 use covey_wire::mqtt::session::{Limits, Message, Outcome, Sent};
 use covey_wire::mqtt::{Ack, Packet, Place, Property, PropertyList, Qos, ReasonCode};
 
-use super::device::{Device, Hello, Said, id, message};
+use super::device::{Device, Hello, Said, id, in_each_version, message};
 
 const OK: ReasonCode = ReasonCode::Success;
 const ONE: Qos = Qos::AtLeastOnce;
@@ -14,81 +14,89 @@ fn delivered(token: u64) -> Outcome {
     Outcome::Delivered { token, reason: OK }
 }
 
-/// [MQTT-4.3.1-1], [MQTT-4.3.2-1], [MQTT-4.3.2-2], [MQTT-4.3.3-1], [MQTT-4.3.3-2], [MQTT-4.3.3-4], [MQTT-2.2.1-4].
+/// [MQTT-4.3.1-1], [MQTT-4.3.2-1], [MQTT-4.3.2-2], [MQTT-4.3.3-1], [MQTT-4.3.3-2], [MQTT-4.3.3-4], [MQTT-2.2.1-4];
+/// [3.1.1 MQTT-4.3.1-1], [3.1.1 MQTT-4.3.2-1], [3.1.1 MQTT-4.3.3-1].
 #[test]
 fn each_qos_goes_its_way() {
-    let mut device = Device::subscribed(Limits::default(), &Hello::default());
-    assert_eq!(device.send(0, Qos::AtMostOnce, "zero"), Sent::Written);
-    assert_eq!(device.send(1, ONE, "one"), Sent::Written);
-    assert_eq!(device.send(2, TWO, "two"), Sent::Written);
-    assert_eq!(
-        device.read(),
-        [
-            message(0, Qos::AtMostOnce, false, "zero"),
-            message(1, ONE, false, "one"),
-            message(2, TWO, false, "two")
-        ]
-    );
-    assert_eq!(device.session.undelivered(), 2);
-    device.ack(Packet::PubAck, 1);
-    device.ack(Packet::PubRec, 2);
-    assert_eq!(device.outcomes(), [delivered(1), delivered(2)]);
-    assert_eq!(device.read(), [Said::PubRel(2, OK)]);
-    // PUBREC again: PUBREL again, and nothing is delivered twice.
-    device.ack(Packet::PubRec, 2);
-    assert_eq!(device.read(), [Said::PubRel(2, OK)]);
-    device.ack(Packet::PubComp, 2);
-    assert_eq!((device.outcomes(), device.session.undelivered()), (vec![], 0));
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        assert_eq!(device.send(0, Qos::AtMostOnce, "zero"), Sent::Written);
+        assert_eq!(device.send(1, ONE, "one"), Sent::Written);
+        assert_eq!(device.send(2, TWO, "two"), Sent::Written);
+        assert_eq!(
+            device.read(),
+            [
+                message(0, Qos::AtMostOnce, false, "zero"),
+                message(1, ONE, false, "one"),
+                message(2, TWO, false, "two")
+            ]
+        );
+        assert_eq!(device.session.undelivered(), 2);
+        device.ack(Packet::PubAck, 1);
+        device.ack(Packet::PubRec, 2);
+        assert_eq!(device.outcomes(), [delivered(1), delivered(2)]);
+        assert_eq!(device.read(), [Said::PubRel(2, OK)]);
+        // PUBREC again: PUBREL again, and nothing is delivered twice.
+        device.ack(Packet::PubRec, 2);
+        assert_eq!(device.read(), [Said::PubRel(2, OK)]);
+        device.ack(Packet::PubComp, 2);
+        assert_eq!((device.outcomes(), device.session.undelivered()), (vec![], 0));
+    }
 }
 
-/// [MQTT-4.6.0-4].
+/// [MQTT-4.6.0-4], [3.1.1 MQTT-4.6.0-4].
 #[test]
 fn pubrel_goes_out_in_the_order_of_pubrec() {
-    let mut device = Device::subscribed(Limits::default(), &Hello::default());
-    for token in 1..=3 {
-        device.send(token, TWO, "x");
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        for token in 1..=3 {
+            device.send(token, TWO, "x");
+        }
+        device.read();
+        for number in [2, 3, 1] {
+            device.ack(Packet::PubRec, number);
+        }
+        assert_eq!(device.read(), [2, 3, 1].map(|number| Said::PubRel(number, OK)));
     }
-    device.read();
-    for number in [2, 3, 1] {
-        device.ack(Packet::PubRec, number);
-    }
-    assert_eq!(device.read(), [2, 3, 1].map(|number| Said::PubRel(number, OK)));
 }
 
-/// [MQTT-4.4.0-1], [MQTT-4.6.0-1], [MQTT-3.3.1-1], [MQTT-4.3.3-6]: in their order, with their identifiers, and
-/// each once.
+/// [MQTT-4.4.0-1], [MQTT-4.6.0-1], [MQTT-3.3.1-1], [MQTT-4.3.3-6]; [3.1.1 MQTT-2.3.1-3], [3.1.1 MQTT-2.3.1-4],
+/// [3.1.1 MQTT-3.1.2-5], [3.1.1 MQTT-3.3.1-1], [3.1.1 MQTT-4.4.0-1], [3.1.1 MQTT-4.6.0-1]: in their order, with
+/// their identifiers, and each once.
 #[test]
 fn what_was_not_acknowledged_comes_again_in_its_order() {
-    let mut device = Device::subscribed(Limits::default(), &Hello::default());
-    for token in 1..=5 {
-        device.send(token, if token % 2 == 0 { TWO } else { ONE }, &token.to_string());
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        for token in 1..=5 {
+            device.send(token, if token % 2 == 0 { TWO } else { ONE }, &token.to_string());
+        }
+        device.ack(Packet::PubAck, 3);
+        device.ack(Packet::PubRec, 4);
+        device.read();
+        device.outcomes();
+        device.detach();
+        assert_eq!(device.send(6, ONE, "6"), Sent::Waiting);
+        device.connect(&hello).unwrap();
+        assert_eq!(
+            device.read()[1..],
+            [
+                Said::PubRel(4, OK),
+                message(1, ONE, true, "1"),
+                message(2, TWO, true, "2"),
+                message(5, ONE, true, "5"),
+                message(6, ONE, false, "6"),
+            ]
+        );
+        for number in [1, 5, 6] {
+            device.ack(Packet::PubAck, number);
+        }
+        device.ack(Packet::PubComp, 4);
+        device.ack(Packet::PubRec, 2);
+        assert_eq!(device.outcomes(), [1, 5, 6, 2].map(delivered));
+        // Never at any other time: nothing is left to come again but one PUBREL.
+        device.connect(&hello).unwrap();
+        assert_eq!(device.read()[2..], [Said::PubRel(2, OK)]);
     }
-    device.ack(Packet::PubAck, 3);
-    device.ack(Packet::PubRec, 4);
-    device.read();
-    device.outcomes();
-    device.detach();
-    assert_eq!(device.send(6, ONE, "6"), Sent::Waiting);
-    device.connect(&Hello::default()).unwrap();
-    assert_eq!(
-        device.read()[1..],
-        [
-            Said::PubRel(4, OK),
-            message(1, ONE, true, "1"),
-            message(2, TWO, true, "2"),
-            message(5, ONE, true, "5"),
-            message(6, ONE, false, "6"),
-        ]
-    );
-    for number in [1, 5, 6] {
-        device.ack(Packet::PubAck, number);
-    }
-    device.ack(Packet::PubComp, 4);
-    device.ack(Packet::PubRec, 2);
-    assert_eq!(device.outcomes(), [1, 5, 6, 2].map(delivered));
-    // Never at any other time: nothing is left to come again but one PUBREL.
-    device.connect(&Hello::default()).unwrap();
-    assert_eq!(device.read()[2..], [Said::PubRel(2, OK)]);
 }
 
 /// [MQTT-3.3.4-9], [MQTT-4.9.0-1], [MQTT-4.9.0-2], [MQTT-3.3.4-10]: also of what comes again.
@@ -163,23 +171,25 @@ fn acknowledgements_of_the_device() {
     }
 }
 
-/// [MQTT-2.2.1-4]: an identifier is not given to two messages, also where they begin anew.
+/// [MQTT-2.2.1-4], [3.1.1 MQTT-2.3.1-4]: an identifier is not given to two messages, also where they begin anew.
 #[test]
 fn identifiers_in_use_are_left_out() {
-    let mut device = Device::subscribed(Limits::default(), &Hello::default());
-    device.send(1, ONE, "kept");
-    device.send(2, TWO, "kept");
-    device.ack(Packet::PubRec, 2);
-    device.read();
-    let mut seen = Vec::new();
-    for token in 3..70_000 {
-        device.send(token, ONE, "x");
-        let Some(Said::Message { id, .. }) = device.read().pop() else { panic!() };
-        device.ack(Packet::PubAck, id);
-        seen.push(id);
+    for hello in in_each_version() {
+        let mut device = Device::subscribed(Limits::default(), &hello);
+        device.send(1, ONE, "kept");
+        device.send(2, TWO, "kept");
+        device.ack(Packet::PubRec, 2);
+        device.read();
+        let mut seen = Vec::new();
+        for token in 3..70_000 {
+            device.send(token, ONE, "x");
+            let Some(Said::Message { id, .. }) = device.read().pop() else { panic!() };
+            device.ack(Packet::PubAck, id);
+            seen.push(id);
+        }
+        assert!(!seen.contains(&1) && !seen.contains(&2) && !seen.contains(&0));
+        assert_eq!(seen.iter().filter(|number| **number == 3).count(), 2);
     }
-    assert!(!seen.contains(&1) && !seen.contains(&2) && !seen.contains(&0));
-    assert_eq!(seen.iter().filter(|number| **number == 3).count(), 2);
 }
 
 /// [MQTT-3.3.2-5], [MQTT-3.3.2-6], [MQTT-4.3.3-7].
