@@ -1,14 +1,12 @@
 //! The TLS handshake of a connection that has just been accepted.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
-
-use tokio::net::TcpStream;
 
 use crate::gate::Gate;
 use crate::listener::Established;
 use crate::refusal::Refused;
 use crate::server_tls::ServerTls;
+use crate::socket::Accepted;
 use crate::transport::{Ended, Transport};
 
 /// Takes a connection through its handshake, if there is TLS. Answers none for a client that left
@@ -17,20 +15,20 @@ use crate::transport::{Ended, Transport};
 /// # Errors
 /// Why it is not let in. If TLS failed, the client has been sent an alert.
 pub(crate) async fn shake_hands(
-    tcp: TcpStream,
-    address: SocketAddr,
+    accepted: Accepted,
     tls: Option<&ServerTls>,
     gate: &Gate,
 ) -> Result<Option<Established>, Refused> {
     // Messages are small and wanted at once.
-    if tcp.set_nodelay(true).is_err() {
+    let Accepted { socket, address, certificate } = accepted;
+    if socket.set_nodelay().is_err() {
         return Ok(None);
     }
     let failed = |error: rustls::Error| Refused::Handshake(error.to_string());
-    let mut transport = Transport::new(tcp, tls).map_err(failed)?;
+    let mut transport = Transport::new(socket, tls).map_err(failed)?;
     let mut early = Vec::new();
     if tls.is_none() {
-        return Ok(Some(Established { transport, early, certificate: None, address }));
+        return Ok(Some(Established { transport, early, certificate, address }));
     }
     // Who says nothing takes no place of those who do.
     if !transport.begins().await {

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod mqtt;
 mod refusal;
 mod server_tls;
+mod socket;
 mod tls;
 mod transport;
 
@@ -21,5 +22,6 @@ pub use error::NetError;
 pub use listener::{Established, Life, Limits, Protocol};
 pub use refusal::{REFUSALS_TOLD_MAX, Refusal, Refused};
 pub use server_tls::{Identity, RECORD_BYTES_MAX, ServerTls, certificates_from_pem};
+pub use socket::{Accepted, Incoming, Socket, Stream};
 pub use tls::INCOMPLETE_BYTES_MAX;
 pub use transport::{Ended, Transport};

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::gate::{Gate, HalfOpen, Place};
 use crate::handshake::shake_hands;
 use crate::refusal::{Refusal, Refused, Told};
 use crate::server_tls::ServerTls;
+use crate::socket::{Accepted, Incoming};
 use crate::transport::Transport;
 
 /// How many connections the system keeps for a listener that does not accept at the moment; Linux
@@ -124,8 +125,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, NetError> {
 /// Accepts connections until `shutdown`, then ends them, and returns when all tasks are over.
 ///
 /// Without `tls` bytes travel unencrypted and nobody shows a certificate.
-pub async fn serve<P: Protocol>(
-    listener: TcpListener,
+pub async fn serve<P: Protocol, L: Incoming>(
+    listener: L,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
     protocol: Arc<P>,
@@ -150,10 +151,11 @@ pub async fn serve<P: Protocol>(
                 accepted = &mut next => break Some(accepted),
             }
         };
-        let Some((tcp, address, half_open)) = accepted else { break };
+        let Some((accepted, half_open)) = accepted else { break };
+        let address = accepted.address;
         match server.gate.place(address, half_open) {
             Ok((place, half_open)) => {
-                tasks.spawn(Arc::clone(&server).connection(tcp, address, place, half_open));
+                tasks.spawn(Arc::clone(&server).connection(accepted, place, half_open));
             }
             Err(refused) => server.refused(address, refused),
         }
@@ -186,21 +188,21 @@ fn told_if_panicked(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The socket that connections come from.
-struct Accepting {
-    listener: TcpListener,
+/// Where connections come from.
+struct Accepting<L> {
+    listener: L,
     /// Whether the last attempt was good, so that the log tells of an outage once.
     can_accept: bool,
 }
 
-impl Accepting {
-    async fn next(&mut self, gate: &Gate) -> (TcpStream, SocketAddr, HalfOpen) {
+impl<L: Incoming> Accepting<L> {
+    async fn next(&mut self, gate: &Gate) -> (Accepted, HalfOpen) {
         let half_open = gate.half_open().await;
         loop {
             match self.listener.accept().await {
-                Ok((tcp, address)) => {
+                Ok(accepted) => {
                     self.can_accept = true;
-                    return (tcp, address, half_open);
+                    return (accepted, half_open);
                 }
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone already.
@@ -225,15 +227,9 @@ struct Server<P> {
 
 impl<P: Protocol> Server<P> {
     /// One connection from its first byte to its last.
-    async fn connection(
-        self: Arc<Self>,
-        tcp: TcpStream,
-        address: SocketAddr,
-        place: Place,
-        half_open: HalfOpen,
-    ) {
+    async fn connection(self: Arc<Self>, accepted: Accepted, place: Place, half_open: HalfOpen) {
         // In a place of its own, which is free again when the protocol has begun.
-        let life = Box::pin(self.begin(tcp, address, half_open)).await;
+        let life = Box::pin(self.begin(accepted, half_open)).await;
         // Shared no more: a connection that lives needs nothing of the listener but its place.
         drop(self);
         if let Some(life) = life {
@@ -242,9 +238,10 @@ impl<P: Protocol> Server<P> {
         drop(place);
     }
 
-    async fn begin(&self, tcp: TcpStream, address: SocketAddr, half_open: HalfOpen) -> Option<Life> {
+    async fn begin(&self, accepted: Accepted, half_open: HalfOpen) -> Option<Life> {
+        let address = accepted.address;
         let begun = async {
-            let established = shake_hands(tcp, address, self.tls.as_deref(), &self.gate).await?;
+            let established = shake_hands(accepted, self.tls.as_deref(), &self.gate).await?;
             match established {
                 Some(established) => self.protocol.begin(established).await,
                 None => Ok(None),

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 /// How many connections of a kind are told one by one in a second; the rest of that second is told
 /// together.

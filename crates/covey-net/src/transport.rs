@@ -6,15 +6,12 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-
 use crate::certificate::PeerCertificate;
 use crate::server_tls::ServerTls;
+use crate::socket::Socket;
 use crate::tls::{Peer, Tls};
 
 /// How much is read from a socket at a time, in bytes: one TLS record of the largest kind.
@@ -26,13 +23,6 @@ const FINISH_MS_MAX: u64 = 1_000;
 /// How much of what such a client still sends is thrown away before the socket is closed, in bytes.
 /// While there is unread data a close is a reset, which may overtake the last words.
 const FINISH_BYTES_MAX: usize = 1024 * 1024;
-/// After how many seconds without a byte the system asks whether a client is still there, where the
-/// protocol does not. Not sooner: the question wakes a device that sleeps.
-const PROBE_AFTER_S: u64 = 300;
-/// Seconds between such questions.
-const PROBE_EVERY_S: u64 = 30;
-/// How many remain unanswered until the client is taken for dead.
-const PROBES: u32 = 4;
 
 struct Scratch {
     read: Box<[u8]>,
@@ -67,7 +57,7 @@ impl std::fmt::Display for Ended {
 
 /// A connection to a client.
 pub struct Transport {
-    tcp: TcpStream,
+    socket: Socket,
     tls: Option<Tls>,
     /// The client has said that nothing follows; what it said before has been read.
     has_ended: bool,
@@ -80,9 +70,9 @@ impl Transport {
     ///
     /// # Errors
     /// A configuration that rustls cannot use.
-    pub(crate) fn new(tcp: TcpStream, tls: Option<&ServerTls>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(socket: Socket, tls: Option<&ServerTls>) -> Result<Self, rustls::Error> {
         let tls = tls.map(Tls::new).transpose()?;
-        Ok(Self { tcp, tls, has_ended: false, unsent: Vec::new() })
+        Ok(Self { socket, tls, has_ended: false, unsent: Vec::new() })
     }
 
     /// Whether the TLS handshake is not over yet.
@@ -101,8 +91,7 @@ impl Transport {
 
     /// Waits for the first byte, and leaves it there; no if the client leaves before that.
     pub(crate) async fn begins(&self) -> bool {
-        // Not `readable`, which may also be ready when there is nothing.
-        matches!(self.tcp.peek(&mut [0]).await, Ok(1))
+        self.socket.begins().await
     }
 
     /// Reads once, adding what the client said to `plain`: nothing, if it was part of a record or of
@@ -116,8 +105,8 @@ impl Transport {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let read = loop {
-                ready!(self.tcp.poll_read_ready(context)).map_err(Ended::Lost)?;
-                match self.tcp.try_read(&mut scratch.read) {
+                ready!(self.socket.poll_read_ready(context)).map_err(Ended::Lost)?;
+                match self.socket.try_read(&mut scratch.read) {
                     Ok(0) => return Poll::Ready(Err(Ended::Closed)),
                     Ok(count) => break &mut scratch.read[..count],
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -130,7 +119,7 @@ impl Transport {
             };
             scratch.ciphertext.clear();
             let received = tls.receive(read, plain, &mut scratch.ciphertext);
-            write(&self.tcp, &mut self.unsent, &scratch.ciphertext).map_err(Ended::Lost)?;
+            write(&self.socket, &mut self.unsent, &scratch.ciphertext).map_err(Ended::Lost)?;
             self.has_ended = received.map_err(Ended::Tls)? == Peer::Closed;
             Poll::Ready(Ok(()))
         })
@@ -143,12 +132,12 @@ impl Transport {
     /// A connection that has ended.
     pub fn send(&mut self, plain: &[u8]) -> Result<(), Ended> {
         let Some(tls) = &mut self.tls else {
-            return write(&self.tcp, &mut self.unsent, plain).map_err(Ended::Lost);
+            return write(&self.socket, &mut self.unsent, plain).map_err(Ended::Lost);
         };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.ciphertext.clear();
             let sealed = tls.send(plain, &mut scratch.ciphertext).map_err(Ended::Tls);
-            let written = write(&self.tcp, &mut self.unsent, &scratch.ciphertext).map_err(Ended::Lost);
+            let written = write(&self.socket, &mut self.unsent, &scratch.ciphertext).map_err(Ended::Lost);
             if scratch.ciphertext.capacity() > KEPT_BYTES_MAX {
                 scratch.ciphertext = Vec::new();
             }
@@ -168,28 +157,16 @@ impl Transport {
     /// A connection that was lost.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         while !self.unsent.is_empty() {
-            ready!(self.tcp.poll_write_ready(context)).map_err(Ended::Lost)?;
+            ready!(self.socket.poll_write_ready(context)).map_err(Ended::Lost)?;
             let unsent = std::mem::take(&mut self.unsent);
-            write(&self.tcp, &mut self.unsent, &unsent).map_err(Ended::Lost)?;
+            write(&self.socket, &mut self.unsent, &unsent).map_err(Ended::Lost)?;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Has the system find out whether the client is still there, for a protocol that does not.
     pub fn watch_for_death(&self) {
-        let (after, every) = (Duration::from_secs(PROBE_AFTER_S), Duration::from_secs(PROBE_EVERY_S));
-        let probes = TcpKeepalive::new().with_time(after).with_interval(every).with_retries(PROBES);
-        let socket = SockRef::from(&self.tcp);
-        let mut set = socket.set_tcp_keepalive(&probes);
-        // What was sent and is not acknowledged counts as a question too; the system would go on for
-        // about 15 minutes.
-        #[cfg(target_os = "linux")]
-        {
-            set = set.and_then(|()| socket.set_tcp_user_timeout(Some(after + every * PROBES)));
-        }
-        if let Err(error) = set {
-            tracing::debug!(%error, "a connection is gone already");
-        }
+        self.socket.watch_for_death();
     }
 
     /// Ends the connection so that the last words reach the client: they are written, nothing
@@ -198,17 +175,17 @@ impl Transport {
         if let Some(tls) = &mut self.tls {
             let mut last = Vec::new();
             tls.close(&mut last);
-            if write(&self.tcp, &mut self.unsent, &last).is_err() {
+            if write(&self.socket, &mut self.unsent, &last).is_err() {
                 return;
             }
         }
         let said = async {
             poll_fn(|context| self.poll_flush(context)).await.ok()?;
-            SockRef::from(&self.tcp).shutdown(Shutdown::Write).ok()?;
+            self.socket.shutdown_write().ok()?;
             let mut thrown_away = 0;
             while thrown_away < FINISH_BYTES_MAX {
-                self.tcp.readable().await.ok()?;
-                let read = SCRATCH.with_borrow_mut(|scratch| self.tcp.try_read(&mut scratch.read));
+                poll_fn(|context| self.socket.poll_read_ready(context)).await.ok()?;
+                let read = SCRATCH.with_borrow_mut(|scratch| self.socket.try_read(&mut scratch.read));
                 match read {
                     Ok(0) => break,
                     Ok(count) => thrown_away += count,
@@ -224,11 +201,11 @@ impl Transport {
 }
 
 /// Writes what the socket takes of `unsent` and then of `bytes`, and keeps the rest in `unsent`.
-fn write(tcp: &TcpStream, unsent: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+fn write(socket: &Socket, unsent: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
     let mut at = 0;
     // What waits goes first, when the socket takes something again.
     while unsent.is_empty() && at < bytes.len() {
-        match tcp.try_write(&bytes[at..]) {
+        match socket.try_write(&bytes[at..]) {
             Ok(count) => at += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
@@ -236,25 +213,4 @@ fn write(tcp: &TcpStream, unsent: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> 
     }
     unsent.extend_from_slice(&bytes[at..]);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[tokio::test]
-    async fn the_system_asks_for_a_client_whose_protocol_does_not() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let transport = Transport::new(listener.accept().await.unwrap().0, None).unwrap();
-        let is_asking = || SockRef::from(&transport.tcp).keepalive().unwrap();
-        assert!(!is_asking(), "a device that sleeps is not woken without need");
-        transport.watch_for_death();
-        let socket = SockRef::from(&transport.tcp);
-        assert!(is_asking());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(300));
-        #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(420)));
-    }
 }

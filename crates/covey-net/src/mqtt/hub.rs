@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use covey_wire::mqtt::session::{Connected, Epoch, Message, Sent, WillMessage};
 use covey_wire::mqtt::{Connect, ReasonCode, Violation};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::MqttLimits;
@@ -264,13 +264,15 @@ impl<S: Service> Hub<S> {
         }
     }
 
-    /// Those that the sweep must look at.
+    /// Those that the sweep must look at, in the order of their client identifiers: what happens does not
+    /// depend on chance.
     pub(super) fn due(&self, now_ms: u64) -> Vec<Arc<Device<S::Client>>> {
         let mut due = Vec::new();
         for part in &self.parts {
             let part = lock(part);
             due.extend(part.iter().filter(|entry| entry.0.is_due(now_ms)).map(|entry| Arc::clone(&entry.0)));
         }
+        due.sort_unstable_by(|one, other| one.client_id.cmp(&other.client_id));
         due
     }
 

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listener;
 use crate::server_tls::ServerTls;
+use crate::socket::Incoming;
 
 pub use device::Handle;
 pub use hub::Hub;
@@ -79,9 +80,9 @@ impl Default for MqttLimits {
 }
 
 /// A listener that MQTT is spoken on.
-pub struct Endpoint {
-    /// Bound by [`listener::bind`].
-    pub listener: TcpListener,
+pub struct Endpoint<L = TcpListener> {
+    /// Where connections come from, as bound by [`listener::bind`].
+    pub listener: L,
     /// TLS; without it bytes travel unencrypted and nobody shows a certificate.
     pub tls: Option<Arc<ServerTls>>,
     /// What the listener bears.
@@ -91,7 +92,11 @@ pub struct Endpoint {
 /// Serves clients until `shutdown`. Each is then told (0x8B) and has the endpoint's time to take that
 /// in; what the owner is still working on is waited for, within the same time once more. When this
 /// returns, no task is left.
-pub async fn serve<S: Service>(hub: Arc<Hub<S>>, endpoints: Vec<Endpoint>, shutdown: CancellationToken) {
+pub async fn serve<S: Service, L: Incoming>(
+    hub: Arc<Hub<S>>,
+    endpoints: Vec<Endpoint<L>>,
+    shutdown: CancellationToken,
+) {
     let grace_ms = endpoints.iter().map(|endpoint| endpoint.limits.shutdown_ms_max).max().unwrap_or(0);
     let protocol = Arc::new(begin::Mqtt::new(Arc::clone(&hub)));
     let mut listeners = tokio::task::JoinSet::new();
