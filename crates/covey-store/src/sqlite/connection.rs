@@ -42,19 +42,25 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
     if connection.is_readonly("main").map_err(open)? {
         return Err(StoreError::ReadOnly { path: path.to_owned() });
     }
-    let set_up = || {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // The commit returns after the fsync of the log (SQLite "PRAGMA synchronous").
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
-        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-        // Checkpoints are made beside the writer, see `checkpoint`.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-        Ok(connection)
-    };
-    set_up().map_err(open)
+    set_up_to_write(connection).map_err(open)
+}
+
+/// A database that is in memory, and ends with its connection.
+pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
+    set_up_to_write(Connection::open_in_memory()?)
+}
+
+fn set_up_to_write(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // The commit returns after the fsync of the log (SQLite "PRAGMA synchronous").
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    // Checkpoints are made beside the writer, see `checkpoint`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
 }
 
 /// Bounds the database (SQLite "PRAGMA max_page_count"). The bound is the

@@ -8,6 +8,7 @@
 
 mod access;
 mod backup;
+mod by_hand;
 mod checkpoint;
 mod conditions;
 mod connection;
@@ -39,6 +40,7 @@ use crate::queue;
 use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
+pub use by_hand::ByHand;
 
 /// How a SQLite store is run.
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ pub struct Sqlite {
     reads: Option<Sender<reader::Read>>,
     write_state: Arc<WriteState>,
     threads: Vec<JoinHandle<()>>,
+    /// Told of everything that is put into a queue, where no thread waits for it.
+    hand: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Sqlite {
@@ -98,13 +102,22 @@ impl Sqlite {
             let queue = read_queue.clone();
             threads.push(spawn(format!("store-read-{number}"), move || reader::run(&reading, &queue))?);
         }
-        let checkpoints = checkpoint::Checkpoints::start(&options.path)?;
+        let checkpoints = Some(checkpoint::Checkpoints::start(&options.path)?);
         let group_max = options.group_max.max(1);
         let write_state = Arc::<WriteState>::default();
         let state = Arc::clone(&write_state);
         let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints, state };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
-        Ok(Self { path: options.path.clone(), jobs: Some(jobs), reads: Some(reads), write_state, threads })
+        let (path, jobs, reads) = (options.path.clone(), Some(jobs), Some(reads));
+        Ok(Self { path, jobs, reads, write_state, threads, hand: None })
+    }
+}
+
+impl Sqlite {
+    fn tell_hand(&self) {
+        if let Some(hand) = &self.hand {
+            hand();
+        }
     }
 }
 
@@ -112,7 +125,9 @@ impl Reader for Sqlite {}
 
 impl Store for Sqlite {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
-        queue::put(self.jobs.as_ref(), job)
+        queue::put(self.jobs.as_ref(), job)?;
+        self.tell_hand();
+        Ok(())
     }
 
     fn write_fault(&self) -> Option<StorageFault> {

@@ -32,6 +32,7 @@ impl Sqlite {
             let _ = reply.send(outcome);
         });
         let sent = queue::put(self.reads.as_ref(), read);
+        self.tell_hand();
         Box::pin(async move {
             sent?;
             answer.await.unwrap_or(Err(Error::from(StorageFault::Stopped)))

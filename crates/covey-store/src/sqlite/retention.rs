@@ -88,6 +88,9 @@ fn table(kept: RetentionClass) -> Table {
 impl Sqlite {
     /// Forgets what is too old. A bounded amount.
     pub(super) fn forget(&self, what: Prune) -> Found<'_, Pruned> {
+        if self.hand.is_some() {
+            return self.read(move |connection| prune(connection, &what));
+        }
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let started = spawn("store-retain".to_owned(), move || {
@@ -105,11 +108,11 @@ impl Sqlite {
 }
 
 fn open_and_prune(path: &Path, what: &Prune) -> Result<Pruned> {
-    let mut connection = connection::open_for_writing(path).map_err(|error: StoreError| {
+    let connection = connection::open_for_writing(path).map_err(|error: StoreError| {
         tracing::error!(%error, "retention");
         StorageFault::Io
     })?;
-    prune(&mut connection, what).map_err(|error| {
+    prune(&connection, what).map_err(|error| {
         tracing::error!(%error, "SQLite");
         Error::from(fault(&error))
     })
@@ -117,12 +120,13 @@ fn open_and_prune(path: &Path, what: &Prune) -> Result<Pruned> {
 
 /// Goes through the rows in the order of their making, up to the first that is
 /// too young whoever owns it.
-fn prune(connection: &mut Connection, what: &Prune) -> rusqlite::Result<Pruned> {
+fn prune(connection: &Connection, what: &Prune) -> rusqlite::Result<Pruned> {
     let table = table(what.kept);
     let mut pruned = Pruned { count: 0, next: Some(what.after) };
     for _ in 0..STEPS_MAX {
         let Some(after) = pruned.next else { break };
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Unchecked: whoever has the connection has no transaction open.
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let (count, next) = step(&transaction, &table, what, after)?;
         transaction.commit()?;
         pruned.count += count;

@@ -25,7 +25,8 @@ pub(super) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) group_max: usize,
-    pub(super) checkpoints: Checkpoints,
+    /// None for a database in memory.
+    pub(super) checkpoints: Option<Checkpoints>,
     pub(super) state: Arc<WriteState>,
 }
 
@@ -61,14 +62,31 @@ impl Writer {
             match next {
                 Ok(first) => {
                     group.push(first);
-                    group.extend(queue.try_iter().take(self.group_max - 1));
-                    self.checkpoints.give_way();
-                    self.commit(&mut group);
+                    self.gather(&mut group, queue);
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Commits one group of those that wait; answers how many there were.
+    pub(super) fn commit_one_group(&mut self, queue: &Receiver<Box<dyn Job>>) -> usize {
+        let mut group = Group::new();
+        let Ok(first) = queue.try_recv() else { return 0 };
+        group.push(first);
+        self.gather(&mut group, queue)
+    }
+
+    /// Commits a group that was begun, with those that wait.
+    fn gather(&mut self, group: &mut Group, queue: &Receiver<Box<dyn Job>>) -> usize {
+        group.extend(queue.try_iter().take(self.group_max - 1));
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.give_way();
+        }
+        let count = group.len();
+        self.commit(group);
+        count
     }
 
     /// Looks whether writes succeed again.
@@ -115,7 +133,9 @@ impl Writer {
                 let took_us = self.clock.monotonic_us().saturating_sub(began_us);
                 self.observer.took(Step::Commit, took_us);
                 self.observer.happened(Event::Committed { operations: group.len() });
-                self.checkpoints.committed(group.len());
+                if let Some(checkpoints) = &mut self.checkpoints {
+                    checkpoints.committed(group.len());
+                }
                 self.state.set(None);
                 Ok(())
             }
