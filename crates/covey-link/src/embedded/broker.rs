@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use covey_core::Engine;
-use covey_core::task::PAYLOAD_BYTES_MAX;
 use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
-use covey_net::{Identity, Limits, NetError, ServerTls, certificates_from_pem, listener};
+use covey_net::{Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
 use covey_wire::downlink::ResponseForm;
 use covey_wire::mqtt::session;
 use tokio::task::JoinHandle;
@@ -19,14 +18,13 @@ use crate::embedded::devices::Devices;
 /// The files that TLS is made of. The broker reads them when it starts and when it is renewed.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The server's certificate, then those between it and the root.
+    /// The server's certificate, then the issuing CA. Devices whose certificate that CA issued may send
+    /// it alone.
     pub certificate: PathBuf,
     /// The server's private key.
     pub key: PathBuf,
     /// The root that devices' certificates must lead to.
     pub device_root: PathBuf,
-    /// The issuing CA: devices whose certificate it issued may send it alone.
-    pub device_issuer: PathBuf,
 }
 
 /// How the broker is run.
@@ -76,9 +74,6 @@ const HALF_OPEN_MS_MAX: u64 = 15_000;
 const IN_FLIGHT_MAX: u16 = 32;
 /// How many messages may wait for a session.
 const WAITING_MAX: usize = 256;
-/// How much may wait for a device that does not read or acknowledge, in bytes: as many `rsp` as may be
-/// under way, each of the largest size.
-const UNREAD_BYTES_MAX: usize = IN_FLIGHT_MAX as usize * PAYLOAD_BYTES_MAX;
 /// How many subscriptions a session may have.
 const SUBSCRIPTIONS_MAX: usize = 16;
 /// How long a session is kept of a device that is away, in seconds.
@@ -114,21 +109,14 @@ impl Broker {
         let listener = listener::bind(address).map_err(problem)?;
         let bind = |source| BrokerError::Bind { address, source };
         options.address = listener.local_addr().map_err(bind)?;
-        let devices = Devices::new(Arc::clone(&link), engine, options.response_form);
-        let hub = Hub::new(devices, limits(&options));
-        // The link of a broker that has stopped stays without one: nothing starts a second.
-        let _ = link.hub.set(Arc::downgrade(&hub));
-        let listener_limits = Limits {
-            connections_max: options.sessions_max,
-            half_open_max: HALF_OPEN_MAX,
-            half_open_per_address_max: HALF_OPEN_MAX,
-            half_open_ms_max: HALF_OPEN_MS_MAX,
-            handshakes_max: HANDSHAKES_MAX,
-            shutdown_ms_max: SHUTDOWN_MS_MAX,
-        };
-        let endpoint = Endpoint { listener, tls: Some(Arc::clone(&tls)), limits: listener_limits };
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(hub, vec![endpoint], shutdown.clone()));
+        let limits = DeviceLimits {
+            sessions_max: options.sessions_max,
+            packet_bytes_max: options.packet_bytes_max,
+            response_form: options.response_form,
+        };
+        let serving = serving(&link, engine, listener, Some(Arc::clone(&tls)), limits, shutdown.clone());
+        let serving = tokio::spawn(serving);
         Ok(Self { options, tls, shutdown, serving })
     }
 
@@ -160,14 +148,50 @@ impl Broker {
     }
 }
 
-fn limits(options: &BrokerOptions) -> MqttLimits {
+/// What devices may ask of the broker.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceLimits {
+    /// How many sessions there may be.
+    pub sessions_max: usize,
+    /// Largest MQTT packet, in bytes.
+    pub packet_bytes_max: u32,
+    /// What the body of an `rsp` with a task is.
+    pub response_form: ResponseForm,
+}
+
+/// Serves the devices that come through `listener`, until `shutdown`: what [`Broker`] does, for whatever
+/// connections come from. Without `tls` a device is let in by the certificate that comes with its
+/// connection ([`covey_net::Accepted`]). The link has the devices from now on, and no others after them.
+pub fn serving<L: Incoming>(
+    link: &Arc<EmbeddedLink>,
+    engine: Arc<Engine>,
+    listener: L,
+    tls: Option<Arc<ServerTls>>,
+    limits: DeviceLimits,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<L> {
+    let devices = Devices::new(Arc::clone(link), engine, limits.response_form);
+    let hub = Hub::new(devices, mqtt_limits(&limits));
+    // The link of a broker that has stopped stays without one: nothing starts a second.
+    let _ = link.hub.set(Arc::downgrade(&hub));
+    let listener_limits = Limits {
+        connections_max: limits.sessions_max,
+        half_open_max: HALF_OPEN_MAX,
+        half_open_per_address_max: HALF_OPEN_MAX,
+        half_open_ms_max: HALF_OPEN_MS_MAX,
+        handshakes_max: HANDSHAKES_MAX,
+        shutdown_ms_max: SHUTDOWN_MS_MAX,
+    };
+    serve(hub, vec![Endpoint { listener, tls, limits: listener_limits }], shutdown)
+}
+
+fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
     MqttLimits {
         session: session::Limits {
-            packet_bytes_max: options.packet_bytes_max,
+            packet_bytes_max: limits.packet_bytes_max,
             receive_max: IN_FLIGHT_MAX,
             in_flight_max: IN_FLIGHT_MAX,
             waiting_messages_max: WAITING_MAX,
-            waiting_bytes_max: UNREAD_BYTES_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             session_expiry_s_max: SESSION_EXPIRY_S_MAX,
             // Nobody may subscribe to what a device publishes, so that nobody can see that nothing is kept;
@@ -175,8 +199,7 @@ fn limits(options: &BrokerOptions) -> MqttLimits {
             retain_available: true,
             ..session::Limits::default()
         },
-        sessions_max: options.sessions_max,
-        unread_bytes_max: UNREAD_BYTES_MAX,
+        sessions_max: limits.sessions_max,
         ..MqttLimits::default()
     }
 }
@@ -185,20 +208,20 @@ type Certificates = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// The server's identity, and what devices' certificates must lead to.
 fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError> {
-    let TlsFiles { certificate, key, device_root, device_issuer } = &options.tls;
+    let TlsFiles { certificate, key, device_root } = &options.tls;
     let address = options.address;
     let in_file = |path: &PathBuf, problem: String| BrokerError::Tls {
         address,
         problem: format!("{}: {problem}", path.display()),
     };
     let text = |path: &PathBuf| std::fs::read(path).map_err(|error| in_file(path, error.to_string()));
-    let identity = Identity::from_pem(&text(certificate)?, &text(key)?)
-        .map_err(|error| in_file(certificate, error.to_string()))?;
-    let mut trusted = Vec::new();
+    let chain = text(certificate)?;
+    let identity =
+        Identity::from_pem(&chain, &text(key)?).map_err(|error| in_file(certificate, error.to_string()))?;
+    let certificates =
+        |path, text: &[u8]| certificates_from_pem(text).map_err(|error| in_file(path, error.to_string()));
+    let mut trusted = certificates(device_root, &text(device_root)?)?;
     // Small TLS libraries send a device's own certificate only: then the one that issued it is the root.
-    for path in [device_root, device_issuer] {
-        trusted
-            .extend(certificates_from_pem(&text(path)?).map_err(|error| in_file(path, error.to_string()))?);
-    }
+    trusted.extend(certificates(certificate, &chain)?.into_iter().skip(1));
     Ok((identity, trusted))
 }

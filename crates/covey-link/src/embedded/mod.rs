@@ -28,7 +28,7 @@ use crate::refusal_log::RefusalLog;
 use delivery::Sent;
 use devices::Devices;
 
-pub use broker::{Broker, BrokerError, BrokerOptions, TlsFiles};
+pub use broker::{Broker, BrokerError, BrokerOptions, DeviceLimits, TlsFiles, serving};
 
 /// The name of this link.
 pub const NAME: &str = "embedded";
@@ -56,6 +56,12 @@ impl EmbeddedLink {
     #[must_use]
     pub fn connected(&self) -> usize {
         self.hub().map_or(0, |hub| hub.connected())
+    }
+
+    /// How many sessions there are, those of devices that are away included.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.hub().map_or(0, |hub| hub.sessions())
     }
 
     /// None before the broker starts and after it has stopped.
