@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("covey-net", &["covey-wire"]),
     ("covey-pki", &[]),
     ("covey-sim", &["covey-client", "covey-device", "covey-wire"]),
+    ("covey-simulate", &["covey-core", "covey-link", "covey-net", "covey-store", "covey-wire"]),
     ("covey-store", &["covey-core"]),
     ("covey-testbed", &["covey-pki"]),
     ("covey-webhook", &["covey-api", "covey-core"]),
@@ -45,10 +46,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// built from. Each must be found in each of them: a check that finds nothing proves nothing.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["covey", "covey-http"]),
-    ("lapin", &["covey", "covey-link"]),
-    ("reqwest", &["covey", "covey-client", "covey-link", "covey-sim", "covey-webhook"]),
-    ("rumqttc-v5-next", &["covey", "covey-device", "covey-link", "covey-sim"]),
-    ("rusqlite", &["covey", "covey-store"]),
+    ("lapin", &["covey", "covey-link", "covey-simulate"]),
+    ("reqwest", &["covey", "covey-client", "covey-link", "covey-sim", "covey-simulate", "covey-webhook"]),
+    ("rumqttc-v5-next", &["covey", "covey-device", "covey-link", "covey-sim", "covey-simulate"]),
+    ("rusqlite", &["covey", "covey-simulate", "covey-store"]),
     (
         "tokio",
         &[
@@ -59,11 +60,12 @@ const LIBRARIES: &[(&str, &[&str])] = &[
             "covey-link",
             "covey-net",
             "covey-sim",
+            "covey-simulate",
             "covey-store",
             "covey-webhook",
         ],
     ),
-    ("tokio-postgres", &["covey", "covey-store"]),
+    ("tokio-postgres", &["covey", "covey-simulate", "covey-store"]),
     ("utoipa", &["covey", "covey-http"]),
 ];
 

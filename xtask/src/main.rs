@@ -29,7 +29,9 @@ const HELP: &str = "cargo xtask COMMAND
   services      PostgreSQL, RabbitMQ 4, Mosquitto and nginx on free ports of loopback, for
                 tests of the distributed shapes; more: cargo xtask services --help
   bench         the same calls in every shape, beside the embedded one: cargo xtask bench
-                [--seconds N] [SHAPE…]";
+                [--seconds N] [SHAPE…]
+  simulate      a server with many devices under a simulated clock and network, repeatable from a
+                seed: cargo xtask simulate [--seed N | --seeds A..B] [--devices D] [--json]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "openapi" => write_openapi(),
         "services" => testbed::build_and_run(rest),
         "bench" => bench::run(rest),
+        "simulate" => simulate(rest),
         _ => {
             eprintln!("{HELP}");
             return ExitCode::from(2);
@@ -125,6 +128,13 @@ fn deny() -> Result<()> {
         bail!("a library has a known fault, or was taken back:\n{said}");
     }
     Ok(())
+}
+
+/// Builds the simulator as a release and runs it: most of the time goes into many devices or many seeds.
+fn simulate(arguments: &[String]) -> Result<()> {
+    let mut command = cargo_command();
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "covey-simulate", "--"]);
+    run(command.args(arguments))
 }
 
 fn openapi_now() -> Result<String> {
