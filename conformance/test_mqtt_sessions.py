@@ -15,6 +15,7 @@ from testbed.raw_device import (
     RECEIVE_MAX,
     REASON_STRING,
     SUBSCRIPTION_ID,
+    USER_PROPERTY,
     WILL_DELAY,
     Packet,
     RawDevice,
@@ -263,15 +264,24 @@ def test_a_message_of_exactly_the_largest_size_goes_out_and_one_more_byte_does_n
     api.create(device, ttl=30, payload={"a": 1})
     device.all(acknowledge=True)
     device.request()
-    (size,) = [one.size for one in device.messages(acknowledge=True) if one.level == "rsp"]
-    for maximum, count in ((size, 1), (size - 1, 0)):
+    (whole,) = [one for one in device.messages(acknowledge=True) if one.level == "rsp"]
+
+    def with_at_most(maximum: int) -> list[Packet]:
         device = raw()
         device.connect(properties=packet_max(maximum))
         device.subscribe(f"srv/{device.sn}/rsp")
         api.create(device, ttl=30, payload={"a": 1})
         device.request()
-        assert len([one for one in device.messages(acknowledge=True) if one.level == "rsp"]) == count
+        heard = [one for one in device.messages(acknowledge=True) if one.level == "rsp"]
         device.close()
+        return heard
+
+    assert [one.size for one in with_at_most(whole.size)] == [whole.size]
+    # Then what is said twice is left out, and after that the body would be.
+    (less,) = with_at_most(whole.size - 1)
+    assert (less.body, less.properties[USER_PROPERTY]) == (whole.body, [("method_code", "20")])
+    assert [one.size for one in with_at_most(less.size)] == [less.size]
+    assert with_at_most(less.size - 1) == []
 
 
 # Properties (§3.3.2.3)

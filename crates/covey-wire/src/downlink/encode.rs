@@ -125,6 +125,8 @@ pub struct DownlinkMessage {
     dev_event_id: Option<u32>,
     /// Whether it has no user properties.
     is_bare: bool,
+    /// Whether user properties that say what a property of MQTT says are left out.
+    says_once: bool,
     body: String,
 }
 
@@ -254,16 +256,23 @@ impl DownlinkMessage {
             event_type_code: None,
             dev_event_id: None,
             is_bare: false,
+            says_once: false,
             body: body.into(),
         }
     }
 
     /// The same with less, for a device that cannot take so much (MQTT 5 §3.1.2.11.4): first without
-    /// the body, then with nothing but the native Correlation Data. None if there is no less, or if the
-    /// body is what the message is for.
+    /// the body, then with nothing but the native Correlation Data. An `rsp` is for its method and body; it
+    /// goes without the user properties that Correlation Data and Message Expiry Interval say as well. None
+    /// if there is no less.
     #[must_use]
     pub fn smaller(mut self) -> Option<Self> {
-        if self.downlink == Downlink::Rsp || self.is_bare {
+        if self.downlink == Downlink::Rsp {
+            let has_less = !self.says_once;
+            self.says_once = true;
+            return has_less.then_some(self);
+        }
+        if self.is_bare {
             return None;
         }
         if self.body.is_empty() {
@@ -284,8 +293,8 @@ impl DownlinkMessage {
             number(property::EXT_ID, self.ext_id),
             number(property::EVENT_TYPE_CODE, self.event_type_code),
             number(property::DEV_EVENT_ID, self.dev_event_id.map(i64::from)),
-            Some((property::CORRELATION_DATA, self.correlation.clone())),
-            number(property::EXPIRES_AT, self.expires_at_s),
+            Some((property::CORRELATION_DATA, self.correlation.clone())).filter(|_| !self.says_once),
+            number(property::EXPIRES_AT, self.expires_at_s.filter(|_| !self.says_once)),
         ];
         all.into_iter().flatten().filter(|_| !self.is_bare)
     }

@@ -81,6 +81,29 @@ fn tsk_is_sent_byte_for_byte_as_ever() {
 }
 
 #[test]
+fn a_small_device_gets_less_and_an_rsp_keeps_its_method_and_body() {
+    let named = Task { method: Some("blink"), ..task(90_500) };
+    let less = DownlinkMessage::response(&named, ResponseForm::Payload).smaller().unwrap();
+    check(
+        &less,
+        r#"
+        srv/a-1/rsp qos 1 expiry 91
+        correlation data 01901f2e-3d4c-7b5a-8877-665544332211
+        method_code: 51
+        method: blink
+        {"dt": [{"cl":5}], "ü":1.50}
+        3.1.1 {"correlationData":"01901f2e-3d4c-7b5a-8877-665544332211","method_code":51,"method":"blink","expires_at":1769860890,"payload":{"dt": [{"cl":5}], "ü":1.50}}
+        "#,
+    );
+    assert!(less.smaller().is_none());
+    let without_body = DownlinkMessage::announcement(&named).smaller().unwrap();
+    assert_eq!((without_body.body(), without_body.user_properties().count()), ("", 4));
+    let bare = without_body.smaller().unwrap();
+    assert_eq!((bare.body(), bare.user_properties().count()), ("", 0));
+    assert!(bare.smaller().is_none());
+}
+
+#[test]
 fn rsp_is_sent_byte_for_byte_as_ever() {
     check(
         &DownlinkMessage::response(&task(90_500), ResponseForm::Payload),
