@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::pki::Identity;
 use crate::state::{Broker, Login, Node};
 
+/// Lines that are put behind the others in `rabbitmq.conf`.
+const MORE_VARIABLE: &str = "COVEY_RABBITMQ_CONF";
+
 /// `enabled_plugins`, an Erlang term.
 pub const PLUGINS: &str = "[rabbitmq_event_exchange,rabbitmq_management,rabbitmq_mqtt].\n";
 
@@ -54,6 +57,10 @@ pub fn node(node: &Node, broker: &Broker, tls: &Identity, definitions: &Path) ->
         for (index, node) in broker.nodes.iter().enumerate() {
             text.push_str(&format!("cluster_formation.classic_config.nodes.{} = {}\n", index + 1, node.name));
         }
+    }
+    // For what only some releases know.
+    if let Ok(more) = std::env::var(MORE_VARIABLE) {
+        text.push_str(&format!("{more}\n"));
     }
     text
 }

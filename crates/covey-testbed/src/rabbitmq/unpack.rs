@@ -2,7 +2,9 @@
 //!
 //! Debian 12 has RabbitMQ 3.10, which does not speak MQTT 5. The packages of
 //! Debian 13 with all that they need down to the C library are unpacked into
-//! a folder, and their programs are told to look for libraries there.
+//! a folder, and their programs are told to look for libraries there. Another
+//! release can be tried: with `COVEY_RABBITMQ_RELEASE=sid` that of Debian's
+//! next one (RabbitMQ 4.3 with Erlang 29 in November 2026).
 
 use std::fs;
 use std::io::Read;
@@ -15,16 +17,18 @@ use anyhow::{Context, Result, bail};
 use crate::package::{self, find_program, output_of};
 use crate::workspace;
 
-/// The Debian release that the packages are of.
+/// The Debian release that the packages are of, unless the environment names another.
 const RELEASE: &str = "trixie";
+const RELEASE_VARIABLE: &str = "COVEY_RABBITMQ_RELEASE";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// RabbitMQ, the parts of Erlang that it needs, and the libraries that those need.
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 26] = [
     "rabbitmq-server",
     "erlang-asn1",
     "erlang-base",
     "erlang-crypto",
     "erlang-eldap",
+    "erlang-eunit",
     "erlang-inets",
     "erlang-mnesia",
     "erlang-os-mon",
@@ -38,6 +42,7 @@ const PACKAGES: [&str; 24] = [
     "libc6",
     "libcap2",
     "libgcc-s1",
+    "libsctp1",
     "libssl3t64",
     "libstdc++6",
     "libsystemd0",
@@ -49,17 +54,32 @@ const PACKAGES: [&str; 24] = [
 const STAMP: &str = "complete";
 const LOCK: &str = "rabbitmq4.lock";
 
+/// The Debian release to take.
+///
+/// # Errors
+/// The environment names one with characters that no release has: it becomes part of a path.
+fn release() -> Result<String> {
+    let Ok(release) = std::env::var(RELEASE_VARIABLE) else { return Ok(RELEASE.to_owned()) };
+    if release.is_empty() || !release.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        bail!("{RELEASE_VARIABLE} is the name of a Debian release in small letters, not {release:?}");
+    }
+    Ok(release)
+}
+
 /// RabbitMQ's programs, unpacked.
 #[derive(Clone, Debug)]
 pub struct Installation {
     root: PathBuf,
+    release: String,
 }
 
 impl Installation {
     /// The one in `target/tools`, unpacked when it is missing.
     pub fn open() -> Result<Self> {
         let tools = workspace().join("target/tools");
-        let installation = Self { root: tools.join("rabbitmq4") };
+        let release = release()?;
+        let folder = if release == RELEASE { "rabbitmq4".to_owned() } else { format!("rabbitmq4-{release}") };
+        let installation = Self { root: tools.join(folder), release };
         if installation.is_complete() {
             return Ok(installation);
         }
@@ -67,7 +87,7 @@ impl Installation {
         let _one_at_a_time = package::lock(&tools.join(LOCK))?;
         // Another call may have done it while we waited.
         if !installation.is_complete() {
-            eprintln!("testbed: unpacking RabbitMQ 4 into target/tools");
+            eprintln!("testbed: unpacking RabbitMQ 4 of Debian {} into target/tools", installation.release);
             installation.make()?;
         }
         Ok(installation)
@@ -120,7 +140,7 @@ impl Installation {
     fn download(&self, work: &Path) -> Result<()> {
         let sources = work.join("sources.list");
         let mirror = package::debian_mirror()?;
-        fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {RELEASE} main\n"))?;
+        fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {} main\n", self.release))?;
         fs::write(work.join("status"), "")?;
         let user = output_of(Command::new("id").arg("-un"))?;
         let at = |name: &str| work.join(name).display().to_string();
