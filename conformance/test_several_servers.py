@@ -11,6 +11,7 @@ import pytest
 from testbed.api import DONE, LOCK, READY
 from testbed.broker import LINK
 from testbed.device import POLL
+from testbed.raw_device import RawDevice, session_expiry
 from testbed.server import BINARY
 from test_stream import Curl
 
@@ -306,3 +307,35 @@ def test_a_second_server_of_the_same_name_is_refused(pairs, new_api):
     third = pairs.another(first, "--server-name", "two").start()
     assert new_api(third).get("/devices").status_code == 200, "a name that is free again may be taken"
     assert third.stop() == 0
+
+
+@pytest.mark.skipif(not LINK.is_own, reason="other brokers keep sessions themselves")
+def test_a_session_goes_on_at_another_server(pair, apis, tmp_path):
+    """What was kept last holds, also at a server that remembers something else (docs/adr/0018)."""
+    identity, made = apis[0].register(tmp_path), []
+
+    def come(server) -> tuple[RawDevice, bool]:
+        made.append(RawDevice(server, identity))
+        return made[-1], made[-1].connect(clean=False, properties=session_expiry(300)).session_present
+
+    first, is_present = come(pair[0])
+    assert not is_present
+    first.subscribe(f"srv/{identity.sn}/tsk")
+    second, is_present = come(pair[1])
+    assert is_present
+    task = apis[0].create(identity, ttl=30)
+    assert [one.task_id for one in second.messages(1, acknowledge=True)] == [task]
+    second.subscribe(f"srv/{identity.sn}/rsp")
+    first, is_present = come(pair[0])
+    assert is_present
+    first.request(task)
+    assert [one.level for one in first.messages(1, acknowledge=True) if one.level == "rsp"] == ["rsp"]
+    # Ended at one, it is not resumed at the other, which still remembers it.
+    made.append(RawDevice(pair[0], identity))
+    assert not made[-1].connect(clean=True).session_present
+    second, is_present = come(pair[1])
+    assert not is_present
+    apis[1].create(identity, ttl=30)
+    assert second.messages(1) == []
+    for device in made:
+        device.close()

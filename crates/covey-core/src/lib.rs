@@ -14,6 +14,7 @@ pub mod access;
 pub mod announcer;
 pub mod background;
 pub mod device;
+pub mod device_session;
 mod engine;
 pub mod error;
 pub mod event;

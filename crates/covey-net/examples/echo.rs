@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use covey_net::mqtt::{
-    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, Later, MqttLimits, Opened,
-    Publisher, Service, serve,
+    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, KeptSession, Later,
+    MqttLimits, Opened, Publisher, Service, serve,
 };
 use covey_net::{Identity, Limits, Refusal, ServerTls, listener};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
@@ -71,7 +71,11 @@ impl Service for Echo {
             let text = "the client id is not the certificate's CN".into();
             return Err(Denied { reason: ReasonCode::ClientIdentifierNotValid, text });
         }
-        Ok(Admitted { client: Arc::new(name.to_owned()), assigned_client_id: None })
+        Ok(Admitted {
+            client: Arc::new(name.to_owned()),
+            assigned_client_id: None,
+            session: KeptSession::default(),
+        })
     }
 
     fn connected(&self, client: &Arc<String>, opened: Opened<'_>) {

@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use covey_wire::mqtt::session::{Arrival, Limits, Message, Output, Session};
+use covey_wire::mqtt::session::{Arrival, Kept, Limits, Message, Output, Session};
 use covey_wire::mqtt::{
     Ack, Connect, Delivery, Framing, Packet, PacketId, Place, Properties, Property, PropertyList,
     ProtocolVersion, Publish, Qos, ReasonCode, Sender, Subscribe, SubscribeList, SubscriptionOptions, decode,
@@ -86,7 +86,7 @@ fn session(limits: &Limits, filter: &str) -> Session {
         password: None,
         properties: list.properties(),
     };
-    session.connect(&connect, None, limits, 0, &mut out).unwrap();
+    session.connect(&connect, None, Kept::AsHere, limits, 0, &mut out).unwrap();
     let mut filters = SubscribeList::new(ProtocolVersion::V5);
     filters.push(filter, SubscriptionOptions::qos(Qos::AtLeastOnce)).unwrap();
     let (packet_id, properties) = (PacketId::MIN, Properties::NONE);

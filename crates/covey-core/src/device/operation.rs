@@ -84,7 +84,7 @@ impl Operation for DeviceRegister {
     }
 }
 
-/// Retires a device and revokes its certificates.
+/// Retires a device: revokes its certificates, and forgets its session.
 pub struct DeviceRetire {
     /// Who asks.
     pub caller: Caller,
@@ -98,6 +98,7 @@ impl Operation for DeviceRetire {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         tx.device_retire(device.identity.device)?;
+        tx.session_remove(device.identity.device)?;
         if let Some(was) = device.presence.filter(|presence| presence.online) {
             let presence = Presence { online: false, checked_at: tx.now(), reason: Reason::Revoked, ..was };
             PresencePut { device: device.identity.clone(), presence }.apply(tx)?;

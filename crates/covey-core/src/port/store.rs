@@ -2,6 +2,7 @@
 
 use crate::access::AccessReader;
 use crate::device::DeviceReader;
+use crate::device_session::SessionReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::port::{Found, ReadSet, Transaction};
@@ -58,6 +59,7 @@ pub trait Reader:
     + EventReader
     + RecordReader
     + PresenceReader
+    + SessionReader
     + TwinReader
     + WebhookReader
     + AccessReader

@@ -2,6 +2,7 @@
 
 use crate::access::AccessSteps;
 use crate::device::DeviceSteps;
+use crate::device_session::SessionSteps;
 use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
@@ -22,6 +23,7 @@ pub trait Transaction:
     + EventSteps
     + RecordSteps
     + PresenceSteps
+    + SessionSteps
     + TwinSteps
     + WebhookSteps
     + AccessSteps

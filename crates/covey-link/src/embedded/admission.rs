@@ -10,6 +10,7 @@ use covey_wire::mqtt::ReasonCode;
 use covey_wire::parse_uplink_topic;
 
 use crate::embedded::devices::Device;
+use crate::embedded::kept_sessions;
 use crate::refusal_log::RefusalLog;
 
 /// Decides about a CONNECT (MQTT 5 §3.2.2.2; in 3.1.1 the return code that corresponds).
@@ -41,10 +42,10 @@ pub(super) async fn admit(
         let why = "the will's topic is not the device's own";
         return refuse(ReasonCode::NotAuthorized, Refusal::PublishTopic, why);
     }
-    match engine.server().device_admit(&sn, &certificate_serial_hex).await {
-        Ok(Some(identity)) => {
+    match kept_sessions::take_up(engine, &sn, &certificate_serial_hex, claim).await {
+        Ok(Some((identity, session))) => {
             let client = Arc::new(Device::new(identity, certificate_serial_hex, claim.connect.version));
-            Ok(Admitted { client, assigned_client_id: None })
+            Ok(Admitted { client, assigned_client_id: None, session })
         }
         Ok(None) => {
             refuse(ReasonCode::NotAuthorized, Refusal::NotAdmitted, "the certificate is unknown or revoked")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use covey_core::Engine;
+use covey_core::device_session::{SESSION_EXPIRY_S_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
 use covey_net::{Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
 use covey_wire::downlink::ResponseForm;
@@ -74,10 +75,6 @@ const HALF_OPEN_MS_MAX: u64 = 15_000;
 const IN_FLIGHT_MAX: u16 = 32;
 /// How many messages may wait for a session.
 const WAITING_MAX: usize = 256;
-/// How many subscriptions a session may have.
-const SUBSCRIPTIONS_MAX: usize = 16;
-/// How long a session is kept of a device that is away, in seconds.
-const SESSION_EXPIRY_S_MAX: u32 = 3600;
 /// How long devices may take to hear that the server stops, in milliseconds.
 const SHUTDOWN_MS_MAX: u64 = 2_000;
 
@@ -193,6 +190,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
             in_flight_max: IN_FLIGHT_MAX,
             waiting_messages_max: WAITING_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
+            subscription_bytes_max: SUBSCRIPTION_BYTES_MAX,
             session_expiry_s_max: SESSION_EXPIRY_S_MAX,
             // Nobody may subscribe to what a device publishes, so that nobody can see that nothing is kept;
             // a device that asks for it need not be turned away.

@@ -11,6 +11,7 @@ use covey_core::port::Refusal;
 use covey_net::Refusal as RefusedConnections;
 use covey_net::mqtt::{
     Admitted, Answer, Claim, ConnectionId, Denied, End, Handle, Handled, Later, Opened, Publisher, Service,
+    SessionToKeep,
 };
 use covey_wire::downlink::{DownlinkMessage, ResponseForm};
 use covey_wire::mqtt::session::{Arrived, Outcome, WillMessage};
@@ -23,7 +24,7 @@ use dashmap::DashMap;
 use crate::disconnect_reason::DisconnectReason;
 use crate::dispatch::{self, Opened as OpenedMessage, Refused, RefusedKind};
 use crate::embedded::delivery::{self, Sent};
-use crate::embedded::{EmbeddedLink, admission};
+use crate::embedded::{EmbeddedLink, admission, kept_sessions};
 
 /// A device that was let in: one for each of its connections.
 pub(super) struct Device {
@@ -231,6 +232,11 @@ impl Service for Devices {
         self.link.refusals.count(Refusal::SubscribeTopic);
         tracing::warn!(%sn, filter, "subscription refused");
         Err(ReasonCode::NotAuthorized)
+    }
+
+    fn keep(&self, device: &Arc<Device>, session: SessionToKeep) -> Later<Result<u64, End>> {
+        let (engine, link) = (Arc::clone(&self.engine), Arc::clone(&self.link));
+        Box::pin(kept_sessions::keep(engine, link, Arc::clone(device), session))
     }
 
     fn subscribed(&self, device: &Arc<Device>, filter: &str, _: Qos, is_new: bool) {

@@ -6,6 +6,7 @@
 //! | the listener: bound, renewed, stopped | `broker.rs` |
 //! | who may connect | `admission.rs` |
 //! | connections, subscriptions and messages as the engine sees them | `devices.rs` |
+//! | devices' sessions in the store | `kept_sessions.rs` |
 //! | a message to a device, as large as it takes | `delivery.rs` |
 //!
 //! The PUBACK of a message comes after the commit and has its reason code. No topic is routed between devices.
@@ -14,6 +15,7 @@ mod admission;
 mod broker;
 mod delivery;
 mod devices;
+mod kept_sessions;
 
 use std::sync::{Arc, OnceLock, Weak};
 

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use covey_net::mqtt::{
-    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, Later, MqttLimits, Opened,
-    Publisher, Service, serve as serve_mqtt,
+    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, KeptSession, Later,
+    MqttLimits, Opened, Publisher, Service, serve as serve_mqtt,
 };
 use covey_net::{Identity, Limits, Refusal, ServerTls, listener};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
@@ -82,7 +82,7 @@ impl Service for Nobody {
     type Client = ();
 
     async fn admit(&self, _: Claim<'_>) -> Result<Admitted<()>, Denied> {
-        Ok(Admitted { client: Arc::new(()), assigned_client_id: None })
+        Ok(Admitted { client: Arc::new(()), assigned_client_id: None, session: KeptSession::default() })
     }
 
     fn connected(&self, _: &Arc<()>, _: Opened<'_>) {}

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use covey_wire::mqtt::session::refuse;
+use covey_wire::mqtt::session::{expiry_s, refuse};
 use covey_wire::mqtt::{
     ConnAck, Connect, Disconnect, Framing, Packet, Properties, ProtocolVersion, ReasonCode, Sender,
     Violation, decode, frame, version_to_refuse_in,
@@ -152,6 +152,7 @@ impl<S: Service> Mqtt<S> {
             connect: &connect,
             certificate: established.certificate.as_ref(),
             address: established.address,
+            expiry_s: expiry_s(&connect, &limits.session),
         };
         let service = self.hub.service();
         // Taken now: whose CONNECT comes later wins, however long the owner looks at each.
@@ -163,7 +164,8 @@ impl<S: Service> Mqtt<S> {
         };
         let denied = |denied: Denied| NotLetIn::denied(&connect, &denied);
         let by_owner = |denied: Denied| NotLetIn::denied_by_owner(&connect, &denied);
-        let Admitted { client, assigned_client_id } = asked.map_err(|_| denied(late()))?.map_err(by_owner)?;
+        let admitted = asked.map_err(|_| denied(late()))?.map_err(by_owner)?;
+        let Admitted { client, assigned_client_id, session } = admitted;
         let assigned = assigned_client_id.as_deref();
         let client_id = assigned.unwrap_or(connect.client_id);
         if client_id.is_empty() {
@@ -171,7 +173,7 @@ impl<S: Service> Mqtt<S> {
             return Err(denied(Denied { reason: ReasonCode::ClientIdentifierNotValid, text }));
         }
         // From here on nothing is waited for: the connection exists, and whoever ends it tells its end.
-        let attached = self.hub.attach(connection, client_id, &client, &connect, assigned);
+        let attached = self.hub.attach(connection, client_id, &client, &connect, assigned, session);
         let attached = attached.map_err(|why| match why.reason {
             ReasonCode::SessionTakenOver => NotLetIn::taken_over(&connect, &why),
             _ => denied(why),

@@ -14,6 +14,7 @@ use covey_wire::mqtt::{ProtocolVersion, ReasonCode};
 
 use super::device::Device;
 use super::hub::{Attached, Hub};
+use super::keeping::Keeping;
 use super::service::{ConnectionId, End, Later, Service};
 use super::under_way::UnderWay;
 use crate::transport::{Ended, Transport};
@@ -55,6 +56,8 @@ pub(super) struct Core<S: Service> {
     /// The beginning of a packet, or packets that wait until there is room for their messages.
     unread: Vec<u8>,
     pub(super) under_way: UnderWay,
+    /// A change of the session that the owner is keeping.
+    pub(super) keeping: Option<Box<Keeping>>,
     /// What the sweep was last told: bytes that wait for the client, and whether nothing is read from it.
     told: (usize, bool),
 }
@@ -96,6 +99,7 @@ impl<S: Service> Connection<S> {
             peer: connected.peer,
             unread,
             under_way: UnderWay::default(),
+            keeping: None,
             told: (0, false),
         };
         Self { core, phase: Phase::Live(transport) }
@@ -111,13 +115,15 @@ impl<S: Service> Core<S> {
         let mut round = Round::More;
         for _ in 0..READS_MAX {
             self.settle_messages(context)?;
+            self.settle_keeping(context)?;
             round = self.read(transport, context)?;
             if round != Round::More {
                 break;
             }
         }
-        // Begins the messages that came with the last read.
+        // Begins what came with the last read.
         self.settle_messages(context)?;
+        self.settle_keeping(context)?;
         let was_blocked = transport.unsent_bytes() > 0;
         let bytes = self.take_mail(transport, context)?;
         if !bytes.is_empty() {
@@ -140,11 +146,12 @@ impl<S: Service> Core<S> {
         Ok(())
     }
 
-    /// Whether nothing is to be read for the moment: the client has sent more than is handled yet, or
-    /// does not take the answers.
+    /// Whether nothing is to be read for the moment: the client has sent more than is handled yet, does not
+    /// take the answers, or has changed its subscriptions, which the owner is keeping.
     pub(super) fn is_held(&self, transport: &Transport) -> bool {
         let limits = self.hub.limits();
-        self.under_way.len() + self.device.left() >= limits.under_way_max
+        self.keeping.is_some()
+            || self.under_way.len() + self.device.left() >= limits.under_way_max
             || transport.unsent_bytes() > 0
             // MQTT 5 has a Receive Maximum for it, which the session looks after.
             || (self.peer.version == ProtocolVersion::V311
@@ -247,6 +254,9 @@ impl<S: Service> Core<S> {
         if under_way.len() > 0 {
             let count = under_way.len();
             self.hub.go_on(&self.device, count, under_way.go_on(Arc::clone(&self.device)));
+        }
+        if let Some(keeping) = self.keeping.take() {
+            self.hub.go_on(&self.device, 1, keeping.go_on(Arc::clone(&self.device)));
         }
         self.hub.service().disconnected(&self.client, self.id, end);
     }

@@ -3,16 +3,17 @@
 
 use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
+use std::cmp::Ordering as Order;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use covey_wire::mqtt::session::{Message, Outcome, Output, Sent, Session};
+use covey_wire::mqtt::session::{Kept, Message, Outcome, Output, Sent, Session};
 use covey_wire::mqtt::{ProtocolVersion, Qos, ReasonCode};
 
 use super::MqttLimits;
-use super::service::{ConnectionId, End};
+use super::service::{ConnectionId, End, KeptState, SessionToKeep};
 
 thread_local! {
     static OUTPUT: RefCell<Output> = RefCell::default();
@@ -38,6 +39,10 @@ pub(super) struct Device<C> {
 pub(super) struct Inner<C> {
     pub(super) client: Arc<C>,
     pub(super) session: Session,
+    /// Of what the owner has kept of the session; 0: nothing.
+    pub(super) revision: u64,
+    /// The session has changed since.
+    pub(super) is_unkept: bool,
     /// The present connection, or the last.
     pub(super) connection: ConnectionId,
     /// What is to be written; it belongs to the connection that has the session's epoch.
@@ -57,6 +62,8 @@ impl<C> Device<C> {
         let inner = Inner {
             client,
             session: Session::new(),
+            revision: 0,
+            is_unkept: false,
             connection: ConnectionId(0),
             bytes: Vec::new(),
             waker: None,
@@ -128,6 +135,28 @@ impl<C> Inner<C> {
             self.close = Some(Box::new(end));
             self.wake();
         }
+    }
+
+    /// What goes on of a session that the owner has kept.
+    pub(super) fn compare(&self, found: u64, state: KeptState) -> Kept {
+        match (found.cmp(&self.revision), state) {
+            // It was kept again after the owner had looked.
+            (Order::Less, _) => Kept::AsHere,
+            (Order::Greater, KeptState::Alive(subscriptions)) => Kept::With(subscriptions),
+            (Order::Equal, KeptState::Alive(subscriptions)) if !self.session.exists() => {
+                Kept::With(subscriptions)
+            }
+            (Order::Greater, _) | (Order::Equal, KeptState::Over) => Kept::Ended,
+            (Order::Equal, _) => Kept::AsHere,
+        }
+    }
+
+    /// What the owner is to keep of the session as it is now.
+    pub(super) fn to_keep(&self) -> SessionToKeep {
+        let expiry_s = self.session.expiry_s();
+        let subscriptions =
+            if expiry_s == 0 { Vec::new() } else { self.session.all_subscriptions().to_vec() };
+        SessionToKeep { before: self.revision, subscriptions, expiry_s }
     }
 
     /// What was noted of an earlier connection does not concern the next.

@@ -6,14 +6,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use covey_wire::mqtt::session::{Connected, Epoch, Message, Sent, WillMessage};
+use covey_wire::mqtt::session::{Connected, Epoch, Kept, Message, Sent, WillMessage};
 use covey_wire::mqtt::{Connect, ReasonCode, Violation};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::MqttLimits;
 use super::device::{Device, Entry, Handle, Outcomes};
-use super::service::{ConnectionId, Denied, End, Service};
+use super::service::{ConnectionId, Denied, End, KeptSession, Service};
 
 /// In how many parts the clients are kept, so that nobody waits while all are looked through.
 const PARTS: usize = 16;
@@ -156,6 +156,7 @@ impl<S: Service> Hub<S> {
         client: &Arc<S::Client>,
         connect: &Connect<'_>,
         assigned_client_id: Option<&str>,
+        session: KeptSession,
     ) -> Result<Attached<S::Client>, Denied> {
         let mut part = self.part(client_id);
         if self.is_shutting_down.load(Ordering::Relaxed) {
@@ -175,8 +176,12 @@ impl<S: Service> Hub<S> {
         // What was written for the earlier connection is not for this one.
         let of_earlier = std::mem::take(&mut inner.bytes);
         let (limits, now_ms) = (&self.limits.session, self.now_ms());
-        let (connected, outcomes) = inner
-            .step(|session, output| session.connect(connect, assigned_client_id, limits, now_ms, output));
+        let KeptSession { found, revision, state } = session;
+        let kept = inner.compare(found, state);
+        let is_as_here = matches!(kept, Kept::AsHere);
+        let (connected, outcomes) = inner.step(|session, output| {
+            session.connect(connect, assigned_client_id, kept, limits, now_ms, output)
+        });
         let mut connected = match connected {
             Ok(connected) => connected,
             Err(Violation { reason, text, .. }) => {
@@ -184,6 +189,9 @@ impl<S: Service> Hub<S> {
                 return Err(denied(reason, text));
             }
         };
+        inner.revision = inner.revision.max(revision);
+        // Nothing is there that the owner does not know.
+        inner.is_unkept &= is_as_here && connected.session_present;
         let bytes = std::mem::take(&mut inner.bytes);
         let earlier_client = std::mem::replace(&mut inner.client, Arc::clone(client));
         inner.forget_connection();

@@ -11,6 +11,7 @@
 //! | from the first byte to CONNACK | `begin.rs` |
 //! | a connection that lives: one future without a timer | `connection.rs` |
 //! | what it does with a packet | `packets.rs` |
+//! | subscriptions that the owner is keeping | `keeping.rs` |
 //! | messages that the owner is still working on | `under_way.rs` |
 //! | deadlines of all of them, once a second | `sweep.rs` |
 
@@ -18,6 +19,7 @@ mod begin;
 mod connection;
 mod device;
 mod hub;
+mod keeping;
 mod packets;
 mod service;
 mod sweep;
@@ -38,7 +40,8 @@ use crate::socket::Incoming;
 pub use device::Handle;
 pub use hub::Hub;
 pub use service::{
-    Admitted, Answer, Claim, ConnectionId, Denied, End, Handled, Later, Opened, Publisher, Service,
+    Admitted, Answer, Claim, ConnectionId, Denied, End, Handled, KeptSession, KeptState, Later, Opened,
+    Publisher, Service, SessionToKeep,
 };
 
 /// What clients may ask of a server, and what it bears.

@@ -10,6 +10,7 @@ use covey_wire::mqtt::{
 };
 
 use super::connection::Core;
+use super::keeping::Change;
 use super::service::{Answer, End, Handled, Publisher, Service};
 use crate::transport::Transport;
 
@@ -33,29 +34,51 @@ impl<S: Service> Core<S> {
     }
 
     fn packet(&mut self, packet: &Packet<'_>) -> Result<(), End> {
+        if let Packet::Unsubscribe(unsubscribe) = packet {
+            return self.unsubscribe(packet, unsubscribe.filters);
+        }
+        let (epoch, limits, now_ms) = (self.epoch, &self.hub.limits().session, self.hub.now_ms());
+        let receive = |session: &mut Session, output: &mut Output| {
+            let expiry_s = session.expiry_s();
+            let arrival = session.receive(epoch, packet, limits, now_ms, output);
+            (arrival, session.expiry_s() != expiry_s)
+        };
+        let ((arrival, is_expiry_changed), outcomes) = self.device.lock().step(receive);
+        self.hub.settle(&self.client, outcomes);
+        match arrival.map_err(broken)? {
+            Arrival::Nothing | Arrival::Unsubscribed(_) => Ok(()),
+            Arrival::Message(message) => self.message(message),
+            Arrival::Subscribe(subscribe) => self.subscribe(&subscribe),
+            Arrival::Disconnected(reason) => {
+                if is_expiry_changed {
+                    self.keep_expiry();
+                }
+                Err(End::ByClient(reason))
+            }
+        }
+    }
+
+    /// The session gives the filters up at once; the answer waits until that is kept.
+    fn unsubscribe(&mut self, packet: &Packet<'_>, filters: UnsubscribeFilters<'_>) -> Result<(), End> {
         let (epoch, limits, now_ms) = (self.epoch, &self.hub.limits().session, self.hub.now_ms());
         let receive = |session: &mut Session, output: &mut Output| {
             // Looked at before they are gone; a filter may stand in it more than once.
-            let filters = match packet {
-                Packet::Unsubscribe(unsubscribe) => subscribed_among(session, unsubscribe.filters),
-                _ => Vec::new(),
-            };
-            (session.receive(epoch, packet, limits, now_ms, output), filters)
+            let gone = subscribed_among(session, filters);
+            let unsubscribed = session.receive(epoch, packet, limits, now_ms, output);
+            unsubscribed.map(|_| gone)
         };
-        let ((arrival, filters), outcomes) = self.device.lock().step(receive);
-        self.hub.settle(&self.client, outcomes);
-        match arrival.map_err(broken)? {
-            Arrival::Nothing => Ok(()),
-            Arrival::Message(message) => self.message(message),
-            Arrival::Subscribe(subscribe) => self.subscribe(&subscribe),
-            Arrival::Unsubscribed(_) => {
-                for filter in filters {
-                    self.hub.service().unsubscribed(&self.client, filter);
-                }
-                Ok(())
-            }
-            Arrival::Disconnected(reason) => Err(End::ByClient(reason)),
-        }
+        let (gone, is_kept, answer) = {
+            let mut inner = self.device.lock();
+            let before = inner.bytes.len();
+            // What is given up settles nothing that was sent to the client.
+            let (gone, _) = inner.step(receive);
+            let gone = gone.map_err(broken)?;
+            inner.is_unkept |= !gone.is_empty();
+            (gone, !inner.is_unkept, inner.bytes.split_off(before))
+        };
+        let gone = gone.into_iter().map(Box::from).collect();
+        self.keep(is_kept, answer, Change::Unsubscribed(gone));
+        Ok(())
     }
 
     fn message(&mut self, mut message: Arrived<'_>) -> Result<(), End> {
@@ -97,7 +120,8 @@ impl<S: Service> Core<S> {
         Ok(())
     }
 
-    fn subscribe(&self, subscribe: &Subscribe<'_>) -> Result<(), End> {
+    /// The session has the subscriptions at once; the answer waits until they are kept.
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
         let service = self.hub.service();
         let decide = |filter| match service.may_subscribe(&self.client, filter) {
             Ok(Qos::AtMostOnce) => ReasonCode::Success,
@@ -106,29 +130,29 @@ impl<S: Service> Core<S> {
             Err(reason) => reason,
         };
         let reasons: Vec<ReasonCode> = subscribe.filters.iter().map(|(filter, _)| decide(filter)).collect();
-        let granted: Vec<_> = {
+        let (granted, is_kept, answer) = {
             let mut inner = self.device.lock();
-            let was_there: Vec<bool> =
-                subscribe.filters.iter().map(|(filter, _)| inner.session.is_subscribed_to(filter)).collect();
+            let before = inner.session.all_subscriptions().to_vec();
             let (epoch, limits) = (self.epoch, &self.hub.limits().session);
+            let bytes = inner.bytes.len();
             // A subscription settles nothing that was sent to the client.
             let (granted, _) =
                 inner.step(|session, output| session.grant(epoch, subscribe, &reasons, limits, output));
             granted.map_err(broken)?;
-            let now = inner.session.subscriptions().collect::<Vec<_>>();
-            let filters = subscribe.filters.iter().zip(&reasons).zip(was_there);
-            filters
-                .filter(|((_, reason), _)| !reason.is_failure())
-                .filter_map(|(((filter, _), _), was_there)| {
+            let now = inner.session.all_subscriptions();
+            let granted = subscribe.filters.iter().zip(&reasons).filter(|(_, reason)| !reason.is_failure());
+            let granted: Vec<_> = granted
+                .filter_map(|((filter, _), _)| {
                     // The session may have refused it for reasons of its own.
-                    let (_, qos) = now.iter().find(|(known, _)| *known == filter)?;
-                    Some((filter, *qos, !was_there))
+                    let known = now.iter().find(|known| &*known.filter == filter)?;
+                    let is_new = before.iter().all(|known| &*known.filter != filter);
+                    Some((Box::from(filter), known.qos, is_new))
                 })
-                .collect()
+                .collect();
+            inner.is_unkept |= now != before;
+            (granted, !inner.is_unkept, inner.bytes.split_off(bytes))
         };
-        for (filter, qos, is_new) in granted {
-            service.subscribed(&self.client, filter, qos, is_new);
-        }
+        self.keep(is_kept, answer, Change::Subscribed(granted));
         Ok(())
     }
 }

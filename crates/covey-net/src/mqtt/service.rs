@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use covey_wire::mqtt::session::{Arrived, Outcome, WillMessage};
+use covey_wire::mqtt::session::{Arrived, Outcome, Subscription, WillMessage};
 use covey_wire::mqtt::{Connect, ProtocolVersion, Qos, ReasonCode, Violation};
 
 use crate::certificate::PeerCertificate;
@@ -27,6 +27,8 @@ pub struct Claim<'a> {
     pub certificate: Option<&'a PeerCertificate>,
     /// Where it comes from.
     pub address: SocketAddr,
+    /// How long its session is to stay without a connection, in seconds; 0: it ends with it.
+    pub expiry_s: u32,
 }
 
 /// Somebody who is let in.
@@ -35,6 +37,44 @@ pub struct Admitted<C> {
     pub client: Arc<C>,
     /// A client identifier, for one that asks for it by an empty one \[MQTT-3.1.3-6\].
     pub assigned_client_id: Option<Box<str>>,
+    /// What the owner has kept of its session.
+    pub session: KeptSession,
+}
+
+/// What an owner has kept of a client's session ([`Service::keep`]), which may be newer than what the
+/// [`Hub`](super::Hub) remembers: another server may have had the client since, and this one may have begun
+/// anew.
+#[derive(Clone, Debug, Default)]
+pub struct KeptSession {
+    /// Its revision when the owner looked; 0: none was ever kept.
+    pub found: u64,
+    /// Its revision now: another one where the owner has kept what this CONNECT changes of it.
+    pub revision: u64,
+    /// What it was when the owner looked.
+    pub state: KeptState,
+}
+
+/// What was kept of a session.
+#[derive(Clone, Debug, Default)]
+pub enum KeptState {
+    /// None, or one that was ended.
+    #[default]
+    None,
+    /// One whose client was away for too long.
+    Over,
+    /// One that goes on with these subscriptions.
+    Alive(Vec<Subscription>),
+}
+
+/// What an owner is to keep of a client's session.
+#[derive(Clone, Debug)]
+pub struct SessionToKeep {
+    /// The revision that this follows.
+    pub before: u64,
+    /// Its subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// How long it stays without a connection, in seconds; 0: it has ended.
+    pub expiry_s: u32,
 }
 
 /// Somebody who is not.
@@ -156,6 +196,17 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// Why it may not: the reason code of the SUBACK (MQTT 5 §3.9.3); in 3.1.1 it says 0x80.
     fn may_subscribe(&self, client: &Arc<Self::Client>, filter: &str) -> Result<Qos, ReasonCode>;
+
+    /// Keeps the subscriptions of a session that outlives its connection, so that it also outlives the server.
+    /// Asked when they have changed; the client has its answer when this is done, and meanwhile nothing is read
+    /// from it. Goes on to its end when the connection is over. Answers the new revision. An owner that keeps
+    /// nothing leaves this as it is.
+    ///
+    /// # Errors
+    /// The end of the connection: the session was not kept, and the client is to try again.
+    fn keep(&self, _: &Arc<Self::Client>, session: SessionToKeep) -> Later<Result<u64, End>> {
+        Box::pin(std::future::ready(Ok(session.before)))
+    }
 
     /// A client has subscribed; `is_new` unless it had subscribed to the same filter before.
     fn subscribed(&self, client: &Arc<Self::Client>, filter: &str, qos: Qos, is_new: bool);

@@ -77,13 +77,14 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 24] = [
+pub(super) static LISTED: [Listed; 25] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("devices", &["id"]),
     table("device_tags", &["id"]),
     table("certificates", &["serial", "device_key"]),
     table("connections", &["device_key"]),
+    table("device_sessions", &["device_key"]),
     Listed { goal: Goal::ByStatus { open: "tasks_open", done: "tasks_done" }, ..table("tasks", &["id"]) },
     Listed {
         made: &[("task_id", "t.id")],

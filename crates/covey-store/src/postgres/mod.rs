@@ -13,6 +13,7 @@ mod access;
 mod clock;
 mod connection;
 mod device;
+mod device_session;
 mod event;
 mod fault;
 mod lists;

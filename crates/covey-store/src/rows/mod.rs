@@ -4,6 +4,7 @@
 mod access;
 mod columns;
 mod device;
+mod device_session;
 mod event;
 mod presence;
 mod record;
@@ -15,6 +16,7 @@ mod webhook;
 pub(crate) use access::*;
 pub(crate) use columns::*;
 pub(crate) use device::*;
+pub(crate) use device_session::*;
 pub(crate) use event::*;
 pub(crate) use presence::*;
 pub(crate) use record::*;
@@ -42,6 +44,8 @@ mod tests {
             super::DEVICE_OF_SN,
             super::DEVICE_SNS,
             super::DEVICE_OF_CERTIFICATE,
+            super::SESSION_OF_CERTIFICATE,
+            super::SESSION_REMOVE,
             super::WEBHOOK_COUNT,
             super::WEBHOOK_UPDATE,
             super::WEBHOOK_DELETE,

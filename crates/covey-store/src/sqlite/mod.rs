@@ -13,6 +13,7 @@ mod checkpoint;
 mod conditions;
 mod connection;
 mod device;
+mod device_session;
 mod event;
 mod migrations;
 mod presence;

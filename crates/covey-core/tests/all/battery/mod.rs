@@ -5,6 +5,7 @@
 pub mod announcing;
 pub mod background;
 pub mod committing;
+pub mod device_sessions;
 pub mod devices;
 pub mod events;
 pub mod finishing;
@@ -83,6 +84,13 @@ macro_rules! battery {
                 the_last_use_of_a_key_is_known_to_a_minute,
                 a_recovered_key_takes_the_place_of_those_that_may_make_keys,
                 a_store_without_any_key_is_not_recovered,
+            ],
+            device_sessions: [
+                a_session_comes_back_as_it_was_kept,
+                a_session_that_somebody_has_changed_is_not_changed_again,
+                a_session_ends_when_its_device_was_away_for_its_time,
+                a_session_goes_with_its_device,
+                what_is_kept_of_a_session_is_bounded,
             ],
             presence: [
                 coming_and_going_are_told_at_once,

@@ -8,6 +8,7 @@ use covey_core::task::{Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskRe
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use covey_core::device_session::{Admission, SessionReader};
 use covey_core::error::{Result, StorageFault};
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
@@ -127,6 +128,16 @@ impl DeviceReader for WatchedStore {
         serial_hex: String,
     ) -> Found<'_, Option<DeviceIdentity>> {
         self.inner.device_of_certificate_of_every_org(sn, serial_hex)
+    }
+}
+
+impl SessionReader for WatchedStore {
+    fn session_of_certificate_of_every_org(
+        &self,
+        sn: Sn,
+        serial_hex: String,
+    ) -> Found<'_, Option<Admission>> {
+        self.inner.session_of_certificate_of_every_org(sn, serial_hex)
     }
 }
 

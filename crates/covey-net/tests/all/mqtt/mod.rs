@@ -6,6 +6,7 @@ mod client;
 mod concurrency;
 mod deliveries;
 mod endings;
+mod keeping;
 mod messages;
 mod owner;
 mod raw;

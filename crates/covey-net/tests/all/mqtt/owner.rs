@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use covey_net::mqtt::{
-    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, Later, MqttLimits, Opened,
-    Publisher, Service, serve,
+    Admitted, Answer, Claim, ConnectionId, Denied, End, Endpoint, Handled, Hub, KeptSession, KeptState,
+    Later, MqttLimits, Opened, Publisher, Service, SessionToKeep, serve,
 };
 use covey_net::{Limits, Refusal, Refused, ServerTls, listener};
-use covey_wire::mqtt::session::{Arrived, Message, Outcome, Sent, WillMessage};
+use covey_wire::mqtt::session::{Arrived, Message, Outcome, Sent, Subscription, WillMessage};
 use covey_wire::mqtt::{Place, PropertyList, Qos, ReasonCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -71,6 +71,18 @@ struct Parts {
     registrations: Mutex<HashMap<String, u32>>,
     /// How long it takes to let somebody in.
     admit_ms: u64,
+    /// Sessions by their device.
+    kept: Mutex<HashMap<String, Kept>>,
+    /// Each session that is kept waits for a permit; closed, none can be.
+    keeping: Arc<Semaphore>,
+}
+
+/// A session as it was kept last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub revision: u64,
+    pub filters: Vec<String>,
+    pub expiry_s: u32,
 }
 
 impl Owner {
@@ -124,9 +136,42 @@ impl Owner {
             .collect()
     }
 
+    /// Lets so many sessions be kept.
+    pub fn let_keep(&self, count: usize) {
+        self.0.keeping.add_permits(count);
+    }
+
+    /// From now on no session can be kept.
+    pub fn fail_to_keep(&self) {
+        self.0.keeping.close();
+    }
+
+    /// What is kept of a device's session.
+    pub fn kept(&self, sn: &str) -> Kept {
+        self.0.kept.lock().unwrap().get(sn).cloned().unwrap_or_default()
+    }
+
+    /// As another server would.
+    pub fn keep_elsewhere(&self, sn: &str, revision: u64, filters: &[&str], expiry_s: u32) {
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        self.0.kept.lock().unwrap().insert(sn.to_owned(), Kept { revision, filters, expiry_s });
+    }
+
+    fn kept_session(&self, sn: &str) -> KeptSession {
+        let Kept { revision, filters, expiry_s } = self.kept(sn);
+        let one =
+            |filter: String| Subscription { filter: filter.into(), qos: Qos::AtLeastOnce, identifier: 0 };
+        let state = match expiry_s {
+            0 => KeptState::None,
+            _ => KeptState::Alive(filters.into_iter().map(one).collect()),
+        };
+        KeptSession { found: revision, revision, state }
+    }
+
     /// From now on the device is another one with the same name.
     pub fn register_anew(&self, sn: &str) {
         *self.0.registrations.lock().unwrap().entry(sn.to_owned()).or_default() += 1;
+        self.0.kept.lock().unwrap().remove(sn);
     }
 }
 
@@ -147,7 +192,8 @@ impl Service for Owner {
         }
         let registration = self.0.registrations.lock().unwrap().get(sn).copied().unwrap_or_default();
         let client = Arc::new(Known { sn: sn.to_owned(), registration });
-        Ok(Admitted { client, assigned_client_id: sn.is_empty().then(|| "assigned-1".into()) })
+        let assigned_client_id = sn.is_empty().then(|| "assigned-1".into());
+        Ok(Admitted { session: self.kept_session(sn), client, assigned_client_id })
     }
 
     fn connected(&self, client: &Arc<Known>, opened: Opened<'_>) {
@@ -208,6 +254,19 @@ impl Service for Owner {
         if is_own { Ok(Qos::ExactlyOnce) } else { Err(ReasonCode::NotAuthorized) }
     }
 
+    fn keep(&self, client: &Arc<Known>, session: SessionToKeep) -> Later<Result<u64, End>> {
+        let (owner, sn) = (self.clone(), client.sn.clone());
+        Box::pin(async move {
+            let failed = |_| End::Closed { reason: ReasonCode::UnspecifiedError, text: "it failed".into() };
+            owner.0.keeping.acquire().await.map_err(failed)?.forget();
+            let filters = session.subscriptions.into_iter().map(|one| one.filter.into()).collect();
+            let revision = session.before + 1;
+            let kept = Kept { revision, filters, expiry_s: session.expiry_s };
+            owner.0.kept.lock().unwrap().insert(sn, kept);
+            Ok(revision)
+        })
+    }
+
     fn subscribed(&self, _: &Arc<Known>, filter: &str, _: Qos, is_new: bool) {
         self.tell(Told::Subscribed { filter: filter.to_owned(), is_new });
     }
@@ -231,6 +290,8 @@ pub struct Start {
     pub mqtt: MqttLimits,
     pub listener: Limits,
     pub admit_ms: u64,
+    /// Sessions are kept only when a test lets them.
+    pub keeps_slowly: bool,
     pub is_plain: bool,
     /// A second endpoint, without TLS.
     pub has_plain_beside: bool,
@@ -267,6 +328,8 @@ impl Server {
             slow: Arc::new(Semaphore::new(0)),
             registrations: Mutex::default(),
             admit_ms: start.admit_ms,
+            kept: Mutex::default(),
+            keeping: Arc::new(Semaphore::new(if start.keeps_slowly { 0 } else { Semaphore::MAX_PERMITS })),
         }));
         let hub = Hub::new(owner.clone(), start.mqtt);
         let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use covey_core::access::Rights;
 use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
+use covey_core::device_session::{SessionContent, Subscription};
 use covey_core::event::{EventTypes, NewEvent};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::retention::RetentionClass;
@@ -111,6 +112,13 @@ fn presence(world: &World, history: &mut History, random: &mut Random) {
     let (_, device) = random.one_of(&history.devices);
     let mut connection = connection(&format!("session {}", random.below(3)));
     connection.details = vec![("address".to_owned(), random.one_of(&TEXTS).to_owned())];
+    if random.below(3) == 0 {
+        let filter = random.one_of(&TEXTS).to_owned();
+        let subscriptions = vec![Subscription { filter, qos: 1, identifier: 268_435_455 }];
+        let content = SessionContent { subscriptions, expiry_s: 3_600 };
+        // Of a device that has one already nothing is changed.
+        block_on(world.engine().for_device(&device).session_put(0, content)).unwrap();
+    }
     if random.below(2) == 0 {
         world.engine().for_device(&device).connected(connection);
     } else {

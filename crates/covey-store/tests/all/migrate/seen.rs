@@ -98,6 +98,9 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     for (sn, serial) in &history.serials {
         let device = block_on(store.device_of_certificate_of_every_org(sn.clone(), serial.clone())).unwrap();
         add(format!("certificate {serial} of {sn}"), &device);
+        let session =
+            block_on(store.session_of_certificate_of_every_org(sn.clone(), serial.clone())).unwrap();
+        add(format!("session of {sn}"), &session);
         add(format!("sn {sn}"), &block_on(store.device_of_sn_of_every_org(sn.clone())).unwrap());
     }
     for key in &history.keys {

@@ -29,7 +29,17 @@ fn servers_that_start_together_migrate_once() {
     assert_eq!(stores.len(), 8);
     assert_eq!(
         say(&url, &["SELECT version, requires FROM covey_schema"]),
-        [["1", "1"], ["2", "2"], ["3", "2"], ["4", "2"], ["5", "2"], ["6", "2"], ["7", "2"], ["8", "2"]]
+        [
+            ["1", "1"],
+            ["2", "2"],
+            ["3", "2"],
+            ["4", "2"],
+            ["5", "2"],
+            ["6", "2"],
+            ["7", "2"],
+            ["8", "2"],
+            ["9", "2"]
+        ]
     );
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

@@ -60,7 +60,8 @@ pub enum Qos {
 
 impl Qos {
     /// The QoS of two bits; none for 3.
-    pub(in crate::mqtt) const fn from_bits(bits: u8) -> Option<Self> {
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::AtMostOnce),
             1 => Some(Self::AtLeastOnce),

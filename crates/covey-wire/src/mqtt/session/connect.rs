@@ -5,11 +5,23 @@ use super::super::{
     Violation,
 };
 use super::ending::Will;
-use super::{Epoch, Limits, Output, Peer, Session, WillMessage};
+use super::{Epoch, Limits, Output, Peer, Session, Subscription, WillMessage};
 
 /// The smallest packets that a server must be able to send have five bytes: a CONNACK, and a PUBACK with a
 /// reason.
 const PACKET_BYTES_MIN: u32 = 5;
+
+/// What is kept of a session beside the one here, as by another server of a deployment.
+#[derive(Debug, Default)]
+pub enum Kept {
+    /// Nothing that is not here.
+    #[default]
+    AsHere,
+    /// It has ended, whatever is here.
+    Ended,
+    /// It goes on with these subscriptions, whatever is here. Messages under way are with whoever had it.
+    With(Vec<Subscription>),
+}
 
 /// A connection that has begun.
 #[derive(Debug)]
@@ -91,8 +103,9 @@ fn peer_of(connect: &Connect<'_>) -> Peer {
     peer
 }
 
-/// How long the session is to stay without a connection.
-fn expiry_s(connect: &Connect<'_>, limits: &Limits) -> u32 {
+/// How long the session of a CONNECT is to stay without a connection, in seconds; 0: it ends with it.
+#[must_use]
+pub fn expiry_s(connect: &Connect<'_>, limits: &Limits) -> u32 {
     let wanted = match connect.version {
         ProtocolVersion::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
         // 3.1.1 says no time; with Clean Session the session ends with its connection (3.1.1 §3.1.2.4).
@@ -175,7 +188,7 @@ fn check(connect: &Connect<'_>, limits: &Limits) -> Result<(), Violation> {
 }
 
 impl Session {
-    /// A CONNECT that the owner lets in. CONNACK and what is sent again are in `out`. Whoever had the session
+    /// A CONNECT that the owner lets in, who has kept this of the session. CONNACK and what is sent again are in `out`. Whoever had the session
     /// sees from now on another epoch.
     ///
     /// # Errors
@@ -184,6 +197,7 @@ impl Session {
         &mut self,
         connect: &Connect<'_>,
         assigned_client_id: Option<&str>,
+        kept: Kept,
         limits: &Limits,
         now_ms: u64,
         out: &mut Output,
@@ -193,7 +207,14 @@ impl Session {
         let list = properties_of_connack(connect, assigned_client_id, limits, &mut peer)?;
 
         let took_over = self.is_connected();
-        let will = self.end_former(connect, now_ms, out);
+        let ends = connect.clean_start || !matches!(kept, Kept::AsHere);
+        let will = self.end_former(ends, now_ms, out);
+        if let Kept::With(subscriptions) = kept
+            && !connect.clean_start
+        {
+            self.exists = true;
+            self.subscriptions = subscriptions;
+        }
         let session_present = self.exists;
         self.begin(connect, peer, limits, now_ms, out);
 
@@ -206,7 +227,7 @@ impl Session {
 
     /// Ends the connection that had the session, and the session if it must not go on. Answers the will that
     /// is owed (MQTT 5 §3.1.2.5, §3.1.4).
-    fn end_former(&mut self, connect: &Connect<'_>, now_ms: u64, out: &mut Output) -> Option<WillMessage> {
+    fn end_former(&mut self, must_end: bool, now_ms: u64, out: &mut Output) -> Option<WillMessage> {
         if !self.exists {
             return None;
         }
@@ -217,7 +238,7 @@ impl Session {
         let is_over =
             self.ends_at_ms().is_some_and(|end| if took_over { self.expiry_s == 0 } else { now_ms >= end });
         // With Clean Start the session ends [MQTT-3.1.2-4], and with it waits no will.
-        let ends = connect.clean_start || is_over;
+        let ends = must_end || is_over;
         let is_due = ends || self.will_at_ms().is_some_and(|due| now_ms >= due);
         // A new connection before the delay has passed: the will is not sent [MQTT-3.1.3-9].
         let will = self.will.take().filter(|_| is_due).map(|will| will.message);

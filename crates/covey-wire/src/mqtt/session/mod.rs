@@ -23,15 +23,15 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use connect::{Connected, refuse};
+pub use connect::{Connected, Kept, expiry_s, refuse};
 pub use ending::{Detached, Due, WillMessage};
+pub use subscriptions::Subscription;
 pub use terms::{Limits, Peer};
 
 use super::{Properties, ProtocolVersion, Qos, ReasonCode, Subscribe, UnsubscribeFilters, Violation};
 use ending::Will;
 use incoming::{Answer, Received};
 use outgoing::Outgoing;
-use subscriptions::Subscription;
 
 /// Which connection of a session: each has another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -256,6 +256,12 @@ impl Session {
     #[must_use]
     pub const fn exists(&self) -> bool {
         self.exists
+    }
+
+    /// How long it stays when the connection is over, in seconds; `u32::MAX`: for ever.
+    #[must_use]
+    pub const fn expiry_s(&self) -> u32 {
+        self.expiry_s
     }
 
     /// What the device speaks, or spoke when it was last connected.

@@ -8,13 +8,14 @@ use super::super::{
 use super::{Arrival, Epoch, Limits, Output, Peer, Session};
 
 /// One subscription.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    filter: Box<str>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its topic filter.
+    pub filter: Box<str>,
     /// The highest that was granted.
-    qos: Qos,
+    pub qos: Qos,
     /// Subscription Identifier; 0: none.
-    identifier: u32,
+    pub identifier: u32,
 }
 
 const ANSWER_TOO_LARGE: Violation = Violation::new(
@@ -111,6 +112,12 @@ impl Session {
     /// The filters of the device, with the QoS that was granted.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, Qos)> {
         self.subscriptions.iter().map(|known| (&*known.filter, known.qos))
+    }
+
+    /// All that there is to know of them, in the order in which they were made.
+    #[must_use]
+    pub fn all_subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
     }
 
     pub(super) fn unsubscribe<'p>(

@@ -1,6 +1,6 @@
 //! The beginning of a connection: whose session it is, what CONNACK says, who had the session before.
 
-use covey_wire::mqtt::session::{Limits, Outcome, refuse};
+use covey_wire::mqtt::session::{Kept, Limits, Outcome, refuse};
 use covey_wire::mqtt::{
     Connect, Packet, Place, Properties, Property, PropertyList, ProtocolVersion, Qos, ReasonCode, Will,
 };
@@ -219,7 +219,7 @@ fn what_a_session_cannot_do_is_refused_at_connect() {
     let mut connected = |version, retain_available| {
         let limits = Limits { retain_available, ..Limits::default() };
         let connect = connect(version);
-        let connected = device.session.connect(&connect, None, &limits, 0, &mut device.out);
+        let connected = device.session.connect(&connect, None, Kept::AsHere, &limits, 0, &mut device.out);
         connected.map(|_| ()).map_err(|violation| violation.reason)
     };
     assert_eq!(connected(ProtocolVersion::V5, false), Err(ReasonCode::RetainNotSupported));

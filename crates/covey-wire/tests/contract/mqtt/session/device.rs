@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use covey_wire::mqtt::session::{
-    Arrival, Connected, Detached, Due, Epoch, Limits, Message, Outcome, Output, Receipt, Sent, Session,
+    Arrival, Connected, Detached, Due, Epoch, Kept, Limits, Message, Outcome, Output, Receipt, Sent, Session,
 };
 use covey_wire::mqtt::{
     Ack, Connect, Delivery, Disconnect, Framing, Packet, Place, Properties, Property, PropertyList,
@@ -151,6 +151,15 @@ impl Device {
     }
 
     pub fn connect_as(&mut self, hello: &Hello, assigned: Option<&str>) -> Result<Connected, Violation> {
+        self.connect_kept(hello, assigned, Kept::AsHere)
+    }
+
+    pub fn connect_kept(
+        &mut self,
+        hello: &Hello,
+        assigned: Option<&str>,
+        kept: Kept,
+    ) -> Result<Connected, Violation> {
         let mut list = PropertyList::new(Place::Connect);
         for property in &hello.properties {
             list.push(*property).unwrap();
@@ -182,7 +191,8 @@ impl Device {
         Packet::Connect(connect).encode(hello.version, &mut bytes).unwrap();
         let Ok(Framing::Frame(found)) = frame(&bytes, 4_096) else { panic!() };
         let Ok(Packet::Connect(connect)) = decode(found, hello.version, Sender::Client) else { panic!() };
-        let connected = self.session.connect(&connect, assigned, &self.limits, self.now_ms, &mut self.out)?;
+        let connected =
+            self.session.connect(&connect, assigned, kept, &self.limits, self.now_ms, &mut self.out)?;
         self.epoch = connected.epoch;
         self.version = hello.version;
         Ok(connected)

@@ -5,6 +5,7 @@ mod beginning;
 mod device;
 mod ending;
 mod incoming;
+mod kept;
 mod model;
 
 mod outgoing;

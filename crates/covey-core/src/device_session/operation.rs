@@ -1,0 +1,25 @@
+//! Operations on what is kept of devices' sessions.
+
+use crate::device_session::SessionContent;
+use crate::id::DeviceKey;
+use crate::operation::{Abort, Operation};
+use crate::port::Transaction;
+
+/// Keeps what a device's session is now. Answers its new revision; none if somebody else, such as another
+/// server, has kept something since, or the device was retired: then nothing is changed.
+pub struct SessionPut {
+    /// The device.
+    pub device: DeviceKey,
+    /// The revision that this follows; 0 if none was ever kept.
+    pub before: i64,
+    /// The session.
+    pub content: SessionContent,
+}
+
+impl Operation for SessionPut {
+    type Output = Option<i64>;
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<i64>, Abort> {
+        Ok(tx.session_put(self.device, self.before, &self.content)?)
+    }
+}
