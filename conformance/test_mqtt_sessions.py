@@ -2,6 +2,8 @@
 broken, packet by packet (MQTT 5; MQTT 3.1.1 where it says the same)."""
 
 import concurrent.futures
+import socket
+import statistics
 import time
 
 import pytest
@@ -282,6 +284,21 @@ def test_a_message_of_exactly_the_largest_size_goes_out_and_one_more_byte_does_n
     assert (less.body, less.properties[USER_PROPERTY]) == (whole.body, [("method_code", "20")])
     assert [one.size for one in with_at_most(less.size)] == [less.size]
     assert with_at_most(less.size - 1) == []
+
+
+def test_a_device_whose_system_holds_small_segments_back_does_not_wait_for_the_timer_of_ours(api, listening):
+    device = listening()
+    device.stream.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    seconds = []
+    for _ in range(15):
+        began = time.monotonic()
+        # Has no answer; what follows is held back until the system of the server acknowledges it.
+        device.publish(f"dev/{device.sn}/evt", '{"200": 13}', qos=0)
+        device.ping()
+        assert device.next().kind == "PINGRESP"
+        seconds.append(time.monotonic() - began)
+    # Linux waits for an answer for 40 ms at least before it acknowledges by itself (TCP_DELACK_MIN).
+    assert statistics.median(seconds) < 0.038
 
 
 # Properties (§3.3.2.3)

@@ -186,6 +186,10 @@ class RawDevice:
         properties = more + correlation(task_id.encode()) + user_property("status_code", "200")
         return self.publish(f"dev/{self.sn}/res", body, properties=properties, **others)
 
+    def ping(self) -> None:
+        """PINGREQ."""
+        self.send(packet(0xC0, b""))
+
     def acknowledge(self, message: Packet) -> None:
         self.send(packet(0x40, struct.pack(">H", message.packet_id)))
 

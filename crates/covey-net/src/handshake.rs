@@ -49,6 +49,8 @@ pub(crate) async fn shake_hands(
             .await
             .map_err(|ended| Refused::Left(ended.to_string()))?;
     }
+    // With TLS 1.3 the client's last message has no answer, and CONNECT may wait behind it.
+    transport.acknowledge();
     let certificate = transport.peer_certificate().map_err(Refused::Certificate)?;
     early.shrink_to_fit();
     Ok(Some(Established { transport, early, certificate, address }))

@@ -148,6 +148,17 @@ impl Socket {
         }
     }
 
+    /// Acknowledges at once what was read. The system would wait up to 40 ms for an answer that carries the
+    /// acknowledgement, and a client whose system holds a small segment back until the one before it is
+    /// acknowledged (RFC 1122 §4.2.3.4) waits as long with what it has to say next.
+    pub(crate) fn acknowledge(&self) {
+        // A connection that is gone shows it at the next read.
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(tcp) = self {
+            let _ = tcp.set_quickack(true);
+        }
+    }
+
     pub(crate) fn watch_for_death(&self) {
         let tcp = match self {
             Self::Tcp(tcp) => tcp,
@@ -173,6 +184,30 @@ impl Socket {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    #[cfg(target_os = "linux")]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_has_no_answer_is_acknowledged_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut tcp, _) = TcpListener::accept(&listener).await.unwrap();
+        // Questions and answers, after which the system expects another answer.
+        for _ in 0..20 {
+            client.write_all(b"?").await.unwrap();
+            tcp.read_exact(&mut [0]).await.unwrap();
+            tcp.write_all(b"!").await.unwrap();
+            client.read_exact(&mut [0]).await.unwrap();
+        }
+        assert!(!tcp.quickack().unwrap());
+        client.write_all(b"?").await.unwrap();
+        tcp.read_exact(&mut [0]).await.unwrap();
+        let socket = Socket::Tcp(tcp);
+        socket.acknowledge();
+        let Socket::Tcp(tcp) = &socket else { panic!("a socket of the system") };
+        assert!(tcp.quickack().unwrap());
+    }
 
     #[tokio::test]
     async fn the_system_asks_for_a_client_whose_protocol_does_not() {

@@ -164,6 +164,11 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// Acknowledges at once what was read; to be called when there is no answer to carry that.
+    pub(crate) fn acknowledge(&self) {
+        self.socket.acknowledge();
+    }
+
     /// Has the system find out whether the client is still there, for a protocol that does not.
     pub fn watch_for_death(&self) {
         self.socket.watch_for_death();

@@ -58,6 +58,8 @@ pub(super) struct Core<S: Service> {
     pub(super) under_way: UnderWay,
     /// A change of the session that the owner is keeping.
     pub(super) keeping: Option<Box<Keeping>>,
+    /// Something was read after what was sent last, and an answer may come of it.
+    owes_answer: bool,
     /// What the sweep was last told: bytes that wait for the client, and whether nothing is read from it.
     told: (usize, bool),
 }
@@ -100,6 +102,7 @@ impl<S: Service> Connection<S> {
             unread,
             under_way: UnderWay::default(),
             keeping: None,
+            owes_answer: false,
             told: (0, false),
         };
         Self { core, phase: Phase::Live(transport) }
@@ -120,6 +123,7 @@ impl<S: Service> Core<S> {
             if round != Round::More {
                 break;
             }
+            self.owes_answer = true;
         }
         // Begins what came with the last read.
         self.settle_messages(context)?;
@@ -128,6 +132,10 @@ impl<S: Service> Core<S> {
         let bytes = self.take_mail(transport, context)?;
         if !bytes.is_empty() {
             transport.send(&bytes).map_err(end_of)?;
+            self.owes_answer = false;
+        } else if self.owes_answer && self.under_way.len() == 0 && self.keeping.is_none() {
+            transport.acknowledge();
+            self.owes_answer = false;
         }
         if let Poll::Ready(flushed) = transport.poll_flush(context) {
             flushed.map_err(end_of)?;
