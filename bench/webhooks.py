@@ -24,9 +24,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("COVEY_BIN", str(PROJECT / "target" / "release" / "covey"))
 sys.path.insert(0, str(PROJECT / "conformance"))
 
-from api import Api  # noqa: E402
-from device import Device  # noqa: E402
-from server import Server, kept_ports  # noqa: E402
+from testbed.api import Api  # noqa: E402
+from testbed.device import Device  # noqa: E402
+from testbed.server import Server, kept_ports  # noqa: E402
 
 
 class Receiver:
