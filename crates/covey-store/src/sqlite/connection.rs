@@ -82,3 +82,23 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     };
     set_up().map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sqlite_is_compiled_as_the_workspace_asks_for() {
+        let connection = Connection::open_in_memory().unwrap();
+        let mut statement = connection.prepare("PRAGMA compile_options").unwrap();
+        let options = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let options: Vec<String> = options.collect::<Result<_, _>>().unwrap();
+        for asked in ["DEFAULT_MEMSTATUS=0", "OMIT_LOAD_EXTENSION", "OMIT_SHARED_CACHE"] {
+            assert!(options.iter().any(|option| option == asked), "{asked} is not among {options:?}");
+        }
+        for unused in ["ENABLE_API_ARMOR", "ENABLE_FTS5", "ENABLE_RTREE", "ENABLE_STAT4"] {
+            assert!(!options.iter().any(|option| option == unused), "{unused} is among {options:?}");
+        }
+    }
+}
