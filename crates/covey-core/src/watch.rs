@@ -23,7 +23,23 @@ struct Cell(Mutex<CellState>);
 #[derive(Default)]
 struct CellState {
     detail: Option<Arc<TaskDetail>>,
+    /// The task that was waited for was not made.
+    is_called_off: bool,
     waker: Option<Waker>,
+}
+
+impl Cell {
+    /// Tells the one who waits.
+    fn tell(&self, change: impl FnOnce(&mut CellState)) {
+        let waker = {
+            let mut state = lock(&self.0);
+            change(&mut state);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
 }
 
 /// Nothing that is done under these locks can panic, and what they guard is
@@ -46,14 +62,7 @@ impl Watchers {
     pub fn finished(&self, detail: &Arc<TaskDetail>) {
         let Some(cells) = lock(&self.waiting).remove(&detail.task.id) else { return };
         for cell in cells {
-            let waker = {
-                let mut state = lock(&cell.0);
-                state.detail = Some(Arc::clone(detail));
-                state.waker.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            cell.tell(|state| state.detail = Some(Arc::clone(detail)));
         }
     }
 
@@ -83,16 +92,51 @@ pub struct Watch {
     watchers: Arc<Watchers>,
 }
 
+impl Watch {
+    /// The task, once it is final; none if it was not made.
+    pub(crate) fn poll_end(&self, context: &Context<'_>) -> Poll<Option<Arc<TaskDetail>>> {
+        let mut state = lock(&self.cell.0);
+        if state.detail.is_some() || state.is_called_off {
+            return Poll::Ready(state.detail.clone());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Calls this watch off when it is dropped, unless the task was made.
+    pub(crate) fn unless_made(&self) -> UnlessMade {
+        UnlessMade(Some(Arc::clone(&self.cell)))
+    }
+}
+
 impl Future for Watch {
     type Output = Arc<TaskDetail>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.cell.0);
-        if let Some(detail) = &state.detail {
-            return Poll::Ready(Arc::clone(detail));
+        match self.poll_end(context) {
+            Poll::Ready(Some(detail)) => Poll::Ready(detail),
+            // One that can be called off is in a `Call` and not waited for by itself.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
-        state.waker = Some(context.waker().clone());
-        Poll::Pending
+    }
+}
+
+/// Calls a watch off when it is dropped: also when the operation that was to make the task is dropped
+/// with the store.
+pub(crate) struct UnlessMade(Option<Arc<Cell>>);
+
+impl UnlessMade {
+    /// The task was made.
+    pub(crate) fn made(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UnlessMade {
+    fn drop(&mut self) {
+        if let Some(cell) = &self.0 {
+            cell.tell(|state| state.is_called_off = true);
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::id::TaskId;
 use crate::port::{Event, PageRequest, Step};
 use crate::task::{
-    CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete, TaskDetail,
-    TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
+    Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
+    TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
 };
 use crate::watch::Watch;
 
@@ -35,22 +35,45 @@ impl ForCaller<'_> {
         spec: TaskSpec,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<CreatedTask> {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let operation = self.creation(id, spec, idempotency)?;
+        let then = move |after: &AfterCommit, created: &CreatedTask| created_then(after, created, began_us);
+        self.engine.execute_then(operation, then).await
+    }
+
+    /// Makes a task, for somebody who waits for its end.
+    ///
+    /// # Errors
+    /// As of [`Self::task_create`]; those of the store also come from the call.
+    pub fn task_call(self, id: TaskId, spec: TaskSpec, idempotency: Option<IdempotencyKey>) -> Result<Call> {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let operation = self.creation(id, spec, idempotency)?;
+        // Watched before it is made, so that there is nothing to miss.
+        let watch = self.task_watch(id);
+        let unless_made = watch.unless_made();
+        let then = move |after: &AfterCommit, created: &CreatedTask| {
+            if !created.replayed {
+                unless_made.made();
+            }
+            created_then(after, created, began_us);
+        };
+        Ok(Call::new(watch, self.engine.submit(operation, then)?))
+    }
+
+    fn creation(self, id: TaskId, spec: TaskSpec, idempotency: Option<IdempotencyKey>) -> Result<TaskCreate> {
         self.caller.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
         if self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }
-        let began_us = self.engine.parts.clock.monotonic_us();
-        let limits = self.engine.parts.limits;
-        let operation = TaskCreate { caller: self.caller.clone(), id, spec, idempotency, limits };
-        let then = move |after: &AfterCommit, created: &CreatedTask| {
-            if !created.replayed {
-                after.opened(&created.task);
-            }
-            after.took_since(Step::Create, began_us);
-        };
-        self.engine.execute_then(operation, then).await
+        Ok(TaskCreate {
+            caller: self.caller.clone(),
+            id,
+            spec,
+            idempotency,
+            limits: self.engine.parts.limits,
+        })
     }
 
     /// A task with its results.
@@ -86,6 +109,14 @@ impl ForCaller<'_> {
         let operation = TaskDelete { caller: self.caller.clone(), id };
         self.engine.execute_then(operation, |after, detail| after.finished(detail)).await
     }
+}
+
+/// A creation that began at this monotonic instant is committed.
+fn created_then(after: &AfterCommit, created: &CreatedTask, began_us: u64) {
+    if !created.replayed {
+        after.opened(&created.task);
+    }
+    after.took_since(Step::Create, began_us);
 }
 
 impl ForDevice<'_> {

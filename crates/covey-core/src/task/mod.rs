@@ -1,5 +1,6 @@
 //! Tasks: what an application asks of a device, and what became of it.
 
+mod call;
 mod calls;
 mod operation;
 mod port;
@@ -7,6 +8,7 @@ mod result;
 mod rules;
 mod spec;
 
+pub use call::Call;
 pub(crate) use operation::record_changes;
 pub use operation::{
     CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,

@@ -100,24 +100,29 @@ async fn create_and_wait(
 ) -> Answer {
     // Before anything is made: the answer is one for which this right is needed.
     asked.caller.require(Rights::TASKS_READ)?;
-    let id = asked.api.engine.task_id();
-    // Watched before it is made, so that there is nothing to miss.
-    let mut watch = asked.engine().task_watch(id);
-    let created = asked.engine().task_create(id, spec, idempotency).await?;
-    let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
-    if created.replayed {
-        watch = asked.engine().task_watch(last.task.id);
-        last = asked.engine().task_get(last.task.id).await?;
-        let now = asked.api.engine.now();
-        if last.task.status_at(now).is_final() {
-            return Ok(marked(json(StatusCode::OK, &Task::of(&last, now)), true));
-        }
+    let engine = asked.engine();
+    let call = engine.task_call(asked.api.engine.task_id(), spec, idempotency)?;
+    let shutdown = &asked.api.shutdown;
+    if let Some(detail) = wait.for_end(call.ended(), shutdown).await.flatten() {
+        return Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())));
     }
-    let response = match wait.for_end(watch, &asked.api.shutdown).await {
+    // The time is up, or it is the task of an earlier request.
+    let created = call.created().await?;
+    let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
+    if !created.replayed {
+        return Ok(state_now(asked, last).await);
+    }
+    let watch = engine.task_watch(last.task.id);
+    last = engine.task_get(last.task.id).await?;
+    let now = asked.api.engine.now();
+    if last.task.status_at(now).is_final() {
+        return Ok(marked(json(StatusCode::OK, &Task::of(&last, now)), true));
+    }
+    let response = match wait.for_end(watch, shutdown).await {
         Some(detail) => json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())),
         None => state_now(asked, last).await,
     };
-    Ok(marked(response, created.replayed))
+    Ok(marked(response, true))
 }
 
 fn marked(mut response: Response, replayed: bool) -> Response {

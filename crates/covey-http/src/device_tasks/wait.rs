@@ -1,7 +1,6 @@
 //! Waiting for a task: `?wait=SECONDS` (rest-api "Tasks").
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::LOCATION;
@@ -10,7 +9,6 @@ use axum::response::Response;
 use covey_api::Task;
 use covey_core::id::TaskId;
 use covey_core::task::TaskDetail;
-use covey_core::watch::Watch;
 use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -46,12 +44,16 @@ pub(crate) struct WaitQuery {
 }
 
 impl Wait {
-    /// The task, once it is final; none when the time is up. When the server
+    /// What comes of waiting for a task's end; none when the time is up. When the server
     /// stops the time is up too: 202 is better than a cut connection.
-    pub(crate) async fn for_end(self, watch: Watch, shutdown: &CancellationToken) -> Option<Arc<TaskDetail>> {
+    pub(crate) async fn for_end<T>(
+        self,
+        end: impl Future<Output = T>,
+        shutdown: &CancellationToken,
+    ) -> Option<T> {
         tokio::select! {
             biased;
-            detail = watch => Some(detail),
+            end = end => Some(end),
             () = sleep(self.0) => None,
             () = shutdown.cancelled() => None,
         }

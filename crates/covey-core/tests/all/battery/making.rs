@@ -1,11 +1,15 @@
 //! Making tasks, and who may see them.
 
+use std::pin::pin;
+use std::task::{Context, Poll};
+
 use covey_core::Error;
+use covey_core::id::DeviceId;
 use covey_core::limits::Limits;
-use covey_core::task::{Cause, Change, IdempotencyKey, TaskFilter, TaskSpec, TaskStatus};
+use covey_core::task::{Cause, Change, DeviceRef, IdempotencyKey, TaskFilter, TaskSpec, TaskStatus};
 use futures_executor::block_on;
 
-use crate::world::{Backend, World, result, spec};
+use crate::world::{Backend, World, result, spec, wake_channel};
 
 pub fn a_created_task_is_there_after_reopening(backend: impl Backend) {
     let mut world = World::new(backend);
@@ -68,6 +72,45 @@ pub fn the_same_idempotency_key_makes_one_task(backend: impl Backend) {
     assert_eq!(world.list(0, TaskFilter::default(), 1, 10).total, 1);
     // The same key of another organisation is another key.
     assert!(!create(&world, 1, &other, key(2)).unwrap().replayed);
+}
+
+pub fn a_call_is_woken_by_its_end_alone(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let id = world.engine().task_id();
+    let call = world.engine().for_caller(world.org(0)).task_call(id, spec(&device), None).unwrap();
+    let (waker, woken) = wake_channel();
+    {
+        let mut ended = pin!(call.ended());
+        let mut poll = || ended.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll().is_pending());
+        // Behind it in the store's queue, so that it is made by now.
+        world.settle();
+        assert!(woken.try_recv().is_err());
+        world.finish(&device, id, result(200, 0, "")).unwrap();
+        woken.recv().unwrap();
+        let Poll::Ready(Some(detail)) = poll() else { panic!("it is final") };
+        assert_eq!((detail.task.id, detail.task.status), (id, TaskStatus::Done));
+    }
+    assert!(!block_on(call.created()).unwrap().replayed);
+}
+
+pub fn a_call_that_makes_no_task_does_not_wait(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let engine = world.engine();
+    let key = Some(IdempotencyKey { key: "k".to_owned(), request_digest: [1; 32] });
+    let call = |spec, key| engine.for_caller(world.org(0)).task_call(engine.task_id(), spec, key).unwrap();
+    // Refused.
+    let unknown = call(TaskSpec { device: DeviceRef::Id(DeviceId(77)), ..spec(&device) }, None);
+    assert_eq!(block_on(unknown.ended()), None);
+    assert_eq!(block_on(unknown.created()).unwrap_err(), Error::not_found("device"));
+    // Made by an earlier request.
+    let first = block_on(call(spec(&device), key.clone()).created()).unwrap();
+    let again = call(spec(&device), key);
+    assert_eq!(block_on(again.ended()), None);
+    let again = block_on(again.created()).unwrap();
+    assert_eq!((again.replayed, again.task.id), (true, first.task.id));
 }
 
 pub fn an_idempotency_key_is_forgotten_after_its_time(backend: impl Backend) {

@@ -28,6 +28,8 @@ macro_rules! battery {
                 a_created_task_is_there_after_reopening,
                 fields_come_back_as_they_were_sent,
                 the_same_idempotency_key_makes_one_task,
+                a_call_is_woken_by_its_end_alone,
+                a_call_that_makes_no_task_does_not_wait,
                 an_idempotency_key_is_forgotten_after_its_time,
                 a_device_has_no_more_open_tasks_than_the_limit,
                 a_foreign_organisation_sees_nothing,

@@ -290,7 +290,8 @@ impl Wake for SendOnWake {
     }
 }
 
-fn wake_channel() -> (Waker, mpsc::Receiver<()>) {
+/// A waker that tells of each time it is used.
+pub fn wake_channel() -> (Waker, mpsc::Receiver<()>) {
     let (send, receive) = mpsc::channel();
     (Waker::from(Arc::new(SendOnWake(send))), receive)
 }
