@@ -138,10 +138,10 @@ pub fn wait_for_node(locked: &mut Locked, size: Size, process: &str) -> Result<(
 /// Whether a node listens on all its ports. A node opens them last of all.
 fn serves(api: &Management, node: &Node) -> bool {
     let Ok(overview) = api.get("overview") else { return false };
-    let listens = |port: u16| {
-        overview["listeners"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|one| one["node"] == node.name.as_str() && one["port"] == port))
+    let listens = |port: u16| match overview["listeners"].as_array() {
+        Some(all) => all.iter().any(|one| one["node"] == node.name.as_str() && one["port"] == port),
+        // A node that collects no metrics does not list them (RabbitMQ 4.3).
+        None => std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).is_ok(),
     };
     [node.amqp, node.amqps].into_iter().chain(node.mqtts.iter().copied()).all(listens)
 }
