@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 use crate::fault;
@@ -25,7 +25,8 @@ pub enum LogFormat {
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     // The broker tells of each refused handshake at info, the client of RabbitMQ of each message that
     // nobody listened for, with all that is in it; our own lines are those that count.
-    let filter = EnvFilter::try_new(format!("lapin=off,{filter}"))
+    let filter = format!("lapin=off,{filter}")
+        .parse::<Targets>()
         .map_err(|error| fault::setup(format!("the log filter is wrong: {error}")))?;
     let has_colours = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colours);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
-use lapin::tcp::RustlsConnector;
-use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties, ErrorKind};
 use rand::seq::SliceRandom;
+use tokio_rustls::TlsConnector;
 
+use crate::amqp::socket;
 use crate::amqp::{AmqpError, Options};
 use crate::tls;
 
@@ -27,7 +28,7 @@ pub(super) async fn open(options: &Options, role: &str) -> Result<Connection, Am
 pub(super) async fn open_in(options: &Options, role: &str, vhost: &str) -> Result<Connection, AmqpError> {
     // The files are read each time: they may have been renewed.
     let connector = if options.is_tls() {
-        Some(RustlsConnector::from(Arc::new(tls::client_config(options.tls.as_ref())?)))
+        Some(TlsConnector::from(Arc::new(tls::client_config(options.tls.as_ref())?)))
     } else {
         None
     };
@@ -69,25 +70,10 @@ fn warn_of_small_frames(connection: &Connection) {
     }
 }
 
-async fn one(uri: AMQPUri, connector: Option<RustlsConnector>, name: &str) -> lapin::Result<Connection> {
+async fn one(uri: AMQPUri, tls: Option<TlsConnector>, name: &str) -> lapin::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime()?;
-    let connecting = Connection::connector(
-        uri,
-        runtime,
-        async move |uri, runtime| {
-            let address = (uri.authority.host.clone(), uri.authority.port);
-            let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-            match &connector {
-                Some(connector) if uri.scheme == AMQPScheme::AMQPS => {
-                    Ok(stream.into_rustls(connector, &uri.authority.host).await?)
-                }
-                _ => Ok(stream),
-            }
-        },
-        properties,
-    );
+    let connect = async move |uri: AMQPUri, _| Ok(socket::connect(&uri, tls.as_ref()).await?);
+    let connecting = Connection::connector(uri, socket::runtime(), connect, properties);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected,
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),

@@ -23,6 +23,7 @@ mod options;
 mod presence;
 mod publisher;
 mod running;
+mod socket;
 mod state;
 mod topology;
 
