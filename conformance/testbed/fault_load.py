@@ -95,9 +95,11 @@ class Load:
         return total
 
     def wait_for_refusals(self, since: float, seconds: float = 20.0) -> float:
-        """Waits until a request was refused with 503 since an instant; how long after it that was."""
+        """Waits, for so many seconds at most, until a request was refused with 503 since an instant; how long after it
+        that was."""
+        deadline = time.monotonic() + seconds
         while not (at := [at for caller in self.callers for at in list(caller.refused_at) if at >= since]):
-            assert time.monotonic() < since + seconds, f"nothing was refused within {seconds} s; {self._state()}"
+            assert time.monotonic() < deadline, f"nothing was refused within {seconds} s; {self._state()}"
             time.sleep(0.01)
         return min(at) - since
 
