@@ -1,5 +1,6 @@
 """A device is its certificate, and nobody else's (device-rpc "Identity")."""
 
+import dataclasses
 import datetime
 import socket
 import ssl
@@ -87,6 +88,18 @@ def test_a_certificate_signed_by_a_device_is_refused(server, tmp_path, identity,
     device = Signer.of(identity.certificate, identity.key)
     forged = device.issue(tmp_path, victim_identity.sn)
     assert is_refused_by_tls(server, forged.tls(server.ca))
+
+
+@pytest.mark.embedded
+def test_a_device_may_send_its_certificate_alone(api, server, connect, tmp_path, identity):
+    alone = tmp_path / "alone.pem"
+    end = "-----END CERTIFICATE-----\n"
+    leaf, _, issuer = identity.certificate.read_text().partition(end)
+    assert end in issuer, "a device is given its issuing CA's certificate too"
+    alone.write_text(leaf + end)
+    device = connect(server, dataclasses.replace(identity, certificate=alone))
+    task_id = api.create(device)
+    assert device.expect("tsk").task_id == task_id
 
 
 def test_an_expired_certificate_is_refused(server, tmp_path, identity, issuing):

@@ -248,6 +248,22 @@ def test_a_message_larger_than_the_device_takes_ends_its_task_and_not_its_connec
     assert [one.task_id for one in device.messages(acknowledge=True) if one.level == "rsp"] == [small]
 
 
+def test_a_device_that_reads_slowly_loses_nothing(api, raw):
+    device = raw()
+    device.connect()
+    device.subscribe(f"srv/{device.sn}/rsp")
+    sizes = [250_000] * 28 + [10]
+    expected = set()
+    for size in sizes:
+        expected.add(api.create(device, ttl=60, payload={"text": "x" * size}))
+    # Each poll is answered with another task; nothing is read meanwhile.
+    for _ in sizes:
+        device.request()
+        time.sleep(0.02)
+    came = {one.task_id for one in device.messages(1.0, acknowledge=True)}
+    assert came == expected
+
+
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_small_device_hears_of_its_task(api, raw, version):
     device = raw()

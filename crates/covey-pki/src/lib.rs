@@ -8,7 +8,8 @@
 //!        └─ device       clientAuth, CN = SN, never past the end of issuing.pem
 //! ```
 //!
-//! Whoever verifies trusts the root alone; servers and devices send leaf and issuing certificate.
+//! Whoever verifies trusts the root; servers and devices send leaf and issuing certificate. A listener for
+//! devices may trust the issuing CA too, since small TLS libraries send the leaf alone.
 //!
 //! What this crate does not do: it opens no connection, reads no clock (`now` always comes in as
 //! an argument), writes no log (what an operator should know is returned as a [`Notice`]), and

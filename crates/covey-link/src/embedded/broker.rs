@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use covey_core::Engine;
 use covey_core::device_session::{SESSION_EXPIRY_S_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use covey_core::task::PAYLOAD_BYTES_MAX;
 use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
 use covey_net::{Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
 use covey_wire::downlink::ResponseForm;
@@ -19,13 +20,14 @@ use crate::embedded::devices::Devices;
 /// The files that TLS is made of. The broker reads them when it starts and when it is renewed.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The server's certificate, then the issuing CA. Devices whose certificate that CA issued may send
-    /// it alone.
+    /// The server's certificate, then those between it and the root.
     pub certificate: PathBuf,
     /// The server's private key.
     pub key: PathBuf,
     /// The root that devices' certificates must lead to.
     pub device_root: PathBuf,
+    /// The issuing CA: devices whose certificate it issued may send it alone.
+    pub device_issuer: PathBuf,
 }
 
 /// How the broker is run.
@@ -75,6 +77,9 @@ const HALF_OPEN_MS_MAX: u64 = 15_000;
 const IN_FLIGHT_MAX: u16 = 32;
 /// How many messages may wait for a session.
 const WAITING_MAX: usize = 256;
+/// How much may wait for a device that does not read or acknowledge, in bytes: as many `rsp` as may be
+/// under way, each of the largest size.
+const UNREAD_BYTES_MAX: usize = IN_FLIGHT_MAX as usize * PAYLOAD_BYTES_MAX;
 /// How long devices may take to hear that the server stops, in milliseconds.
 const SHUTDOWN_MS_MAX: u64 = 2_000;
 
@@ -189,6 +194,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
             receive_max: IN_FLIGHT_MAX,
             in_flight_max: IN_FLIGHT_MAX,
             waiting_messages_max: WAITING_MAX,
+            waiting_bytes_max: UNREAD_BYTES_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             subscription_bytes_max: SUBSCRIPTION_BYTES_MAX,
             session_expiry_s_max: SESSION_EXPIRY_S_MAX,
@@ -198,6 +204,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
             ..session::Limits::default()
         },
         sessions_max: limits.sessions_max,
+        unread_bytes_max: UNREAD_BYTES_MAX,
         ..MqttLimits::default()
     }
 }
@@ -206,20 +213,20 @@ type Certificates = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// The server's identity, and what devices' certificates must lead to.
 fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError> {
-    let TlsFiles { certificate, key, device_root } = &options.tls;
+    let TlsFiles { certificate, key, device_root, device_issuer } = &options.tls;
     let address = options.address;
     let in_file = |path: &PathBuf, problem: String| BrokerError::Tls {
         address,
         problem: format!("{}: {problem}", path.display()),
     };
     let text = |path: &PathBuf| std::fs::read(path).map_err(|error| in_file(path, error.to_string()));
-    let chain = text(certificate)?;
-    let identity =
-        Identity::from_pem(&chain, &text(key)?).map_err(|error| in_file(certificate, error.to_string()))?;
-    let certificates =
-        |path, text: &[u8]| certificates_from_pem(text).map_err(|error| in_file(path, error.to_string()));
-    let mut trusted = certificates(device_root, &text(device_root)?)?;
+    let identity = Identity::from_pem(&text(certificate)?, &text(key)?)
+        .map_err(|error| in_file(certificate, error.to_string()))?;
+    let mut trusted = Vec::new();
     // Small TLS libraries send a device's own certificate only: then the one that issued it is the root.
-    trusted.extend(certificates(certificate, &chain)?.into_iter().skip(1));
+    for path in [device_root, device_issuer] {
+        trusted
+            .extend(certificates_from_pem(&text(path)?).map_err(|error| in_file(path, error.to_string()))?);
+    }
     Ok((identity, trusted))
 }

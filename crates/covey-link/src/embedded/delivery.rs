@@ -8,7 +8,7 @@ use covey_net::mqtt::Handle;
 use covey_wire::Downlink;
 use covey_wire::downlink::{DownlinkMessage, Qos};
 use covey_wire::mqtt::session::{self, Message};
-use covey_wire::mqtt::{self, Place, Property, PropertyList, ProtocolVersion, Violation};
+use covey_wire::mqtt::{self, Place, Property, PropertyList, ProtocolVersion, ReasonCode, Violation};
 
 use crate::embedded::devices::Device;
 
@@ -62,6 +62,10 @@ pub(super) fn send(
             },
             Ok(session::Sent::Full) => {
                 tracing::warn!(%sn, topic, "message not sent: the device does not take what waits for it");
+                // A message that the device would wait for in vain, unless it learns that it must ask again.
+                if message.qos == Qos::AtLeastOnce {
+                    client.close(ReasonCode::QuotaExceeded, "more waits than may, and is not taken");
+                }
                 return Sent::Done;
             }
             Ok(session::Sent::Invalid(violation)) | Err(violation) => {

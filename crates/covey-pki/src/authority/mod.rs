@@ -118,6 +118,11 @@ impl Authority {
         self.folder.path(ROOT_CERTIFICATE)
     }
 
+    /// Path of the issuing CA's certificate, for a TLS listener that reads files.
+    pub fn issuing_path(&self) -> PathBuf {
+        self.folder.path(ISSUING_CERTIFICATE)
+    }
+
     /// Path of the server's chain (leaf, then issuing CA). The file is there once
     /// [`Authority::server_certificate`] has been called.
     pub fn server_certificate_path(&self) -> PathBuf {

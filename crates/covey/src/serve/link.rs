@@ -170,6 +170,7 @@ fn broker_options(
             certificate: certificate.certificate_path().to_owned(),
             key: certificate.key_path().to_owned(),
             device_root: authority.root_path(),
+            device_issuer: authority.issuing_path(),
         },
         sessions_max: settings.sessions_max as usize,
         packet_bytes_max: settings.packet_bytes_max,

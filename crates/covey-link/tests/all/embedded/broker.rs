@@ -132,6 +132,7 @@ impl AnyBroker for Broker {
             certificate: file("server.pem"),
             key: file("server.key"),
             device_root: self.issuer.authority.root_path(),
+            device_issuer: self.issuer.authority.issuing_path(),
         };
         let broker = BrokerOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
