@@ -58,7 +58,8 @@ pub struct Connection {
     is_asked: bool,
     cuts_at: Instant,
     deaf_at: Instant,
-    is_deaf: bool,
+    /// It began before the network healed.
+    is_from_before: bool,
     how: Cut,
 }
 
@@ -114,7 +115,7 @@ impl Connection {
             is_asked: false,
             cuts_at,
             deaf_at,
-            is_deaf: false,
+            is_from_before: !device.is_healing(),
             how,
         };
         if clean_start {
@@ -242,7 +243,8 @@ impl Connection {
             return Ok(Some(Cut::Finished));
         }
         if device.is_healing() {
-            if self.is_deaf {
+            // It may be deaf, or too slow to bring what waits.
+            if self.is_from_before {
                 return Ok(Some(self.how));
             }
             self.never_acks = false;
@@ -252,7 +254,7 @@ impl Connection {
         } else if self.deaf_at <= now {
             device.note("deaf", 0, 0);
             self.end.go_deaf();
-            (self.is_deaf, self.deaf_at) = (true, now + NEVER);
+            self.deaf_at = now + NEVER;
         }
         let is_late = self.heard_at + Duration::from_millis(ANSWER_MS_MAX) <= now;
         if is_late && (!self.is_up || self.is_asked) {
