@@ -74,24 +74,27 @@ impl Publisher {
     /// Uses a connection until it is gone, and answers why it went.
     pub(super) async fn use_connection(&self, connection: &Connection) -> Result<(), AmqpError> {
         let mut events = std::pin::pin!(connection.events_listener());
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok::<_, lapin::Error>(channel)
+        };
+        let channel =
+            tokio::time::timeout(PROBE_TIMEOUT, opening).await.map_err(|_| unanswered(PROBE_TIMEOUT))??;
         let mut probes = tokio::time::interval(PROBE_INTERVAL);
         probes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut probe, mut sent_at) = (None, Instant::now());
+        // Nothing but this is waited for: while the broker takes nothing, or is gone, publishing does not end,
+        // and the event that says so would not be heard.
         loop {
             tokio::select! {
                 _ = probes.tick() => {
                     let is_blocked = connection.status().blocked();
                     if probe.is_none() {
-                        // The broker reports a blocked connection only when that connection publishes.
-                        let options = BasicPublishOptions::default();
-                        let (exchange, key) = (topology::TOPIC_EXCHANGE.into(), PROBE_KEY.into());
-                        let none = BasicProperties::default();
-                        probe = Some(channel.basic_publish(exchange, key, options, b"", none).await.map_err(refused)?);
+                        probe = Some(Box::pin(publish_probe(&channel)));
                         sent_at = Instant::now();
                     } else if !is_blocked && sent_at.elapsed() > PROBE_TIMEOUT {
-                        return Err(AmqpError::Timeout { seconds: PROBE_TIMEOUT.as_secs() });
+                        return Err(unanswered(PROBE_TIMEOUT));
                     }
                 }
                 confirmed = async { match probe.as_mut() {
@@ -289,6 +292,18 @@ impl Publisher {
     fn unheard_devices(&self) -> MutexGuard<'_, HashMap<DeviceKey, DeviceIdentity>> {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Publishes the probe and waits until the broker confirms it.
+async fn publish_probe(channel: &AmqpChannel) -> lapin::Result<Confirmation> {
+    // The broker reports a blocked connection only when that connection publishes.
+    let (exchange, key) = (topology::TOPIC_EXCHANGE.into(), PROBE_KEY.into());
+    let (options, none) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel.basic_publish(exchange, key, options, b"", none).await?.await
+}
+
+fn unanswered(waited: Duration) -> AmqpError {
+    AmqpError::Timeout { seconds: waited.as_secs() }
 }
 
 /// A publisher without the right to publish learns it from its channel.
