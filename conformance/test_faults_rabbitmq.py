@@ -29,6 +29,7 @@ def test_the_only_node_is_killed_and_comes_back(site, own_services):
         load.measured("start of RabbitMQ took", time.monotonic() - started)
         load.measured("start of RabbitMQ to first completed call", load.first_completed(started))
         load.measured("then all devices connected", load.fleet.wait_for_all())
+        here.wait_for_links()
         load.run(1.0, until_completed=True)
     load.finish()
     assert load.losses() == {}, "a server answers, whatever becomes of its broker"
@@ -62,6 +63,7 @@ def test_one_node_of_three_is_killed_then_all_of_them(site, cluster):
         load.measured("start of all nodes took", time.monotonic() - started)
         load.measured("start of all nodes to first completed call", load.first_completed(started))
         load.measured("then all devices connected", load.fleet.wait_for_all())
+        here.wait_for_links()
         load.run(1.0, until_completed=True)
     load.finish()
     assert load.losses() == {}

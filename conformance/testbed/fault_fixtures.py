@@ -6,6 +6,7 @@ COVEY_FAULTS=1 pytest conformance/test_faults_*.py -n 0"""
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -126,6 +127,14 @@ class Site:
             trusts_puback=self.deployment.link != "mosquitto",
         )
         return self.load.start()
+
+    def wait_for_links(self, seconds: float = 30.0) -> None:
+        """Waits until each server has its way to devices again."""
+        deadline = time.monotonic() + seconds
+        for number, server in enumerate(self.servers):
+            while server.metric("covey_link_up") == 0:
+                assert time.monotonic() < deadline, f"the link of server {number} is down: {server.log_text()[-2000:]}"
+                time.sleep(0.05)
 
     def rabbitmqctl(self, *arguments: str) -> None:
         command = [self.deployment.facts["rabbitmqctl"], *arguments]
