@@ -23,6 +23,14 @@ pub enum LogFormat {
 
 /// Begins to log to standard error.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
+    // Anything may be a target for the parser, which would leave a slip without an answer.
+    let is_path =
+        |target: &str| target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
+    if let Some(wrong) = filter.split(',').find(|one| !is_path(one.split('=').next().unwrap_or(one).trim())) {
+        return Err(fault::setup(format!(
+            "the log filter is wrong: {wrong:?} is no level, and no target with one; such as info,covey_link=debug"
+        )));
+    }
     // The broker tells of each refused handshake at info, the client of RabbitMQ of each message that
     // nobody listened for, with all that is in it; our own lines are those that count.
     let filter = format!("lapin=off,{filter}")
