@@ -7,6 +7,7 @@ import pytest
 
 from testbed.api import DONE, LOCK, READY, is_problem
 from testbed.device import MQTTv311
+from testbed.raw_device import RawDevice, session_expiry
 from testbed.server import NotStarted, Server
 
 pytestmark = pytest.mark.embedded
@@ -111,6 +112,28 @@ def test_with_room_again_everything_works_as_before(full, disk):
         device.finish(task_id)
     assert device.take()["method_code"] == "0"
     assert {api.status(task_id) for task_id in accepted} == {DONE}
+    assert not server.panics()
+
+
+def test_a_session_is_gone_on_with_while_the_disk_is_full(full, disk):
+    server, _, device, *_ = full
+
+    def come() -> tuple[RawDevice, bool]:
+        raw = RawDevice(server, device.identity)
+        connack = raw.connect(clean=False, properties=session_expiry(300))
+        assert connack.reason == 0
+        return raw, connack.session_present
+
+    make_room(disk)
+    raw, _ = come()
+    assert raw.subscribe(f"srv/{device.sn}/tsk").reasons == [1]
+    raw.close()
+    fill(disk)
+    raw, is_present = come()
+    assert is_present
+    # What is kept already needs no room.
+    assert raw.subscribe(f"srv/{device.sn}/tsk").reasons == [1]
+    raw.close()
     assert not server.panics()
 
 
