@@ -16,6 +16,9 @@ use crate::tls::{self, TlsFiles};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take. A list of 10,000 accounts takes well below one second.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection without a request is kept. RabbitMQ closes it after 5 s, and a request that is sent just
+/// then is lost.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How long a client is used before the TLS files are read anew.
 const CLIENT_LIFE: Duration = Duration::from_secs(600);
 /// How many entries a page of a list has; the most that the broker gives.
@@ -153,6 +156,7 @@ impl Management {
         let mut builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
+            .pool_idle_timeout(IDLE_MAX)
             .tcp_nodelay(true)
             .http1_only()
             .redirect(reqwest::redirect::Policy::none());
