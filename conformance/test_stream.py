@@ -134,6 +134,20 @@ def test_a_cursor_goes_on_without_a_gap_and_without_a_repetition(api, device, cu
         assert numbers(stream.messages) == list(range(6, 16))
 
 
+def test_large_changes_come_whole_between_small_ones(api, device, curl):
+    live = curl(api, device_id=device.device_id, kind="event")
+    begin = live.cursor
+    sizes = [10, 60_000, 7_000, 8_192, 8_300, 64_000, 1, 30_000]
+    for number, size in enumerate(sizes, 1):
+        reported(device, number, pad="x" * size)
+    past = curl(api, device_id=device.device_id, kind="event", cursor=begin)
+    for stream in (live, past):
+        stream.wait(lambda: len(stream.messages) >= len(sizes))
+        assert numbers(stream.messages) == list(range(1, len(sizes) + 1))
+        assert [len(one["data"]["event"]["payload"]["pad"]) for one in stream.messages] == sizes
+        assert all(int(one["id"]) == one["data"]["id"] for one in stream.messages)
+
+
 def test_a_stream_resumes_after_the_server_was_killed(new_server, new_api, connect, tmp_path, curl):
     server = new_server()
     api = new_api(server)

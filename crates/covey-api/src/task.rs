@@ -140,8 +140,13 @@ pub struct Task<'a> {
     pub created_by: Option<Cow<'a, str>>,
     /// How often it was given to the device.
     pub deliveries: u32,
-    /// Its results, newest first.
+    /// Its results, newest first: at most 100, and fewer if they are large.
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub results: Vec<TaskResult<'a>>,
+    /// The `results_cursor` of the results before these; null if there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "before-17"))]
+    pub results_next: Option<Cow<'a, str>>,
     /// Its states, oldest first.
     pub timeline: Vec<TaskChange>,
 }

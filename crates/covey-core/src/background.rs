@@ -19,6 +19,8 @@ pub enum Work {
     Announcing,
     /// Hands records to those who follow them.
     Feed,
+    /// Reads the past of the outbox for those who begin there.
+    History,
     /// Tells of devices that came and went too often to be told of at once.
     Presence,
     /// Looks at devices for tasks that were never announced: their server may
@@ -35,10 +37,11 @@ pub enum Work {
 
 impl Work {
     /// All work of a server that is alone.
-    pub const ALONE: [Self; 7] = [
+    pub const ALONE: [Self; 8] = [
         Self::Expiry,
         Self::Announcing,
         Self::Feed,
+        Self::History,
         Self::Presence,
         Self::LookAgain,
         Self::Retention,
@@ -52,6 +55,7 @@ impl Work {
             Self::Expiry => "expiry",
             Self::Announcing => "announcing",
             Self::Feed => "feed",
+            Self::History => "history",
             Self::Presence => "presence",
             Self::LookAgain => "look again",
             Self::Retention => "retention",
@@ -61,6 +65,9 @@ impl Work {
     }
 }
 
+/// How soon is looked again whether there is room for a page of the past, in
+/// milliseconds.
+const HISTORY_PAUSE_MS: u64 = 20;
 /// How often overdue tasks are looked for, in milliseconds: how late an expiry
 /// may be told.
 const EXPIRY_INTERVAL_MS: u64 = 200;
@@ -136,6 +143,7 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut Device
             server.feed_next().await?;
             0
         }
+        Work::History => unless_more(server.history_next().await, HISTORY_PAUSE_MS),
         Work::Presence => unless_more(server.presence_sweep().await?, PRESENCE_INTERVAL_MS),
         Work::LookAgain => match server.task_look_again(*after).await? {
             Some(next) => {

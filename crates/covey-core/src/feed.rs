@@ -2,24 +2,29 @@
 //! committed, without a runtime.
 //!
 //! One reader for the whole server follows the outbox and gives each record to
-//! the followers that want it. A follower that begins in the past first reads
-//! the outbox by itself, up to where the feed was when it joined. What waits
-//! for a follower is bounded; one that does not keep up is cut off and can
-//! begin again where it was.
+//! the followers that want it. A follower that begins in the past is first read
+//! the outbox page by page, up to where the feed was when it joined. What waits
+//! for a follower is bounded; one that does not keep up is cut off and can begin
+//! again where it was. What waits for all of them together is bounded, too: half
+//! of the bound is for the past, half for what happens.
 
 mod follower;
+mod history;
+mod shelf;
 mod subscriber_queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use crate::id::{OrgId, RecordNumber};
 use crate::record::{Record, RecordFilter, RecordPage};
 
 pub use follower::{Batch, FollowError, Follower};
-use subscriber_queue::Line;
+use history::History;
+pub use history::PAST_BYTES_MAX;
+use subscriber_queue::{Line, Waiting};
 
 /// How many records may wait for a follower.
 pub const WAITING_RECORDS_MAX: usize = 1_024;
@@ -27,8 +32,10 @@ pub const WAITING_RECORDS_MAX: usize = 1_024;
 pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Hands records to followers.
-#[derive(Default)]
 pub struct Feed {
+    pub(crate) history: History,
+    /// How many bytes the records may take that wait for those who are up to date.
+    live_bytes_max: usize,
     state: Mutex<State>,
 }
 
@@ -38,9 +45,18 @@ struct State {
     position: Option<RecordNumber>,
     lines: BTreeMap<u64, Member>,
     next_member: u64,
+    live: Live,
     /// Whether there may be records that were not read.
     is_due: bool,
     reader: Option<Waker>,
+}
+
+/// The records that wait for those who are up to date, however many each waits for.
+#[derive(Default)]
+struct Live {
+    /// Each with its bytes, oldest first; those that were taken meanwhile are still among them.
+    records: VecDeque<(Weak<Waiting>, usize)>,
+    bytes: usize,
 }
 
 struct Member {
@@ -60,6 +76,13 @@ pub(crate) struct Due {
 }
 
 impl Feed {
+    /// A feed for whose followers this many bytes may wait.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let past_bytes_max = bytes_max / 2;
+        let history = History::new(past_bytes_max);
+        Self { history, live_bytes_max: bytes_max - past_bytes_max, state: Mutex::default() }
+    }
+
     /// Says that there may be new records.
     pub fn wake(&self) {
         let waker = {
@@ -99,11 +122,17 @@ impl Feed {
         let mut state = self.lock();
         let state = &mut *state;
         for record in page.records {
-            let record = Arc::new(record);
-            for member in state.lines.values().filter(|member| member.wants(&record)) {
-                member.line.push(&record);
+            let bytes = record.bytes();
+            let waiting = Arc::new(Waiting { record: Arc::new(record), bytes });
+            for member in state.lines.values().filter(|member| member.wants(&waiting.record)) {
+                member.line.push(&waiting);
+            }
+            if Arc::strong_count(&waiting) > 1 {
+                state.live.records.push_back((Arc::downgrade(&waiting), bytes));
+                state.live.bytes += bytes;
             }
         }
+        state.bound_live(self.live_bytes_max);
         // Once nobody follows, the next one begins anew.
         state.position = Some(page.position).filter(|_| !state.lines.is_empty());
         for member in state.lines.values_mut() {
@@ -142,6 +171,42 @@ impl Feed {
     /// whole at every moment.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Cuts off those for whom most waits, until all that waits is within the bound.
+    fn bound_live(&mut self, bytes_max: usize) {
+        let Self { live, lines, .. } = self;
+        live.forget_oldest();
+        if live.bytes <= bytes_max || live.recount() <= bytes_max {
+            return;
+        }
+        let mut largest: Vec<_> = lines.values().map(|member| (member.line.bytes(), &member.line)).collect();
+        largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (_, line) in largest.into_iter().take_while(|(bytes, _)| *bytes > 0) {
+            line.cut();
+            if live.recount() <= bytes_max {
+                return;
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Forgets the oldest, as far as they were taken.
+    fn forget_oldest(&mut self) {
+        while let Some((_, bytes)) = self.records.front().filter(|(record, _)| record.strong_count() == 0) {
+            self.bytes -= bytes;
+            self.records.pop_front();
+        }
+    }
+
+    /// Forgets all that were taken; answers how many bytes the others take.
+    fn recount(&mut self) -> usize {
+        self.records.retain(|(record, _)| record.strong_count() > 0);
+        self.bytes = self.records.iter().map(|(_, bytes)| bytes).sum();
+        self.bytes
     }
 }
 

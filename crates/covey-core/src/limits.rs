@@ -19,6 +19,8 @@ pub struct Limits {
     /// How long an idempotency key is remembered, in milliseconds
     /// (rest-api "Tasks").
     pub idempotency_ms: i64,
+    /// How many bytes of changes may wait for all streams together.
+    pub stream_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -30,6 +32,7 @@ impl Default for Limits {
             results_per_task_max: 10_000,
             live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
+            stream_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

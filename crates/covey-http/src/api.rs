@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use crate::answers::{ANSWER_BYTES_MAX, Answers};
 use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
@@ -32,6 +33,7 @@ pub struct Api {
     pub(crate) request_ids: RequestIds,
     pub(crate) request_slots: RequestSlots,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) readiness_log: ReadinessLog,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
@@ -52,6 +54,7 @@ impl Api {
             request_ids: RequestIds::new(),
             request_slots: RequestSlots::default(),
             streams: Arc::default(),
+            answers: Answers::new(ANSWER_BYTES_MAX),
             readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
         }
@@ -67,6 +70,14 @@ impl Api {
     pub fn trusting_proxies_of(mut self, root: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
         self.proxies = Some(ProxyTrust::under(root)?);
         Ok(self)
+    }
+
+    /// Bounds what all large answers may take together, in bytes; those of one organisation
+    /// may take half of it.
+    #[must_use]
+    pub fn bounding_answers(mut self, bytes_max: usize) -> Self {
+        self.answers = Answers::new(bytes_max);
+        self
     }
 
     /// Lets pages of these origins call from a browser, with a key or with the

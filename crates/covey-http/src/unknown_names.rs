@@ -20,6 +20,7 @@ use serde_ignored::Path;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
 
+use crate::answers::{Room, body_in};
 use crate::problem::{Kind, Lists, Problem};
 
 /// How a caller says how it wants to be treated (RFC 7240 §2).
@@ -258,7 +259,11 @@ async fn add_member(response: &mut Response, warnings: &[UnknownName<'_>]) {
     ) {
         (Some(members), Ok(list)) => {
             let comma: &[u8] = if members.trim_ascii().is_empty() { b"" } else { b"," };
-            Body::from([b"{", members, comma, b"\"warnings\":", &list[..], b"}"].concat())
+            let whole = [b"{", members, comma, b"\"warnings\":", &list[..], b"}"].concat();
+            match response.extensions().get::<Arc<Room>>() {
+                Some(room) => body_in(Arc::clone(room), whole),
+                None => Body::from(whole),
+            }
         }
         _ => Body::from(body),
     };

@@ -79,7 +79,7 @@ fn results(trace: &Trace, report: &Report, tasks: &[&TaskDetail]) {
     for result in &report.results {
         made.insert((result.task, result.ext_id), result);
     }
-    for TaskDetail { task, results } in tasks {
+    for TaskDetail { task, results, .. } in tasks {
         for stored_result in results {
             let result = &stored_result.result;
             let key = (task.id.0, result.ext_id);

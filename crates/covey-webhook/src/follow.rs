@@ -34,6 +34,8 @@ async fn run(mut follower: Follower, tell: mpsc::Sender<Result<Batch, Error>>) {
     let mut pause = QUIET_INTERVAL;
     let mut cursor = follower.cursor();
     loop {
+        // Nothing is read before there is room for it.
+        let Ok(room) = tell.reserve().await else { return };
         let followed = match timeout(pause, follower.next()).await {
             Ok(Ok(followed)) => Ok(followed),
             // It reads the store from its cursor on.
@@ -49,9 +51,7 @@ async fn run(mut follower: Follower, tell: mpsc::Sender<Result<Batch, Error>>) {
         pause = QUIET_INTERVAL;
         cursor = follower.cursor();
         let is_failed = followed.is_err();
-        if tell.send(followed).await.is_err() {
-            return;
-        }
+        room.send(followed);
         if is_failed {
             sleep(STORE_PAUSE).await;
         }

@@ -14,6 +14,7 @@ mod resolver;
 mod runner;
 mod secret;
 mod sender;
+mod share;
 mod supervisor;
 mod target;
 

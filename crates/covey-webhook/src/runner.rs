@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::follow::follow;
 use crate::message::message_id;
 use crate::sender::HttpSender;
+use crate::share::Share;
 
 /// How long what was done may wait to be written.
 const SAVE_INTERVAL: Duration = Duration::from_millis(100);
@@ -37,9 +38,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 /// How long requests that are under way may take to end when the task is stopped.
 const GRACE: Duration = Duration::from_secs(3);
-/// How much memory the records that wait here may take, in bytes; those of one
-/// look come on top of it.
-const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// An attempt that has ended: of which device, of which record, and how.
 type Ended = (DeviceKey, Option<Arc<Record>>, Attempt);
@@ -67,7 +65,7 @@ pub(crate) struct Runner {
     begun_at: RecordNumber,
     /// The records of deliveries that may not be in the store yet.
     records: HashMap<RecordNumber, Arc<Record>>,
-    record_bytes: usize,
+    share: Share,
     sending: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     asking: Option<Asking>,
     /// What is being written, until it is.
@@ -90,6 +88,7 @@ impl Runner {
         sender: Arc<HttpSender>,
         claim: Claim,
         held: HeldEndpoint,
+        share: Share,
         resends: watch::Receiver<i64>,
         stop: CancellationToken,
     ) -> Self {
@@ -108,7 +107,7 @@ impl Runner {
             followed: follow(follower),
             begun_at: position,
             records: HashMap::new(),
-            record_bytes: 0,
+            share,
             sending: FuturesUnordered::new(),
             asking: None,
             unsaved: None,
@@ -151,7 +150,7 @@ impl Runner {
     }
 
     fn may_follow(&self) -> bool {
-        self.queue.has_room() && self.record_bytes < RECORD_BYTES_MAX && Instant::now() >= self.store_at
+        self.queue.has_room() && self.share.has_room() && Instant::now() >= self.store_at
     }
 
     /// Begins to send what may be sent now.
@@ -211,7 +210,7 @@ impl Runner {
                 next_at: UnixMs::default(),
             };
             self.queue.take_in(delivery, record.at, now);
-            self.record_bytes += record.bytes();
+            self.share.add(record.bytes());
             self.records.insert(record.number, record);
         }
         self.queue.advance(cursor);
@@ -219,7 +218,7 @@ impl Runner {
 
     fn drop_record(&mut self, number: RecordNumber) {
         if let Some(record) = self.records.remove(&number) {
-            self.record_bytes -= record.bytes();
+            self.share.remove(record.bytes());
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use covey_core::Engine;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runner::Runner;
 use crate::sender::HttpSender;
+use crate::share::Share;
 
 /// How often is looked for endpoints, if nothing says earlier that there are new ones.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -30,8 +32,8 @@ pub async fn run(engine: Arc<Engine>, sender: Arc<HttpSender>, server: String, s
     // The sign takes nothing from what tells two runs apart.
     let nonce = i64::from_ne_bytes(rand::random());
     let claim = Claim { server, nonce };
-    let mut supervisor =
-        Supervisor { engine, sender, claim, running: BTreeMap::new(), tasks: JoinSet::new() };
+    let (running, tasks, held_bytes) = (BTreeMap::new(), JoinSet::new(), Arc::default());
+    let mut supervisor = Supervisor { engine, sender, claim, running, tasks, held_bytes };
     supervisor.run(stop).await;
 }
 
@@ -41,6 +43,8 @@ struct Supervisor {
     claim: Claim,
     running: BTreeMap<EndpointId, Running>,
     tasks: JoinSet<EndpointId>,
+    /// How many bytes of changes wait in all tasks.
+    held_bytes: Arc<AtomicUsize>,
 }
 
 impl Supervisor {
@@ -107,7 +111,8 @@ impl Supervisor {
             "telling"
         );
         let (engine, sender) = (Arc::clone(&self.engine), Arc::clone(&self.sender));
-        let runner = Runner::new(engine, sender, self.claim.clone(), held, seen, stop.clone());
+        let share = Share::of(Arc::clone(&self.held_bytes));
+        let runner = Runner::new(engine, sender, self.claim.clone(), held, share, seen, stop.clone());
         self.tasks.spawn(async move {
             runner.run().await;
             id

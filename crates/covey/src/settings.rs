@@ -161,6 +161,16 @@ pub struct Options {
     /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
     #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
     pub packet_bytes_max: Option<u32>,
+    /// How many bytes of changes may wait for all streams together: those that read
+    /// the past take turns within one half, of those that are up to date the one
+    /// with most is cut off first within the other [default: 67108864]
+    #[arg(long, env = "COVEY_STREAM_BYTES_MAX", value_name = "N", help_heading = "Memory")]
+    pub stream_bytes_max: Option<u32>,
+    /// How many bytes all large answers of the REST API may take together, those of
+    /// one organisation half of that; the next ones wait for 2 seconds, then 503
+    /// [default: 67108864]
+    #[arg(long, env = "COVEY_ANSWER_BYTES_MAX", value_name = "N", help_heading = "Memory")]
+    pub answer_bytes_max: Option<u32>,
     /// Lifetime of the server's certificate in seconds; the server renews it when
     /// a third is left [default: 34300800, that is 397 days]
     #[arg(long, env = "COVEY_SERVER_CERTIFICATE_SECONDS", value_name = "N")]
@@ -178,7 +188,7 @@ impl Options {
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
-            sessions_max packet_bytes_max server_certificate_seconds
+            sessions_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
 }
@@ -229,6 +239,8 @@ pub struct Settings {
     pub webhook_retry_seconds: u32,
     pub sessions_max: u32,
     pub packet_bytes_max: u32,
+    pub stream_bytes_max: u32,
+    pub answer_bytes_max: u32,
     pub server_certificate_seconds: u32,
 }
 
@@ -266,6 +278,8 @@ const DEFAULT_MQTTS: SocketAddr =
 const GAUGE_TYPE: u32 = 44;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
 const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
+/// How many bytes streams, and large answers, may take.
+const DEFAULT_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
@@ -307,6 +321,8 @@ impl Settings {
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             sessions_max: options.sessions_max.unwrap_or(100_000),
             packet_bytes_max: options.packet_bytes_max.unwrap_or(1024 * 1024),
+            stream_bytes_max: options.stream_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
+            answer_bytes_max: options.answer_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
             server_certificate_seconds: options
                 .server_certificate_seconds
                 .unwrap_or(DEFAULT_SERVER_CERTIFICATE_SECONDS),
@@ -347,6 +363,8 @@ impl Settings {
             ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),
             ("webhook_retry_seconds", self.webhook_retry_seconds, 1..=30 * 24 * 3600),
             ("packet_bytes_max", self.packet_bytes_max, 65_536..=16 * 1024 * 1024),
+            ("stream_bytes_max", self.stream_bytes_max, 8 * 1024 * 1024..=u32::MAX),
+            ("answer_bytes_max", self.answer_bytes_max, 32 * 1024 * 1024..=u32::MAX),
         ] {
             if !range.contains(&value) {
                 return wrong(name, &format!("{} to {}", range.start(), range.end()));

@@ -33,8 +33,8 @@ impl<'a> DeviceEventPage<'a> {
     /// How a page of events looks: one with a total was asked for by its number.
     #[must_use]
     pub fn of(found: &'a EventPage, asked: PageRequest) -> Self {
-        let EventPage { items, total } = found;
-        let last = items.last().filter(|_| items.len() == asked.size as usize);
+        let EventPage { items, total, is_cut } = found;
+        let last = items.last().filter(|_| *is_cut || items.len() == asked.size as usize);
         Self {
             items: items.iter().map(DeviceEvent::of).collect(),
             total: *total,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use covey_core::id::UnixMs;
+use covey_core::id::{ResultId, UnixMs};
 use covey_core::port::PageRequest;
 use covey_core::task::{self as core, ResultBody, TaskDetail, TaskPage as FoundTasks};
 use serde::Serialize;
@@ -43,6 +43,7 @@ impl<'a> Task<'a> {
             created_by: task.created_by.as_deref().map(Cow::Borrowed),
             deliveries: task.deliveries,
             results: detail.results.iter().map(TaskResult::of).collect(),
+            results_next: detail.results_next.map(|ResultId(next)| Cow::Owned(format!("before-{next}"))),
             timeline: timeline(task, now).iter().map(TaskChange::of).collect(),
         }
     }

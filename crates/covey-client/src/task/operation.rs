@@ -61,12 +61,21 @@ impl Client {
         Ok(Created { task: answer.json()?, is_replayed: answer.is_replayed })
     }
 
-    /// A task with its results.
+    /// A task with its newest results; [`Self::task_results_before`] gives the others.
     ///
     /// # Errors
     /// A refusal (404 if there is no such task), or the transport's.
     pub async fn task_get(&self, id: Uuid) -> Result<Task> {
         self.request(Method::GET, &task_path(&id.to_string())).send().await?.json()
+    }
+
+    /// The same task with results before those that were given: `results_next` of that answer is the cursor.
+    ///
+    /// # Errors
+    /// A refusal (404 if there is no such task), or the transport's.
+    pub async fn task_results_before(&self, id: Uuid, cursor: &str) -> Result<Task> {
+        let id = id.to_string();
+        self.request(Method::GET, &task_path(&id)).query("results_cursor", cursor).send().await?.json()
     }
 
     /// A task with its results as soon as it is final, or as it is after `wait`.

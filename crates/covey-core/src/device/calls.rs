@@ -51,7 +51,7 @@ impl ForCaller<'_> {
     /// A missing right, a page out of range, or the store's.
     pub async fn device_list(self, filter: DeviceFilter, page: PageRequest) -> Result<DevicePage> {
         self.caller.require(Rights::DEVICES_READ)?;
-        self.engine.parts.store.device_list(self.caller, filter, page.validate()?).await
+        self.engine.parts.store.device_list(self.caller, filter, page.validate()?).await?.whole()
     }
 
     /// Retires a device: its certificates are revoked and its connection closed.

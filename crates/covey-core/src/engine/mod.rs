@@ -15,6 +15,7 @@ use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result, StorageFault};
 use crate::event::{Flood, Throttle};
+use crate::feed::Feed;
 use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::links::Links;
@@ -112,7 +113,7 @@ impl Engine {
         let after_commit = AfterCommit {
             announcer: Announcer::new(parts.limits.announcements_max),
             watchers: Arc::default(),
-            feed: Arc::default(),
+            feed: Arc::new(Feed::new(parts.limits.stream_bytes_max)),
             links: parts.links.clone(),
             peers: Arc::clone(&parts.peers),
             observer: Arc::clone(&parts.observer),

@@ -8,8 +8,10 @@ use crate::error::Result;
 use crate::id::{DeviceKey, TaskId};
 use crate::port::{FromPeers, PeerMessage, Reach};
 
-/// How many tasks, or devices, one look concerns.
+/// How many devices one look concerns.
 const LOOK_MAX: usize = 1_000;
+/// How many tasks one look concerns that answers their results, too.
+const LOOK_TASKS_MAX: usize = 100;
 
 impl ForServer<'_> {
     /// Takes in what other servers have told.
@@ -57,7 +59,7 @@ impl ForServer<'_> {
     }
 
     async fn tell_watchers(self, tasks: Vec<TaskId>) -> Result<()> {
-        for some in tasks.chunks(LOOK_MAX) {
+        for some in tasks.chunks(LOOK_TASKS_MAX) {
             for detail in self.engine.parts.store.task_final_of_every_org(some.to_vec()).await? {
                 self.engine.after_commit.watchers.finished(&Arc::new(detail));
             }

@@ -39,7 +39,13 @@ impl ForCaller<'_> {
         {
             return Err(Error::invalid("cursor", NEVER_ISSUED));
         }
-        self.engine.parts.store.event_list(self.caller, filter, from).await
+        let found = self.engine.parts.store.event_list(self.caller, filter, from).await?;
+        // By cursor one goes on from the last one; on the next page those that are left out would not be.
+        if found.is_cut && matches!(from, EventsFrom::Page(_)) {
+            let problem = "these would be more than 4 MiB: ask for fewer at once, or go on by cursor";
+            return Err(Error::invalid("size", problem));
+        }
+        Ok(found)
     }
 
     /// Whether a number may be that of an event of the caller's organisation,
@@ -56,7 +62,7 @@ impl ForCaller<'_> {
     }
 
     /// Events after one that the caller names, or after those that it was
-    /// given last, in the order of their numbers.
+    /// given last, in the order of their numbers; fewer than `limit` where they are large.
     ///
     /// # Errors
     /// A missing right, a limit out of range, or the store's.
@@ -92,7 +98,7 @@ impl ForCaller<'_> {
     /// A missing right, or the store's.
     pub async fn event_fields(self, query: FieldQuery) -> Result<Vec<Field>> {
         self.caller.require(Rights::EVENTS_READ)?;
-        self.engine.parts.store.event_fields(self.caller, query).await
+        self.engine.parts.store.event_fields(self.caller, query).await?.whole("limit")
     }
 
     /// Numbers out of the events of a device, gathered in buckets.
@@ -114,7 +120,7 @@ impl ForCaller<'_> {
         if filter.type_code.is_some_and(|code| !(0..=EVENT_TYPE_CODE_MAX).contains(&code)) {
             return Err(Error::invalid("type", "must be 0 to 2147483647"));
         }
-        self.engine.parts.store.gauge_list(self.caller, filter, page.validate()?).await
+        self.engine.parts.store.gauge_list(self.caller, filter, page.validate()?).await?.whole()
     }
 
     /// The gauges of devices, which are a part of what a device looks like.
@@ -127,7 +133,7 @@ impl ForCaller<'_> {
         if devices.is_empty() {
             return Ok(Vec::new());
         }
-        self.engine.parts.store.gauges_of(self.caller, devices).await
+        self.engine.parts.store.gauges_of(self.caller, devices).await?.whole("size")
     }
 }
 

@@ -234,6 +234,9 @@ pub struct EventPage {
     pub items: Vec<DeviceEvent>,
     /// How many there are in all, if that was counted.
     pub total: Option<u64>,
+    /// Whether it has fewer than asked for because they are too large
+    /// ([`LIST_BYTES_MAX`](crate::port::LIST_BYTES_MAX)).
+    pub is_cut: bool,
 }
 
 /// What became of an event that a device sent.

@@ -7,7 +7,7 @@ use crate::event::{
     FieldQuery, Gauge, GaugeFilter, SeriesQuery,
 };
 use crate::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber};
-use crate::port::{Found, Page, PageRequest, TxResult};
+use crate::port::{Entries, Found, Page, PageRequest, TxResult};
 
 /// The steps on events inside a transaction.
 pub trait EventSteps {
@@ -18,7 +18,8 @@ pub trait EventSteps {
     /// Puts a body into the place of the gauge of this device and type.
     fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()>;
     /// Events of an organisation, or of one device, after this one, in the
-    /// order of their numbers; those alone before which none can come any more.
+    /// order of their numbers; those alone before which none can come any more. Their bodies are within
+    /// [`LIST_BYTES_MAX`](crate::port::LIST_BYTES_MAX).
     fn events_after(
         &mut self,
         org: OrgId,
@@ -55,7 +56,7 @@ pub trait EventReader {
     ) -> Found<'_, Vec<DeviceEvent>>;
 
     /// Values out of events and gauges, newest first; of those that have none there, nothing.
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>>;
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>>;
 
     /// Numbers out of events, gathered in buckets, oldest first.
     fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>>;
@@ -64,5 +65,5 @@ pub trait EventReader {
     fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>>;
 
     /// The gauges of these devices of the caller's organisation, by device and type.
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>>;
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>>;
 }

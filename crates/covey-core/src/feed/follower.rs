@@ -1,25 +1,28 @@
 //! One who follows: from a record on, first out of the outbox, then live.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::feed::subscriber_queue::Taken;
+use crate::feed::shelf::{self, Shelf};
+use crate::feed::subscriber_queue;
 use crate::feed::{Feed, Membership};
 use crate::id::{OrgId, RecordNumber};
-use crate::port::Store;
-use crate::record::{Record, RecordFilter, RecordRequest};
-
-/// How many records are read at once while catching up.
-const CATCH_UP_RECORDS: u32 = 500;
+use crate::port::Clock;
+use crate::record::{Record, RecordFilter};
 
 /// One who follows the records of an organisation that it wants to hear of, in
 /// the order of their numbers, without a gap and without a repetition.
+///
+/// It holds no record itself: what was read for it and not taken lies where the
+/// feed can take it away.
 pub struct Follower {
-    store: Arc<dyn Store>,
     feed: Arc<Feed>,
+    clock: Arc<dyn Clock>,
     org: OrgId,
     filter: RecordFilter,
     cursor: RecordNumber,
+    shelf: Arc<Shelf>,
     stage: Stage,
 }
 
@@ -28,7 +31,8 @@ enum Stage {
     CatchingUp,
     /// Has joined the feed and reads the outbox up to where it has joined.
     Joining(Membership),
-    Live(Membership),
+    /// Also whether it was given something since.
+    Live(Membership, bool),
 }
 
 /// What a follower is given.
@@ -53,82 +57,117 @@ pub enum FollowError {
 
 impl Follower {
     pub(crate) fn new(
-        store: Arc<dyn Store>,
         feed: Arc<Feed>,
+        clock: Arc<dyn Clock>,
         org: OrgId,
         filter: RecordFilter,
         cursor: RecordNumber,
     ) -> Self {
-        Self { store, feed, org, filter, cursor, stage: Stage::CatchingUp }
+        let shelf = feed.history.shelf(org, filter.clone());
+        Self { feed, clock, org, filter, cursor, shelf, stage: Stage::CatchingUp }
     }
 
-    /// Up to which record everything was given.
+    /// Up to which record everything was taken.
     #[must_use]
     pub fn cursor(&self) -> RecordNumber {
         match &self.stage {
-            Stage::Live(membership) => {
+            Stage::Live(membership, _) => {
                 membership.line.position().map_or(self.cursor, |position| position.max(self.cursor))
             }
             Stage::CatchingUp | Stage::Joining(_) => self.cursor,
         }
     }
 
-    /// Waits for the next records that are wanted. Nothing is lost if the
+    /// Waits for the next records that are wanted, and takes them all. Nothing is lost if the
     /// future is dropped before it has ended.
     ///
     /// # Errors
     /// [`FollowError`]; what was given until then was complete.
     pub async fn next(&mut self) -> Result<Batch, FollowError> {
+        let batch = self.peek(usize::MAX).await?;
+        self.take(batch.cursor);
+        Ok(batch)
+    }
+
+    /// Waits for the next records that are wanted: as many as take up to `bytes_max`, or one. They
+    /// stay the next until they are [taken](Self::take), and are read anew if somebody else needed
+    /// their room. Nothing is lost if the future is dropped before it has ended.
+    ///
+    /// # Errors
+    /// [`FollowError`]; what was given until then was complete.
+    pub async fn peek(&mut self, bytes_max: usize) -> Result<Batch, FollowError> {
         loop {
             let until = match &self.stage {
                 Stage::CatchingUp => None,
                 Stage::Joining(membership) => Some(membership.line.begun().await),
-                Stage::Live(membership) => {
-                    let Taken::Records(mut records, cursor) = membership.line.taken().await else {
+                Stage::Live(membership, was_given) => match membership.line.next(bytes_max).await {
+                    subscriber_queue::Found::Records(mut batch) => {
+                        // What was read before the feed had come as far.
+                        batch.records.retain(|record| record.number > self.cursor);
+                        if batch.records.is_empty() {
+                            self.take(batch.cursor);
+                            continue;
+                        }
+                        self.stage.is_given();
+                        return Ok(batch);
+                    }
+                    subscriber_queue::Found::Overflowed => {
+                        let was_given = *was_given;
                         self.stage = Stage::CatchingUp;
-                        return Err(FollowError::TooSlow);
-                    };
-                    // What was read before the feed had come as far.
-                    records.retain(|record| record.number > self.cursor);
-                    self.cursor = self.cursor.max(cursor);
-                    if records.is_empty() {
+                        // It had to wait for what it read of the past: that was not its fault.
+                        if was_given {
+                            return Err(FollowError::TooSlow);
+                        }
                         continue;
                     }
-                    return Ok(Batch { records, cursor: self.cursor });
-                }
+                },
             };
-            let is_at_end = match until {
-                Some(until) if until <= self.cursor => true,
-                until => {
-                    let (records, is_at_end) = self.read(until).await?;
-                    if !records.is_empty() {
-                        return Ok(Batch { records, cursor: self.cursor });
+            if until.is_some_and(|until| until <= self.cursor) {
+                self.go_on();
+                continue;
+            }
+            let found =
+                poll_fn(|context| self.shelf.poll(context, bytes_max, self.clock.monotonic_us())).await;
+            match found {
+                shelf::Found::Records(batch) => return Ok(batch),
+                shelf::Found::Nothing(position, is_end) => {
+                    self.cursor = self.cursor.max(position);
+                    if is_end {
+                        self.go_on();
                     }
-                    is_at_end
                 }
-            };
-            if is_at_end {
-                self.stage = match std::mem::replace(&mut self.stage, Stage::CatchingUp) {
-                    Stage::CatchingUp => Stage::Joining(self.feed.join(self.org, self.filter.clone())),
-                    Stage::Joining(membership) | Stage::Live(membership) => Stage::Live(membership),
-                };
+                shelf::Found::NotAsked => self.feed.history.ask(&self.shelf, self.cursor, until),
+                shelf::Found::Failed(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Reads the outbox from the cursor on; also answers whether its end, or
-    /// the record up to which it is wanted, was reached.
-    async fn read(&mut self, until: Option<RecordNumber>) -> Result<(Vec<Arc<Record>>, bool), Error> {
-        let request = RecordRequest {
-            org: Some(self.org),
-            after: self.cursor,
-            until,
-            limit: CATCH_UP_RECORDS,
-            with_tags: self.filter.looks_at_tags(),
+    /// Takes all records up to the cursor of a batch, or up to one of its records.
+    pub fn take(&mut self, until: RecordNumber) {
+        self.cursor = self.cursor.max(until);
+        match &self.stage {
+            Stage::CatchingUp | Stage::Joining(_) => self.shelf.take(until, self.clock.monotonic_us()),
+            Stage::Live(membership, _) => membership.line.take(until),
+        }
+    }
+
+    /// Comes to the next stage.
+    pub(crate) fn go_on(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::CatchingUp) {
+            Stage::CatchingUp => Stage::Joining(self.feed.join(self.org, self.filter.clone())),
+            Stage::Joining(membership) => Stage::Live(membership, false),
+            live @ Stage::Live(..) => live,
         };
-        let page = self.store.record_list_of_every_org(request).await?;
-        let wanted = page.records.into_iter().filter(|record| self.filter.matches(record));
-        self.cursor = self.cursor.max(page.position);
-        Ok((wanted.map(Arc::new).collect(), !page.is_more))
     }
 }
+
+impl Stage {
+    fn is_given(&mut self) {
+        if let Self::Live(_, was_given) = self {
+            *was_given = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,16 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::feed::{WAITING_BYTES_MAX, WAITING_RECORDS_MAX};
+use crate::feed::{Batch, WAITING_BYTES_MAX, WAITING_RECORDS_MAX};
 use crate::id::RecordNumber;
 use crate::record::Record;
+
+/// A record that lies in the lines of one follower or of several, and nowhere else in this form:
+/// it is gone when the last of them has let go of it.
+pub(super) struct Waiting {
+    pub(super) record: Arc<Record>,
+    pub(super) bytes: usize,
+}
 
 /// A bounded line, filled by the feed and emptied by the follower.
 #[derive(Default)]
@@ -19,16 +26,18 @@ struct State {
     from: Option<RecordNumber>,
     /// Up to which record the feed has come.
     position: RecordNumber,
-    waiting: VecDeque<Arc<Record>>,
+    waiting: VecDeque<Arc<Waiting>>,
     bytes: usize,
+    /// How many of them the follower has seen and not taken: it may be in the midst of telling them.
+    seen: usize,
     has_overflowed: bool,
     waker: Option<Waker>,
 }
 
 /// What a follower finds in its line.
-pub(super) enum Taken {
-    /// Records, and up to where there are no others.
-    Records(Vec<Arc<Record>>, RecordNumber),
+pub(super) enum Found {
+    /// Records, which stay in the line until they are taken.
+    Records(Batch),
     /// More came than may wait.
     Overflowed,
 }
@@ -53,17 +62,14 @@ impl Line {
     }
 
     /// Adds a record.
-    pub(super) fn push(&self, record: &Arc<Record>) {
+    pub(super) fn push(&self, record: &Arc<Waiting>) {
         let waker = {
             let mut state = self.lock();
-            let bytes = record.bytes();
-            if state.waiting.len() >= WAITING_RECORDS_MAX || state.bytes + bytes > WAITING_BYTES_MAX {
-                state.has_overflowed = true;
-                state.waiting = VecDeque::new();
-                state.bytes = 0;
+            if state.waiting.len() >= WAITING_RECORDS_MAX || state.bytes + record.bytes > WAITING_BYTES_MAX {
+                state.overflow();
             }
             if !state.has_overflowed {
-                state.bytes += bytes;
+                state.bytes += record.bytes;
                 state.waiting.push_back(Arc::clone(record));
             }
             state.waker.take()
@@ -71,6 +77,23 @@ impl Line {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Lets go of what waits, as if more had come than may.
+    pub(super) fn cut(&self) {
+        let waker = {
+            let mut state = self.lock();
+            state.overflow();
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// How many bytes wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     /// Waits until the feed begins to fill it; answers after which record.
@@ -88,23 +111,41 @@ impl Line {
         .await
     }
 
-    /// Waits for records.
-    pub(super) async fn taken(&self) -> Taken {
+    /// Waits for records; answers as many as take up to `bytes_max`, or the next one.
+    pub(super) async fn next(&self, bytes_max: usize) -> Found {
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.has_overflowed {
-                return Poll::Ready(Taken::Overflowed);
+            // What it is in the midst of telling, it tells to the end.
+            if state.has_overflowed && state.waiting.is_empty() {
+                return Poll::Ready(Found::Overflowed);
             }
             if state.waiting.is_empty() {
                 state.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            state.bytes = 0;
-            let records = Vec::from(std::mem::take(&mut state.waiting));
+            let mut bytes = 0;
+            let fitting = state.waiting.iter().enumerate().take_while(|(place, waiting)| {
+                bytes += waiting.bytes;
+                *place == 0 || bytes <= bytes_max
+            });
+            let records: Vec<_> = fitting.map(|(_, waiting)| Arc::clone(&waiting.record)).collect();
+            state.seen = records.len();
             let last = records.last().map_or(state.position, |record| record.number);
-            Poll::Ready(Taken::Records(records, last.max(state.position)))
+            let is_all = records.len() == state.waiting.len() && !state.has_overflowed;
+            let cursor = if is_all { last.max(state.position) } else { last };
+            Poll::Ready(Found::Records(Batch { records, cursor }))
         })
         .await
+    }
+
+    /// The follower has taken all records up to this number.
+    pub(super) fn take(&self, until: RecordNumber) {
+        let mut state = self.lock();
+        while let Some(waiting) = state.waiting.front().filter(|waiting| waiting.record.number <= until) {
+            state.bytes -= waiting.bytes;
+            state.waiting.pop_front();
+        }
+        state.seen = 0;
     }
 
     /// Up to where there is nothing that waits here or was not taken.
@@ -115,5 +156,15 @@ impl Line {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// More came than may wait: nothing is kept but what the follower is in the midst of telling.
+    fn overflow(&mut self) {
+        self.has_overflowed = true;
+        self.waiting.truncate(self.seen);
+        self.waiting.shrink_to_fit();
+        self.bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
     }
 }

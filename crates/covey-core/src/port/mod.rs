@@ -1,6 +1,7 @@
 //! The traits through which the world comes in.
 
 mod link;
+mod list;
 mod observer;
 mod peers;
 mod read_set;
@@ -8,10 +9,11 @@ mod store;
 mod transaction;
 
 pub use link::{Announcement, Link, LinkState, LinkStatus, Reach};
+pub use list::{Entries, Filling, LIST_BYTES_MAX, Page, PageRequest};
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};
 pub use read_set::ReadSet;
-pub use store::{Job, Page, PageRequest, Reader, Store};
+pub use store::{Job, Reader, Store};
 pub use transaction::{Transaction, TxResult};
 
 use std::future::Future;

@@ -33,24 +33,6 @@ pub trait Job: Send {
     fn settle(self: Box<Self>, committed: Result<(), StorageFault>);
 }
 
-/// One page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    /// The entries of this page.
-    pub items: Vec<T>,
-    /// How many entries there are on all pages.
-    pub total: u64,
-}
-
-/// Which page is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRequest {
-    /// Its number, from 1.
-    pub page: u32,
-    /// How many entries it has at most.
-    pub size: u32,
-}
-
 /// The reads. They see what was committed before they began, and do not wait
 /// for writers.
 pub trait Reader:

@@ -11,14 +11,16 @@ use crate::record::{NEVER_ISSUED, RecordFilter, RecordPage, RecordRequest, Recor
 
 /// How many records the feed reads at once.
 const FEED_RECORDS: u32 = 1_000;
+/// How many bytes they may take.
+const FEED_BYTES: usize = 1024 * 1024;
 const FORGOTTEN: &str =
     "what came after this cursor has been forgotten in part; begin with 0, which is all that is kept";
 
 impl Engine {
     /// Follows the records of an organisation from after `cursor` on.
     fn follow(&self, org: OrgId, filter: RecordFilter, cursor: RecordNumber) -> Follower {
-        let (store, feed) = (Arc::clone(&self.parts.store), Arc::clone(&self.after_commit.feed));
-        Follower::new(store, feed, org, filter, cursor)
+        let (feed, clock) = (Arc::clone(&self.after_commit.feed), Arc::clone(&self.parts.clock));
+        Follower::new(feed, clock, org, filter, cursor)
     }
 }
 
@@ -42,7 +44,12 @@ impl ForCaller<'_> {
             Some(cursor) if cursor < span.forgotten => return Err(Error::Gone { what: FORGOTTEN }),
             Some(cursor) => cursor,
         };
-        Ok(self.engine.follow(self.caller.org, filter, from))
+        let mut follower = self.engine.follow(self.caller.org, filter, from);
+        if cursor.is_none() {
+            // There is hardly a past to read.
+            follower.go_on();
+        }
+        Ok(follower)
     }
 }
 
@@ -84,12 +91,23 @@ impl ForServer<'_> {
                 let position = self.engine.parts.store.record_span_of_every_org().await?.settled;
                 return Ok(RecordPage { position, ..RecordPage::default() });
             };
-            let limit = FEED_RECORDS;
-            let request = RecordRequest { org: None, after, until: None, limit, with_tags: due.with_tags };
+            let (limit, bytes_max) = (FEED_RECORDS, FEED_BYTES);
+            let with_tags = due.with_tags;
+            let request = RecordRequest { org: None, after, until: None, limit, bytes_max, with_tags };
             self.engine.parts.store.record_list_of_every_org(request).await
         };
         let page = read.await.inspect_err(|_| feed.failed())?;
         feed.distribute(page);
         Ok(())
+    }
+
+    /// Waits for somebody who follows from the past, and reads the next page for one of them. Answers
+    /// false if there is no room for one: others have to take theirs first.
+    pub async fn history_next(self) -> bool {
+        let (history, clock) = (&self.engine.after_commit.feed.history, &self.engine.parts.clock);
+        let Some(turn) = history.turn(|| clock.monotonic_us()).await else { return false };
+        let read = self.engine.parts.store.record_list_of_every_org(turn.request()).await;
+        turn.over(read, clock.monotonic_us());
+        true
     }
 }

@@ -183,6 +183,9 @@ impl Change {
 }
 
 impl Record {
+    /// How many bytes it takes beside its texts.
+    pub const FRAME_BYTES: usize = size_of::<Self>();
+
     /// About how much memory it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -195,7 +198,7 @@ impl Record {
                 change.resource.len() + change.value.as_ref().map_or(0, |value| value.len())
             }
         };
-        size_of::<Self>() + body
+        Self::FRAME_BYTES + body
     }
 }
 
@@ -285,6 +288,8 @@ pub struct RecordRequest {
     pub until: Option<RecordNumber>,
     /// How many at most.
     pub limit: u32,
+    /// How many bytes they may take together ([`Record::bytes`]); the first comes in any case.
+    pub bytes_max: usize,
     /// Whether the tags of the devices are wanted, too.
     pub with_tags: bool,
 }

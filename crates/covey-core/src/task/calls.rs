@@ -6,7 +6,7 @@ use crate::access::Rights;
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
-use crate::id::TaskId;
+use crate::id::{ResultId, TaskId};
 use crate::port::{Event, PageRequest, Step};
 use crate::task::{
     Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
@@ -76,13 +76,21 @@ impl ForCaller<'_> {
         })
     }
 
-    /// A task with its results.
+    /// A task with its newest results.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_get(self, id: TaskId) -> Result<TaskDetail> {
+        self.task_get_before(id, None).await
+    }
+
+    /// A task with the newest of its results before this one.
+    ///
+    /// # Errors
+    /// A missing right, [`Error::NotFound`], or the store's.
+    pub async fn task_get_before(self, id: TaskId, before: Option<ResultId>) -> Result<TaskDetail> {
         self.caller.require(Rights::TASKS_READ)?;
-        self.engine.parts.store.task_get(self.caller, id).await?.ok_or(Error::not_found("task"))
+        self.engine.parts.store.task_get(self.caller, id, before).await?.ok_or(Error::not_found("task"))
     }
 
     /// Begins to wait for a task to become final. Begin before looking at it.
@@ -227,7 +235,7 @@ impl ForServer<'_> {
         if !are_keys_left {
             self.engine.swept().keys_at = now;
         }
-        Ok(are_keys_left || swept.expired.len() >= SWEEP_MAX as usize)
+        Ok(are_keys_left || swept.is_more || swept.expired.len() >= SWEEP_MAX as usize)
     }
 
     async fn sweep_lapsed(self) -> Result<bool> {

@@ -9,20 +9,22 @@ mod rules;
 mod spec;
 
 pub use call::Call;
-pub(crate) use operation::record_changes;
 pub use operation::{
     CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
     TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
+pub(crate) use operation::{record_changes, results_of};
 pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
 
 use std::sync::Arc;
 
 use crate::device::DeviceIdentity;
-use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
+use crate::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
 use crate::named::named;
 
-pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
+pub use result::{
+    NewResult, PARTIAL_STATUS_CODE, RESULTS_BYTES_MAX, RESULTS_MAX, ResultBody, TaskResult, TaskResults,
+};
 pub use rules::{Rank, Verdict};
 pub use spec::Target;
 pub use spec::{
@@ -190,13 +192,29 @@ impl Task {
     }
 }
 
-/// A task with its results, newest first.
+/// A task with its newest results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskDetail {
     /// The task.
     pub task: Task,
-    /// Its results, newest first.
+    /// Its results, newest first, as many as are given at once ([`TaskResults`]).
     pub results: Vec<TaskResult>,
+    /// There are others before this one; none if these are all.
+    pub results_next: Option<ResultId>,
+}
+
+impl TaskDetail {
+    /// A task with some of its results.
+    #[must_use]
+    pub fn of(task: Task, results: TaskResults) -> Self {
+        Self { task, results: results.results, results_next: results.next }
+    }
+
+    /// How many bytes the bodies of these results have.
+    #[must_use]
+    pub fn result_bytes(&self) -> usize {
+        self.results.iter().map(|result| result.result.body.text().len()).sum()
+    }
 }
 
 /// Which tasks a caller wants to see.

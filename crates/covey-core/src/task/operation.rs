@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::{ReadSet, Transaction};
 use crate::record::NewRecord;
-use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskSpec, Verdict};
+use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict};
 
 /// Makes a task, once for each idempotency key.
 pub struct TaskCreate {
@@ -231,10 +231,13 @@ impl Operation for TaskFinish {
         record_changes(tx, &task, told)?;
         let finished = if was_live && task.status.is_final() {
             let results = match task.results {
-                1 => vec![TaskResult { id: result_id, result: self.result.clone(), received_at: now }],
+                1 => {
+                    let only = TaskResult { id: result_id, result: self.result.clone(), received_at: now };
+                    TaskResults::of(vec![only], false)
+                }
                 _ => tx.results(&task)?,
             };
-            Some(Arc::new(TaskDetail { task, results }))
+            Some(Arc::new(TaskDetail::of(task, results)))
         } else {
             None
         };
@@ -267,8 +270,8 @@ impl Operation for TaskTooLarge {
         }
         tx.task_update(&task)?;
         record_changes(tx, &task, told)?;
-        let results = if task.results == 0 { Vec::new() } else { tx.results(&task)? };
-        Ok(Some(Arc::new(TaskDetail { task, results })))
+        let results = results_of(tx, &task)?;
+        Ok(Some(Arc::new(TaskDetail::of(task, results))))
     }
 }
 
@@ -295,10 +298,13 @@ impl Operation for TaskDelete {
             tx.task_update(&task)?;
             record_changes(tx, &task, told)?;
         }
-        let results = tx.results(&task)?;
-        Ok(Arc::new(TaskDetail { task, results }))
+        let results = results_of(tx, &task)?;
+        Ok(Arc::new(TaskDetail::of(task, results)))
     }
 }
+
+/// How many bytes of results one sweep reads at most, but for those of the last task.
+const SWEEP_RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Stores that the time of tasks ran out, and forgets idempotency keys that
 /// are too old; a bounded number of each.
@@ -314,6 +320,8 @@ pub struct TaskSweep {
 pub struct SweptTasks {
     /// The tasks that expired, with their results.
     pub expired: Vec<Arc<TaskDetail>>,
+    /// Whether others have expired, too, and are left for the next sweep.
+    pub is_more: bool,
     /// How many idempotency keys were forgotten.
     pub keys_forgotten: usize,
 }
@@ -324,19 +332,30 @@ impl Operation for TaskSweep {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Abort> {
         let now = tx.now();
         let mut swept = SweptTasks::default();
+        let mut result_bytes = 0;
         for mut task in tx.tasks_overdue_of_every_org(self.limit)? {
+            if result_bytes >= SWEEP_RESULT_BYTES_MAX {
+                swept.is_more = true;
+                break;
+            }
             let told = task.timeline.len();
             if task.expire(now) == Verdict::Changed {
                 tx.task_update(&task)?;
                 record_changes(tx, &task, told)?;
-                let results = if task.results == 0 { Vec::new() } else { tx.results(&task)? };
-                swept.expired.push(Arc::new(TaskDetail { task, results }));
+                let results = results_of(tx, &task)?;
+                result_bytes += results.bytes();
+                swept.expired.push(Arc::new(TaskDetail::of(task, results)));
             }
         }
         let oldest = now.plus_ms(-self.limits.idempotency_ms);
         swept.keys_forgotten = tx.idempotency_prune(oldest, self.limit)?;
         Ok(swept)
     }
+}
+
+/// The newest results of a task, if it has any.
+pub(crate) fn results_of(tx: &mut dyn Transaction, task: &Task) -> Result<TaskResults, Abort> {
+    Ok(if task.results == 0 { TaskResults::default() } else { tx.results(task)? })
 }
 
 /// Writes a record of each change of a task's state that is not told yet.

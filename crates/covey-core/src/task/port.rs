@@ -3,7 +3,7 @@
 use crate::access::Caller;
 use crate::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use crate::port::{Found, Page, PageRequest, TxResult};
-use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskResult, TaskStatus};
+use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskResults, TaskStatus};
 
 /// A page of tasks.
 pub type TaskPage = Page<Task>;
@@ -47,8 +47,8 @@ pub trait TaskSteps {
     fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>>;
     /// Stores a result.
     fn result_insert(&mut self, task: &Task, result: &NewResult) -> TxResult<ResultId>;
-    /// All results of a task, newest first.
-    fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>>;
+    /// The newest results of a task.
+    fn results(&mut self, task: &Task) -> TxResult<TaskResults>;
     /// What an idempotency key of an organisation was used for.
     fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>>;
     /// Remembers what a key is used for, in place of what it was used for before.
@@ -59,8 +59,14 @@ pub trait TaskSteps {
 
 /// The reads of tasks.
 pub trait TaskReader {
-    /// A task of the caller's organisation with its results.
-    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>>;
+    /// A task of the caller's organisation with its newest results, or with the newest of those
+    /// before this one.
+    fn task_get(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        before: Option<ResultId>,
+    ) -> Found<'_, Option<TaskDetail>>;
 
     /// Tasks of the caller's organisation, newest first.
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage>;
@@ -79,7 +85,7 @@ pub trait TaskReader {
     /// Which of these devices have tasks that may be announced at `now`.
     fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>>;
 
-    /// Those of these tasks that are final, with their results.
+    /// Those of these tasks that are final, with their newest results.
     fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>>;
 
     /// How many tasks are in each state.

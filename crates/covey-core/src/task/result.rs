@@ -74,3 +74,47 @@ pub struct TaskResult {
     /// When it was stored.
     pub received_at: UnixMs,
 }
+
+/// How many results of a task are given at once (rest-api "Tasks").
+pub const RESULTS_MAX: u32 = 100;
+/// How many bytes their bodies may take. The newest one comes in any case.
+pub const RESULTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Results of a task, as many as are given at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskResults {
+    /// The results, newest first.
+    pub results: Vec<TaskResult>,
+    /// There are others before this one; none if these are all.
+    pub next: Option<ResultId>,
+    bytes: usize,
+}
+
+impl TaskResults {
+    /// Adds the next older one. Answers false if there is no room for it, which is noted.
+    pub fn add(&mut self, result: TaskResult) -> bool {
+        let bytes = self.bytes.saturating_add(result.result.body.text().len());
+        let has_room = self.results.len() < RESULTS_MAX as usize && bytes <= RESULTS_BYTES_MAX;
+        if !has_room && let Some(last) = self.results.last() {
+            self.next = Some(last.id);
+            return false;
+        }
+        self.bytes = bytes;
+        self.results.push(result);
+        true
+    }
+
+    /// The same from a store that has minded the bounds; also whether there are more.
+    #[must_use]
+    pub fn of(results: Vec<TaskResult>, is_more: bool) -> Self {
+        let next = results.last().filter(|_| is_more).map(|last| last.id);
+        let bytes = results.iter().map(|result| result.result.body.text().len()).sum();
+        Self { results, next, bytes }
+    }
+
+    /// How many bytes their bodies take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -4,6 +4,7 @@ use crate::access::Rights;
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
+use crate::port::Filling;
 use crate::twin::{ChangedTwin, HISTORY_MAX, ReportedValue, Twin, TwinChangeAll, TwinPatch, validate};
 
 impl ForCaller<'_> {
@@ -34,7 +35,14 @@ impl ForCaller<'_> {
         }
         let history =
             self.engine.parts.store.twin_history(self.caller, device, resource, before, limit).await?;
-        history.ok_or(Error::not_found("device"))
+        let mut values = Filling::default();
+        for value in history.ok_or(Error::not_found("device"))? {
+            let bytes = value.value.as_ref().map_or(0, |value| value.len());
+            if !values.add(value, bytes) {
+                break;
+            }
+        }
+        Ok(values.done().items)
     }
 
     /// Changes a twin. Values that are wanted become tasks for the device, in

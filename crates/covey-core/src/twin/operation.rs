@@ -11,8 +11,8 @@ use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::Transaction;
 use crate::record::{NewRecord, TwinChange, TwinSide};
-use crate::task::record_changes;
 use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
+use crate::task::{record_changes, results_of};
 use crate::twin::{
     DesiredValue, RESOURCES_MAX, ReportedValue, SET_METHOD, SET_METHOD_CODE, Twin, TwinPatch, TwinResource,
     TwinVersions,
@@ -108,8 +108,8 @@ impl TwinChangeAll {
             if task.supersede(now) == Verdict::Changed {
                 tx.task_update(&task)?;
                 record_changes(tx, &task, told)?;
-                let results = tx.results(&task)?;
-                changes.superseded.push(Arc::new(TaskDetail { task, results }));
+                let results = results_of(tx, &task)?;
+                changes.superseded.push(Arc::new(TaskDetail::of(task, results)));
             }
         }
         let version = versions.desired;

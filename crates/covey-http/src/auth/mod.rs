@@ -15,6 +15,7 @@ use covey_core::access::{Caller, KeyDigest};
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
 
+use crate::answers::Room;
 use crate::api::Api;
 use crate::problem::{Kind, Problem};
 use crate::unknown_names::UnknownNames;
@@ -38,6 +39,11 @@ impl Asked {
     /// What the caller can ask for.
     pub(crate) fn engine(&self) -> ForCaller<'_> {
         self.api.engine.for_caller(&self.caller)
+    }
+
+    /// Waits for room for an answer of up to so many bytes.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Problem> {
+        self.api.answers.room(self.caller.org, bytes).await
     }
 }
 

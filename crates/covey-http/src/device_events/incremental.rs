@@ -15,12 +15,13 @@ use futures_util::stream;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::device_events::list::{TypeCode, named};
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Problem};
-use crate::wire::{DeviceNumber, Whole, from_text, from_texts, json};
+use crate::wire::{DeviceNumber, Whole, from_text, from_texts};
 
 /// How many events are given unless asked for otherwise (rest-api "Events").
 const LIMIT_DEFAULT: u32 = 50;
@@ -86,7 +87,8 @@ pub(super) async fn event_incremental(
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
+    let room = asked.room(LIST_ROOM).await?;
     let events = asked.engine().event_next(device, named(query.events_include), after, limit).await?;
     let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
-    Ok(json(StatusCode::OK, &views))
+    Ok(room.json(StatusCode::OK, &views))
 }

@@ -9,11 +9,12 @@ use covey_core::id::RecordNumber;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
-use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, json, page};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, page};
 
 /// How many events a page has unless asked for otherwise.
 const SIZE_DEFAULT: u32 = 50;
@@ -125,8 +126,9 @@ pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<Event
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
+    let room = asked.room(LIST_ROOM).await?;
     let found = asked.engine().event_list(filter, from).await?;
-    Ok(json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
+    Ok(room.json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use covey_api::{Task, TaskCreated, TaskNewSchema};
 use covey_core::access::Rights;
-use covey_core::task::{IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskSpec};
+use covey_core::task::{IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, TaskDetail, TaskResults, TaskSpec};
 use sha2::{Digest, Sha256};
 
 use crate::auth::Asked;
+use crate::device_tasks::answer::with_task;
 use crate::device_tasks::request::into_spec;
 use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
 use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
@@ -104,23 +105,23 @@ async fn create_and_wait(
     let call = engine.task_call(asked.api.engine.task_id(), spec, idempotency)?;
     let shutdown = &asked.api.shutdown;
     if let Some(detail) = wait.for_end(call.ended(), shutdown).await.flatten() {
-        return Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())));
+        return with_task(asked, StatusCode::OK, &detail).await;
     }
     // The time is up, or it is the task of an earlier request.
     let created = call.created().await?;
-    let mut last = TaskDetail { task: Arc::unwrap_or_clone(created.task), results: Vec::new() };
+    let mut last = TaskDetail::of(Arc::unwrap_or_clone(created.task), TaskResults::default());
     if !created.replayed {
-        return Ok(state_now(asked, last).await);
+        return state_now(asked, last).await;
     }
     let watch = engine.task_watch(last.task.id);
     last = engine.task_get(last.task.id).await?;
     let now = asked.api.engine.now();
     if last.task.status_at(now).is_final() {
-        return Ok(marked(json(StatusCode::OK, &Task::of(&last, now)), true));
+        return Ok(marked(with_task(asked, StatusCode::OK, &last).await?, true));
     }
     let response = match wait.for_end(watch, shutdown).await {
-        Some(detail) => json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())),
-        None => state_now(asked, last).await,
+        Some(detail) => with_task(asked, StatusCode::OK, &detail).await?,
+        None => state_now(asked, last).await?,
     };
     Ok(marked(response, true))
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
-use covey_api::Task;
 use covey_core::id::TaskId;
 use covey_core::task::TaskDetail;
 use serde::Deserialize;
@@ -15,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use crate::auth::Asked;
-use crate::wire::{from_text, json};
+use crate::device_tasks::answer::with_task;
+use crate::problem::Answer;
+use crate::wire::from_text;
 
 /// Longest wait, in seconds.
 const WAIT_SECONDS_MAX: f64 = 60.0;
@@ -62,17 +62,17 @@ impl Wait {
 
 /// The answer when the time is up: the task's state now, or the last one that
 /// was known if the store does not answer, because the task is there.
-pub(crate) async fn state_now(asked: &Asked, last: TaskDetail) -> Response {
+pub(crate) async fn state_now(asked: &Asked, last: TaskDetail) -> Answer {
     let detail = asked.engine().task_get(last.task.id).await.unwrap_or(last);
     let now = asked.api.engine.now();
     let status = if detail.task.status_at(now).is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = json(status, &Task::of(&detail, now));
+    let mut response = with_task(asked, status, &detail).await?;
     if status == StatusCode::ACCEPTED
         && let Some(location) = location(detail.task.id)
     {
         response.headers_mut().insert(LOCATION, location);
     }
-    response
+    Ok(response)
 }
 
 fn location(id: TaskId) -> Option<HeaderValue> {

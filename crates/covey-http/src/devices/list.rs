@@ -6,11 +6,12 @@ use covey_core::device::DeviceFilter;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem};
 use crate::extract::Parameters;
 use crate::problem::Answer;
-use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, json, page};
+use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, page};
 
 /// How many devices a page has unless asked for otherwise: as many as one may
 /// have, because clients that know no pages expect all.
@@ -66,10 +67,12 @@ pub(super) async fn device_list(asked: Asked, Parameters(query): Parameters<Devi
         tag: query.tag.map(TagWanted::into_pair),
         online: query.online,
     };
+    // Tags and gauges are within a bound each.
+    let room = asked.room(2 * LIST_ROOM).await?;
     let found = asked.engine().device_list(filter, page).await?;
     let gauges = asked.engine().gauges_of(&found.items).await?;
     let devices: Vec<_> = found.items.iter().map(|device| Device::of(device, &gauges)).collect();
-    let mut response = json(StatusCode::OK, &devices);
+    let mut response = room.json(StatusCode::OK, &devices);
     response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
     Ok(response)
 }

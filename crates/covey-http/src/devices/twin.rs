@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::Response;
 use covey_api::{Twin, TwinPatch, TwinReportedValue};
 use covey_core::twin::{self as core, IfMatch, TTL_MINUTES_DEFAULT, TwinVersions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use crate::answers::{LIST_ROOM, SMALL_BYTES};
 use crate::auth::Asked;
 use crate::docs::{
     BodyProblems, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem, PreconditionProblem,
@@ -98,12 +98,20 @@ fn versions(tag: &str) -> Option<IfMatch> {
     Some(versions)
 }
 
-fn answer(twin: &core::Twin) -> Response {
-    let mut response = json(StatusCode::OK, &Twin::of(twin));
+/// The answer with a twin; if that is large, once there is room for it. What was changed is told in any case.
+async fn answer(asked: &Asked, twin: &core::Twin, is_changed: bool) -> Answer {
+    let view = Twin::of(twin);
+    let bytes = twin.bytes();
+    let room = if bytes > SMALL_BYTES { Some(asked.room(2 * bytes).await) } else { None };
+    let mut response = match room {
+        Some(Ok(room)) => room.json(StatusCode::OK, &view),
+        Some(Err(problem)) if !is_changed => return Err(problem),
+        Some(Err(_)) | None => json(StatusCode::OK, &view),
+    };
     if let Ok(tag) = HeaderValue::try_from(etag(twin.versions)) {
         response.headers_mut().insert(ETAG, tag);
     }
-    response
+    Ok(response)
 }
 
 /// A device's twin
@@ -117,7 +125,7 @@ fn answer(twin: &core::Twin) -> Response {
     )
 )]
 pub(super) async fn twin_get(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
-    Ok(answer(&asked.engine().twin_get(id).await?))
+    answer(&asked, &asked.engine().twin_get(id).await?, false).await
 }
 
 /// Changes a twin
@@ -147,7 +155,7 @@ pub(super) async fn twin_patch(
 ) -> Answer {
     let patch = into_patch(body.read::<TwinPatch<'_>>()?, if_match(&headers)?);
     let twin = asked.engine().twin_patch(id, patch).await?;
-    Ok(answer(&twin))
+    answer(&asked, &twin, true).await
 }
 
 /// Which part of a history is wanted.
@@ -186,9 +194,10 @@ pub(super) async fn twin_history(
 ) -> Answer {
     let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let before = query.before.map(|Whole(version)| version);
+    let room = asked.room(LIST_ROOM).await?;
     let values = asked.engine().twin_history(id, query.resource, before, limit).await?;
     let views: Vec<_> = values.iter().map(TwinReportedValue::of).collect();
-    Ok(json(StatusCode::OK, &views))
+    Ok(room.json(StatusCode::OK, &views))
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! The stream as server-sent events.
+//!
+//! A connection asks for the next bytes when it has room for them, and is given
+//! about [`CHUNK_BYTES`]. So a reader that takes nothing holds no more than that
+//! here: what else is for it lies with the feed, which bounds it.
 
-use std::convert::Infallible;
 use std::future::ready;
+use std::io;
 
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
 use bytes::Bytes;
+use covey_core::id::RecordNumber;
 use futures_util::{StreamExt, stream};
 
-use crate::stream::open_stream::{Next, OpenStream};
+use crate::stream::open_stream::{CHUNK_BYTES, Next, OpenStream};
 
 /// Tells nginx not to buffer the stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -21,12 +26,15 @@ const RETRY_MS: u32 = 1_000;
 pub(super) fn answer(open: OpenStream) -> Response {
     // With the cursor, so that a reader can come back even if it saw nothing.
     let first = Bytes::from(format!("retry: {RETRY_MS}\nid: {}\n\n", open.cursor().0));
-    let rest = stream::unfold(Some(open), |open| async {
-        let mut open = open?;
-        let (bytes, is_last) = next(&mut open).await;
-        Some((bytes, (!is_last).then_some(open)))
+    let rest = stream::unfold(Some(Sending { open, part: None }), |sending| async {
+        let mut sending = sending?;
+        let (bytes, is_last) = match sending.next().await {
+            Ok(next) => (Ok(next.bytes), next.is_last),
+            Err(error) => (Err(error), true),
+        };
+        Some((bytes, (!is_last).then_some(sending)))
     });
-    let frames = stream::once(ready(first)).chain(rest).map(Ok::<_, Infallible>);
+    let frames = stream::once(ready(Ok(first))).chain(rest);
     let mut response = Response::new(Body::from_stream(frames));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -35,21 +43,78 @@ pub(super) fn answer(open: OpenStream) -> Response {
     response
 }
 
-/// The next bytes of a stream, and whether they are the last.
-async fn next(open: &mut OpenStream) -> (Bytes, bool) {
-    match open.next().await {
-        Next::Records(records) => {
-            let frames = &open.streams.frames;
-            let bytes = match records.as_slice() {
-                [record] => frames.of(record).event,
-                records => {
-                    let frames = records.iter().map(|record| frames.of(record).event);
-                    Bytes::from(frames.collect::<Vec<_>>().concat())
-                }
-            };
-            (bytes, false)
+/// A stream, and how much of the present change was sent.
+struct Sending {
+    open: OpenStream,
+    part: Option<Part>,
+}
+
+/// A change that is sent in parts.
+#[derive(Clone, Copy)]
+struct Part {
+    number: RecordNumber,
+    sent: usize,
+    bytes: usize,
+}
+
+struct Chunk {
+    bytes: Bytes,
+    is_last: bool,
+}
+
+impl Sending {
+    /// The next bytes.
+    async fn next(&mut self) -> io::Result<Chunk> {
+        if let Some(part) = self.part {
+            return self.rest_of(part).await;
         }
-        Next::Heartbeat(cursor) => (Bytes::from(format!("id: {}\n\n", cursor.0)), false),
-        Next::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.to_json())), true),
+        let (bytes, is_last) = match self.open.next().await {
+            Next::Records(batch) => {
+                let frames = &self.open.streams.frames;
+                let bytes = match batch.records.as_slice() {
+                    [record] => {
+                        let frame = frames.of(record).event;
+                        if frame.len() > CHUNK_BYTES {
+                            let part = Part { number: record.number, sent: 0, bytes: frame.len() };
+                            return Ok(self.part_of(part, &frame));
+                        }
+                        frame
+                    }
+                    records => {
+                        let frames = records.iter().map(|record| frames.of(record).event);
+                        Bytes::from(frames.collect::<Vec<_>>().concat())
+                    }
+                };
+                self.open.take(batch.cursor);
+                (bytes, false)
+            }
+            Next::Heartbeat(cursor) => (Bytes::from(format!("id: {}\n\n", cursor.0)), false),
+            Next::End(end) => (Bytes::from(format!("event: end\ndata: {}\n\n", end.to_json())), true),
+        };
+        Ok(Chunk { bytes, is_last })
+    }
+
+    /// More of a change of which a part was sent. Nothing else can come before its end.
+    async fn rest_of(&mut self, part: Part) -> io::Result<Chunk> {
+        let gone = || io::Error::other("the change that was being sent is not kept any more");
+        let record = self.open.again(part.number).await.ok_or_else(gone)?;
+        let frame = self.open.streams.frames.of(&record).event;
+        if frame.len() != part.bytes {
+            return Err(gone());
+        }
+        Ok(self.part_of(part, &frame))
+    }
+
+    /// The next part, as a copy: the connection must not keep the whole.
+    fn part_of(&mut self, part: Part, frame: &Bytes) -> Chunk {
+        let end = frame.len().min(part.sent + CHUNK_BYTES);
+        let bytes = Bytes::copy_from_slice(&frame[part.sent..end]);
+        if end == frame.len() {
+            self.open.take(part.number);
+            self.part = None;
+        } else {
+            self.part = Some(Part { sent: end, ..part });
+        }
+        Chunk { bytes, is_last: false }
     }
 }

@@ -11,10 +11,18 @@ use covey_core::record::Record;
 /// How many changes are remembered as they are sent. Streams that are up to
 /// date tell of the same ones at about the same time.
 const REMEMBERED: usize = 64;
+/// How many bytes these may take.
+const REMEMBERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The changes that were told last.
 #[derive(Default)]
-pub(crate) struct Frames(Mutex<VecDeque<(RecordNumber, Frame)>>);
+pub(crate) struct Frames(Mutex<Remembered>);
+
+#[derive(Default)]
+struct Remembered {
+    frames: VecDeque<(RecordNumber, Frame)>,
+    bytes: usize,
+}
 
 /// A change as it is sent.
 #[derive(Clone)]
@@ -33,17 +41,24 @@ impl Frames {
         }
         // Not under the lock: two streams may both write it, to the same effect.
         let frame = Frame::of(record);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.pop_front();
-        }
-        known.push_back((record.number, frame.clone()));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(record.number, frame.clone());
         frame
     }
 
     fn known(&self, number: RecordNumber) -> Option<Frame> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().rev().find(|(known, _)| *known == number).map(|(_, frame)| frame.clone())
+        known.frames.iter().rev().find(|(known, _)| *known == number).map(|(_, frame)| frame.clone())
+    }
+}
+
+impl Remembered {
+    fn add(&mut self, number: RecordNumber, frame: Frame) {
+        self.bytes += frame.event.len();
+        self.frames.push_back((number, frame));
+        while self.frames.len() > REMEMBERED || self.bytes > REMEMBERED_BYTES_MAX {
+            let Some((_, oldest)) = self.frames.pop_front() else { return };
+            self.bytes -= oldest.event.len();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod caller;
 mod events;
 mod frames;
+mod on_their_way;
 pub(crate) mod open_stream;
 mod query;
 mod socket;

@@ -17,9 +17,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::stream::frames::Frames;
+use crate::stream::on_their_way::OnTheirWay;
 
 /// How many streams may be open at a time.
 const STREAMS_MAX: usize = 8_000;
+/// How many bytes of changes are handed to a connection at once. It asks for more when it has room.
+pub(super) const CHUNK_BYTES: usize = 8 * 1024;
 /// How long a stream may be silent before it sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a stream may send changes before the credential that opened it is
@@ -33,6 +36,7 @@ const VALID_FOR: Duration = Duration::from_secs(5);
 pub(crate) struct Streams {
     open: AtomicUsize,
     pub(super) frames: Frames,
+    pub(super) on_their_way: OnTheirWay,
     valid: ValidCallers,
 }
 
@@ -77,8 +81,8 @@ pub(super) struct OpenStream {
 
 /// What a stream sends next, over whichever protocol.
 pub(super) enum Next {
-    /// Changes.
-    Records(Vec<Arc<Record>>),
+    /// Changes. They are the next until they are [taken](OpenStream::take).
+    Records(Batch),
     /// Nothing has changed up to this record.
     Heartbeat(RecordNumber),
     /// The server ends the stream.
@@ -91,14 +95,15 @@ impl OpenStream {
         self.follower.cursor()
     }
 
-    /// Waits for what is to be sent next, at most until a heartbeat is due.
+    /// Waits for what is to be sent next, at most until a heartbeat is due: changes of about
+    /// [`CHUNK_BYTES`], or one.
     pub(super) async fn next(&mut self) -> Next {
         if !self.is_admitted().await {
             return self.end("unauthorized", "the credential was revoked; connect again with a valid one");
         }
-        let following = timeout(HEARTBEAT, self.follower.next());
+        let following = timeout(HEARTBEAT, self.follower.peek(CHUNK_BYTES));
         match self.shutdown.run_until_cancelled(following).await {
-            Some(Ok(Ok(Batch { records, .. }))) => Next::Records(records),
+            Some(Ok(Ok(batch))) => Next::Records(batch),
             Some(Ok(Err(FollowError::TooSlow))) => self.end(
                 "too_slow",
                 "more came than was read; go on with this cursor, and read faster or want less",
@@ -110,6 +115,18 @@ impl OpenStream {
             Some(Err(_)) => Next::Heartbeat(self.cursor()),
             None => self.end("shutdown", "the server stops; go on with this cursor"),
         }
+    }
+
+    /// The change that is being sent in parts, however long it takes to come by it again; none if
+    /// that cannot be.
+    pub(super) async fn again(&mut self, number: RecordNumber) -> Option<Arc<Record>> {
+        let batch = self.follower.peek(0).await.ok()?;
+        batch.records.into_iter().next().filter(|record| record.number == number)
+    }
+
+    /// Changes up to here have left this process, or will with what has.
+    pub(super) fn take(&mut self, until: RecordNumber) {
+        self.follower.take(until);
     }
 
     fn end(&self, reason: &'static str, detail: &'static str) -> Next {

@@ -1,13 +1,15 @@
 //! The stream over WebSocket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::stream::open_stream::{Next, OpenStream};
+use crate::stream::open_stream::{CHUNK_BYTES, Next, OpenStream};
 
 /// Largest message from a reader, in bytes. Nothing that a reader sends is used.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
@@ -31,6 +33,7 @@ pub(super) fn answer(upgrade: WebSocketUpgrade, open: OpenStream) -> Response {
 
 async fn run(socket: WebSocket, mut open: OpenStream) {
     let (mut writing, mut reading) = socket.split();
+    let streams = Arc::clone(&open.streams);
     let mut unanswered = 0;
     loop {
         let next = tokio::select! {
@@ -45,17 +48,25 @@ async fn run(socket: WebSocket, mut open: OpenStream) {
             },
         };
         let sent = match next {
-            Next::Records(records) => {
+            Next::Records(batch) => {
+                let cut = CancellationToken::new();
+                let bytes: usize = batch.records.iter().map(|record| record.bytes()).sum();
+                let _on_its_way = (bytes > CHUNK_BYTES).then(|| streams.on_their_way.begin(bytes, &cut));
                 let sending = async {
-                    for record in &records {
+                    for record in &batch.records {
                         // JSON is UTF-8, so this never fails.
-                        let json =
-                            Utf8Bytes::try_from(open.streams.frames.of(record).json).unwrap_or_default();
+                        let json = Utf8Bytes::try_from(streams.frames.of(record).json).unwrap_or_default();
                         writing.feed(Message::Text(json)).await?;
                     }
                     writing.flush().await
                 };
-                timeout(STALL_MAX, sending).await
+                let sent = timeout(STALL_MAX, cut.run_until_cancelled(sending)).await;
+                open.take(batch.cursor);
+                match sent {
+                    Ok(Some(sent)) => Ok(sent),
+                    Ok(None) => return,
+                    Err(elapsed) => Err(elapsed),
+                }
             }
             Next::Heartbeat(_) if unanswered >= PINGS_MAX => return,
             Next::Heartbeat(_) => {

@@ -8,6 +8,7 @@ use covey_core::webhook::EndpointRef;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
@@ -52,9 +53,10 @@ pub(super) async fn dead_letter_list(
     Parameters(query): Parameters<DeadLettersQuery>,
 ) -> Answer {
     let from = from(query.before, query.after, None, query.limit);
+    let room = asked.room(LIST_ROOM).await?;
     let found = asked.engine().webhook_dead_letters(wanted, from).await?;
     let views: Vec<_> = found.iter().map(WebhookDeadLetter::of).collect();
-    Ok(json(StatusCode::OK, &views))
+    Ok(room.json(StatusCode::OK, &views))
 }
 
 /// One message that was not delivered

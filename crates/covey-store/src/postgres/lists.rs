@@ -1,12 +1,13 @@
 //! Lists with filters: statements that are made for each.
 
 use covey_core::event::EventTypes;
+use covey_core::port::{Entries, LIST_BYTES_MAX};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::postgres::pipeline::{Reply, Step, Value};
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, Columns, Read};
 
 /// Begins a transaction whose statements all see the same moment.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -73,6 +74,29 @@ impl Conditions {
             client.query_typed(sql, &values).await.map(Reply::Rows)
         })
     }
+}
+
+/// Rows of a list up to what the bodies in a part of it may take: what is selected of which rows, how many bytes
+/// each takes, and in which order. Two columns are added at the end: the place of a row, and how many there
+/// are without that bound. The length of a text that is stored apart is known without reading it.
+pub(crate) fn within(columns: &str, from: &str, bytes: &str, order: &str) -> String {
+    format!(
+        "SELECT * FROM (SELECT w.*, sum({bytes}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes, \
+         row_number() OVER (ORDER BY {order}) AS place, count(*) OVER () AS found \
+         FROM (SELECT {columns} FROM {from}) AS w) AS p WHERE p.place = 1 OR p.bytes <= {LIST_BYTES_MAX} \
+         ORDER BY p.place"
+    )
+}
+
+/// The entries that such a statement answers; they have so many columns.
+pub(crate) fn entries<T>(
+    found: &[Row],
+    columns: usize,
+    read: fn(&dyn Columns) -> Read<T>,
+) -> Read<Entries<T>> {
+    let count = found.first().map_or(Ok(0), |row| rows::get::<i64>(row, columns + 2))?;
+    let is_cut = usize::try_from(count).is_ok_and(|count| count > found.len());
+    Ok(Entries { items: rows::each(found, read)?, is_cut })
 }
 
 /// Both statements of a list as of one moment: the total, and the rows.

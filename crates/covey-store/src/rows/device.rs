@@ -50,6 +50,11 @@ pub(crate) fn tag(row: &dyn Columns) -> Read<Tag> {
     Ok(Tag { tag: get(row, 0)?, value: get(row, 1)? })
 }
 
+/// How many bytes the tags of a device have.
+pub(crate) fn tag_bytes(device: &Device) -> usize {
+    device.tags.iter().map(|tag| tag.tag.len() + tag.value.len()).sum()
+}
+
 /// Whether a serial number is taken.
 pub(crate) const SN_IS_TAKEN: &str = "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
 /// The next number that no device of an organisation has or had.

@@ -18,6 +18,9 @@ macro_rules! event_columns {
 }
 pub(crate) use event_columns;
 
+/// How many columns that are.
+pub(crate) const EVENT_COLUMNS: usize = 11;
+
 /// An event, from `event_columns!`.
 pub(crate) fn event(row: &dyn Columns) -> Read<DeviceEvent> {
     event_at(row, 0)
@@ -40,6 +43,16 @@ pub(crate) fn event_at(row: &dyn Columns, at: usize) -> Read<DeviceEvent> {
     })
 }
 
+/// How many bytes the body of an event has.
+pub(crate) fn event_bytes(event: &DeviceEvent) -> usize {
+    event.payload.len()
+}
+
+/// How many bytes the body of a gauge has.
+pub(crate) fn gauge_bytes(gauge: &Gauge) -> usize {
+    gauge.payload.len()
+}
+
 /// The columns of a gauge, in the order that [`gauge`] reads them.
 macro_rules! gauge_columns {
     () => {
@@ -47,6 +60,9 @@ macro_rules! gauge_columns {
     };
 }
 pub(crate) use gauge_columns;
+
+/// How many columns that are.
+pub(crate) const GAUGE_COLUMNS: usize = 4;
 
 /// A gauge, from `gauge_columns!`.
 pub(crate) fn gauge(row: &dyn Columns) -> Read<Gauge> {

@@ -1,9 +1,11 @@
 //! The conditions of lists with filters.
 
 use covey_core::event::EventTypes;
+use covey_core::port::Entries;
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use crate::rows::{Columns, Read};
+use crate::sqlite::statement::within;
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]
@@ -58,6 +60,18 @@ impl Conditions {
     ) -> rusqlite::Result<Vec<T>> {
         let mut statement = connection.prepare(sql)?;
         statement.query_map(params_from_iter(&self.values), |row| Ok(read(row)?))?.collect()
+    }
+
+    /// The same, up to what the bodies in a part of a list may take; `bytes` is what one takes.
+    pub(super) fn rows_within<T>(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        read: fn(&dyn Columns) -> Read<T>,
+        bytes: fn(&T) -> usize,
+    ) -> rusqlite::Result<Entries<T>> {
+        let mut statement = connection.prepare(sql)?;
+        within(statement.query(params_from_iter(&self.values))?, read, bytes)
     }
 
     /// What a statement with these conditions counts.

@@ -6,7 +6,7 @@ use covey_core::device::{
     NewDevice, Tag,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
-use covey_core::port::{Found, Page, PageRequest, TxResult};
+use covey_core::port::{Entries, Filling, Found, Page, PageRequest, TxResult};
 use covey_core::task::{DeviceRef, Target};
 use rusqlite::Connection;
 
@@ -85,9 +85,16 @@ fn device_page(
         page.size,
         page.offset()
     );
-    let devices = conditions.rows(&snapshot, &sql, rows::device)?.into_iter();
-    let items = devices.map(|device| with_tags(&snapshot, device)).collect::<rusqlite::Result<_>>()?;
-    Ok(Page { items, total })
+    let mut filling = Filling::default();
+    for device in conditions.rows(&snapshot, &sql, rows::device)? {
+        let device = with_tags(&snapshot, device)?;
+        let bytes = rows::tag_bytes(&device);
+        if !filling.add(device, bytes) {
+            break;
+        }
+    }
+    let Entries { items, is_cut } = filling.done();
+    Ok(Page { items, total, is_cut })
 }
 
 impl DeviceSteps for SqliteTransaction<'_> {

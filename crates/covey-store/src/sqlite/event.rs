@@ -7,15 +7,15 @@ use covey_core::event::{
     EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
 };
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{Found, Page, PageRequest, TxResult};
+use covey_core::port::{Entries, Filling, Found, Page, PageRequest, TxResult};
 use covey_core::record::RecordKind;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::rows;
+use crate::rows::{self, Columns, Read};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::record::RecordRow;
-use crate::sqlite::statement::Ask;
+use crate::sqlite::statement::{Ask, within};
 use crate::sqlite::transaction::SqliteTransaction;
 
 impl EventReader for Sqlite {
@@ -36,7 +36,7 @@ impl EventReader for Sqlite {
         self.read(move |connection| events_after(connection, org, device, &types, after, limit))
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>> {
         let org = caller.org;
         self.read(move |connection| event_fields(connection, org, &query))
     }
@@ -65,11 +65,13 @@ impl EventReader for Sqlite {
                 page.size,
                 page.offset()
             );
-            Ok(Page { items: conditions.rows(&snapshot, &sql, rows::gauge)?, total })
+            let Entries { items, is_cut } =
+                conditions.rows_within(&snapshot, &sql, rows::gauge, rows::gauge_bytes)?;
+            Ok(Page { items, total, is_cut })
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
         self.read(move |connection| {
             let sql = concat!(
@@ -77,11 +79,16 @@ impl EventReader for Sqlite {
                 rows::gauge_columns!(),
                 " FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
             );
-            let mut gauges = Vec::new();
+            let mut gauges = Filling::default();
             for device in devices {
-                gauges.extend(connection.rows(sql, (device.0, org.0), rows::gauge)?);
+                for gauge in connection.rows(sql, (device.0, org.0), rows::gauge)? {
+                    let bytes = rows::gauge_bytes(&gauge);
+                    if !gauges.add(gauge, bytes) {
+                        return Ok(gauges.done());
+                    }
+                }
             }
-            Ok(gauges)
+            Ok(gauges.done())
         })
     }
 }
@@ -105,7 +112,7 @@ fn events_after(
         rows::event_columns!(),
         conditions.clause()
     );
-    conditions.rows(connection, &sql, rows::event)
+    conditions.rows_within(connection, &sql, rows::event, rows::event_bytes).map(|found| found.items)
 }
 
 fn event_page(
@@ -149,7 +156,9 @@ fn event_page(
     let sql = format!(
         "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
     );
-    Ok(EventPage { items: conditions.rows(&snapshot, &sql, rows::event)?, total })
+    let Entries { items, is_cut } =
+        conditions.rows_within(&snapshot, &sql, rows::event, rows::event_bytes)?;
+    Ok(EventPage { items, total, is_cut })
 }
 
 /// How far the clock may have been set back while events came.
@@ -193,7 +202,7 @@ fn paths(path: &SeriesPath) -> (String, String) {
     (first, last)
 }
 
-fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusqlite::Result<Vec<Field>> {
+fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusqlite::Result<Entries<Field>> {
     let snapshot = connection.unchecked_transaction()?;
     let first = number_around(&snapshot, query.since)?;
     let (path, other) = paths(&query.path);
@@ -210,7 +219,10 @@ fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusq
          ORDER BY f.received_at DESC, f.id DESC LIMIT ?8";
     let values =
         (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
-    snapshot.rows(sql, values, |row| Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? }))
+    fn field(row: &dyn Columns) -> Read<Field> {
+        Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? })
+    }
+    within(snapshot.prepare_cached(sql)?.query(values)?, field, |field| field.value.len())
 }
 
 fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rusqlite::Result<Vec<Bucket>> {

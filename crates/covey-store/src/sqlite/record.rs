@@ -73,21 +73,34 @@ fn record_page(connection: &Connection, request: &RecordRequest) -> rusqlite::Re
         rows::record_columns!()
     );
     let org = request.org.map(|org| org.0);
-    let found = snapshot.rows(&sql, (request.after.0, until.0, request.limit, org), stored)?;
-    let is_more = found.len() == request.limit as usize;
-    let end = if is_more { found.last().map(|last| last.number) } else { None };
-    let position = end.unwrap_or(until).max(request.after);
+    let mut statement = snapshot.prepare_cached(&sql)?;
+    let mut found = statement.query((request.after.0, until.0, request.limit, org))?;
     let mut tags = request.with_tags.then(HashMap::new);
-    let mut records = Vec::with_capacity(found.len());
-    for stored in found {
+    let mut records: Vec<Record> = Vec::new();
+    let (mut position, mut bytes, mut looked_at, mut is_more) = (request.after, 0, 0, false);
+    // Row by row, so that no body beyond the bound is read, but for the one that is too many.
+    while let Some(row) = found.next()? {
+        let stored = stored(row)?;
+        let (number, at) = (stored.number, stored.at);
         let tags = match &mut tags {
             Some(known) => Some(tags_of(&snapshot, known, stored.identity.device)?),
             None => None,
         };
-        let (number, at) = (stored.number, stored.at);
         let device = RecordDevice { identity: stored.identity.clone(), tags };
-        records.extend(change(&snapshot, stored)?.map(|change| Record { number, device, at, change }));
+        if let Some(change) = change(&snapshot, stored)? {
+            let record = Record { number, device, at, change };
+            bytes += record.bytes();
+            if bytes > request.bytes_max && !records.is_empty() {
+                is_more = true;
+                break;
+            }
+            records.push(record);
+        }
+        position = number;
+        looked_at += 1;
     }
+    is_more |= looked_at == request.limit;
+    let position = if is_more { position } else { until.max(request.after) };
     Ok(RecordPage { records, position, is_more })
 }
 

@@ -1,7 +1,7 @@
 //! One statement and what it answers. Each is prepared once on a connection.
 
-use covey_core::port::{Found, TxResult};
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use covey_core::port::{Entries, Filling, Found, TxResult};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Rows};
 
 use crate::rows::{Columns, Read};
 use crate::sqlite::Sqlite;
@@ -40,6 +40,24 @@ pub(super) trait Ask {
     ) -> rusqlite::Result<T> {
         self.connection().prepare_cached(sql)?.query_row(values, by(read))
     }
+}
+
+/// What `read` makes of each row, up to what the bodies in a part of a list may take. No row beyond the first that
+/// is too many is read.
+pub(super) fn within<T>(
+    mut found: Rows<'_>,
+    read: fn(&dyn Columns) -> Read<T>,
+    bytes: fn(&T) -> usize,
+) -> rusqlite::Result<Entries<T>> {
+    let mut filling = Filling::default();
+    while let Some(row) = found.next()? {
+        let entry = read(row)?;
+        let bytes = bytes(&entry);
+        if !filling.add(entry, bytes) {
+            break;
+        }
+    }
+    Ok(filling.done())
 }
 
 impl Ask for Connection {

@@ -5,8 +5,8 @@ use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, TxResult};
 use covey_core::task::{
-    Idempotency, NewResult, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult,
-    TaskStatus, TaskSteps,
+    Idempotency, NewResult, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
+    TaskResults, TaskStatus, TaskSteps,
 };
 use rusqlite::{Connection, params};
 
@@ -100,15 +100,20 @@ pub(super) const HOT: [(&str, &str); 10] = [
 ];
 
 impl TaskReader for Sqlite {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
+    fn task_get(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        before: Option<ResultId>,
+    ) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
         self.read(move |connection| {
             // One transaction, so that the task and its results are of one moment.
             let snapshot = connection.unchecked_transaction()?;
             let task = snapshot.row(TASK, (id.0.as_bytes(), org.0), rows::task)?;
             let Some(task) = task else { return Ok(None) };
-            let results = results(&snapshot, task.seq)?;
-            Ok(Some(TaskDetail { task, results }))
+            let results = results(&snapshot, task.seq, before)?;
+            Ok(Some(TaskDetail::of(task, results)))
         })
     }
 
@@ -153,8 +158,8 @@ impl TaskReader for Sqlite {
             let mut details = Vec::new();
             for id in ids {
                 if let Some(task) = snapshot.row(TASK_FINAL, [id.0.as_bytes()], rows::task)? {
-                    let results = results(&snapshot, task.seq)?;
-                    details.push(TaskDetail { task, results });
+                    let results = results(&snapshot, task.seq, None)?;
+                    details.push(TaskDetail::of(task, results));
                 }
             }
             Ok(details)
@@ -167,14 +172,25 @@ impl TaskReader for Sqlite {
     }
 }
 
-/// All results of a task, newest first.
-fn results(connection: &Connection, task_seq: i64) -> rusqlite::Result<Vec<TaskResult>> {
-    let sql = concat!(
-        "SELECT ",
-        rows::result_columns!(),
-        " FROM results r WHERE r.task_seq = ?1 ORDER BY r.id DESC"
-    );
-    connection.rows(sql, [task_seq], rows::result)
+/// The newest results of a task, or of those before this one. Which those are the index tells, so that no
+/// body is read that is not given, but for the one that is too many.
+fn results(
+    connection: &Connection,
+    task_seq: i64,
+    before: Option<ResultId>,
+) -> rusqlite::Result<TaskResults> {
+    let newest = "SELECT r.id FROM results r INDEXED BY results_task WHERE r.task_seq = ?1 AND r.id < ?2 \
+         ORDER BY r.id DESC LIMIT ?3";
+    let before = before.map_or(i64::MAX, |before| before.0);
+    let ids = connection.rows(newest, (task_seq, before, RESULTS_MAX + 1), rows::first::<i64>)?;
+    let one = concat!("SELECT ", rows::result_columns!(), " FROM results r WHERE r.id = ?1");
+    let mut results = TaskResults::default();
+    for id in ids {
+        if !results.add(connection.only(one, [id], rows::result)?) {
+            break;
+        }
+    }
+    Ok(results)
 }
 
 fn task_page(
@@ -198,14 +214,15 @@ fn task_page(
     } else {
         conditions.total(&snapshot, &format!("SELECT count(*) FROM tasks t WHERE {clause}"))?
     };
+    // No list shows what was asked of the devices, which may be much.
     let sql = format!(
         "SELECT {} FROM tasks t WHERE {clause} \
          ORDER BY t.seq DESC LIMIT {} OFFSET {}",
-        rows::task_columns!(),
+        rows::task_columns!().replace("t.payload", "NULL"),
         page.size,
         page.offset()
     );
-    Ok(Page { items: conditions.rows(&snapshot, &sql, rows::task)?, total })
+    Ok(Page { items: conditions.rows(&snapshot, &sql, rows::task)?, total, is_cut: false })
 }
 
 impl TaskSteps for SqliteTransaction<'_> {
@@ -317,8 +334,8 @@ impl TaskSteps for SqliteTransaction<'_> {
         id.map(ResultId)
     }
 
-    fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
-        self.try_sql(|connection| results(connection, task.seq))
+    fn results(&mut self, task: &Task) -> TxResult<TaskResults> {
+        self.try_sql(|connection| results(connection, task.seq, None))
     }
 
     fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {

@@ -123,7 +123,8 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
     while left > 0 {
         let size = left.min(SIZE_MAX);
         let found = connection.client.event_list(&filter, cursor.as_deref(), size).await?;
-        left = left.saturating_sub(size);
+        // A page of large ones has fewer.
+        left = left.saturating_sub(u32::try_from(found.items.len()).unwrap_or(u32::MAX));
         for event in &found.items {
             if output.json {
                 output.json(event)?;
@@ -236,7 +237,16 @@ impl Tail {
             let exclude = vec![-1, -2];
             let include = self.filter.event_types.clone();
             let filter = EventFilter { device_id, include, exclude, ..EventFilter::default() };
-            events.extend(connection.client.event_list(&filter, None, lines).await?.items);
+            let (mut left, mut cursor) = (lines, None::<String>);
+            while left > 0 {
+                let found = connection.client.event_list(&filter, cursor.as_deref(), left).await?;
+                left = left.saturating_sub(u32::try_from(found.items.len()).unwrap_or(u32::MAX));
+                events.extend(found.items);
+                cursor = found.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
         }
         events.sort_by_key(|event| event.id);
         let first = events.len().saturating_sub(lines as usize);

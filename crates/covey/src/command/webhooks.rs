@@ -356,7 +356,17 @@ fn show(delivery: &Delivery, connection: &Connection) -> Result<()> {
 }
 
 async fn dead(key: &str, limit: u32, connection: &Connection) -> Result<()> {
-    let letters = connection.client.webhook_dead_letters(key, None, limit).await?;
+    let mut letters = connection.client.webhook_dead_letters(key, None, limit).await?;
+    // A page of large ones has fewer.
+    while let (Some(last), left @ 1..) =
+        (letters.last(), limit.saturating_sub(u32::try_from(letters.len()).unwrap_or(u32::MAX)))
+    {
+        let more = connection.client.webhook_dead_letters(key, Some(last.number), left).await?;
+        if more.is_empty() {
+            break;
+        }
+        letters.extend(more);
+    }
     let columns = ["NUMBER", "GIVEN UP", "DEVICE", "TRIES", "LAST ERROR", "CHANGE"];
     Ok(connection.output.list(&columns, &letters, |letter| {
         vec![

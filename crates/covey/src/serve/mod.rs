@@ -97,6 +97,7 @@ pub async fn up(settings: Settings) -> Result<()> {
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
+    let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max).unwrap_or(usize::MAX));
     let router = covey_http::router(api);
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
     running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
@@ -166,6 +167,7 @@ fn limits(settings: &Settings) -> Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
         announcements_max: settings.announcements_max,
         live_tasks_per_device_max: settings.open_tasks_max,
+        stream_bytes_max: usize::try_from(settings.stream_bytes_max).unwrap_or(usize::MAX),
         ..Limits::default()
     }
 }

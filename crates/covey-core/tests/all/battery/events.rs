@@ -3,12 +3,13 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use covey_core::device::DeviceIdentity;
+use covey_core::Error;
+use covey_core::device::{DeviceFilter, DeviceIdentity, DeviceSpec, Tag};
 use covey_core::event::{
-    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent,
+    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, FieldQuery, GaugeFilter, NewEvent,
 };
 use covey_core::id::{RecordNumber, UnixMs};
-use covey_core::port::PageRequest;
+use covey_core::port::{LIST_BYTES_MAX, PageRequest};
 use futures_executor::block_on;
 use uuid::Uuid;
 
@@ -281,4 +282,86 @@ pub fn a_gauge_keeps_its_last_body(backend: impl Backend) {
     );
     block_on(world.engine().for_caller(world.org(0)).device_retire(other.device_id)).unwrap();
     assert_eq!(gauges(all, 1, 10), (vec![first], 1));
+}
+
+pub fn lists_of_large_bodies_end_early_or_are_refused(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    // 80 of them are 4.8 MB.
+    let body = |number: u32| format!(r#"{{"n":{number},"310":"{}"}}"#, "x".repeat(60_000));
+    for number in 1..=80 {
+        add(&world, &device, event(5, number, &body(number)));
+    }
+    let caller = world.engine().for_caller(world.org(0));
+    let bytes = |events: &[DeviceEvent]| events.iter().map(|event| event.payload.len()).sum::<usize>();
+    let paged = |page, size| {
+        let from = EventsFrom::Page(PageRequest { page, size });
+        block_on(caller.event_list(EventFilter::default(), from))
+    };
+    let refused = paged(1, 80).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
+    assert_eq!(numbers(&paged(2, 60).unwrap().items), (1..=20).rev().collect::<Vec<_>>());
+    // By cursor, and one after the other, they all come.
+    let (mut before, mut all, mut parts) = (None, Vec::new(), 0);
+    loop {
+        let from = EventsFrom::Before(before, 1_000);
+        let part = block_on(caller.event_list(EventFilter::default(), from)).unwrap();
+        assert!(bytes(&part.items) <= LIST_BYTES_MAX);
+        parts += 1;
+        before = part.items.last().map(|event| event.id);
+        all.extend(numbers(&part.items));
+        if !part.is_cut {
+            break;
+        }
+    }
+    assert_eq!((all, parts), ((1..=80).rev().collect::<Vec<_>>(), 2));
+    for is_remembered in [false, true] {
+        let (mut after, mut all) = (RecordNumber(0), Vec::new());
+        loop {
+            let from = Some(after).filter(|_| !is_remembered);
+            let events = block_on(caller.event_next(None, EventTypes::OfDevices, from, 100)).unwrap();
+            assert!(bytes(&events) <= LIST_BYTES_MAX);
+            let Some(last) = events.last() else { break };
+            after = last.id;
+            all.extend(numbers(&events));
+        }
+        assert_eq!(all, (1..=80).collect::<Vec<_>>());
+    }
+    let fields = |limit| {
+        let query = FieldQuery::back(device.device_id, 5, "310", 15, limit, world.now()).unwrap();
+        block_on(caller.event_fields(query))
+    };
+    let refused = fields(80).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "limit", .. }), "{refused}");
+    assert_eq!(fields(60).unwrap().len(), 60);
+}
+
+pub fn lists_of_devices_with_much_about_them_are_refused(backend: impl Backend) {
+    let world = World::new(backend);
+    let tag = |number: usize| Tag { tag: number.to_string(), value: "x".repeat(1_000) };
+    let tags: Vec<_> = (0..60).map(tag).collect();
+    let devices: Vec<_> = (0..75)
+        .map(|_| {
+            let spec = DeviceSpec { tags: tags.clone(), ..DeviceSpec::default() };
+            world.register(0, spec).unwrap().0.identity
+        })
+        .collect();
+    let caller = world.engine().for_caller(world.org(0));
+    let listed = |size| block_on(caller.device_list(DeviceFilter::default(), PageRequest { page: 1, size }));
+    // 75 times 60 kB of tags.
+    let refused = listed(75).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
+    assert_eq!(listed(60).unwrap().items.len(), 60);
+    let body = format!(r#"{{"n":"{}"}}"#, "x".repeat(60_000));
+    for device in &devices {
+        assert_eq!(add(&world, device, event(44, 1, &body)), AddedEvent::Gauge);
+    }
+    let page = |size| PageRequest { page: 1, size };
+    let refused = block_on(caller.gauge_list(GaugeFilter::default(), page(75))).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
+    assert_eq!(block_on(caller.gauge_list(GaugeFilter::default(), page(60))).unwrap().items.len(), 60);
+    let some = listed(60).unwrap().items;
+    assert_eq!(block_on(caller.gauges_of(&some)).unwrap().len(), 60);
+    let more: Vec<_> = some.iter().chain(&some[..20]).cloned().collect();
+    assert!(matches!(block_on(caller.gauges_of(&more)), Err(Error::Invalid { field: "size", .. })));
 }

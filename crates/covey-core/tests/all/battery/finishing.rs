@@ -4,9 +4,12 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use covey_core::Error;
+use covey_core::id::TaskId;
 use covey_core::limits::Limits;
 use covey_core::port::Event;
-use covey_core::task::{Cause, TaskStatus};
+use covey_core::task::{
+    Cause, RESULTS_BYTES_MAX, RESULTS_MAX, TaskDetail, TaskReader, TaskResult, TaskStatus,
+};
 use futures_executor::block_on;
 
 use crate::world::{Backend, World, lasting, result, spec};
@@ -188,4 +191,53 @@ pub fn a_task_too_large_for_its_device_fails_once_and_those_who_wait_are_told(ba
     assert!(world.request(&device, task.id).is_none());
     assert!(world.finish(&device, task.id, result(200, 0, "late")).unwrap().finished.is_none());
     assert_eq!(world.get(task.id).task.status, TaskStatus::Failed);
+}
+
+/// All results of a task, page by page, and how many each page has.
+fn results_by_page(world: &World, id: TaskId) -> (Vec<TaskResult>, Vec<usize>) {
+    let (mut results, mut sizes, mut before) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = world.engine().for_caller(world.org(0)).task_get_before(id, before);
+        let TaskDetail { results: some, results_next, .. } = block_on(page).unwrap();
+        let bytes: usize = some.iter().map(|one| one.result.body.text().len()).sum();
+        assert!(some.len() <= RESULTS_MAX as usize && (bytes <= RESULTS_BYTES_MAX || some.len() == 1));
+        assert_eq!(results_next.is_some(), results_next == some.last().map(|last| last.id));
+        sizes.push(some.len());
+        results.extend(some);
+        if results_next.is_none() {
+            return (results, sizes);
+        }
+        before = results_next;
+    }
+}
+
+pub fn the_newest_results_are_given_and_the_others_page_by_page(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let finished = |partial: u32, body: &dyn Fn(u32) -> String| {
+        let task = world.create(spec(&device));
+        world.request(&device, task.id).unwrap();
+        for number in 1..=partial {
+            world.finish(&device, task.id, result(206, number.into(), &body(number))).unwrap();
+        }
+        (task.id, world.finish(&device, task.id, result(200, 0, "last")).unwrap().finished.unwrap())
+    };
+    for (partial, expected) in [(0, vec![1]), (99, vec![100]), (100, vec![100, 1]), (250, vec![100, 100, 51])]
+    {
+        let (id, told) = finished(partial, &|number| number.to_string());
+        let (all, sizes) = results_by_page(&world, id);
+        assert_eq!(sizes, expected);
+        let numbers: Vec<i64> = all.iter().map(|one| one.result.ext_id).collect();
+        assert_eq!(numbers, std::iter::once(0).chain((1..=partial.into()).rev()).collect::<Vec<_>>());
+        // Those who wait are told the same as those who ask.
+        assert_eq!(told.results[..], all[..sizes[0]]);
+        assert_eq!(told.results_next, all.get(sizes[0] - 1).map(|last| last.id).filter(|_| sizes.len() > 1));
+        let found = block_on(world.store().task_final_of_every_org(vec![id])).unwrap();
+        assert_eq!((&found[0].results, found[0].results_next), (&told.results, told.results_next));
+    }
+    // Large ones are fewer; one that is larger than the bound comes alone.
+    let body = |number: u32| "x".repeat(if number == 3 { RESULTS_BYTES_MAX + 1 } else { 300_000 });
+    let (id, told) = finished(8, &body);
+    let (all, sizes) = results_by_page(&world, id);
+    assert_eq!((all.len(), sizes, told.results.len()), (9, vec![4, 2, 1, 2], 4));
 }

@@ -13,7 +13,7 @@ use covey_core::id::RecordNumber;
 use covey_core::record::{Change, Record, RecordFilter, RecordKind};
 use futures_channel::oneshot;
 use futures_executor::block_on;
-use futures_util::future::{Either, select};
+use futures_util::future::select;
 
 use super::events::{add, event};
 use crate::world::{Backend, World};
@@ -30,12 +30,17 @@ impl Feeding {
         let (stop, mut stopped) = oneshot::channel();
         let run = move || {
             block_on(async {
-                loop {
-                    let next = pin!(engine.server().feed_next());
-                    if let Either::Right(_) = select(next, &mut stopped).await {
-                        return;
+                let live = pin!(async {
+                    loop {
+                        engine.server().feed_next().await.unwrap();
                     }
-                }
+                });
+                let past = pin!(async {
+                    loop {
+                        engine.server().history_next().await;
+                    }
+                });
+                select(select(live, past), &mut stopped).await;
             });
         };
         Self(Some(stop), Some(thread::spawn(run)))

@@ -53,6 +53,7 @@ macro_rules! battery {
                 a_task_too_large_for_its_device_fails_once_and_those_who_wait_are_told,
                 the_result_that_ends_a_task_is_taken_beyond_the_limit,
                 those_who_wait_are_told_even_if_the_caller_hung_up,
+                the_newest_results_are_given_and_the_others_page_by_page,
             ],
             announcing: [
                 a_device_that_connects_is_told_best_first_within_the_window,
@@ -124,6 +125,8 @@ macro_rules! battery {
                 lists_of_events_are_filtered_and_paged_in_two_ways,
                 a_caller_is_given_each_event_once,
                 a_gauge_keeps_its_last_body,
+                lists_of_large_bodies_end_early_or_are_refused,
+                lists_of_devices_with_much_about_them_are_refused,
             ],
             series: [
                 a_field_is_sought_in_the_first_object_and_then_at_the_top,
@@ -136,6 +139,7 @@ macro_rules! battery {
             records: [
                 every_change_is_told_with_what_it_is_about,
                 pages_of_records_follow_each_other,
+                a_page_of_records_ends_before_it_has_too_many_bytes,
                 a_reader_that_follows_misses_nothing_and_repeats_nothing,
                 a_follower_begins_where_it_was_and_goes_on_live,
             ],

@@ -21,8 +21,14 @@ fn go(world: &World, device: &DeviceIdentity, session: &str, reason: Reason) {
 /// What was told of devices since the beginning, in order.
 fn told(world: &World) -> Vec<(DeviceIdentity, bool, Reason)> {
     world.settle();
-    let request =
-        RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 10_000, with_tags: false };
+    let request = RecordRequest {
+        org: None,
+        after: RecordNumber(0),
+        until: None,
+        limit: 10_000,
+        bytes_max: usize::MAX,
+        with_tags: false,
+    };
     let records = block_on(world.store().record_list_of_every_org(request)).unwrap().records;
     let told = records.into_iter().filter_map(|record| match record.change {
         Change::Presence { online, reason } => Some((record.device.identity, online, reason)),

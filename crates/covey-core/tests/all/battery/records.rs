@@ -17,7 +17,7 @@ use super::events::{add, event};
 use crate::world::{Backend, World, lasting, result, spec};
 
 fn request(after: RecordNumber) -> RecordRequest {
-    RecordRequest { org: None, after, until: None, limit: 1_000, with_tags: false }
+    RecordRequest { org: None, after, until: None, limit: 1_000, bytes_max: usize::MAX, with_tags: false }
 }
 
 fn read(world: &World, request: RecordRequest) -> RecordPage {
@@ -253,9 +253,14 @@ pub fn a_follower_begins_where_it_was_and_goes_on_live(backend: impl Backend) {
                     engine.server().feed_next().await.unwrap();
                 }
             });
-            match select(pin!(follower.next()), feed).await {
+            let past = pin!(async {
+                loop {
+                    engine.server().history_next().await;
+                }
+            });
+            match select(pin!(follower.next()), select(feed, past)).await {
                 Either::Left((followed, _)) => followed.unwrap(),
-                Either::Right(((), _)) => panic!("the feed has ended"),
+                Either::Right(_) => panic!("the feed has ended"),
             }
         });
         let numbers = events.records.iter().map(|record| match &record.change {
@@ -274,4 +279,48 @@ pub fn a_follower_begins_where_it_was_and_goes_on_live(backend: impl Backend) {
     let refused =
         block_on(engine.for_caller(world.org(0)).record_follow(RecordFilter::default(), Some(future)));
     assert!(matches!(refused.err(), Some(Error::Invalid { field: "cursor", .. })));
+}
+
+pub fn a_page_of_records_ends_before_it_has_too_many_bytes(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, foreign) = (world.device(0), world.device(1));
+    let begin = settled(&world);
+    for (number, bytes) in (1..).zip([10, 60_000, 200, 9_000, 60_000, 60_000, 5, 20_000, 2_500, 40_000]) {
+        let body = format!(r#"{{"n":"{}"}}"#, "x".repeat(bytes));
+        add(&world, &device, event(2, number, &body));
+        add(&world, &foreign, event(2, number, "{}"));
+    }
+    let task = world.create(spec(&device));
+    world.request(&device, task.id).unwrap();
+    for number in 1..=4 {
+        world.finish(&device, task.id, result(206, number, &"y".repeat(30_000))).unwrap();
+    }
+    world.finish(&device, task.id, result(200, 5, "z")).unwrap();
+    let all = all_after(&world, begin);
+    assert_eq!(all.len(), 28);
+    for org in [None, Some(device.org)] {
+        let wanted: Vec<_> =
+            all.iter().filter(|one| org.is_none_or(|org| one.device.identity.org == org)).cloned().collect();
+        for bytes_max in [0, 1_000, 30_000, 61_000, 100_000, 150_000, usize::MAX] {
+            let (mut after, mut paged) = (begin, Vec::new());
+            loop {
+                let page = read(&world, RecordRequest { org, bytes_max, ..request(after) });
+                let bytes: usize = page.records.iter().map(Record::bytes).sum();
+                assert!(bytes <= bytes_max || page.records.len() == 1, "{bytes} of {bytes_max}");
+                assert!(page.position >= page.records.last().map_or(after, |last| last.number));
+                let has_moved = page.position > after;
+                after = page.position;
+                paged.extend(page.records);
+                if !page.is_more {
+                    break;
+                }
+                assert!(has_moved, "{bytes_max}");
+            }
+            assert_eq!(paged, wanted, "{bytes_max}");
+        }
+    }
+    // No page is shorter than it has to be: the next record would have been too many.
+    let first = read(&world, RecordRequest { bytes_max: 100_000, ..request(begin) });
+    let bytes: usize = first.records.iter().map(Record::bytes).sum();
+    assert!(first.is_more && bytes + all[first.records.len()].bytes() > 90_000, "{bytes}");
 }

@@ -76,8 +76,14 @@ fn settled(world: &World) -> RecordNumber {
 }
 
 fn records(world: &World) -> usize {
-    let request =
-        RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 10_000, with_tags: false };
+    let request = RecordRequest {
+        org: None,
+        after: RecordNumber(0),
+        until: None,
+        limit: 10_000,
+        bytes_max: usize::MAX,
+        with_tags: false,
+    };
     block_on(world.store().record_list_of_every_org(request)).unwrap().records.len()
 }
 

@@ -172,8 +172,14 @@ pub fn what_a_device_reports_with_an_event_is_told_after_it(backend: impl Backen
     add(&world, &device, reporting(1, vec![report("a", "2")]));
     add(&world, &device, NewEvent { type_code: 44, ..reporting(2, vec![report("a", "3")]) });
     assert_eq!(get(&world, &device).versions, versions(2, 0), "one that is there already reports nothing");
-    let request =
-        RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100, with_tags: false };
+    let request = RecordRequest {
+        org: None,
+        after: RecordNumber(0),
+        until: None,
+        limit: 100,
+        bytes_max: usize::MAX,
+        with_tags: false,
+    };
     let records = block_on(world.store().record_list_of_every_org(request)).unwrap().records;
     let told: Vec<_> = records
         .iter()

@@ -91,6 +91,7 @@ fn told(world: &World, device: &DeviceIdentity, count: u32) -> Vec<RecordNumber>
         after: before,
         until: None,
         limit: 1_000,
+        bytes_max: usize::MAX,
         with_tags: false,
     };
     let page =

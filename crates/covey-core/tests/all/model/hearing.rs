@@ -235,6 +235,7 @@ impl Both {
             after: RecordNumber(0),
             until: None,
             limit: 100_000,
+            bytes_max: usize::MAX,
             with_tags: false,
         };
         let records = block_on(self.world.store().record_list_of_every_org(request)).unwrap().records;

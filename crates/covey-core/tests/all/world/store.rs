@@ -14,8 +14,8 @@ use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
     Gauge, GaugeFilter, SeriesQuery,
 };
-use covey_core::id::{DeviceId, DeviceKey, RecordNumber, Sn, TaskId, UnixMs};
-use covey_core::port::{Found, Job, Page, PageRequest, Reader, Store};
+use covey_core::id::{DeviceId, DeviceKey, RecordNumber, ResultId, Sn, TaskId, UnixMs};
+use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
@@ -62,8 +62,13 @@ impl Store for WatchedStore {
 }
 
 impl TaskReader for WatchedStore {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
-        self.inner.task_get(caller, id)
+    fn task_get(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        before: Option<ResultId>,
+    ) -> Found<'_, Option<TaskDetail>> {
+        self.inner.task_get(caller, id, before)
     }
 
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
@@ -187,7 +192,7 @@ impl EventReader for WatchedStore {
         self.inner.event_list_after(caller, device, types, after, limit)
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>> {
         self.inner.event_fields(caller, query)
     }
 
@@ -199,7 +204,7 @@ impl EventReader for WatchedStore {
         self.inner.gauge_list(caller, filter, page)
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
         self.inner.gauges_of(caller, devices)
     }
 }

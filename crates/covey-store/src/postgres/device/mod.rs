@@ -15,11 +15,14 @@ macro_rules! device_columns {
         concat!(
             rows::device_columns!(),
             ", (SELECT coalesce(json_agg(json_build_array(g.tag, g.value) ORDER BY g.tag), '[]') \
-         ::text FROM device_tags g WHERE g.device_key = d.id)"
+         ::text FROM device_tags g WHERE g.device_key = d.id) AS tags"
         )
     };
 }
 use device_columns;
+
+/// How many columns that are.
+pub(crate) const DEVICE_COLUMNS: usize = 13;
 
 prepared! {
     /// Those of the connection that writes.

@@ -3,12 +3,12 @@
 use covey_core::access::Caller;
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
 use covey_core::id::{OrgId, Sn};
-use covey_core::port::{Found, Page, PageRequest};
+use covey_core::port::{Entries, Found, Page, PageRequest};
 use tokio_postgres::types::Type;
 
 use crate::postgres::Postgres;
-use crate::postgres::device::{device, device_columns};
-use crate::postgres::lists::{Conditions, page};
+use crate::postgres::device::{DEVICE_COLUMNS, device, device_columns};
+use crate::postgres::lists::{Conditions, entries, page, within};
 use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
@@ -66,18 +66,18 @@ pub(crate) async fn device_page(
         }
     }
     if conditions.is_impossible {
-        return Ok(Page { items: Vec::new(), total: 0 });
+        return Ok(Page { items: Vec::new(), total: 0, is_cut: false });
     }
     let clause = conditions.clause();
     let from = "devices d LEFT JOIN connections c ON c.device_key = d.id";
     let total = format!("SELECT count(*) FROM {from} WHERE d.retired_at IS NULL AND {clause}");
-    let columns = device_columns!();
-    let items = format!(
-        "SELECT {columns} FROM {from} WHERE d.retired_at IS NULL AND {clause} ORDER BY d.device_id \
-         LIMIT {} OFFSET {}",
+    let rows = format!(
+        "{from} WHERE d.retired_at IS NULL AND {clause} ORDER BY d.device_id LIMIT {} OFFSET {}",
         request.size,
         request.offset()
     );
+    let items = within(device_columns!(), &rows, "octet_length(w.tags)", "w.device_id");
     let (total, found) = page(session, &conditions, &total, &items).await?;
-    Ok(Page { items: rows::each(&found, device)?, total })
+    let Entries { items, is_cut } = entries(&found, DEVICE_COLUMNS, device)?;
+    Ok(Page { items, total, is_cut })
 }

@@ -11,19 +11,21 @@ use crate::postgres::numbers::settled;
 use crate::postgres::prepared::prepared;
 use crate::rows::{self};
 
-/// Events up to which all are there: organisation, after, limit, the least type, and
-/// the types or null. Always answers a row, of which the first three columns are those of `settled!`.
+/// Events up to which all are there: organisation, after, limit, the least type, the types or null, and how many
+/// bytes their bodies may take. Always answers a row, of which the first three columns are those of `settled!`.
 macro_rules! events_after {
     ($device:literal) => {
         concat!(
             "WITH ",
             settled!(),
-            " SELECT s.position, s.unknown, s.next, f.* FROM settled s LEFT JOIN LATERAL (SELECT ",
+            " SELECT s.position, s.unknown, s.next, f.* FROM settled s LEFT JOIN LATERAL (SELECT * FROM (SELECT ",
             rows::event_columns!(),
-            " FROM events e WHERE e.org_id = $1 AND e.id > $2 AND e.id <= s.position \
+            ", sum(octet_length(e.payload)) OVER up_to AS bytes, row_number() OVER up_to AS place \
+             FROM (SELECT * FROM events e WHERE e.org_id = $1 AND e.id > $2 AND e.id <= s.position \
              AND e.type_code >= $4 AND ($5::int8[] IS NULL OR e.type_code = ANY($5)) ",
             $device,
-            " ORDER BY e.id LIMIT $3) AS f ON true"
+            " ORDER BY e.id LIMIT $3) AS e WINDOW up_to AS (ORDER BY e.id)) AS p \
+             WHERE p.place = 1 OR p.bytes <= $6::int8) AS f ON true"
         )
     };
 }
@@ -51,7 +53,7 @@ prepared! {
         /// Events of an organisation.
         events_after: events_after!("");
         /// Events of a device, which is the last value.
-        events_of_device_after: events_after!("AND e.device_id = $6");
+        events_of_device_after: events_after!("AND e.device_id = $7");
     }
 }
 
@@ -61,10 +63,14 @@ prepared! {
         /// Events of an organisation.
         events_after: events_after!("");
         /// Events of a device, which is the last value.
-        events_of_device_after: events_after!("AND e.device_id = $6");
-        /// The gauges of devices: devices, organisation.
-        gauges_of: concat!("SELECT ", rows::gauge_columns!(), " FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
+        events_of_device_after: events_after!("AND e.device_id = $7");
+        /// The gauges of devices: devices, organisation, how many bytes their bodies may take. The last column is how
+        /// many there are without that bound.
+        gauges_of: concat!("SELECT * FROM (SELECT ", rows::gauge_columns!(), ", sum(octet_length(g.payload)) OVER up_to \
+             AS bytes, row_number() OVER up_to AS place, count(*) OVER () AS found \
+             FROM unnest($1::int8[]) WITH ORDINALITY AS n (device_key, place) \
              CROSS JOIN LATERAL (SELECT * FROM gauges g WHERE g.device_key = n.device_key OFFSET 0) AS g \
-             WHERE g.org_id = $2 ORDER BY n.place, g.type_code");
+             WHERE g.org_id = $2 WINDOW up_to AS (ORDER BY n.place, g.type_code)) AS p \
+             WHERE p.place = 1 OR p.bytes <= $3::int8 ORDER BY p.place");
     }
 }

@@ -6,12 +6,12 @@ use covey_core::event::{
     Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{Found, Page, PageRequest};
+use covey_core::port::{Entries, Found, LIST_BYTES_MAX, Page, PageRequest};
 use tokio_postgres::Row;
 
 use crate::postgres::Postgres;
 use crate::postgres::event::series;
-use crate::postgres::lists::{Conditions, page};
+use crate::postgres::lists::{Conditions, entries, page, within};
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{Reply, Value, query, values};
 use crate::postgres::pool::ReadSession;
@@ -58,7 +58,7 @@ impl EventReader for Postgres {
         })
     }
 
-    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Vec<Field>> {
+    fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>> {
         let org = caller.org;
         self.reads.read(move |session| {
             let query = query.clone();
@@ -88,26 +88,34 @@ impl EventReader for Postgres {
                 conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
                 conditions.number("g.type_code = #", filter.type_code);
                 let from = format!(
-                    "FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
+                    "gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
                     conditions.clause()
                 );
-                let total = format!("SELECT count(*) {from}");
-                let columns = rows::gauge_columns!();
-                let items = format!(
-                    "SELECT {columns} {from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                let total = format!("SELECT count(*) FROM {from}");
+                let rows = format!(
+                    "{from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
                     request.size,
                     request.offset()
                 );
+                let order = "w.device_id, w.type_code";
+                let items = within(rows::gauge_columns!(), &rows, "octet_length(w.payload)", order);
                 let (total, found) = page(session, &conditions, &total, &items).await?;
-                Ok(Page { items: rows::each(&found, rows::gauge)?, total })
+                let Entries { items, is_cut } = entries(&found, rows::GAUGE_COLUMNS, rows::gauge)?;
+                Ok(Page { items, total, is_cut })
             })
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Vec<Gauge>> {
+    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(|sql| &sql.event.gauges_of, values![keys, org.0], rows::gauge)
+        self.reads.read(move |session| {
+            let values = values![keys.clone(), org.0, bytes_max()];
+            Box::pin(async move {
+                let found = query(&session.client, &session.sql.event.gauges_of, values).await?.rows();
+                entries(&found, rows::GAUGE_COLUMNS, rows::gauge)
+            })
+        })
     }
 }
 
@@ -133,10 +141,8 @@ async fn event_page(
         }
     };
     let clause = conditions.clause();
-    let columns = rows::event_columns!();
-    let items = format!(
-        "SELECT {columns} FROM events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}"
-    );
+    let rows = format!("events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}");
+    let items = within(rows::event_columns!(), &rows, "octet_length(w.payload)", "w.id DESC");
     let (total, found) = match from {
         EventsFrom::Before(..) => {
             let found = conditions.query(&session.client, &items).await.map(Reply::rows)?;
@@ -152,7 +158,13 @@ async fn event_page(
             (Some(total), found)
         }
     };
-    Ok(EventPage { items: rows::each(&found, rows::event)?, total })
+    let Entries { items, is_cut } = entries(&found, rows::EVENT_COLUMNS, rows::event)?;
+    Ok(EventPage { items, total, is_cut })
+}
+
+/// How many bytes the bodies in a part of a list may take.
+fn bytes_max() -> i64 {
+    i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX)
 }
 
 /// The values that `events_after!` takes.
@@ -168,7 +180,7 @@ pub(crate) fn values_after<'v>(
         EventTypes::Any => (i64::MIN, None),
         EventTypes::These(types) => (i64::MIN, Some(types.clone())),
     };
-    let mut values = values![org.0, after.0, i64::from(limit), least, these];
+    let mut values = values![org.0, after.0, i64::from(limit), least, these, bytes_max()];
     values.extend(device.map(|device| Box::new(device.0) as _));
     values
 }

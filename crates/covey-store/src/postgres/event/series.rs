@@ -10,11 +10,13 @@
 
 use covey_core::event::{Bucket, Field, FieldQuery, PathStep, SeriesPath, SeriesQuery};
 use covey_core::id::{OrgId, UnixMs};
+use covey_core::port::Entries;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::postgres::lists::{entries, within};
 use crate::postgres::pipeline::Value;
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, Columns, Read};
 
 /// What stands for `\u` before an escape that PostgreSQL refuses: a character for
 /// private use, in the last plane of Unicode.
@@ -72,7 +74,11 @@ impl Question {
     }
 }
 
-pub(crate) async fn event_fields(session: &ReadSession, org: OrgId, query: &FieldQuery) -> Read<Vec<Field>> {
+pub(crate) async fn event_fields(
+    session: &ReadSession,
+    org: OrgId,
+    query: &FieldQuery,
+) -> Read<Entries<Field>> {
     let mut question = Question::new(vec![
         (Box::new(org.0), Type::INT8),
         (Box::new(query.device_id.0), Type::INT8),
@@ -80,8 +86,8 @@ pub(crate) async fn event_fields(session: &ReadSession, org: OrgId, query: &Fiel
         (Box::new(query.since.0), Type::INT8),
     ]);
     let value = question.value_in_body(&query.path);
-    question.sql = format!(
-        "SELECT f.received_at, f.value FROM ( \
+    let values = format!(
+        "( \
              (SELECT e.id, e.received_at, v.value::text AS value FROM events e {value} \
              WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.received_at >= $4 \
              AND v.value IS NOT NULL ORDER BY e.received_at DESC, e.id DESC LIMIT {limit}) \
@@ -93,11 +99,13 @@ pub(crate) async fn event_fields(session: &ReadSession, org: OrgId, query: &Fiel
          ORDER BY f.received_at DESC, f.id DESC LIMIT {limit}",
         limit = query.limit
     );
-    let field = |row: &tokio_postgres::Row| {
+    let order = "w.received_at DESC, w.id DESC";
+    question.sql = within("f.received_at, f.value, f.id", &values, "octet_length(w.value)", order);
+    fn field(row: &dyn Columns) -> Read<Field> {
         let value = rows::minified(rows::get(row, 1)?).replace(STAND_IN, "\\u");
         Ok(Field { received_at: UnixMs(rows::get(row, 0)?), value: value.into() })
-    };
-    question.ask(session).await?.iter().map(field).collect()
+    }
+    entries(&question.ask(session).await?, 3, field)
 }
 
 pub(crate) async fn event_series(

@@ -45,10 +45,27 @@ macro_rules! whole_record_joins {
 
 pub(crate) use whole_record_joins;
 
+/// How many bytes a record takes, as `Record::bytes` says, with what each takes in any case.
+macro_rules! record_bytes {
+    ($each:literal) => {
+        concat!(
+            "coalesce(octet_length(t.ext_task_id), 0) + coalesce(octet_length(x.body), 0) \
+             + coalesce(octet_length(e.payload), 0) + coalesce(octet_length(r.name), 0) \
+             + coalesce(octet_length(r.value), 0) + ",
+            $each,
+            "::int8"
+        )
+    };
+}
+
+pub(crate) use record_bytes;
+
 /// Records up to which all are there, with what they are about: after, until,
-/// limit, whether tags are wanted. Always answers a row, of which the first three
-/// columns are those of `settled!`, and the fourth tells whether there are
-/// records beyond, where that is asked.
+/// limit, whether tags are wanted, what each takes in any case, how many bytes
+/// they may take together. Always answers a row, of which the first three columns are those of
+/// `settled!`, and the fourth tells whether there are records beyond, where that is asked. The last
+/// three are how many bytes the records take up to this one, its place, and how many there are
+/// without the bound of bytes. The length of a text that is stored apart is known without reading it.
 macro_rules! records {
     ($org:literal, $has_beyond:literal) => {
         concat!(
@@ -56,14 +73,16 @@ macro_rules! records {
             settled!(),
             " SELECT s.position, s.unknown, s.next, ",
             $has_beyond,
-            ", ",
+            ", q.* FROM settled s LEFT JOIN LATERAL (SELECT * FROM (SELECT ",
             whole_record_columns!("$4"),
-            " FROM settled s \
-             LEFT JOIN LATERAL (SELECT * FROM records r WHERE r.number > $1 \
-                 AND r.number <= least(s.position, $2) ",
+            ", sum(",
+            record_bytes!("$5"),
+            ") OVER up_to AS bytes, row_number() OVER up_to AS place, count(*) OVER () AS found \
+             FROM (SELECT * FROM records r WHERE r.number > $1 AND r.number <= least(s.position, $2) ",
             $org,
-            " ORDER BY r.number LIMIT $3) AS r ON true ",
-            whole_record_joins!()
+            " ORDER BY r.number LIMIT $3) AS r ",
+            whole_record_joins!(),
+            " WINDOW up_to AS (ORDER BY r.number)) AS p WHERE p.place = 1 OR p.bytes <= $6::int8) AS q ON true"
         )
     };
 }
@@ -71,10 +90,10 @@ macro_rules! records {
 prepared! {
     /// Those of a connection that reads.
     Reading {
-        /// Records of all organisations: after, until, limit, with tags.
+        /// Records of all organisations; the values are those of `records!`.
         records: records!("", "(SELECT r.number FROM records r WHERE r.number > s.position ORDER BY r.number LIMIT 1) IS NOT NULL");
-        /// Those of one: after, until, limit, with tags, organisation.
-        records_of_org: records!("AND r.org_id = $5", "false");
+        /// Those of one, which is the last value.
+        records_of_org: records!("AND r.org_id = $7", "false");
         /// Which records there are: of an organisation, if there is one.
         record_span: concat!("WITH ", settled!(), " SELECT s.position, s.unknown, s.next, \
              greatest(0, (SELECT value::int8 FROM deployment WHERE key = 'records_forgotten'), \

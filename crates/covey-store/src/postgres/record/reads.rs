@@ -16,6 +16,7 @@ use crate::postgres::device::tags;
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{query, values};
 use crate::postgres::pool::ReadSession;
+use crate::postgres::record::RECORD_COLUMNS;
 use crate::rows::{self, About, Columns, Read, StoredRecord};
 
 /// How often one who reads for all looks whether records that are there already
@@ -82,7 +83,9 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
             request.after.0,
             request.until.map(|until| until.0),
             i64::from(request.limit),
-            request.with_tags
+            request.with_tags,
+            i64::try_from(Record::FRAME_BYTES).unwrap_or(i64::MAX),
+            i64::try_from(request.bytes_max).unwrap_or(i64::MAX)
         ];
         values.extend(request.org.map(|org| Box::new(org.0) as _));
         let found = query(&session.client, statement, values).await?.rows();
@@ -101,7 +104,9 @@ async fn record_page(session: &ReadSession, request: &RecordRequest) -> Read<(Re
         }
     }
     stored.sort_by_key(|(number, _)| *number);
-    let is_full = stored.len() == request.limit as usize;
+    let without_bound = found.first().map_or(Ok(None), |row| rows::get::<Option<i64>>(row, FOUND_AT))?;
+    let is_full = stored.len() == request.limit as usize
+        || without_bound.is_some_and(|count| usize::try_from(count).is_ok_and(|count| count > stored.len()));
     let end = if is_full { stored.last().map(|(number, _)| *number) } else { None };
     let bound = request.until.map_or(settled, |until| until.min(settled));
     let position = end.unwrap_or(bound).max(request.after);
@@ -126,6 +131,9 @@ const TASK_AT: usize = 18;
 const RESULT_AT: usize = 22;
 
 const EVENT_AT: usize = 28;
+
+/// Where it is told how many there are without the bound of bytes.
+const FOUND_AT: usize = RECORD_COLUMNS + 2;
 
 /// One record without tags; none if what it is about has been forgotten.
 pub(crate) fn record_from(row: &dyn Columns) -> Read<Option<Record>> {

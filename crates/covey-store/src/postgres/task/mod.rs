@@ -28,6 +28,29 @@ macro_rules! by_rank {
     };
 }
 
+/// Results of a task, newest first, up to the bounds of `TaskResults`: of which, those before which, how many,
+/// how many bytes their bodies may take. The last column is how many there are, up to one more than are given.
+/// The length of a body that is stored apart is known without reading it.
+macro_rules! newest_results {
+    ($of:literal, $before:literal, $limit:literal, $bytes:literal) => {
+        concat!(
+            "(SELECT * FROM (SELECT o.*, sum(octet_length(o.body)) OVER up_to AS bytes, \
+             row_number() OVER up_to AS place, count(*) OVER () AS found FROM (SELECT * FROM results s \
+             WHERE s.task_id = ",
+            $of,
+            " AND s.id < ",
+            $before,
+            " ORDER BY s.id DESC LIMIT ",
+            $limit,
+            "::int8 + 1) AS o WINDOW up_to AS (ORDER BY o.id DESC)) AS p WHERE p.place = 1 OR (p.place <= ",
+            $limit,
+            " AND p.bytes <= ",
+            $bytes,
+            "::int8)) AS r"
+        )
+    };
+}
+
 prepared! {
     /// Those of the connection that writes.
     Writing {
@@ -61,9 +84,9 @@ prepared! {
         /// The number of a result that equals another.
         result_equal: "SELECT id FROM results WHERE task_id = $1 AND ext_id = $2 AND status_code = $3 \
              AND body_hash = $4 AND body_kind = $5 AND body = $6 ORDER BY id LIMIT 1";
-        /// The results of a task, newest first.
-        results: concat!("SELECT ", rows::result_columns!(), " FROM results r \
-             WHERE r.task_id = $1 ORDER BY r.id DESC");
+        /// The newest results of a task: its id, those before which, how many, how many bytes.
+        results: concat!("SELECT ", rows::result_columns!(), ", r.found FROM ",
+            newest_results!("$1", "$2", "$3", "$4"), " ORDER BY r.id DESC");
         /// A final task that changed: a late result came, or it was deleted.
         task_update_done: "WITH changed AS (UPDATE tasks_done t SET status = $2, pending_at = $3, locked_at = $4, \
              lease_until = $5, deliveries = $6, results = $7, timeline = $8 WHERE t.id = $1 \
@@ -87,9 +110,9 @@ prepared! {
         task_open: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.id = $1 AND t.org_id = $2");
         /// A final task by its id: id, organisation.
         task_done: concat!("SELECT ", rows::task_columns!(), " FROM tasks_done t WHERE t.id = $1 AND t.org_id = $2");
-        /// The results of a task, newest first.
-        results: concat!("SELECT ", rows::result_columns!(), " FROM results r \
-             WHERE r.task_id = $1 ORDER BY r.id DESC");
+        /// The newest results of a task: its id, those before which, how many, how many bytes.
+        results: concat!("SELECT ", rows::result_columns!(), ", r.found FROM ",
+            newest_results!("$1", "$2", "$3", "$4"), " ORDER BY r.id DESC");
         /// The tasks of a device that may be announced: device, now, limit.
         task_announceable: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.device_key = $1 \
              AND t.expires_at > $2 AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= $2) ",
@@ -107,10 +130,10 @@ prepared! {
         /// Final tasks by their ids.
         task_final: concat!("SELECT ", rows::task_columns!(), " FROM unnest($1::uuid[]) WITH ORDINALITY AS n (id, place) \
              CROSS JOIN LATERAL (SELECT * FROM tasks_done d WHERE d.id = n.id) AS t ORDER BY n.place");
-        /// Their results, each with its task.
-        results_of: concat!("SELECT ", rows::result_columns!(), ", r.task_id \
-             FROM unnest($1::uuid[]) AS n (id) \
-             CROSS JOIN LATERAL (SELECT * FROM results s WHERE s.task_id = n.id) AS r ORDER BY r.id DESC");
+        /// Their newest results, each with its task: ids, those before which, how many, how many bytes.
+        results_of: concat!("SELECT ", rows::result_columns!(), ", r.found, r.task_id \
+             FROM unnest($1::uuid[]) AS n (id) CROSS JOIN LATERAL ",
+            newest_results!("n.id", "$2", "$3", "$4"), " ORDER BY r.id DESC");
         /// How many tasks are in each state.
         task_counts: "SELECT status, sum(count)::int8 FROM task_counts GROUP BY status ORDER BY status";
     }

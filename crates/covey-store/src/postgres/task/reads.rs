@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use covey_core::access::Caller;
-use covey_core::id::{DeviceKey, OrgId, TaskId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest};
 use covey_core::task::{
-    Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader, TaskResult, TaskStatus,
+    RESULTS_BYTES_MAX, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
+    TaskResults, TaskStatus,
 };
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, page};
-use crate::postgres::pipeline::values;
+use crate::postgres::pipeline::{Value, values};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
@@ -25,20 +27,49 @@ use crate::rows::{self, Read};
 pub(crate) const SNAPSHOT_OF_TASKS: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      LOCK TABLE ONLY tasks_done, tasks_done_default, ONLY results, results_default IN ACCESS SHARE MODE";
 
+/// The values that `newest_results!` takes.
+pub(crate) fn newest_results<'v>(
+    of: impl ToSql + Sync + Send + 'v,
+    before: Option<ResultId>,
+) -> Vec<Value<'v>> {
+    let before = before.map_or(i64::MAX, |before| before.0);
+    let bytes_max = i64::try_from(RESULTS_BYTES_MAX).unwrap_or(i64::MAX);
+    values![of, before, i64::from(RESULTS_MAX), bytes_max]
+}
+
+/// Where it is told how many results there are.
+const FOUND_AT: usize = 6;
+
+/// The results that `newest_results!` answers.
+pub(crate) fn results_from<'r>(rows: impl Iterator<Item = &'r Row>) -> Read<TaskResults> {
+    let (mut results, mut found) = (Vec::new(), 0);
+    for row in rows {
+        results.push(rows::result(row)?);
+        found = rows::get::<i64>(row, FOUND_AT)?;
+    }
+    let is_more = usize::try_from(found).is_ok_and(|found| found > results.len());
+    Ok(TaskResults::of(results, is_more))
+}
+
 impl TaskReader for Postgres {
-    fn task_get(&self, caller: &Caller, id: TaskId) -> Found<'_, Option<TaskDetail>> {
+    fn task_get(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        before: Option<ResultId>,
+    ) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
         self.reads.read(move |session| {
             Box::pin(async move {
                 let steps = [
                     session.query(|sql| &sql.task.task_open, values![id.0, org.0]),
                     session.query(|sql| &sql.task.task_done, values![id.0, org.0]),
-                    session.query(|sql| &sql.task.results, values![id.0]),
+                    session.query(|sql| &sql.task.results, newest_results(id.0, before)),
                 ];
                 let [open, done, results] = session.at_one_moment(SNAPSHOT_OF_TASKS, steps).await?;
                 let Some(row) = open.first().or(done.first()) else { return Ok(None) };
-                let results = rows::each(&results, rows::result)?;
-                Ok(Some(TaskDetail { task: rows::task(row)?, results }))
+                let task = rows::task(row)?;
+                Ok(Some(TaskDetail::of(task, results_from(results.iter())?)))
             })
         })
     }
@@ -83,17 +114,17 @@ impl TaskReader for Postgres {
             Box::pin(async move {
                 let steps = [
                     session.query(|sql| &sql.task.task_final, values![ids.clone()]),
-                    session.query(|sql| &sql.task.results_of, values![ids]),
+                    session.query(|sql| &sql.task.results_of, newest_results(ids, None)),
                 ];
                 let [tasks, found] = session.at_one_moment(SNAPSHOT_OF_TASKS, steps).await?;
-                let mut results: HashMap<Uuid, Vec<TaskResult>> = HashMap::new();
+                let mut results: HashMap<Uuid, Vec<&Row>> = HashMap::new();
                 for row in &found {
-                    results.entry(rows::get(row, 6)?).or_default().push(rows::result(row)?);
+                    results.entry(rows::get(row, FOUND_AT + 1)?).or_default().push(row);
                 }
                 let detail = |row: &Row| {
                     let task = rows::task(row)?;
                     let results = results.remove(&task.id.0).unwrap_or_default();
-                    Ok(TaskDetail { task, results })
+                    Ok(TaskDetail::of(task, results_from(results.into_iter())?))
                 };
                 tasks.iter().map(detail).collect()
             })
@@ -119,7 +150,7 @@ pub(crate) async fn task_page(
     conditions.number("t.created_at >= #", filter.created_after.map(|at| at.0));
     conditions.number("t.created_at < #", filter.created_before.map(|at| at.0));
     if conditions.is_impossible {
-        return Ok(Page { items: Vec::new(), total: 0 });
+        return Ok(Page { items: Vec::new(), total: 0, is_cut: false });
     }
     let clause = conditions.clause();
     let tables: &[&str] = match filter.status.map(TaskStatus::is_final) {
@@ -137,11 +168,15 @@ pub(crate) async fn task_page(
     // Each table gives as many as the page could need, from the end of its index.
     let (size, offset) = (u64::from(request.size), request.offset());
     let columns = rows::task_columns!();
+    // No list shows what was asked of the devices, which may be much.
+    let without_payload = columns.replace("t.payload", "NULL::text AS payload");
     let wanted = size.saturating_add(offset);
     let parts: Vec<_> = tables
         .iter()
         .map(|table| {
-            format!("(SELECT {columns} FROM {table} t WHERE {clause} ORDER BY t.seq DESC LIMIT {wanted})")
+            format!(
+                "(SELECT {without_payload} FROM {table} t WHERE {clause} ORDER BY t.seq DESC LIMIT {wanted})"
+            )
         })
         .collect();
     let items = format!(
@@ -149,5 +184,5 @@ pub(crate) async fn task_page(
         parts.join(" UNION ALL ")
     );
     let (total, found) = page(session, &conditions, &total, &items).await?;
-    Ok(Page { items: rows::each(&found, rows::task)?, total })
+    Ok(Page { items: rows::each(&found, rows::task)?, total, is_cut: false })
 }

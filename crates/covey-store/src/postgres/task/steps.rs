@@ -5,12 +5,13 @@ use std::time::Duration;
 use covey_core::error::StorageFault;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use covey_core::port::TxResult;
-use covey_core::task::{Idempotency, NewResult, Task, TaskResult, TaskSteps};
+use covey_core::task::{Idempotency, NewResult, Task, TaskResult, TaskResults, TaskSteps};
 use tokio_postgres::Row;
 
 use crate::postgres::fault::Failure;
 use crate::postgres::locks::of_idempotency_key;
 use crate::postgres::pipeline::values;
+use crate::postgres::task::reads::{newest_results, results_from};
 use crate::postgres::write::prefetch::{idempotency, keep_numbers};
 use crate::postgres::write::transaction::PostgresTransaction;
 use crate::postgres::write::transaction_cache::{Best, CachedTask, OpenCount, Place};
@@ -141,14 +142,19 @@ impl TaskSteps for PostgresTransaction<'_> {
         Ok(id)
     }
 
-    fn results(&mut self, task: &Task) -> TxResult<Vec<TaskResult>> {
+    fn results(&mut self, task: &Task) -> TxResult<TaskResults> {
         let cached = self.cache.tasks.get(&task.id);
         if let Some(cached) = cached.filter(|cached| !cached.has_older_results) {
-            return Ok(cached.new_results.iter().rev().cloned().collect());
+            let mut results = TaskResults::default();
+            for result in cached.new_results.iter().rev() {
+                if !results.add(result.clone()) {
+                    break;
+                }
+            }
+            return Ok(results);
         }
-        let rows = self.ask(self.query(|sql| &sql.task.results, values![task.id.0]))?;
-        let results = rows::each(&rows, rows::result);
-        self.read(results)
+        let rows = self.ask(self.query(|sql| &sql.task.results, newest_results(task.id.0, None)))?;
+        self.read(results_from(rows.iter()))
     }
 
     fn idempotency(&mut self, org: OrgId, key: &str) -> TxResult<Option<Idempotency>> {

@@ -6,7 +6,7 @@ mod steps;
 
 use crate::postgres::numbers::settled;
 use crate::postgres::prepared::prepared;
-use crate::postgres::record::{whole_record_columns, whole_record_joins};
+use crate::postgres::record::{record_bytes, whole_record_columns, whole_record_joins};
 use crate::rows;
 
 /// That an endpoint is one of the caller's: its number, the organisation.
@@ -16,20 +16,28 @@ macro_rules! of_org {
     };
 }
 
-/// Dead letters with what they tell; first the columns of a record, then those
+/// Dead letters with what they tell, up to a bound of bytes; first the columns of a record, then those
 /// of the delivery, then how it died.
 macro_rules! dead {
-    ($rest:literal) => {
+    ($rest:literal, $order:literal, $bytes:literal) => {
         concat!(
-            "SELECT 0::int8, NULL::int8, 0::int8, false, ",
+            "SELECT * FROM (SELECT 0::int8, NULL::int8, 0::int8, false, ",
             whole_record_columns!("false"),
             ", r.number, r.device_key, r.device_id, r.deadline, r.attempts, r.next_at, r.last_status, \
-             r.last_error, r.died_at FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND ",
+             r.last_error, r.died_at, sum(",
+            record_bytes!("0"),
+            ") OVER up_to AS bytes, row_number() OVER up_to AS place \
+             FROM (SELECT * FROM webhook_letters l WHERE l.webhook_id = $1 AND ",
             of_org!(),
             " AND l.state = 1 ",
             $rest,
             ") AS r ",
-            whole_record_joins!()
+            whole_record_joins!(),
+            " WINDOW up_to AS (ORDER BY r.number ",
+            $order,
+            ")) AS p WHERE p.place = 1 OR p.bytes <= ",
+            $bytes,
+            "::int8"
         )
     };
 }
@@ -180,12 +188,12 @@ prepared! {
             of_org!(),
             " AND seq > $3 AND ($4::text IS NULL OR outcome = $4) ORDER BY seq LIMIT $5"
         );
-        /// Dead letters, newest first: endpoint, organisation, before, limit.
-        webhook_dead_before: dead!("AND l.number < $3 ORDER BY l.number DESC LIMIT $4");
-        /// The same, oldest first: endpoint, organisation, after, limit.
-        webhook_dead_after: dead!("AND l.number > $3 ORDER BY l.number LIMIT $4");
+        /// Dead letters, newest first: endpoint, organisation, before, limit, bytes.
+        webhook_dead_before: dead!("AND l.number < $3 ORDER BY l.number DESC LIMIT $4", "DESC", "$5");
+        /// The same, oldest first: endpoint, organisation, after, limit, bytes.
+        webhook_dead_after: dead!("AND l.number > $3 ORDER BY l.number LIMIT $4", "ASC", "$5");
         /// One: endpoint, organisation, number.
-        webhook_dead_one: dead!("AND l.number = $3");
+        webhook_dead_one: dead!("AND l.number = $3", "ASC", "0");
         /// What a delivery tells: endpoint, number.
         webhook_delivery: concat!(
             "SELECT 0::int8, NULL::int8, 0::int8, false, ",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::Found;
+use covey_core::port::{Found, LIST_BYTES_MAX};
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -45,7 +45,8 @@ impl WebhookReader for Postgres {
         from: AttemptsFrom,
     ) -> Found<'_, Vec<DeadLetter>> {
         let org = caller.org;
-        let values = values![id.0, org.0, from.bound(), i64::from(from.limit)];
+        let bytes_max = i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX);
+        let values = values![id.0, org.0, from.bound(), i64::from(from.limit), bytes_max];
         let found = match from.after {
             Some(_) => self.rows(|sql| &sql.webhook.webhook_dead_after, values, dead_letter),
             None => self.rows(|sql| &sql.webhook.webhook_dead_before, values, dead_letter),

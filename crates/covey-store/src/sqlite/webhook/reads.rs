@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::Found;
+use covey_core::port::{Filling, Found};
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -60,8 +60,15 @@ impl WebhookReader for Sqlite {
                  AND {range} ORDER BY number {order} LIMIT ?4"
             );
             let numbers = snapshot.rows(&sql, (id.0, org.0, from.bound(), from.limit), rows::first)?;
-            let deliveries = numbers.into_iter().map(|number| dead_letter(&snapshot, id, number));
-            deliveries.filter_map(Result::transpose).collect()
+            let mut filling = Filling::default();
+            for number in numbers {
+                let Some(dead) = dead_letter(&snapshot, id, number)? else { continue };
+                let bytes = dead.record.as_ref().map_or(0, Record::bytes);
+                if !filling.add(dead, bytes) {
+                    break;
+                }
+            }
+            Ok(filling.done().items)
         })
     }
 

@@ -41,8 +41,14 @@ pub fn fill(world: &World) {
 }
 
 fn progress(world: &World, org: OrgId) -> Progress {
-    let request =
-        RecordRequest { org: Some(org), after: RecordNumber(0), until: None, limit: 1_000, with_tags: false };
+    let request = RecordRequest {
+        org: Some(org),
+        after: RecordNumber(0),
+        until: None,
+        limit: 1_000,
+        bytes_max: usize::MAX,
+        with_tags: false,
+    };
     let records = block_on(world.store().record_list_of_every_org(request)).unwrap().records;
     let mut progress = Progress {
         circuit: CircuitState { open_since: Some(UnixMs(7)), failures: 5 },

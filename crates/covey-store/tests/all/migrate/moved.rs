@@ -135,8 +135,14 @@ fn who_follows_records_and_events_goes_on_where_it_was() {
         reported: Vec::new(),
     };
     block_on(world.engine().for_device(device).event_add(event, false)).unwrap();
-    let request =
-        RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100_000, with_tags: false };
+    let request = RecordRequest {
+        org: None,
+        after: RecordNumber(0),
+        until: None,
+        limit: 100_000,
+        bytes_max: usize::MAX,
+        with_tags: false,
+    };
     let page = block_on(world.store().record_list_of_every_org(request)).unwrap();
     assert!(page.records.last().unwrap().number.0 > head && page.records.len() as i64 <= kept + 1);
     // The caller whose key was made first reads on after what it was given on SQLite.

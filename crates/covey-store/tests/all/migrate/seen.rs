@@ -19,7 +19,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     for org in 1..=3 {
         let caller = &crate::world::caller(OrgId(org), CallerId(1));
         for id in &history.tasks {
-            add(format!("task {id} of {org}"), &block_on(store.task_get(caller, *id)).unwrap());
+            add(format!("task {id} of {org}"), &block_on(store.task_get(caller, *id, None)).unwrap());
         }
         let begin = now.plus_ms(-600_000);
         let filters = [
@@ -71,8 +71,14 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
         add(format!("forgotten of {org}"), &block_on(store.record_span(caller)).unwrap().forgotten);
     }
     for with_tags in [false, true] {
-        let request =
-            RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 100_000, with_tags };
+        let request = RecordRequest {
+            org: None,
+            after: RecordNumber(0),
+            until: None,
+            limit: 100_000,
+            bytes_max: usize::MAX,
+            with_tags,
+        };
         let mut records = block_on(store.record_list_of_every_org(request)).unwrap().records;
         for record in &mut records {
             // Tags are a set.

@@ -223,8 +223,14 @@ impl Side {
         let events = block_on(events).unwrap();
         assert_eq!(events.total, Some(events.items.len() as u64));
         all.extend(events.items.iter().map(event_text));
-        let request =
-            RecordRequest { org: None, after: RecordNumber(0), until: None, limit: 10_000, with_tags: true };
+        let request = RecordRequest {
+            org: None,
+            after: RecordNumber(0),
+            until: None,
+            limit: 10_000,
+            bytes_max: usize::MAX,
+            with_tags: true,
+        };
         let told = block_on(self.world.store().record_list_of_every_org(request)).unwrap();
         let mut told: Vec<_> = told.records.iter().map(record_text).collect();
         // Tasks that expire at one instant do so in any order.

@@ -49,7 +49,8 @@ impl Session {
 const WRITER: &str = "SELECT pg_advisory_lock(1131378180, 999999)";
 
 fn read(world: &World, after: RecordNumber) -> RecordPage {
-    let request = RecordRequest { org: None, after, until: None, limit: 100, with_tags: false };
+    let request =
+        RecordRequest { org: None, after, until: None, limit: 100, bytes_max: usize::MAX, with_tags: false };
     block_on(world.store().record_list_of_every_org(request)).unwrap()
 }
 

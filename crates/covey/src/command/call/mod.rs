@@ -176,7 +176,8 @@ fn told(task: &Task) -> String {
     let newest = task.results.first();
     let code = newest.map(|result| format!(" {}", result.status_code)).unwrap_or_default();
     let parts = task.results.iter().filter(|result| result.is_partial()).count();
-    let parts = if parts > 0 { format!(", {parts} partial results") } else { String::new() };
+    let or_more = if task.results_next.is_some() { " or more" } else { "" };
+    let parts = if parts > 0 { format!(", {parts}{or_more} partial results") } else { String::new() };
     format!("{}{code}{parts}", task.status)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
-use covey_client::{PageRequest, TaskFilter, TaskStatus};
+use covey_client::{PageRequest, Task, TaskFilter, TaskStatus};
 use uuid::Uuid;
 
 use crate::command::connection::{Connection, Target};
@@ -104,7 +104,7 @@ pub async fn run(args: TaskArgs, connection: &Connection) -> Result<ExitCode> {
         TaskCommand::Show { id } => {
             let task =
                 connection.client.task_get(id).await.map_err(|error| explained(error, id, connection))?;
-            view::show(connection.output, &task)?;
+            view::show(connection.output, &with_results_after(0, task, connection).await?)?;
         }
         TaskCommand::Rm { id } => rm(id, connection).await?,
         TaskCommand::Watch { id: Some(id), interval, .. } => {
@@ -154,6 +154,19 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
         output.note(&format!("page {} of {}, {} tasks in all", found.page, found.pages, found.total));
     }
     Ok(())
+}
+
+/// A task with all results whose number is larger: an answer of the server has the newest ones alone.
+async fn with_results_after(number: i64, mut task: Task, connection: &Connection) -> Result<Task> {
+    while let Some(cursor) = task.results_next.take() {
+        if task.results.last().is_none_or(|oldest| oldest.id <= number) {
+            break;
+        }
+        let more = connection.client.task_results_before(task.id, &cursor).await?;
+        task.results.extend(more.results);
+        task.results_next = more.results_next;
+    }
+    Ok(task)
 }
 
 async fn rm(id: Uuid, connection: &Connection) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::command::call::exit_code;
 use crate::command::connection::Connection;
 use crate::command::moment;
 use crate::command::output::{Output, printable};
-use crate::command::task::{explained, view};
+use crate::command::task::{explained, view, with_results_after};
 
 /// Puts the cursor to the top and clears what is below (ECMA-48 §8.3.21, §8.3.39).
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
@@ -24,6 +24,7 @@ pub async fn one(id: Uuid, interval: Duration, connection: &Connection) -> Resul
     // The first look does not wait: it tells what there is already.
     let mut task = connection.client.task_get(id).await.map_err(|error| explained(error, id, connection))?;
     loop {
+        task = with_results_after(told.last_result, task, connection).await?;
         told.tell(&task, connection.output)?;
         if task.status.is_final() {
             return Ok(exit_code(task.status));
@@ -42,12 +43,13 @@ pub async fn one(id: Uuid, interval: Duration, connection: &Connection) -> Resul
 struct Told {
     began: Option<Time>,
     changes: usize,
-    results: usize,
+    last_result: i64,
 }
 
 impl Told {
     fn tell(&mut self, task: &Task, output: Output) -> io::Result<()> {
-        let is_news = task.timeline.len() > self.changes || task.results.len() > self.results;
+        let fresh: Vec<_> = task.results.iter().take_while(|result| result.id > self.last_result).collect();
+        let is_news = task.timeline.len() > self.changes || !fresh.is_empty();
         if output.json && is_news {
             output.json(task)?;
         }
@@ -58,9 +60,7 @@ impl Told {
             for change in others {
                 output.text(&view::change_text(change, &mut self.began))?;
             }
-            // Newest first: those not told yet are at the front.
-            let fresh = task.results.len().saturating_sub(self.results);
-            for result in task.results.iter().take(fresh).rev() {
+            for result in fresh.into_iter().rev() {
                 output.text(&view::result_text(result))?;
             }
             for change in ends {
@@ -68,7 +68,7 @@ impl Told {
             }
         }
         self.changes = task.timeline.len();
-        self.results = task.results.len();
+        self.last_result = task.results.first().map_or(self.last_result, |newest| newest.id);
         Ok(())
     }
 }
