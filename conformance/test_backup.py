@@ -1,5 +1,7 @@
 """`covey backup` while the server runs, and `covey restore` into a new place."""
 
+import hashlib
+import json
 import subprocess
 import threading
 import time
@@ -119,6 +121,69 @@ def test_a_damaged_backup_is_not_restored(backed_up, tmp_path):
         path.write_bytes(good)
     assert not list((tmp_path / "none").glob("**/*.db")), "nothing half restored is left"
     assert covey("restore", "--from", backup, "--data", tmp_path / "none").returncode == 0
+
+
+def named_in(backup, path: str, of) -> None:
+    """Adds a file to the backup's list, with what it holds."""
+    listed = json.loads((backup / "manifest.json").read_text())
+    content = of.read_bytes()
+    entry = {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    listed["files"].append(entry)
+    (backup / "manifest.json").write_text(json.dumps(listed))
+
+
+def test_a_backup_that_names_what_is_none_of_its_own_is_refused_and_nothing_is_written(backed_up, tmp_path):
+    *_, backup = backed_up
+    outside, data = tmp_path / "outside.txt", tmp_path / "restored" / "data"
+    outside.write_text("harmless")
+    written = backup / "manifest.json"
+    good = written.read_text()
+    (backup / "notes.txt").write_text("harmless")
+    (backup / "pki" / "link.pem").symlink_to(outside)
+    (backup / "pki" / "sub").mkdir()
+    (backup / "pki" / "sub" / "ca.pem").write_text("harmless")
+    for path, of in [
+        ("../outside.txt", outside),
+        ("pki/../../outside.txt", outside),
+        (str(outside), outside),
+        ("pki/link.pem", outside),
+        ("notes.txt", backup / "notes.txt"),
+        ("pki/sub/ca.pem", backup / "pki" / "sub" / "ca.pem"),
+        ("./covey.db", backup / "covey.db"),
+        ("covey.db", backup / "covey.db"),
+        ("pki", outside),
+    ]:
+        named_in(backup, path, of)
+        assert refuses(covey("restore", "--from", backup, "--data", data)), path
+        assert not data.exists() and not (tmp_path / "restored").exists(), path
+        written.write_text(good)
+    assert outside.read_text() == "harmless"
+
+    # Neither may a folder of the backup be a link, nor the database be missing from the list.
+    listed = json.loads(good)
+    listed["files"] = [entry for entry in listed["files"] if entry["path"] != "covey.db"]
+    written.write_text(json.dumps(listed))
+    assert refuses(covey("restore", "--from", backup, "--data", data))
+    written.write_text(good)
+    (backup / "pki").rename(tmp_path / "keys")
+    (backup / "pki").symlink_to(tmp_path / "keys")
+    assert refuses(covey("restore", "--from", backup, "--data", data))
+    assert not (tmp_path / "restored").exists()
+    (backup / "pki").unlink()
+    (tmp_path / "keys").rename(backup / "pki")
+    (backup / "pki" / "link.pem").unlink()
+    assert covey("restore", "--from", backup, "--data", data).returncode == 0
+
+
+def test_what_is_no_key_is_not_backed_up_and_that_is_told(new_server, tmp_path):
+    server = new_server()
+    (server.data / "pki" / "notes.txt").write_text("mine")
+    (server.data / "pki" / "issuing-old.pem").write_text("mine")
+    made = covey("backup", "--data", server.data, "--to", tmp_path / "backup")
+    assert made.returncode == 0 and "notes.txt" in made.stderr and "issuing-old" not in made.stderr
+    assert not (tmp_path / "backup" / "pki" / "notes.txt").exists()
+    assert covey("restore", "--from", tmp_path / "backup", "--data", tmp_path / "data").returncode == 0
+    assert (tmp_path / "data" / "pki" / "issuing-old.pem").read_text() == "mine"
 
 
 def test_neither_command_writes_over_what_is_there(backed_up):

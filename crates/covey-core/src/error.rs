@@ -81,6 +81,8 @@ pub enum StorageFault {
     Full,
     /// The database may only be read.
     ReadOnly,
+    /// A page of the database cannot be read, or is not what it must be.
+    Damaged,
     /// The disk or the database answered with an error.
     Io,
     /// The database cannot be reached.
@@ -96,6 +98,7 @@ impl std::fmt::Display for StorageFault {
         f.write_str(match self {
             Self::Full => "the disk is full",
             Self::ReadOnly => "the database is read-only",
+            Self::Damaged => "the database is damaged: a page of it cannot be read",
             Self::Io => "the database reported an error",
             Self::Unreachable => "the database cannot be reached",
             Self::Overloaded => "too many operations are waiting",

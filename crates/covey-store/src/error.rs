@@ -63,7 +63,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// A copy is damaged.
-    #[error("the database {path} is damaged: {problem}; restore an older backup")]
+    #[error("the database {path} is damaged: {problem}; restore a backup that is whole")]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -1,8 +1,9 @@
 //! Backups: a copy of the data directory as of one moment, checked, while the
 //! server runs; and the way back.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,10 @@ use crate::fault;
 const MANIFEST: &str = "manifest.json";
 /// The folder of keys and certificates.
 const PKI: &str = "pki";
+/// The first API key.
+const ADMIN_KEY: &str = "admin.key";
+/// Longest name of a file of keys or certificates, in bytes.
+const KEY_FILE_NAME_BYTES_MAX: usize = 128;
 
 /// What a backup holds.
 #[derive(Serialize, Deserialize)]
@@ -70,6 +75,7 @@ pub fn restore(from: &Path, data: &Path) -> Result<Manifest> {
     })?;
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| fault::setup(format!("the backup's {MANIFEST} is damaged: {error}")))?;
+    check_names(from, &manifest)?;
     for file in &manifest.files {
         let found = entry(from, &file.path)?;
         if found.sha256 != file.sha256 {
@@ -86,6 +92,62 @@ pub fn restore(from: &Path, data: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
+/// Refuses a list that no backup of ours has: whoever wrote it may want a file of its choice to be read from, or
+/// written to, another place.
+fn check_names(from: &Path, manifest: &Manifest) -> Result<()> {
+    let refused = |path: &Path, problem: &str| {
+        Err(fault::setup(format!("the backup's {MANIFEST} names {path:?}: {problem}; use another backup")))
+    };
+    let pki = from.join(PKI);
+    if fs::symlink_metadata(&pki).is_ok_and(|found| !found.is_dir()) {
+        return refused(Path::new(PKI), "it is no folder, but a link or a file");
+    }
+    let mut names = HashSet::new();
+    for Entry { path, .. } in &manifest.files {
+        if !is_of_a_backup(path) {
+            return refused(
+                path,
+                "a backup holds covey.db, admin.key, and *.pem and *.key in pki, and nothing else",
+            );
+        }
+        if !names.insert(path) {
+            return refused(path, "it is named twice");
+        }
+        let found = fs::symlink_metadata(from.join(path));
+        let found = found
+            .map_err(|error| fault::setup(format!("cannot read {}: {error}", from.join(path).display())))?;
+        if !found.is_file() {
+            return refused(path, "it is no file, but a link or a folder");
+        }
+    }
+    let database = sqlite::file_in(Path::new(""));
+    if names.contains(&database) {
+        return Ok(());
+    }
+    Err(fault::setup(format!(
+        "the backup's {MANIFEST} does not name {}; use another backup",
+        database.display()
+    )))
+}
+
+/// Whether a backup holds files of this name. It is compared as it is written, so that no second name for a place
+/// is taken.
+fn is_of_a_backup(path: &Path) -> bool {
+    let Some(name) = path.to_str() else { return false };
+    name == ADMIN_KEY
+        || name == file_name(&sqlite::file_in(Path::new("")))
+        || name.strip_prefix(PKI).and_then(|name| name.strip_prefix('/')).is_some_and(is_key_file)
+}
+
+/// Whether a file in the folder of keys is a key or a certificate, by its name.
+fn is_key_file(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    name.len() <= KEY_FILE_NAME_BYTES_MAX
+        && name.bytes().all(is_plain)
+        && [".pem", ".key"].iter().any(|end| name.strip_suffix(end).is_some_and(|stem| !stem.is_empty()))
+        && !name.starts_with('.')
+}
+
 /// Copies keys, certificates and the first API key. They are copied before the
 /// database, so that every certificate in it is of a CA in the backup.
 fn copy_secrets(data: &Path, to: &Path) -> Result<Vec<Entry>> {
@@ -93,13 +155,20 @@ fn copy_secrets(data: &Path, to: &Path) -> Result<Vec<Entry>> {
     for found in fs::read_dir(data.join(PKI)).context("cannot read the folder of keys")? {
         let found = found?;
         let name = found.file_name();
-        let is_hidden = name.as_encoded_bytes().first() == Some(&b'.');
-        if found.file_type()?.is_file() && !is_hidden {
+        if !found.file_type()?.is_file() || name.as_encoded_bytes().first() == Some(&b'.') {
+            continue;
+        }
+        if name.to_str().is_some_and(is_key_file) {
             paths.push(Path::new(PKI).join(name));
+        } else {
+            eprintln!(
+                "covey: not in the backup: {}; of {PKI} it holds *.pem and *.key",
+                found.path().display()
+            );
         }
     }
-    if data.join("admin.key").exists() {
-        paths.push("admin.key".into());
+    if data.join(ADMIN_KEY).exists() {
+        paths.push(ADMIN_KEY.into());
     }
     paths.sort();
     let mut entries = Vec::new();
@@ -124,18 +193,19 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let bytes =
-        fs::read(from).map_err(|error| fault::setup(format!("cannot read {}: {error}", from.display())))?;
-    write_new(to, &bytes)
+    let read =
+        File::open(from).map_err(|error| fault::setup(format!("cannot read {}: {error}", from.display())))?;
+    write_new(to, read)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || {
+fn write_new(path: &Path, mut text: impl Read) -> Result<()> {
+    let mut write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
+        io::copy(&mut text, &mut file)?;
+        file.flush()?;
         file.sync_all()
     };
-    write().map_err(|error: std::io::Error| fault::setup(format!("cannot write {}: {error}", path.display())))
+    write().map_err(|error: io::Error| fault::setup(format!("cannot write {}: {error}", path.display())))
 }
 
 fn entry(folder: &Path, path: &Path) -> Result<Entry> {
@@ -161,4 +231,49 @@ fn entry(folder: &Path, path: &Path) -> Result<Entry> {
 
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_holds_plain_names_of_its_list_and_nothing_else() {
+        for good in
+            ["covey.db", "admin.key", "pki/ca.pem", "pki/issuing.key", "pki/issuing-2024.pem", "pki/link.key"]
+        {
+            assert!(is_of_a_backup(Path::new(good)), "{good}");
+        }
+        let long = format!("pki/{}.pem", "x".repeat(KEY_FILE_NAME_BYTES_MAX));
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../covey.db",
+            "/etc/passwd",
+            "/covey.db",
+            "./covey.db",
+            "covey.db-wal",
+            "covey.db/",
+            "lock",
+            "pki",
+            "pki/",
+            "pki/..",
+            "pki/../x.pem",
+            "pki/a/b.pem",
+            "pki//ca.pem",
+            "pki/./ca.pem",
+            "pki/.pem",
+            "pki/.x.pem",
+            "pki/ca.sh",
+            "pki/ca.pem\n",
+            "pki\\ca.pem",
+            "pkica.pem",
+            "PKI/ca.pem",
+            "manifest.json",
+            &long,
+        ] {
+            assert!(!is_of_a_backup(Path::new(bad)), "{bad}");
+        }
+    }
 }

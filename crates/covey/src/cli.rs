@@ -30,6 +30,10 @@ enum Command {
         /// Configuration file in TOML
         #[arg(long, env = "COVEY_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Begin with an empty database although the data directory has keys of a deployment whose database is
+        /// missing: without its devices, tasks and API keys
+        #[arg(long)]
+        new: bool,
         #[command(flatten)]
         options: Box<Options>,
     },
@@ -102,10 +106,10 @@ enum ConfigCommand {
 /// Runs a command.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Up { config, options } => {
+        Command::Up { config, new, options } => {
             let settings = Settings::settle(*options, config.as_deref())?;
             logging::start(&settings.log, settings.log_format)?;
-            runtime()?.block_on(serve::up(settings))?;
+            runtime()?.block_on(serve::up(settings, new))?;
         }
         Command::Client(command) => return runtime()?.block_on(command::run(command)),
         Command::Sim(args) => return runtime()?.block_on(command::sim::run(*args)),

@@ -69,7 +69,7 @@ impl ByHand {
 
     /// Does the reads that wait; answers how many there were.
     pub fn read(&self) -> usize {
-        self.reads.try_iter().map(|read| read(&self.writer.connection)).count()
+        self.reads.try_iter().map(|read| read(&self.writer.connection, &self.writer.state)).count()
     }
 
     /// Runs the jobs that wait in one transaction, at most as many as a group has, and settles them; answers

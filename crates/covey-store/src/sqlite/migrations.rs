@@ -21,6 +21,9 @@ pub(super) fn newest() -> i64 {
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let open = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
+        Some(ErrorCode::DatabaseCorrupt) => {
+            StoreError::Damaged { path: path.to_owned(), problem: source.to_string() }
+        }
         _ => StoreError::Open { path: path.to_owned(), source },
     };
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -15,6 +15,7 @@ mod connection;
 mod device;
 mod device_session;
 mod event;
+mod first;
 mod migrations;
 mod presence;
 mod reader;
@@ -42,6 +43,7 @@ use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
 pub use by_hand::ByHand;
+pub use first::{is_missing, make};
 
 /// How a SQLite store is run.
 #[derive(Clone, Debug)]
@@ -97,15 +99,16 @@ impl Sqlite {
         }
         let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max);
         let (reads, read_queue) = crossbeam_channel::bounded(options.queue_max);
+        let write_state = Arc::<WriteState>::default();
         let mut threads = Vec::new();
         for number in 0..options.readers.max(1) {
             let reading = connection::open_for_reading(&options.path)?;
-            let queue = read_queue.clone();
-            threads.push(spawn(format!("store-read-{number}"), move || reader::run(&reading, &queue))?);
+            let (queue, state) = (read_queue.clone(), Arc::clone(&write_state));
+            let run = move || reader::run(&reading, &queue, &state);
+            threads.push(spawn(format!("store-read-{number}"), run)?);
         }
         let checkpoints = Some(checkpoint::Checkpoints::start(&options.path)?);
         let group_max = options.group_max.max(1);
-        let write_state = Arc::<WriteState>::default();
         let state = Arc::clone(&write_state);
         let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints, state };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
@@ -159,10 +162,17 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 
 /// What a fault of SQLite means for a caller. The details go to the log alone.
 fn fault(error: &rusqlite::Error) -> StorageFault {
-    use rusqlite::ffi::ErrorCode;
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StorageFault::Full,
-        Some(ErrorCode::ReadOnly) => StorageFault::ReadOnly,
+    use rusqlite::ffi::{
+        ErrorCode, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ,
+    };
+    match error.sqlite_error().map(|error| (error.code, error.extended_code)) {
+        Some((ErrorCode::DiskFull, _)) => StorageFault::Full,
+        Some((ErrorCode::ReadOnly, _)) => StorageFault::ReadOnly,
+        Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => StorageFault::Damaged,
+        Some((
+            _,
+            SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_DATA | SQLITE_IOERR_CORRUPTFS,
+        )) => StorageFault::Damaged,
         _ => StorageFault::Io,
     }
 }

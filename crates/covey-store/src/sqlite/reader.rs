@@ -8,13 +8,14 @@ use rusqlite::Connection;
 
 use crate::queue;
 use crate::sqlite::{Sqlite, fault};
+use crate::write_state::WriteState;
 
-/// A read on its way to a thread.
-pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
+/// A read on its way to a thread; it tells the state of damage that it finds.
+pub(super) type Read = Box<dyn FnOnce(&Connection, &WriteState) + Send>;
 
 /// Runs until the last sender is gone.
-pub(super) fn run(connection: &Connection, queue: &Receiver<Read>) {
-    queue.iter().for_each(|read| read(connection));
+pub(super) fn run(connection: &Connection, queue: &Receiver<Read>, state: &WriteState) {
+    queue.iter().for_each(|read| read(connection, state));
 }
 
 impl Sqlite {
@@ -23,10 +24,12 @@ impl Sqlite {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Found<'_, T> {
         let (reply, answer) = oneshot::channel();
-        let read: Read = Box::new(move |connection| {
+        let read: Read = Box::new(move |connection, state| {
             let outcome = query(connection).map_err(|error| {
                 tracing::error!(%error, "SQLite");
-                Error::from(fault(&error))
+                let fault = fault(&error);
+                state.met(fault);
+                Error::from(fault)
             });
             // Whoever asked may have gone away.
             let _ = reply.send(outcome);

@@ -2,6 +2,7 @@
 //! enough for the writer not to notice.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
@@ -13,6 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::sqlite::transaction::SqliteTransaction;
 use crate::sqlite::{Sqlite, connection, fault, spawn};
+use crate::write_state::WriteState;
 use crate::{StoreError, rows};
 
 impl RetentionReader for Sqlite {
@@ -92,10 +94,10 @@ impl Sqlite {
             return self.read(move |connection| prune(connection, &what));
         }
         let (reply, answer) = oneshot::channel();
-        let path = self.path.clone();
+        let (path, state) = (self.path.clone(), Arc::clone(&self.write_state));
         let started = spawn("store-retain".to_owned(), move || {
             // Whoever asked may have gone away.
-            let _ = reply.send(open_and_prune(&path, &what));
+            let _ = reply.send(open_and_prune(&path, &what, &state));
         });
         Box::pin(async move {
             started.map_err(|error| {
@@ -107,14 +109,16 @@ impl Sqlite {
     }
 }
 
-fn open_and_prune(path: &Path, what: &Prune) -> Result<Pruned> {
+fn open_and_prune(path: &Path, what: &Prune, state: &WriteState) -> Result<Pruned> {
     let connection = connection::open_for_writing(path).map_err(|error: StoreError| {
         tracing::error!(%error, "retention");
         StorageFault::Io
     })?;
     prune(&connection, what).map_err(|error| {
         tracing::error!(%error, "SQLite");
-        Error::from(fault(&error))
+        let fault = fault(&error);
+        state.met(fault);
+        Error::from(fault)
     })
 }
 

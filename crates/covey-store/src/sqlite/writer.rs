@@ -109,7 +109,7 @@ impl Writer {
     fn commit(&mut self, group: &mut Group) {
         let outcome = self.attempt(group);
         match outcome {
-            Err(Failure::OfJob(StorageFault::Io)) if group.len() > 1 => {
+            Err(Failure::OfJob(StorageFault::Io | StorageFault::Damaged)) if group.len() > 1 => {
                 // One job may have spoilt it for all: each gets its own chance.
                 for job in group.drain(..) {
                     let mut alone = vec![job];
@@ -141,6 +141,7 @@ impl Writer {
             }
             Err(failure) => {
                 let fault = failure.fault();
+                self.state.met(fault);
                 tracing::error!(operations = group.len(), %fault, "transaction failed");
                 // Any other fault that one job met may be its own.
                 if matches!(

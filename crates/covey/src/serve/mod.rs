@@ -3,6 +3,7 @@
 
 pub mod admin_key;
 pub mod data_dir;
+mod first_start;
 mod link;
 pub mod parts;
 mod renewal;
@@ -41,11 +42,15 @@ use crate::settings::{EMBEDDED, SQLITE, Settings};
 /// How many open files each device needs, and how many the rest of the server.
 const FILES_RESERVED: u64 = 256;
 
-/// Runs a server until it is told to stop.
-pub async fn up(settings: Settings) -> Result<()> {
+/// Runs a server until it is told to stop. `begins_anew`: its operator insists on an
+/// empty database where the one of the keys that are there is missing.
+pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     let began = Instant::now();
     check_open_files(&settings);
     let data = DataDir::open(&settings.data)?;
+    if settings.store.scheme() == SQLITE {
+        first_start::ensure_database(&data, begins_anew)?;
+    }
     let http = bind("HTTP", "--http", settings.http)?;
     let https = bind("HTTPS", "--https", settings.https)?;
 

@@ -1,0 +1,47 @@
+//! The first start of a server on SQLite, and what looks like one and is none: keys
+//! whose database is gone. Going on with an empty one would refuse every device and
+//! every API key of the deployment, and say nothing.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use covey_store::sqlite;
+
+use crate::command::connection::shell_word;
+use crate::deployment::refuse_moved;
+use crate::fault;
+use crate::serve::data_dir::DataDir;
+
+/// Makes the database if this is the first start. It is made before any key, so that keys without a database are
+/// never what a first start has left that was cut off.
+pub fn ensure_database(data: &DataDir, begins_anew: bool) -> Result<()> {
+    let file = sqlite::file_in(data.path());
+    refuse_moved(&file)?;
+    if !sqlite::is_missing(&file).map_err(fault::setup)? {
+        return Ok(());
+    }
+    let keys = keys(data);
+    if keys.is_empty() || begins_anew {
+        if !keys.is_empty() {
+            tracing::warn!(file = %file.display(), "the database is empty; its operator insists on a new one");
+        }
+        return sqlite::make(&file).map_err(fault::setup);
+    }
+    let how = if file.exists() { "empty" } else { "missing" };
+    let keys: Vec<_> = keys.iter().map(|path| path.to_string_lossy()).collect();
+    Err(fault::setup(format!(
+        "the database {} is {how}, and there are keys of a deployment that had one ({}): its devices, tasks and API keys \
+         were in it. Put the file back, or restore a backup into a new folder: covey restore --from BACKUP --data \
+         NEW_DIR. To begin without them, with the CA that is here: covey up --data {} --new",
+        file.display(),
+        keys.join(", "),
+        shell_word(&data.path().to_string_lossy()),
+    )))
+}
+
+/// The keys that a first start makes, as far as they are there.
+fn keys(data: &DataDir) -> Vec<PathBuf> {
+    let pki = data.pki_path();
+    let made = [pki.join("ca.pem"), pki.join("issuing.key"), data.admin_key_path()];
+    made.into_iter().filter(|path| path.exists()).collect()
+}
