@@ -182,8 +182,8 @@ def test_what_is_no_key_is_not_backed_up_and_that_is_told(new_server, tmp_path):
     made = covey("backup", "--data", server.data, "--to", tmp_path / "backup")
     assert made.returncode == 0 and "notes.txt" in made.stderr and "issuing-old" not in made.stderr
     assert not (tmp_path / "backup" / "pki" / "notes.txt").exists()
-    assert covey("restore", "--from", tmp_path / "backup", "--data", tmp_path / "data").returncode == 0
-    assert (tmp_path / "data" / "pki" / "issuing-old.pem").read_text() == "mine"
+    assert covey("restore", "--from", tmp_path / "backup", "--data", tmp_path / "restored").returncode == 0
+    assert (tmp_path / "restored" / "pki" / "issuing-old.pem").read_text() == "mine"
 
 
 def test_neither_command_writes_over_what_is_there(backed_up):

@@ -19,6 +19,8 @@ CALL_SECONDS_MAX = 90.0
 REQUEST_SECONDS_MAX = 30.0
 RETRY_SECONDS = 0.1
 STOP_SECONDS_MAX = CALL_SECONDS_MAX + 30
+# A part that is away, and a disk that is full.
+REFUSALS = (503, 507)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,14 +146,14 @@ class Caller(threading.Thread):
         self.longest_request_seconds = max(self.longest_request_seconds, seconds)
         if seconds > REQUEST_SECONDS_MAX:
             self.odd.append(f"{self.name}: a request took {seconds:.1f} s more than the {wait} s it asked for")
-        if isinstance(answer, str) or answer.status_code == 503:
+        if isinstance(answer, str) or answer.status_code in REFUSALS:
             self.at = (self.at + 1) % len(self.apis)
         return answer
 
     def _is_refusal(self, name: str, answer: httpx.Response) -> bool:
-        """Whether this is a 503 as it must be: a problem document that says when to come again."""
+        """Whether this is a 503 or 507 as it must be: a problem document that says when to come again."""
         try:
-            assert is_problem(answer, 503)
+            assert answer.status_code in REFUSALS and is_problem(answer, answer.status_code)
             assert int(answer.headers["retry-after"]) > 0
         except (AssertionError, KeyError, ValueError) as problem:
             self.odd.append(f"{name}: {answer.status_code} {answer.text[:300]} {problem!r}")

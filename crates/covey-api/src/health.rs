@@ -28,14 +28,15 @@ pub struct Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerPart {
-    /// What it is: `store` or `link`.
+    /// What it is: `store`, `disk` (the room where the store is) or `link`.
     #[cfg_attr(feature = "openapi", schema(example = "link"))]
     pub part: Cow<'static, str>,
     /// Which link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, example = "mqtt"))]
     pub name: Option<Cow<'static, str>>,
-    /// `up`; `down`; or `blocked`: the broker is there and refuses messages or subscriptions of this server.
+    /// `up`; `down`; of a link `blocked`: the broker is there and refuses messages or subscriptions of this server; of
+    /// the disk `short`: what is new is refused, or `full`: all but deletions and revocations is.
     #[cfg_attr(feature = "openapi", schema(example = "up"))]
     pub state: Cow<'static, str>,
     /// Why it is not up.

@@ -93,7 +93,7 @@ pub enum Error {
         /// What the HTTP library says.
         source: reqwest::Error,
     },
-    /// Fix the request; or, from status 429 and 503, try again later.
+    /// Fix the request; or, from status 429, 503 and 507, try again later.
     #[error("{detail} (HTTP {status})")]
     Refused {
         /// The HTTP status.

@@ -77,8 +77,10 @@ pub enum FieldFault {
 /// Why the store does not take writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageFault {
-    /// No room is left on the disk.
+    /// No room is left on the disk: only what makes room or shuts somebody out is taken.
     Full,
+    /// Less room is left on the disk than must be: nothing new is taken.
+    Short,
     /// The database may only be read.
     ReadOnly,
     /// A page of the database cannot be read, or is not what it must be.
@@ -96,7 +98,8 @@ pub enum StorageFault {
 impl std::fmt::Display for StorageFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Full => "the disk is full",
+            Self::Full => "the disk is full: only deletions and revocations are taken",
+            Self::Short => "the disk is nearly full: nothing new is taken",
             Self::ReadOnly => "the database is read-only",
             Self::Damaged => "the database is damaged: a page of it cannot be read",
             Self::Io => "the database reported an error",

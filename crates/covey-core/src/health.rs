@@ -4,12 +4,16 @@
 use crate::engine::ForServer;
 use crate::error::{Error, StorageFault};
 use crate::links::LinkHealth;
+use crate::port::Room;
 
 /// How the parts of a server are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Why the store takes no writes, or does not answer; none while it does both.
     pub store_fault: Option<StorageFault>,
+    /// How much room the store has. While it is short the server is ready: what was taken
+    /// goes on, and what makes room must reach it.
+    pub room: Room,
     /// The links.
     pub links: Vec<LinkHealth>,
 }
@@ -37,7 +41,11 @@ impl ForServer<'_> {
     #[must_use]
     pub fn health(self) -> Health {
         let parts = &self.engine.parts;
-        Health { store_fault: parts.store.write_fault(), links: parts.links.states() }
+        Health {
+            store_fault: parts.store.write_fault(),
+            room: parts.store.room(),
+            links: parts.links.states(),
+        }
     }
 
     /// The same, after a look whether the store answers: the cheapest read that
@@ -83,8 +91,10 @@ mod tests {
             (Some(StorageFault::ReadOnly), vec![up], false),
             (Some(StorageFault::Full), vec![], false),
         ] {
-            let health = Health { store_fault, links };
-            assert_eq!(health.is_ready(), is_ready, "{health:?}");
+            for room in [Room::Enough, Room::Short] {
+                let health = Health { store_fault, room, links: links.clone() };
+                assert_eq!(health.is_ready(), is_ready, "{health:?}");
+            }
         }
     }
 
@@ -92,6 +102,7 @@ mod tests {
     fn each_part_that_is_not_well_is_named() {
         let health = Health {
             store_fault: Some(StorageFault::ReadOnly),
+            room: Room::Enough,
             links: vec![link("embedded", LinkStatus::Up, true), link("mqtt", LinkStatus::Down, false)],
         };
         let problems: Vec<_> = health.problems().collect();

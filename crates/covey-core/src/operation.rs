@@ -7,7 +7,7 @@
 use futures_channel::oneshot;
 
 use crate::error::{Error, Result, StorageFault};
-use crate::port::{Job, ReadSet, Transaction};
+use crate::port::{Job, Need, ReadSet, Transaction};
 
 /// Why an operation gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,9 @@ impl From<StorageFault> for Abort {
 pub trait Operation: Send + 'static {
     /// The answer.
     type Output: Send + 'static;
+
+    /// What it needs room for, which decides whether it is taken while room is short.
+    const NEED: Need = Need::Running;
 
     /// Adds what [`apply`](Self::apply) will ask the transaction for, as far as
     /// it is worth fetching beforehand: what happens often.
@@ -75,6 +78,10 @@ impl<O: Operation, R: Send + 'static> OperationJob<O, R> {
 impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
     fn read_set(&self, reads: &mut ReadSet) {
         self.operation.read_set(reads);
+    }
+
+    fn need(&self) -> Need {
+        O::NEED
     }
 
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {

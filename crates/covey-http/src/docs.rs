@@ -43,12 +43,12 @@ certificate over HTTPS. Your organisation comes from that alone; what belongs to
 each, and so does the member `warnings` of an answer that is an object. With `Prefer: handling=strict` (RFC 7240) they \
 are refused with 422. Answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
-range or of a wrong type, 413 a body of more than 256 KiB, 429 and 503 with `Retry-After`.
+range or of a wrong type, 413 a body of more than 256 KiB, 429, 503 and 507 with `Retry-After`.
 * Every answer carries `x-request-id`: yours, if you sent one, or a new one.
 * `/healthz`, `/readyz` and `/metrics` need no key.";
 
 /// The problems that operations share, each with its status and meaning.
-const PROBLEMS: [(&str, &str, &str); 12] = [
+const PROBLEMS: [(&str, &str, &str); 13] = [
     (
         "NotJson",
         "400",
@@ -75,6 +75,12 @@ const PROBLEMS: [(&str, &str, &str); 12] = [
     ("LimitReached", "429", "A limit was reached; try again later."),
     ("Internal", "500", "The server made a mistake."),
     ("Unavailable", "503", "The server or its store cannot do this now; try again later."),
+    (
+        "NoRoom",
+        "507",
+        "The server's disk is nearly full, and nothing new is taken; or it is full, and only deletions and \
+            revocations are.",
+    ),
 ];
 
 /// Makes a type that stands for some of [`PROBLEMS`] in an operation's answers.
@@ -116,6 +122,8 @@ problems! {
     InternalProblem = "500";
     /// A store that does not answer.
     UnavailableProblem = "503";
+    /// A disk without room. Whatever may write has it anyway, see [`complete`].
+    RoomProblem = "507";
 }
 
 fn problem_ref(status: &str) -> Option<(String, RefOr<Response>)> {
@@ -173,7 +181,7 @@ fn problem(status: &str, meaning: &str) -> Response {
     let response = match status {
         "401" => response
             .header(WWW_AUTHENTICATE.as_str(), header(Type::String, "How a caller may say who it is.")),
-        "429" | "503" => response
+        "429" | "503" | "507" => response
             .header(RETRY_AFTER.as_str(), header(Type::Integer, "Seconds to wait before another try.")),
         _ => response,
     };
@@ -227,6 +235,9 @@ fn prefer() -> Parameter {
 /// Adds what holds for every operation.
 pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     let mut answers = BTreeSet::new();
+    for operation in document.paths.paths.values_mut().flat_map(writing) {
+        operation.responses.responses.extend(problem_ref("507"));
+    }
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         operation
             .parameters
@@ -267,6 +278,11 @@ fn warnings() -> RefOr<Schema> {
         "The names in the request that are not known and were passed over. Usually left out.",
     ));
     RefOr::T(list.build().into())
+}
+
+fn writing(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { put, post, delete, patch, .. } = item;
+    [put, post, delete, patch].into_iter().flatten()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

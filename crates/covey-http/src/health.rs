@@ -35,7 +35,7 @@ async fn healthz() -> Response {
 
 /// Whether the server can do its work (no key needed)
 ///
-/// It can while its store takes writes, at least one of its links to devices is up, and it is not stopping. A link
+/// It can while its store takes writes (also while the disk is `short`), at least one of its links to devices is up, and it is not stopping. A link
 /// that was up may be away for 5 seconds. The answer names every part with its state, and why it is not up.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use covey_api::{ServerPart, UnknownName};
 use covey_core::Error;
-use covey_core::error::FieldFault;
+use covey_core::error::{FieldFault, StorageFault};
 
 /// The content type of a problem document (RFC 9457 §3).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -46,6 +46,7 @@ pub(crate) enum Kind {
     LimitReached,
     Internal,
     Unavailable,
+    NoRoom,
 }
 
 impl Kind {
@@ -87,6 +88,9 @@ impl Kind {
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now")
             }
+            Self::NoRoom => {
+                (StatusCode::INSUFFICIENT_STORAGE, "no-room", "There is too little room on the disk")
+            }
         }
     }
 
@@ -95,6 +99,7 @@ impl Kind {
         match self {
             Self::LimitReached => Some(5),
             Self::Unavailable => Some(1),
+            Self::NoRoom => Some(10),
             _ => None,
         }
     }
@@ -186,6 +191,7 @@ impl From<Error> for Problem {
             Error::Precondition { .. } => Kind::Precondition,
             Error::Forbidden { .. } => Kind::Forbidden,
             Error::Exhausted { .. } => Kind::LimitReached,
+            Error::Unavailable { reason: StorageFault::Full | StorageFault::Short } => Kind::NoRoom,
             Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())
@@ -213,8 +219,6 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use covey_core::error::StorageFault;
-
     use super::*;
 
     #[test]
@@ -228,11 +232,13 @@ mod tests {
             (Error::Forbidden { right: "tasks:read" }, 403),
             (Error::Exhausted { limit: "the device has too many open tasks" }, 429),
             (Error::Unavailable { reason: StorageFault::Io }, 503),
+            (Error::Unavailable { reason: StorageFault::Full }, 507),
+            (Error::Unavailable { reason: StorageFault::Short }, 507),
         ];
         for (error, status) in statuses {
             let response = Problem::from(error.clone()).into_response();
             assert_eq!(response.status().as_u16(), status, "{error}");
-            let is_repeatable = matches!(status, 429 | 503);
+            let is_repeatable = matches!(status, 429 | 503 | 507);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), is_repeatable, "{error}");
         }
     }

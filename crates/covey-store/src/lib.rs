@@ -7,6 +7,7 @@ pub mod migrate;
 mod migrations;
 pub mod postgres;
 mod queue;
+mod relief;
 mod rows;
 pub mod sqlite;
 mod write_state;

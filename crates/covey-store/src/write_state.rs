@@ -14,6 +14,8 @@ pub(crate) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct WriteState {
     fault: Mutex<Option<StorageFault>>,
+    /// Whether the fault is that no room is left. It is asked for before each write.
+    is_full: AtomicBool,
     /// Whether something was found that cannot be read. No write that succeeds mends it.
     is_damaged: AtomicBool,
 }
@@ -21,6 +23,7 @@ pub(crate) struct WriteState {
 impl WriteState {
     /// Keeps an outcome. A change goes to the log.
     pub(crate) fn set(&self, fault: Option<StorageFault>) {
+        self.is_full.store(fault == Some(StorageFault::Full), Ordering::Relaxed);
         let before =
             std::mem::replace(&mut *self.fault.lock().unwrap_or_else(PoisonError::into_inner), fault);
         match (before, fault) {
@@ -32,8 +35,11 @@ impl WriteState {
         }
     }
 
-    /// Whoever reads or writes has met a fault. Damage is kept until the store is opened anew.
+    /// Whoever reads, or writes beside the writer, has met a fault. Damage is kept until the store is opened anew.
     pub(crate) fn met(&self, fault: StorageFault) {
+        if fault == StorageFault::Full {
+            self.set(Some(fault));
+        }
         if fault == StorageFault::Damaged && !self.is_damaged.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "database is damaged; start anew to see whether the disk can be read again, else restore a backup"
@@ -41,10 +47,28 @@ impl WriteState {
         }
     }
 
+    /// Whether no room is left. A write that succeeds does not end that, since a small one may where no other does:
+    /// a look does.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// A group was written.
+    pub(crate) fn written(&self) {
+        if !self.is_full() {
+            self.set(None);
+        }
+    }
+
+    /// What the last write has met.
+    pub(crate) fn of_writes(&self) -> Option<StorageFault> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn fault(&self) -> Option<StorageFault> {
         if self.is_damaged.load(Ordering::Relaxed) {
             return Some(StorageFault::Damaged);
         }
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+        self.of_writes()
     }
 }

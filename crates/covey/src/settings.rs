@@ -1,6 +1,7 @@
 //! The settings of a server: from the command line, else from the environment,
 //! else from the configuration file, else the defaults.
 
+mod bytes;
 mod url;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fault;
 use crate::logging::LogFormat;
+pub use crate::settings::bytes::Bytes;
 pub use crate::settings::url::ServiceUrl;
 
 /// Every setting, each of which may be missing.
@@ -155,6 +157,11 @@ pub struct Options {
     /// How long to repeat a message of a webhook, in seconds [default: 86400]
     #[arg(long, env = "COVEY_WEBHOOK_RETRY_SECONDS", value_name = "N", help_heading = "Webhooks")]
     pub webhook_retry_seconds: Option<u32>,
+    /// How much of the disk must be free, such as 500MB or 2GiB: with less, new tasks, events and devices are
+    /// refused, while results, deletions and revocations go on; 0 refuses nothing before the disk is full
+    /// [default: 1GiB, or a twentieth of the disk where that is less]
+    #[arg(long, env = "COVEY_DISK_FREE_MIN", value_name = "SIZE")]
+    pub disk_free_min: Option<Bytes>,
     /// How many sessions of devices the broker holds [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
@@ -188,7 +195,7 @@ impl Options {
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
-            sessions_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
+            disk_free_min sessions_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
 }
@@ -237,6 +244,8 @@ pub struct Settings {
     pub webhook_allow: Vec<String>,
     pub webhook_ca: Option<PathBuf>,
     pub webhook_retry_seconds: u32,
+    /// None for what suits the disk.
+    pub disk_free_min: Option<Bytes>,
     pub sessions_max: u32,
     pub packet_bytes_max: u32,
     pub stream_bytes_max: u32,
@@ -319,6 +328,7 @@ impl Settings {
             webhook_allow: options.webhook_allow.unwrap_or_default(),
             webhook_ca: options.webhook_ca,
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
+            disk_free_min: options.disk_free_min,
             sessions_max: options.sessions_max.unwrap_or(100_000),
             packet_bytes_max: options.packet_bytes_max.unwrap_or(1024 * 1024),
             stream_bytes_max: options.stream_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
@@ -437,6 +447,7 @@ mod tests {
             ("http = ", "line 1"),
             ("http = '0.0.0.0:80'", "loopback"),
             ("lease_seconds = 0", "lease_seconds"),
+            ("disk_free_min = '5%'", "such as 500MB"),
             ("cors_origins = ['*']", "cors_origins"),
             ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {
@@ -448,7 +459,8 @@ mod tests {
 
     #[test]
     fn the_settled_settings_are_a_valid_file() {
-        let settings = Settings::settle(Options::default(), None).unwrap();
+        let given = Options { disk_free_min: Some(Bytes(5 << 30)), ..Options::default() };
+        let settings = Settings::settle(given, None).unwrap();
         let text = toml::to_string(&settings).unwrap();
         let again = Settings::settle(Options::default(), Some(file(&text).path())).unwrap();
         assert_eq!(toml::to_string(&again).unwrap(), text);

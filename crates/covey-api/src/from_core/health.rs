@@ -15,7 +15,7 @@ impl Readiness {
 }
 
 impl ServerPart {
-    /// How the parts look: the store, then the links.
+    /// How the parts look: the store and its room, then the links.
     #[must_use]
     pub fn all_of(health: &core::Health) -> Vec<Self> {
         let store = Self {
@@ -24,12 +24,18 @@ impl ServerPart {
             state: Cow::Borrowed(if health.store_fault.is_some() { "down" } else { "up" }),
             why: health.store_fault.map(|fault| Cow::Owned(fault.to_string())),
         };
+        let disk = Self {
+            part: Cow::Borrowed("disk"),
+            name: None,
+            state: Cow::Borrowed(health.room.name()),
+            why: health.room.why().map(Cow::Borrowed),
+        };
         let links = health.links.iter().map(|link| Self {
             part: Cow::Borrowed("link"),
             name: Some(Cow::Borrowed(link.name)),
             state: Cow::Borrowed(link.state.status.name()),
             why: link.state.status.why().map(Cow::Borrowed),
         });
-        std::iter::once(store).chain(links).collect()
+        [store, disk].into_iter().chain(links).collect()
     }
 }

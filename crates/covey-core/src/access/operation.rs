@@ -3,7 +3,7 @@
 use crate::access::{ApiKey, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 
 /// Longest name of an organisation or of a key, in characters.
 const NAME_CHARS_MAX: usize = 128;
@@ -63,6 +63,8 @@ pub struct ApiKeyExists;
 impl Operation for ApiKeyExists {
     type Output = bool;
 
+    const NEED: Need = Need::Relief;
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         Ok(tx.api_key_exists()?)
     }
@@ -73,6 +75,8 @@ pub struct FirstKeyAdd(pub ApiKeyAdd);
 
 impl Operation for FirstKeyAdd {
     type Output = Option<ApiKey>;
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Abort> {
         if tx.api_key_exists()? {
@@ -92,6 +96,8 @@ pub struct AdminKeyRecover {
 
 impl Operation for AdminKeyRecover {
     type Output = ApiKey;
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         if !tx.api_key_exists()? {
@@ -128,6 +134,8 @@ pub struct ApiKeyRevoke {
 
 impl Operation for ApiKeyRevoke {
     type Output = ();
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }

@@ -10,7 +10,7 @@ use crate::device::{
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 use crate::presence::{PresencePut, Reason};
 
 /// Registers a device, with the certificate that was issued to it if it gets one.
@@ -45,6 +45,8 @@ impl DeviceRegister {
 
 impl Operation for DeviceRegister {
     type Output = Device;
+
+    const NEED: Need = Need::New;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
@@ -95,6 +97,8 @@ pub struct DeviceRetire {
 impl Operation for DeviceRetire {
     type Output = DeviceIdentity;
 
+    const NEED: Need = Need::Relief;
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         tx.device_retire(device.identity.device)?;
@@ -138,6 +142,8 @@ impl TagPut {
 
 impl Operation for TagPut {
     type Output = i64;
+
+    const NEED: Need = Need::New;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;

@@ -190,6 +190,9 @@ impl Engine {
         operation: O,
         then: impl FnOnce(&AfterCommit, &O::Output) -> R + Send + 'static,
     ) -> Result<Answer<O, R>> {
+        if let Some(fault) = self.parts.store.room().refuses(O::NEED) {
+            return Err(fault.into());
+        }
         let after_commit = Arc::clone(&self.after_commit);
         let (job, answer) = OperationJob::new(operation, move |output| then(&after_commit, output));
         self.parts.store.submit(job)?;

@@ -5,7 +5,7 @@ use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
 use crate::id::{DeviceId, RecordNumber};
 use crate::operation::{Abort, Operation};
-use crate::port::{ReadSet, Transaction};
+use crate::port::{Need, ReadSet, Transaction};
 use crate::twin::{demand_room, report_all};
 
 /// A device tells an event (device-events).
@@ -28,6 +28,8 @@ impl EventAdd {
 
 impl Operation for EventAdd {
     type Output = AddedEvent;
+
+    const NEED: Need = Need::New;
 
     fn read_set(&self, reads: &mut ReadSet) {
         if self.is_counted() {

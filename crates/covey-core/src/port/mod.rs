@@ -5,6 +5,7 @@ mod list;
 mod observer;
 mod peers;
 mod read_set;
+mod room;
 mod store;
 mod transaction;
 
@@ -13,6 +14,7 @@ pub use list::{Entries, Filling, LIST_BYTES_MAX, Page, PageRequest};
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};
 pub use read_set::ReadSet;
+pub use room::{Need, Room};
 pub use store::{Job, Reader, Store};
 pub use transaction::{Transaction, TxResult};
 

@@ -5,7 +5,7 @@ use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
-use crate::port::{Found, ReadSet, Transaction};
+use crate::port::{Found, Need, ReadSet, Room, Transaction};
 use crate::presence::PresenceReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
@@ -20,6 +20,11 @@ use crate::webhook::WebhookReader;
 pub trait Job: Send {
     /// Adds what [`run`](Self::run) will ask for.
     fn read_set(&self, _reads: &mut ReadSet) {}
+
+    /// What it needs room for.
+    fn need(&self) -> Need {
+        Need::Running
+    }
 
     /// Does the work and keeps the answer.
     ///
@@ -67,6 +72,12 @@ pub trait Store: Reader {
     /// nothing to commit the store looks by itself: PostgreSQL each second; SQLite
     /// each second after a failure, until a write succeeds again.
     fn write_fault(&self) -> Option<StorageFault>;
+
+    /// How much room there is. Asking costs nothing.
+    ///
+    /// While there is none, a store takes jobs of [`Need::Relief`] all the same, and
+    /// has kept room for them as far as it can.
+    fn room(&self) -> Room;
 
     /// Forgets what is too old: a bounded amount, beside the jobs.
     fn prune(&self, what: Prune) -> Found<'_, Pruned>;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
 use crate::id::UnixMs;
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 use crate::presence::Reason;
 
 /// Remembers that a device connected or went. Answers whether that was news:
@@ -55,6 +55,8 @@ pub struct PresenceClear {
 
 impl Operation for PresenceClear {
     type Output = usize;
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Abort> {
         let now = tx.now();

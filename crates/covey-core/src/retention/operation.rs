@@ -3,7 +3,7 @@
 use crate::access::Caller;
 use crate::error::Result;
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 use crate::retention::RetentionClass;
 
 /// Sets for how many days an organisation keeps something.
@@ -16,6 +16,8 @@ pub struct RetentionPut {
 
 impl Operation for RetentionPut {
     type Output = ();
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         for (kept, days) in &self.days {

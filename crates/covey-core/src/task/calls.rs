@@ -172,7 +172,8 @@ impl ForDevice<'_> {
     pub async fn task_finish(self, id: TaskId, result: NewResult) -> Result<FinishedTask> {
         let began_us = self.engine.parts.clock.monotonic_us();
         let limits = self.engine.parts.limits;
-        let operation = TaskFinish { device: self.device.clone(), id, result, limits };
+        let room = self.engine.parts.store.room();
+        let operation = TaskFinish { device: self.device.clone(), id, result, limits, room };
         let key = self.device.device;
         let then = move |after: &AfterCommit, outcome: &FinishedTask| {
             match &outcome.finished {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
-use crate::port::{ReadSet, Transaction};
+use crate::port::{Need, ReadSet, Room, Transaction};
 use crate::record::NewRecord;
 use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict};
 
@@ -63,6 +63,8 @@ pub struct CreatedTask {
 
 impl Operation for TaskCreate {
     type Output = CreatedTask;
+
+    const NEED: Need = Need::New;
 
     fn read_set(&self, reads: &mut ReadSet) {
         let counted_to = self.limits.live_tasks_per_device_max;
@@ -182,6 +184,8 @@ pub struct TaskFinish {
     pub result: NewResult,
     /// The limits in force.
     pub limits: Limits,
+    /// How much room there is.
+    pub room: Room,
 }
 
 /// The answer to a result.
@@ -217,6 +221,10 @@ impl Operation for TaskFinish {
             return Ok(FinishedTask { result_id, duplicate: true, finished: None });
         }
         let was_live = task.is_live(now);
+        // What is told of a call that has ended is new: nobody waits for it.
+        if !was_live && let Some(fault) = self.room.refuses(Need::New) {
+            return Err(Error::from(fault).into());
+        }
         // The result that ends the task is taken even then: otherwise it could never end.
         let ends_it = was_live && !self.result.is_partial();
         if task.results >= self.limits.results_per_task_max && !ends_it {
@@ -285,6 +293,8 @@ pub struct TaskDelete {
 
 impl Operation for TaskDelete {
     type Output = Arc<TaskDetail>;
+
+    const NEED: Need = Need::Relief;
 
     fn read_set(&self, reads: &mut ReadSet) {
         reads.tasks.push((self.caller.org, self.id));

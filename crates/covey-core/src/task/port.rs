@@ -41,7 +41,8 @@ pub trait TaskSteps {
     fn tasks_live_reach(&mut self, org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool>;
     /// Stores a new task and sets its `seq`.
     fn task_insert(&mut self, task: &mut Task) -> TxResult<()>;
-    /// Stores a task that was read in this transaction and has changed since.
+    /// Stores a task that was read in this transaction and has changed since. The
+    /// parameters of one that is deleted are forgotten.
     fn task_update(&mut self, task: &Task) -> TxResult<()>;
     /// The result of this task that equals the given one, if there is one.
     fn result_equal(&mut self, task: &Task, result: &NewResult) -> TxResult<Option<ResultId>>;

@@ -121,13 +121,14 @@ impl Task {
         self.move_to(TaskStatus::Failed, Cause::TooLargeForDevice, now)
     }
 
-    /// delete: any state becomes DELETED.
+    /// delete: any state becomes DELETED. Nobody is given its parameters any more, so they are not kept.
     pub fn delete(&mut self, now: UnixMs) -> Verdict {
         if self.status == TaskStatus::Deleted {
             return Verdict::Unchanged;
         }
         self.expire(now);
         self.lease_until = None;
+        self.payload = None;
         self.move_to(TaskStatus::Deleted, Cause::Deleted, now)
     }
 
@@ -137,6 +138,7 @@ impl Task {
         if !matches!(self.status, TaskStatus::Ready | TaskStatus::Pending) {
             return Verdict::Unchanged;
         }
+        self.payload = None;
         self.move_to(TaskStatus::Deleted, Cause::Superseded, now)
     }
 

@@ -9,7 +9,7 @@ use crate::event::Reported;
 use crate::id::{DeviceId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 use crate::record::{NewRecord, TwinChange, TwinSide};
 use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
 use crate::task::{record_changes, results_of};
@@ -45,6 +45,8 @@ pub struct ChangedTwin {
 
 impl Operation for TwinChangeAll {
     type Output = ChangedTwin;
+
+    const NEED: Need = Need::New;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;

@@ -4,7 +4,7 @@ use crate::access::Caller;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::operation::{Abort, Operation};
-use crate::port::Transaction;
+use crate::port::{Need, Transaction};
 use crate::webhook::{
     AttemptLog, Claim, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointRef, EndpointSpec, Progress,
     ProgressSaved, WebhookSecret,
@@ -48,6 +48,8 @@ pub struct WebhookAdd {
 
 impl Operation for WebhookAdd {
     type Output = ChangedEndpoint;
+
+    const NEED: Need = Need::New;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Abort> {
         if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
@@ -123,6 +125,8 @@ pub struct WebhookDelete {
 
 impl Operation for WebhookDelete {
     type Output = ();
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
@@ -262,6 +266,8 @@ pub struct WebhookForget {
 
 impl Operation for WebhookForget {
     type Output = u64;
+
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         Ok(tx.webhook_forget(self.logged, self.died, self.limit)?)

@@ -1,7 +1,7 @@
 //! How the parts of the server are.
 
 use covey_core::health::Health;
-use covey_core::port::LinkStatus;
+use covey_core::port::{LinkStatus, Room};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,11 +17,17 @@ struct LinkName {
 pub(super) struct Parts {
     links: Family<LinkName, Gauge>,
     store: Gauge,
+    has_room: Gauge,
 }
 
 impl Parts {
     pub(super) fn register(&self, r: &mut Registry) {
         r.register("covey_link_up", "Whether the link to devices is up", self.links.clone());
+        r.register(
+            "covey_disk_room",
+            "Whether the disk has enough room for what is new",
+            self.has_room.clone(),
+        );
         r.register("covey_store_writable", "Whether the store takes writes", self.store.clone());
     }
 
@@ -30,6 +36,7 @@ impl Parts {
             let is_up = link.state.status == LinkStatus::Up;
             self.links.get_or_create(&LinkName { link: link.name }).set(is_up.into());
         }
+        self.has_room.set((health.room == Room::Enough).into());
         self.store.set(health.store_fault.is_none().into());
     }
 }

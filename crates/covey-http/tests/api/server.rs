@@ -102,24 +102,26 @@ async fn readiness_names_the_parts_and_is_an_unavailable_problem_when_no_link_is
         assert!(page.text.lines().any(|found| found == line), "{line} is missing in:\n{}", page.text);
     };
     let store = json!({"part": "store", "state": "up"});
+    let disk = json!({"part": "disk", "state": "up"});
     let link = json!({"part": "link", "name": "none", "state": "up"});
-    assert_eq!(readyz().await.body, json!({"status": "ok", "parts": [store, link]}));
+    assert_eq!(readyz().await.body, json!({"status": "ok", "parts": [store, disk, link]}));
     gauge("covey_link_up{link=\"none\"} 1").await;
     gauge("covey_store_writable 1").await;
+    gauge("covey_disk_room 1").await;
 
     // Away for a moment: it is shown, and the server stays where it is.
     let why = "no connection to the broker";
     let down = json!({"part": "link", "name": "none", "state": "down", "why": why});
     stage.link.set(LinkStatus::Down, true);
     let found = readyz().await;
-    assert_eq!((found.status.as_u16(), &found.body["parts"]), (200, &json!([store, down])));
+    assert_eq!((found.status.as_u16(), &found.body["parts"]), (200, &json!([store, disk, down])));
     gauge("covey_link_up{link=\"none\"} 0").await;
 
     stage.link.set(LinkStatus::Down, false);
     let found = readyz().await;
     found.assert_problem(503, "no link is ready");
     assert_eq!(found.body["detail"], format!("link none: {why}"));
-    assert_eq!(found.body["parts"], json!([store, down]));
+    assert_eq!(found.body["parts"], json!([store, disk, down]));
     assert_eq!(found.header("retry-after"), "1");
     assert_eq!(answer(stage.bare(Method::GET, "/healthz")).await.status, 200);
 

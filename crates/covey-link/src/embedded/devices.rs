@@ -359,7 +359,8 @@ fn reason_code(kind: RefusedKind) -> ReasonCode {
         RefusedKind::Forbidden => Reason::NotAuthorized,
         RefusedKind::Unheard => Reason::NoMatchingSubscribers,
         RefusedKind::NotTheirs => Reason::ImplementationSpecific,
-        RefusedKind::Limit | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Overloaded) => {
+        RefusedKind::Limit
+        | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Short | StorageFault::Overloaded) => {
             Reason::QuotaExceeded
         }
         RefusedKind::Unavailable(_) => Reason::Unspecified,

@@ -46,7 +46,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
-use covey_core::port::{BoxFuture, Clock, Found, Job, Observer, Peers, Reader, Store};
+use covey_core::port::{BoxFuture, Clock, Found, Job, Observer, Peers, Reader, Room, Store};
 use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::Sender;
 use futures_channel::oneshot;
@@ -275,6 +275,11 @@ impl Store for Postgres {
 
     fn write_fault(&self) -> Option<StorageFault> {
         self.write_state.fault()
+    }
+
+    fn room(&self) -> Room {
+        // How much the database's disk has left is not ours to see; that it has none, it says.
+        if self.write_state.is_full() { Room::Full } else { Room::Enough }
     }
 
     fn prune(&self, what: Prune) -> Found<'_, Pruned> {

@@ -95,6 +95,24 @@ impl Session {
     }
 }
 
+/// How many bytes a trial writes: what a large task takes.
+const TRIAL_BYTES: i64 = 131_072;
+
+impl Session {
+    /// Writes and takes back what no compression makes small.
+    pub(super) async fn try_room(&self) -> Result<(), Failure> {
+        let (key, digests) = (format!("trial-{}", self.writer.0), TRIAL_BYTES / 16);
+        // Several statements at once are one transaction (PostgreSQL "Multiple Statements in a Simple Query").
+        let trial = format!(
+            "INSERT INTO idempotency (org_id, key, request_digest, task_id, created_at) \
+             SELECT 0, '{key}', decode(string_agg(md5(random()::text), ''), 'hex'), \
+             '00000000-0000-0000-0000-000000000000', 0 FROM generate_series(1, {digests}); \
+             DELETE FROM idempotency WHERE org_id = 0 AND key = '{key}'"
+        );
+        self.client.batch_execute(&trial).await.map_err(|error| failure(&error))
+    }
+}
+
 /// What a writer has left in the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use covey_core::port::{Clock, Job, Observer};
 use crossbeam_channel::Receiver;
@@ -44,7 +45,16 @@ impl ByHand {
             connection::open_in_memory().map_err(|source| StoreError::Open { path: path.clone(), source })?;
         migrations::run(&mut connection, &path)?;
         let (group_max, state) = (group_max.max(1), Arc::<WriteState>::default());
-        let writer = Writer { connection, clock, observer, group_max, checkpoints: None, state };
+        let writer = Writer {
+            connection,
+            clock,
+            observer,
+            group_max,
+            checkpoints: None,
+            state,
+            disk: None,
+            looked: Instant::now(),
+        };
         let (jobs, reads) = (crossbeam_channel::never(), crossbeam_channel::never());
         Ok(Self { writer, jobs, reads, queue_max })
     }
@@ -62,6 +72,7 @@ impl ByHand {
             jobs: Some(jobs),
             reads: Some(reads),
             write_state: Arc::clone(&self.writer.state),
+            disk: None,
             threads: Vec::new(),
             hand: Some(told),
         }

@@ -14,6 +14,7 @@ mod conditions;
 mod connection;
 mod device;
 mod device_session;
+mod disk;
 mod event;
 mod first;
 mod migrations;
@@ -31,9 +32,10 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use covey_core::error::StorageFault;
-use covey_core::port::{Clock, Found, Job, Observer, Reader, Store};
+use covey_core::port::{Clock, Found, Job, Observer, Reader, Room, Store};
 use covey_core::retention::{Prune, Pruned};
 use crossbeam_channel::Sender;
 
@@ -43,6 +45,7 @@ use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
 pub use by_hand::ByHand;
+pub use disk::Disk;
 pub use first::{is_missing, make};
 
 /// How a SQLite store is run.
@@ -59,13 +62,15 @@ pub struct Options {
     /// How many pages of 4 KiB the database may have before it refuses writes
     /// as on a full disk; none for as many as the disk holds.
     pub pages_max: Option<u32>,
+    /// The disk, with its reserve; none for a database whose room nobody looks at.
+    pub disk: Option<Arc<Disk>>,
 }
 
 impl Options {
     /// The defaults, for a file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512, pages_max: None }
+        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512, pages_max: None, disk: None }
     }
 }
 
@@ -75,6 +80,7 @@ pub struct Sqlite {
     jobs: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<reader::Read>>,
     write_state: Arc<WriteState>,
+    disk: Option<Arc<Disk>>,
     threads: Vec<JoinHandle<()>>,
     /// Told of everything that is put into a queue, where no thread waits for it.
     hand: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -107,13 +113,25 @@ impl Sqlite {
             let run = move || reader::run(&reading, &queue, &state);
             threads.push(spawn(format!("store-read-{number}"), run)?);
         }
-        let checkpoints = Some(checkpoint::Checkpoints::start(&options.path)?);
-        let group_max = options.group_max.max(1);
+        let disk = options.disk.clone();
+        if disk.as_ref().is_some_and(|disk| disk.is_full()) {
+            write_state.set(Some(StorageFault::Full));
+        }
         let state = Arc::clone(&write_state);
-        let writer = writer::Writer { connection: writing, clock, observer, group_max, checkpoints, state };
+        let checkpoints = checkpoint::Checkpoints::start(&options.path, disk.clone(), Arc::clone(&state))?;
+        let writer = writer::Writer {
+            connection: writing,
+            clock,
+            observer,
+            group_max: options.group_max.max(1),
+            checkpoints: Some(checkpoints),
+            state,
+            disk: disk.clone(),
+            looked: Instant::now(),
+        };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
         let (path, jobs, reads) = (options.path.clone(), Some(jobs), Some(reads));
-        Ok(Self { path, jobs, reads, write_state, threads, hand: None })
+        Ok(Self { path, jobs, reads, write_state, disk, threads, hand: None })
     }
 }
 
@@ -136,6 +154,16 @@ impl Store for Sqlite {
 
     fn write_fault(&self) -> Option<StorageFault> {
         self.write_state.fault()
+    }
+
+    fn room(&self) -> Room {
+        if self.write_state.is_full() {
+            Room::Full
+        } else if self.disk.as_ref().is_some_and(|disk| disk.is_short()) {
+            Room::Short
+        } else {
+            Room::Enough
+        }
     }
 
     fn prune(&self, what: Prune) -> Found<'_, Pruned> {
@@ -163,10 +191,12 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 /// What a fault of SQLite means for a caller. The details go to the log alone.
 fn fault(error: &rusqlite::Error) -> StorageFault {
     use rusqlite::ffi::{
-        ErrorCode, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ,
+        ErrorCode, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHMSIZE,
+        SQLITE_IOERR_SHORT_READ,
     };
     match error.sqlite_error().map(|error| (error.code, error.extended_code)) {
-        Some((ErrorCode::DiskFull, _)) => StorageFault::Full,
+        // The index of the log grows as well (SQLite "WAL-mode File Format" §1.3).
+        Some((ErrorCode::DiskFull, _) | (_, SQLITE_IOERR_SHMSIZE)) => StorageFault::Full,
         Some((ErrorCode::ReadOnly, _)) => StorageFault::ReadOnly,
         Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => StorageFault::Damaged,
         Some((

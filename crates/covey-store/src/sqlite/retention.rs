@@ -12,6 +12,7 @@ use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionClass, Retenti
 use futures_channel::oneshot;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::sqlite::disk::Disk;
 use crate::sqlite::transaction::SqliteTransaction;
 use crate::sqlite::{Sqlite, connection, fault, spawn};
 use crate::write_state::WriteState;
@@ -94,10 +95,10 @@ impl Sqlite {
             return self.read(move |connection| prune(connection, &what));
         }
         let (reply, answer) = oneshot::channel();
-        let (path, state) = (self.path.clone(), Arc::clone(&self.write_state));
+        let (path, state, disk) = (self.path.clone(), Arc::clone(&self.write_state), self.disk.clone());
         let started = spawn("store-retain".to_owned(), move || {
             // Whoever asked may have gone away.
-            let _ = reply.send(open_and_prune(&path, &what, &state));
+            let _ = reply.send(open_and_prune(&path, &what, &state, disk.as_deref()));
         });
         Box::pin(async move {
             started.map_err(|error| {
@@ -109,7 +110,7 @@ impl Sqlite {
     }
 }
 
-fn open_and_prune(path: &Path, what: &Prune, state: &WriteState) -> Result<Pruned> {
+fn open_and_prune(path: &Path, what: &Prune, state: &WriteState, disk: Option<&Disk>) -> Result<Pruned> {
     let connection = connection::open_for_writing(path).map_err(|error: StoreError| {
         tracing::error!(%error, "retention");
         StorageFault::Io
@@ -117,6 +118,10 @@ fn open_and_prune(path: &Path, what: &Prune, state: &WriteState) -> Result<Prune
     prune(&connection, what).map_err(|error| {
         tracing::error!(%error, "SQLite");
         let fault = fault(&error);
+        if let (StorageFault::Full, Some(disk)) = (fault, disk) {
+            // It makes room when it comes next.
+            disk.give_up_reserve();
+        }
         state.met(fault);
         Error::from(fault)
     })

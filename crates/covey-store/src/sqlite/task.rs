@@ -83,7 +83,8 @@ const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id,
 
 /// What can change of a task.
 const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \
-     lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8 WHERE seq = ?1";
+     lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8, \
+     payload = CASE WHEN ?2 <> 5 THEN payload END WHERE seq = ?1";
 
 /// Each of them with its name.
 pub(super) const HOT: [(&str, &str); 10] = [

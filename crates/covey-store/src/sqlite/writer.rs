@@ -1,6 +1,7 @@
 //! The thread that writes: group commit.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Observer, Step};
@@ -8,7 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::Connection;
 
 use crate::guard::AbortOnPanic;
-use crate::sqlite::checkpoint::Checkpoints;
+use crate::relief::keep_relief;
+use crate::sqlite::checkpoint::{self, Checkpoints};
+use crate::sqlite::disk::Disk;
 use crate::sqlite::fault;
 use crate::sqlite::transaction::SqliteTransaction;
 use crate::write_state::{LOOK_PAUSE, WriteState};
@@ -28,6 +31,10 @@ pub(super) struct Writer {
     /// None for a database in memory.
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) state: Arc<WriteState>,
+    /// None for a database in memory.
+    pub(super) disk: Option<Arc<Disk>>,
+    /// When it was looked last whether writes succeed.
+    pub(super) looked: Instant,
 }
 
 type Group = Vec<Box<dyn Job>>;
@@ -55,16 +62,17 @@ impl Writer {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
         loop {
-            let next = match self.state.fault() {
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(_) => queue.recv_timeout(LOOK_PAUSE),
-            };
-            match next {
+            // What makes room comes also while nothing else succeeds.
+            if self.state.of_writes().is_some() && self.looked.elapsed() >= LOOK_PAUSE {
+                self.look();
+            }
+            // A fault may also be met beside this thread, which then has nothing to do.
+            match queue.recv_timeout(LOOK_PAUSE) {
                 Ok(first) => {
                     group.push(first);
                     self.gather(&mut group, queue);
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -89,11 +97,42 @@ impl Writer {
         count
     }
 
-    /// Looks whether writes succeed again.
-    fn look(&self) {
+    /// Looks whether writes succeed again. On a disk that was full they do once the reserve is there again.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        if self.disk.as_ref().is_some_and(|disk| !disk.take_reserve()) {
+            self.state.set(Some(StorageFault::Full));
+            return;
+        }
         let outcome = self.connection.execute_batch(TRIAL);
         self.roll_back();
-        self.state.set(outcome.err().map(|error| fault(&error)));
+        let fault = outcome.err().map(|error| fault(&error));
+        if fault == Some(StorageFault::Full) {
+            self.give_up_reserve();
+        }
+        self.state.set(fault);
+    }
+
+    fn give_up_reserve(&self) {
+        if let Some(disk) = &self.disk {
+            disk.give_up_reserve();
+        }
+    }
+
+    /// Runs what makes room or shuts somebody out, in the room that was kept for it: each by itself, and before each
+    /// the log is emptied as far as can be, so that it is used from its beginning again.
+    fn relieve(&mut self, group: &mut Group) {
+        self.give_up_reserve();
+        keep_relief(group);
+        for job in group.drain(..) {
+            if self.checkpoints.is_some() {
+                let free_bytes = self.disk.as_ref().map_or(u64::MAX, |disk| disk.measure_free());
+                checkpoint::empty_log(&self.connection, free_bytes);
+            }
+            let mut alone = vec![job];
+            let outcome = self.attempt(&mut alone).map_err(Failure::fault);
+            alone.into_iter().for_each(|job| job.settle(outcome));
+        }
     }
 
     /// Undoes what was begun and not committed.
@@ -107,8 +146,12 @@ impl Writer {
 
     /// Runs a group of jobs in one transaction and settles them.
     fn commit(&mut self, group: &mut Group) {
+        if self.state.is_full() {
+            return self.relieve(group);
+        }
         let outcome = self.attempt(group);
         match outcome {
+            Err(failure) if failure.fault() == StorageFault::Full => self.relieve(group),
             Err(Failure::OfJob(StorageFault::Io | StorageFault::Damaged)) if group.len() > 1 => {
                 // One job may have spoilt it for all: each gets its own chance.
                 for job in group.drain(..) {
@@ -136,11 +179,12 @@ impl Writer {
                 if let Some(checkpoints) = &mut self.checkpoints {
                     checkpoints.committed(group.len());
                 }
-                self.state.set(None);
+                self.state.written();
                 Ok(())
             }
             Err(failure) => {
                 let fault = failure.fault();
+                let is_news = self.state.of_writes() != Some(fault);
                 self.state.met(fault);
                 tracing::error!(operations = group.len(), %fault, "transaction failed");
                 // Any other fault that one job met may be its own.
@@ -148,6 +192,9 @@ impl Writer {
                     failure,
                     Failure::OfAll(_) | Failure::OfJob(StorageFault::Full | StorageFault::ReadOnly)
                 ) {
+                    if is_news {
+                        self.looked = Instant::now();
+                    }
                     self.state.set(Some(fault));
                 }
                 Err(failure)

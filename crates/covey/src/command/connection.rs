@@ -139,7 +139,7 @@ impl Connection {
                 "{detail}: give a key that has it, or make one with \"{}\"",
                 self.command("key add NAME --right RIGHT")
             ),
-            Error::Refused { status: 429 | 503, detail, .. } => {
+            Error::Refused { status: 429 | 503 | 507, detail, .. } => {
                 anyhow!("{detail}: try again in a few seconds")
             }
             Error::Refused { status: 500.., request_id: Some(id), .. } => {

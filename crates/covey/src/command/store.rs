@@ -22,7 +22,10 @@ pub async fn open(settings: &Settings) -> Result<Arc<dyn Store>> {
     let observer: Arc<dyn Observer> = Arc::new(Nobody);
     if settings.store.scheme() == SQLITE {
         let path = database(settings)?;
-        let open = move || Sqlite::open(&sqlite::Options::new(path), clock, observer);
+        // Its reserve is there for a key that is revoked on a full disk.
+        let disk = sqlite::Disk::open(&settings.data, Some(0)).ok().map(Arc::new);
+        let options = sqlite::Options { disk, ..sqlite::Options::new(path) };
+        let open = move || Sqlite::open(&options, clock, observer);
         return Ok(Arc::new(tokio::task::spawn_blocking(open).await?.map_err(fault::setup)?));
     }
     let options = postgres_options(settings)?;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use covey_core::error::{Error, StorageFault};
 use covey_core::event::Flood;
 use covey_core::limits::Limits;
 use covey_core::links::Links;
@@ -24,6 +25,7 @@ use covey_core::retention::{RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
 use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames};
+use covey_store::sqlite::Disk;
 use covey_webhook::HttpSender;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -48,6 +50,24 @@ pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     let began = Instant::now();
     check_open_files(&settings);
     let data = DataDir::open(&settings.data)?;
+    let disk = store::disk(&settings, &data)?;
+    let outcome = run(settings, data, disk.clone(), begins_anew, began).await;
+    outcome.map_err(|error| match disk.filter(|disk| disk.is_full()) {
+        Some(disk) => fault::setup(format!(
+            "{error:#}; the disk is full ({} bytes are free): delete something on it that is not Covey's, and start again",
+            disk.free_bytes()
+        )),
+        None => error,
+    })
+}
+
+async fn run(
+    settings: Settings,
+    data: DataDir,
+    disk: Option<Arc<Disk>>,
+    begins_anew: bool,
+    began: Instant,
+) -> Result<()> {
     if settings.store.scheme() == SQLITE {
         first_start::ensure_database(&data, begins_anew)?;
     }
@@ -64,7 +84,7 @@ pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     let observer: Arc<dyn Observer> = metrics.clone();
     let clock = store::clock(&settings).await?;
     let OpenStore { store, peers, heard } =
-        store::open(&settings, &data, &authority.fingerprint_sha256(), &clock, &observer).await?;
+        store::open(&settings, &data, disk, &authority.fingerprint_sha256(), &clock, &observer).await?;
     let link = DeviceLink::make(&settings, &data, &authority, &clock, &observer)?;
     let link_port = link.port();
     let sender = webhook_sender(&settings, Arc::clone(&clock))?;
@@ -86,7 +106,12 @@ pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     });
     let engine = Arc::new(engine);
     let admin_key = admin_key::ensure(&data, &engine).await?;
-    engine.server().presence_clear(&settings.server_name).await?;
+    match engine.server().presence_clear(&settings.server_name).await {
+        Err(Error::Unavailable { reason: StorageFault::Full }) => {
+            tracing::warn!("devices that were connected before this start may be shown so: the disk is full");
+        }
+        outcome => outcome?,
+    }
 
     let link = link.start(&engine, &settings, &certificate, &authority).await?;
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));

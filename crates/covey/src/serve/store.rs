@@ -7,7 +7,7 @@ use anyhow::Result;
 use covey_core::port::FromPeers;
 use covey_core::port::{Clock, NoPeers, Observer, Peers, Store};
 use covey_store::postgres::{self, DatabaseClock, Postgres};
-use covey_store::sqlite::{self, Sqlite};
+use covey_store::sqlite::{self, Disk, Sqlite};
 use tokio::sync::mpsc;
 
 use crate::deployment::{CA_FACT, refuse_moved};
@@ -37,10 +37,22 @@ pub async fn clock(settings: &Settings) -> Result<Arc<dyn Clock>> {
     Ok(blocking(move || DatabaseClock::start(&options)).await?)
 }
 
+/// The disk of a store that is in the data directory, with its reserve.
+pub fn disk(settings: &Settings, data: &DataDir) -> Result<Option<Arc<Disk>>> {
+    if settings.store.scheme() != SQLITE {
+        return Ok(None);
+    }
+    let disk = Disk::open(data.path(), settings.disk_free_min.map(|bytes| bytes.0));
+    disk.map(|disk| Some(Arc::new(disk))).map_err(|error| {
+        fault::setup(format!("cannot look at the disk of {}: {error}", data.path().display()))
+    })
+}
+
 /// Opens the store.
 pub async fn open(
     settings: &Settings,
     data: &DataDir,
+    disk: Option<Arc<Disk>>,
     ca_fingerprint: &str,
     clock: &Arc<dyn Clock>,
     observer: &Arc<dyn Observer>,
@@ -49,7 +61,7 @@ pub async fn open(
     if settings.store.scheme() == SQLITE {
         let file = sqlite::file_in(data.path());
         refuse_moved(&file)?;
-        let options = sqlite::Options::new(file);
+        let options = sqlite::Options { disk, ..sqlite::Options::new(file) };
         let store = blocking(move || Sqlite::open(&options, clock, observer)).await?;
         return Ok(OpenStore { store: Arc::new(store), peers: Arc::new(NoPeers), heard: None });
     }

@@ -15,7 +15,7 @@ use covey_core::event::{
     Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, RecordNumber, ResultId, Sn, TaskId, UnixMs};
-use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Store};
+use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Room, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
@@ -54,6 +54,10 @@ impl Store for WatchedStore {
 
     fn write_fault(&self) -> Option<StorageFault> {
         self.inner.write_fault()
+    }
+
+    fn room(&self) -> Room {
+        self.inner.room()
     }
 
     fn prune(&self, what: Prune) -> Found<'_, Pruned> {

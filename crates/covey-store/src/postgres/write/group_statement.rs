@@ -109,7 +109,8 @@ impl Parts {
             let (id, changes) = changes(&mut values);
             let (first, later) = (of("t", FIRST), of("n", LATER));
             parts.push(format!(
-                "gone AS (DELETE FROM tasks_open t USING {changes} RETURNING {first}, {later}, t.payload)"
+                "gone AS (DELETE FROM tasks_open t USING {changes} RETURNING {first}, {later}, \
+                 CASE WHEN n.status <> 5 THEN t.payload END)"
             ));
             parts.push(format!(
                 "moved AS (INSERT INTO tasks_done ({FIRST}, {LATER}, payload) SELECT * FROM gone RETURNING 1)"

@@ -18,6 +18,7 @@ use crate::postgres::peers::Exchange;
 use crate::postgres::session::{self, Session, WriterId};
 use crate::postgres::write::cross_group_cache::CrossGroupCache;
 use crate::postgres::write::transaction::{Committed, PostgresTransaction};
+use crate::relief::keep_relief;
 use crate::write_state::{LOOK_PAUSE, WriteState};
 
 /// How often a group that stood in another's way is run again.
@@ -73,6 +74,8 @@ pub(crate) struct Writer {
     pause: Duration,
     exchange: Arc<Exchange>,
     state: Arc<WriteState>,
+    /// When it was looked last whether a write succeeds.
+    looked: Instant,
     cross_group: CrossGroupCache,
     /// Since when this server was alone when it began to remember.
     remembers_since: Option<u64>,
@@ -108,6 +111,7 @@ impl Writer {
             pause,
             exchange,
             state: Arc::default(),
+            looked: Instant::now(),
             cross_group,
             remembers_since,
         }
@@ -123,6 +127,10 @@ impl Writer {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
         loop {
+            // What makes room comes also while there is none.
+            if self.state.is_full() && self.looked.elapsed() >= LOOK_PAUSE {
+                self.look();
+            }
             match self.queue.recv_timeout(LOOK_PAUSE) {
                 Ok(first) => {
                     group.push(first);
@@ -138,14 +146,16 @@ impl Writer {
     /// Looks whether a write would succeed. A connection that was lost while
     /// nobody used it is made anew.
     fn look(&mut self) {
+        self.looked = Instant::now();
         let mut fault = StorageFault::Unreachable;
         for _ in 0..2 {
             let Ok(session) = self.session(CONNECT_GRACE) else { return };
             let looked = self.runtime.block_on(async { timeout(LOOK_TIMEOUT, session.may_write()).await });
             fault = match looked {
                 Ok(Ok(true)) => {
+                    let fault = self.state.is_full().then(|| self.try_room(&session)).flatten();
                     self.line = Line::Open(session);
-                    return self.state.set(None);
+                    return self.state.set(fault);
                 }
                 // A standby must not be kept: another host may be the primary now.
                 Ok(Ok(false)) => StorageFault::ReadOnly,
@@ -160,10 +170,24 @@ impl Writer {
         self.state.set(Some(fault));
     }
 
+    /// Whether there is room again; if not, why.
+    fn try_room(&self, session: &Session) -> Option<StorageFault> {
+        let tried = self.runtime.block_on(async { timeout(LOOK_TIMEOUT, session.try_room()).await });
+        match tried {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure.fault()),
+            Err(_) => Some(StorageFault::Unreachable),
+        }
+    }
+
     /// Runs a group of jobs in one transaction and settles them.
     fn commit(&mut self, group: &mut Group) {
+        if self.state.is_full() {
+            return self.relieve(group);
+        }
         let outcome = self.persist(group);
         match outcome {
+            Err(failure) if failure.fault() == StorageFault::Full && group.len() > 1 => self.relieve(group),
             Err(Failure::OfJob(StorageFault::Io) | Failure::Again) if group.len() > 1 => {
                 // One job may have spoilt it for all: each gets its own chance.
                 for job in group.drain(..) {
@@ -176,6 +200,16 @@ impl Writer {
                 let outcome = outcome.map_err(Failure::fault);
                 group.drain(..).for_each(|job| job.settle(outcome));
             }
+        }
+    }
+
+    /// Runs what makes room or shuts somebody out: each by itself, since one may find room where not all do.
+    fn relieve(&mut self, group: &mut Group) {
+        keep_relief(group);
+        for job in group.drain(..) {
+            let mut alone = vec![job];
+            let outcome = self.persist(&mut alone).map_err(Failure::fault);
+            alone.into_iter().for_each(|job| job.settle(outcome));
         }
     }
 
@@ -203,6 +237,9 @@ impl Writer {
             Err(failure) => {
                 tracing::error!(operations = group.len(), fault = %failure.fault(), "transaction failed");
                 if let Failure::OfAll(fault) = failure {
+                    if self.state.of_writes() != Some(fault) {
+                        self.looked = Instant::now();
+                    }
                     self.state.set(Some(fault));
                 }
             }
@@ -218,7 +255,7 @@ impl Writer {
         match outcome {
             Ok(committed) => {
                 if committed.group_number > session.group_number {
-                    self.state.set(None);
+                    self.state.written();
                 }
                 session.group_number = committed.group_number;
                 self.line = Line::Open(session);

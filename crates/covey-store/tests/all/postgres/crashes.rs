@@ -10,6 +10,7 @@ use covey_core::Error;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
 use covey_core::id::TaskId;
+use covey_core::port::{Room, Store};
 use covey_core::task::{TaskFilter, TaskStatus};
 use covey_testbed::Testbed;
 use futures_executor::block_on;
@@ -141,6 +142,14 @@ fn a_database_that_is_killed_loses_nothing_that_was_acknowledged() {
     check(&world, &told);
 }
 
+fn wait_for_room(world: &World) {
+    let begun = Instant::now();
+    while world.store().room() != Room::Enough {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", world.store().write_fault());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_full_disk_is_told_as_such_and_reads_go_on() {
     // What PostgreSQL says of a full disk, said by a trigger.
@@ -148,7 +157,7 @@ fn a_full_disk_is_told_as_such_and_reads_go_on() {
     let url = backend.url();
     let world = World::new(backend);
     let device = world.device(0);
-    let task = world.create(spec(&device));
+    let (task, other) = (world.create(spec(&device)), world.create(spec(&device)));
     let fail = |code: &str| {
         let function = format!(
             "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
@@ -173,6 +182,17 @@ fn a_full_disk_is_told_as_such_and_reads_go_on() {
         ("40001", StorageFault::Io),
     ] {
         assert_eq!(fail(code), Error::Unavailable { reason }, "{code}");
+        if reason == StorageFault::Full {
+            // All but relief is refused until a trial has found room, which it does: no trigger is in its way.
+            assert_eq!(world.store().room(), Room::Full);
+            assert_eq!(world.create_as(0, spec(&device)).unwrap_err(), Error::Unavailable { reason });
+            assert_eq!(
+                world.finish(&device, task.id, result(200, 0, "")).unwrap_err(),
+                Error::Unavailable { reason }
+            );
+            world.delete(0, other.id).unwrap();
+            wait_for_room(&world);
+        }
         assert_eq!(world.get(task.id).task, *task);
     }
     say(&url, &["DROP TRIGGER refuse ON tasks_open"]);

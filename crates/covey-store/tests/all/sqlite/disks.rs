@@ -4,15 +4,19 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use covey_core::Error;
+use covey_core::access::Rights;
 use covey_core::error::StorageFault;
+use covey_core::event::NewEvent;
 use covey_core::id::TaskId;
-use covey_core::port::Store;
+use covey_core::port::{Room, Store};
 use covey_core::task::{TaskFilter, TaskSpec};
-use covey_store::sqlite::Options;
+use covey_store::sqlite::{Disk, Options};
+use futures_executor::block_on;
 use rusqlite::Connection;
 
 use crate::child;
@@ -78,6 +82,20 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     if let Some(orders) = child::orders() {
         return fill_a_small_disk(Path::new(&orders[0]));
     }
+    on_a_small_disk("sqlite::disks::a_full_disk_refuses_writes_until_there_is_room");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_takes_what_makes_room_or_shuts_out() {
+    if let Some(orders) = child::orders() {
+        return relieve_a_small_disk(Path::new(&orders[0]));
+    }
+    on_a_small_disk("sqlite::disks::a_full_disk_takes_what_makes_room_or_shuts_out");
+}
+
+/// Runs a test again in a child, with a file system of 16 MiB.
+fn on_a_small_disk(test: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mount = r#"mount -t tmpfs -o size=16m none "$0" && exec "$@""#;
     let inside = |arguments: &[String]| {
@@ -89,10 +107,15 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         println!("skipped: this system does not let a test mount a file system");
         return;
     }
-    let done =
-        inside(&child::words("sqlite::disks::a_full_disk_refuses_writes_until_there_is_room")).unwrap();
+    let done = inside(&child::words(test)).unwrap();
     let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn fill_all(filler: &Path) {
+    let mut file = File::create(filler).unwrap();
+    while file.write_all(&[0; 64 * 1024]).is_ok() {}
+    while file.write_all(&[0; 1024]).is_ok() {}
 }
 
 /// What the child does, on a file system that is all its own.
@@ -101,10 +124,7 @@ fn fill_a_small_disk(folder: &Path) {
     let device = world.device(0);
     let first = world.create(spec(&device));
     let filler = folder.join("filler");
-    let mut file = File::create(&filler).unwrap();
-    while file.write_all(&[0; 64 * 1024]).is_ok() {}
-    while file.write_all(&[0; 1024]).is_ok() {}
-    drop(file);
+    fill_all(&filler);
     let mut made = fill(&world, &device);
     made.push(first.id);
     assert_eq!(world.finish(&device, first.id, result(200, 0, &"x".repeat(50_000))).unwrap_err(), FULL);
@@ -117,6 +137,85 @@ fn fill_a_small_disk(folder: &Path) {
     world.restart();
     assert_eq!(world.list(0, TaskFilter::default(), 1, 1).total, made.len() as u64);
     made.iter().for_each(|id| assert_eq!(world.get(*id).task.id, *id));
+}
+
+/// The same, with a reserve.
+fn relieve_a_small_disk(folder: &Path) {
+    let disk = Some(Arc::new(Disk::open(folder, Some(0)).unwrap()));
+    let options = Options { disk, ..Options::new(folder.join("covey.db")) };
+    let mut world = World::new(SqliteBackend::at(options));
+    let reserve = folder.join("reserve");
+    assert_eq!(reserve.metadata().unwrap().len(), 1 << 20);
+    let (device, other) = (world.device(0), world.device(0));
+    let first = world.create(spec(&device));
+    let many: Vec<_> = (0..20).map(|_| world.create(large(&device)).id).collect();
+    let leaked =
+        block_on(world.engine().for_caller(world.org(0)).api_key_add("first", "leaked", Rights::ALL));
+    let filler = folder.join("filler");
+    fill_all(&filler);
+    fill(&world, &device);
+    assert_eq!((world.store().room(), reserve.exists()), (Room::Full, false));
+
+    // However often.
+    many.iter().for_each(|id| drop(world.delete(0, *id).unwrap()));
+    let caller = world.engine().for_caller(world.org(0));
+    block_on(caller.api_key_revoke(leaked.unwrap().key.id)).unwrap();
+    block_on(caller.device_retire(other.device_id)).unwrap();
+    assert_eq!(world.create_as(0, spec(&device)).unwrap_err(), FULL);
+    assert_eq!(world.finish(&device, first.id, result(200, 0, "")).unwrap_err(), FULL);
+    assert_eq!(world.store().room(), Room::Full, "a small write that finds room says nothing of others");
+
+    // A start finds room for what it writes.
+    world.restart();
+    assert_eq!(world.store().room(), Room::Full);
+    world.delete(0, first.id).unwrap();
+    assert!(many.iter().all(|id| world.get(*id).task.payload.is_none()));
+
+    std::fs::remove_file(filler).unwrap();
+    wait_until_writable(&world);
+    assert_eq!((world.store().room(), reserve.exists()), (Room::Enough, true));
+    world.create(large(&device));
+}
+
+#[test]
+fn with_little_room_nothing_new_is_taken_and_what_runs_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("covey.db");
+    let world = World::new(SqliteBackend::at(Options::new(&path)));
+    let device = world.device(0);
+    let [open, ended, deleted] = [(); 3].map(|()| world.create(spec(&device)).id);
+    world.finish(&device, ended, result(200, 0, "")).unwrap();
+
+    // Started again with another limit: more than any disk has.
+    drop(world);
+    let disk = Disk::open(folder.path(), Some(i64::MAX as u64)).unwrap();
+    let options = Options { disk: Some(Arc::new(disk)), ..Options::new(path) };
+    let short = World::on_what_is_there(SqliteBackend::at(options), 1_000);
+    let begun = Instant::now();
+    while short.store().room() != Room::Short {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let refused = Error::Unavailable { reason: StorageFault::Short };
+    assert_eq!(short.create_as(0, spec(&device)).unwrap_err(), refused);
+    assert_eq!(short.register(0, Default::default()).unwrap_err(), refused);
+    let event = NewEvent {
+        type_code: 7,
+        dev_event_id: 1,
+        dev_timestamp: None,
+        correlation: None,
+        payload: "{}".into(),
+        reported: Vec::new(),
+    };
+    assert_eq!(block_on(short.engine().for_device(&device).event_add(event, false)).unwrap_err(), refused);
+    assert_eq!(short.finish(&device, ended, result(200, 1, "late")).unwrap_err(), refused);
+    assert_eq!(short.store().write_fault(), None);
+    assert!(short.engine().server().health().is_ready());
+
+    assert!(short.finish(&device, ended, result(200, 0, "")).unwrap().duplicate);
+    assert!(short.request(&device, open).is_some());
+    short.finish(&device, open, result(200, 0, "")).unwrap();
+    short.delete(0, deleted).unwrap();
 }
 
 /// Writers that never pause give a passive checkpoint no chance to end the log.
