@@ -1,5 +1,7 @@
 """Who may call what: keys, rights, organisations (rest-api.md "Who calls")."""
 
+import uuid
+
 import httpx
 
 from testbed.api import READY, RIGHTS, is_problem
@@ -65,6 +67,50 @@ def test_what_another_organisation_owns_is_404(api, other_api, identity):
     assert other_api.get("/devices", params={"sn": identity.sn}).json() == []
     assert other_api.get("/device-tasks").json()["total"] == 0
     assert api.status(task_id) == READY
+
+
+def test_who_keeps_the_keys_of_an_organisation_reaches_no_other(api, server, new_api):
+    org = f"org-{uuid.uuid4().hex[:8]}"
+    keeper = new_api(server, api.key_with([*RIGHTS, "keys:write"], org=org))
+    theirs = api.post("/api-keys", json={"name": "theirs", "rights": []}).json()["id"]
+    for wanted in ("default", "new"):
+        answer = keeper.post("/api-keys", json={"org": wanted, "name": "x", "rights": []})
+        assert is_problem(answer, 403) and "orgs:admin" in answer.json()["detail"]
+    assert is_problem(keeper.post("/api-keys", json={"name": "x", "rights": ["orgs:admin"]}), 403)
+    assert is_problem(keeper.delete(f"/api-keys/{theirs}"), 404)
+    assert {key["org"] for key in keeper.get("/api-keys").json()} == {org}
+    own = keeper.post("/api-keys", json={"name": "x", "rights": ["tasks:read"]})
+    assert own.status_code == 201 and own.json()["org"] == org
+    assert keeper.delete(f"/api-keys/{own.json()['id']}").status_code == 200
+    # In an organisation where somebody runs the deployment: not that one's key.
+    small = new_api(server, api.key_with(["keys:write"]))
+    (admin,) = [key["id"] for key in api.get("/api-keys").json() if key["name"] == "admin"]
+    assert is_problem(small.delete(f"/api-keys/{admin}"), 403)
+    assert api.get("/devices").status_code == 200
+
+
+def test_a_serial_number_that_is_taken_or_reserved_is_told(api, other_api, identity):
+    for caller in (api, other_api):
+        answer = caller.post("/devices", json={"sn": identity.sn})
+        assert is_problem(answer, 409) and answer.json()["type"] == "urn:covey:problem:sn_taken"
+    for sn in ("dev", "srv", "Server", "NODE", "gateway"):
+        answer = api.post("/devices", json={"sn": sn})
+        assert is_problem(answer, 422) and answer.json()["field"] == "sn", sn
+    made = {api.post("/devices", json={}).json()["device"]["sn"] for _ in range(3)}
+    assert len(made) == 3
+
+
+def test_a_key_is_not_told_of_taken_serial_numbers_without_end(api, server, new_api, identity):
+    probing = new_api(server, api.key_with(["devices:write"]))
+    told = 0
+    while (answer := probing.post("/devices", json={"sn": identity.sn})).status_code == 409:
+        told += 1
+        assert told < 1_000
+    assert is_problem(answer, 429) and int(answer.headers["retry-after"]) > 0
+    free = {"sn": f"t-{uuid.uuid4().hex[:16]}"}
+    assert is_problem(probing.post("/devices", json=free), 429), "nor does the refusal tell"
+    assert probing.post("/devices", json={}).status_code == 201
+    assert api.post("/devices", json=free).status_code == 201
 
 
 def test_a_revoked_key_is_dead(api, server, new_api):

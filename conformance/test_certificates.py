@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from testbed.api import DONE, is_problem
+from testbed.api import DONE, Api, is_problem
 from testbed.broker import LINK
 from testbed.certificate import openssl, request
 from testbed.device import Identity
@@ -151,3 +151,19 @@ def test_a_certificate_of_the_server_that_expired_meanwhile_is_renewed_at_the_st
     server.start()
     context = ssl.create_default_context(cafile=str(server.ca))
     assert serial(("127.0.0.1", int(server.https.rsplit(":", 1)[1])), context)
+
+
+def test_a_certificate_of_a_device_loses_the_rights_that_it_was_given_when_the_device_is_retired(
+    server, api, identity
+):
+    name, certificate = f"device {identity.sn}", identity.certificate.read_text()
+    body = {"name": name, "rights": ["devices:read"], "certificate_pem": certificate}
+    assert api.post("/api-keys", json=body).status_code == 201
+    reading = Api(server.https, None, verify=identity.tls(server.ca))
+    assert reading.get("/devices").status_code == 200
+    assert api.delete(f"/devices/{identity.device_id}").status_code == 200
+    assert is_problem(reading.get("/devices"), 401)
+    reading.close()
+    assert name not in {key["name"] for key in api.get("/api-keys").json()}
+    refused = api.post("/api-keys", json=body)
+    assert is_problem(refused, 422) and refused.json()["field"] == "certificate_pem"

@@ -28,6 +28,15 @@ pub enum Error {
         /// What it contradicts.
         problem: &'static str,
     },
+    /// The serial number is that of a device, of whichever organisation.
+    #[error("a device with this serial number is registered")]
+    SnTaken,
+    /// Without this key nobody could make keys for every organisation.
+    #[error(
+        "this is the last key that may make keys for every organisation; make another first. Where it was lost, whoever \
+         owns the server's machine runs: covey key recover"
+    )]
+    LastKey,
     /// What is stored is not as the caller demanded.
     #[error("{problem}")]
     Precondition {

@@ -1,5 +1,5 @@
 //! `/api/v1/api-keys`: making, listing and revoking API keys. Needs the right
-//! keys:write, which holds for every organisation.
+//! keys:write; for keys of another organisation also orgs:admin.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     with_slash([routes!(api_key_list, api_key_add), routes!(api_key_revoke)])
 }
 
-/// All API keys
+/// The API keys of your organisation; with the right orgs:admin, of all
 #[utoipa::path(
     get, path = "/api/v1/api-keys", tag = "api keys",
     responses((status = 200, description = "The keys.", body = Vec<ApiKey>), GuardProblems)
@@ -54,7 +54,8 @@ async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
     let (made, clear_text) = match &certificate {
         Some(shown) => {
             let text = shown.credential();
-            (asked.engine().credential_add(org, &wanted.name, rights, &text).await?, None)
+            let serial = shown.serial_hex();
+            (asked.engine().credential_add(org, &wanted.name, rights, &text, serial).await?, None)
         }
         None => {
             let made = asked.engine().api_key_add(org, &wanted.name, rights).await?;
@@ -84,7 +85,7 @@ fn certificate(api: &Api, pem: &str) -> Result<ClientCertificate, Problem> {
     params(("id" = i64, Path, description = "The key's number.")),
     responses(
         (status = 200, description = "The key is revoked.", body = ApiKeyRevoked),
-        InvalidProblem, NotFoundProblem, GuardProblems,
+        InvalidProblem, NotFoundProblem, ConflictProblem, GuardProblems,
     )
 )]
 async fn api_key_revoke(asked: Asked, Segment(Whole(id)): Segment<Whole>) -> Answer {

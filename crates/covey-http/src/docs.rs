@@ -62,7 +62,12 @@ const PROBLEMS: [(&str, &str, &str); 13] = [
     ),
     ("Forbidden", "403", "The API key or the client certificate lacks a right."),
     ("NotFound", "404", "There is no such thing for this caller."),
-    ("Conflict", "409", "The request contradicts what is stored."),
+    (
+        "Conflict",
+        "409",
+        "The request contradicts what is stored (type `conflict`); the serial number is taken (`sn_taken`); it is the \
+            last key that may make keys for every organisation (`last_key`).",
+    ),
     ("Gone", "410", "It was there and is not kept any more."),
     ("Precondition", "412", "What is stored is not as `If-Match` demands."),
     ("TooLarge", "413", "The body has more than 256 KiB."),

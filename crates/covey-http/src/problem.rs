@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     NotFound,
     MethodNotAllowed,
     Conflict,
+    SnTaken,
+    LastKey,
     Gone,
     Precondition,
     ProbeFailed,
@@ -63,6 +65,8 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
             }
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The request contradicts what is stored"),
+            Self::SnTaken => (StatusCode::CONFLICT, "sn_taken", "The serial number is taken"),
+            Self::LastKey => (StatusCode::CONFLICT, "last_key", "It is the last key of its kind"),
             Self::Gone => (StatusCode::GONE, "gone", "It is not kept any more"),
             Self::Precondition => {
                 (StatusCode::PRECONDITION_FAILED, "precondition", "It is not as was demanded")
@@ -187,6 +191,8 @@ impl From<Error> for Problem {
             }
             Error::NotFound { .. } => Kind::NotFound,
             Error::Conflict { .. } => Kind::Conflict,
+            Error::SnTaken => Kind::SnTaken,
+            Error::LastKey => Kind::LastKey,
             Error::Gone { .. } => Kind::Gone,
             Error::Precondition { .. } => Kind::Precondition,
             Error::Forbidden { .. } => Kind::Forbidden,
@@ -229,6 +235,8 @@ mod tests {
             (Error::contradiction("after", "does not go with before"), 422),
             (Error::not_found("task"), 404),
             (Error::Conflict { problem: "taken" }, 409),
+            (Error::SnTaken, 409),
+            (Error::LastKey, 409),
             (Error::Forbidden { right: "tasks:read" }, 403),
             (Error::Exhausted { limit: "the device has too many open tasks" }, 429),
             (Error::Unavailable { reason: StorageFault::Io }, 503),

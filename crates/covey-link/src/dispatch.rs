@@ -213,9 +213,11 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let (refusal, kind) = match &error {
             Error::NotFound { .. } | Error::Gone { .. } => (Refusal::UnknownTask, RefusedKind::NotTheirs),
-            Error::Invalid { .. } | Error::Conflict { .. } | Error::Precondition { .. } => {
-                (Refusal::Payload, RefusedKind::Malformed)
-            }
+            Error::Invalid { .. }
+            | Error::Conflict { .. }
+            | Error::SnTaken
+            | Error::LastKey
+            | Error::Precondition { .. } => (Refusal::Payload, RefusedKind::Malformed),
             Error::Forbidden { .. } => (Refusal::PublishTopic, RefusedKind::Forbidden),
             Error::Exhausted { .. } | Error::Blocked => (Refusal::Limit, RefusedKind::Limit),
             Error::Unavailable { reason } => (Refusal::Storage, RefusedKind::Unavailable(*reason)),

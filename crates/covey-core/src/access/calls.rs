@@ -20,7 +20,8 @@ impl Engine {
     fn key_to_add(&self, org_name: &str, name: &str, rights: Rights, clear_text: &str) -> Result<ApiKeyAdd> {
         ApiKeyAdd::validate(org_name, name)?;
         let digest = (self.parts.key_hasher)(clear_text);
-        Ok(ApiKeyAdd { org_name: org_name.to_owned(), name: name.to_owned(), rights, digest })
+        let (org_name, name) = (org_name.to_owned(), name.to_owned());
+        Ok(ApiKeyAdd { org_name, name, rights, digest, certificate_serial_hex: None })
     }
 }
 
@@ -30,14 +31,16 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a field out of range, or the store's.
     pub async fn api_key_add(self, org_name: &str, name: &str, rights: Rights) -> Result<MadeKey> {
-        may_grant(self.caller, rights)?;
+        may_grant(self.caller, org_name, rights)?;
         let clear_text = self.engine.parts.ids.api_key();
         let key = self.engine.execute(self.engine.key_to_add(org_name, name, rights, &clear_text)?).await?;
         Ok(MadeKey { key, clear_text })
     }
 
     /// Takes a credential that its owner brings, such as a certificate, in
-    /// place of a key: `text` is what [`ForServer::api_key_check`] will be asked.
+    /// place of a key: `text` is what [`ForServer::api_key_check`] will be asked, and
+    /// `serial_hex` its serial number: what it may do ends when it is that of a device
+    /// that is retired.
     ///
     /// # Errors
     /// A missing right, a field out of range, [`Error::Conflict`] for a
@@ -48,31 +51,37 @@ impl ForCaller<'_> {
         name: &str,
         rights: Rights,
         text: &str,
+        serial_hex: &str,
     ) -> Result<ApiKey> {
-        may_grant(self.caller, rights)?;
-        let operation = self.engine.key_to_add(org_name, name, rights, text)?;
+        may_grant(self.caller, org_name, rights)?;
+        let mut operation = self.engine.key_to_add(org_name, name, rights, text)?;
+        operation.certificate_serial_hex = Some(serial_hex.to_owned());
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
         }
         self.engine.execute(operation).await
     }
 
-    /// All API keys.
+    /// The API keys of the caller's organisation, or of all for whom that may be said.
     ///
     /// # Errors
     /// A missing right, or the store's.
     pub async fn api_key_list(self) -> Result<Vec<ApiKey>> {
         self.caller.require(Rights::KEYS_WRITE)?;
-        self.engine.parts.store.api_key_list_of_every_org().await
+        let mut keys = self.engine.parts.store.api_key_list_of_every_org().await?;
+        if !self.caller.rights.contains(Rights::ORGS_ADMIN) {
+            keys.retain(|key| key.org == self.caller.org);
+        }
+        Ok(keys)
     }
 
     /// Revokes an API key.
     ///
     /// # Errors
-    /// A missing right, [`Error::NotFound`], or the store's.
+    /// A missing right, [`Error::NotFound`], [`Error::LastKey`], or the store's.
     pub async fn api_key_revoke(self, id: i64) -> Result<()> {
         self.caller.require(Rights::KEYS_WRITE)?;
-        self.engine.execute(ApiKeyRevoke { id }).await
+        self.engine.execute(ApiKeyRevoke { caller: self.caller.clone(), id }).await
     }
 }
 
@@ -87,12 +96,13 @@ impl ForServer<'_> {
 
     /// Remembers that an API key let somebody in, if that was not known of the last
     /// [`LAST_USED_GRAIN_MS`]. Nobody waits for it, and a request does not fail with it.
-    pub fn api_key_used(self, key: &ApiKey) {
+    /// `certificate_serial_hex`: the serial number of the certificate that stood for it.
+    pub fn api_key_used(self, key: &ApiKey, certificate_serial_hex: Option<String>) {
         let now = self.engine.now();
         let is_due = key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS);
         if is_due && self.engine.parts.store.write_fault().is_none() {
             // A store that takes no jobs now is asked again when the key is used next.
-            let _ = self.engine.submit(ApiKeyUse { id: key.id }, |_, ()| ());
+            let _ = self.engine.submit(ApiKeyUse { id: key.id, certificate_serial_hex }, |_, ()| ());
         }
     }
 
@@ -124,9 +134,12 @@ impl ForServer<'_> {
     }
 }
 
-/// Nobody hands out a right that it does not hold.
-fn may_grant(caller: &Caller, rights: Rights) -> Result<()> {
+/// Nobody hands out a right that it does not hold, or makes keys for others without the right to.
+fn may_grant(caller: &Caller, org_name: &str, rights: Rights) -> Result<()> {
     caller.require(Rights::KEYS_WRITE)?;
+    if org_name != &*caller.org_name {
+        caller.require(Rights::ORGS_ADMIN)?;
+    }
     if caller.rights.contains(rights) {
         Ok(())
     } else {

@@ -4,11 +4,13 @@ mod calls;
 mod operation;
 mod port;
 pub mod recovery;
+mod taken_names;
 
 pub use operation::{
     AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
 };
 pub use port::{AccessReader, AccessSteps};
+pub(crate) use taken_names::TakenNames;
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::id::{CallerId, OrgId, UnixMs};
 pub struct Rights(pub u32);
 
 /// Each right with its name, in the order of its bit.
-pub const RIGHT_NAMES: [&str; 7] = [
+pub const RIGHT_NAMES: [&str; 8] = [
     "tasks:read",
     "tasks:write",
     "devices:read",
@@ -28,6 +30,7 @@ pub const RIGHT_NAMES: [&str; 7] = [
     "keys:write",
     "events:read",
     "webhooks:write",
+    "orgs:admin",
 ];
 
 impl Rights {
@@ -39,12 +42,16 @@ impl Rights {
     pub const DEVICES_READ: Self = Self(1 << 2);
     /// Register, tag and retire devices.
     pub const DEVICES_WRITE: Self = Self(1 << 3);
-    /// Make and revoke API keys, of any organisation.
+    /// Make and revoke API keys of the own organisation, none with more rights than one's own.
     pub const KEYS_WRITE: Self = Self(1 << 4);
     /// Read events and gauges, and follow the stream.
     pub const EVENTS_READ: Self = Self(1 << 5);
     /// Read, set and remove webhooks, and send again what they could not deliver.
     pub const WEBHOOKS_WRITE: Self = Self(1 << 6);
+    /// Do for every organisation what else may be done for one's own.
+    pub const ORGS_ADMIN: Self = Self(1 << 7);
+    /// Make and revoke the keys of all organisations.
+    pub const ALL_KEYS_WRITE: Self = Self(Self::KEYS_WRITE.0 | Self::ORGS_ADMIN.0);
     /// Everything.
     pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
 
@@ -73,7 +80,7 @@ impl Rights {
             let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
                 "rights",
                 "known are tasks:read, tasks:write, devices:read, devices:write, keys:write, events:read, \
-                 webhooks:write",
+                 webhooks:write, orgs:admin",
             ))?;
             rights.0 |= 1 << bit;
         }

@@ -1,6 +1,6 @@
 //! Operations on API keys.
 
-use crate::access::{ApiKey, KeyDigest, LAST_USED_GRAIN_MS, Rights};
+use crate::access::{ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction};
@@ -27,6 +27,8 @@ pub struct ApiKeyAdd {
     pub rights: Rights,
     /// The digest of its clear text.
     pub digest: KeyDigest,
+    /// The serial number of the certificate that stands for it, in hexadecimal digits.
+    pub certificate_serial_hex: Option<String>,
 }
 
 impl ApiKeyAdd {
@@ -52,8 +54,14 @@ impl Operation for ApiKeyAdd {
     type Output = ApiKey;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
+        let serial = self.certificate_serial_hex.as_deref();
+        if let Some(serial) = serial
+            && tx.certificate_is_revoked(serial)?
+        {
+            return Err(Error::invalid("certificate_pem", "is of a device that was retired").into());
+        }
         let org = tx.org_ensure(&self.org_name)?;
-        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest)?)
+        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest, serial)?)
     }
 }
 
@@ -111,10 +119,13 @@ impl Operation for AdminKeyRecover {
     }
 }
 
-/// Remembers that an API key was used.
+/// Remembers that an API key was used, and by which certificate: of those that were registered before that
+/// was kept, it is not known otherwise.
 pub struct ApiKeyUse {
     /// Its number.
     pub id: i64,
+    /// The serial number of the certificate that stood for it, in hexadecimal digits.
+    pub certificate_serial_hex: Option<String>,
 }
 
 impl Operation for ApiKeyUse {
@@ -122,12 +133,21 @@ impl Operation for ApiKeyUse {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let before = tx.now().plus_ms(-LAST_USED_GRAIN_MS);
-        Ok(tx.api_key_use(self.id, before)?)
+        let serial = self.certificate_serial_hex.as_deref();
+        if let Some(serial) = serial
+            && tx.certificate_is_revoked(serial)?
+        {
+            tx.api_key_revoke(self.id)?;
+            return Ok(());
+        }
+        Ok(tx.api_key_use(self.id, before, serial)?)
     }
 }
 
 /// Revokes an API key.
 pub struct ApiKeyRevoke {
+    /// Who asks.
+    pub caller: Caller,
     /// Its number.
     pub id: i64,
 }
@@ -138,6 +158,16 @@ impl Operation for ApiKeyRevoke {
     const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+        let may_all = self.caller.rights.contains(Rights::ORGS_ADMIN);
+        let key = tx.api_key(self.id)?.filter(|key| may_all || key.org == self.caller.org);
+        let key = key.ok_or(Error::not_found("key"))?;
+        if key.rights.contains(Rights::ORGS_ADMIN) {
+            // Whoever keeps the keys of one organisation does not lock out whoever runs the deployment.
+            self.caller.require(Rights::ORGS_ADMIN)?;
+        }
+        if key.rights.contains(Rights::ALL_KEYS_WRITE) && tx.api_key_count(Rights::ALL_KEYS_WRITE)? <= 1 {
+            return Err(Error::LastKey.into());
+        }
         if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }
     }
 }

@@ -1,28 +1,39 @@
 //! What operations and callers ask the store of organisations and API keys.
 
 use crate::access::{ApiKey, KeyDigest, Rights};
-use crate::id::{OrgId, UnixMs};
+use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, TxResult};
 
 /// The steps on organisations and API keys inside a transaction.
 pub trait AccessSteps {
     /// The organisation with this name, made if there is none.
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId>;
-    /// Stores an API key's digest.
+    /// Stores an API key's digest, and the serial number of the certificate that stands for it.
     fn api_key_insert(
         &mut self,
         org: OrgId,
         name: &str,
         rights: Rights,
         digest: &KeyDigest,
+        certificate_serial_hex: Option<&str>,
     ) -> TxResult<ApiKey>;
+    /// The API key of this number, unless it was revoked.
+    fn api_key(&mut self, id: i64) -> TxResult<Option<ApiKey>>;
+    /// How many keys that were not revoked have all of these rights. Nobody revokes one
+    /// of them until this transaction has ended.
+    fn api_key_count(&mut self, rights: Rights) -> TxResult<i64>;
     /// Whether there is or was any API key. One that was revoked counts: the
     /// first key must not come to life again with the next start.
     fn api_key_exists(&mut self) -> TxResult<bool>;
-    /// Sets the last use of an API key to now, unless it was used after `before`.
-    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()>;
+    /// Sets the last use of an API key to now, unless it was used after `before`; and the serial number of
+    /// its certificate, unless that is known.
+    fn api_key_use(&mut self, id: i64, before: UnixMs, certificate_serial_hex: Option<&str>) -> TxResult<()>;
     /// Revokes an API key; answers whether there was one.
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
+    /// Revokes what stands for a certificate of this device.
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()>;
+    /// Whether a certificate of this serial number was a device's and was revoked.
+    fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool>;
 }
 
 /// The reads of organisations and API keys.

@@ -7,13 +7,13 @@ use crate::error::{Result, StorageFault};
 use crate::operation::OperationJob;
 use crate::port::Store;
 
-/// The keys that may make keys, of every organisation.
+/// The keys that may make keys, or act for every organisation, of every organisation.
 ///
 /// # Errors
 /// The store's.
 pub async fn admin_keys_of_every_org(store: &dyn Store) -> Result<Vec<ApiKey>> {
     let mut keys = store.api_key_list_of_every_org().await?;
-    keys.retain(|key| key.rights.contains(Rights::KEYS_WRITE));
+    keys.retain(|key| key.rights.0 & Rights::ALL_KEYS_WRITE.0 != 0);
     Ok(keys)
 }
 

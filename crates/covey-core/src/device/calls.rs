@@ -7,7 +7,7 @@ use crate::device::{
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
 use crate::port::PageRequest;
 
@@ -16,11 +16,22 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a field out of range, a request that cannot be signed,
-    /// [`crate::Error::Conflict`] for a serial number or a number that is taken, or
-    /// the store's.
+    /// [`Error::SnTaken`], [`Error::Conflict`] for a number that is taken, or the store's.
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require(Rights::DEVICES_WRITE)?;
-        DeviceRegister::validate(spec.device_id, &spec.tags)?;
+        DeviceRegister::validate(spec.sn.as_ref(), spec.device_id, &spec.tags)?;
+        let is_named = spec.sn.is_some();
+        if is_named && !self.engine.taken_names.ask(self.caller.id, self.engine.now()) {
+            return Err(Error::Exhausted { limit: "too many serial numbers that are taken were asked for" });
+        }
+        let registered = self.register(spec).await;
+        if is_named && !matches!(registered, Err(Error::SnTaken)) {
+            self.engine.taken_names.not_taken(self.caller.id);
+        }
+        registered
+    }
+
+    async fn register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         let sn = spec.sn.unwrap_or_else(|| self.engine.parts.ids.sn());
         // Signed before it is stored: a certificate that nobody stored admits nobody.
         let issuer = &self.engine.parts.issuer;

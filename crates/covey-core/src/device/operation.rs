@@ -13,6 +13,9 @@ use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction};
 use crate::presence::{PresencePut, Reason};
 
+/// Serial numbers that no device gets, in whatever case: what topics and brokers' accounts call something else.
+const RESERVED_SNS: [&str; 5] = ["dev", "srv", "server", "node", "gateway"];
+
 /// Registers a device, with the certificate that was issued to it if it gets one.
 pub struct DeviceRegister {
     /// Who asks.
@@ -32,7 +35,13 @@ impl DeviceRegister {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the first field that is out of range.
-    pub fn validate(device_id: Option<i64>, tags: &[Tag]) -> Result<()> {
+    pub fn validate(sn: Option<&Sn>, device_id: Option<i64>, tags: &[Tag]) -> Result<()> {
+        if sn.is_some_and(|sn| RESERVED_SNS.iter().any(|name| name.eq_ignore_ascii_case(sn.as_str()))) {
+            return Err(Error::invalid(
+                "sn",
+                "must not be dev, srv, server, node or gateway, which are reserved",
+            ));
+        }
         if device_id.is_some_and(|id| !(1..=DEVICE_ID_MAX).contains(&id)) {
             return Err(Error::invalid("device_id", "must be 1 to 9007199254740991"));
         }
@@ -51,7 +60,7 @@ impl Operation for DeviceRegister {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
         if tx.sn_is_taken(&self.sn)? {
-            return Err(Error::Conflict { problem: "a device with this serial number is registered" }.into());
+            return Err(Error::SnTaken.into());
         }
         let device_id = match self.device_id {
             None => match tx.device_id_free(self.caller.org)? {
@@ -86,7 +95,7 @@ impl Operation for DeviceRegister {
     }
 }
 
-/// Retires a device: revokes its certificates, and forgets its session.
+/// Retires a device: revokes its certificates and the rights that were given to them, and forgets its session.
 pub struct DeviceRetire {
     /// Who asks.
     pub caller: Caller,
@@ -101,6 +110,8 @@ impl Operation for DeviceRetire {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        // Before they are revoked: by them the store knows what stands for them.
+        tx.api_keys_revoke_of_device(device.identity.device)?;
         tx.device_retire(device.identity.device)?;
         tx.session_remove(device.identity.device)?;
         if let Some(was) = device.presence.filter(|presence| presence.online) {

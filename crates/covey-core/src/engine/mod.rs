@@ -9,7 +9,7 @@ mod peers;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::access::Caller;
+use crate::access::{Caller, TakenNames};
 use crate::announcer::Announcer;
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
@@ -63,6 +63,7 @@ pub struct Engine {
     pub(crate) parts: Parts,
     pub(crate) after_commit: Arc<AfterCommit>,
     pub(crate) throttle: Throttle,
+    pub(crate) taken_names: TakenNames,
     pub(crate) swept: Mutex<Swept>,
 }
 
@@ -121,7 +122,13 @@ impl Engine {
             webhooks: Arc::clone(&parts.webhooks),
         };
         let throttle = Throttle::new(parts.flood);
-        Self { parts, after_commit: Arc::new(after_commit), throttle, swept: Mutex::default() }
+        Self {
+            parts,
+            after_commit: Arc::new(after_commit),
+            throttle,
+            taken_names: TakenNames::default(),
+            swept: Mutex::default(),
+        }
     }
 
     /// What an application can ask for.

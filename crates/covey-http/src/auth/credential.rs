@@ -9,7 +9,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use covey_core::id::UnixMs;
 
-use crate::client_certificate::{self, CREDENTIAL_PREFIX, Peer, ProxyTrust};
+use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, Peer, ProxyTrust};
 
 /// The header that carries the key.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
@@ -22,7 +22,12 @@ pub(super) enum Credential<'a> {
     /// An API key.
     Key(&'a str),
     /// A certificate whose key the caller holds.
-    Certificate(String),
+    Certificate {
+        /// The text under which it is looked up.
+        text: String,
+        /// Its serial number.
+        serial_hex: String,
+    },
 }
 
 impl<'a> Credential<'a> {
@@ -41,13 +46,16 @@ impl<'a> Credential<'a> {
             return None;
         }
         // The proxy's own certificate says who hands on, never who calls.
-        let text = if is_proxy {
-            let handed_on = client_certificate::handed_on(&parts.headers)?;
-            handed_on.is_valid_at(now).then(|| handed_on.credential())?
-        } else {
-            own.credential()
+        let of = |certificate: &ClientCertificate| Self::Certificate {
+            text: certificate.credential(),
+            serial_hex: certificate.serial_hex().to_owned(),
         };
-        Some(Self::Certificate(text))
+        if is_proxy {
+            let handed_on = client_certificate::handed_on(&parts.headers)?;
+            handed_on.is_valid_at(now).then(|| of(&handed_on))
+        } else {
+            Some(of(own))
+        }
     }
 }
 

@@ -53,13 +53,13 @@ impl FromRequestParts<Arc<Api>> for Asked {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
         let caller = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
-            Some(Credential::Key(key)) => find(api, key).await?,
-            Some(Credential::Certificate(_)) if cross_site::is_cross_origin(parts, &api.origins) => {
+            Some(Credential::Key(key)) => find(api, key, None).await?,
+            Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
                 refused();
                 let detail = "a page of another site must not call with this browser's client certificate";
                 return Err(Problem::new(Kind::Forbidden, detail));
             }
-            Some(Credential::Certificate(text)) => find(api, &text).await?,
+            Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
             None => None,
         };
         let Some(caller) = caller else {
@@ -73,7 +73,7 @@ impl FromRequestParts<Arc<Api>> for Asked {
     }
 }
 
-async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
+async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Caller>, Problem> {
     let digest = key_digest(text);
     // Taken before the store is asked, so that the time that takes is counted.
     let now = api.engine.now();
@@ -81,7 +81,7 @@ async fn find(api: &Api, text: &str) -> Result<Option<Caller>, Problem> {
         return Ok(Some(caller));
     }
     let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
-    api.engine.server().api_key_used(&found);
+    api.engine.server().api_key_used(&found, serial_hex);
     let caller = Caller::of(&found);
     api.callers.remember(digest, caller.clone(), now);
     Ok(Some(caller))

@@ -43,6 +43,7 @@ const ED25519: &str = "1.3.101.112";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientCertificate {
     sha256_hex: String,
+    serial_hex: String,
     valid_s: RangeInclusive<i64>,
 }
 
@@ -71,6 +72,7 @@ impl ClientCertificate {
         let validity = certificate.validity();
         Ok(Self {
             sha256_hex: hex(&Sha256::digest(der)),
+            serial_hex: hex(serial(&certificate)),
             valid_s: validity.not_before.timestamp()..=validity.not_after.timestamp(),
         })
     }
@@ -96,6 +98,11 @@ impl ClientCertificate {
         &self.sha256_hex
     }
 
+    /// Its serial number, in lowercase hex, as devices' certificates are registered.
+    pub(crate) fn serial_hex(&self) -> &str {
+        &self.serial_hex
+    }
+
     /// The text under which it is registered.
     pub(crate) fn credential(&self) -> String {
         format!("{CREDENTIAL_PREFIX}{}", self.sha256_hex)
@@ -109,6 +116,14 @@ impl ClientCertificate {
     /// Whether its time is over.
     pub(crate) fn is_over_at(&self, now: UnixMs) -> bool {
         now.0.div_euclid(1_000) > *self.valid_s.end()
+    }
+}
+
+/// The serial number without the zero byte that DER puts before a high bit.
+fn serial<'c>(certificate: &'c X509Certificate<'_>) -> &'c [u8] {
+    match certificate.raw_serial() {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
     }
 }
 

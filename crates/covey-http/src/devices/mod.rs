@@ -18,7 +18,9 @@ use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
 use crate::auth::Asked;
-use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
+use crate::docs::{
+    BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
+};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, json};
@@ -46,7 +48,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
                 ("Location" = String, description = "Where the device is."),
                 ("Cache-Control" = String, description = "Always `no-store`."),
             )),
-        BodyProblems, ConflictProblem, GuardProblems,
+        BodyProblems, ConflictProblem, LimitProblem, GuardProblems,
     )
 )]
 async fn device_register(asked: Asked, body: RawBody) -> Answer {
@@ -112,6 +114,8 @@ async fn tag_put(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>,
 )]
 async fn device_retire(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
     let identity = asked.engine().device_retire(id).await?;
+    // Its certificate may have stood for a key.
+    asked.api.callers.forget();
     let retired_at = asked.api.engine.now().seconds();
     let sn = Cow::Borrowed(identity.sn.as_str());
     let answer = DeviceRetired { device_id: identity.device_id.0, sn, retired_at };

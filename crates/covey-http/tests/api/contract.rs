@@ -152,13 +152,13 @@ async fn the_list_of_keys_shows_when_each_was_last_used() {
 #[tokio::test]
 async fn a_device_without_a_certificate_is_registered_and_cannot_connect() {
     let stage = Stage::new().await;
-    let made = answer(stage.post("/api/v1/devices", r#"{"sn":"node","certificate":"none"}"#)).await;
+    let made = answer(stage.post("/api/v1/devices", r#"{"sn":"sensor","certificate":"none"}"#)).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let members: Vec<_> = made.body.as_object().unwrap().keys().collect();
     assert_eq!(members, ["device"], "there is no certificate to show");
-    let sn = covey_core::id::Sn::parse("node").unwrap();
+    let sn = covey_core::id::Sn::parse("sensor").unwrap();
     assert_eq!(stage.engine.server().device_of_sn(&sn).await.unwrap(), None);
-    let task = answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_sn":"node"}"#)).await;
+    let task = answer(stage.post("/api/v1/device-tasks", r#"{"ext_task_id":"","device_sn":"sensor"}"#)).await;
     assert_eq!(task.status, 200, "{}", task.text);
     for bad in [r#"{"certificate":"none","csr":"a request"}"#, r#"{"certificate":"some"}"#] {
         answer(stage.post("/api/v1/devices", bad)).await.assert_problem(422, bad);

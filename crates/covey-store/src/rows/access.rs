@@ -15,11 +15,20 @@ macro_rules! api_key_columns {
     };
 }
 
-/// A new API key: organisation, name, rights, digest, now.
+/// A new API key: organisation, name, rights, digest, now, serial number of its certificate.
 pub(crate) const API_KEY_INSERT: &str = concat!(
-    "INSERT INTO api_keys (org_id, name, rights, digest, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING ",
+    "INSERT INTO api_keys (org_id, name, rights, digest, created_at, certificate_serial) \
+     VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
     api_key_columns!()
 );
+
+/// The API key of a number.
+pub(crate) const API_KEY_OF_ID: &str =
+    concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE id = $1 AND revoked_at IS NULL");
+
+/// Whether a certificate was a device's and was revoked.
+pub(crate) const CERTIFICATE_IS_REVOKED: &str =
+    "SELECT 1 FROM certificates WHERE serial = $1 AND revoked_at IS NOT NULL LIMIT 1";
 
 /// Whether there is or was any key.
 pub(crate) const API_KEY_EXISTS: &str = "SELECT 1 FROM api_keys LIMIT 1";

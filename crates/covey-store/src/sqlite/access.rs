@@ -1,7 +1,7 @@
 //! Organisations and API keys.
 
 use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
-use covey_core::id::{OrgId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, TxResult};
 
 use crate::rows;
@@ -29,18 +29,29 @@ impl AccessSteps for SqliteTransaction<'_> {
         name: &str,
         rights: Rights,
         digest: &KeyDigest,
+        certificate_serial_hex: Option<&str>,
     ) -> TxResult<ApiKey> {
-        let values = (org.0, name, rights.0, digest.as_slice(), self.now.0);
+        let values = (org.0, name, rights.0, digest.as_slice(), self.now.0, certificate_serial_hex);
         self.only(rows::API_KEY_INSERT, values, rows::api_key)
+    }
+
+    fn api_key(&mut self, id: i64) -> TxResult<Option<ApiKey>> {
+        self.row(rows::API_KEY_OF_ID, [id], rows::api_key)
+    }
+
+    fn api_key_count(&mut self, rights: Rights) -> TxResult<i64> {
+        let sql = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND rights & ?1 = ?1";
+        self.only(sql, [rights.0], rows::first)
     }
 
     fn api_key_exists(&mut self) -> TxResult<bool> {
         self.exists(rows::API_KEY_EXISTS, [])
     }
 
-    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()> {
-        let sql = "UPDATE api_keys SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, ?3) <= ?3";
-        self.change(sql, (self.now.0, id, before.0)).map(drop)
+    fn api_key_use(&mut self, id: i64, before: UnixMs, certificate_serial_hex: Option<&str>) -> TxResult<()> {
+        let sql = "UPDATE api_keys SET last_used_at = ?1, certificate_serial = coalesce(certificate_serial, ?4) \
+             WHERE id = ?2 AND coalesce(last_used_at, ?3) <= ?3";
+        self.change(sql, (self.now.0, id, before.0, certificate_serial_hex)).map(drop)
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
@@ -50,5 +61,15 @@ impl AccessSteps for SqliteTransaction<'_> {
             (id, self.now.0),
         )?;
         Ok(revoked > 0)
+    }
+
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()> {
+        let sql = "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE revoked_at IS NULL \
+             AND certificate_serial IN (SELECT serial FROM certificates WHERE device_key = ?1)";
+        self.change(sql, (device.0, self.now.0)).map(drop)
+    }
+
+    fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool> {
+        self.exists(rows::CERTIFICATE_IS_REVOKED, [serial_hex])
     }
 }

@@ -61,6 +61,7 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
         name: FIRST_NAME.to_owned(),
         rights: Rights::ALL,
         digest: covey_http::key_digest(&clear_text),
+        certificate_serial_hex: None,
     };
     let revoke = if args.keep_others { Vec::new() } else { others.iter().map(|key| key.id).collect() };
     let made = recovery::admin_key_recover(&*opened, AdminKeyRecover { add, revoke }).await;

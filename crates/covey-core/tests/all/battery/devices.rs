@@ -26,7 +26,14 @@ pub fn numbers_and_serial_numbers_are_unique(backend: impl Backend) {
     assert_eq!(number(0, named("c", None)).unwrap(), 11);
     // A number is the organisation's own, a serial number is everyone's.
     assert_eq!(number(1, named("d", Some(10))).unwrap(), 10);
-    assert!(matches!(number(1, named("a", None)), Err(Error::Conflict { .. })));
+    assert_eq!(number(1, named("a", None)), Err(Error::SnTaken));
+    assert_eq!(number(0, named("a", None)), Err(Error::SnTaken));
+    for reserved in ["dev", "SRV", "server", "Node", "gateway"] {
+        assert!(
+            matches!(number(0, named(reserved, None)), Err(Error::Invalid { field: "sn", .. })),
+            "{reserved}"
+        );
+    }
     assert!(matches!(number(0, named("e", Some(10))), Err(Error::Conflict { .. })));
     // The number of a retired device is not given to the next one by itself.
     block_on(world.engine().for_caller(world.org(0)).device_retire(DeviceId(11))).unwrap();
@@ -60,7 +67,7 @@ pub fn a_revoked_certificate_admits_nobody(backend: impl Backend) {
 pub fn a_device_without_a_certificate_is_called_and_not_admitted(backend: impl Backend) {
     let world = World::new(backend);
     let certificate = CertificateSpec::None;
-    let node = DeviceSpec { certificate, ..named("node", None) };
+    let node = DeviceSpec { certificate, ..named("sensor", None) };
     let registered = block_on(world.engine().for_caller(world.org(0)).device_register(node)).unwrap();
     assert!(registered.1.is_none());
     let node = registered.0.identity;
@@ -71,7 +78,7 @@ pub fn a_device_without_a_certificate_is_called_and_not_admitted(backend: impl B
     assert_eq!(block_on(server.device_of_sn(&device.identity.sn)).unwrap(), Some(device.identity.clone()));
     assert_eq!(block_on(server.device_sns(None, 10)).unwrap(), [device.identity.sn], "accounts at a broker");
     // The serial number is taken all the same.
-    assert!(matches!(world.register(1, named("node", None)), Err(Error::Conflict { .. })));
+    assert_eq!(world.register(1, named("sensor", None)).unwrap_err(), Error::SnTaken);
     assert!(block_on(world.engine().for_caller(world.org(0)).device_retire(node.device_id)).is_ok());
 }
 
@@ -178,9 +185,13 @@ pub fn api_keys_are_known_until_they_are_revoked(backend: impl Backend) {
     assert!(block_on(world.engine().for_caller(&small).api_key_add("first", "more", Rights::ALL)).is_err());
     let keys = block_on(world.engine().for_caller(&root).api_key_list()).unwrap();
     assert!(keys.contains(&made.key));
-    for key in &keys {
-        block_on(world.engine().for_caller(&root).api_key_revoke(key.id)).unwrap();
-    }
+    let revoke = |id| block_on(world.engine().for_caller(&root).api_key_revoke(id));
+    let [first, second, ..] = &keys[..] else { panic!("{keys:?}") };
+    assert_eq!((first.rights, second.rights), (Rights::ALL, Rights::ALL));
+    revoke(first.id).unwrap();
+    assert_eq!(revoke(second.id), Err(Error::LastKey), "nobody could make keys for every organisation");
+    revoke(made.key.id).unwrap();
+    assert_eq!(check(&world, "key-2").map(|key| key.id), Some(second.id));
     assert_eq!(check(&world, &made.clear_text), None);
     assert_eq!(
         block_on(world.engine().for_caller(&root).api_key_revoke(made.key.id)).unwrap_err(),
@@ -193,6 +204,95 @@ pub fn api_keys_are_known_until_they_are_revoked(backend: impl Backend) {
     assert_eq!(check(&world, &made.clear_text), None);
 }
 
+pub fn who_keeps_the_keys_of_an_organisation_reaches_no_other(backend: impl Backend) {
+    let world = World::new(backend);
+    let (root, rights) = (world.org(0).clone(), Rights(Rights::KEYS_WRITE.0 | Rights::TASKS_READ.0));
+    let of = |caller: &Caller, org: &str, rights| {
+        block_on(world.engine().for_caller(caller).api_key_add(org, "made", rights)).map(|made| made.key)
+    };
+    let revoke = |caller: &Caller, id| block_on(world.engine().for_caller(caller).api_key_revoke(id));
+    let forbidden = |right| Error::Forbidden { right };
+    let keeper = Caller::of(&of(&root, "first", rights).unwrap());
+    let theirs = of(&root, "second", Rights::TASKS_READ).unwrap();
+
+    assert_eq!(of(&keeper, "second", Rights::TASKS_READ), Err(forbidden("orgs:admin")));
+    assert_eq!(
+        of(&keeper, "new", Rights::TASKS_READ),
+        Err(forbidden("orgs:admin")),
+        "nor makes it organisations"
+    );
+    assert!(of(&keeper, "first", Rights::TASKS_WRITE).is_err(), "more than it may do itself");
+    assert!(of(&keeper, "first", Rights::ORGS_ADMIN).is_err());
+    assert_eq!(revoke(&keeper, theirs.id), Err(Error::not_found("key")));
+    assert_eq!(revoke(&keeper, root.id.0), Err(forbidden("orgs:admin")), "whoever runs the deployment");
+    let seen = block_on(world.engine().for_caller(&keeper).api_key_list()).unwrap();
+    assert!(seen.len() == 2 && seen.iter().all(|key| key.org == root.org), "{seen:?}");
+
+    let own = of(&keeper, "first", Rights::TASKS_READ).unwrap();
+    revoke(&keeper, own.id).unwrap();
+    revoke(&root, theirs.id).unwrap();
+    revoke(&root, keeper.id.0).unwrap();
+}
+
+pub fn a_certificate_loses_its_rights_with_its_device(backend: impl Backend) {
+    let world = World::new(backend);
+    let root = world.engine().for_caller(world.org(0));
+    let (device, serial) = world.register(0, named("a", None)).unwrap();
+    let (_, other_serial) = world.register(0, named("b", None)).unwrap();
+    let add = |name: &str, serial: &str| {
+        block_on(root.credential_add(
+            "first",
+            name,
+            Rights::TASKS_READ,
+            &format!("certificate:{name}"),
+            serial,
+        ))
+    };
+    add("a", &serial).unwrap();
+    add("b", &other_serial).unwrap();
+    add("foreign", "0badc0de").unwrap();
+    // Registered before serial numbers were kept, and used since.
+    let (older, older_serial) = world.register(0, named("c", None)).unwrap();
+    let use_older = |key: &ApiKey| {
+        world.pass_ms(LAST_USED_GRAIN_MS);
+        world.engine().server().api_key_used(key, Some(older_serial.clone()));
+        assert!(block_on(world.engine().server().api_key_exists()).unwrap(), "what came before is committed");
+    };
+    let (first, second) = (
+        block_on(root.api_key_add("first", "1", Rights::TASKS_READ)),
+        block_on(root.api_key_add("first", "2", Rights::TASKS_READ)),
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    use_older(&first.key);
+    block_on(root.device_retire(older.identity.device_id)).unwrap();
+    let check = |text: &str| block_on(world.engine().server().api_key_check(text)).unwrap().is_some();
+    assert_eq!((check(&first.clear_text), check(&second.clear_text)), (false, true));
+    use_older(&second.key);
+    assert!(!check(&second.clear_text), "it was retired before");
+    let is_valid = |name: &str| {
+        block_on(world.engine().server().api_key_check(&format!("certificate:{name}"))).unwrap().is_some()
+    };
+    assert!(["a", "b", "foreign"].into_iter().all(is_valid));
+    block_on(root.device_retire(device.identity.device_id)).unwrap();
+    assert_eq!(["a", "b", "foreign"].map(is_valid), [false, true, true]);
+    assert!(matches!(add("again", &serial), Err(Error::Invalid { field: "certificate_pem", .. })));
+}
+
+pub fn a_key_is_told_of_taken_serial_numbers_so_often_a_minute(backend: impl Backend) {
+    let world = World::new(backend);
+    world.register(0, named("a", None)).unwrap();
+    let probe = || world.register(1, named("a", None)).unwrap_err();
+    let told =
+        std::iter::repeat_with(probe).take_while(|error| *error == Error::SnTaken).take(10_000).count();
+    assert!((100..1_000).contains(&told), "{told}");
+    // Whatever it asks for now, so that nothing is told by the refusal either; without a name it goes on.
+    assert!(matches!(world.register(1, named("free", None)), Err(Error::Exhausted { .. })));
+    assert!(world.register(1, DeviceSpec::default()).is_ok());
+    assert!(world.register(0, named("free", None)).is_ok(), "another key");
+    world.pass_ms(60_000);
+    assert!(world.register(1, named("more", None)).is_ok());
+}
+
 pub fn the_last_use_of_a_key_is_known_to_a_minute(backend: impl Backend) {
     let mut world = World::new(backend);
     let root = world.org(0).clone();
@@ -201,7 +301,7 @@ pub fn the_last_use_of_a_key_is_known_to_a_minute(backend: impl Backend) {
     let check =
         |world: &World| block_on(world.engine().server().api_key_check(&made.clear_text)).unwrap().unwrap();
     let use_key = |world: &World, key: &ApiKey| {
-        world.engine().server().api_key_used(key);
+        world.engine().server().api_key_used(key, None);
         // What was submitted before it is committed when this is answered.
         assert!(block_on(world.engine().server().api_key_exists()).unwrap());
         check(world).last_used_at
@@ -227,7 +327,13 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
     let reader = block_on(root.api_key_add("first", "reader", Rights::TASKS_READ)).unwrap();
     let recover = |world: &World, text: &str, revoke: Vec<i64>| {
         let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
-        let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest(text) };
+        let add = ApiKeyAdd {
+            org_name,
+            name,
+            rights: Rights::ALL,
+            digest: digest(text),
+            certificate_serial_hex: None,
+        };
         block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
     };
     let admins = |world: &World| block_on(recovery::admin_keys_of_every_org(&**world.store())).unwrap();
@@ -247,7 +353,13 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
     let outside = Outside::default();
     let store = backend.open(outside.clock, outside.counts);
     let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
-    let add = ApiKeyAdd { org_name, name, rights: Rights::ALL, digest: digest("made") };
+    let add = ApiKeyAdd {
+        org_name,
+        name,
+        rights: Rights::ALL,
+        digest: digest("made"),
+        certificate_serial_hex: None,
+    };
     let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
     assert_eq!(block_on(store.api_key_list_of_every_org()).unwrap(), []);

@@ -19,13 +19,25 @@ prepared! {
         api_key_lock: "SELECT pg_advisory_xact_lock($1::int4, 0)";
         /// Whether there is or was a key.
         api_key_exists: rows::API_KEY_EXISTS;
-        /// Remembers that a key was used: now, key, before. Waits for nobody, so that
+        /// Remembers that a key was used: now, key, before, serial number of its certificate. Waits for nobody, so that
         /// servers that do so at once do not stand in each other's way.
-        api_key_use: "UPDATE api_keys SET last_used_at = $1 WHERE id IN (SELECT id FROM api_keys \
+        api_key_use: "UPDATE api_keys SET last_used_at = $1, \
+            certificate_serial = coalesce(certificate_serial, $4::text) WHERE id IN (SELECT id FROM api_keys \
             WHERE id = $2 AND coalesce(last_used_at, $3) <= $3 FOR NO KEY UPDATE SKIP LOCKED)";
         /// Revokes a key. Its digest is free again: a certificate may be registered anew.
         api_key_revoke: "UPDATE api_keys SET revoked_at = $2, digest = sha256(uuid_send(gen_random_uuid())) \
             WHERE id = $1 AND revoked_at IS NULL";
+        /// The API key of a number.
+        api_key_of_id: rows::API_KEY_OF_ID;
+        /// How many keys have rights. Who would revoke one of them waits.
+        api_key_count: "SELECT count(*) FROM (SELECT 1 FROM api_keys WHERE revoked_at IS NULL AND rights & $1 = $1 \
+            ORDER BY id FOR NO KEY UPDATE) AS k";
+        /// Revokes what stands for the certificates of a device: device, now.
+        api_keys_revoke_of_device: "UPDATE api_keys SET revoked_at = $2, \
+            digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL \
+            AND certificate_serial IN (SELECT serial FROM certificates WHERE device_key = $1)";
+        /// Whether a certificate was a device's and was revoked.
+        certificate_is_revoked: rows::CERTIFICATE_IS_REVOKED;
     }
 }
 

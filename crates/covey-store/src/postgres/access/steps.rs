@@ -1,7 +1,7 @@
 //! Steps on organisations and API keys.
 
 use covey_core::access::{AccessSteps, ApiKey, KeyDigest, Rights};
-use covey_core::id::{OrgId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::TxResult;
 
 use crate::postgres::locks::LockClass;
@@ -21,9 +21,20 @@ impl AccessSteps for PostgresTransaction<'_> {
         name: &str,
         rights: Rights,
         digest: &KeyDigest,
+        certificate_serial_hex: Option<&str>,
     ) -> TxResult<ApiKey> {
-        let values = values![org.0, name.to_owned(), i64::from(rights.0), digest.to_vec(), self.now.0];
+        let serial = certificate_serial_hex.map(ToOwned::to_owned);
+        let values =
+            values![org.0, name.to_owned(), i64::from(rights.0), digest.to_vec(), self.now.0, serial];
         self.write_only(|sql| &sql.access.api_key_insert, values, rows::api_key)
+    }
+
+    fn api_key(&mut self, id: i64) -> TxResult<Option<ApiKey>> {
+        self.ask_first(|sql| &sql.access.api_key_of_id, values![id], rows::api_key)
+    }
+
+    fn api_key_count(&mut self, rights: Rights) -> TxResult<i64> {
+        self.ask_only(|sql| &sql.access.api_key_count, values![i64::from(rights.0)], rows::first)
     }
 
     /// Waits for those who are about to make the first key.
@@ -35,11 +46,21 @@ impl AccessSteps for PostgresTransaction<'_> {
         Ok(!self.ask_last(steps)?.is_empty())
     }
 
-    fn api_key_use(&mut self, id: i64, before: UnixMs) -> TxResult<()> {
-        self.write(|sql| &sql.access.api_key_use, values![self.now.0, id, before.0]).map(drop)
+    fn api_key_use(&mut self, id: i64, before: UnixMs, certificate_serial_hex: Option<&str>) -> TxResult<()> {
+        let values = values![self.now.0, id, before.0, certificate_serial_hex.map(ToOwned::to_owned)];
+        self.write(|sql| &sql.access.api_key_use, values).map(drop)
     }
 
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool> {
         Ok(self.write(|sql| &sql.access.api_key_revoke, values![id, self.now.0])? > 0)
+    }
+
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()> {
+        self.write(|sql| &sql.access.api_keys_revoke_of_device, values![device.0, self.now.0]).map(drop)
+    }
+
+    fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool> {
+        let step = self.query(|sql| &sql.access.certificate_is_revoked, values![serial_hex.to_owned()]);
+        Ok(!self.ask(step)?.is_empty())
     }
 }
