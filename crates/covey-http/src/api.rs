@@ -16,7 +16,7 @@ use crate::cors::AllowedOrigins;
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::request_id::RequestIds;
-use crate::request_slots::RequestSlots;
+use crate::shares::Shares;
 use crate::stream::open_stream::Streams;
 use crate::unknown_names::KnownParameters;
 
@@ -31,7 +31,8 @@ pub struct Api {
     /// The pages of other origins that may call from a browser.
     pub(crate) origins: AllowedOrigins,
     pub(crate) request_ids: RequestIds,
-    pub(crate) request_slots: RequestSlots,
+    /// How much of what is under way, and whose it is.
+    pub(crate) shares: Shares,
     pub(crate) streams: Arc<Streams>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) readiness_log: ReadinessLog,
@@ -52,7 +53,7 @@ impl Api {
             proxies: None,
             origins: AllowedOrigins::default(),
             request_ids: RequestIds::new(),
-            request_slots: RequestSlots::default(),
+            shares: Shares::default(),
             streams: Arc::default(),
             answers: Answers::new(ANSWER_BYTES_MAX),
             readiness_log: ReadinessLog::default(),

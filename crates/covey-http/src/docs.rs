@@ -106,7 +106,7 @@ macro_rules! problems {
 
 problems! {
     /// What every operation with a key may answer.
-    GuardProblems = "401" "403" "500" "503";
+    GuardProblems = "401" "403" "429" "500" "503";
     /// A body that cannot be read.
     BodyProblems = "400" "413" "422";
     /// An upgrade to something else.

@@ -26,6 +26,9 @@ use crate::unread_body::lend;
 /// How long a request may take, in milliseconds: longer than the longest wait for a task.
 const REQUEST_MS_MAX: u64 = 75_000;
 
+/// What is answered however many requests run: whether the server is well is asked most when it is busy.
+const RESERVED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// In the extensions of an answer: the log says what is wrong already.
 #[derive(Clone, Copy)]
 pub(crate) struct Logged;
@@ -63,9 +66,16 @@ pub(crate) async fn request_middleware(
     let (mut request, unread) = lend(request);
     request.extensions_mut().insert(unknown.clone());
 
-    let mut response = match api.request_slots.take() {
-        Some(_slot) => run(request, next).await,
-        None => Problem::new(Kind::Unavailable, "too many requests run at this time").into_response(),
+    let mut response = if RESERVED.contains(&route.as_str()) {
+        run(request, next).await
+    } else {
+        match api.shares.request() {
+            Ok(_slot) => run(request, next).await,
+            Err(full) => {
+                api.metrics.share_was_full(full);
+                Problem::from(full).into_response()
+            }
+        }
     };
     // Of an operation that needs no credential, and only reads. Any other has refused by itself, once
     // it knew the caller and before it did anything.

@@ -1,11 +1,13 @@
 //! Callers who were let in a moment ago, so that the store is not asked for every request.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use covey_core::access::{Caller, KeyDigest};
 use covey_core::id::UnixMs;
 use subtle::ConstantTimeEq;
+
+use crate::shares::Account;
 
 /// How long a credential that was found valid is taken for valid, in
 /// milliseconds. A revoked one is dead after this time on every server.
@@ -13,26 +15,31 @@ const REMEMBERED_MS: i64 = 1_000;
 /// How many are remembered.
 const REMEMBERED_MAX: usize = 4_096;
 
+/// A caller, and where it is counted what it takes.
+pub(super) type Known = (Caller, Arc<Account>);
+
+type ByDigest = HashMap<KeyDigest, (Known, UnixMs)>;
+
 /// Callers whose credentials were found valid a moment ago.
 #[derive(Default)]
 pub(crate) struct Callers {
-    by_digest: Mutex<HashMap<KeyDigest, (Caller, UnixMs)>>,
+    by_digest: Mutex<ByDigest>,
 }
 
 impl Callers {
-    fn by_digest(&self) -> MutexGuard<'_, HashMap<KeyDigest, (Caller, UnixMs)>> {
+    fn by_digest(&self) -> MutexGuard<'_, ByDigest> {
         // Whole at every moment, so a poisoned lock is as good as any.
         self.by_digest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Caller> {
+    pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Known> {
         let callers = self.by_digest();
-        let (found, (caller, since)) = callers.get_key_value(digest)?;
+        let (found, (known, since)) = callers.get_key_value(digest)?;
         let is_same = bool::from(found.ct_eq(digest));
-        (is_same && is_fresh(*since, now)).then(|| caller.clone())
+        (is_same && is_fresh(*since, now)).then(|| known.clone())
     }
 
-    pub(super) fn remember(&self, digest: KeyDigest, caller: Caller, now: UnixMs) {
+    pub(super) fn remember(&self, digest: KeyDigest, known: Known, now: UnixMs) {
         let mut callers = self.by_digest();
         if callers.len() >= REMEMBERED_MAX {
             callers.retain(|_, (_, since)| is_fresh(*since, now));
@@ -40,7 +47,7 @@ impl Callers {
                 callers.clear();
             }
         }
-        callers.insert(digest, (caller, now));
+        callers.insert(digest, (known, now));
     }
 
     /// Forgets everyone, because a credential was revoked.
@@ -56,22 +63,23 @@ fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use covey_core::access::Rights;
     use covey_core::id::{CallerId, OrgId};
 
     use super::*;
     use crate::auth::key_digest;
+    use crate::shares::Shares;
 
-    fn caller() -> Caller {
-        Caller {
+    fn caller() -> Known {
+        let caller = Caller {
             org: OrgId(1),
             org_name: Arc::from("acme"),
             id: CallerId(1),
             name: Arc::from("first"),
             rights: Rights::ALL,
-        }
+        };
+        let account = Shares::default().account(&caller);
+        (caller, account)
     }
 
     #[test]

@@ -18,7 +18,9 @@ use sha2::{Digest, Sha256};
 use crate::answers::Room;
 use crate::api::Api;
 use crate::problem::{Kind, Problem};
+use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
+use callers::Known;
 use credential::Credential;
 
 /// The digest under which an API key is kept.
@@ -33,6 +35,9 @@ pub fn key_digest(clear_text: &str) -> KeyDigest {
 pub(crate) struct Asked {
     pub(crate) api: Arc<Api>,
     pub(crate) caller: Caller,
+    account: Arc<Account>,
+    /// Of the caller's share of requests.
+    _running: Slot,
 }
 
 impl Asked {
@@ -44,6 +49,14 @@ impl Asked {
     /// Waits for room for an answer of up to so many bytes.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Problem> {
         self.api.answers.room(self.caller.org, bytes).await
+    }
+
+    /// Takes a slot of the caller's share.
+    ///
+    /// # Errors
+    /// A share that is full, as the caller is told.
+    pub(crate) fn take(&self, kind: shares::Kind) -> Result<Slot, Problem> {
+        take(&self.api, &self.account, kind)
     }
 }
 
@@ -62,27 +75,36 @@ impl FromRequestParts<Arc<Api>> for Asked {
             Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
             None => None,
         };
-        let Some(caller) = caller else {
+        let Some((caller, account)) = caller else {
             refused();
             let detail = "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
             return Err(Problem::new(Kind::Unauthenticated, detail));
         };
+        let running = take(api, &account, shares::Kind::Requests)?;
         // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
         let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
-        refusal.map_or(Ok(Self { api: Arc::clone(api), caller }), Err)
+        refusal.map_or(Ok(Self { api: Arc::clone(api), caller, account, _running: running }), Err)
     }
 }
 
-async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Caller>, Problem> {
+fn take(api: &Api, account: &Arc<Account>, kind: shares::Kind) -> Result<Slot, Problem> {
+    account.take(kind).map_err(|full: Full| {
+        api.metrics.share_was_full(full);
+        full.into()
+    })
+}
+
+async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Known>, Problem> {
     let digest = key_digest(text);
     // Taken before the store is asked, so that the time that takes is counted.
     let now = api.engine.now();
-    if let Some(caller) = api.callers.recall(&digest, now) {
-        return Ok(Some(caller));
+    if let Some(known) = api.callers.recall(&digest, now) {
+        return Ok(Some(known));
     }
     let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
     api.engine.server().api_key_used(&found, serial_hex);
     let caller = Caller::of(&found);
-    api.callers.remember(digest, caller.clone(), now);
-    Ok(Some(caller))
+    let account = api.shares.account(&caller);
+    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now);
+    Ok(Some((caller, account)))
 }

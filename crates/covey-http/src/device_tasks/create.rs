@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::auth::Asked;
 use crate::device_tasks::answer::with_task;
 use crate::device_tasks::request::into_spec;
-use crate::device_tasks::wait::{Wait, WaitQuery, state_now};
+use crate::device_tasks::wait::{self, Wait, WaitQuery, state_now};
 use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
 use crate::problem::{Answer, Problem};
@@ -101,6 +101,7 @@ async fn create_and_wait(
 ) -> Answer {
     // Before anything is made: the answer is one for which this right is needed.
     asked.caller.require(Rights::TASKS_READ)?;
+    let _waiting = wait::begin(asked)?;
     let engine = asked.engine();
     let call = engine.task_call(asked.api.engine.task_id(), spec, idempotency)?;
     let shutdown = &asked.api.shutdown;

@@ -95,7 +95,10 @@ async fn task_get(
     if detail.task.status_at(asked.api.engine.now()).is_final() {
         return with_task(&asked, StatusCode::OK, &detail).await;
     }
-    match wait.for_end(watch, &asked.api.shutdown).await {
+    let waiting = wait::begin(&asked)?;
+    let end = wait.for_end(watch, &asked.api.shutdown).await;
+    drop(waiting);
+    match end {
         Some(detail) => with_task(&asked, StatusCode::OK, &detail).await,
         None => wait::state_now(&asked, detail).await,
     }

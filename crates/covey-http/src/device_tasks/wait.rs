@@ -14,7 +14,8 @@ use utoipa::IntoParams;
 
 use crate::auth::Asked;
 use crate::device_tasks::answer::with_task;
-use crate::problem::Answer;
+use crate::problem::{Answer, Problem};
+use crate::shares::{self, Slot};
 use crate::wire::from_text;
 
 /// Longest wait, in seconds.
@@ -41,6 +42,15 @@ pub(crate) struct WaitQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = f64, required = false, minimum = 0, maximum = 60, example = 30)]
     pub(crate) wait: Option<Wait>,
+}
+
+/// A slot of the caller's share of those who wait. While it is held the caller's request does not count as
+/// one that runs.
+///
+/// # Errors
+/// A share that is full.
+pub(crate) fn begin(asked: &Asked) -> Result<Slot, Problem> {
+    asked.take(shares::Kind::Waiters)
 }
 
 impl Wait {

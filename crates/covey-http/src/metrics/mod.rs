@@ -21,6 +21,8 @@ use axum::http::{Method, StatusCode};
 use covey_core::port::{Event, Observer, Refusal, Step};
 use covey_core::task::{TaskCount, TaskStatus};
 
+use crate::shares::Full;
+
 /// Bounds of the buckets of durations, in seconds.
 const SECONDS: [f64; 18] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -57,6 +59,7 @@ pub struct Metrics {
     queue_depth: Gauge,
     streams: Gauge,
     waiting: Gauge,
+    shares_full: Family<ShareName, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +80,12 @@ struct WebhookOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Status {
     status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShareName {
+    what: &'static str,
+    holder: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -171,6 +180,7 @@ impl Metrics {
             queue_depth: Gauge::default(),
             streams: Gauge::default(),
             waiting: Gauge::default(),
+            shares_full: Family::default(),
         };
         metrics.register(steps, refusals);
         metrics
@@ -204,6 +214,7 @@ impl Metrics {
         r.register("covey_queue_depth", "Tasks that are not final", self.queue_depth.clone());
         r.register("covey_streams", "Open streams", self.streams.clone());
         r.register("covey_waiting_callers", "Callers that wait for a task", self.waiting.clone());
+        r.register("covey_shares_full", "Refusals because a share was full", self.shares_full.clone());
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         r.register("covey_build", "The program that runs", version);
         r.register_collector(Box::new(process::Process));
@@ -216,6 +227,12 @@ impl Metrics {
         self.requests.get_or_create(&request).inc();
         let route = Route { method, route: request.route };
         self.request_seconds.get_or_create(&route).observe(seconds);
+    }
+
+    /// Counts a refusal because somebody has as much as may be.
+    pub(crate) fn share_was_full(&self, full: Full) {
+        let name = ShareName { what: full.kind.name(), holder: full.holder.name() };
+        self.shares_full.get_or_create(&name).inc();
     }
 
     /// Takes note of how many streams are open.

@@ -16,6 +16,7 @@ use crate::docs::InternalProblem;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::{self, Format};
 use crate::problem::{Answer, Kind, Problem};
+use crate::shares;
 
 /// The route of the metrics.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -60,7 +61,7 @@ async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
         Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
-    api.metrics.set_streams(api.streams.count());
+    api.metrics.set_streams(api.shares.count(shares::Kind::Streams));
     let format = Format::wanted(&headers);
     let page = api.metrics.page(format, api.engine.server().watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;

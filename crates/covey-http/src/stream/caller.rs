@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
-use covey_core::access::Caller;
 
 use crate::api::Api;
 use crate::auth::Asked;
@@ -14,7 +13,7 @@ use crate::auth::credential::{API_KEY_HEADER, shows_key};
 use crate::problem::Problem;
 
 /// A caller by any credential, or by the parameter `api_key`.
-pub(super) struct StreamCaller(pub(super) Caller);
+pub(super) struct StreamCaller(pub(super) Asked);
 
 impl FromRequestParts<Arc<Api>> for StreamCaller {
     type Rejection = Problem;
@@ -27,7 +26,7 @@ impl FromRequestParts<Arc<Api>> for StreamCaller {
             let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
             parts.headers.insert(API_KEY_HEADER, key);
         }
-        Ok(Self(Asked::from_request_parts(parts, api).await?.caller))
+        Asked::from_request_parts(parts, api).await.map(Self)
     }
 }
 

@@ -11,7 +11,6 @@ mod socket;
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
@@ -24,6 +23,7 @@ use crate::api::{Api, with_slash};
 use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, UpgradeProblem};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
+use crate::shares;
 use caller::StreamCaller;
 use query::StreamQuery;
 
@@ -51,8 +51,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     )
 )]
 async fn stream(
-    State(api): State<Arc<Api>>,
-    StreamCaller(caller): StreamCaller,
+    StreamCaller(asked): StreamCaller,
     headers: HeaderMap,
     Parameters(query): Parameters<StreamQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -63,9 +62,11 @@ async fn stream(
         return Err(Problem::new(Kind::NotWebSocket, rejection.body_text()));
     }
     let cursor = query.cursor(&headers)?;
-    let follower = api.engine.for_caller(&caller).record_follow(query.into_filter(), cursor).await?;
-    let opened = api.streams.open(&api.engine, caller.id, follower, &api.shutdown);
-    let stream = opened.ok_or(Problem::new(Kind::LimitReached, "too many streams are open"))?;
+    // Before anything is read for it.
+    let slot = asked.take(shares::Kind::Streams)?;
+    let follower = asked.engine().record_follow(query.into_filter(), cursor).await?;
+    let api = &asked.api;
+    let stream = api.streams.open(&api.engine, asked.caller.id, follower, slot, &api.shutdown);
     Ok(match upgrade {
         Ok(upgrade) => socket::answer(upgrade, stream),
         Err(_) => events::answer(stream),

@@ -1,10 +1,9 @@
-//! The open streams: how many there are, what each sends next, and whether its
-//! caller may still hear it. A credential can be revoked at any server.
+//! The open streams: what each sends next, and whether its caller may still hear
+//! it. A credential can be revoked at any server.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use covey_api::StreamEnd;
@@ -16,11 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::shares::Slot;
 use crate::stream::frames::Frames;
 use crate::stream::on_their_way::OnTheirWay;
 
-/// How many streams may be open at a time.
-const STREAMS_MAX: usize = 8_000;
 /// How many bytes of changes are handed to a connection at once. It asks for more when it has room.
 pub(super) const CHUNK_BYTES: usize = 8 * 1024;
 /// How long a stream may be silent before it sends a heartbeat.
@@ -34,37 +32,31 @@ const VALID_FOR: Duration = Duration::from_secs(5);
 /// What all open streams share.
 #[derive(Default)]
 pub(crate) struct Streams {
-    open: AtomicUsize,
     pub(super) frames: Frames,
     pub(super) on_their_way: OnTheirWay,
     valid: ValidCallers,
 }
 
 impl Streams {
-    /// How many streams are open.
-    pub(crate) fn count(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Opens a stream, unless too many are open.
+    /// Opens a stream, in a slot of its caller.
     pub(super) fn open(
         self: &Arc<Self>,
         engine: &Arc<Engine>,
         caller: CallerId,
         follower: Follower,
+        slot: Slot,
         shutdown: &CancellationToken,
-    ) -> Option<OpenStream> {
-        let stream = OpenStream {
+    ) -> OpenStream {
+        OpenStream {
             streams: Arc::clone(self),
             engine: Arc::clone(engine),
             caller,
             admitted_at: Instant::now(),
             follower,
+            _slot: slot,
             // A child, because all that wait on one token share one lock.
             shutdown: shutdown.child_token(),
-        };
-        // Dropping it gives the count back.
-        (self.open.fetch_add(1, Ordering::Relaxed) < STREAMS_MAX).then_some(stream)
+        }
     }
 }
 
@@ -76,6 +68,7 @@ pub(super) struct OpenStream {
     /// When the caller's credential was last found valid.
     admitted_at: Instant,
     follower: Follower,
+    _slot: Slot,
     shutdown: CancellationToken,
 }
 
@@ -147,12 +140,6 @@ impl OpenStream {
             self.admitted_at = Instant::now();
         }
         is_admitted
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.streams.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

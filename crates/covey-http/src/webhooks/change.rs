@@ -10,6 +10,7 @@ use crate::docs::{
 };
 use crate::extract::{RawBody, Segment};
 use crate::problem::Answer;
+use crate::shares;
 use crate::webhooks::key::WebhookKey;
 use crate::webhooks::request::{change_onto, new_spec, secret_of, set_onto};
 use crate::webhooks::secret;
@@ -33,6 +34,7 @@ pub(super) async fn webhook_add(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<WebhookNew>()?;
     let given = secret_of(wanted.secret.as_deref());
     let spec = new_spec(wanted)?;
+    let _probing = asked.take(shares::Kind::Probes)?;
     let added = asked.engine().webhook_add(spec, given).await?;
     let view = Webhook::of(&added, None, Some(added.secret.exposed()));
     Ok(secret(json(StatusCode::CREATED, &view)))
@@ -62,6 +64,7 @@ pub(super) async fn webhook_put(
         EndpointRef::Default(webhook_type) => Some(webhook_type),
         EndpointRef::Id(_) => None,
     };
+    let _probing = asked.take(shares::Kind::Probes)?;
     let changed = asked.engine().webhook_set(wanted, |stored| set_onto(set, stored, of), given);
     let changed = changed.await?;
     let shown = changed.is_new.then(|| changed.endpoint.secret.exposed());
@@ -86,6 +89,7 @@ pub(super) async fn webhook_patch(
 ) -> Answer {
     let change = body.read::<WebhookChange>()?;
     let given = secret_of(change.secret.as_deref());
+    let _probing = asked.take(shares::Kind::Probes)?;
     let changed = asked.engine().webhook_set(wanted, |stored| change_onto(change, stored), given);
     Ok(json(StatusCode::OK, &Webhook::of(&changed.await?.endpoint, None, None)))
 }

@@ -1,0 +1,420 @@
+//! Slots with shares: how much of a kind there may be at a time, in the whole server, for one
+//! organisation and for one credential. Who takes all of its share leaves the rest to the others.
+//!
+//! | kind | in the server | an organisation | a credential |
+//! | --- | --- | --- | --- |
+//! | requests that run | 10,000 | 7,500 | 2,500 |
+//! | callers that wait (`?wait=`) | 10,000 | 7,500 | 2,500 |
+//! | streams | 8,000 | 6,000 | 2,000 |
+//! | probes of webhooks | 64 | 16 | 8 |
+//!
+//! A caller that waits does not run. Where there is one organisation only, it still leaves a quarter: to
+//! health, to strangers who show a wrong key, and to the organisation that is made tomorrow.
+//!
+//! Taking a slot is an addition or two: a credential's counts are looked up when it is, and remembered
+//! with it ([`Callers`](crate::auth::callers::Callers)).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use covey_core::access::Caller;
+use covey_core::id::{CallerId, OrgId};
+
+use crate::problem::{Kind as ProblemKind, Problem};
+
+/// What there are slots of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Requests that run.
+    Requests,
+    /// Callers that wait for the end of a task.
+    Waiters,
+    /// Streams, over server-sent events or WebSocket.
+    Streams,
+    /// Webhooks that are being probed.
+    Probes,
+}
+
+impl Kind {
+    const COUNT: usize = 4;
+
+    /// Its name as a label.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Waiters => "waiters",
+            Self::Streams => "streams",
+            Self::Probes => "probes",
+        }
+    }
+}
+
+/// How many slots of a kind there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// In the whole server.
+    pub(crate) all: usize,
+    /// For one organisation.
+    pub(crate) organisation: usize,
+    /// For one credential.
+    pub(crate) key: usize,
+    /// What they are, for the text of a refusal.
+    what: &'static str,
+}
+
+/// The limits of each kind, in the order of [`Kind`].
+pub(crate) type Limits = [Limit; Kind::COUNT];
+
+/// The limits of a server.
+pub(crate) static LIMITS: Limits = [
+    Limit { all: 10_000, organisation: 7_500, key: 2_500, what: "requests that run" },
+    Limit { all: 10_000, organisation: 7_500, key: 2_500, what: "callers that wait" },
+    Limit { all: 8_000, organisation: 6_000, key: 2_000, what: "open streams" },
+    Limit { all: 64, organisation: 16, key: 8, what: "webhooks that are being probed" },
+];
+
+/// Who has as much as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The credential.
+    Key,
+    /// The organisation.
+    Organisation,
+    /// The server.
+    Server,
+}
+
+impl Holder {
+    /// Its name as a label.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Organisation => "organisation",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// Of what.
+    pub(crate) kind: Kind,
+    /// For whom.
+    pub(crate) holder: Holder,
+}
+
+impl From<Full> for Problem {
+    fn from(Full { kind, holder }: Full) -> Self {
+        let Limit { all, organisation, key, what } = LIMITS[kind as usize];
+        let (kind, text) = match holder {
+            Holder::Key => (
+                ProblemKind::LimitReached,
+                format!("this credential has {key} {what}, its share of {all}; end some, or try again later"),
+            ),
+            Holder::Organisation => (
+                ProblemKind::LimitReached,
+                format!(
+                    "this organisation has {organisation} {what}, its share of {all}; end some, or try again later"
+                ),
+            ),
+            Holder::Server => (
+                ProblemKind::Unavailable,
+                format!("the server has {all} {what}, as many as it may; try again later"),
+            ),
+        };
+        Self::new(kind, text)
+    }
+}
+
+/// How many slots of each kind are taken.
+#[derive(Debug, Default)]
+struct Counts([AtomicUsize; Kind::COUNT]);
+
+impl Counts {
+    fn of(&self, kind: Kind) -> usize {
+        self.0[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Takes a slot if fewer than `max` are taken.
+    fn add(&self, kind: Kind, max: usize) -> bool {
+        // Who waits is counted in both, and does not run.
+        let max = if kind == Kind::Requests { max.saturating_add(self.of(Kind::Waiters)) } else { max };
+        let is_free = self.0[kind as usize].fetch_add(1, Ordering::Relaxed) < max;
+        if !is_free {
+            self.sub(kind);
+        }
+        is_free
+    }
+
+    fn sub(&self, kind: Kind) {
+        self.0[kind as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All slots.
+pub(crate) struct Shares {
+    limits: &'static Limits,
+    all: Arc<Counts>,
+    known: Mutex<Known>,
+}
+
+/// Those who have, or had a moment ago.
+#[derive(Default)]
+struct Known {
+    keys: HashMap<CallerId, Arc<Account>>,
+    organisations: HashMap<OrgId, Arc<Counts>>,
+    /// At how many credentials those that have nothing are forgotten.
+    forget_at: usize,
+}
+
+/// At how many credentials those that have nothing are first forgotten.
+const FORGET_AT: usize = 1_024;
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self::within(&LIMITS)
+    }
+}
+
+impl Shares {
+    fn within(limits: &'static Limits) -> Self {
+        Self { limits, all: Arc::default(), known: Mutex::default() }
+    }
+
+    /// How many slots of a kind are taken.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.all.of(kind)
+    }
+
+    /// Takes the slot of a request whose caller is not known yet.
+    pub(crate) fn request(&self) -> Result<RequestSlot<'_>, Full> {
+        let is_free = self.all.add(Kind::Requests, self.limits[Kind::Requests as usize].all);
+        let full = Full { kind: Kind::Requests, holder: Holder::Server };
+        if is_free { Ok(RequestSlot(&self.all)) } else { Err(full) }
+    }
+
+    /// Where it is counted what a caller takes.
+    pub(crate) fn account(&self, caller: &Caller) -> Arc<Account> {
+        // Whole at every moment, so a poisoned lock is as good as any.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = known.keys.get(&caller.id) {
+            return Arc::clone(account);
+        }
+        if known.keys.len() >= known.forget_at.max(FORGET_AT) {
+            known.forget();
+        }
+        let organisation = Arc::clone(known.organisations.entry(caller.org).or_default());
+        let account =
+            Account { limits: self.limits, all: Arc::clone(&self.all), organisation, key: Counts::default() };
+        let account = Arc::new(account);
+        known.keys.insert(caller.id, Arc::clone(&account));
+        account
+    }
+}
+
+impl Known {
+    /// Forgets those whom nobody else knows: they have nothing.
+    fn forget(&mut self) {
+        self.keys.retain(|_, account| Arc::strong_count(account) > 1);
+        self.organisations.retain(|_, counts| Arc::strong_count(counts) > 1);
+        self.forget_at = 2 * self.keys.len();
+    }
+}
+
+/// What a credential has taken, and where else that counts.
+#[derive(Debug)]
+pub(crate) struct Account {
+    limits: &'static Limits,
+    all: Arc<Counts>,
+    organisation: Arc<Counts>,
+    key: Counts,
+}
+
+impl Account {
+    /// Takes a slot.
+    ///
+    /// # Errors
+    /// Who has as much as may be.
+    pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Result<Slot, Full> {
+        let limit = &self.limits[kind as usize];
+        if !self.key.add(kind, limit.key) {
+            return Err(Full { kind, holder: Holder::Key });
+        }
+        if !self.organisation.add(kind, limit.organisation) {
+            self.key.sub(kind);
+            return Err(Full { kind, holder: Holder::Organisation });
+        }
+        // A request has its slot of the server since before its caller was known.
+        if kind != Kind::Requests && !self.all.add(kind, limit.all) {
+            self.key.sub(kind);
+            self.organisation.sub(kind);
+            return Err(Full { kind, holder: Holder::Server });
+        }
+        Ok(Slot { account: Arc::clone(self), kind })
+    }
+}
+
+/// A slot of a credential, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    account: Arc<Account>,
+    kind: Kind,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.account.key.sub(self.kind);
+        self.account.organisation.sub(self.kind);
+        if self.kind != Kind::Requests {
+            self.account.all.sub(self.kind);
+        }
+    }
+}
+
+/// The slot of a request in the server, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RequestSlot<'a>(&'a Counts);
+
+impl Drop for RequestSlot<'_> {
+    fn drop(&mut self) {
+        self.0.sub(Kind::Requests);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_core::access::Rights;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn limit(all: usize, organisation: usize, key: usize) -> Limit {
+        Limit { all, organisation, key, what: "things" }
+    }
+
+    static SMALL: Limits = [limit(9, 6, 4), limit(5, 4, 2), limit(7, 5, 3), limit(2, 2, 1)];
+    const KINDS: [Kind; Kind::COUNT] = [Kind::Requests, Kind::Waiters, Kind::Streams, Kind::Probes];
+
+    /// The caller with this number: three of each organisation.
+    fn caller(number: i64) -> Caller {
+        Caller {
+            org: OrgId(number / 3),
+            org_name: Arc::from("acme"),
+            id: CallerId(number),
+            name: Arc::from("a key"),
+            rights: Rights::ALL,
+        }
+    }
+
+    /// What a test holds of a slot.
+    enum Held<'a> {
+        Bare(#[allow(dead_code)] RequestSlot<'a>),
+        Of(#[allow(dead_code)] Slot),
+    }
+
+    /// What is taken: by whom (none: not known yet), and what.
+    type Taken = (Option<i64>, Kind);
+
+    /// Whether the model has a slot, and if not, who is full.
+    fn model(taken: &[Taken], who: Option<i64>, kind: Kind) -> Result<(), Holder> {
+        let limit = SMALL[kind as usize];
+        let count = |of: &dyn Fn(i64) -> bool, kind| {
+            taken.iter().filter(|(holder, taken)| *taken == kind && holder.is_some_and(of)).count()
+        };
+        let fits = |of: &dyn Fn(i64) -> bool, max: usize| {
+            let waiting = if kind == Kind::Requests { count(of, Kind::Waiters) } else { 0 };
+            count(of, kind) < max + waiting
+        };
+        if let Some(who) = who {
+            if !fits(&|holder| holder == who, limit.key) {
+                return Err(Holder::Key);
+            }
+            if !fits(&|holder| holder / 3 == who / 3, limit.organisation) {
+                return Err(Holder::Organisation);
+            }
+            if kind == Kind::Requests {
+                return Ok(());
+            }
+            return if fits(&|_| true, limit.all) { Ok(()) } else { Err(Holder::Server) };
+        }
+        let bare = taken.iter().filter(|(holder, _)| holder.is_none()).count();
+        let waiting = count(&|_| true, Kind::Waiters);
+        if bare < limit.all + waiting { Ok(()) } else { Err(Holder::Server) }
+    }
+
+    proptest! {
+        #[test]
+        fn slots_are_shared_out_as_the_limits_say(
+            steps in prop::collection::vec((0..7_i64, 0..Kind::COUNT, any::<bool>(), any::<prop::sample::Index>()), 1..200)
+        ) {
+            let shares = Shares::within(&SMALL);
+            let mut taken: Vec<Taken> = Vec::new();
+            let mut held: Vec<Held<'_>> = Vec::new();
+            for (number, kind, is_giving_back, which) in steps {
+                if is_giving_back && !taken.is_empty() {
+                    let which = which.index(taken.len());
+                    taken.swap_remove(which);
+                    held.swap_remove(which);
+                    continue;
+                }
+                // The last number stands for a request whose caller is not known.
+                let (who, kind) = if number == 6 { (None, Kind::Requests) } else { (Some(number), KINDS[kind]) };
+                let got = match who {
+                    None => shares.request().map(Held::Bare),
+                    Some(number) => shares.account(&caller(number)).take(kind).map(Held::Of),
+                };
+                let expected = model(&taken, who, kind);
+                prop_assert_eq!(got.as_ref().err().map(|full| full.holder), expected.err());
+                if let Ok(slot) = got {
+                    taken.push((who, kind));
+                    held.push(slot);
+                }
+                for kind in [Kind::Waiters, Kind::Streams, Kind::Probes] {
+                    let count = taken.iter().filter(|(_, taken)| *taken == kind).count();
+                    prop_assert_eq!(shares.count(kind), count);
+                }
+            }
+            held.clear();
+            prop_assert!(KINDS.iter().all(|kind| shares.count(*kind) == 0));
+            let mut known = shares.known.lock().unwrap();
+            known.forget();
+            prop_assert!(known.keys.is_empty() && known.organisations.is_empty());
+        }
+    }
+
+    #[test]
+    fn those_who_have_nothing_are_forgotten_and_those_who_have_are_not() {
+        let shares = Shares::default();
+        let slot = shares.account(&caller(0)).take(Kind::Streams).unwrap();
+        for number in 0..20 * i64::try_from(FORGET_AT).unwrap() {
+            shares.account(&caller(number));
+        }
+        let known = shares.known.lock().unwrap();
+        assert!(known.keys.len() <= FORGET_AT && known.organisations.len() <= FORGET_AT);
+        assert_eq!(known.keys[&CallerId(0)].key.of(Kind::Streams), 1);
+        drop(slot);
+        assert_eq!(known.keys[&CallerId(0)].key.of(Kind::Streams), 0);
+    }
+
+    #[test]
+    fn nobody_has_all_of_anything() {
+        for Limit { all, organisation, key, .. } in LIMITS {
+            assert!(key <= all / 4 && key < organisation && organisation <= all / 4 * 3, "{all}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_whose_share_it_is() {
+        let text = |holder| Problem::from(Full { kind: Kind::Streams, holder });
+        let key = text(Holder::Key);
+        assert_eq!(key.kind, ProblemKind::LimitReached);
+        assert!(key.detail.contains("this credential has 2000 open streams, its share of 8000"));
+        assert!(text(Holder::Organisation).detail.contains("this organisation has 6000 open streams"));
+        let server = text(Holder::Server);
+        assert_eq!(server.kind, ProblemKind::Unavailable);
+        assert!(server.detail.contains("the server has 8000 open streams"));
+    }
+}
