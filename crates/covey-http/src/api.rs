@@ -15,6 +15,7 @@ use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::request_id::RequestIds;
 use crate::shares::Shares;
 use crate::stream::open_stream::Streams;
@@ -35,6 +36,8 @@ pub struct Api {
     pub(crate) shares: Shares,
     pub(crate) streams: Arc<Streams>,
     pub(crate) answers: Arc<Answers>,
+    /// What lies in the server of answers that nobody took yet.
+    pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) readiness_log: ReadinessLog,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
@@ -56,6 +59,7 @@ impl Api {
             shares: Shares::default(),
             streams: Arc::default(),
             answers: Answers::new(ANSWER_BYTES_MAX),
+            outgoing: Arc::default(),
             readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
         }

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::compression::compression;
+use crate::outgoing::Outgoing;
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
@@ -39,8 +40,20 @@ pub fn openapi() -> OpenApi {
     docs::complete(resources().into_openapi())
 }
 
-/// The router of the whole API.
-pub fn router(api: Api) -> Router {
+/// The whole API, for any number of listeners.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) router: Router,
+    pub(crate) outgoing: Arc<Outgoing>,
+}
+
+/// Makes the whole API.
+pub fn router(api: Api) -> App {
+    let outgoing = Arc::clone(&api.outgoing);
+    App { router: routes(api), outgoing }
+}
+
+fn routes(api: Api) -> Router {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let router = router

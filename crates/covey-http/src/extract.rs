@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -13,14 +14,46 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::connection::Connection;
 use crate::problem::{Kind, Problem};
 use crate::unknown_names::UnknownNames;
 
 /// Largest body of a request, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The body of a request, as it was sent, and where it is noted what nobody knows in it.
-pub(crate) struct RawBody(pub(crate) Bytes, UnknownNames);
+/// The body of a request, as it was sent, where it is noted what nobody knows in it, and where it is counted
+/// for as long as it is kept.
+pub(crate) struct RawBody(pub(crate) Bytes, UnknownNames, #[allow(dead_code)] Kept);
+
+/// What is kept of the body of a request that came in pieces, counted with the answers of its connection: who
+/// sends many bodies and ends none has no memory for ever.
+#[derive(Default)]
+struct Kept {
+    connection: Option<Arc<Connection>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn on(connection: Option<Arc<Connection>>) -> Self {
+        Self { connection, bytes: 0 }
+    }
+
+    /// So many bytes from now on.
+    fn set(&mut self, bytes: usize) {
+        if let Some(connection) = self.connection.as_ref().filter(|_| bytes > self.bytes) {
+            connection.charge(bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.as_ref().filter(|_| self.bytes > 0) {
+            connection.release(self.bytes);
+        }
+    }
+}
 
 impl<S: Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
@@ -28,11 +61,13 @@ impl<S: Sync> FromRequest<S> for RawBody {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let of_request = request.extensions().get::<UnknownNames>().cloned();
         let unknown = of_request.unwrap_or_else(|| UnknownNames::new(request.headers()));
-        read(request.into_body()).await.map(|body| Self(body, unknown))
+        let mut kept = Kept::on(request.extensions().get::<Arc<Connection>>().map(Arc::clone));
+        let body = read(request.into_body(), &mut kept).await?;
+        Ok(Self(body, unknown, kept))
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
+async fn read(body: Body, kept: &mut Kept) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Kind::TooLarge, "the body must be at most 262144 bytes");
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > BODY_BYTES_MAX {
@@ -56,6 +91,7 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
                 rest.extend_from_slice(&first);
             }
             rest.extend_from_slice(&chunk);
+            kept.set(rest.capacity());
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
@@ -65,7 +101,8 @@ impl RawBody {
     /// A body as a test sends it.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()), UnknownNames::new(&axum::http::HeaderMap::new()))
+        let unknown = UnknownNames::new(&axum::http::HeaderMap::new());
+        Self(Bytes::copy_from_slice(text.as_bytes()), unknown, Kept::default())
     }
 
     /// Reads the body as a JSON object. Members that the type does not take are noted; with
@@ -183,7 +220,7 @@ mod tests {
     }
 
     fn raw(body: &'static [u8]) -> RawBody {
-        RawBody(Bytes::from_static(body), UnknownNames::new(&HeaderMap::new()))
+        RawBody(Bytes::from_static(body), UnknownNames::new(&HeaderMap::new()), Kept::default())
     }
 
     fn refusal(body: &'static [u8]) -> Problem {
@@ -231,7 +268,7 @@ mod tests {
         assert_eq!(raw(body).read::<Shape>().unwrap().number, Some(Whole(7)));
         let mut headers = HeaderMap::new();
         headers.insert("prefer", "handling=strict".parse().unwrap());
-        let strict = RawBody(Bytes::from_static(body), UnknownNames::new(&headers));
+        let strict = RawBody(Bytes::from_static(body), UnknownNames::new(&headers), Kept::default());
         let problem = strict.read::<Shape>().unwrap_err();
         assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Unknown, Some("more")));
         let errors = problem.lists.unwrap().errors;
@@ -262,10 +299,17 @@ mod tests {
             let chunks = (0..count).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1024])));
             Body::from_stream(futures_util::stream::iter(chunks))
         };
-        assert_eq!(read(pieces(256)).await.unwrap().len(), BODY_BYTES_MAX);
-        assert_eq!(read(pieces(257)).await.unwrap_err().kind, Kind::TooLarge);
-        assert_eq!(read(pieces(1)).await.unwrap().len(), 1024);
+        let connection = Connection::new(false, false, None, Arc::default());
+        let mut kept = Kept::on(Some(Arc::clone(&connection)));
+        assert_eq!(read(pieces(1), &mut kept).await.unwrap().len(), 1024);
+        assert_eq!(connection.unsent_bytes(), 0, "one piece is not kept apart from what it came in");
+        assert_eq!(read(pieces(256), &mut kept).await.unwrap().len(), BODY_BYTES_MAX);
+        assert!(connection.unsent_bytes() >= BODY_BYTES_MAX);
+        drop(kept);
+        assert_eq!(connection.unsent_bytes(), 0);
+        let mut kept = Kept::default();
+        assert_eq!(read(pieces(257), &mut kept).await.unwrap_err().kind, Kind::TooLarge);
         let announced = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);
-        assert_eq!(read(announced).await.unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(read(announced, &mut kept).await.unwrap_err().kind, Kind::TooLarge);
     }
 }

@@ -8,6 +8,7 @@
 //! middleware (id, limits, measurement), the extractor that finds the caller
 //! by its credential, and the handler of the resource.
 
+mod answer;
 mod answers;
 mod api;
 mod api_keys;
@@ -15,6 +16,7 @@ mod app;
 mod auth;
 mod client_certificate;
 mod compression;
+mod connection;
 mod cors;
 mod device_events;
 mod device_tasks;
@@ -24,7 +26,9 @@ mod extract;
 mod first_byte;
 mod gauges;
 mod health;
+mod http2;
 mod metrics;
+mod outgoing;
 mod problem;
 mod request_id;
 mod request_middleware;
@@ -40,7 +44,7 @@ mod whoami;
 mod wire;
 
 pub use api::Api;
-pub use app::{openapi, router};
+pub use app::{App, openapi, router};
 pub use auth::key_digest;
 pub use client_certificate::{HANDED_ON_HEADER, PROXY_NAME};
 pub use cors::AllowedOrigins;

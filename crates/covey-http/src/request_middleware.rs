@@ -16,7 +16,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
+use crate::answer::MadeFrom;
 use crate::api::Api;
+use crate::connection::{Connection, STALL_MS_MAX};
 use crate::metrics::RouteName;
 use crate::problem::{Kind, Problem};
 use crate::request_id::REQUEST_ID;
@@ -66,7 +68,14 @@ pub(crate) async fn request_middleware(
     let (mut request, unread) = lend(request);
     request.extensions_mut().insert(unknown.clone());
 
-    let mut response = if RESERVED.contains(&route.as_str()) {
+    let connection = request.extensions().get::<Arc<Connection>>();
+    let room = match connection.filter(|connection| !connection.has_room()).map(Arc::clone) {
+        Some(connection) => room(&connection).await,
+        None => Ok(()),
+    };
+    let mut response = if let Err(problem) = room {
+        problem.into_response()
+    } else if RESERVED.contains(&route.as_str()) {
         run(request, next).await
     } else {
         match api.shares.request() {
@@ -93,6 +102,10 @@ pub(crate) async fn request_middleware(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 
+    // It may be compressed on its way.
+    if let Some(made_from) = MadeFrom::body(response.body()) {
+        response.extensions_mut().insert(made_from);
+    }
     let (status, duration) = (response.status(), began.elapsed());
     let (name, id, duration_us) = (route.as_str(), id.to_str().unwrap_or(""), duration.as_micros());
     if status.is_server_error() && response.extensions_mut().remove::<Logged>().is_none() {
@@ -102,6 +115,12 @@ pub(crate) async fn request_middleware(
     }
     api.metrics.request(&method, route, status, duration.as_secs_f64());
     response
+}
+
+/// Waits until the connection holds few enough answers that its client did not take: none is made before it can be sent.
+async fn room(connection: &Connection) -> Result<(), Problem> {
+    let room = timeout(Duration::from_millis(STALL_MS_MAX), connection.room()).await;
+    room.map_err(|_| Problem::new(Kind::Unavailable, "take the answers that are there for this connection first"))
 }
 
 async fn run(request: Request, next: Next) -> Response {

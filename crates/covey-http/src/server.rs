@@ -2,16 +2,19 @@
 //! HTTP/2, until a token says to stop. Requests that run then get their
 //! answers, within a time of grace.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{Request, Response};
 use futures_util::future::BoxFuture;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,9 +23,15 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
-use crate::client_certificate::{Peer, WithPeer};
+use crate::answer::{Answer, MadeFrom, Sent};
+use crate::outgoing::Entered;
+use crate::app::App;
+use crate::client_certificate::Peer;
+use crate::connection::{Connection, STALL_MS_MAX};
 use crate::first_byte::FirstByte;
+use crate::http2;
 use crate::stalled_write::StalledWrite;
 
 /// How long requests that run when the server stops may still take, in milliseconds.
@@ -38,12 +47,8 @@ const HANDSHAKE_MS_MAX: u64 = 10_000;
 const HEAD_MS_MAX: u64 = 30_000;
 /// Largest head of a request over HTTP/1.1, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// How many requests may run at a time on one connection over HTTP/2.
-const STREAMS_MAX: u32 = 256;
-/// How long a client may take no byte of what is written to it, in milliseconds.
-const STALL_MS_MAX: u64 = 30_000;
-/// How often a quiet connection over HTTP/2 is probed, in milliseconds.
-const PROBE_MS: u64 = 30_000;
+/// How long a connection whose end was announced may take to end, while no request is open, in milliseconds.
+const FINISH_MS_MAX: u64 = 5_000;
 /// Pause after a connection could not be accepted, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
@@ -54,10 +59,10 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 /// A listener that does not tell its own address.
 pub async fn serve_http(
     listener: TcpListener,
-    router: Router,
+    app: App,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    serve(listener, None, router, shutdown).await
+    serve(listener, None, app, shutdown).await
 }
 
 /// Serves HTTPS until `shutdown`. The certificate is the business of the
@@ -71,7 +76,7 @@ pub async fn serve_http(
 pub async fn serve_https(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    router: Router,
+    app: App,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let tls = if tls.alpn_protocols.is_empty() {
@@ -81,13 +86,13 @@ pub async fn serve_https(
     } else {
         tls
     };
-    serve(listener, Some(TlsAcceptor::from(tls)), router, shutdown).await
+    serve(listener, Some(TlsAcceptor::from(tls)), app, shutdown).await
 }
 
 async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    app: App,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
@@ -96,8 +101,7 @@ async fn serve(
     let connections = TaskTracker::new();
     let server = Connections {
         http1: over_http1(),
-        http2: over_http2(),
-        router,
+        app,
         shutdown: shutdown.clone(),
         cut: CancellationToken::new(),
     };
@@ -157,22 +161,12 @@ fn over_http1() -> http1::Builder {
     builder
 }
 
-fn over_http2() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(Duration::from_millis(PROBE_MS));
-    builder
-}
-
 /// What the connections of a listener share.
 struct Connections {
     /// What is spoken unless HTTP/2 was agreed on by ALPN. Which of the two it is
     /// is never guessed from the first bytes: nothing would bound the wait for them.
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    router: Router,
+    app: App,
     shutdown: CancellationToken,
     /// Ends connections that outlive the time of grace.
     cut: CancellationToken,
@@ -186,7 +180,7 @@ impl Connections {
             return;
         }
         let connection = match tls {
-            None => self.speak_http1(stream, None),
+            None => self.speak(stream, false, false, None),
             // In a place of its own, which is free again when the connection begins.
             Some(tls) => match Box::pin(self.shake_hands(stream, tls)).await {
                 Some(connection) => connection,
@@ -216,57 +210,62 @@ impl Connections {
         };
         let session = stream.get_ref().1;
         let peer = session.peer_certificates().and_then(Peer::of);
-        Some(match session.alpn_protocol() {
-            Some(b"h2") => self.speak_http2(stream, peer),
-            _ => self.speak_http1(stream, peer),
-        })
+        let is_http2 = session.alpn_protocol() == Some(b"h2");
+        Some(self.speak(stream, true, is_http2, peer))
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
-    fn speak_http1<S>(&self, stream: S, peer: Option<Arc<Peer>>) -> BoxFuture<'_, ()>
+    fn speak<S>(&self, stream: S, is_tls: bool, is_http2: bool, peer: Option<Peer>) -> BoxFuture<'_, ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = self.http1.serve_connection(bounded(stream), self.service(peer)).with_upgrades();
-        Box::pin(self.until_ended(Box::pin(connection), http1::UpgradeableConnection::graceful_shutdown))
-    }
-
-    /// The same over HTTP/2.
-    fn speak_http2<S>(&self, stream: S, peer: Option<Arc<Peer>>) -> BoxFuture<'_, ()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connection = self.http2.serve_connection(bounded(stream), self.service(peer));
-        Box::pin(self.until_ended(Box::pin(connection), http2::Connection::graceful_shutdown))
-    }
-
-    fn service(&self, peer: Option<Arc<Peer>>) -> TowerToHyperService<WithPeer<Router>> {
-        TowerToHyperService::new(WithPeer::new(self.router.clone(), peer))
+        let outgoing = &self.app.outgoing;
+        let connection = Connection::new(is_tls, is_http2, peer, Arc::clone(outgoing));
+        let entered = outgoing.enter(&connection);
+        let (stream, service) = (bounded(stream), answered(self.app.router.clone(), &connection));
+        if is_http2 {
+            let served = Box::pin(http2::over(&connection).serve_connection(stream, service));
+            let finish = hyper::server::conn::http2::Connection::graceful_shutdown;
+            Box::pin(self.until_ended(served, finish, connection, entered))
+        } else {
+            let served = Box::pin(self.http1.serve_connection(stream, service).with_upgrades());
+            let finish = http1::UpgradeableConnection::graceful_shutdown;
+            Box::pin(self.until_ended(served, finish, connection, entered))
+        }
     }
 
     /// Runs a connection to its end; if the server stops, to that of the requests under way.
     ///
     /// The connection is in a place of its own, made for its kind: as a part of
     /// what runs it, it would take that place several times over.
-    async fn until_ended<C>(&self, mut connection: Pin<Box<C>>, finish: fn(Pin<&mut C>))
-    where
+    async fn until_ended<C>(
+        &self,
+        mut served: Pin<Box<C>>,
+        finish: fn(Pin<&mut C>),
+        connection: Arc<Connection>,
+        _entered: Entered,
+    ) where
         C: Future<Output = hyper::Result<()>>,
     {
         // A child, because all that wait on one token share one lock.
         let shutdown = self.shutdown.child_token();
         let ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => Some(ended),
+            ended = served.as_mut() => Some(ended),
             () = shutdown.cancelled() => None,
+            () = connection.until_idle() => None,
+            () = connection.until_cut() => Some(Ok(())),
         };
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                finish(connection.as_mut());
+                finish(served.as_mut());
                 tokio::select! {
                     biased;
-                    ended = connection => ended,
+                    ended = served => ended,
                     () = self.cut.cancelled() => Ok(()),
+                    () = connection.until_cut() => Ok(()),
+                    () = unused(&connection) => Ok(()),
                 }
             }
         };
@@ -274,6 +273,46 @@ impl Connections {
             tracing::debug!(%error, "a connection ended with an error");
         }
     }
+}
+
+/// Waits until a connection whose end was announced has had its time, and no request is open.
+async fn unused(connection: &Connection) {
+    loop {
+        sleep(Duration::from_millis(FINISH_MS_MAX)).await;
+        if connection.open_count() == 0 && connection.unsent_bytes() == 0 {
+            return;
+        }
+    }
+}
+
+/// What answers the requests of a connection.
+fn answered(
+    router: Router,
+    connection: &Arc<Connection>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Sent>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Send
++ 'static
++ use<> {
+    let connection = Arc::clone(connection);
+    service_fn(move |mut request: Request<Incoming>| {
+        let open = connection.open();
+        let answer = connection.is_http2().then(|| Answer::new(&connection));
+        if let Some(answer) = &answer {
+            connection.call(answer);
+        }
+        request.extensions_mut().insert(Arc::clone(&connection));
+        // A router is always ready.
+        let response = router.clone().call(request);
+        async move {
+            let mut response: Response<axum::body::Body> = response.await?;
+            let made_from = MadeFrom::bytes(&mut response);
+            Ok::<_, Infallible>(response.map(|body| Sent::new(body, open, answer, made_from)))
+        }
+    })
 }
 
 /// A connection that is given up if nothing comes, or nothing is taken, for too long.

@@ -9,7 +9,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use covey_core::id::UnixMs;
 
-use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, Peer, ProxyTrust};
+use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, ProxyTrust};
+use crate::connection::Connection;
 
 /// The header that carries the key.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
@@ -37,7 +38,7 @@ impl<'a> Credential<'a> {
         if shows_key(&parts.headers) {
             return key_of(&parts.headers).map(Self::Key);
         }
-        let peer = parts.extensions.get::<Arc<Peer>>()?;
+        let peer = parts.extensions.get::<Arc<Connection>>()?.peer.as_ref()?;
         let is_proxy = proxies.is_some_and(|trust| peer.is_proxy(trust, now));
         let own = peer.certificate()?;
         // A session that is resumed, and one that lasts, can outlive the

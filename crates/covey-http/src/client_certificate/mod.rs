@@ -18,7 +18,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-pub(crate) use peer::{Peer, WithPeer};
+pub(crate) use peer::Peer;
 pub use proxy::{HANDED_ON_HEADER, PROXY_NAME};
 pub(crate) use proxy::{ProxyTrust, handed_on};
 

@@ -1,13 +1,9 @@
-//! The certificate that the client of a connection has shown, on its way from
-//! the TLS session to the requests of that connection.
+//! The certificate that the client of a connection has shown.
 
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::OnceLock;
 
-use axum::http::Request;
 use covey_core::id::UnixMs;
 use rustls_pki_types::CertificateDer;
-use tower_service::Service;
 
 use super::{ClientCertificate, ProxyTrust};
 
@@ -23,9 +19,9 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// From the chain of a TLS session; none if that is empty.
-    pub(crate) fn of(chain: &[CertificateDer<'static>]) -> Option<Arc<Self>> {
+    pub(crate) fn of(chain: &[CertificateDer<'static>]) -> Option<Self> {
         let certificate = ClientCertificate::read(chain.first()?).ok();
-        Some(Arc::new(Self { chain: chain.to_vec(), certificate, is_proxy: OnceLock::new() }))
+        Some(Self { chain: chain.to_vec(), certificate, is_proxy: OnceLock::new() })
     }
 
     /// The certificate, if it can be a credential.
@@ -36,38 +32,5 @@ impl Peer {
     /// Whether it is a proxy that may hand on the certificates of its clients.
     pub(crate) fn is_proxy(&self, trust: &ProxyTrust, now: UnixMs) -> bool {
         *self.is_proxy.get_or_init(|| trust.holds_for(&self.chain, now))
-    }
-}
-
-/// A service whose requests carry the [`Peer`] of their connection.
-#[derive(Clone)]
-pub(crate) struct WithPeer<S> {
-    inner: S,
-    peer: Option<Arc<Peer>>,
-}
-
-impl<S> WithPeer<S> {
-    pub(crate) fn new(inner: S, peer: Option<Arc<Peer>>) -> Self {
-        Self { inner, peer }
-    }
-}
-
-impl<S, B> Service<Request<B>> for WithPeer<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Some(peer) = &self.peer {
-            request.extensions_mut().insert(Arc::clone(peer));
-        }
-        self.inner.call(request)
     }
 }

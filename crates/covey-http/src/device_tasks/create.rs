@@ -90,6 +90,8 @@ pub(super) async fn task_create(
         let task = TaskCreated { id: created.task.id.0, created_at: created.task.created_at.seconds() };
         return Ok(marked(json(StatusCode::OK, &task), created.replayed));
     };
+    // Not kept while its caller waits.
+    drop(body);
     create_and_wait(&asked, spec, idempotency, wait).await
 }
 

@@ -60,6 +60,7 @@ pub struct Metrics {
     streams: Gauge,
     waiting: Gauge,
     shares_full: Family<ShareName, Counter>,
+    unsent: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -181,6 +182,7 @@ impl Metrics {
             streams: Gauge::default(),
             waiting: Gauge::default(),
             shares_full: Family::default(),
+            unsent: Gauge::default(),
         };
         metrics.register(steps, refusals);
         metrics
@@ -215,6 +217,8 @@ impl Metrics {
         r.register("covey_streams", "Open streams", self.streams.clone());
         r.register("covey_waiting_callers", "Callers that wait for a task", self.waiting.clone());
         r.register("covey_shares_full", "Refusals because a share was full", self.shares_full.clone());
+        let unsent = self.unsent.clone();
+        r.register_with_unit("covey_http_unsent", "Answers that were not taken yet", Unit::Bytes, unsent);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         r.register("covey_build", "The program that runs", version);
         r.register_collector(Box::new(process::Process));
@@ -233,6 +237,11 @@ impl Metrics {
     pub(crate) fn share_was_full(&self, full: Full) {
         let name = ShareName { what: full.kind.name(), holder: full.holder.name() };
         self.shares_full.get_or_create(&name).inc();
+    }
+
+    /// Takes note of how much of answers was not taken yet, in bytes.
+    fn set_unsent(&self, bytes: usize) {
+        self.unsent.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Takes note of how many streams are open.

@@ -61,6 +61,7 @@ async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
         Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
+    api.metrics.set_unsent(api.outgoing.bytes());
     api.metrics.set_streams(api.shares.count(shares::Kind::Streams));
     let format = Format::wanted(&headers);
     let page = api.metrics.page(format, api.engine.server().watchers().count());

@@ -1,0 +1,264 @@
+//! What is known of a connection: who is at its other end, how many of its requests are open, and how much
+//! of its answers was not taken yet.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::answer::Answer;
+use crate::outgoing::{Outgoing, CONNECTION_BYTES_MAX};
+use crate::client_certificate::Peer;
+
+/// How long a client may take no byte of an answer that is there for it, in milliseconds.
+pub(crate) const STALL_MS_MAX: u64 = 30_000;
+/// How long a connection may be without an open request, in milliseconds.
+const IDLE_MS_MAX: u64 = 30_000;
+/// How many answers, whose streams are over and whose bytes are not, are looked through at a time.
+const LEFT_BEHIND_MAX: usize = 256;
+
+/// A connection, for as long as it or one of its requests lives.
+pub(crate) struct Connection {
+    /// Whether its bytes travel encrypted.
+    pub(crate) is_tls: bool,
+    /// Whose certificate its client has shown.
+    pub(crate) peer: Option<Peer>,
+    /// Whether HTTP/2 is spoken on it, many requests at a time.
+    is_http2: bool,
+    began: Instant,
+    /// How many requests are open: their answers have not ended.
+    open: AtomicUsize,
+    /// When the last of them ended, in milliseconds since it began.
+    idle_since_ms: AtomicU64,
+    /// How much of its answers was not taken yet, in bytes.
+    unsent: AtomicUsize,
+    has_room: Notify,
+    is_cut: AtomicBool,
+    cut: Notify,
+    outgoing: Arc<Outgoing>,
+    /// The answer of the request that has just been called, on its way to what runs its stream.
+    called: Mutex<Option<Arc<Answer>>>,
+    /// Answers whose streams are over, and whose last bytes are not: those hold them.
+    left_behind: Mutex<Vec<Weak<Answer>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        is_tls: bool,
+        is_http2: bool,
+        peer: Option<Peer>,
+        outgoing: Arc<Outgoing>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            is_tls,
+            peer,
+            is_http2,
+            began: Instant::now(),
+            open: AtomicUsize::new(0),
+            idle_since_ms: AtomicU64::new(0),
+            unsent: AtomicUsize::new(0),
+            has_room: Notify::new(),
+            is_cut: AtomicBool::new(false),
+            cut: Notify::new(),
+            outgoing,
+            called: Mutex::default(),
+            left_behind: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// The time, in milliseconds since it began.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// So many milliseconds after it began.
+    pub(crate) fn at_ms(&self, ms: u64) -> Instant {
+        self.began + Duration::from_millis(ms)
+    }
+
+    /// A request begins; it is open until what is answered is dropped.
+    pub(crate) fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    /// How many requests are open.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the answer of a request for what runs its stream, which is made right after.
+    pub(crate) fn call(&self, answer: &Arc<Answer>) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(answer));
+    }
+
+    pub(crate) fn called(&self) -> Option<Arc<Answer>> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The stream of an answer is over: its last bytes are sent without it.
+    pub(crate) fn leave_behind(&self, answer: &Arc<Answer>) {
+        let mut left_behind = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        if left_behind.len() >= LEFT_BEHIND_MAX {
+            left_behind.retain(|answer| answer.upgrade().is_some_and(|answer| answer.is_waiting()));
+        }
+        left_behind.push(Arc::downgrade(answer));
+    }
+
+    /// There is more of its answers, in bytes.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.unsent.fetch_add(bytes, Ordering::Relaxed);
+        self.outgoing.add(bytes);
+    }
+
+    /// There is less of its answers, in bytes.
+    pub(crate) fn release(&self, bytes: usize) {
+        let before = self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        self.outgoing.sub(bytes);
+        if before >= CONNECTION_BYTES_MAX && before - bytes < CONNECTION_BYTES_MAX {
+            self.has_room.notify_waiters();
+        }
+    }
+
+    /// How much of its answers was not taken yet, in bytes.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more request may be answered.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unsent_bytes() < CONNECTION_BYTES_MAX
+    }
+
+    /// Waits until one more request may be answered.
+    pub(crate) async fn room(&self) {
+        loop {
+            let changed = self.has_room.notified();
+            if self.has_room() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Ends the connection at once.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+        self.cut.notify_one();
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is to end at once.
+    pub(crate) async fn until_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// Waits until a connection with HTTP/2 has been without an open request for too long. It is
+    /// cut when its client takes nothing of the last bytes of an answer.
+    ///
+    /// Over HTTP/1.1 what bounds the wait for a request bounds this as well.
+    pub(crate) async fn until_idle(&self) {
+        if !self.is_http2 {
+            return std::future::pending().await;
+        }
+        loop {
+            let now_ms = self.now_ms();
+            let mut next_ms = now_ms + IDLE_MS_MAX;
+            if let Some(stalled_ms) = self.left_behind_stall_ms() {
+                if stalled_ms <= now_ms {
+                    tracing::debug!("a client took nothing of the end of an answer");
+                    self.cut();
+                    return std::future::pending().await;
+                }
+                next_ms = next_ms.min(stalled_ms);
+            } else if self.open_count() == 0 {
+                let idle_ms = self.idle_since_ms.load(Ordering::Relaxed) + IDLE_MS_MAX;
+                if idle_ms <= now_ms {
+                    return;
+                }
+                next_ms = next_ms.min(idle_ms);
+            }
+            sleep_until(self.at_ms(next_ms)).await;
+        }
+    }
+
+    /// When the first of the answers that were left behind will have stalled; none if none was.
+    fn left_behind_stall_ms(&self) -> Option<u64> {
+        let mut left_behind = self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first_ms = None;
+        left_behind.retain(|answer| {
+            let waiting = answer.upgrade().filter(|answer| answer.is_waiting());
+            let stall_ms = waiting.map(|answer| answer.moved_ms() + STALL_MS_MAX);
+            first_ms = first_ms.into_iter().chain(stall_ms).min();
+            stall_ms.is_some()
+        });
+        first_ms
+    }
+}
+
+/// An open request.
+pub(crate) struct Open(Arc<Connection>);
+
+impl Open {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.idle_since_ms.store(self.0.now_ms(), Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    fn connection() -> Arc<Connection> {
+        Connection::new(true, true, None, Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_half_a_minute_after_its_last_request() {
+        let connection = connection();
+        let long = Duration::from_secs(3_600);
+        let open = connection.open();
+        assert!(timeout(long, connection.until_idle()).await.is_err(), "a request is open");
+        drop(open);
+        let began = Instant::now();
+        timeout(long, connection.until_idle()).await.unwrap();
+        assert!((29_990..=31_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+        // One that has just begun has its time as well.
+        let fresh = self::connection();
+        assert!(timeout(Duration::from_secs(29), fresh.until_idle()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_room_and_goes_on_as_soon_as_there_is() {
+        let connection = connection();
+        connection.charge(CONNECTION_BYTES_MAX + 5);
+        assert!(timeout(Duration::from_secs(9), connection.room()).await.is_err());
+        let freed = async {
+            sleep(Duration::from_secs(1)).await;
+            connection.release(6);
+        };
+        let (waited, ()) = tokio::join!(timeout(Duration::from_secs(2), connection.room()), freed);
+        waited.unwrap();
+        connection.release(CONNECTION_BYTES_MAX - 1);
+        assert_eq!(connection.unsent_bytes(), 0);
+    }
+}

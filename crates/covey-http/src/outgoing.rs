@@ -1,0 +1,133 @@
+//! What lies in the server of answers that their clients did not take yet, in bytes: of each connection,
+//! and of all. Who lets answers lie is given no more; when all is more than the server bears, the
+//! connections with the most are cut, the largest first.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+
+use crate::connection::Connection;
+
+/// How much of one connection's answers may lie in the server, in bytes, before its next request waits.
+pub(crate) const CONNECTION_BYTES_MAX: usize = 1024 * 1024;
+/// How much of all answers may, in bytes, before the connections with the most are cut.
+pub(crate) const OUTGOING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What lies in the server of all answers.
+pub(crate) struct Outgoing {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    next: AtomicU64,
+    connections: Mutex<HashMap<u64, Weak<Connection>>>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self::within(OUTGOING_BYTES_MAX)
+    }
+}
+
+impl Outgoing {
+    fn within(bytes_max: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), bytes_max, next: AtomicU64::new(0), connections: Mutex::default() }
+    }
+
+    /// How much that is now, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Knows a connection from now on, until what is answered is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, connection: &Arc<Connection>) -> Entered {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.insert(number, Arc::downgrade(connection));
+        Entered { answers: Arc::clone(self), number }
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+            self.relieve();
+        }
+    }
+
+    pub(crate) fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Cuts the connections with the most, until a sixteenth of what may be is free.
+    fn relieve(&self) {
+        let connections = match self.connections.try_lock() {
+            Ok(connections) => connections,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Somebody else is at it.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let mut holding: Vec<(usize, Arc<Connection>)> = connections
+            .values()
+            .filter_map(Weak::upgrade)
+            .map(|connection| (connection.unsent_bytes(), connection))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        drop(connections);
+        holding.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        // What was cut a moment ago is on its way out.
+        let leaving: usize =
+            holding.iter().filter(|(_, connection)| connection.is_cut()).map(|(bytes, _)| bytes).sum();
+        let bearable = self.bytes_max - self.bytes_max / 16;
+        let mut excess = self.bytes().saturating_sub(leaving).saturating_sub(bearable);
+        let (mut count, mut freed) = (0_usize, 0_usize);
+        for (bytes, connection) in holding.iter().filter(|(_, connection)| !connection.is_cut()) {
+            if excess == 0 {
+                break;
+            }
+            connection.cut();
+            excess = excess.saturating_sub(*bytes);
+            (count, freed) = (count + 1, freed + bytes);
+        }
+        if count > 0 {
+            tracing::info!(connections = count, bytes = freed, "cut connections that did not take their answers");
+        }
+    }
+}
+
+/// A connection that is known.
+pub(crate) struct Entered {
+    answers: Arc<Outgoing>,
+    number: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut connections = self.answers.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_largest_are_cut_first_and_no_more_than_must_be() {
+        let answers = Arc::new(Outgoing::within(1_600));
+        let made = |bytes: usize| {
+            let connection = Connection::new(true, true, None, Arc::clone(&answers));
+            let entered = answers.enter(&connection);
+            connection.charge(bytes);
+            (connection, entered)
+        };
+        let held: Vec<_> = [100, 400, 300, 200, 500].map(made).into_iter().collect();
+        assert!(held.iter().all(|(connection, _)| !connection.is_cut()), "all may be");
+        let one_more = made(200);
+        let cut: Vec<bool> = held.iter().map(|(connection, _)| connection.is_cut()).collect();
+        assert_eq!(cut, [false, false, false, false, true]);
+        // It is still on its way out, and counts as gone.
+        let another = made(300);
+        assert!([&one_more, &another, &held[1]].iter().all(|(connection, _)| !connection.is_cut()));
+        held[4].0.release(500);
+        assert_eq!(answers.bytes(), 1_500);
+        drop((held, one_more, another));
+        assert!(answers.connections.lock().is_ok_and(|connections| connections.is_empty()));
+    }
+}
