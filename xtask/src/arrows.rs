@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("covey-client", &["covey-api"]),
     ("covey-core", &[]),
     ("covey-device", &["covey-wire"]),
-    ("covey-http", &["covey-api", "covey-core"]),
+    ("covey-http", &["covey-api", "covey-core", "covey-net"]),
     ("covey-link", &["covey-core", "covey-net", "covey-wire"]),
     ("covey-net", &["covey-wire"]),
     ("covey-pki", &[]),

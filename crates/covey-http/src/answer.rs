@@ -165,12 +165,7 @@ pub(crate) struct Sent {
 impl Sent {
     /// The answer to an open request, with what is known of it so far, if it is counted in any case, and what
     /// it takes beside what is sent of it, in bytes.
-    pub(crate) fn new(
-        body: Body,
-        open: Open,
-        answer: Option<Arc<Answer>>,
-        made_from: usize,
-    ) -> Self {
+    pub(crate) fn new(body: Body, open: Open, answer: Option<Arc<Answer>>, made_from: usize) -> Self {
         let exact = body.size_hint().exact();
         let answer = match answer {
             Some(answer) => Some(answer),

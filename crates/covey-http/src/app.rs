@@ -9,7 +9,6 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::compression::compression;
-use crate::outgoing::Outgoing;
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
@@ -44,16 +43,11 @@ pub fn openapi() -> OpenApi {
 #[derive(Clone)]
 pub struct App {
     pub(crate) router: Router,
-    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) api: Arc<Api>,
 }
 
 /// Makes the whole API.
 pub fn router(api: Api) -> App {
-    let outgoing = Arc::clone(&api.outgoing);
-    App { router: routes(api), outgoing }
-}
-
-fn routes(api: Api) -> Router {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let router = router
@@ -64,12 +58,12 @@ fn routes(api: Api) -> Router {
         })
         .layer(from_fn_with_state(Arc::clone(&api), request_middleware))
         .layer(compression());
-    match api.origins.layer() {
+    let router = match api.origins.layer() {
         // Outermost, so that a page can read every refusal.
         Some(cors) => router.layer(cors).layer(from_fn_with_state(Arc::clone(&api), with_request_id)),
         None => router,
-    }
-    .with_state(api)
+    };
+    App { router: router.with_state(Arc::clone(&api)), api }
 }
 
 #[cfg(test)]

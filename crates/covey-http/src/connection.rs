@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use covey_net::Lasting;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
-use crate::outgoing::{Outgoing, CONNECTION_BYTES_MAX};
 use crate::client_certificate::Peer;
+use crate::outgoing::{CONNECTION_BYTES_MAX, Outgoing};
 
 /// How long a client may take no byte of an answer that is there for it, in milliseconds.
 pub(crate) const STALL_MS_MAX: u64 = 30_000;
@@ -202,6 +203,17 @@ impl Connection {
             stall_ms.is_some()
         });
         first_ms
+    }
+}
+
+impl Lasting for Connection {
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.open_count() == 0 && !self.is_cut();
+        is_idle.then(|| self.at_ms(self.idle_since_ms.load(Ordering::Relaxed)))
+    }
+
+    fn leave(&self) {
+        self.cut();
     }
 }
 

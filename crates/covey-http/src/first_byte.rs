@@ -11,19 +11,21 @@ use tokio::time::{Sleep, sleep};
 
 /// A connection that is given up when nothing comes in time; once something
 /// has come, it is as the connection inside.
-pub(crate) struct FirstByte<S> {
+pub(crate) struct FirstByte<S, P = ()> {
     stream: S,
     deadline: Option<Pin<Box<Sleep>>>,
+    _place: P,
 }
 
-impl<S> FirstByte<S> {
-    /// A connection whose first byte must come within `wait_max`.
-    pub(crate) fn within(wait_max: Duration, stream: S) -> Self {
-        Self { stream, deadline: Some(Box::pin(sleep(wait_max))) }
+impl<S, P> FirstByte<S, P> {
+    /// A connection whose first byte must come within `wait_max`. It holds its place
+    /// until it is dropped.
+    pub(crate) fn within(wait_max: Duration, stream: S, place: P) -> Self {
+        Self { stream, deadline: Some(Box::pin(sleep(wait_max))), _place: place }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for FirstByte<S> {
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for FirstByte<S, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -41,7 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstByte<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByte<S> {
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for FirstByte<S, P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -81,11 +83,11 @@ mod tests {
     async fn silence_ends_and_what_has_begun_goes_on() {
         let wait_max = Duration::from_millis(50);
         let (_silent, ours) = duplex(16);
-        let error = FirstByte::within(wait_max, ours).read_u8().await.unwrap_err();
+        let error = FirstByte::within(wait_max, ours, ()).read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 
         let (mut theirs, ours) = duplex(16);
-        let mut stream = FirstByte::within(wait_max, ours);
+        let mut stream = FirstByte::within(wait_max, ours, ());
         theirs.write_u8(1).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 1);
         let later = async {

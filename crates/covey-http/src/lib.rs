@@ -48,5 +48,6 @@ pub use app::{App, openapi, router};
 pub use auth::key_digest;
 pub use client_certificate::{HANDED_ON_HEADER, PROXY_NAME};
 pub use cors::AllowedOrigins;
+pub use covey_net::{Files, SharedFiles};
 pub use metrics::Metrics;
 pub use server::{SHUTDOWN_GRACE_MS, serve_http, serve_https};

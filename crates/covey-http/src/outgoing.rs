@@ -86,7 +86,11 @@ impl Outgoing {
             (count, freed) = (count + 1, freed + bytes);
         }
         if count > 0 {
-            tracing::info!(connections = count, bytes = freed, "cut connections that did not take their answers");
+            tracing::info!(
+                connections = count,
+                bytes = freed,
+                "cut connections that did not take their answers"
+            );
         }
     }
 }

@@ -120,7 +120,9 @@ pub(crate) async fn request_middleware(
 /// Waits until the connection holds few enough answers that its client did not take: none is made before it can be sent.
 async fn room(connection: &Connection) -> Result<(), Problem> {
     let room = timeout(Duration::from_millis(STALL_MS_MAX), connection.room()).await;
-    room.map_err(|_| Problem::new(Kind::Unavailable, "take the answers that are there for this connection first"))
+    room.map_err(|_| {
+        Problem::new(Kind::Unavailable, "take the answers that are there for this connection first")
+    })
 }
 
 async fn run(request: Request, next: Next) -> Response {

@@ -10,35 +10,39 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, Response};
+use covey_net::{Files, Gate, HalfOpen, Limits, Place, Stay};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::answer::{Answer, MadeFrom, Sent};
-use crate::outgoing::Entered;
 use crate::app::App;
 use crate::client_certificate::Peer;
 use crate::connection::{Connection, STALL_MS_MAX};
 use crate::first_byte::FirstByte;
 use crate::http2;
+use crate::outgoing::Entered;
 use crate::stalled_write::StalledWrite;
 
 /// How long requests that run when the server stops may still take, in milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
-/// How many connections a listener holds; more wait in the system's backlog.
+/// How many connections a listener holds; for more those that have been idle longest end.
 const CONNECTIONS_MAX: usize = 10_000;
+/// How many of them may come from one address, unless it is loopback or that of a trusted proxy.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
 /// How long a TLS handshake may take, in milliseconds.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long a connection may take to send the head of its next request, idle
@@ -52,20 +56,21 @@ const FINISH_MS_MAX: u64 = 5_000;
 /// Pause after a connection could not be accepted, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Serves plain HTTP until `shutdown`. For the loopback address: keys travel
-/// unencrypted.
+/// Serves plain HTTP until `shutdown`, with at most so many open files. For the
+/// loopback address: keys travel unencrypted.
 ///
 /// # Errors
 /// A listener that does not tell its own address.
 pub async fn serve_http(
     listener: TcpListener,
     app: App,
+    files: Option<Files>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    serve(listener, None, app, shutdown).await
+    serve(listener, None, app, files, shutdown).await
 }
 
-/// Serves HTTPS until `shutdown`. The certificate is the business of the
+/// Serves HTTPS until `shutdown`, with at most so many open files. The certificate is the business of the
 /// resolver in `tls`, which may change it at any time. HTTP/2 and HTTP/1.1 are
 /// offered by ALPN (RFC 7301) if `tls` names no protocols itself. Where `tls`
 /// asks clients for a certificate, its verifier must have them prove that they
@@ -77,6 +82,7 @@ pub async fn serve_https(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     app: App,
+    files: Option<Files>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let tls = if tls.alpn_protocols.is_empty() {
@@ -86,32 +92,32 @@ pub async fn serve_https(
     } else {
         tls
     };
-    serve(listener, Some(TlsAcceptor::from(tls)), app, shutdown).await
+    serve(listener, Some(tls), app, files, shutdown).await
 }
 
 async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
     app: App,
+    files: Option<Files>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, tls = tls.is_some(), "serving HTTP");
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let gate = Gate::new(limits(files));
     let connections = TaskTracker::new();
     let server = Connections {
         http1: over_http1(),
         app,
+        gate,
+        tls,
         shutdown: shutdown.clone(),
         cut: CancellationToken::new(),
     };
     let server = Arc::new(server);
-    while let Some((stream, place)) = next(&listener, &places, &shutdown).await {
-        let (server, tls) = (Arc::clone(&server), tls.clone());
-        connections.spawn(async move {
-            server.run(stream, tls).await;
-            drop(place);
-        });
+    while let Some((stream, place, half_open)) = next(&listener, &server.gate, &shutdown).await {
+        let server = Arc::clone(&server);
+        connections.spawn(async move { server.run(stream, place, half_open).await });
     }
     // Closed first, so that a client that connects now is refused at once.
     drop(listener);
@@ -124,19 +130,30 @@ async fn serve(
     Ok(())
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
+/// What a listener bears, of the open files that it may have.
+fn limits(files: Option<Files>) -> Limits {
+    Limits {
+        connections_max: CONNECTIONS_MAX,
+        connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+        files,
+        half_open_ms_max: HANDSHAKE_MS_MAX,
+        ..Limits::default()
+    }
+}
 
-/// The next connection, as soon as there is a place for it; none at the end.
+/// The next connection that gets a place; none at the end.
 async fn next(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    gate: &Arc<Gate>,
     shutdown: &CancellationToken,
-) -> Option<(TcpStream, Place)> {
+) -> Option<(TcpStream, Place, HalfOpen)> {
     let accept = async {
-        let place = Arc::clone(places).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, place)),
+                Ok((stream, address)) => match gate.admit(address.ip()).await {
+                    Ok((place, half_open)) => return (stream, place, half_open),
+                    Err(refused) => tracing::debug!(%address, %refused, "a connection was not let in"),
+                },
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone already.
                     tracing::debug!(%error, "a connection could not be accepted");
@@ -148,7 +165,7 @@ async fn next(
     tokio::select! {
         biased;
         () = shutdown.cancelled() => None,
-        accepted = accept => accepted,
+        accepted = accept => Some(accepted),
     }
 }
 
@@ -161,28 +178,41 @@ fn over_http1() -> http1::Builder {
     builder
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    /// HTTP/1.1.
+    Plain,
+    /// HTTP/1.1 over TLS.
+    Encrypted,
+    /// HTTP/2 over TLS.
+    Http2,
+}
+
 /// What the connections of a listener share.
 struct Connections {
     /// What is spoken unless HTTP/2 was agreed on by ALPN. Which of the two it is
     /// is never guessed from the first bytes: nothing would bound the wait for them.
     http1: http1::Builder,
     app: App,
+    gate: Arc<Gate>,
+    tls: Option<Arc<ServerConfig>>,
     shutdown: CancellationToken,
     /// Ends connections that outlive the time of grace.
     cut: CancellationToken,
 }
 
 impl Connections {
-    async fn run(&self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn run(&self, stream: TcpStream, place: Place, half_open: HalfOpen) {
         // Answers are small and wanted at once.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection is gone already");
             return;
         }
-        let connection = match tls {
-            None => self.speak(stream, false, false, None),
+        let connection = match &self.tls {
+            None => self.speak(stream, Spoken::Plain, None, place, half_open),
             // In a place of its own, which is free again when the connection begins.
-            Some(tls) => match Box::pin(self.shake_hands(stream, tls)).await {
+            Some(tls) => match Box::pin(self.begin_tls(stream, Arc::clone(tls), place, half_open)).await {
                 Some(connection) => connection,
                 None => return,
             },
@@ -190,12 +220,22 @@ impl Connections {
         connection.await;
     }
 
-    async fn shake_hands(&self, stream: TcpStream, tls: TlsAcceptor) -> Option<BoxFuture<'_, ()>> {
-        let handshake = timeout(Duration::from_millis(HANDSHAKE_MS_MAX), tls.accept(stream));
+    async fn begin_tls(
+        &self,
+        stream: TcpStream,
+        tls: Arc<ServerConfig>,
+        place: Place,
+        half_open: HalfOpen,
+    ) -> Option<BoxFuture<'_, ()>> {
+        let handshake = timeout(self.gate.half_open_time(), shake_hands(stream, tls, &half_open));
         let shaken = tokio::select! {
             biased;
             () = self.cut.cancelled() => return None,
             shaken = handshake => shaken,
+            () = half_open.until_displaced() => {
+                tracing::debug!("a TLS handshake had not begun when others needed its place");
+                return None;
+            }
         };
         let stream = match shaken {
             Ok(Ok(stream)) => stream,
@@ -210,27 +250,41 @@ impl Connections {
         };
         let session = stream.get_ref().1;
         let peer = session.peer_certificates().and_then(Peer::of);
-        let is_http2 = session.alpn_protocol() == Some(b"h2");
-        Some(self.speak(stream, true, is_http2, peer))
+        let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Encrypted };
+        Some(self.speak(stream, spoken, peer, place, half_open))
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
-    fn speak<S>(&self, stream: S, is_tls: bool, is_http2: bool, peer: Option<Peer>) -> BoxFuture<'_, ()>
+    fn speak<S>(
+        &self,
+        stream: S,
+        spoken: Spoken,
+        peer: Option<Peer>,
+        place: Place,
+        half_open: HalfOpen,
+    ) -> BoxFuture<'_, ()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let outgoing = &self.app.outgoing;
-        let connection = Connection::new(is_tls, is_http2, peer, Arc::clone(outgoing));
-        let entered = outgoing.enter(&connection);
-        let (stream, service) = (bounded(stream), answered(self.app.router.clone(), &connection));
-        if is_http2 {
+        let api = &self.app.api;
+        let is_tls = spoken != Spoken::Plain;
+        let connection = Connection::new(is_tls, spoken == Spoken::Http2, peer, Arc::clone(&api.outgoing));
+        let stay = self.gate.last(half_open, Arc::clone(&connection) as _);
+        if let (Some(peer), Some(proxies)) = (&connection.peer, &api.proxies)
+            && peer.is_proxy(proxies, api.engine.now())
+        {
+            stay.trust();
+        }
+        let known = (api.outgoing.enter(&connection), stay);
+        let (stream, service) = (bounded(stream, place), answered(self.app.router.clone(), &connection));
+        if spoken == Spoken::Http2 {
             let served = Box::pin(http2::over(&connection).serve_connection(stream, service));
             let finish = hyper::server::conn::http2::Connection::graceful_shutdown;
-            Box::pin(self.until_ended(served, finish, connection, entered))
+            Box::pin(self.until_ended(served, finish, connection, known))
         } else {
             let served = Box::pin(self.http1.serve_connection(stream, service).with_upgrades());
             let finish = http1::UpgradeableConnection::graceful_shutdown;
-            Box::pin(self.until_ended(served, finish, connection, entered))
+            Box::pin(self.until_ended(served, finish, connection, known))
         }
     }
 
@@ -243,7 +297,7 @@ impl Connections {
         mut served: Pin<Box<C>>,
         finish: fn(Pin<&mut C>),
         connection: Arc<Connection>,
-        _entered: Entered,
+        _known: (Entered, Stay),
     ) where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -294,7 +348,8 @@ fn answered(
     Response = Response<Sent>,
     Error = Infallible,
     Future: Send + 'static,
-> + Send
+>
++ Send
 + 'static
 + use<> {
     let connection = Arc::clone(connection);
@@ -315,11 +370,23 @@ fn answered(
     })
 }
 
-/// A connection that is given up if nothing comes, or nothing is taken, for too long.
-fn bounded<S>(stream: S) -> TokioIo<FirstByte<StalledWrite<S>>>
+/// The TLS handshake. What the client said first has an answer when it is whole.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    half_open: &HalfOpen,
+) -> io::Result<TlsStream<TcpStream>> {
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    half_open.begun();
+    begun.into_stream(tls).await
+}
+
+/// A connection that is given up if nothing comes, or nothing is taken, for too long. It has its place for as
+/// long as it is open, whatever is spoken on it at last.
+fn bounded<S>(stream: S, place: Place) -> TokioIo<FirstByte<StalledWrite<S>, Place>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = StalledWrite::within(Duration::from_millis(STALL_MS_MAX), stream);
-    TokioIo::new(FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream))
+    TokioIo::new(FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream, place))
 }

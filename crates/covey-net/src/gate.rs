@@ -1,103 +1,384 @@
-//! How many connections of which kind a listener has: places that are given back when dropped.
+//! Who has a place at a listener: how many connections there are, how many of them are half-open, and whose
+//! place goes to somebody else when there is none left.
+//!
+//! Nobody keeps others out by holding places without using them. A half-open connection gives way when its
+//! time of grace is over: [`SILENT_MS`] for one that has said nothing an answer was due to, [`BEGUN_MS`] for
+//! one whose handshake is under way. The oldest of the address with the most goes first, and at once if
+//! that address holds an eighth of all such places or more and the newcomer is from another. A protocol may also name
+//! connections that give way while they are idle ([`Gate::last`]).
+//!
+//! A newcomer waits only where nobody has more than a few places and all are in their time of grace, as when
+//! a fleet comes back after a restart; the system keeps those behind it in its backlog.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::listener::Limits;
 use crate::refusal::Refused;
 
+/// How long a connection may say nothing that is answered while others want its place, in milliseconds. A
+/// client's first words come right behind its connection.
+pub const SILENT_MS: u64 = 250;
+/// The same for one whose handshake is under way: what a slow device needs for its part.
+pub const BEGUN_MS: u64 = 3_000;
+/// Who holds this part of the half-open connections or more gives way at once to others.
+const DOMINATES_PART: usize = 8;
+/// How often somebody who waits looks again, in milliseconds, should nobody wake it.
+const LOOK_MS: u64 = 50;
+/// How many idle connections are asked to leave at a time: one in so many.
+const LEAVE_PART: usize = 64;
+
+/// The open files that a listener may have for its connections.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// How many are its own: no other listener takes them.
+    pub reserved: usize,
+    /// Where it takes more.
+    pub shared: Arc<SharedFiles>,
+}
+
+/// Open files that the listeners of a process share, beside those that each has for itself.
+#[derive(Debug)]
+pub struct SharedFiles(AtomicUsize);
+
+impl SharedFiles {
+    /// So many.
+    #[must_use]
+    pub fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(count)))
+    }
+
+    fn take(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
+    }
+
+    fn give(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The places of a listener.
-pub(crate) struct Gate {
+pub struct Gate {
     limits: Limits,
-    connections: Arc<Semaphore>,
-    half_open: Arc<Semaphore>,
-    handshakes: Semaphore,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    crowd: Mutex<Crowd>,
+    /// A place has become free.
+    freed: Notify,
 }
 
-/// One of the connections.
-pub(crate) struct Place {
-    _connection: OwnedSemaphorePermit,
+/// Those who have a place.
+#[derive(Default)]
+struct Crowd {
+    /// The number of the next one: who has a smaller one is older.
+    next: u64,
+    connections: usize,
+    half_open: usize,
+    /// How many were asked to leave and have not left.
+    leaving: usize,
+    /// In order, so that the same happens each time the same is asked.
+    addresses: BTreeMap<IpAddr, Neighbours>,
 }
 
-/// One of the half-open connections.
-pub(crate) struct HalfOpen {
-    _place: OwnedSemaphorePermit,
-    /// With whom it is counted, once that is known.
-    address: Option<IpAddr>,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+/// Those of one address.
+#[derive(Default)]
+struct Neighbours {
+    half_open: BTreeMap<u64, Arc<Seat>>,
+    lasting: BTreeMap<u64, Arc<dyn Lasting>>,
+    /// It is one through which many come.
+    is_trusted: bool,
+}
+
+/// What is known of a half-open connection.
+struct Seat {
+    since: Instant,
+    has_begun: AtomicBool,
+    leave: Notify,
+}
+
+impl Seat {
+    /// Whether it may be asked to leave.
+    fn gives_way(&self, now: Instant) -> bool {
+        let grace_ms = if self.has_begun.load(Ordering::Relaxed) { BEGUN_MS } else { SILENT_MS };
+        now.saturating_duration_since(self.since) >= Duration::from_millis(grace_ms)
+    }
+}
+
+/// A connection that is no longer half-open, and gives way while it is idle.
+pub trait Lasting: Send + Sync {
+    /// Since when it has been idle; none while it is in use.
+    fn idle_since(&self) -> Option<Instant>;
+
+    /// Somebody else gets its place: it is to end at once.
+    fn leave(&self);
+}
+
+/// One of the connections. It holds its place until it is dropped.
+pub struct Place(Arc<Gate>);
+
+/// One of the half-open connections, until it is dropped.
+pub struct HalfOpen {
+    gate: Arc<Gate>,
+    seat: Arc<Seat>,
+    address: IpAddr,
+    number: u64,
+}
+
+/// One of those that give way while they are idle, until it is dropped.
+pub struct Stay {
+    gate: Arc<Gate>,
+    address: IpAddr,
+    number: u64,
+}
+
+/// Why somebody has no place.
+enum Without {
+    /// One will be free in a moment.
+    Yet,
+    Refused(Refused),
 }
 
 impl Gate {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let semaphore = |count: usize| Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
-        Self {
-            connections: Arc::new(semaphore(limits.connections_max)),
-            half_open: Arc::new(semaphore(limits.half_open_max)),
-            handshakes: semaphore(limits.handshakes_max),
-            addresses: Arc::default(),
-            limits,
-        }
+    /// All places are free.
+    #[must_use]
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, crowd: Mutex::default(), freed: Notify::new() })
     }
 
-    pub(crate) fn half_open_time(&self) -> Duration {
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        // Whole at every moment, so a poisoned lock is as good as any.
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a connection may be half-open.
+    #[must_use]
+    pub fn half_open_time(&self) -> Duration {
         Duration::from_millis(self.limits.half_open_ms_max)
     }
 
-    /// Waits for a place among the half-open connections.
-    pub(crate) async fn half_open(&self) -> HalfOpen {
+    /// Gives a connection from this address its place, when there is one.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub async fn admit(self: &Arc<Self>, address: IpAddr) -> Result<(Place, HalfOpen), Refused> {
+        let address = network(address);
         loop {
-            // The semaphore is never closed, so this goes round once.
-            if let Ok(place) = Arc::clone(&self.half_open).acquire_owned().await {
-                return HalfOpen { _place: place, address: None, addresses: Arc::clone(&self.addresses) };
+            let freed = self.freed.notified();
+            match self.try_admit(address) {
+                Ok(admitted) => return Ok(admitted),
+                Err(Without::Refused(refused)) => return Err(refused),
+                Err(Without::Yet) => _ = timeout(Duration::from_millis(LOOK_MS), freed).await,
             }
         }
     }
 
-    /// Gives a connection its place.
-    ///
-    /// # Errors
-    /// The limit that is reached.
-    pub(crate) fn place(
-        &self,
-        address: SocketAddr,
-        mut half_open: HalfOpen,
-    ) -> Result<(Place, HalfOpen), Refused> {
-        let connection =
-            Arc::clone(&self.connections).try_acquire_owned().map_err(|_| Refused::Connections)?;
-        let address = network(address.ip());
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = addresses.entry(address).or_default();
-        if *count >= self.limits.half_open_per_address_max.max(1) {
-            drop(addresses);
-            return Err(Refused::Address);
+    fn try_admit(self: &Arc<Self>, address: IpAddr) -> Result<(Place, HalfOpen), Without> {
+        let (limits, now) = (&self.limits, Instant::now());
+        let mut crowd = self.crowd();
+        // Taken here, given back below if there is no place after all.
+        if crowd.connections >= limits.connections_max.max(1) || !self.take_file(crowd.connections) {
+            let leave = limits.connections_max / LEAVE_PART;
+            let is_hopeless = crowd.leaving == 0 && !crowd.displace_any(now) && !crowd.ask_idle(leave);
+            return Err(if is_hopeless { Without::Refused(Refused::Connections) } else { Without::Yet });
         }
-        *count += 1;
-        drop(addresses);
-        half_open.address = Some(address);
-        Ok((Place { _connection: connection }, half_open))
+        let admitted = self.admit_here(&mut crowd, address, now);
+        if admitted.is_err() {
+            self.give_file(crowd.connections);
+        }
+        admitted
     }
 
-    /// Waits until one more handshake may be under way.
-    pub(crate) async fn handshake(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        self.handshakes.acquire().await.ok()
+    /// Takes a file for one more connection than there are.
+    fn take_file(&self, connections: usize) -> bool {
+        let Some(files) = &self.limits.files else { return true };
+        connections < files.reserved || files.shared.take()
+    }
+
+    /// Gives back the file of one more connection than there are.
+    fn give_file(&self, connections: usize) {
+        if let Some(files) = self.limits.files.as_ref().filter(|files| connections >= files.reserved) {
+            files.shared.give();
+        }
+    }
+
+    /// The same where there is a file for it.
+    fn admit_here(
+        self: &Arc<Self>,
+        crowd: &mut Crowd,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<(Place, HalfOpen), Without> {
+        let limits = &self.limits;
+        let own = crowd.addresses.get(&address);
+        let is_one = !address.is_loopback() && own.is_none_or(|own| !own.is_trusted);
+        let (half_open, lasting) = own.map_or((0, 0), |own| (own.half_open.len(), own.lasting.len()));
+        if is_one && lasting >= limits.connections_per_address_max.max(1) && !crowd.ask_idle_of(address, 1) {
+            return Err(Without::Refused(Refused::Address));
+        }
+        if half_open >= limits.half_open_per_address_max.max(1) {
+            if !crowd.displace(address, Some(now)) {
+                return Err(Without::Refused(Refused::Address));
+            }
+        } else if crowd.half_open >= limits.half_open_max.max(1) {
+            crowd.make_room(address, limits.half_open_max, now)?;
+        }
+        Ok(self.seat(crowd, address, now))
+    }
+
+    fn seat(self: &Arc<Self>, crowd: &mut Crowd, address: IpAddr, now: Instant) -> (Place, HalfOpen) {
+        let number = crowd.next;
+        crowd.next += 1;
+        crowd.connections += 1;
+        crowd.half_open += 1;
+        let seat = Seat { since: now, has_begun: AtomicBool::new(false), leave: Notify::new() };
+        let seat = Arc::new(seat);
+        crowd.addresses.entry(address).or_default().half_open.insert(number, Arc::clone(&seat));
+        let gate = Arc::clone(self);
+        (Place(Arc::clone(self)), HalfOpen { gate, seat, address, number })
+    }
+
+    /// A connection is half-open no longer, and gives way while it is idle.
+    pub fn last(self: &Arc<Self>, half_open: HalfOpen, lasting: Arc<dyn Lasting>) -> Stay {
+        let (address, number) = (half_open.address, half_open.number);
+        self.crowd().addresses.entry(address).or_default().lasting.insert(number, lasting);
+        Stay { gate: Arc::clone(self), address, number }
+    }
+}
+
+impl Crowd {
+    /// Makes room among the half-open connections for somebody from this address.
+    fn make_room(&mut self, newcomer: IpAddr, half_open_max: usize, now: Instant) -> Result<(), Without> {
+        let counts =
+            self.addresses.iter().map(|(address, neighbours)| (neighbours.half_open.len(), *address));
+        let Some((count, biggest)) = counts.max() else { return Ok(()) };
+        let dominates = count >= (half_open_max / DOMINATES_PART).max(2);
+        if dominates && biggest != newcomer {
+            self.displace(biggest, None);
+            return Ok(());
+        }
+        if self.displace_any(now) {
+            return Ok(());
+        }
+        Err(if dominates { Without::Refused(Refused::Address) } else { Without::Yet })
+    }
+
+    /// Asks a half-open connection whose grace is over to leave: the oldest of the address with the most that has
+    /// one. Whether there is one.
+    fn displace_any(&mut self, now: Instant) -> bool {
+        let giving_way = |(address, neighbours): (&IpAddr, &Neighbours)| {
+            let (number, _) = neighbours.half_open.iter().find(|(_, seat)| seat.gives_way(now))?;
+            Some((neighbours.half_open.len(), Reverse(*number), *address))
+        };
+        let chosen = self.addresses.iter().filter_map(giving_way).max();
+        chosen.is_some_and(|(_, _, address)| self.displace(address, Some(now)))
+    }
+
+    /// Asks the oldest half-open connection of an address to leave: of those whose grace is over, if the time
+    /// is given. Whether there is one.
+    fn displace(&mut self, address: IpAddr, now: Option<Instant>) -> bool {
+        let Some(neighbours) = self.addresses.get_mut(&address) else { return false };
+        let oldest = neighbours.half_open.iter().find(|(_, seat)| now.is_none_or(|now| seat.gives_way(now)));
+        let Some(number) = oldest.map(|(number, _)| *number) else { return false };
+        if let Some(seat) = neighbours.half_open.remove(&number) {
+            seat.leave.notify_one();
+            self.half_open -= 1;
+            self.leaving += 1;
+        }
+        self.forget_if_gone(address);
+        true
+    }
+
+    /// Asks idle connections of the address with the most to leave, the longest idle first. Whether there are any.
+    fn ask_idle(&mut self, count: usize) -> bool {
+        let idle = |neighbours: &Neighbours| {
+            neighbours.lasting.values().filter(|lasting| lasting.idle_since().is_some()).count()
+        };
+        let counts = self.addresses.iter().map(|(address, neighbours)| (idle(neighbours), *address));
+        counts.max().is_some_and(|(_, address)| self.ask_idle_of(address, count.max(1)))
+    }
+
+    fn ask_idle_of(&mut self, address: IpAddr, count: usize) -> bool {
+        let Some(neighbours) = self.addresses.get_mut(&address) else { return false };
+        let idle =
+            neighbours.lasting.iter().filter_map(|(number, lasting)| Some((lasting.idle_since()?, *number)));
+        let mut idle: Vec<(Instant, u64)> = idle.collect();
+        idle.sort_unstable();
+        idle.truncate(count);
+        for (_, number) in &idle {
+            if let Some(lasting) = neighbours.lasting.remove(number) {
+                lasting.leave();
+                self.leaving += 1;
+            }
+        }
+        !idle.is_empty()
+    }
+
+    fn forget_if_gone(&mut self, address: IpAddr) {
+        let neighbours = self.addresses.get(&address);
+        if neighbours.is_some_and(|all| all.half_open.is_empty() && all.lasting.is_empty()) {
+            self.addresses.remove(&address);
+        }
+    }
+}
+
+impl HalfOpen {
+    /// Its handshake is under way: what it said had an answer.
+    pub fn begun(&self) {
+        self.seat.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until its place goes to somebody else.
+    pub async fn until_displaced(&self) {
+        self.seat.leave.notified().await;
+    }
+}
+
+impl Stay {
+    /// Many come through its address, as through a proxy: it has no share of its own.
+    pub fn trust(&self) {
+        self.gate.crowd().addresses.entry(self.address).or_default().is_trusted = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut crowd = self.0.crowd();
+        crowd.connections -= 1;
+        self.0.give_file(crowd.connections);
+        drop(crowd);
+        self.0.freed.notify_waiters();
     }
 }
 
 impl Drop for HalfOpen {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&address);
-            }
+        let mut crowd = self.gate.crowd();
+        let neighbours = crowd.addresses.get_mut(&self.address);
+        let was_there = neighbours.is_some_and(|all| all.half_open.remove(&self.number).is_some());
+        if was_there {
+            crowd.half_open -= 1;
+        } else {
+            crowd.leaving -= 1;
         }
+        crowd.forget_if_gone(self.address);
+        drop(crowd);
+        self.gate.freed.notify_waiters();
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut crowd = self.gate.crowd();
+        let neighbours = crowd.addresses.get_mut(&self.address);
+        if neighbours.is_none_or(|all| all.lasting.remove(&self.number).is_none()) {
+            crowd.leaving -= 1;
+        }
+        crowd.forget_if_gone(self.address);
     }
 }
 
@@ -105,59 +386,10 @@ impl Drop for HalfOpen {
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) if address.is_loopback() => IpAddr::V6(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn gate(connections_max: usize, half_open_per_address_max: usize) -> Gate {
-        Gate::new(Limits { connections_max, half_open_per_address_max, ..Limits::default() })
-    }
-
-    fn from(text: &str) -> SocketAddr {
-        SocketAddr::new(text.parse().unwrap(), 1)
-    }
-
-    #[tokio::test]
-    async fn an_address_has_its_share_and_gets_it_back() {
-        let gate = gate(100, 2);
-        let mut held = Vec::new();
-        for _ in 0..2 {
-            held.push(gate.place(from("192.0.2.1"), gate.half_open().await).unwrap());
-        }
-        let more = gate.place(from("192.0.2.1"), gate.half_open().await);
-        assert_eq!(more.err(), Some(Refused::Address));
-        // The same address in the form of IPv6 is the same client.
-        let mapped = gate.place(from("::ffff:192.0.2.1"), gate.half_open().await);
-        assert_eq!(mapped.err(), Some(Refused::Address));
-        assert!(gate.place(from("192.0.2.2"), gate.half_open().await).is_ok());
-        held.pop();
-        assert!(gate.place(from("192.0.2.1"), gate.half_open().await).is_ok());
-        held.clear();
-        assert!(gate.addresses.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
-    }
-
-    #[tokio::test]
-    async fn a_network_of_ipv6_is_one_address() {
-        let gate = gate(100, 1);
-        let _held = gate.place(from("2001:db8::1"), gate.half_open().await).unwrap();
-        let more = gate.place(from("2001:db8::ffff:2"), gate.half_open().await);
-        assert_eq!(more.err(), Some(Refused::Address));
-        assert!(gate.place(from("2001:db8:0:1::1"), gate.half_open().await).is_ok());
-    }
-
-    #[tokio::test]
-    async fn connections_are_bounded_also_when_they_are_no_longer_half_open() {
-        let gate = gate(1, 10);
-        let (place, half_open) = gate.place(from("192.0.2.1"), gate.half_open().await).unwrap();
-        drop(half_open);
-        let more = gate.place(from("192.0.2.1"), gate.half_open().await);
-        assert_eq!(more.err(), Some(Refused::Connections));
-        drop(place);
-        assert!(gate.place(from("192.0.2.1"), gate.half_open().await).is_ok());
-    }
-}
+mod tests;

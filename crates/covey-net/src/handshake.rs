@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use crate::gate::Gate;
+use crate::gate::HalfOpen;
 use crate::listener::Established;
 use crate::refusal::Refused;
 use crate::server_tls::ServerTls;
@@ -17,7 +17,7 @@ use crate::transport::{Ended, Transport};
 pub(crate) async fn shake_hands(
     accepted: Accepted,
     tls: Option<&ServerTls>,
-    gate: &Gate,
+    half_open: &HalfOpen,
 ) -> Result<Option<Established>, Refused> {
     // Messages are small and wanted at once.
     let Accepted { socket, address, certificate } = accepted;
@@ -25,25 +25,28 @@ pub(crate) async fn shake_hands(
         return Ok(None);
     }
     let failed = |error: rustls::Error| Refused::Handshake(error.to_string());
-    let mut transport = Transport::new(socket, tls).map_err(failed)?;
     let mut early = Vec::new();
     if tls.is_none() {
+        half_open.begun();
+        let transport = Transport::new(socket, None).map_err(failed)?;
         return Ok(Some(Established { transport, early, certificate, address }));
     }
-    // Who says nothing takes no place of those who do.
-    if !transport.begins().await {
+    // Who says nothing takes no memory of those who do.
+    if !socket.begins().await {
         return Ok(None);
     }
-    let under_way = gate.handshake().await;
+    let mut transport = Transport::new(socket, tls).map_err(failed)?;
     while transport.is_handshaking() {
         match poll_fn(|context| transport.poll_read(context, &mut early)).await {
             Ok(()) => {}
             Err(Ended::Tls(error)) => {
-                drop(under_way);
                 transport.finish().await;
                 return Err(failed(error));
             }
             Err(ended) => return Err(Refused::Left(ended.to_string())),
+        }
+        if transport.has_answered() {
+            half_open.begun();
         }
         poll_fn(|context| transport.poll_flush(context))
             .await

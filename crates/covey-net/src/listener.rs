@@ -2,11 +2,12 @@
 //!
 //! | limit | when it is reached |
 //! | --- | --- |
-//! | [`Limits::connections_max`] | the new connection is closed at once |
-//! | [`Limits::half_open_max`] | the listener accepts no more until one is done: the rest waits in the system's backlog |
-//! | [`Limits::half_open_per_address_max`] | the new connection is closed at once |
+//! | [`Limits::connections_max`] | an idle one leaves, if there is one; else the new connection is closed at once |
+//! | [`Limits::files`] | the same |
+//! | [`Limits::connections_per_address_max`] | the same, for those of the address |
+//! | [`Limits::half_open_max`] | the oldest of the address with the most leaves, after a time of grace (`gate.rs`); the listener accepts no more until then: the rest waits in the system's backlog |
+//! | [`Limits::half_open_per_address_max`] | the oldest of the address leaves, if its time of grace is over; else the new connection is closed at once |
 //! | [`Limits::half_open_ms_max`] | the connection is closed |
-//! | [`Limits::handshakes_max`] | the handshake waits, within the time of a half-open connection |
 //! | [`BACKLOG`] | the system lets the client's attempt be repeated |
 //! | [`Limits::shutdown_ms_max`] | what is left is cut |
 //!
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificate::PeerCertificate;
 use crate::error::NetError;
-use crate::gate::{Gate, HalfOpen, Place};
+use crate::gate::{Files, Gate, HalfOpen, Place};
 use crate::handshake::shake_hands;
 use crate::refusal::{Refusal, Refused, Told};
 use crate::server_tls::ServerTls;
@@ -40,19 +41,25 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 /// How often refusals that were not told one by one are told together, in milliseconds.
 const TELL_MS: u64 = 1_000;
 
+/// How many connections of a listener may be half-open, unless it is told otherwise.
+const HALF_OPEN_MAX: usize = 2_048;
+
 /// What a listener bears.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How many connections there may be, half-open ones included.
     pub connections_max: usize,
+    /// The open files that they may have; without them as many as there may be connections.
+    pub files: Option<Files>,
+    /// How many of those that give way while they are idle may come from one address, unless it is loopback or
+    /// that of a proxy; of IPv6, from one network of 64 bits.
+    pub connections_per_address_max: usize,
     /// How many half-open connections there may be.
     pub half_open_max: usize,
     /// How many of them may come from one address; of IPv6, from one network of 64 bits.
     pub half_open_per_address_max: usize,
     /// How long a connection may be half-open, in milliseconds.
     pub half_open_ms_max: u64,
-    /// How many handshakes may be under way: what counts is that the client has begun.
-    pub handshakes_max: usize,
     /// How long connections may take to end when the listener stops, in milliseconds.
     pub shutdown_ms_max: u64,
 }
@@ -61,10 +68,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 100_000,
-            half_open_max: 1_024,
-            half_open_per_address_max: 512,
+            files: None,
+            connections_per_address_max: usize::MAX,
+            half_open_max: HALF_OPEN_MAX,
+            half_open_per_address_max: HALF_OPEN_MAX / 2,
             half_open_ms_max: 15_000,
-            handshakes_max: 512,
             shutdown_ms_max: 5_000,
         }
     }
@@ -140,7 +148,7 @@ pub async fn serve<P: Protocol, L: Incoming>(
     tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut accepting = Accepting { listener, can_accept: true };
     loop {
-        // Kept over the other branches, so that a place that was waited for is not given away.
+        // Kept over the other branches, so that a connection that waits for its place is not lost.
         let mut next = std::pin::pin!(accepting.next(&server.gate));
         let accepted = loop {
             tokio::select! {
@@ -151,13 +159,12 @@ pub async fn serve<P: Protocol, L: Incoming>(
                 accepted = &mut next => break Some(accepted),
             }
         };
-        let Some((accepted, half_open)) = accepted else { break };
-        let address = accepted.address;
-        match server.gate.place(address, half_open) {
+        let Some((accepted, admitted)) = accepted else { break };
+        match admitted {
             Ok((place, half_open)) => {
                 tasks.spawn(Arc::clone(&server).connection(accepted, place, half_open));
             }
-            Err(refused) => server.refused(address, refused),
+            Err(refused) => server.refused(accepted.address, refused),
         }
     }
     // Closed first, so that a client that connects now is refused at once.
@@ -196,13 +203,14 @@ struct Accepting<L> {
 }
 
 impl<L: Incoming> Accepting<L> {
-    async fn next(&mut self, gate: &Gate) -> (Accepted, HalfOpen) {
-        let half_open = gate.half_open().await;
+    /// The next connection, and its place.
+    async fn next(&mut self, gate: &Arc<Gate>) -> (Accepted, Result<(Place, HalfOpen), Refused>) {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) => {
                     self.can_accept = true;
-                    return (accepted, half_open);
+                    let admitted = gate.admit(accepted.address.ip()).await;
+                    return (accepted, admitted);
                 }
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone already.
@@ -218,7 +226,7 @@ impl<L: Incoming> Accepting<L> {
 
 /// What the connections of a listener share.
 struct Server<P> {
-    gate: Gate,
+    gate: Arc<Gate>,
     tls: Option<Arc<ServerTls>>,
     protocol: Arc<P>,
     told: Told,
@@ -241,7 +249,7 @@ impl<P: Protocol> Server<P> {
     async fn begin(&self, accepted: Accepted, half_open: HalfOpen) -> Option<Life> {
         let address = accepted.address;
         let begun = async {
-            let established = shake_hands(accepted, self.tls.as_deref(), &self.gate).await?;
+            let established = shake_hands(accepted, self.tls.as_deref(), &half_open).await?;
             match established {
                 Some(established) => self.protocol.begin(established).await,
                 None => Ok(None),
@@ -253,6 +261,7 @@ impl<P: Protocol> Server<P> {
             // A child, because all that wait on one token share one lock.
             () = self.shutdown.child_token().cancelled_owned() => return None,
             begun = begun => begun.unwrap_or(Err(Refused::Timeout)),
+            () = half_open.until_displaced() => Err(Refused::Displaced),
         };
         drop(half_open);
         begun.unwrap_or_else(|refused| {

@@ -15,8 +15,10 @@ pub const REFUSALS_TOLD_MAX: u32 = 10;
 pub enum Refused {
     /// There are as many connections as the listener may have.
     Connections,
-    /// There are as many from this address as may be half-open.
+    /// There are as many from this address as may be.
     Address,
+    /// It was half-open when others needed its place.
+    Displaced,
     /// The TLS handshake failed: bytes that are no TLS, no certificate, one of another CA.
     Handshake(String),
     /// The certificate cannot be read.
@@ -33,7 +35,8 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Connections => formatter.write_str("too many connections"),
-            Self::Address => formatter.write_str("too many half-open connections from this address"),
+            Self::Address => formatter.write_str("too many connections from this address"),
+            Self::Displaced => formatter.write_str("it had not begun when others needed its place"),
             Self::Handshake(why) => write!(formatter, "TLS handshake failed: {why}"),
             Self::Certificate(why) => formatter.write_str(why),
             Self::Timeout => formatter.write_str("it took too long to begin"),
@@ -44,7 +47,7 @@ impl std::fmt::Display for Refused {
 }
 
 impl Refused {
-    const KINDS: usize = 7;
+    const KINDS: usize = 8;
 
     fn kind(&self) -> usize {
         match self {
@@ -55,6 +58,7 @@ impl Refused {
             Self::Timeout => 4,
             Self::Left(_) => 5,
             Self::Protocol(_) => 6,
+            Self::Displaced => 7,
         }
     }
 }

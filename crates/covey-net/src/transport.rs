@@ -61,6 +61,8 @@ pub struct Transport {
     tls: Option<Tls>,
     /// The client has said that nothing follows; what it said before has been read.
     has_ended: bool,
+    /// Something of the handshake was answered.
+    has_answered: bool,
     /// What the socket did not take yet; encrypted, if there is TLS.
     unsent: Vec<u8>,
 }
@@ -72,7 +74,7 @@ impl Transport {
     /// A configuration that rustls cannot use.
     pub(crate) fn new(socket: Socket, tls: Option<&ServerTls>) -> Result<Self, rustls::Error> {
         let tls = tls.map(Tls::new).transpose()?;
-        Ok(Self { socket, tls, has_ended: false, unsent: Vec::new() })
+        Ok(Self { socket, tls, has_ended: false, has_answered: false, unsent: Vec::new() })
     }
 
     /// Whether the TLS handshake is not over yet.
@@ -89,9 +91,9 @@ impl Transport {
         PeerCertificate::read(tls.peer_certificate().ok_or("no certificate was shown")?).map(Some)
     }
 
-    /// Waits for the first byte, and leaves it there; no if the client leaves before that.
-    pub(crate) async fn begins(&self) -> bool {
-        self.socket.begins().await
+    /// Whether something of the handshake was answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Reads once, adding what the client said to `plain`: nothing, if it was part of a record or of
@@ -119,6 +121,7 @@ impl Transport {
             };
             scratch.ciphertext.clear();
             let received = tls.receive(read, plain, &mut scratch.ciphertext);
+            self.has_answered |= !scratch.ciphertext.is_empty();
             write(&self.socket, &mut self.unsent, &scratch.ciphertext).map_err(Ended::Lost)?;
             self.has_ended = received.map_err(Ended::Tls)? == Peer::Closed;
             Poll::Ready(Ok(()))

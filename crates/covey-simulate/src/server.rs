@@ -219,6 +219,7 @@ impl Server {
         let mut running = vec![tokio::spawn(work(hand, told, StdRng::seed_from_u64(seed ^ 0x5707)))];
         let limits = DeviceLimits {
             sessions_max,
+            files: None,
             packet_bytes_max: PACKET_BYTES_MAX,
             response_form: ResponseForm::default(),
         };

@@ -77,7 +77,7 @@ impl TlsStage {
         let api = api.allowing_origins(AllowedOrigins::read(["https://dashboard.example"]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(covey_http::serve_https(listener, tls, covey_http::router(api), shutdown.clone()));
+        tokio::spawn(covey_http::serve_https(listener, tls, covey_http::router(api), None, shutdown.clone()));
         Self { address, authority, shutdown, _engine: engine, _folders: [folder, pki] }
     }
 

@@ -47,7 +47,8 @@ async fn the_api_is_served_over_tls() {
     let router = covey_http::router(Api::new(engine, metrics, shutdown.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(covey_http::serve_https(listener, Arc::new(tls), router, shutdown.clone()));
+    let server =
+        tokio::spawn(covey_http::serve_https(listener, Arc::new(tls), router, None, shutdown.clone()));
 
     let root = reqwest::Certificate::from_der(made.cert.der()).unwrap();
     let client = reqwest::Client::builder()

@@ -197,7 +197,7 @@ impl Stage {
         let router = covey_http::router(more(Api::new(Arc::clone(&engine), metrics, shutdown.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(covey_http::serve_http(listener, router, shutdown.clone()));
+        let server = tokio::spawn(covey_http::serve_http(listener, router, None, shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { engine, address, link, client, shutdown, server, _folder: folder }
     }

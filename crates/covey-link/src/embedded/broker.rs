@@ -8,7 +8,7 @@ use covey_core::Engine;
 use covey_core::device_session::{SESSION_EXPIRY_S_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use covey_core::task::PAYLOAD_BYTES_MAX;
 use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
-use covey_net::{Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
+use covey_net::{Files, Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
 use covey_wire::downlink::ResponseForm;
 use covey_wire::mqtt::session;
 use tokio::task::JoinHandle;
@@ -39,6 +39,8 @@ pub struct BrokerOptions {
     pub tls: TlsFiles,
     /// How many sessions there may be.
     pub sessions_max: usize,
+    /// The open files that it may have for connections; without them as many as sessions.
+    pub files: Option<Files>,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
     /// What the body of an `rsp` with a task is.
@@ -66,11 +68,10 @@ pub enum BrokerError {
     },
 }
 
-/// How many connections may be half-open: no CONNECT has come. All may come from one address, since
-/// whole sites come from one; beyond it others wait to be accepted.
-const HALF_OPEN_MAX: usize = 1024;
-/// How many TLS handshakes may be under way.
-const HANDSHAKES_MAX: usize = 512;
+/// How many connections may be half-open: no CONNECT has come.
+const HALF_OPEN_MAX: usize = 2_048;
+/// How many of them may come from one address: half, since whole sites come from one.
+const HALF_OPEN_PER_ADDRESS_MAX: usize = HALF_OPEN_MAX / 2;
 /// How long a TLS handshake and the CONNECT after it may take together, in milliseconds.
 const HALF_OPEN_MS_MAX: u64 = 15_000;
 /// How many messages that were sent may wait for their PUBACK, each way.
@@ -114,6 +115,7 @@ impl Broker {
         let shutdown = CancellationToken::new();
         let limits = DeviceLimits {
             sessions_max: options.sessions_max,
+            files: options.files.clone(),
             packet_bytes_max: options.packet_bytes_max,
             response_form: options.response_form,
         };
@@ -151,10 +153,12 @@ impl Broker {
 }
 
 /// What devices may ask of the broker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DeviceLimits {
     /// How many sessions there may be.
     pub sessions_max: usize,
+    /// The open files that there may be for connections; without them as many as sessions.
+    pub files: Option<Files>,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
     /// What the body of an `rsp` with a task is.
@@ -178,10 +182,12 @@ pub fn serving<L: Incoming>(
     let _ = link.hub.set(Arc::downgrade(&hub));
     let listener_limits = Limits {
         connections_max: limits.sessions_max,
+        files: limits.files,
+        // Of devices that were let in any number may come from one address, as those behind a load balancer do.
+        connections_per_address_max: usize::MAX,
         half_open_max: HALF_OPEN_MAX,
-        half_open_per_address_max: HALF_OPEN_MAX,
+        half_open_per_address_max: HALF_OPEN_PER_ADDRESS_MAX,
         half_open_ms_max: HALF_OPEN_MS_MAX,
-        handshakes_max: HANDSHAKES_MAX,
         shutdown_ms_max: SHUTDOWN_MS_MAX,
     };
     serve(hub, vec![Endpoint { listener, tls, limits: listener_limits }], shutdown)

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 
 use crate::fault;
 use crate::serve::data_dir::DataDir;
+use crate::serve::files::OpenFiles;
 use crate::settings::{EMBEDDED, RspBody, Settings};
 
 /// The name under which a server presents itself to a broker. No device can
@@ -87,13 +88,15 @@ impl DeviceLink {
         self,
         engine: &Arc<Engine>,
         settings: &Settings,
+        files: Option<&OpenFiles>,
         certificate: &ServerCertificate,
         authority: &Authority,
     ) -> Result<RunningLink> {
         let engine = Arc::clone(engine);
         Ok(match self {
             Self::Embedded(link) => {
-                let options = broker_options(settings, certificate, authority);
+                let mut options = broker_options(settings, certificate, authority);
+                options.files = files.map(|files| files.devices.clone());
                 let broker = Broker::start(link, engine, options).await.map_err(|error| {
                     fault::setup(format!("{error}; stop what uses the port, or give another with --mqtts"))
                 })?;
@@ -173,6 +176,7 @@ fn broker_options(
             device_issuer: authority.issuing_path(),
         },
         sessions_max: settings.sessions_max as usize,
+        files: None,
         packet_bytes_max: settings.packet_bytes_max,
         response_form: response_form(settings),
     }

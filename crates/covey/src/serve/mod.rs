@@ -3,6 +3,7 @@
 
 pub mod admin_key;
 pub mod data_dir;
+mod files;
 mod first_start;
 mod link;
 pub mod parts;
@@ -36,22 +37,20 @@ use tokio_util::task::TaskTracker;
 use crate::fault;
 use crate::serve::admin_key::AdminKey;
 use crate::serve::data_dir::{Addresses, DataDir};
+use crate::serve::files::OpenFiles;
 use crate::serve::link::DeviceLink;
 use crate::serve::parts::{Issuer, RandomIds};
 use crate::serve::store::OpenStore;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
-/// How many open files each device needs, and how many the rest of the server.
-const FILES_RESERVED: u64 = 256;
-
 /// Runs a server until it is told to stop. `begins_anew`: its operator insists on an
 /// empty database where the one of the keys that are there is missing.
 pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     let began = Instant::now();
-    check_open_files(&settings);
+    let files = files::share_out(&settings);
     let data = DataDir::open(&settings.data)?;
     let disk = store::disk(&settings, &data)?;
-    let outcome = run(settings, data, disk.clone(), begins_anew, began).await;
+    let outcome = run(settings, data, disk.clone(), files, begins_anew, began).await;
     outcome.map_err(|error| match disk.filter(|disk| disk.is_full()) {
         Some(disk) => fault::setup(format!(
             "{error:#}; the disk is full ({} bytes are free): delete something on it that is not Covey's, and start again",
@@ -65,6 +64,7 @@ async fn run(
     settings: Settings,
     data: DataDir,
     disk: Option<Arc<Disk>>,
+    files: Option<OpenFiles>,
     begins_anew: bool,
     began: Instant,
 ) -> Result<()> {
@@ -113,7 +113,7 @@ async fn run(
         outcome => outcome?,
     }
 
-    let link = link.start(&engine, &settings, &certificate, &authority).await?;
+    let link = link.start(&engine, &settings, files.as_ref(), &certificate, &authority).await?;
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));
     let addresses = Addresses {
         http: format!("http://{}", http.local_addr()?),
@@ -128,10 +128,11 @@ async fn run(
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max).unwrap_or(usize::MAX));
-    let router = covey_http::router(api);
+    let app = covey_http::router(api);
+    let (http_files, https_files) = files.map(|files| (files.http, files.https)).unzip();
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
-    running.spawn(covey_http::serve_http(http, router.clone(), stop.clone()));
-    running.spawn(covey_http::serve_https(https, tls, router, stop.clone()));
+    running.spawn(covey_http::serve_http(http, app.clone(), http_files, stop.clone()));
+    running.spawn(covey_http::serve_https(https, tls, app, https_files, stop.clone()));
     let background = CancellationToken::new();
     let server_name = settings.server_name.clone();
     running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
@@ -252,20 +253,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         _ => address,
-    }
-}
-
-/// Lifts the limit of open files as far as allowed, and says when it is low:
-/// each device holds one.
-fn check_open_files(settings: &Settings) {
-    let wanted = u64::from(settings.sessions_max) + FILES_RESERVED;
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(limit) if limit < wanted => tracing::info!(
-            "the limit of open files ({limit}) allows about {} devices; raise it with ulimit -n or LimitNOFILE=",
-            limit.saturating_sub(FILES_RESERVED)
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
     }
 }
 

@@ -138,6 +138,7 @@ impl AnyBroker for Broker {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             tls,
             sessions_max: 1_000,
+            files: None,
             packet_bytes_max: 1024 * 1024,
             response_form: Default::default(),
         };
