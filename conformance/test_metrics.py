@@ -1,11 +1,14 @@
 """The measurements, read by Prometheus's own tools: promtool, and the strict parser of its client library."""
 
+import ssl
 import subprocess
 
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
+
+from testbed.api import RIGHTS, is_problem
 
 pytestmark = pytest.mark.embedded
 
@@ -48,3 +51,33 @@ def test_both_formats_tell_the_same(server):
     told = series(openmetrics(answer.text))
     assert told == series(prometheus(page(server, "text/plain").text))
     assert ("covey_build_info", ("version", "0.1.0")) in told and len(told) > 100
+
+
+def test_over_https_the_measurements_need_a_key_with_the_right(server, api):
+    trusted = ssl.create_default_context(cafile=str(server.ca))
+    url = f"{server.https}/metrics"
+    assert is_problem(httpx.get(url, verify=trusted), 401)
+    others = [right for right in RIGHTS if right != "metrics:read"]
+    refused = httpx.get(url, verify=trusted, headers={"x-api-key": api.key_with(others)})
+    assert is_problem(refused, 403) and "metrics:read" in refused.json()["detail"]
+    for key in (api.key_with(["metrics:read"]), server.key):
+        answer = httpx.get(url, verify=trusted, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 200 and "covey_build_info" in answer.text
+    # On this machine nobody is asked for one, and a key that lacks the right is no reason to refuse.
+    for headers in ({}, {"x-api-key": api.key_with(others)}):
+        assert httpx.get(f"{server.http}/metrics", headers=headers).status_code == 200
+
+
+def test_a_listener_of_its_own_has_measurements_and_health_alone(new_server):
+    server = new_server("--metrics", "127.0.0.1:0")
+    alone = server.addresses["metrics"]
+    assert alone.startswith("http://127.0.0.1:") and alone != server.http
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert httpx.get(f"{alone}{path}").status_code == 200, path
+    for path in ("/api/v1/whoami", "/api/v1/device-tasks", "/openapi.json", "/docs/", "/"):
+        assert is_problem(httpx.get(f"{alone}{path}", headers={"x-api-key": server.key}), 404), path
+    assert f"metrics    {alone}/metrics" in server.output_text()
+
+
+def test_without_the_option_there_is_no_such_listener(server):
+    assert "metrics" not in server.addresses

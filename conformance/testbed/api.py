@@ -12,7 +12,7 @@ from testbed.device import Identity
 
 READY, PENDING, LOCK, DONE, EXPIRED, DELETED, FAILED = range(7)
 # All rights but those over keys.
-RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write", "events:read", "webhooks:write"]
+RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write", "events:read", "webhooks:write", "metrics:read"]
 
 
 class Api(httpx.Client):

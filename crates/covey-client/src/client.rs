@@ -45,8 +45,8 @@ impl Client {
     ///
     /// With `ca_pem` only servers whose certificate comes from that CA are
     /// believed; without it, those that this machine believes. An empty
-    /// `api_key` sends none, which is enough for [`Client::ready`] and
-    /// [`Client::metrics`].
+    /// `api_key` sends none, which is enough for [`Client::ready`], and over plain
+    /// HTTP for [`Client::metrics`].
     ///
     /// # Errors
     /// [`Error::BaseUrl`], [`Error::ApiKey`], [`Error::Ca`] or [`Error::Tls`].

@@ -15,8 +15,8 @@ impl Client {
         self.request(Method::GET, &["readyz"]).send().await?.json()
     }
 
-    /// Everything that the server measures, as OpenMetrics text. No API key is
-    /// needed. [`metric_value`] finds one value in it.
+    /// Everything that the server measures, as OpenMetrics text. Over plain HTTP no
+    /// API key is needed, over HTTPS one with the right `metrics:read`. [`metric_value`] finds one value in it.
     ///
     /// # Errors
     /// A refusal, or the transport's.

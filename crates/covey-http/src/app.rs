@@ -46,24 +46,39 @@ pub struct App {
     pub(crate) api: Arc<Api>,
 }
 
+impl App {
+    /// Health and measurements alone, for a listener of their own.
+    #[must_use]
+    pub fn measurements(&self) -> Self {
+        let (router, _) =
+            OpenApiRouter::default().merge(health::router()).merge(metrics::page::router()).split_for_parts();
+        Self { router: assembled(router, &self.api), api: Arc::clone(&self.api) }
+    }
+}
+
 /// Makes the whole API.
 pub fn router(api: Api) -> App {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
-    let router = router
-        .merge(docs::router(&docs::complete(document)))
+    let router = router.merge(docs::router(&docs::complete(document)));
+    App { router: assembled(router, &api), api }
+}
+
+/// Routes, with what every request passes.
+fn assembled(routes: Router<Arc<Api>>, api: &Arc<Api>) -> Router {
+    let router = routes
         .fallback(async || Problem::new(Kind::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(Kind::MethodNotAllowed, "the header Allow names the methods of this path")
         })
-        .layer(from_fn_with_state(Arc::clone(&api), request_middleware))
+        .layer(from_fn_with_state(Arc::clone(api), request_middleware))
         .layer(compression());
     let router = match api.origins.layer() {
         // Outermost, so that a page can read every refusal.
-        Some(cors) => router.layer(cors).layer(from_fn_with_state(Arc::clone(&api), with_request_id)),
+        Some(cors) => router.layer(cors).layer(from_fn_with_state(Arc::clone(api), with_request_id)),
         None => router,
     };
-    App { router: router.with_state(Arc::clone(&api)), api }
+    router.with_state(Arc::clone(api))
 }
 
 #[cfg(test)]

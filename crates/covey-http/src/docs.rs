@@ -45,7 +45,7 @@ are refused with 422. Answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
 range or of a wrong type, 413 a body of more than 256 KiB, 429, 503 and 507 with `Retry-After`.
 * Every answer carries `x-request-id`: yours, if you sent one, or a new one.
-* `/healthz`, `/readyz` and `/metrics` need no key.";
+* `/healthz` and `/readyz` need no key. `/metrics` needs none over plain HTTP, and one with the right `metrics:read` over HTTPS.";
 
 /// The problems that operations share, each with its status and meaning.
 const PROBLEMS: [(&str, &str, &str); 13] = [

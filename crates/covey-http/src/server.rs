@@ -57,7 +57,7 @@ const FINISH_MS_MAX: u64 = 5_000;
 const ACCEPT_PAUSE_MS: u64 = 50;
 
 /// Serves plain HTTP until `shutdown`, with at most so many open files. For the
-/// loopback address: keys travel unencrypted.
+/// loopback address, because keys travel unencrypted, and for [`App::measurements`].
 ///
 /// # Errors
 /// A listener that does not tell its own address.

@@ -37,6 +37,11 @@ pub struct Options {
     /// Address for devices: MQTT over mutual TLS [default: 0.0.0.0:8883]
     #[arg(long, env = "COVEY_MQTTS", value_name = "ADDR")]
     pub mqtts: Option<SocketAddr>,
+    /// Address for /metrics, /healthz and /readyz alone, over plain HTTP without a
+    /// key, such as 10.0.0.5:9464 for Prometheus [default: none; --http has them on
+    /// this machine, --https asks for a key with the right metrics:read]
+    #[arg(long, env = "COVEY_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// Where tasks are stored: sqlite (in the data directory) or
     /// postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite]
     #[arg(
@@ -191,7 +196,7 @@ impl Options {
             ($($field:ident)*) => { Self { $($field: self.$field.or(others.$field)),* } };
         }
         each! {
-            data http https mqtts store link link_ca link_certificate link_key rabbitmq_management
+            data http https mqtts metrics store link link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
@@ -231,6 +236,7 @@ pub struct Settings {
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
+    pub metrics: Option<SocketAddr>,
     pub cors_origins: Vec<String>,
     pub names: Vec<String>,
     pub log: String,
@@ -315,6 +321,7 @@ impl Settings {
             http: options.http.unwrap_or(DEFAULT_HTTP),
             https: options.https.unwrap_or(DEFAULT_HTTPS),
             mqtts: options.mqtts.unwrap_or(DEFAULT_MQTTS),
+            metrics: options.metrics,
             cors_origins: options.cors_origins.unwrap_or_default(),
             names: options.names.unwrap_or_default(),
             log: options.log.unwrap_or_else(|| "info".to_owned()),

@@ -22,7 +22,7 @@ use crate::id::{CallerId, OrgId, UnixMs};
 pub struct Rights(pub u32);
 
 /// Each right with its name, in the order of its bit.
-pub const RIGHT_NAMES: [&str; 8] = [
+pub const RIGHT_NAMES: [&str; 9] = [
     "tasks:read",
     "tasks:write",
     "devices:read",
@@ -31,6 +31,7 @@ pub const RIGHT_NAMES: [&str; 8] = [
     "events:read",
     "webhooks:write",
     "orgs:admin",
+    "metrics:read",
 ];
 
 impl Rights {
@@ -52,6 +53,8 @@ impl Rights {
     pub const ORGS_ADMIN: Self = Self(1 << 7);
     /// Make and revoke the keys of all organisations.
     pub const ALL_KEYS_WRITE: Self = Self(Self::KEYS_WRITE.0 | Self::ORGS_ADMIN.0);
+    /// Read the measurements of the server over HTTPS.
+    pub const METRICS_READ: Self = Self(1 << 8);
     /// Everything.
     pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
 
@@ -80,7 +83,7 @@ impl Rights {
             let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
                 "rights",
                 "known are tasks:read, tasks:write, devices:read, devices:write, keys:write, events:read, \
-                 webhooks:write, orgs:admin",
+                 webhooks:write, orgs:admin, metrics:read",
             ))?;
             rights.0 |= 1 << bit;
         }

@@ -1,18 +1,22 @@
-//! `GET /metrics`: everything that is measured, for Prometheus. No key is
-//! needed, because a scraper has none and nothing here names a tenant.
+//! `GET /metrics`: everything that is measured, for Prometheus. Over plain HTTP, which
+//! is for this machine and for a listener of its own (`--metrics`), no key is needed.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, VARY};
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
+use covey_core::access::Rights;
 use prometheus_client::encoding::text;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
-use crate::docs::InternalProblem;
+use crate::auth::Asked;
+use crate::connection::Connection;
+use crate::docs::GuardProblems;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::{self, Format};
 use crate::problem::{Answer, Kind, Problem};
@@ -36,18 +40,35 @@ impl Metrics {
     }
 }
 
-/// Measurements, for Prometheus (no key needed)
+/// Who may read the measurements: over plain HTTP anybody, over HTTPS a caller with the right.
+struct Scraper;
+
+impl FromRequestParts<Arc<Api>> for Scraper {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let connection = parts.extensions.get::<Arc<Connection>>();
+        if connection.is_none_or(|connection| connection.is_tls) {
+            let asked = Asked::from_request_parts(parts, api).await?;
+            asked.caller.require(Rights::METRICS_READ)?;
+        }
+        Ok(Self)
+    }
+}
+
+/// Measurements, for Prometheus
 ///
-/// In the text format 0.0.4 of Prometheus, or as OpenMetrics 1.0 to those who prefer that in `Accept`.
+/// Over plain HTTP no key is needed, over HTTPS one with the right metrics:read. In the text format 0.0.4 of Prometheus, or as OpenMetrics 1.0 to those who prefer that in `Accept`.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operation", security(()),
+    get, path = "/metrics", tag = "operation",
+    security((), ("api_key" = []), ("bearer" = []), ("client_certificate" = [])),
     responses(
         (status = 200, description = "All measurements.",
             content((String = "text/plain"), (String = "application/openmetrics-text"))),
-        InternalProblem,
+        GuardProblems,
     )
 )]
-async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
+async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
     match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),

@@ -32,6 +32,8 @@ pub struct Addresses {
     pub http: String,
     pub https: String,
     pub mqtts: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }
 
 impl DataDir {

@@ -73,6 +73,7 @@ async fn run(
     }
     let http = bind("HTTP", "--http", settings.http)?;
     let https = bind("HTTPS", "--https", settings.https)?;
+    let metrics_alone = settings.metrics.map(|address| bind("metrics", "--metrics", address)).transpose()?;
 
     let names = server_names(&settings);
     let authority = Arc::new(open_authority(&data, &settings)?);
@@ -119,6 +120,10 @@ async fn run(
         http: format!("http://{}", http.local_addr()?),
         https: format!("https://{}", reachable(https.local_addr()?)),
         mqtts: devices_url,
+        metrics: match &metrics_alone {
+            Some(listener) => Some(format!("http://{}", reachable(listener.local_addr()?))),
+            None => None,
+        },
     };
 
     let stop = CancellationToken::new();
@@ -129,7 +134,13 @@ async fn run(
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max).unwrap_or(usize::MAX));
     let app = covey_http::router(api);
-    let (http_files, https_files) = files.map(|files| (files.http, files.https)).unzip();
+    let (http_files, https_files, metrics_files) = match files {
+        Some(files) => (Some(files.http), Some(files.https), Some(files.metrics)),
+        None => (None, None, None),
+    };
+    if let Some(listener) = metrics_alone {
+        running.spawn(covey_http::serve_http(listener, app.measurements(), metrics_files, stop.clone()));
+    }
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
     running.spawn(covey_http::serve_http(http, app.clone(), http_files, stop.clone()));
     running.spawn(covey_http::serve_https(https, tls, app, https_files, stop.clone()));
@@ -283,6 +294,9 @@ fn welcome(
     say!("  REST API   {}/api/v1   {}/api/v1", addresses.http, addresses.https);
     say!("  Swagger UI {}/docs", addresses.http);
     say!("  devices    {}   (MQTT 5 and 3.1.1, mutual TLS)", addresses.mqtts);
+    if let Some(metrics) = &addresses.metrics {
+        say!("  metrics    {metrics}/metrics");
+    }
     say!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
     if settings.store.scheme() != SQLITE {
         say!("  store      {}", settings.store);
