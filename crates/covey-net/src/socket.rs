@@ -7,10 +7,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificate::PeerCertificate;
@@ -113,17 +115,27 @@ impl Socket {
         }
     }
 
-    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads what is there; 0 at the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(tcp) => tcp.poll_read_ready(context),
-            Self::Stream(stream) => stream.poll_read_ready(context),
-        }
-    }
-
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => tcp.try_read(buffer),
-            Self::Stream(stream) => stream.try_read(buffer),
+            // What does not fill the buffer was all there is, and the runtime asks the system no second
+            // time (`try_read` does).
+            Self::Tcp(tcp) => {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(tcp).poll_read(context, &mut read))?;
+                Poll::Ready(Ok(read.filled().len()))
+            }
+            Self::Stream(stream) => loop {
+                ready!(stream.poll_read_ready(context))?;
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            },
         }
     }
 

@@ -106,15 +106,11 @@ impl Transport {
             return Poll::Ready(Err(Ended::Closed));
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let read = loop {
-                ready!(self.socket.poll_read_ready(context)).map_err(Ended::Lost)?;
-                match self.socket.try_read(&mut scratch.read) {
-                    Ok(0) => return Poll::Ready(Err(Ended::Closed)),
-                    Ok(count) => break &mut scratch.read[..count],
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Poll::Ready(Err(Ended::Lost(error))),
-                }
-            };
+            let count = ready!(self.socket.poll_read(context, &mut scratch.read)).map_err(Ended::Lost)?;
+            if count == 0 {
+                return Poll::Ready(Err(Ended::Closed));
+            }
+            let read = &mut scratch.read[..count];
             let Some(tls) = &mut self.tls else {
                 plain.extend_from_slice(read);
                 return Poll::Ready(Ok(()));
@@ -192,13 +188,12 @@ impl Transport {
             self.socket.shutdown_write().ok()?;
             let mut thrown_away = 0;
             while thrown_away < FINISH_BYTES_MAX {
-                poll_fn(|context| self.socket.poll_read_ready(context)).await.ok()?;
-                let read = SCRATCH.with_borrow_mut(|scratch| self.socket.try_read(&mut scratch.read));
-                match read {
-                    Ok(0) => break,
+                let read = poll_fn(|context| {
+                    SCRATCH.with_borrow_mut(|scratch| self.socket.poll_read(context, &mut scratch.read))
+                });
+                match read.await {
+                    Ok(0) | Err(_) => break,
                     Ok(count) => thrown_away += count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
                 }
             }
             Some(())
