@@ -11,8 +11,9 @@ from testbed.api import DONE, is_problem
 from testbed.http2 import Deaf
 from testbed.neighbour import Reader, Watch, fill, resident_mib
 
-# A test's server is a debug build on a machine that others use, too.
-P99_MS_MAX = 500.0
+# Longer than a call takes on a machine that is busy with other tests, and shorter than one that had to wait for
+# whole streams. What a call takes is measured by the program.
+STOOD_STILL_MS = 10_000.0
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_streams_that_nobody_reads_hold_no_more_than_their_share(filled):
     print(json.dumps(told), quiet)
     assert told["refused"] == 0, watch.refused
     assert told["peak_mib"] - quiet < 200, (told, quiet)
-    assert told["p99_ms"] < P99_MS_MAX, told
+    assert told["max_ms"] < STOOD_STILL_MS, told
 
 
 @pytest.mark.embedded
