@@ -101,10 +101,11 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
     if let Some(known) = api.callers.recall(&digest, now) {
         return Ok(Some(known));
     }
+    let before = api.callers.before();
     let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
     api.engine.server().api_key_used(&found, serial_hex);
     let caller = Caller::of(&found);
     let account = api.shares.account(&caller);
-    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now);
+    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now, before);
     Ok(Some((caller, account)))
 }
