@@ -52,6 +52,12 @@ pub enum Error {
         /// The limit, with its name.
         limit: &'static str,
     },
+    /// More was asked than the caller, the device or the organisation may; the caller may try again later.
+    #[error("{limit}; try again later")]
+    OverBudget {
+        /// Who has asked too much.
+        limit: &'static str,
+    },
     /// No message to devices can leave now; the caller may try again later.
     #[error("the broker takes no messages to devices now")]
     Blocked,

@@ -12,8 +12,12 @@ pub struct Limits {
     /// How many announcements of a device may be unanswered at a time
     /// (device-rpc "device connects").
     pub announcements_max: u32,
-    /// How many results a task may have.
+    /// How many results a task may have. The one that ends it is taken even then.
     pub results_per_task_max: u32,
+    /// How many bytes the bodies of a task's results may have in all. The one that ends it is taken even then.
+    pub result_bytes_per_task_max: u64,
+    /// How many results of a task are stored that come when it is final.
+    pub late_results_per_task_max: u32,
     /// How many tasks that are not final a device may have.
     pub live_tasks_per_device_max: u32,
     /// How long an idempotency key is remembered, in milliseconds
@@ -28,6 +32,8 @@ impl Default for Limits {
             push_only_ms: 60_000,
             announcements_max: 16,
             results_per_task_max: 10_000,
+            result_bytes_per_task_max: 16 * 1024 * 1024,
+            late_results_per_task_max: 16,
             live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
         }

@@ -96,8 +96,8 @@ macro_rules! problems {
 problems! {
     /// What every operation with a key may answer.
     GuardProblems = "401" "403" "500" "503";
-    /// A body that cannot be read.
-    BodyProblems = "400" "413" "422";
+    /// A body that cannot be read, or more than the caller may ask.
+    BodyProblems = "400" "413" "422" "429";
     /// An upgrade to something else.
     UpgradeProblem = "400";
     /// A value out of its range.

@@ -185,7 +185,7 @@ impl From<Error> for Problem {
             Error::Gone { .. } => Kind::Gone,
             Error::Precondition { .. } => Kind::Precondition,
             Error::Forbidden { .. } => Kind::Forbidden,
-            Error::Exhausted { .. } => Kind::LimitReached,
+            Error::Exhausted { .. } | Error::OverBudget { .. } => Kind::LimitReached,
             Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())
@@ -227,6 +227,7 @@ mod tests {
             (Error::Conflict { problem: "taken" }, 409),
             (Error::Forbidden { right: "tasks:read" }, 403),
             (Error::Exhausted { limit: "the device has too many open tasks" }, 429),
+            (Error::OverBudget { limit: "the API key asks more than it may" }, 429),
             (Error::Unavailable { reason: StorageFault::Io }, 503),
         ];
         for (error, status) in statuses {

@@ -37,7 +37,7 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first. One that was released stays as it is, byte for byte.
-const MIGRATIONS: [Migration; 10] = [
+const MIGRATIONS: [Migration; 11] = [
     migration!(sqlite: "0001_first", postgres: "0001_first", requires: 1),
     migration!(sqlite: "0002_sessions"),
     // A program that writes no records would leave changes untold.
@@ -49,6 +49,7 @@ const MIGRATIONS: [Migration; 10] = [
     migration!(sqlite: "0008_events_of_devices", postgres: "0007_events_of_devices", requires: 2),
     migration!(sqlite: "0009_webhook_path", postgres: "0008_webhook_path", requires: 2),
     migration!(sqlite: "0010_device_sessions", postgres: "0009_device_sessions", requires: 2),
+    migration!(sqlite: "0011_result_bytes", postgres: "0010_result_bytes", requires: 2),
 ];
 
 /// Those of SQLite, with the version that each leads to.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use covey_core::budget::Budgets;
 use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
@@ -127,9 +128,19 @@ pub struct Options {
     #[arg(long, env = "COVEY_OPEN_TASKS_MAX", value_name = "N")]
     pub open_tasks_max: Option<u32>,
     /// How many events a device may send per second, on average; ten times as
-    /// many at once after a silence; 0 means no limit [default: 200]
+    /// many at once after a silence; each twin value that an event reports
+    /// counts as another event; 0 means no limit [default: 200]
     #[arg(long, env = "COVEY_EVENTS_PER_SECOND_MAX", value_name = "N")]
     pub events_per_second_max: Option<u32>,
+    /// How much a device may send to be stored in a day, in MiB: bodies of events
+    /// and results; 0 means no limit [default: 4096]
+    #[arg(long, env = "COVEY_DEVICE_MIB_PER_DAY_MAX", value_name = "N")]
+    pub device_mib_per_day_max: Option<u32>,
+    /// How much an organisation with its devices and keys may send to be stored
+    /// per second, in MiB, on average; sixteen times as much at once after a
+    /// silence; half of it for each key; 0 means no limit [default: 32]
+    #[arg(long, env = "COVEY_ORG_MIB_PER_SECOND_MAX", value_name = "N")]
+    pub org_mib_per_second_max: Option<u32>,
     /// Type codes of gauges: events of which only the last one is kept, such as
     /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
@@ -158,6 +169,10 @@ pub struct Options {
     /// How many sessions of devices the broker holds [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
+    /// How much the broker may keep for devices that do not take it, in MiB, over
+    /// all of them: beyond it those for whom most is kept are cut off [default: 64]
+    #[arg(long, env = "COVEY_SESSIONS_MIB_MAX", value_name = "N")]
+    pub sessions_mib_max: Option<u32>,
     /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
     #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
     pub packet_bytes_max: Option<u32>,
@@ -177,8 +192,9 @@ impl Options {
             data http https mqtts store link link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
-            open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
-            sessions_max packet_bytes_max server_certificate_seconds
+            open_tasks_max events_per_second_max device_mib_per_day_max org_mib_per_second_max gauge_types rsp webhook_allow
+            webhook_ca webhook_retry_seconds
+            sessions_max sessions_mib_max packet_bytes_max server_certificate_seconds
         }
     }
 }
@@ -222,12 +238,15 @@ pub struct Settings {
     pub announcements_max: u32,
     pub open_tasks_max: u32,
     pub events_per_second_max: u32,
+    pub device_mib_per_day_max: u32,
+    pub org_mib_per_second_max: u32,
     pub gauge_types: Vec<u32>,
     pub rsp: RspBody,
     pub webhook_allow: Vec<String>,
     pub webhook_ca: Option<PathBuf>,
     pub webhook_retry_seconds: u32,
     pub sessions_max: u32,
+    pub sessions_mib_max: u32,
     pub packet_bytes_max: u32,
     pub server_certificate_seconds: u32,
 }
@@ -240,6 +259,11 @@ fn url(text: &str) -> ServiceUrl {
     match text.parse() {
         Ok(url) => url,
     }
+}
+
+/// A default, which is far below the bound of the number that it is set by.
+fn small(default: u64) -> u32 {
+    u32::try_from(default).unwrap_or(u32::MAX)
 }
 
 fn days(given: Option<u32>, kept: RetentionClass) -> u32 {
@@ -262,6 +286,8 @@ const DEFAULT_HTTPS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_MQTTS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8883);
+/// A MiB, in bytes.
+pub const MIB: u64 = 1024 * 1024;
 /// The health check (device-events "Gauges").
 const GAUGE_TYPE: u32 = 44;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
@@ -272,7 +298,7 @@ impl Settings {
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
         let options = given.over(file.map(read).transpose()?.unwrap_or_default());
         let limits = covey_core::limits::Limits::default();
-        let flood = covey_core::event::Flood::default();
+        let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
         let settings = Self {
             store: options.store.unwrap_or_else(|| url(SQLITE)),
@@ -299,13 +325,20 @@ impl Settings {
             lease_seconds: options.lease_seconds.unwrap_or(60),
             announcements_max: options.announcements_max.unwrap_or(limits.announcements_max),
             open_tasks_max: options.open_tasks_max.unwrap_or(limits.live_tasks_per_device_max),
-            events_per_second_max: options.events_per_second_max.unwrap_or(flood.per_second),
+            events_per_second_max: options.events_per_second_max.unwrap_or(small(device.units.per_second)),
+            device_mib_per_day_max: options.device_mib_per_day_max.unwrap_or(small(device.bytes_a_day / MIB)),
+            org_mib_per_second_max: options
+                .org_mib_per_second_max
+                .unwrap_or(small(org.bytes.per_second / MIB)),
             gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
             rsp: options.rsp.unwrap_or_default(),
             webhook_allow: options.webhook_allow.unwrap_or_default(),
             webhook_ca: options.webhook_ca,
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             sessions_max: options.sessions_max.unwrap_or(100_000),
+            sessions_mib_max: options
+                .sessions_mib_max
+                .unwrap_or(small((covey_link::embedded::HELD_BYTES_MAX as u64) / MIB)),
             packet_bytes_max: options.packet_bytes_max.unwrap_or(1024 * 1024),
             server_certificate_seconds: options
                 .server_certificate_seconds
@@ -345,7 +378,10 @@ impl Settings {
             ("announcements_max", self.announcements_max, 1..=1_000),
             ("open_tasks_max", self.open_tasks_max, 1..=1_000_000),
             ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),
+            ("device_mib_per_day_max", self.device_mib_per_day_max, 0..=1_000_000_000),
+            ("org_mib_per_second_max", self.org_mib_per_second_max, 0..=1_000_000),
             ("webhook_retry_seconds", self.webhook_retry_seconds, 1..=30 * 24 * 3600),
+            ("sessions_mib_max", self.sessions_mib_max, 1..=1_000_000),
             ("packet_bytes_max", self.packet_bytes_max, 65_536..=16 * 1024 * 1024),
         ] {
             if !range.contains(&value) {

@@ -1,6 +1,7 @@
 //! What can be asked of devices: the registry.
 
 use crate::access::Rights;
+use crate::budget::Weight;
 use crate::device::{
     CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
     DeviceSpec, IssuedCertificate, Tag, TagPut,
@@ -20,6 +21,7 @@ impl ForCaller<'_> {
     /// the store's.
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require(Rights::DEVICES_WRITE)?;
+        self.charge(Weight::WRITE)?;
         DeviceRegister::validate(spec.device_id, &spec.tags)?;
         let sn = spec.sn.unwrap_or_else(|| self.engine.parts.ids.sn());
         // Signed before it is stored: a certificate that nobody stored admits nobody.
@@ -75,6 +77,7 @@ impl ForCaller<'_> {
     pub async fn tag_put(self, device_id: DeviceId, tag: Tag) -> Result<i64> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         TagPut::validate(&tag)?;
+        self.charge(Weight::WRITE)?;
         self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await
     }
 }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::access::Caller;
 use crate::announcer::Announcer;
+use crate::budget::{AllMeters, Budgets};
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result, StorageFault};
-use crate::event::{Flood, Throttle};
 use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::links::Links;
@@ -47,8 +47,8 @@ pub struct Parts {
     pub limits: Limits,
     /// For how many days things are kept.
     pub retention: RetentionDays,
-    /// How many events a device may send.
-    pub flood: Flood,
+    /// What devices, keys and organisations may ask.
+    pub budgets: Budgets,
     /// The type codes of gauges (device-events "Gauges").
     pub gauge_types: Vec<i64>,
     /// Who sends webhooks.
@@ -61,7 +61,7 @@ pub struct Parts {
 pub struct Engine {
     pub(crate) parts: Parts,
     pub(crate) after_commit: Arc<AfterCommit>,
-    pub(crate) throttle: Throttle,
+    pub(crate) meters: AllMeters,
     pub(crate) swept: Mutex<Swept>,
 }
 
@@ -119,8 +119,8 @@ impl Engine {
             clock: Arc::clone(&parts.clock),
             webhooks: Arc::clone(&parts.webhooks),
         };
-        let throttle = Throttle::new(parts.flood);
-        Self { parts, after_commit: Arc::new(after_commit), throttle, swept: Mutex::default() }
+        let meters = AllMeters::new(&parts.budgets);
+        Self { parts, after_commit: Arc::new(after_commit), meters, swept: Mutex::default() }
     }
 
     /// What an application can ask for.

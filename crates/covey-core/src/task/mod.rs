@@ -11,8 +11,8 @@ mod spec;
 pub use call::Call;
 pub(crate) use operation::record_changes;
 pub use operation::{
-    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
-    TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
+    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored, SweptTasks,
+    TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
 pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
 
@@ -22,7 +22,7 @@ use crate::device::DeviceIdentity;
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use crate::named::named;
 
-pub use result::{NewResult, PARTIAL_STATUS_CODE, ResultBody, TaskResult};
+pub use result::{NewResult, PARTIAL_STATUS_CODE, RESULT_BYTES_MAX, ResultBody, TaskResult};
 pub use rules::{Rank, Verdict};
 pub use spec::Target;
 pub use spec::{
@@ -96,6 +96,8 @@ named! {
         Superseded => "superseded",
         /// The device asked for the task, and takes no message as large as it.
         TooLargeForDevice => "too_large_for_device",
+        /// The device sent a result that is larger than any may be.
+        ResultTooLarge => "result_too_large",
     }
 }
 
@@ -153,6 +155,10 @@ pub struct Task {
     pub deliveries: u32,
     /// How many results it has.
     pub results: u32,
+    /// How many of them came when it was final.
+    pub late_results: u32,
+    /// The bodies of its results, in bytes.
+    pub result_bytes: u64,
     /// Its states, oldest first.
     pub timeline: Vec<Change>,
     /// The name of the API key that made it; none of tasks that are older than

@@ -11,6 +11,7 @@ pub use port::{TwinReader, TwinSteps};
 
 use std::sync::Arc;
 
+use crate::budget::Weight;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::id::{TaskId, UnixMs};
@@ -127,6 +128,13 @@ pub struct TwinPatch {
 pub const TTL_MINUTES_DEFAULT: i64 = TTL_MINUTES_MAX;
 
 impl TwinPatch {
+    /// What it weighs.
+    pub(crate) fn weight(&self) -> Weight {
+        let values = self.reported.iter().chain(&self.desired);
+        let bytes = values.clone().filter_map(|(_, value)| value.as_ref()).map(|value| value.len()).sum();
+        Weight::twin(values.count(), bytes)
+    }
+
     /// Whether a twin is as demanded.
     #[must_use]
     pub fn holds(&self, versions: TwinVersions) -> bool {

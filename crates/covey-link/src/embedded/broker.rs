@@ -41,6 +41,8 @@ pub struct BrokerOptions {
     pub sessions_max: usize,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
+    /// How much may be kept for all devices together, in bytes.
+    pub held_bytes_max: usize,
     /// What the body of an `rsp` with a task is.
     pub response_form: ResponseForm,
 }
@@ -80,6 +82,8 @@ const WAITING_MAX: usize = 256;
 /// How much may wait for a device that does not read or acknowledge, in bytes: as many `rsp` as may be
 /// under way, each of the largest size.
 const UNREAD_BYTES_MAX: usize = IN_FLIGHT_MAX as usize * PAYLOAD_BYTES_MAX;
+/// How much is kept for a device that is away, in bytes.
+const AWAY_BYTES_MAX: usize = 1024 * 1024;
 /// How long devices may take to hear that the server stops, in milliseconds.
 const SHUTDOWN_MS_MAX: u64 = 2_000;
 
@@ -115,6 +119,7 @@ impl Broker {
         let limits = DeviceLimits {
             sessions_max: options.sessions_max,
             packet_bytes_max: options.packet_bytes_max,
+            held_bytes_max: options.held_bytes_max,
             response_form: options.response_form,
         };
         let serving = serving(&link, engine, listener, Some(Arc::clone(&tls)), limits, shutdown.clone());
@@ -157,9 +162,14 @@ pub struct DeviceLimits {
     pub sessions_max: usize,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
+    /// How much may be kept for all devices together, in bytes.
+    pub held_bytes_max: usize,
     /// What the body of an `rsp` with a task is.
     pub response_form: ResponseForm,
 }
+
+/// How much may be kept for all devices together unless it is set, in bytes.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves the devices that come through `listener`, until `shutdown`: what [`Broker`] does, for whatever
 /// connections come from. Without `tls` a device is let in by the certificate that comes with its
@@ -195,6 +205,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
             in_flight_max: IN_FLIGHT_MAX,
             waiting_messages_max: WAITING_MAX,
             waiting_bytes_max: UNREAD_BYTES_MAX,
+            away_bytes_max: AWAY_BYTES_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             subscription_bytes_max: SUBSCRIPTION_BYTES_MAX,
             session_expiry_s_max: SESSION_EXPIRY_S_MAX,
@@ -205,6 +216,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
         },
         sessions_max: limits.sessions_max,
         unread_bytes_max: UNREAD_BYTES_MAX,
+        held_bytes_max: limits.held_bytes_max,
         ..MqttLimits::default()
     }
 }

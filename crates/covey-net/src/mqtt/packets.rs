@@ -27,6 +27,11 @@ impl<S: Service> Core<S> {
                     let packet = decode(frame, self.peer.version, Sender::Client).map_err(End::Violation)?;
                     self.packet(&packet)?;
                     used += frame.size();
+                    let service = self.hub.service();
+                    self.hold = match packet {
+                        Packet::PingReq => service.pinged(&self.client),
+                        _ => service.hold(&self.client),
+                    };
                 }
             }
         }

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use crate::fault;
 use crate::serve::data_dir::DataDir;
-use crate::settings::{EMBEDDED, RspBody, Settings};
+use crate::settings::{EMBEDDED, MIB, RspBody, Settings};
 
 /// The name under which a server presents itself to a broker. No device can
 /// have it: serial numbers have no dot.
@@ -174,6 +174,7 @@ fn broker_options(
         },
         sessions_max: settings.sessions_max as usize,
         packet_bytes_max: settings.packet_bytes_max,
+        held_bytes_max: usize::try_from(u64::from(settings.sessions_mib_max) * MIB).unwrap_or(usize::MAX),
         response_form: response_form(settings),
     }
 }

@@ -3,12 +3,13 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use covey_core::Error;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{
-    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent,
+    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, GaugeFilter, NewEvent, Reported,
 };
 use covey_core::id::{RecordNumber, UnixMs};
-use covey_core::port::PageRequest;
+use covey_core::port::{Event, PageRequest, Refusal};
 use futures_executor::block_on;
 use uuid::Uuid;
 
@@ -281,4 +282,38 @@ pub fn a_gauge_keeps_its_last_body(backend: impl Backend) {
     );
     block_on(world.engine().for_caller(world.org(0)).device_retire(other.device_id)).unwrap();
     assert_eq!(gauges(all, 1, 10), (vec![first], 1));
+}
+
+pub fn what_is_beyond_a_budget_is_refused_and_changes_nothing(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, other) = (world.device(0), world.device(0));
+    let reported = |number| Reported { resource: format!("r{number}"), value: "1".into() };
+    let many = |number| NewEvent { reported: (0..249).map(reported).collect(), ..event(13, number, "{}") };
+    let engine = world.engine();
+    let taken = |numbers: std::ops::Range<u32>| {
+        let adding = |number| block_on(engine.for_device(&device).event_add(many(number), false));
+        numbers
+            .map(adding)
+            .filter(|added| match added {
+                Ok(_) => true,
+                Err(error) => {
+                    assert!(matches!(error, Error::OverBudget { .. }), "{error}");
+                    false
+                }
+            })
+            .count()
+    };
+    // 2,000 units at once, and each event weighs 250.
+    assert_eq!(taken(1..12), 8);
+    let refused = || world.outside.counts.of(Event::Refused(Refusal::Flood));
+    assert_eq!(refused(), 3);
+    assert_eq!(list(&world, 0, EventFilter::default()).len(), 8);
+    assert!(engine.for_device(&device).hold_us() > 0);
+    assert_eq!(engine.for_device(&other).hold_us(), 0);
+    assert_eq!(add(&world, &other, many(1)), AddedEvent::Stored, "another device has its own");
+    // What a broker has acknowledged is stored all the same.
+    let acknowledged = engine.for_device(&device).event_add(event(13, 99, "{}"), true);
+    assert_eq!(block_on(acknowledged), Ok(AddedEvent::Stored));
+    world.pass_ms(5_000);
+    assert_eq!(taken(12..20), 4, "200 units a second");
 }

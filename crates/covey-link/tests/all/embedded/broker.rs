@@ -139,6 +139,7 @@ impl AnyBroker for Broker {
             tls,
             sessions_max: 1_000,
             packet_bytes_max: 1024 * 1024,
+            held_bytes_max: covey_link::embedded::HELD_BYTES_MAX,
             response_form: Default::default(),
         };
         Options { name: name.to_owned(), broker }
