@@ -41,6 +41,8 @@ named! {
         PublishTopic => "publish_topic",
         /// A publish to a topic of the device's own that means nothing.
         UnknownTopic => "unknown_topic",
+        /// A device that was put out because it went on where it may not, or came again too soon.
+        PutOut => "put_out",
         /// A subscription that is not the device's own.
         SubscribeTopic => "subscribe_topic",
         /// A message without a correlation, or with one that cannot be read.

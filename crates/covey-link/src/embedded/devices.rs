@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::device::{Connection, DeviceIdentity};
@@ -135,7 +136,7 @@ impl Service for Devices {
     type Client = Device;
 
     async fn admit(&self, claim: Claim<'_>) -> Result<Admitted<Device>, Denied> {
-        admission::admit(&self.engine, &self.link.refusals, claim).await
+        admission::admit(&self.engine, &self.link, claim).await
     }
 
     fn connected(&self, device: &Arc<Device>, opened: Opened<'_>) {
@@ -231,6 +232,11 @@ impl Service for Devices {
         }
         self.link.refusals.count(Refusal::SubscribeTopic);
         tracing::warn!(%sn, filter, "subscription refused");
+        if let Some(pause) = self.link.put_out(sn)
+            && let Some(hub) = self.link.hub()
+        {
+            hub.close(sn.as_str(), ReasonCode::NotAuthorized, put_out_text(pause));
+        }
         Err(ReasonCode::NotAuthorized)
     }
 
@@ -293,6 +299,11 @@ fn details(opened: &Opened<'_>) -> Vec<(String, String)> {
     details.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
+/// What a device is told that is put out.
+fn put_out_text(pause: Duration) -> String {
+    format!("it goes on where it may not, and is not let in for {} s", pause.as_secs())
+}
+
 /// Why a connection ended.
 fn disconnect_reason(end: &End) -> DisconnectReason {
     match end {
@@ -331,7 +342,12 @@ impl Sender {
                 self.tell(reply.as_deref());
                 let is_worth_repeating = matches!(kind, RefusedKind::Unavailable(_))
                     || kind == RefusedKind::Limit && uplink == Some(Uplink::Evt);
-                let must_close = is_worth_repeating && self.closes;
+                let put_out = match kind {
+                    RefusedKind::Forbidden => self.link.put_out(&self.device.identity.sn),
+                    _ => None,
+                };
+                let must_close = is_worth_repeating && self.closes || put_out.is_some();
+                let why = put_out.map_or(why, put_out_text);
                 Answer { reason: reason_code(kind), text: why.into(), must_close }
             }
         }
