@@ -58,6 +58,10 @@ class Strangers:
                     poll.register(one, select.POLLIN)
                     self.opened += 1
             for number, _ in poll.poll(0):
+                with contextlib.suppress(OSError):
+                    # What the server answers is no reason to go.
+                    if self.sockets[number].recv(65_536):
+                        continue
                 poll.unregister(number)
                 self.sockets.pop(number).close()
             # Others use this interpreter, too.
@@ -101,7 +105,12 @@ def test_half_open_connections_keep_nobody_out(new_server, new_api, tmp_path, po
             assert httpx.get(f"{server.https}/healthz", verify=trusted, timeout=LONGEST).status_code == 200
             requests.append(time.monotonic() - began)
             time.sleep(0.05)
-        assert hostile.opened >= strangers
+        if strangers == STRANGERS:
+            # There were more than places all the time: those that were closed came again.
+            assert hostile.opened >= 2 * strangers
+        else:
+            # They kept their places beside the others, until the time for a handshake was over.
+            assert len(hostile.sockets) >= strangers // 2
     print(f"{len(logins)} logins, median {statistics.median(logins) * 1000:.0f} ms, max {max(logins) * 1000:.0f}")
     print(f"{len(requests)} requests, {statistics.median(requests) * 1000:.0f} ms, {max(requests) * 1000:.0f}")
     for taken in (logins, requests):
@@ -111,7 +120,7 @@ def test_half_open_connections_keep_nobody_out(new_server, new_api, tmp_path, po
 @pytest.mark.timeout(240)
 def test_no_listener_takes_the_files_of_another(new_server, new_api, tmp_path):
     """With 1,024 open files in all, a thousand connections to HTTPS leave some to devices and to the database."""
-    server = new_server(wrapper=("prlimit", "--nofile=1024:1024"))
+    server = new_server(log="info,covey_http::server=debug", wrapper=("prlimit", "--nofile=1024:1024"))
     identity = new_api(server).register(tmp_path)
     with Strangers(port_of(server.https), b"", 1_200), Strangers(port_of(server.http), b"", 1_200):
         for _ in range(20):
@@ -121,4 +130,5 @@ def test_no_listener_takes_the_files_of_another(new_server, new_api, tmp_path):
             time.sleep(0.05)
         # Idle connections give way to whoever asks something.
         assert httpx.get(f"{server.http}/readyz", timeout=LONGEST).status_code == 200
+        assert server.metric("covey_http_connections_ended_total", reason="displaced") > 0
     assert "could not be accepted" not in server.log_text()

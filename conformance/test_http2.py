@@ -68,13 +68,48 @@ def test_streams_that_may_send_nothing_at_all_end(own_server):
         # Large ones only as many as there is room for: the next request would wait for that.
         stuck = [connection.ask(path) for path in ["/healthz"] * 100 + [LARGE] * 2]
         assert connection.listen(30, lambda: all(stream in connection.statuses for stream in stuck))
-        connection.listen(
+        assert connection.listen(GIVEN_UP_SECONDS_MAX, lambda: all(stream in connection.resets for stream in stuck))
+        assert set(connection.resets.values()) == {CANCEL} and not connection.is_closed
+
+
+def test_where_much_waits_a_small_answer_ends_alone(own_server):
+    with Http2(own_server.https, own_server.ca, window=5, takes=False) as connection:
+        stuck = [connection.ask(LARGE)]
+        assert connection.listen(10, lambda: stuck[0] in connection.statuses)
+        stuck += [connection.ask(path) for path in ("/healthz", "/readyz")]
+        assert connection.listen(10, lambda: all(stream in connection.statuses for stream in stuck))
+        assert connection.listen(
             GIVEN_UP_SECONDS_MAX, lambda: all(stream in connection.resets for stream in stuck)
         )
-        assert connection.is_closed or all(connection.resets[stream] == CANCEL for stream in stuck)
+        # The connection goes on.
+        asked = connection.ask("/healthz")
+        assert connection.listen(10, lambda: asked in connection.statuses) and not connection.is_closed
+
+
+def test_bodies_that_are_coming_hold_up_no_other_request(own_server):
+    """Eight bodies of 200 kB, of which each waits for its end, are more than a connection may leave of its answers."""
+    with Http2(own_server.https, own_server.ca) as connection:
+        assert connection.listen(10, lambda: connection.is_settled)
+        body = b'{"more":"' + b"x" * 200_000 + b'"}'
+        uploads = [
+            connection.ask("/api/v1/device-tasks", method="POST", key=own_server.key, has_body=True) for _ in range(8)
+        ]
+        for stream in uploads:
+            connection.send(stream, body[:-2], is_last=False, seconds=10)
+        asked = connection.ask("/api/v1/whoami", key=own_server.key)
+        assert connection.listen(10, lambda: asked in connection.ended)
+        assert connection.statuses[asked] == 200
+        for stream in uploads:
+            connection.send(stream, body[-2:], is_last=True, seconds=10)
+        assert connection.listen(10, lambda: all(stream in connection.ended for stream in uploads))
+        assert {connection.statuses[stream] for stream in uploads} == {422}
 
 
 def test_a_connection_that_does_not_take_the_end_of_a_small_answer_ends(own_server):
+    def stalled() -> float:
+        return own_server.metric("covey_http_connections_ended_total", reason="stalled")
+
+    before = stalled()
     with Http2(own_server.https, own_server.ca, window=5, takes=False) as connection:
         stream = connection.ask("/healthz")
         assert connection.listen(10, lambda: stream in connection.bodies)
@@ -82,6 +117,7 @@ def test_a_connection_that_does_not_take_the_end_of_a_small_answer_ends(own_serv
         connection.ask("/api/v1/stream", key=own_server.key)
         assert not connection.listen(GIVEN_UP_SECONDS_MAX, lambda: stream in connection.ended)
         assert connection.is_closed
+    assert stalled() > before
 
 
 def test_a_connection_without_a_stream_ends_whatever_it_answers(own_server):

@@ -52,10 +52,17 @@ def refusals(connections: list[Http2]) -> list[tuple[Http2, int]]:
     ]
 
 
-def assert_is_share_of_a_key(connection: Http2, stream: int) -> None:
-    document = json.loads(connection.bodies[stream])
-    assert document["type"] == "urn:covey:problem:limit-reached" and "share" in document["detail"], document
-    assert "credential" in document["detail"] and int(connection.headers[stream]["retry-after"]) >= 1
+def assert_refused(connections: list[Http2], count: int) -> None:
+    """So many are refused, because the key has its share."""
+    for connection in connections:
+        connection.listen(1.0, lambda: len(refusals(connections)) == count)
+    refused = refusals(connections)
+    assert len(refused) == count
+    for connection, stream in refused:
+        assert connection.listen(10, lambda: stream in connection.ended)
+        document = json.loads(connection.bodies[stream])
+        assert document["type"] == "urn:covey:problem:limit-reached" and "share" in document["detail"], document
+        assert "credential" in document["detail"] and int(connection.headers[stream]["retry-after"]) >= 1
 
 
 def test_callers_of_one_key_that_wait_leave_the_rest_to_others(busy_server, tmp_path):
@@ -67,13 +74,7 @@ def test_callers_of_one_key_that_wait_leave_the_rest_to_others(busy_server, tmp_
         task = api.create(device, ttl=60)
         more = 60
         connections = taken(server, f"/api/v1/device-tasks/{task}?wait=60", WAITERS_MAX + more, greedy, held)
-        for connection in connections:
-            connection.listen(1.0, lambda: len(refusals(connections)) == more)
-        refused = refusals(connections)
-        assert len(refused) == more
-        for connection, stream in refused:
-            connection.listen(10, lambda: stream in connection.ended)
-            assert_is_share_of_a_key(connection, stream)
+        assert_refused(connections, more)
         assert server.metric("covey_shares_full_total", what="waiters", holder="key") >= more
         # The same key still calls: who waits does not run.
         assert httpx.get(
@@ -95,13 +96,7 @@ def test_streams_of_one_key_leave_the_rest_to_others(busy_server):
         greedy, modest = api.key_with(["events:read"]), api.key_with(["events:read"])
         more = 48
         connections = taken(server, "/api/v1/stream", STREAMS_MAX + more, greedy, held)
-        for connection in connections:
-            connection.listen(1.0, lambda: len(refusals(connections)) == more)
-        refused = refusals(connections)
-        assert len(refused) == more
-        for connection, stream in refused:
-            connection.listen(10, lambda: stream in connection.ended)
-            assert_is_share_of_a_key(connection, stream)
+        assert_refused(connections, more)
         assert server.metric("covey_streams") == STREAMS_MAX
         # By the same key nothing else is refused, and by another not even a stream.
         with Api(server.http, greedy) as same:

@@ -66,8 +66,10 @@ class Http2:
             except OSError:
                 self.is_closed = True
 
-    def ask(self, path: str, *, method: str = "GET", key: str | None = None, **headers: str) -> int:
-        """Sends a request without a body; the number of its stream."""
+    def ask(
+        self, path: str, *, method: str = "GET", key: str | None = None, has_body: bool = False, **headers: str
+    ) -> int:
+        """Sends a request, without its body if it has one; the number of its stream."""
         stream = self.protocol.get_next_available_stream_id()
         head = [
             (":method", method),
@@ -78,9 +80,27 @@ class Http2:
         ]
         if key:
             head.append(("x-api-key", key))
-        self.protocol.send_headers(stream, head, end_stream=True)
+        self.protocol.send_headers(stream, head, end_stream=not has_body)
         self.flush()
         return stream
+
+    def send(self, stream: int, body: bytes, *, is_last: bool, seconds: float) -> None:
+        """Sends some of a request's body, as the server takes it."""
+        deadline = time.monotonic() + seconds
+        while body:
+            room = min(
+                self.protocol.local_flow_control_window(stream), self.protocol.max_outbound_frame_size, len(body)
+            )
+            if room:
+                self.protocol.send_data(stream, body[:room])
+                self.flush()
+                body = body[room:]
+            else:
+                assert time.monotonic() < deadline, "the server takes no more"
+                self.listen(1.0, lambda: self.protocol.local_flow_control_window(stream) > 0)
+        if is_last:
+            self.protocol.end_stream(stream)
+            self.flush()
 
     def listen(self, seconds: float, until=lambda: False) -> bool:
         """Takes note of what comes, until that is so or the time is up; whether it is so."""

@@ -24,8 +24,12 @@ use crate::connection::{Connection, Open, STALL_MS_MAX};
 /// Largest piece that is handed to the HTTP library, in bytes.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Up to this size an answer ends with its last piece, in bytes. A larger one ends when the client has
-/// taken all of it: until then its stream can be ended.
+/// taken all of it: until then its stream can be ended. So does a small one where so much waits already that
+/// its client may not be able to take it.
 const ENDS_AT_ONCE_BYTES_MAX: u64 = 16 * 1024;
+/// How much must wait for that, in bytes: half of what a client takes unless it says otherwise (RFC 9113
+/// §6.9.2).
+const BEHIND_BYTES: usize = 32 * 1024;
 /// Up to this size an answer over HTTP/1.1, where a connection has one at a time, is not counted, in bytes.
 const UNCOUNTED_BYTES_MAX: u64 = 4 * 1024;
 /// What an open request over HTTP/2 takes beside the bytes of its answer, in bytes.
@@ -149,6 +153,11 @@ impl Drop for Answer {
     }
 }
 
+/// Whether much waits of what the client of a connection was answered, beside what each request takes.
+fn is_behind(connection: &Connection) -> bool {
+    connection.unsent_bytes() > connection.open_count() * REQUEST_BYTES + BEHIND_BYTES
+}
+
 /// The body of an answer, in pieces whose way is followed.
 pub(crate) struct Sent {
     body: Body,
@@ -176,8 +185,8 @@ impl Sent {
             let counted = exact.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
             answer.charge(counted.unwrap_or(made_from));
         }
-        let ends_last =
-            open.connection().is_http2() && exact.is_none_or(|bytes| bytes > ENDS_AT_ONCE_BYTES_MAX);
+        let ends_last = open.connection().is_http2()
+            && (exact.is_none_or(|bytes| bytes > ENDS_AT_ONCE_BYTES_MAX) || is_behind(open.connection()));
         Self { body, answer, rest: Bytes::new(), is_counted: exact.is_some(), ends_last, _open: open }
     }
 
@@ -343,6 +352,13 @@ mod tests {
         assert_eq!(connection.unsent_bytes(), REQUEST_BYTES + 5);
         drop(piece);
         assert_eq!(connection.unsent_bytes(), 0);
+
+        // Where much waits it ends when it was taken: its stream alone can be ended if it is not.
+        let large = sent(&connection, Body::from(vec![0; BEHIND_BYTES + 1]));
+        let mut small = sent(&connection, Body::from("small"));
+        let piece = next(&mut small).await.unwrap();
+        assert!(!small.is_end_stream());
+        drop((large, small, piece));
 
         let frames = stream::iter([Ok::<_, Infallible>("one"), Ok("three")]);
         let mut streamed = sent(&connection, Body::from_stream(frames));

@@ -15,6 +15,7 @@ use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
+use crate::metrics::page::Scrapes;
 use crate::outgoing::Outgoing;
 use crate::request_id::RequestIds;
 use crate::shares::Shares;
@@ -38,6 +39,8 @@ pub struct Api {
     pub(crate) answers: Arc<Answers>,
     /// What lies in the server of answers that nobody took yet.
     pub(crate) outgoing: Arc<Outgoing>,
+    /// Who reads the measurements.
+    pub(crate) scrapes: Scrapes,
     pub(crate) readiness_log: ReadinessLog,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
@@ -59,7 +62,8 @@ impl Api {
             shares: Shares::default(),
             streams: Arc::default(),
             answers: Answers::new(ANSWER_BYTES_MAX),
-            outgoing: Arc::default(),
+            outgoing: Arc::new(Outgoing::within(ANSWER_BYTES_MAX)),
+            scrapes: Scrapes::default(),
             readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
         }
@@ -77,11 +81,13 @@ impl Api {
         Ok(self)
     }
 
-    /// Bounds what all large answers may take together, in bytes; those of one organisation
-    /// may take half of it.
+    /// Bounds what all large answers may take together, in bytes, from before they are read until they were
+    /// sent; those of one organisation may take half of it. As much may lie there of answers of every kind
+    /// that their clients did not take.
     #[must_use]
     pub fn bounding_answers(mut self, bytes_max: usize) -> Self {
         self.answers = Answers::new(bytes_max);
+        self.outgoing = Arc::new(Outgoing::within(bytes_max));
         self
     }
 

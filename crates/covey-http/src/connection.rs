@@ -1,22 +1,26 @@
-//! What is known of a connection: who is at its other end, how many of its requests are open, and how much
-//! of its answers was not taken yet.
+//! What is known of a connection: who is at its other end, how many of its requests are open, how much of
+//! its answers was not taken yet, and how much of its requests' bodies is kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use covey_net::Lasting;
+use covey_net::{Claim, Lasting};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
 use crate::client_certificate::Peer;
+use crate::ended::Ended;
 use crate::outgoing::{CONNECTION_BYTES_MAX, Outgoing};
 
 /// How long a client may take no byte of an answer that is there for it, in milliseconds.
 pub(crate) const STALL_MS_MAX: u64 = 30_000;
 /// How long a connection may be without an open request, in milliseconds.
 const IDLE_MS_MAX: u64 = 30_000;
+/// How long a stranger's connection that is in use keeps its place while others want it, in milliseconds: the
+/// time in which a caller is found by its credential, and a page is read.
+const STRANGER_MS_MAX: u64 = 3_000;
 /// How many answers, whose streams are over and whose bytes are not, are looked through at a time.
 const LEFT_BEHIND_MAX: usize = 256;
 
@@ -28,15 +32,22 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<Peer>,
     /// Whether HTTP/2 is spoken on it, many requests at a time.
     is_http2: bool,
+    /// Whether one of its requests had a caller.
+    has_caller: AtomicBool,
     began: Instant,
     /// How many requests are open: their answers have not ended.
     open: AtomicUsize,
     /// When the last of them ended, in milliseconds since it began.
     idle_since_ms: AtomicU64,
+    /// When the first of those that are open began, in milliseconds since it began.
+    busy_since_ms: AtomicU64,
     /// How much of its answers was not taken yet, in bytes.
     unsent: AtomicUsize,
     has_room: Notify,
-    is_cut: AtomicBool,
+    /// How much is kept of the bodies that it is sending, in bytes.
+    bodies: AtomicUsize,
+    /// Why it was cut, if it was.
+    cut_for: OnceLock<Ended>,
     cut: Notify,
     outgoing: Arc<Outgoing>,
     /// The answer of the request that has just been called, on its way to what runs its stream.
@@ -56,12 +67,15 @@ impl Connection {
             is_tls,
             peer,
             is_http2,
+            has_caller: AtomicBool::new(false),
             began: Instant::now(),
             open: AtomicUsize::new(0),
             idle_since_ms: AtomicU64::new(0),
+            busy_since_ms: AtomicU64::new(0),
             unsent: AtomicUsize::new(0),
             has_room: Notify::new(),
-            is_cut: AtomicBool::new(false),
+            bodies: AtomicUsize::new(0),
+            cut_for: OnceLock::new(),
             cut: Notify::new(),
             outgoing,
             called: Mutex::default(),
@@ -71,6 +85,16 @@ impl Connection {
 
     pub(crate) fn is_http2(&self) -> bool {
         self.is_http2
+    }
+
+    /// One of its requests has a caller.
+    pub(crate) fn called_by_somebody(&self) {
+        self.has_caller.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one of its requests had a caller.
+    pub(crate) fn has_caller(&self) -> bool {
+        self.has_caller.load(Ordering::Relaxed)
     }
 
     /// The time, in milliseconds since it began.
@@ -85,7 +109,9 @@ impl Connection {
 
     /// A request begins; it is open until what is answered is dropped.
     pub(crate) fn open(self: &Arc<Self>) -> Open {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        if self.open.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.busy_since_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
         Open(Arc::clone(self))
     }
 
@@ -132,6 +158,40 @@ impl Connection {
         self.unsent.load(Ordering::Relaxed)
     }
 
+    /// There is more of the bodies that it is sending, in bytes. They count in what the server bears, and do
+    /// not keep its next request waiting: that may be the one whose body has to come first.
+    pub(crate) fn keep(&self, bytes: usize) {
+        self.bodies.fetch_add(bytes, Ordering::Relaxed);
+        self.outgoing.add(bytes);
+    }
+
+    /// There is less of those bodies, in bytes.
+    pub(crate) fn let_go(&self, bytes: usize) {
+        self.bodies.fetch_sub(bytes, Ordering::Relaxed);
+        self.outgoing.sub(bytes);
+    }
+
+    /// What it holds of answers and bodies, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.unsent_bytes() + self.bodies.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request is open, and all of its answers were taken.
+    fn is_idle(&self) -> bool {
+        self.open_count() == 0 && self.unsent_bytes() == 0
+    }
+
+    /// Whether a request is open, or an answer was not taken.
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.is_idle()
+    }
+
+    /// Whether a connection whose end was announced need not be waited for.
+    pub(crate) fn is_over(&self) -> bool {
+        let has_stalled = self.left_behind_stall_ms().is_some_and(|stalled_ms| stalled_ms <= self.now_ms());
+        has_stalled || self.is_idle()
+    }
+
     /// Whether one more request may be answered.
     pub(crate) fn has_room(&self) -> bool {
         self.unsent_bytes() < CONNECTION_BYTES_MAX
@@ -149,18 +209,20 @@ impl Connection {
     }
 
     /// Ends the connection at once.
-    pub(crate) fn cut(&self) {
-        self.is_cut.store(true, Ordering::Relaxed);
+    pub(crate) fn cut(&self, why: Ended) {
+        // The first reason is the one that counts.
+        let _ = self.cut_for.set(why);
         self.cut.notify_one();
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Relaxed)
+        self.cut_for.get().is_some()
     }
 
-    /// Waits until it is to end at once.
-    pub(crate) async fn until_cut(&self) {
+    /// Waits until it is to end at once, and says why.
+    pub(crate) async fn until_cut(&self) -> Ended {
         self.cut.notified().await;
+        self.cut_for.get().copied().unwrap_or(Ended::Done)
     }
 
     /// Waits until a connection with HTTP/2 has been without an open request for too long. It is
@@ -177,7 +239,7 @@ impl Connection {
             if let Some(stalled_ms) = self.left_behind_stall_ms() {
                 if stalled_ms <= now_ms {
                     tracing::debug!("a client took nothing of the end of an answer");
-                    self.cut();
+                    self.cut(Ended::Stalled);
                     return std::future::pending().await;
                 }
                 next_ms = next_ms.min(stalled_ms);
@@ -207,13 +269,19 @@ impl Connection {
 }
 
 impl Lasting for Connection {
-    fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.open_count() == 0 && !self.is_cut();
-        is_idle.then(|| self.at_ms(self.idle_since_ms.load(Ordering::Relaxed)))
+    /// It gives way while it is idle; a stranger's also while it is in use for longer than what needs no
+    /// caller takes.
+    fn claim(&self) -> Option<Claim> {
+        let (is_idle, is_known) = (self.is_idle(), self.has_caller());
+        let since = if is_idle { &self.idle_since_ms } else { &self.busy_since_ms };
+        let since_ms = since.load(Ordering::Relaxed);
+        let is_lasting = is_known || self.now_ms() < since_ms + STRANGER_MS_MAX;
+        let keeps = self.is_cut() || (!is_idle && is_lasting);
+        (!keeps).then(|| Claim { is_known, since: self.at_ms(since_ms) })
     }
 
     fn leave(&self) {
-        self.cut();
+        self.cut(Ended::Displaced);
     }
 }
 

@@ -121,8 +121,6 @@ problems! {
     GoneProblem = "410";
     /// A condition that does not hold.
     PreconditionProblem = "412";
-    /// A limit.
-    LimitProblem = "429";
     /// A mistake of the server.
     InternalProblem = "500";
     /// A store that does not answer.

@@ -25,7 +25,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 /// for as long as it is kept.
 pub(crate) struct RawBody(pub(crate) Bytes, UnknownNames, #[allow(dead_code)] Kept);
 
-/// What is kept of the body of a request that came in pieces, counted with the answers of its connection: who
+/// What is kept of the body of a request that came in pieces, counted for its connection: who
 /// sends many bodies and ends none has no memory for ever.
 #[derive(Default)]
 struct Kept {
@@ -41,7 +41,7 @@ impl Kept {
     /// So many bytes from now on.
     fn set(&mut self, bytes: usize) {
         if let Some(connection) = self.connection.as_ref().filter(|_| bytes > self.bytes) {
-            connection.charge(bytes - self.bytes);
+            connection.keep(bytes - self.bytes);
             self.bytes = bytes;
         }
     }
@@ -50,7 +50,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.as_ref().filter(|_| self.bytes > 0) {
-            connection.release(self.bytes);
+            connection.let_go(self.bytes);
         }
     }
 }
@@ -302,11 +302,11 @@ mod tests {
         let connection = Connection::new(false, false, None, Arc::default());
         let mut kept = Kept::on(Some(Arc::clone(&connection)));
         assert_eq!(read(pieces(1), &mut kept).await.unwrap().len(), 1024);
-        assert_eq!(connection.unsent_bytes(), 0, "one piece is not kept apart from what it came in");
+        assert_eq!(connection.held_bytes(), 0, "one piece is not kept apart from what it came in");
         assert_eq!(read(pieces(256), &mut kept).await.unwrap().len(), BODY_BYTES_MAX);
-        assert!(connection.unsent_bytes() >= BODY_BYTES_MAX);
+        assert!(connection.held_bytes() >= BODY_BYTES_MAX);
         drop(kept);
-        assert_eq!(connection.unsent_bytes(), 0);
+        assert_eq!(connection.held_bytes(), 0);
         let mut kept = Kept::default();
         assert_eq!(read(pieces(257), &mut kept).await.unwrap_err().kind, Kind::TooLarge);
         let announced = Body::from(vec![b'x'; BODY_BYTES_MAX + 1]);

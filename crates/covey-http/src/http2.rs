@@ -7,7 +7,7 @@
 //! | head of a request | [`HEAD_BYTES_MAX`] |
 //! | what comes and is not read | [`STREAM_WINDOW_BYTES`], of all streams [`CONNECTION_WINDOW_BYTES`] |
 //! | what a stream has to send in the HTTP library | [`SEND_BYTES_MAX`], and a piece of 16 KiB |
-//! | what lies of all answers of a connection | 1 MiB, then its next request waits (`outgoing.rs`) |
+//! | what lies of all answers of a connection | 1 MiB, then its next request waits (`outgoing.rs`); bodies count in what all connections have |
 //! | a stream of which nothing is taken | 30 s, then RST_STREAM (CANCEL) |
 //! | no open stream | 30 s, then GOAWAY |
 //! | no answer to a PING | [`PROBE_MS`] and 20 s |

@@ -1,17 +1,18 @@
-//! What lies in the server of answers that their clients did not take yet, in bytes: of each connection,
-//! and of all. Who lets answers lie is given no more; when all is more than the server bears, the
-//! connections with the most are cut, the largest first.
+//! What lies in the server of answers that their clients did not take yet, and of bodies that are still
+//! coming, in bytes: of each connection, and of all. Who lets answers lie is given no more; when all is more
+//! than the server bears, connections are cut: those of strangers first, and of these and of the others the
+//! largest first.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 
 use crate::connection::Connection;
+use crate::ended::Ended;
 
 /// How much of one connection's answers may lie in the server, in bytes, before its next request waits.
 pub(crate) const CONNECTION_BYTES_MAX: usize = 1024 * 1024;
-/// How much of all answers may, in bytes, before the connections with the most are cut.
-pub(crate) const OUTGOING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What lies in the server of all answers.
 pub(crate) struct Outgoing {
@@ -21,14 +22,16 @@ pub(crate) struct Outgoing {
     connections: Mutex<HashMap<u64, Weak<Connection>>>,
 }
 
+#[cfg(test)]
 impl Default for Outgoing {
     fn default() -> Self {
-        Self::within(OUTGOING_BYTES_MAX)
+        Self::within(usize::MAX)
     }
 }
 
 impl Outgoing {
-    fn within(bytes_max: usize) -> Self {
+    /// Nothing yet; so many bytes may be before connections are cut.
+    pub(crate) fn within(bytes_max: usize) -> Self {
         Self { bytes: AtomicUsize::new(0), bytes_max, next: AtomicU64::new(0), connections: Mutex::default() }
     }
 
@@ -55,7 +58,7 @@ impl Outgoing {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Cuts the connections with the most, until a sixteenth of what may be is free.
+    /// Cuts connections, until a sixteenth of what may be is free.
     fn relieve(&self) {
         let connections = match self.connections.try_lock() {
             Ok(connections) => connections,
@@ -66,11 +69,11 @@ impl Outgoing {
         let mut holding: Vec<(usize, Arc<Connection>)> = connections
             .values()
             .filter_map(Weak::upgrade)
-            .map(|connection| (connection.unsent_bytes(), connection))
+            .map(|connection| (connection.held_bytes(), connection))
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         drop(connections);
-        holding.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        holding.sort_unstable_by_key(|(bytes, connection)| (connection.has_caller(), Reverse(*bytes)));
         // What was cut a moment ago is on its way out.
         let leaving: usize =
             holding.iter().filter(|(_, connection)| connection.is_cut()).map(|(bytes, _)| bytes).sum();
@@ -81,7 +84,7 @@ impl Outgoing {
             if excess == 0 {
                 break;
             }
-            connection.cut();
+            connection.cut(Ended::Unsent);
             excess = excess.saturating_sub(*bytes);
             (count, freed) = (count + 1, freed + bytes);
         }
@@ -111,6 +114,30 @@ impl Drop for Entered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_shown_no_credential_is_cut_before_anybody_who_has() {
+        let answers = Arc::new(Outgoing::within(1_600));
+        let made = |bytes: usize, has_caller: bool| {
+            let connection = Connection::new(true, true, None, Arc::clone(&answers));
+            if has_caller {
+                connection.called_by_somebody();
+            }
+            let entered = answers.enter(&connection);
+            connection.charge(bytes);
+            (connection, entered)
+        };
+        let callers = [made(600, true), made(500, true)];
+        let strangers = [100, 200, 150, 140].map(|bytes| made(bytes, false));
+        assert!(callers.iter().all(|(connection, _)| !connection.is_cut()));
+        let cut: Vec<bool> = strangers.iter().map(|(connection, _)| connection.is_cut()).collect();
+        assert_eq!(cut, [false, true, false, false]);
+        // What is kept of bodies counts as well, and only strangers pay as long as there are some.
+        callers[1].0.keep(310);
+        assert!(strangers.iter().all(|(connection, _)| connection.is_cut()) && !callers[0].0.is_cut());
+        callers[0].0.keep(200);
+        assert_eq!((callers[0].0.is_cut(), callers[1].0.is_cut()), (false, true));
+    }
 
     #[tokio::test]
     async fn the_largest_are_cut_first_and_no_more_than_must_be() {

@@ -31,6 +31,7 @@ use crate::answer::{Answer, MadeFrom, Sent};
 use crate::app::App;
 use crate::client_certificate::Peer;
 use crate::connection::{Connection, STALL_MS_MAX};
+use crate::ended::Ended;
 use crate::first_byte::FirstByte;
 use crate::http2;
 use crate::outgoing::Entered;
@@ -39,8 +40,8 @@ use crate::stalled_write::StalledWrite;
 /// How long requests that run when the server stops may still take, in milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
-/// How many connections a listener holds; for more those that have been idle longest end.
-const CONNECTIONS_MAX: usize = 10_000;
+/// How many connections a listener holds; for more, strangers' end, and those that have been idle longest.
+pub const CONNECTIONS_MAX: usize = 10_000;
 /// How many of them may come from one address, unless it is loopback or that of a trusted proxy.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
 /// How long a TLS handshake may take, in milliseconds.
@@ -51,6 +52,9 @@ const HANDSHAKE_MS_MAX: u64 = 10_000;
 const HEAD_MS_MAX: u64 = 30_000;
 /// Largest head of a request over HTTP/1.1, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How much an encrypted connection keeps that the system does not take yet, in bytes: a piece of an answer.
+/// What is more waits where it is counted.
+const TLS_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a connection whose end was announced may take to end, while no request is open, in milliseconds.
 const FINISH_MS_MAX: u64 = 5_000;
 /// Pause after a connection could not be accepted, in milliseconds.
@@ -115,9 +119,12 @@ async fn serve(
         cut: CancellationToken::new(),
     };
     let server = Arc::new(server);
-    while let Some((stream, place, half_open)) = next(&listener, &server.gate, &shutdown).await {
+    while let Some((stream, place, half_open)) = next(&listener, &server, &shutdown).await {
         let server = Arc::clone(&server);
-        connections.spawn(async move { server.run(stream, place, half_open).await });
+        connections.spawn(async move {
+            let ended = server.run(stream, half_open, place).await;
+            server.app.api.metrics.connection_ended(ended);
+        });
     }
     // Closed first, so that a client that connects now is refused at once.
     drop(listener);
@@ -144,15 +151,18 @@ fn limits(files: Option<Files>) -> Limits {
 /// The next connection that gets a place; none at the end.
 async fn next(
     listener: &TcpListener,
-    gate: &Arc<Gate>,
+    server: &Connections,
     shutdown: &CancellationToken,
 ) -> Option<(TcpStream, Place, HalfOpen)> {
     let accept = async {
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => match gate.admit(address.ip()).await {
+                Ok((stream, address)) => match server.gate.admit(address.ip()).await {
                     Ok((place, half_open)) => return (stream, place, half_open),
-                    Err(refused) => tracing::debug!(%address, %refused, "a connection was not let in"),
+                    Err(refused) => {
+                        tracing::debug!(%address, %refused, "a connection was not let in");
+                        server.app.api.metrics.connection_ended(Ended::Refused);
+                    }
                 },
                 Err(error) => {
                     // Out of file descriptors, or a connection that is gone already.
@@ -202,56 +212,64 @@ struct Connections {
     cut: CancellationToken,
 }
 
+/// The life of a connection, and why it ended.
+type Life<'a> = BoxFuture<'a, Ended>;
+
+// What is dropped at the end is dropped in the reverse order of the parameters: the place first, so that who
+// waits for it finds it free when nobody is leaving any more.
 impl Connections {
-    async fn run(&self, stream: TcpStream, place: Place, half_open: HalfOpen) {
+    async fn run(&self, stream: TcpStream, half_open: HalfOpen, place: Place) -> Ended {
         // Answers are small and wanted at once.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection is gone already");
-            return;
+            return Ended::Broken;
         }
         let connection = match &self.tls {
-            None => self.speak(stream, Spoken::Plain, None, place, half_open),
+            None => self.speak(stream, Spoken::Plain, None, half_open, place),
             // In a place of its own, which is free again when the connection begins.
-            Some(tls) => match Box::pin(self.begin_tls(stream, Arc::clone(tls), place, half_open)).await {
-                Some(connection) => connection,
-                None => return,
+            Some(tls) => match Box::pin(self.begin_tls(stream, Arc::clone(tls), half_open, place)).await {
+                Ok(connection) => connection,
+                Err(ended) => return ended,
             },
         };
-        connection.await;
+        connection.await
     }
 
     async fn begin_tls(
         &self,
         stream: TcpStream,
         tls: Arc<ServerConfig>,
-        place: Place,
         half_open: HalfOpen,
-    ) -> Option<BoxFuture<'_, ()>> {
+        place: Place,
+    ) -> Result<Life<'_>, Ended> {
         let handshake = timeout(self.gate.half_open_time(), shake_hands(stream, tls, &half_open));
+        // A child, because all that wait on one token share one lock.
+        let shutdown = self.shutdown.child_token();
         let shaken = tokio::select! {
             biased;
-            () = self.cut.cancelled() => return None,
+            () = shutdown.cancelled() => return Err(Ended::Stopped),
             shaken = handshake => shaken,
             () = half_open.until_displaced() => {
                 tracing::debug!("a TLS handshake had not begun when others needed its place");
-                return None;
+                return Err(Ended::Displaced);
             }
         };
-        let stream = match shaken {
+        let mut stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
-                return None;
+                return Err(Ended::Handshake);
             }
             Err(_) => {
                 tracing::debug!("a TLS handshake took too long");
-                return None;
+                return Err(Ended::Handshake);
             }
         };
-        let session = stream.get_ref().1;
+        let session = stream.get_mut().1;
+        session.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         let peer = session.peer_certificates().and_then(Peer::of);
         let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Encrypted };
-        Some(self.speak(stream, spoken, peer, place, half_open))
+        Ok(self.speak(stream, spoken, peer, half_open, place))
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
@@ -260,9 +278,9 @@ impl Connections {
         stream: S,
         spoken: Spoken,
         peer: Option<Peer>,
-        place: Place,
         half_open: HalfOpen,
-    ) -> BoxFuture<'_, ()>
+        place: Place,
+    ) -> Life<'_>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -280,11 +298,11 @@ impl Connections {
         if spoken == Spoken::Http2 {
             let served = Box::pin(http2::over(&connection).serve_connection(stream, service));
             let finish = hyper::server::conn::http2::Connection::graceful_shutdown;
-            Box::pin(self.until_ended(served, finish, connection, known))
+            Box::pin(self.until_ended(known, connection, finish, served))
         } else {
             let served = Box::pin(self.http1.serve_connection(stream, service).with_upgrades());
             let finish = http1::UpgradeableConnection::graceful_shutdown;
-            Box::pin(self.until_ended(served, finish, connection, known))
+            Box::pin(self.until_ended(known, connection, finish, served))
         }
     }
 
@@ -294,46 +312,49 @@ impl Connections {
     /// what runs it, it would take that place several times over.
     async fn until_ended<C>(
         &self,
-        mut served: Pin<Box<C>>,
-        finish: fn(Pin<&mut C>),
-        connection: Arc<Connection>,
         _known: (Entered, Stay),
-    ) where
+        connection: Arc<Connection>,
+        finish: fn(Pin<&mut C>),
+        mut served: Pin<Box<C>>,
+    ) -> Ended
+    where
         C: Future<Output = hyper::Result<()>>,
     {
-        // A child, because all that wait on one token share one lock.
         let shutdown = self.shutdown.child_token();
-        let ended = tokio::select! {
+        let announced = tokio::select! {
             biased;
-            ended = served.as_mut() => Some(ended),
-            () = shutdown.cancelled() => None,
-            () = connection.until_idle() => None,
-            () = connection.until_cut() => Some(Ok(())),
+            ended = served.as_mut() => return why(ended, &connection),
+            () = shutdown.cancelled() => Ended::Stopped,
+            () = connection.until_idle() => Ended::Idle,
+            cut_for = connection.until_cut() => return cut_for,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                finish(served.as_mut());
-                tokio::select! {
-                    biased;
-                    ended = served => ended,
-                    () = self.cut.cancelled() => Ok(()),
-                    () = connection.until_cut() => Ok(()),
-                    () = unused(&connection) => Ok(()),
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended with an error");
+        finish(served.as_mut());
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => match why(ended, &connection) {
+                Ended::Done => announced,
+                ended => ended,
+            },
+            () = self.cut.cancelled() => Ended::Stopped,
+            cut_for = connection.until_cut() => cut_for,
+            () = over(&connection) => announced,
         }
     }
 }
 
-/// Waits until a connection whose end was announced has had its time, and no request is open.
-async fn unused(connection: &Connection) {
+/// Why a connection ended that ended by itself.
+fn why(ended: hyper::Result<()>, connection: &Connection) -> Ended {
+    ended.err().map_or(Ended::Done, |error| {
+        tracing::debug!(%error, "a connection ended with an error");
+        Ended::by(&error, connection.is_in_use())
+    })
+}
+
+/// Waits until a connection whose end was announced has had its time, and there is nothing to wait for.
+async fn over(connection: &Connection) {
     loop {
         sleep(Duration::from_millis(FINISH_MS_MAX)).await;
-        if connection.open_count() == 0 && connection.unsent_bytes() == 0 {
+        if connection.is_over() {
             return;
         }
     }

@@ -3,13 +3,14 @@
 //!
 //! | kind | in the server | an organisation | a credential |
 //! | --- | --- | --- | --- |
-//! | requests that run | 10,000 | 7,500 | 2,500 |
+//! | requests that run | 10,000, of them 2,500 whose credentials are looked up | 7,500 | 2,500 |
 //! | callers that wait (`?wait=`) | 10,000 | 7,500 | 2,500 |
 //! | streams | 8,000 | 6,000 | 2,000 |
 //! | probes of webhooks | 64 | 16 | 8 |
 //!
 //! A caller that waits does not run. Where there is one organisation only, it still leaves a quarter: to
-//! health, to strangers who show a wrong key, and to the organisation that is made tomorrow.
+//! whoever has not called for a while, and to the organisation that is made tomorrow. Strangers have a
+//! quarter between them all, for as long as it takes to find out that their keys are none.
 //!
 //! Taking a slot is an addition or two: a credential's counts are looked up when it is, and remembered
 //! with it ([`Callers`](crate::auth::callers::Callers)).
@@ -81,6 +82,8 @@ pub(crate) enum Holder {
     Key,
     /// The organisation.
     Organisation,
+    /// Those of whom it is not known yet who they are.
+    Strangers,
     /// The server.
     Server,
 }
@@ -91,6 +94,7 @@ impl Holder {
         match self {
             Self::Key => "key",
             Self::Organisation => "organisation",
+            Self::Strangers => "strangers",
             Self::Server => "server",
         }
     }
@@ -118,6 +122,10 @@ impl From<Full> for Problem {
                 format!(
                     "this organisation has {organisation} {what}, its share of {all}; end some, or try again later"
                 ),
+            ),
+            Holder::Strangers => (
+                ProblemKind::Unavailable,
+                format!("the server looks up {key} credentials, as many as it may; try again later"),
             ),
             Holder::Server => (
                 ProblemKind::Unavailable,
@@ -157,6 +165,8 @@ impl Counts {
 pub(crate) struct Shares {
     limits: &'static Limits,
     all: Arc<Counts>,
+    /// How many credentials are being looked up.
+    strangers: AtomicUsize,
     known: Mutex<Known>,
 }
 
@@ -180,7 +190,7 @@ impl Default for Shares {
 
 impl Shares {
     fn within(limits: &'static Limits) -> Self {
-        Self { limits, all: Arc::default(), known: Mutex::default() }
+        Self { limits, all: Arc::default(), strangers: AtomicUsize::new(0), known: Mutex::default() }
     }
 
     /// How many slots of a kind are taken.
@@ -193,6 +203,16 @@ impl Shares {
         let is_free = self.all.add(Kind::Requests, self.limits[Kind::Requests as usize].all);
         let full = Full { kind: Kind::Requests, holder: Holder::Server };
         if is_free { Ok(RequestSlot(&self.all)) } else { Err(full) }
+    }
+
+    /// Takes the slot of a stranger, whose credential is to be looked up: so many as one credential has.
+    pub(crate) fn stranger(&self) -> Result<Stranger<'_>, Full> {
+        let stranger = Stranger(&self.strangers);
+        let is_free =
+            self.strangers.fetch_add(1, Ordering::Relaxed) < self.limits[Kind::Requests as usize].key;
+        let full = Full { kind: Kind::Requests, holder: Holder::Strangers };
+        // Dropped, it gives back what was added.
+        if is_free { Ok(stranger) } else { Err(full) }
     }
 
     /// Where it is counted what a caller takes.
@@ -280,6 +300,16 @@ pub(crate) struct RequestSlot<'a>(&'a Counts);
 impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
         self.0.sub(Kind::Requests);
+    }
+}
+
+/// The slot of a stranger, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stranger<'a>(&'a AtomicUsize);
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -397,6 +427,18 @@ mod tests {
         assert_eq!(known.keys[&CallerId(0)].key.of(Kind::Streams), 1);
         drop(slot);
         assert_eq!(known.keys[&CallerId(0)].key.of(Kind::Streams), 0);
+    }
+
+    #[test]
+    fn strangers_have_a_share_between_them() {
+        let shares = Shares::within(&SMALL);
+        let held: Vec<_> = (0..4).map(|_| shares.stranger().unwrap()).collect();
+        for _ in 0..2 {
+            assert_eq!(shares.stranger().unwrap_err().holder, Holder::Strangers);
+        }
+        assert!(shares.request().is_ok(), "the rest is there for others");
+        drop(held);
+        assert!(shares.stranger().is_ok());
     }
 
     #[test]

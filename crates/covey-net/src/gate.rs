@@ -3,18 +3,20 @@
 //!
 //! Nobody keeps others out by holding places without using them. A half-open connection gives way when its
 //! time of grace is over: [`SILENT_MS`] for one that has said nothing an answer was due to, [`BEGUN_MS`] for
-//! one whose handshake is under way. The oldest of the address with the most goes first, and at once if
-//! that address holds an eighth of all such places or more and the newcomer is from another. A protocol may also name
-//! connections that give way while they are idle ([`Gate::last`]).
+//! one whose handshake is under way, counted from when somebody looked for its first words. The oldest of the
+//! address with the most goes first, and at once if that address holds an eighth of all such places or more
+//! and the newcomer is from another. A protocol may also name connections that give way later
+//! ([`Gate::last`]): those of strangers, then those that are idle.
 //!
-//! A newcomer waits only where nobody has more than a few places and all are in their time of grace, as when
-//! a fleet comes back after a restart; the system keeps those behind it in its backlog.
+//! A newcomer waits until who was asked to leave has left, and where nobody has an eighth and all are in
+//! their time of grace, as when a fleet comes back after a restart; the system keeps those behind it in its
+//! backlog.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,7 +34,7 @@ pub const BEGUN_MS: u64 = 3_000;
 const DOMINATES_PART: usize = 8;
 /// How often somebody who waits looks again, in milliseconds, should nobody wake it.
 const LOOK_MS: u64 = 50;
-/// How many idle connections are asked to leave at a time: one in so many.
+/// How many connections that give way are asked to leave at a time: one in so many of all.
 const LEAVE_PART: usize = 64;
 
 /// The open files that a listener may have for its connections.
@@ -96,7 +98,9 @@ struct Neighbours {
 
 /// What is known of a half-open connection.
 struct Seat {
-    since: Instant,
+    /// When somebody first looked for what it says: where there is much to do that is later than when it
+    /// came, and what it has said lies there unread.
+    since: OnceLock<Instant>,
     has_begun: AtomicBool,
     leave: Notify,
 }
@@ -105,20 +109,31 @@ impl Seat {
     /// Whether it may be asked to leave.
     fn gives_way(&self, now: Instant) -> bool {
         let grace_ms = if self.has_begun.load(Ordering::Relaxed) { BEGUN_MS } else { SILENT_MS };
-        now.saturating_duration_since(self.since) >= Duration::from_millis(grace_ms)
+        let since = self.since.get();
+        since.is_some_and(|since| now.saturating_duration_since(*since) >= Duration::from_millis(grace_ms))
     }
 }
 
-/// A connection that is no longer half-open, and gives way while it is idle.
+/// How a connection gives way. Who has the smaller one leaves first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// Whether its client has shown who it is.
+    pub is_known: bool,
+    /// Since when it could leave.
+    pub since: Instant,
+}
+
+/// A connection that is no longer half-open, and may give way.
 pub trait Lasting: Send + Sync {
-    /// Since when it has been idle; none while it is in use.
-    fn idle_since(&self) -> Option<Instant>;
+    /// How it gives way now; none while it keeps its place.
+    fn claim(&self) -> Option<Claim>;
 
     /// Somebody else gets its place: it is to end at once.
     fn leave(&self);
 }
 
-/// One of the connections. It holds its place until it is dropped.
+/// One of the connections. It holds its place until it is dropped: before its [`HalfOpen`] or [`Stay`], or
+/// somebody else is asked to leave for whom waits for this place.
 pub struct Place(Arc<Gate>);
 
 /// One of the half-open connections, until it is dropped.
@@ -129,7 +144,7 @@ pub struct HalfOpen {
     number: u64,
 }
 
-/// One of those that give way while they are idle, until it is dropped.
+/// One of those that may give way, until it is dropped.
 pub struct Stay {
     gate: Arc<Gate>,
     address: IpAddr,
@@ -182,8 +197,8 @@ impl Gate {
         let mut crowd = self.crowd();
         // Taken here, given back below if there is no place after all.
         if crowd.connections >= limits.connections_max.max(1) || !self.take_file(crowd.connections) {
-            let leave = limits.connections_max / LEAVE_PART;
-            let is_hopeless = crowd.leaving == 0 && !crowd.displace_any(now) && !crowd.ask_idle(leave);
+            let leave = crowd.connections / LEAVE_PART;
+            let is_hopeless = crowd.leaving == 0 && !crowd.displace_any(now) && !crowd.ask(leave);
             return Err(if is_hopeless { Without::Refused(Refused::Connections) } else { Without::Yet });
         }
         let admitted = self.admit_here(&mut crowd, address, now);
@@ -217,7 +232,7 @@ impl Gate {
         let own = crowd.addresses.get(&address);
         let is_one = !address.is_loopback() && own.is_none_or(|own| !own.is_trusted);
         let (half_open, lasting) = own.map_or((0, 0), |own| (own.half_open.len(), own.lasting.len()));
-        if is_one && lasting >= limits.connections_per_address_max.max(1) && !crowd.ask_idle_of(address, 1) {
+        if is_one && lasting >= limits.connections_per_address_max.max(1) && !crowd.ask_of(address, 1) {
             return Err(Without::Refused(Refused::Address));
         }
         if half_open >= limits.half_open_per_address_max.max(1) {
@@ -227,22 +242,22 @@ impl Gate {
         } else if crowd.half_open >= limits.half_open_max.max(1) {
             crowd.make_room(address, limits.half_open_max, now)?;
         }
-        Ok(self.seat(crowd, address, now))
+        Ok(self.seat(crowd, address))
     }
 
-    fn seat(self: &Arc<Self>, crowd: &mut Crowd, address: IpAddr, now: Instant) -> (Place, HalfOpen) {
+    fn seat(self: &Arc<Self>, crowd: &mut Crowd, address: IpAddr) -> (Place, HalfOpen) {
         let number = crowd.next;
         crowd.next += 1;
         crowd.connections += 1;
         crowd.half_open += 1;
-        let seat = Seat { since: now, has_begun: AtomicBool::new(false), leave: Notify::new() };
+        let seat = Seat { since: OnceLock::new(), has_begun: AtomicBool::new(false), leave: Notify::new() };
         let seat = Arc::new(seat);
         crowd.addresses.entry(address).or_default().half_open.insert(number, Arc::clone(&seat));
         let gate = Arc::clone(self);
         (Place(Arc::clone(self)), HalfOpen { gate, seat, address, number })
     }
 
-    /// A connection is half-open no longer, and gives way while it is idle.
+    /// A connection is half-open no longer, and may give way.
     pub fn last(self: &Arc<Self>, half_open: HalfOpen, lasting: Arc<dyn Lasting>) -> Stay {
         let (address, number) = (half_open.address, half_open.number);
         self.crowd().addresses.entry(address).or_default().lasting.insert(number, lasting);
@@ -293,29 +308,35 @@ impl Crowd {
         true
     }
 
-    /// Asks idle connections of the address with the most to leave, the longest idle first. Whether there are any.
-    fn ask_idle(&mut self, count: usize) -> bool {
-        let idle = |neighbours: &Neighbours| {
-            neighbours.lasting.values().filter(|lasting| lasting.idle_since().is_some()).count()
-        };
-        let counts = self.addresses.iter().map(|(address, neighbours)| (idle(neighbours), *address));
-        counts.max().is_some_and(|(_, address)| self.ask_idle_of(address, count.max(1)))
+    /// Asks connections of the address with the most that give way to leave: those of strangers, wherever
+    /// they are, before all others. Whether there are any.
+    fn ask(&mut self, count: usize) -> bool {
+        [false, true].into_iter().any(|is_known| {
+            let giving_way = |neighbours: &Neighbours| {
+                let claims = neighbours.lasting.values().filter_map(|lasting| lasting.claim());
+                claims.filter(|claim| claim.is_known == is_known).count()
+            };
+            let counts = self.addresses.iter().map(|(address, all)| (giving_way(all), *address));
+            let Some((most @ 1.., address)) = counts.max() else { return false };
+            self.ask_of(address, count.clamp(1, most))
+        })
     }
 
-    fn ask_idle_of(&mut self, address: IpAddr, count: usize) -> bool {
+    /// Asks so many of an address that give way to leave. Whether there are any.
+    fn ask_of(&mut self, address: IpAddr, count: usize) -> bool {
         let Some(neighbours) = self.addresses.get_mut(&address) else { return false };
-        let idle =
-            neighbours.lasting.iter().filter_map(|(number, lasting)| Some((lasting.idle_since()?, *number)));
-        let mut idle: Vec<(Instant, u64)> = idle.collect();
-        idle.sort_unstable();
-        idle.truncate(count);
-        for (_, number) in &idle {
+        let claims = neighbours.lasting.iter();
+        let claims = claims.filter_map(|(number, lasting)| Some((lasting.claim()?, *number)));
+        let mut claims: Vec<(Claim, u64)> = claims.collect();
+        claims.sort_unstable();
+        claims.truncate(count);
+        for (_, number) in &claims {
             if let Some(lasting) = neighbours.lasting.remove(number) {
                 lasting.leave();
                 self.leaving += 1;
             }
         }
-        !idle.is_empty()
+        !claims.is_empty()
     }
 
     fn forget_if_gone(&mut self, address: IpAddr) {
@@ -332,8 +353,10 @@ impl HalfOpen {
         self.seat.has_begun.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until its place goes to somebody else.
+    /// Waits until its place goes to somebody else. To be asked each time when there was nothing to read: its
+    /// grace begins with the first.
     pub async fn until_displaced(&self) {
+        self.seat.since.get_or_init(Instant::now);
         self.seat.leave.notified().await;
     }
 }

@@ -19,7 +19,7 @@ mod transport;
 
 pub use certificate::PeerCertificate;
 pub use error::NetError;
-pub use gate::{BEGUN_MS, Files, Gate, HalfOpen, Lasting, Place, SILENT_MS, SharedFiles, Stay};
+pub use gate::{BEGUN_MS, Claim, Files, Gate, HalfOpen, Lasting, Place, SILENT_MS, SharedFiles, Stay};
 pub use listener::{Established, Life, Limits, Protocol};
 pub use refusal::{REFUSALS_TOLD_MAX, Refusal, Refused};
 pub use server_tls::{Identity, RECORD_BYTES_MAX, ServerTls, certificates_from_pem};

@@ -2,7 +2,7 @@
 //!
 //! | limit | when it is reached |
 //! | --- | --- |
-//! | [`Limits::connections_max`] | an idle one leaves, if there is one; else the new connection is closed at once |
+//! | [`Limits::connections_max`] | one of a stranger or an idle one leaves, if there is one; else the new connection is closed at once |
 //! | [`Limits::files`] | the same |
 //! | [`Limits::connections_per_address_max`] | the same, for those of the address |
 //! | [`Limits::half_open_max`] | the oldest of the address with the most leaves, after a time of grace (`gate.rs`); the listener accepts no more until then: the rest waits in the system's backlog |
@@ -162,7 +162,7 @@ pub async fn serve<P: Protocol, L: Incoming>(
         let Some((accepted, admitted)) = accepted else { break };
         match admitted {
             Ok((place, half_open)) => {
-                tasks.spawn(Arc::clone(&server).connection(accepted, place, half_open));
+                tasks.spawn(Arc::clone(&server).connection(accepted, half_open, place));
             }
             Err(refused) => server.refused(accepted.address, refused),
         }
@@ -234,22 +234,23 @@ struct Server<P> {
 }
 
 impl<P: Protocol> Server<P> {
-    /// One connection from its first byte to its last.
-    async fn connection(self: Arc<Self>, accepted: Accepted, place: Place, half_open: HalfOpen) {
+    /// One connection from its first byte to its last. The place is dropped first, as the last of the
+    /// parameters.
+    async fn connection(self: Arc<Self>, accepted: Accepted, half_open: HalfOpen, place: Place) {
         // In a place of its own, which is free again when the protocol has begun.
-        let life = Box::pin(self.begin(accepted, half_open)).await;
+        let life = Box::pin(self.begin(accepted, &half_open)).await;
         // Shared no more: a connection that lives needs nothing of the listener but its place.
         drop(self);
-        if let Some(life) = life {
-            life.await;
-        }
+        let Some(life) = life else { return };
+        drop(half_open);
+        life.await;
         drop(place);
     }
 
-    async fn begin(&self, accepted: Accepted, half_open: HalfOpen) -> Option<Life> {
+    async fn begin(&self, accepted: Accepted, half_open: &HalfOpen) -> Option<Life> {
         let address = accepted.address;
         let begun = async {
-            let established = shake_hands(accepted, self.tls.as_deref(), &half_open).await?;
+            let established = shake_hands(accepted, self.tls.as_deref(), half_open).await?;
             match established {
                 Some(established) => self.protocol.begin(established).await,
                 None => Ok(None),
@@ -263,7 +264,6 @@ impl<P: Protocol> Server<P> {
             begun = begun => begun.unwrap_or(Err(Refused::Timeout)),
             () = half_open.until_displaced() => Err(Refused::Displaced),
         };
-        drop(half_open);
         begun.unwrap_or_else(|refused| {
             self.refused(address, refused);
             None

@@ -50,6 +50,17 @@ impl Callers {
         callers.insert(digest, (known, now));
     }
 
+    /// Whether this one was found valid once, and not forgotten since, though it may be too long ago to rely
+    /// on.
+    pub(super) fn has_known(&self, digest: &KeyDigest) -> bool {
+        self.by_digest().contains_key(digest)
+    }
+
+    /// Forgets one that is not valid any more.
+    pub(super) fn forget_one(&self, digest: &KeyDigest) {
+        self.by_digest().remove(digest);
+    }
+
     /// Forgets everyone, because a credential was revoked.
     pub(crate) fn forget(&self) {
         self.by_digest().clear();
@@ -89,6 +100,7 @@ mod tests {
         callers.remember(digest, caller(), UnixMs(10_000));
         assert!(callers.recall(&digest, UnixMs(10_999)).is_some());
         assert!(callers.recall(&digest, UnixMs(11_000)).is_none());
+        assert!(callers.has_known(&digest) && !callers.has_known(&key_digest("k-2")));
         assert!(callers.recall(&digest, UnixMs(9_999)).is_none());
         assert!(callers.recall(&key_digest("k-2"), UnixMs(10_000)).is_none());
         callers.forget();

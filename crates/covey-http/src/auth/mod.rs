@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::answers::Room;
 use crate::api::Api;
+use crate::connection::Connection;
 use crate::problem::{Kind, Problem};
 use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
@@ -64,22 +65,7 @@ impl FromRequestParts<Arc<Api>> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
-        let caller = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
-            Some(Credential::Key(key)) => find(api, key, None).await?,
-            Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
-                refused();
-                let detail = "a page of another site must not call with this browser's client certificate";
-                return Err(Problem::new(Kind::Forbidden, detail));
-            }
-            Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
-            None => None,
-        };
-        let Some((caller, account)) = caller else {
-            refused();
-            let detail = "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
-            return Err(Problem::new(Kind::Unauthenticated, detail));
-        };
+        let (caller, account) = known(parts, api).await?;
         let running = take(api, &account, shares::Kind::Requests)?;
         // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
         let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
@@ -87,11 +73,45 @@ impl FromRequestParts<Arc<Api>> for Asked {
     }
 }
 
+/// The caller of a request, who takes nothing.
+///
+/// # Errors
+/// What he is told whose credential is not valid, or cannot be looked up now.
+pub(crate) async fn caller(parts: &Parts, api: &Api) -> Result<Caller, Problem> {
+    known(parts, api).await.map(|(caller, _)| caller)
+}
+
+async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
+    let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
+    let known = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
+        Some(Credential::Key(key)) => find(api, key, None).await?,
+        Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
+            refused();
+            let detail = "a page of another site must not call with this browser's client certificate";
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
+        None => None,
+    };
+    let known = known.ok_or_else(|| {
+        refused();
+        let detail =
+            "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
+        Problem::new(Kind::Unauthenticated, detail)
+    })?;
+    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+        connection.called_by_somebody();
+    }
+    Ok(known)
+}
+
 fn take(api: &Api, account: &Arc<Account>, kind: shares::Kind) -> Result<Slot, Problem> {
-    account.take(kind).map_err(|full: Full| {
-        api.metrics.share_was_full(full);
-        full.into()
-    })
+    account.take(kind).map_err(|full| refusal(api, full))
+}
+
+fn refusal(api: &Api, full: Full) -> Problem {
+    api.metrics.share_was_full(full);
+    full.into()
 }
 
 async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Known>, Problem> {
@@ -101,7 +121,15 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
     if let Some(known) = api.callers.recall(&digest, now) {
         return Ok(Some(known));
     }
-    let Some(found) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
+    // Who was known a moment ago is nobody new: however many ask with keys that are none, he is looked up.
+    let _stranger = match api.callers.has_known(&digest) {
+        true => None,
+        false => Some(api.shares.stranger().map_err(|full| refusal(api, full))?),
+    };
+    let Some(found) = api.engine.server().api_key_check(text).await? else {
+        api.callers.forget_one(&digest);
+        return Ok(None);
+    };
     api.engine.server().api_key_used(&found, serial_hex);
     let caller = Caller::of(&found);
     let account = api.shares.account(&caller);

@@ -15,7 +15,7 @@ use crate::auth::Asked;
 use crate::device_tasks::answer::with_task;
 use crate::device_tasks::request::into_spec;
 use crate::device_tasks::wait::{self, Wait, WaitQuery, state_now};
-use crate::docs::{BodyProblems, GuardProblems, LimitProblem, NotFoundProblem};
+use crate::docs::{BodyProblems, GuardProblems, NotFoundProblem};
 use crate::extract::{Parameters, RawBody};
 use crate::problem::{Answer, Problem};
 use crate::wire::json;
@@ -74,7 +74,7 @@ impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
                 ("Location" = String, description = "Where to ask again."),
                 ("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."),
             )),
-        BodyProblems, NotFoundProblem, LimitProblem, GuardProblems,
+        BodyProblems, NotFoundProblem, GuardProblems,
     )
 )]
 pub(super) async fn task_create(

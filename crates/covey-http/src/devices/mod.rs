@@ -18,9 +18,7 @@ use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
 use crate::auth::Asked;
-use crate::docs::{
-    BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
-};
+use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, json};
@@ -48,7 +46,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
                 ("Location" = String, description = "Where the device is."),
                 ("Cache-Control" = String, description = "Always `no-store`."),
             )),
-        BodyProblems, ConflictProblem, LimitProblem, GuardProblems,
+        BodyProblems, ConflictProblem, GuardProblems,
     )
 )]
 async fn device_register(asked: Asked, body: RawBody) -> Answer {

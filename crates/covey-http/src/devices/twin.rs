@@ -15,9 +15,7 @@ use utoipa::IntoParams;
 
 use crate::answers::{LIST_ROOM, SMALL_BYTES};
 use crate::auth::Asked;
-use crate::docs::{
-    BodyProblems, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem, PreconditionProblem,
-};
+use crate::docs::{BodyProblems, GuardProblems, InvalidProblem, NotFoundProblem, PreconditionProblem};
 use crate::extract::{Parameters, RawBody, Segment};
 use crate::problem::{Answer, Problem};
 use crate::wire::{DeviceNumber, Whole, from_text, json};
@@ -144,7 +142,7 @@ pub(super) async fn twin_get(asked: Asked, Segment(DeviceNumber(id)): Segment<De
     responses(
         (status = 200, description = "The twin after the change.", body = Twin,
             headers(("ETag" = String, description = "The versions of both sides, for `If-Match`."))),
-        BodyProblems, NotFoundProblem, PreconditionProblem, LimitProblem, GuardProblems,
+        BodyProblems, NotFoundProblem, PreconditionProblem, GuardProblems,
     )
 )]
 pub(super) async fn twin_patch(

@@ -21,6 +21,7 @@ use axum::http::{Method, StatusCode};
 use covey_core::port::{Event, Observer, Refusal, Step};
 use covey_core::task::{TaskCount, TaskStatus};
 
+use crate::ended::Ended;
 use crate::shares::Full;
 
 /// Bounds of the buckets of durations, in seconds.
@@ -60,6 +61,7 @@ pub struct Metrics {
     streams: Gauge,
     waiting: Gauge,
     shares_full: Family<ShareName, Counter>,
+    connections_ended: [Counter; Ended::NAMES.len()],
     unsent: Gauge,
 }
 
@@ -158,6 +160,7 @@ impl Metrics {
     pub fn new() -> Self {
         let steps: Family<StepName, Histogram, fn() -> Histogram> = Family::new_with_constructor(seconds);
         let refusals: Family<Reason, Counter> = Family::default();
+        let ended: Family<Reason, Counter> = Family::default();
         let mut metrics = Self {
             registry: Registry::default(),
             steps: Step::NAMES.map(|(_, step)| steps.get_or_create_owned(&StepName { step })),
@@ -182,9 +185,10 @@ impl Metrics {
             streams: Gauge::default(),
             waiting: Gauge::default(),
             shares_full: Family::default(),
+            connections_ended: Ended::NAMES.map(|(_, reason)| ended.get_or_create_owned(&Reason { reason })),
             unsent: Gauge::default(),
         };
-        metrics.register(steps, refusals);
+        metrics.register(steps, refusals, ended);
         metrics
     }
 
@@ -192,6 +196,7 @@ impl Metrics {
         &mut self,
         steps: Family<StepName, Histogram, fn() -> Histogram>,
         refusals: Family<Reason, Counter>,
+        ended: Family<Reason, Counter>,
     ) {
         let r = &mut self.registry;
         r.register_with_unit("covey_step", "How long a step took", Unit::Seconds, steps);
@@ -219,6 +224,7 @@ impl Metrics {
         r.register("covey_shares_full", "Refusals because a share was full", self.shares_full.clone());
         let unsent = self.unsent.clone();
         r.register_with_unit("covey_http_unsent", "Answers that were not taken yet", Unit::Bytes, unsent);
+        r.register("covey_http_connections_ended", "Connections over HTTP that ended, by reason", ended);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         r.register("covey_build", "The program that runs", version);
         r.register_collector(Box::new(process::Process));
@@ -237,6 +243,13 @@ impl Metrics {
     pub(crate) fn share_was_full(&self, full: Full) {
         let name = ShareName { what: full.kind.name(), holder: full.holder.name() };
         self.shares_full.get_or_create(&name).inc();
+    }
+
+    /// Counts a connection that ended.
+    pub(crate) fn connection_ended(&self, why: Ended) {
+        if let Some(index) = Ended::NAMES.iter().position(|(known, _)| *known == why) {
+            self.connections_ended[index].inc();
+        }
     }
 
     /// Takes note of how much of answers was not taken yet, in bytes.
@@ -316,6 +329,7 @@ mod tests {
         metrics.happened(Event::Refused(Refusal::Credential));
         metrics.happened(Event::Connected);
         metrics.happened(Event::Committed { operations: 3 });
+        metrics.connection_ended(Ended::Stalled);
         metrics.request(&Method::GET, RouteName(None), StatusCode::NOT_FOUND, 0.002);
         metrics.set_tasks(&[TaskCount { status: TaskStatus::Lock, count: 5 }]);
         let page = metrics.page(exposition::Format::OpenMetrics, 2).unwrap();
@@ -329,6 +343,8 @@ mod tests {
             "covey_store_group_size_sum 3.0",
             "covey_http_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 1",
             "covey_http_request_seconds_count{method=\"GET\",route=\"none\"} 1",
+            "covey_http_connections_ended_total{reason=\"stalled\"} 1",
+            "covey_http_connections_ended_total{reason=\"idle\"} 0",
             "covey_tasks{status=\"LOCK\"} 5",
             "covey_queue_depth 5",
             "covey_waiting_callers 2",

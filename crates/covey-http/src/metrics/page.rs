@@ -2,6 +2,7 @@
 //! is for this machine and for a listener of its own (`--metrics`), no key is needed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
@@ -10,11 +11,13 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use covey_core::access::Rights;
 use prometheus_client::encoding::text;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
-use crate::auth::Asked;
+use crate::auth;
 use crate::connection::Connection;
 use crate::docs::GuardProblems;
 use crate::metrics::Metrics;
@@ -40,6 +43,28 @@ impl Metrics {
     }
 }
 
+/// How many may read the measurements at a time, and how long one waits for his turn: as long as Prometheus
+/// waits for a page.
+const SCRAPES_MAX: usize = 8;
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Who reads the measurements. It is of nobody's share, so that it is seen how a server is that has none
+/// left.
+pub(crate) struct Scrapes(Semaphore);
+
+impl Default for Scrapes {
+    fn default() -> Self {
+        Self(Semaphore::new(SCRAPES_MAX))
+    }
+}
+
+impl Scrapes {
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let turn = timeout(WAIT_MAX, self.0.acquire()).await.ok().and_then(Result::ok);
+        turn.ok_or_else(|| Problem::new(Kind::Unavailable, "many read the measurements; try again later"))
+    }
+}
+
 /// Who may read the measurements: over plain HTTP anybody, over HTTPS a caller with the right.
 struct Scraper;
 
@@ -49,8 +74,7 @@ impl FromRequestParts<Arc<Api>> for Scraper {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let connection = parts.extensions.get::<Arc<Connection>>();
         if connection.is_none_or(|connection| connection.is_tls) {
-            let asked = Asked::from_request_parts(parts, api).await?;
-            asked.caller.require(Rights::METRICS_READ)?;
+            auth::caller(parts, api).await?.require(Rights::METRICS_READ)?;
         }
         Ok(Self)
     }
@@ -69,6 +93,7 @@ impl FromRequestParts<Arc<Api>> for Scraper {
     )
 )]
 async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) -> Answer {
+    let _turn = api.scrapes.turn().await?;
     // Without a store there are no new numbers of tasks; the rest is all the more wanted.
     match api.engine.server().task_counts_of_every_org().await {
         Ok(counts) => api.metrics.set_tasks(&counts),
@@ -88,4 +113,22 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
     let page = api.metrics.page(format, api.engine.server().watchers().count());
     let page = page.map_err(|_| Problem::new(Kind::Internal, "the measurements could not be written"))?;
     Ok(([(CONTENT_TYPE, format.content_type()), (VARY, "accept")], page).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_read_the_measurements_at_a_time_and_the_others_wait_for_their_turn() {
+        let scrapes = Scrapes::default();
+        let mut held = Vec::new();
+        for _ in 0..SCRAPES_MAX {
+            held.extend(scrapes.turn().await);
+        }
+        assert_eq!(held.len(), SCRAPES_MAX);
+        assert_eq!(scrapes.turn().await.err().map(|problem| problem.kind), Some(Kind::Unavailable));
+        let (turn, ()) = tokio::join!(scrapes.turn(), async { held.clear() });
+        assert!(turn.is_ok());
+    }
 }

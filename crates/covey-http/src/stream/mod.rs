@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{Api, with_slash};
-use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, LimitProblem, UpgradeProblem};
+use crate::docs::{GoneProblem, GuardProblems, InvalidProblem, UpgradeProblem};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
 use crate::shares;
@@ -47,7 +47,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
             change; a line `id:` alone every 15 seconds on which nothing happens.",
             body = Record, content_type = "text/event-stream"),
         (status = 101, description = "The stream goes on over WebSocket: each text message is a change as JSON."),
-        InvalidProblem, GoneProblem, LimitProblem, UpgradeProblem, GuardProblems,
+        InvalidProblem, GoneProblem, UpgradeProblem, GuardProblems,
     )
 )]
 async fn stream(

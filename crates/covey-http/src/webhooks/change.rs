@@ -5,9 +5,7 @@ use covey_api::{SecretRotation, Webhook, WebhookChange, WebhookNew, WebhookSet};
 use covey_core::webhook::{EndpointRef, SECRET_OVERLAP_S};
 
 use crate::auth::Asked;
-use crate::docs::{
-    BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, LimitProblem, NotFoundProblem,
-};
+use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{RawBody, Segment};
 use crate::problem::Answer;
 use crate::shares;
@@ -27,7 +25,7 @@ use crate::wire::{Whole, json};
     responses(
         (status = 201, description = "The webhook is added. Keep its secret: it is not shown again.",
             body = Webhook, headers(("Cache-Control" = String, description = "Always `no-store`."))),
-        BodyProblems, LimitProblem, GuardProblems,
+        BodyProblems, GuardProblems,
     )
 )]
 pub(super) async fn webhook_add(asked: Asked, body: RawBody) -> Answer {
@@ -50,7 +48,7 @@ pub(super) async fn webhook_add(asked: Asked, body: RawBody) -> Answer {
         example = json!({"url": "https://receiver.example/covey", "headers": {}, "is_active": true})),
     responses(
         (status = 200, description = "The webhook is set.", body = Webhook),
-        BodyProblems, NotFoundProblem, ConflictProblem, LimitProblem, GuardProblems,
+        BodyProblems, NotFoundProblem, ConflictProblem, GuardProblems,
     )
 )]
 pub(super) async fn webhook_put(

@@ -59,11 +59,15 @@ async fn the_api_is_served_over_tls() {
         .unwrap();
     let url = format!("https://localhost:{}/api/v1/devices", address.port());
     assert_eq!(answer(client.get(&url).header("x-api-key", KEY)).await.status, 200);
-    // Who speaks plain HTTP here, or says nothing, does not stop the server.
+    // Who speaks plain HTTP here, or says nothing, does not stop the server, and does not keep it from
+    // stopping.
     assert!(client.get(url.replace("https", "http")).send().await.is_err());
     let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    // So that it has been accepted.
+    assert_eq!(answer(client.get(&url).header("x-api-key", KEY)).await.status, 200);
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(15), server).await.unwrap().unwrap().unwrap();
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(8), server).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

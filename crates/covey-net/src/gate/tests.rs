@@ -17,7 +17,15 @@ async fn admit(gate: &Arc<Gate>, text: &str) -> Option<Result<Admitted, Refused>
     timeout(Duration::from_millis(1), gate.admit(address(text))).await.ok()
 }
 
+/// The same, where there is one, and nothing to read.
 async fn admitted(gate: &Arc<Gate>, text: &str) -> Admitted {
+    let admitted = unseen(gate, text).await;
+    assert!(!gave_way(&admitted).await);
+    admitted
+}
+
+/// The same, and nobody has looked for anything to read.
+async fn unseen(gate: &Arc<Gate>, text: &str) -> Admitted {
     admit(gate, text).await.expect("nobody has to wait").unwrap()
 }
 
@@ -54,6 +62,22 @@ async fn the_oldest_of_an_address_that_has_its_share_gives_way_after_its_grace()
     drop((first, second, third, fourth, other));
     let crowd = gate.crowd();
     assert_eq!((crowd.connections, crowd.half_open, crowd.addresses.len()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_grace_begins_when_somebody_looks_for_the_first_words() {
+    let gate = gate(Limits { half_open_per_address_max: 1, ..Limits::default() });
+    let first = unseen(&gate, "192.0.2.1").await;
+    later(10 * BEGUN_MS).await;
+    assert_eq!(
+        refused(&gate, "192.0.2.1").await,
+        Some(Refused::Address),
+        "what it said may lie there unread"
+    );
+    assert!(!gave_way(&first).await);
+    later(SILENT_MS).await;
+    assert!(refused(&gate, "192.0.2.1").await.is_none());
+    assert!(gave_way(&first).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,13 +148,14 @@ async fn connections_are_bounded_also_when_they_are_no_longer_half_open() {
 /// A connection that a test has in use, or not, and that ends when it is asked to.
 #[derive(Default)]
 struct Fake {
+    is_stranger: bool,
     idle_since: Mutex<Option<Instant>>,
     held: Mutex<Option<(Place, Stay)>>,
 }
 
 impl Lasting for Fake {
-    fn idle_since(&self) -> Option<Instant> {
-        *self.idle_since.lock().unwrap()
+    fn claim(&self) -> Option<Claim> {
+        self.idle_since().map(|since| Claim { is_known: !self.is_stranger, since })
     }
 
     fn leave(&self) {
@@ -140,12 +165,20 @@ impl Lasting for Fake {
 
 impl Fake {
     async fn new(gate: &Arc<Gate>, from: &str, is_idle: bool) -> Arc<Self> {
+        Self::default().enter(gate, from, is_idle).await
+    }
+
+    async fn enter(self, gate: &Arc<Gate>, from: &str, is_idle: bool) -> Arc<Self> {
         let (place, half_open) = admitted(gate, from).await;
-        let fake = Arc::new(Self::default());
+        let fake = Arc::new(self);
         *fake.idle_since.lock().unwrap() = is_idle.then(Instant::now);
         let stay = gate.last(half_open, Arc::clone(&fake) as _);
         *fake.held.lock().unwrap() = Some((place, stay));
         fake
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        *self.idle_since.lock().unwrap()
     }
 
     /// Whether it was asked to leave; then it does.
@@ -186,6 +219,34 @@ async fn when_all_places_are_taken_who_has_been_idle_longest_leaves() {
     }
     let crowd = gate.crowd();
     assert_eq!((crowd.connections, crowd.leaving, crowd.addresses.len()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_leave_before_anybody_else_wherever_they_are() {
+    let gate = gate(Limits { connections_max: 3, ..Limits::default() });
+    let known = Fake::new(&gate, "192.0.2.1", true).await;
+    let other = Fake::new(&gate, "192.0.2.1", true).await;
+    later(10).await;
+    let stranger = Fake { is_stranger: true, ..Fake::default() }.enter(&gate, "192.0.2.2", true).await;
+    let leaving = async {
+        later(5).await;
+        assert!(stranger.leaves());
+    };
+    let (newcomer, ()) = tokio::join!(gate.admit(address("192.0.2.9")), leaving);
+    assert!(newcomer.is_ok() && known.idle_since().is_some() && other.idle_since().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_of_those_that_are_there_are_asked_to_leave_at_a_time() {
+    let files = Files { reserved: 2 * LEAVE_PART, shared: SharedFiles::new(0) };
+    let gate =
+        Gate::new(Limits { connections_max: 100 * LEAVE_PART, files: Some(files), ..Limits::default() });
+    let mut held = Vec::new();
+    for _ in 0..2 * LEAVE_PART {
+        held.push(Fake::new(&gate, "192.0.2.1", true).await);
+    }
+    assert!(admit(&gate, "192.0.2.9").await.is_none(), "it waits");
+    assert_eq!(held.iter().filter(|fake| fake.leaves()).count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

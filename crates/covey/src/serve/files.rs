@@ -1,19 +1,31 @@
 //! Open files: each listener has some that no other takes, and so have the store and the rest. What is left
 //! they share.
 
-use covey_http::{Files, SharedFiles};
+use covey_http::{CONNECTIONS_MAX, Files, SharedFiles};
 
 use crate::settings::Settings;
 
-/// How many open files HTTP and HTTPS may want, each.
-const HTTP_MAX: u64 = 10_000;
+/// Open files that are somebody's own.
+#[derive(Clone, Copy)]
+struct Own {
+    files: u64,
+    /// At most one in so many of all that are allowed: where there are few, everyone has fewer.
+    part: u64,
+}
+
+impl Own {
+    fn of(self, limit: u64) -> u64 {
+        self.files.min(limit / self.part)
+    }
+}
+
 /// What is kept for the store, its readers, links and webhooks, and no listener takes.
-const OTHERS: u64 = 512;
+const OTHERS: Own = Own { files: 512, part: 8 };
 /// What each listener has for itself: that for measurements, plain HTTP, HTTPS, and that for devices.
-const METRICS: u64 = 64;
-const HTTP: u64 = 256;
-const HTTPS: u64 = 1_024;
-const DEVICES: u64 = 4_096;
+const METRICS: Own = Own { files: 64, part: 32 };
+const HTTP: Own = Own { files: 256, part: 16 };
+const HTTPS: Own = Own { files: 1_024, part: 8 };
+const DEVICES: Own = Own { files: 4_096, part: 4 };
 
 /// The open files of the listeners.
 pub struct OpenFiles {
@@ -27,8 +39,7 @@ pub struct OpenFiles {
 /// device holds one.
 pub fn share_out(settings: &Settings) -> Option<OpenFiles> {
     let sessions = u64::from(settings.sessions_max);
-    let wanted = sessions.max(DEVICES) + 2 * HTTP_MAX + OTHERS;
-    match rlimit::increase_nofile_limit(wanted) {
+    match rlimit::increase_nofile_limit(wanted(sessions, settings.metrics.is_some())) {
         Ok(limit) => {
             let (files, shared) = of(limit);
             let devices = shared.saturating_add(files.devices.reserved);
@@ -46,15 +57,21 @@ pub fn share_out(settings: &Settings) -> Option<OpenFiles> {
     }
 }
 
-/// Shares out so many, and how many of them are shared. Where there are few, everyone has fewer.
+/// What so many devices and all listeners may want, one for measurements included if there is one.
+fn wanted(sessions: u64, has_metrics: bool) -> u64 {
+    let listeners = 2 + u64::from(has_metrics);
+    sessions.max(DEVICES.files) + listeners * CONNECTIONS_MAX as u64 + OTHERS.files
+}
+
+/// Shares out so many, and how many of them are shared.
 fn of(limit: u64) -> (OpenFiles, usize) {
-    let (others, http, metrics) = (OTHERS.min(limit / 8), HTTP.min(limit / 16), METRICS.min(limit / 32));
-    let (https, devices) = (HTTPS.min(limit / 8), DEVICES.min(limit / 4));
+    let own = [METRICS, HTTP, HTTPS, DEVICES].map(|own| own.of(limit));
     let count = |files: u64| usize::try_from(files).unwrap_or(usize::MAX);
-    let left = count(limit.saturating_sub(others + metrics + http + https + devices));
+    let left = count(limit.saturating_sub(OTHERS.of(limit) + own.iter().sum::<u64>()));
     let shared = SharedFiles::new(left);
-    let of = |reserved| Files { reserved: count(reserved), shared: shared.clone() };
-    (OpenFiles { metrics: of(metrics), http: of(http), https: of(https), devices: of(devices) }, left)
+    let [metrics, http, https, devices] =
+        own.map(|reserved| Files { reserved: count(reserved), shared: shared.clone() });
+    (OpenFiles { metrics, http, https, devices }, left)
 }
 
 #[cfg(test)]
@@ -69,7 +86,17 @@ mod tests {
                 .map(|files| files.reserved as u64);
             assert!(own.iter().all(|own| *own > 0), "{limit}: {own:?}");
             let others = limit - own.iter().sum::<u64>() - shared as u64;
-            assert!(others >= OTHERS.min(limit / 8), "{limit}: {others}");
+            assert!(others >= OTHERS.of(limit), "{limit}: {others}");
+        }
+    }
+    #[test]
+    fn as_many_are_wanted_as_all_listeners_may_have() {
+        for has_metrics in [false, true] {
+            let (files, shared) = of(wanted(100_000, has_metrics));
+            let of_http = [&files.http, &files.https, &files.metrics];
+            let of_http: usize = of_http.iter().map(|files| CONNECTIONS_MAX - files.reserved).sum();
+            let unused = if has_metrics { 0 } else { CONNECTIONS_MAX };
+            assert!(shared >= of_http + 100_000 - files.devices.reserved - unused, "{has_metrics}");
         }
     }
 }
