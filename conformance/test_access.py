@@ -100,8 +100,9 @@ def test_a_serial_number_that_is_taken_or_reserved_is_told(api, other_api, ident
     assert len(made) == 3
 
 
-def test_a_key_is_not_told_of_taken_serial_numbers_without_end(api, server, new_api, identity):
-    probing = new_api(server, api.key_with(["devices:write"]))
+def test_an_organisation_is_not_told_of_taken_serial_numbers_without_end(api, server, new_api, identity):
+    org = f"probing-{uuid.uuid4().hex[:16]}"
+    probing, other = [new_api(server, api.key_with(["devices:write"], org)) for _ in range(2)]
     told = 0
     while (answer := probing.post("/devices", json={"sn": identity.sn})).status_code == 409:
         told += 1
@@ -109,6 +110,7 @@ def test_a_key_is_not_told_of_taken_serial_numbers_without_end(api, server, new_
     assert is_problem(answer, 429) and int(answer.headers["retry-after"]) > 0
     free = {"sn": f"t-{uuid.uuid4().hex[:16]}"}
     assert is_problem(probing.post("/devices", json=free), 429), "nor does the refusal tell"
+    assert is_problem(other.post("/devices", json=free), 429), "nor another of its keys"
     assert probing.post("/devices", json={}).status_code == 201
     assert api.post("/devices", json=free).status_code == 201
 

@@ -60,6 +60,13 @@ impl Operation for ApiKeyAdd {
         {
             return Err(Error::invalid("certificate_pem", "is of a device that was retired").into());
         }
+        // The last key that may keep all others would go with the device.
+        if let Some(serial) = serial
+            && self.rights.contains(Rights::ORGS_ADMIN)
+            && tx.certificate_is_of_device(serial)?
+        {
+            return Err(Error::invalid("rights", "orgs:admin is not for the certificate of a device").into());
+        }
         let org = tx.org_ensure(&self.org_name)?;
         Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest, serial)?)
     }

@@ -32,6 +32,8 @@ pub trait AccessSteps {
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
     /// Revokes what stands for a certificate of this device.
     fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()>;
+    /// Whether a certificate of this serial number is a device's, or was.
+    fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool>;
     /// Whether a certificate of this serial number was a device's and was revoked.
     fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool>;
 }

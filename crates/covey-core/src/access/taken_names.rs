@@ -1,21 +1,23 @@
-//! How often a key may be told that a serial number is taken. A serial number is unique in a deployment, so that
-//! answer tells of devices of other organisations; a few a minute are what an application needs.
+//! How often the keys of an organisation may be told that a serial number is taken. A serial number is unique
+//! in a deployment, so that answer tells of devices of other organisations; a few a minute are what an
+//! application needs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::id::{CallerId, UnixMs};
+use crate::id::{OrgId, UnixMs};
 
-/// How many such answers a key gets in a minute. Requests that are under way count, since each may become one.
+/// How many such answers an organisation gets in a minute. Requests that are under way count, since each may
+/// become one.
 const TOLD_MAX: u32 = 300;
 /// How long a count lasts, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
-/// How many keys are remembered before those are forgotten whose count is over.
+/// How many organisations are remembered before those are forgotten whose count is over.
 const REMEMBERED: usize = 4_096;
 
-/// The counts of all keys.
+/// The counts of all organisations.
 #[derive(Debug, Default)]
-pub(crate) struct TakenNames(Mutex<HashMap<CallerId, Count>>);
+pub(crate) struct TakenNames(Mutex<HashMap<OrgId, Count>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
@@ -24,27 +26,46 @@ struct Count {
 }
 
 impl TakenNames {
-    /// Whether a key may ask for one more; it counts as told until [`not_taken`](Self::not_taken) is called.
-    pub(crate) fn ask(&self, key: CallerId, now: UnixMs) -> bool {
+    /// Whether an organisation may ask for one more: it counts as told unless what is answered is dropped.
+    pub(crate) fn ask(&self, org: OrgId, now: UnixMs) -> Option<AskedName<'_>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back ends a count as well.
         let is_over = |count: &Count| !(0..WINDOW_MS).contains(&now.since_ms(count.since));
         if counts.len() >= REMEMBERED {
             counts.retain(|_, count| !is_over(count));
         }
-        let count = counts.entry(key).or_insert(Count { since: now, told: 0 });
+        let count = counts.entry(org).or_insert(Count { since: now, told: 0 });
         if is_over(count) {
             *count = Count { since: now, told: 0 };
         }
-        let may = count.told < TOLD_MAX;
-        count.told += u32::from(may);
-        may
+        if count.told >= TOLD_MAX {
+            return None;
+        }
+        count.told += 1;
+        Some(AskedName { names: self, org, since: count.since })
     }
+}
 
-    /// What a key asked for was not taken.
-    pub(crate) fn not_taken(&self, key: CallerId) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&key) {
+/// A serial number that was asked for. Dropped, it was not told that it is taken: it was not, or whoever
+/// asked has gone.
+pub(crate) struct AskedName<'a> {
+    names: &'a TakenNames,
+    org: OrgId,
+    since: UnixMs,
+}
+
+impl AskedName<'_> {
+    /// It is taken, and that is told.
+    pub(crate) fn told(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for AskedName<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A count that began later did not have it.
+        if let Some(count) = counts.get_mut(&self.org).filter(|count| count.since == self.since) {
             count.told = count.told.saturating_sub(1);
         }
     }
@@ -55,24 +76,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_told_so_often_a_minute_and_what_was_free_does_not_count() {
+    fn an_organisation_is_told_so_often_a_minute_and_what_was_free_does_not_count() {
         let names = TakenNames::default();
-        let (one, other, now) = (CallerId(1), CallerId(2), UnixMs(1_000_000));
+        let (one, other, now) = (OrgId(1), OrgId(2), UnixMs(1_000_000));
         for _ in 0..10 * TOLD_MAX {
-            assert!(names.ask(one, now));
-            names.not_taken(one);
+            assert!(names.ask(one, now).is_some());
         }
-        assert!((0..TOLD_MAX).all(|_| names.ask(one, now)));
-        assert!(!names.ask(one, now.plus_ms(WINDOW_MS - 1)));
-        assert!(names.ask(other, now));
-        assert!(names.ask(one, now.plus_ms(WINDOW_MS)));
+        let early = names.ask(one, now);
+        for _ in 1..TOLD_MAX {
+            names.ask(one, now).into_iter().for_each(AskedName::told);
+        }
+        assert!(names.ask(one, now.plus_ms(WINDOW_MS - 1)).is_none());
+        assert!(names.ask(other, now).is_some());
+        let later = now.plus_ms(WINDOW_MS);
+        names.ask(one, later).into_iter().for_each(AskedName::told);
+        drop(early);
+        assert_eq!(names.0.lock().map_or(0, |counts| counts[&one].told), 1, "of this minute");
     }
 
     #[test]
-    fn keys_are_forgotten_when_their_minute_is_over() {
+    fn organisations_are_forgotten_when_their_minute_is_over() {
         let names = TakenNames::default();
         for number in 0..3 * REMEMBERED as i64 {
-            assert!(names.ask(CallerId(number), UnixMs(number * WINDOW_MS / 100)));
+            assert!(names.ask(OrgId(number), UnixMs(number * WINDOW_MS / 100)).is_some());
         }
         let remembered = names.0.lock().map_or(0, |counts| counts.len());
         assert!(remembered <= REMEMBERED, "{remembered}");

@@ -20,13 +20,15 @@ impl ForCaller<'_> {
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         DeviceRegister::validate(spec.sn.as_ref(), spec.device_id, &spec.tags)?;
-        let is_named = spec.sn.is_some();
-        if is_named && !self.engine.taken_names.ask(self.caller.id, self.engine.now()) {
-            return Err(Error::Exhausted { limit: "too many serial numbers that are taken were asked for" });
+        if spec.sn.is_none() {
+            return self.register(spec).await;
         }
+        let asked = self.engine.taken_names.ask(self.caller.org, self.engine.now());
+        let asked = asked
+            .ok_or(Error::Exhausted { limit: "too many serial numbers that are taken were asked for" })?;
         let registered = self.register(spec).await;
-        if is_named && !matches!(registered, Err(Error::SnTaken)) {
-            self.engine.taken_names.not_taken(self.caller.id);
+        if matches!(registered, Err(Error::SnTaken)) {
+            asked.told();
         }
         registered
     }

@@ -155,12 +155,6 @@ impl Engine {
         &self.parts.limits
     }
 
-    /// Why the store can store nothing now; see [`Store::write_fault`].
-    #[must_use]
-    pub fn write_fault(&self) -> Option<StorageFault> {
-        self.parts.store.write_fault()
-    }
-
     /// The present instant, by the engine's clock.
     #[must_use]
     pub fn now(&self) -> UnixMs {

@@ -96,7 +96,8 @@ impl ForCaller<'_> {
         let version = stored.map(|endpoint| endpoint.version);
         let is_secret_given = secret.is_some();
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
-        let set = WebhookSet { caller: self.caller.clone(), wanted, spec, version, secret, is_secret_given };
+        let (caller, room) = (self.caller.clone(), self.engine.parts.store.room());
+        let set = WebhookSet { caller, wanted, spec, version, secret, is_secret_given, room };
         Ok(self.changed(set).await?)
     }
 

@@ -4,7 +4,7 @@ use crate::access::Caller;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Room, Transaction};
 use crate::webhook::{
     AttemptLog, Claim, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointRef, EndpointSpec, Progress,
     ProgressSaved, WebhookSecret,
@@ -75,6 +75,8 @@ pub struct WebhookSet {
     pub secret: WebhookSecret,
     /// Whether the caller gave the secret.
     pub is_secret_given: bool,
+    /// How much room there is.
+    pub room: Room,
 }
 
 impl Operation for WebhookSet {
@@ -90,6 +92,9 @@ impl Operation for WebhookSet {
             let (EndpointRef::Default(_), None) = (self.wanted, self.version) else {
                 return Err(Error::not_found("webhook").into());
             };
+            if let Some(fault) = self.room.refuses(Need::New) {
+                return Err(Error::from(fault).into());
+            }
             if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
                 return Err(
                     Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into()
@@ -149,6 +154,9 @@ pub struct WebhookRotate {
 
 impl Operation for WebhookRotate {
     type Output = Endpoint;
+
+    // It shuts out whoever knows the old secret.
+    const NEED: Need = Need::Relief;
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Abort> {
         let mut endpoint = found(tx, self.caller.org, self.wanted)?;

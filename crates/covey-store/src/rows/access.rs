@@ -26,7 +26,10 @@ pub(crate) const API_KEY_INSERT: &str = concat!(
 pub(crate) const API_KEY_OF_ID: &str =
     concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE id = $1 AND revoked_at IS NULL");
 
-/// Whether a certificate was a device's and was revoked.
+/// Whether a certificate is a device's, or was.
+pub(crate) const CERTIFICATE_IS_OF_DEVICE: &str = "SELECT 1 FROM certificates WHERE serial = $1 LIMIT 1";
+
+/// The same of one that was revoked.
 pub(crate) const CERTIFICATE_IS_REVOKED: &str =
     "SELECT 1 FROM certificates WHERE serial = $1 AND revoked_at IS NOT NULL LIMIT 1";
 

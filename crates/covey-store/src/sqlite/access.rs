@@ -69,6 +69,10 @@ impl AccessSteps for SqliteTransaction<'_> {
         self.change(sql, (device.0, self.now.0)).map(drop)
     }
 
+    fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {
+        self.exists(rows::CERTIFICATE_IS_OF_DEVICE, [serial_hex])
+    }
+
     fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool> {
         self.exists(rows::CERTIFICATE_IS_REVOKED, [serial_hex])
     }

@@ -239,15 +239,16 @@ pub fn a_certificate_loses_its_rights_with_its_device(backend: impl Backend) {
     let root = world.engine().for_caller(world.org(0));
     let (device, serial) = world.register(0, named("a", None)).unwrap();
     let (_, other_serial) = world.register(0, named("b", None)).unwrap();
-    let add = |name: &str, serial: &str| {
-        block_on(root.credential_add(
-            "first",
-            name,
-            Rights::TASKS_READ,
-            &format!("certificate:{name}"),
-            serial,
-        ))
+    let add_with = |name: &str, rights: Rights, serial: &str| {
+        block_on(root.credential_add("first", name, rights, &format!("certificate:{name}"), serial))
     };
+    let add = |name: &str, serial: &str| add_with(name, Rights::TASKS_READ, serial);
+    let refused = add_with("a", Rights::ALL, &serial);
+    assert!(
+        matches!(refused, Err(Error::Invalid { field: "rights", .. })),
+        "who keeps all keys does not go with a device: {refused:?}"
+    );
+    add_with("another root", Rights::ALL, "1badc0de").unwrap();
     add("a", &serial).unwrap();
     add("b", &other_serial).unwrap();
     add("foreign", "0badc0de").unwrap();
@@ -278,7 +279,7 @@ pub fn a_certificate_loses_its_rights_with_its_device(backend: impl Backend) {
     assert!(matches!(add("again", &serial), Err(Error::Invalid { field: "certificate_pem", .. })));
 }
 
-pub fn a_key_is_told_of_taken_serial_numbers_so_often_a_minute(backend: impl Backend) {
+pub fn an_organisation_is_told_of_taken_serial_numbers_so_often_a_minute(backend: impl Backend) {
     let world = World::new(backend);
     world.register(0, named("a", None)).unwrap();
     let probe = || world.register(1, named("a", None)).unwrap_err();
@@ -288,7 +289,7 @@ pub fn a_key_is_told_of_taken_serial_numbers_so_often_a_minute(backend: impl Bac
     // Whatever it asks for now, so that nothing is told by the refusal either; without a name it goes on.
     assert!(matches!(world.register(1, named("free", None)), Err(Error::Exhausted { .. })));
     assert!(world.register(1, DeviceSpec::default()).is_ok());
-    assert!(world.register(0, named("free", None)).is_ok(), "another key");
+    assert!(world.register(0, named("free", None)).is_ok(), "another organisation");
     world.pass_ms(60_000);
     assert!(world.register(1, named("more", None)).is_ok());
 }

@@ -86,7 +86,7 @@ macro_rules! battery {
                 api_keys_are_known_until_they_are_revoked,
                 who_keeps_the_keys_of_an_organisation_reaches_no_other,
                 a_certificate_loses_its_rights_with_its_device,
-                a_key_is_told_of_taken_serial_numbers_so_often_a_minute,
+                an_organisation_is_told_of_taken_serial_numbers_so_often_a_minute,
                 the_last_use_of_a_key_is_known_to_a_minute,
                 a_recovered_key_takes_the_place_of_those_that_may_make_keys,
                 a_store_without_any_key_is_not_recovered,

@@ -59,6 +59,11 @@ impl AccessSteps for PostgresTransaction<'_> {
         self.write(|sql| &sql.access.api_keys_revoke_of_device, values![device.0, self.now.0]).map(drop)
     }
 
+    fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {
+        let step = self.query(|sql| &sql.access.certificate_is_of_device, values![serial_hex.to_owned()]);
+        Ok(!self.ask(step)?.is_empty())
+    }
+
     fn certificate_is_revoked(&mut self, serial_hex: &str) -> TxResult<bool> {
         let step = self.query(|sql| &sql.access.certificate_is_revoked, values![serial_hex.to_owned()]);
         Ok(!self.ask(step)?.is_empty())
