@@ -54,6 +54,33 @@ def test_keys_whose_database_is_gone_are_not_gone_on_with_unless_somebody_insist
     assert new_api(server).get("/devices").status_code == 200
 
 
+def test_no_ca_is_made_beside_a_database_that_was_used_unless_somebody_insists(new_server, new_api):
+    server = new_server()
+    key, ca = server.key, server.ca.read_text()
+    assert server.stop() == 0
+    pki = server.data / "pki"
+    kept = pki.rename(server.data / "elsewhere")
+    said = refused(server)
+    assert "there is no CA" in said and "covey restore" in said and "--new" in said
+    assert not list(pki.glob("*")), "nothing was made"
+
+    server.options = ("--new",)
+    server.start()
+    assert server.ca.read_text() != ca and server.key == key
+    assert new_api(server).get("/devices").status_code == 200
+    assert server.stop() == 0
+    # It is that of the server from now on.
+    server.options = ()
+    server.start()
+    assert server.stop() == 0
+    for path in pki.iterdir():
+        path.unlink()
+    for path in kept.iterdir():
+        path.rename(pki / path.name)
+    server.start()
+    assert server.ca.read_text() == ca
+
+
 def test_a_database_that_is_all_in_its_log_is_not_missing(new_server, new_api, tmp_path):
     server = new_server()
     api = new_api(server)

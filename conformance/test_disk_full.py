@@ -73,6 +73,8 @@ def filled(disk, new_server, new_api, connect, tmp_path):
     taken = api.create(identity)
     device.take(taken)
     api.leaked = api.key_with(["devices:read"])
+    hook = {"url": "https://receiver.example/covey", "is_active": False}
+    assert api.put("/webhooks/msg-task", json=hook).is_success
     fill(disk, but_bytes=1 << 20)
     accepted = tasks_until_full(api, identity)
     assert len(accepted) > 5
@@ -229,6 +231,8 @@ def test_a_key_is_revoked_on_a_full_disk(filled, new_api):
     leaked = new_api(server, api.leaked)
     assert leaked.get("/devices").status_code == 200
     assert api.delete(f"/api-keys/{listed['conformance']}").status_code in (200, 204)
+    # A secret that was seen is changed as well.
+    assert api.post("/webhooks/msg-task/rotate-secret", json={"overlap_seconds": 0}).is_success
     assert leaked.get("/devices").status_code == 401
 
 
@@ -243,6 +247,8 @@ def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_what_runs_goes_o
     device.take(running)
     device.take(ended)
     device.finish(ended)
+    hook = {"url": "https://receiver.example/covey", "is_active": False}
+    assert api.put("/webhooks/msg-task", json=hook).is_success
     wait_for_disk(server, "up")
     fill(disk, but_bytes=4 << 20)
     wait_for_disk(server, "short")
@@ -254,6 +260,9 @@ def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_what_runs_goes_o
         assert int(answer.headers["retry-after"]) > 0
     assert device.res(ended, 200, '{"late":1}') == 0x97
     assert tell(device) == 0x97
+
+    assert is_problem(api.put("/webhooks/msg-event", json=hook), 507)
+    assert api.put("/webhooks/msg-task", json={**hook, "url": "https://receiver.example/other"}).is_success
 
     device.finish(running, 200, BODY)
     assert api.status(running) == DONE

@@ -93,7 +93,8 @@ pub enum Error {
         /// What the HTTP library says.
         source: reqwest::Error,
     },
-    /// Fix the request; or, from status 429, 503 and 507, try again later.
+    /// Fix the request; or, from status 429 and 503, try again later; from 507, first see to room on the
+    /// server's disk.
     #[error("{detail} (HTTP {status})")]
     Refused {
         /// The HTTP status.

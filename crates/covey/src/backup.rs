@@ -64,7 +64,7 @@ pub fn backup(data: &Path, to: &Path) -> Result<Manifest> {
     let created_at = time::OffsetDateTime::now_utc().unix_timestamp();
     let manifest = Manifest { version: env!("CARGO_PKG_VERSION").to_owned(), created_at, files };
     write_new(&to.join(MANIFEST), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
-    File::open(to)?.sync_all()?;
+    sync_folders(to)?;
     Ok(manifest)
 }
 
@@ -88,7 +88,7 @@ pub fn restore(from: &Path, data: &Path) -> Result<Manifest> {
     for file in &manifest.files {
         copy(&from.join(&file.path), &data.join(&file.path))?;
     }
-    File::open(data)?.sync_all()?;
+    sync_folders(data)?;
     Ok(manifest)
 }
 
@@ -187,6 +187,16 @@ fn make_new_folder(path: &Path) -> Result<()> {
         return Err(fault::setup(format!("{shown} is not empty; name a folder that does not exist yet")));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)
+}
+
+/// Has the names of all files reach the disk, that of the folder as well.
+fn sync_folders(folder: &Path) -> Result<()> {
+    let pki = folder.join(PKI);
+    let above = folder.canonicalize()?.parent().map(Path::to_owned);
+    for path in [Some(pki).filter(|pki| pki.exists()), Some(folder.to_owned()), above].into_iter().flatten() {
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

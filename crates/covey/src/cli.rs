@@ -30,8 +30,9 @@ enum Command {
         /// Configuration file in TOML
         #[arg(long, env = "COVEY_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Begin with an empty database although the data directory has keys of a deployment whose database is
-        /// missing: without its devices, tasks and API keys
+        /// Begin with an empty database although the data directory has keys of a deployment whose database
+        /// is missing: without its devices, tasks and API keys. Or with another CA although the one of the
+        /// database that is there is missing: its devices must be registered anew
         #[arg(long)]
         new: bool,
         #[command(flatten)]

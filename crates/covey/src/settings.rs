@@ -173,16 +173,16 @@ pub struct Options {
     /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
     #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
     pub packet_bytes_max: Option<u32>,
-    /// How many bytes of changes may wait for all streams together: those that read
+    /// How much may wait of changes for all streams together, such as 64MiB: those that read
     /// the past take turns within one half, of those that are up to date the one
-    /// with most is cut off first within the other [default: 67108864]
-    #[arg(long, env = "COVEY_STREAM_BYTES_MAX", value_name = "N", help_heading = "Memory")]
-    pub stream_bytes_max: Option<u32>,
-    /// How many bytes all large answers of the REST API may take together, those of
-    /// one organisation half of that; the next ones wait for 2 seconds, then 503
-    /// [default: 67108864]
-    #[arg(long, env = "COVEY_ANSWER_BYTES_MAX", value_name = "N", help_heading = "Memory")]
-    pub answer_bytes_max: Option<u32>,
+    /// with most is cut off first within the other [default: 64MiB]
+    #[arg(long, env = "COVEY_STREAM_BYTES_MAX", value_name = "SIZE", help_heading = "Memory")]
+    pub stream_bytes_max: Option<Bytes>,
+    /// How much all large answers of the REST API may take together, such as 64MiB, those of
+    /// one organisation half of that; the next ones wait for 2 seconds, then 503. As much may
+    /// lie there of answers that were not taken; with more, connections are cut [default: 64MiB]
+    #[arg(long, env = "COVEY_ANSWER_BYTES_MAX", value_name = "SIZE", help_heading = "Memory")]
+    pub answer_bytes_max: Option<Bytes>,
     /// Lifetime of the server's certificate in seconds; the server renews it when
     /// a third is left [default: 34300800, that is 397 days]
     #[arg(long, env = "COVEY_SERVER_CERTIFICATE_SECONDS", value_name = "N")]
@@ -254,8 +254,8 @@ pub struct Settings {
     pub disk_free_min: Option<Bytes>,
     pub sessions_max: u32,
     pub packet_bytes_max: u32,
-    pub stream_bytes_max: u32,
-    pub answer_bytes_max: u32,
+    pub stream_bytes_max: Bytes,
+    pub answer_bytes_max: Bytes,
     pub server_certificate_seconds: u32,
 }
 
@@ -293,8 +293,8 @@ const DEFAULT_MQTTS: SocketAddr =
 const GAUGE_TYPE: u32 = 44;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
 const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
-/// How many bytes streams, and large answers, may take.
-const DEFAULT_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// How much streams, and large answers, may take.
+const DEFAULT_BYTES_MAX: Bytes = Bytes(64 << 20);
 
 impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
@@ -380,11 +380,17 @@ impl Settings {
             ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),
             ("webhook_retry_seconds", self.webhook_retry_seconds, 1..=30 * 24 * 3600),
             ("packet_bytes_max", self.packet_bytes_max, 65_536..=16 * 1024 * 1024),
-            ("stream_bytes_max", self.stream_bytes_max, 8 * 1024 * 1024..=u32::MAX),
-            ("answer_bytes_max", self.answer_bytes_max, 32 * 1024 * 1024..=u32::MAX),
         ] {
             if !range.contains(&value) {
                 return wrong(name, &format!("{} to {}", range.start(), range.end()));
+            }
+        }
+        for (name, value, min) in [
+            ("stream_bytes_max", self.stream_bytes_max, Bytes(8 << 20)),
+            ("answer_bytes_max", self.answer_bytes_max, Bytes(32 << 20)),
+        ] {
+            if value.0 < min.0 {
+                return wrong(name, &format!("at least {min}"));
             }
         }
         let is_type = |code: &u32| i64::from(*code) <= covey_core::event::EVENT_TYPE_CODE_MAX;
@@ -455,6 +461,8 @@ mod tests {
             ("http = '0.0.0.0:80'", "loopback"),
             ("lease_seconds = 0", "lease_seconds"),
             ("disk_free_min = '5%'", "such as 500MB"),
+            ("stream_bytes_max = '8191KiB'", "at least 8MiB"),
+            ("answer_bytes_max = 33554431", "at least 32MiB"),
             ("cors_origins = ['*']", "cors_origins"),
             ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use covey_core::error::StorageFault;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -26,8 +27,8 @@ const LOG_PAGES_MAX: i64 = 16_000;
 /// none is left beside the reserve, and the log gives its own room back.
 const TIGHT_PAGES_BETWEEN: u64 = 32;
 const TIGHT_LOG_PAGES_MAX: i64 = 2_000;
-/// How long a page is, in bytes.
-const PAGE_BYTES: u64 = 4_096;
+/// How long a checkpoint that ends the log waits for those who read in it, and holds up who writes.
+const END_WAIT: Duration = Duration::from_millis(200);
 
 /// Keeps the writer from beginning while a checkpoint ends the log. SQLite's
 /// own lock is not fair: a writer that never pauses would hardly let it in.
@@ -46,7 +47,7 @@ impl Hold {
     /// Waits no longer than the checkpoint itself would.
     fn wait(&self) {
         let is_held = self.is_held.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout_while(is_held, connection::BUSY_TIMEOUT, |is_held| *is_held));
+        drop(self.changed.wait_timeout_while(is_held, END_WAIT, |is_held| *is_held));
     }
 }
 
@@ -69,6 +70,8 @@ impl Checkpoints {
         state: Arc<WriteState>,
     ) -> Result<Self, StoreError> {
         let connection = connection::open_for_writing(path)?;
+        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        connection.busy_timeout(END_WAIT).map_err(open)?;
         // One may be under way and one may wait; more than that says nothing new.
         let (wanted, asked) = crossbeam_channel::bounded(1);
         let hold = Arc::<Hold>::default();
@@ -165,7 +168,7 @@ impl Work {
         let done = checkpoint(&self.connection, mode).map(|log| log.pages);
         done.unwrap_or_else(|error| {
             tracing::warn!(mode, %error, "checkpoint failed; the write-ahead log grows until the next one");
-            let fault = fault(&error);
+            let fault = self.disk.as_ref().map_or(fault(&error), |disk| disk.seen_in(fault(&error)));
             if let (StorageFault::Full, Some(disk)) = (fault, &self.disk) {
                 disk.give_up_reserve();
             }
@@ -204,13 +207,35 @@ impl Log {
 /// Moves what is in the log alone into the database if there is room for all of it there, so that the log is used
 /// from its beginning again. A part of it would take the room and help nobody.
 pub(super) fn empty_log(connection: &Connection, free_bytes: u64) {
-    let outcome = checkpoint(connection, "NOOP").and_then(|log| {
-        let needed_bytes = log.left().unsigned_abs().saturating_mul(PAGE_BYTES);
-        if needed_bytes > free_bytes { Ok(log) } else { checkpoint(connection, "PASSIVE") }
+    move_log(connection, free_bytes, "PASSIVE");
+}
+
+/// The same, and gives back the room that the log has, which may be all that there is.
+pub(super) fn give_log_back(connection: &Connection, free_bytes: u64) {
+    let waits = |time| connection.busy_timeout(time).inspect_err(|error| tracing::warn!(%error, "SQLite"));
+    // Nobody who reads for long holds up who writes.
+    if waits(END_WAIT).is_ok() {
+        move_log(connection, free_bytes, "TRUNCATE");
+        let _ = waits(connection::BUSY_TIMEOUT);
+    }
+}
+
+fn move_log(connection: &Connection, free_bytes: u64, mode: &str) {
+    let outcome = growth_bytes(connection).and_then(|growth_bytes| {
+        if growth_bytes > free_bytes { Ok(Log::default()) } else { checkpoint(connection, mode) }
     });
     if let Err(error) = outcome {
         tracing::warn!(%error, "checkpoint failed");
     }
+}
+
+/// How much longer the database file will be when all of the log was moved into it, in bytes: pages that it
+/// has already are written where they are.
+fn growth_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let whole_bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+    let file = connection.path().and_then(|path| std::fs::metadata(path).ok());
+    Ok(whole_bytes.saturating_sub(file.map_or(0, |file| file.len())))
 }
 
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
@@ -222,4 +247,37 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Log> {
         tracing::debug!(mode, busy, log_pages = pages, moved_pages = moved, "checkpoint");
     }
     Ok(Log { pages, moved })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_log_is_emptied_where_the_database_has_the_pages_and_given_back_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.db");
+        let connection = connection::open_for_writing(&path).unwrap();
+        let run = |sql: &str| connection.execute_batch(sql).unwrap();
+        let left = || checkpoint(&connection, "NOOP").unwrap().left();
+        let log_bytes = || std::fs::metadata(folder.path().join("some.db-wal")).unwrap().len();
+        run("CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB); \
+             WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 100) \
+             INSERT INTO t SELECT n, zeroblob(3000) FROM s");
+        let whole = left();
+        assert!(whole > 50);
+        empty_log(&connection, 0);
+        assert_eq!(left(), whole, "the file would grow");
+        empty_log(&connection, u64::MAX);
+        assert_eq!(left(), 0);
+        // The same pages again: for these there is room, however little is free.
+        run("UPDATE t SET b = zeroblob(2999)");
+        assert!(left() > 50);
+        empty_log(&connection, 0);
+        assert_eq!(left(), 0);
+        assert!(log_bytes() > 0);
+        give_log_back(&connection, 0);
+        assert_eq!(log_bytes(), 0);
+    }
 }

@@ -1,10 +1,11 @@
-//! The first start: whether there is a database, and making one.
+//! The first start: whether there is a database, and keys in it, and making one.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::error::StoreError;
+use crate::rows;
 use crate::sqlite::{connection, migrations};
 
 /// Where the header of a database has its version, and how long that is, in bytes
@@ -38,6 +39,19 @@ pub fn is_missing(path: &Path) -> Result<bool, StoreError> {
 pub fn make(path: &Path) -> Result<(), StoreError> {
     let mut connection = connection::open_for_writing(path)?;
     migrations::run(&mut connection, path)
+}
+
+/// Whether there is or was an API key in a database that is there.
+///
+/// # Errors
+/// A file that cannot be opened, or is not ours.
+pub fn has_keys(path: &Path) -> Result<bool, StoreError> {
+    let connection = connection::open_for_writing(path)?;
+    if migrations::check(&connection, path)? == 0 {
+        return Ok(false);
+    }
+    let found = connection.prepare(rows::API_KEY_EXISTS).and_then(|mut found| found.exists([]));
+    found.map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
 fn header(path: &Path) -> std::io::Result<Vec<u8>> {

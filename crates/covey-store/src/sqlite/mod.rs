@@ -46,7 +46,7 @@ use crate::write_state::WriteState;
 pub use backup::{backup, verify};
 pub use by_hand::ByHand;
 pub use disk::Disk;
-pub use first::{is_missing, make};
+pub use first::{has_keys, is_missing, make};
 
 /// How a SQLite store is run.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::sqlite::disk::Disk;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, connection, fault, spawn};
+use crate::sqlite::{Sqlite, checkpoint, connection, fault, spawn};
 use crate::write_state::WriteState;
 use crate::{StoreError, rows};
 
@@ -92,7 +92,7 @@ impl Sqlite {
     /// Forgets what is too old. A bounded amount.
     pub(super) fn forget(&self, what: Prune) -> Found<'_, Pruned> {
         if self.hand.is_some() {
-            return self.read(move |connection| prune(connection, &what));
+            return self.read(move |connection| prune(connection, &what, None));
         }
         let (reply, answer) = oneshot::channel();
         let (path, state, disk) = (self.path.clone(), Arc::clone(&self.write_state), self.disk.clone());
@@ -115,9 +115,9 @@ fn open_and_prune(path: &Path, what: &Prune, state: &WriteState, disk: Option<&D
         tracing::error!(%error, "retention");
         StorageFault::Io
     })?;
-    prune(&connection, what).map_err(|error| {
+    prune(&connection, what, disk).map_err(|error| {
         tracing::error!(%error, "SQLite");
-        let fault = fault(&error);
+        let fault = disk.map_or(fault(&error), |disk| disk.seen_in(fault(&error)));
         if let (StorageFault::Full, Some(disk)) = (fault, disk) {
             // It makes room when it comes next.
             disk.give_up_reserve();
@@ -127,13 +127,17 @@ fn open_and_prune(path: &Path, what: &Prune, state: &WriteState, disk: Option<&D
     })
 }
 
-/// Goes through the rows in the order of their making, up to the first that is
-/// too young whoever owns it.
-fn prune(connection: &Connection, what: &Prune) -> rusqlite::Result<Pruned> {
+/// Goes through the rows in the order of their making, up to the first that is too young whoever owns it.
+/// Where the disk has little room the log is used from its beginning again and again: what is left is not for
+/// what makes room alone.
+fn prune(connection: &Connection, what: &Prune, disk: Option<&Disk>) -> rusqlite::Result<Pruned> {
     let table = table(what.kept);
     let mut pruned = Pruned { count: 0, next: Some(what.after) };
     for _ in 0..STEPS_MAX {
         let Some(after) = pruned.next else { break };
+        if let Some(disk) = disk.filter(|disk| disk.is_full() || disk.is_tight()) {
+            checkpoint::empty_log(connection, disk.measure_free());
+        }
         // Unchecked: whoever has the connection has no transaction open.
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let (count, next) = step(&transaction, &table, what, after)?;

@@ -49,6 +49,14 @@ enum Failure {
 }
 
 impl Failure {
+    /// The same, with its fault as somebody sees it.
+    fn seen(self, see: impl FnOnce(StorageFault) -> StorageFault) -> Self {
+        match self {
+            Self::OfJob(fault) => Self::OfJob(see(fault)),
+            Self::OfAll(fault) => Self::OfAll(see(fault)),
+        }
+    }
+
     fn fault(self) -> StorageFault {
         match self {
             Self::OfJob(fault) | Self::OfAll(fault) => fault,
@@ -62,8 +70,11 @@ impl Writer {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
         loop {
-            // What makes room comes also while nothing else succeeds.
-            if self.state.of_writes().is_some() && self.looked.elapsed() >= LOOK_PAUSE {
+            // What makes room comes also while nothing else succeeds; and a fault of another kind may have
+            // come after the one for which the reserve was given up.
+            let is_wanted =
+                self.state.of_writes().is_some() || self.disk.as_ref().is_some_and(|disk| disk.is_full());
+            if is_wanted && self.looked.elapsed() >= LOOK_PAUSE {
                 self.look();
             }
             // A fault may also be met beside this thread, which then has nothing to do.
@@ -100,17 +111,25 @@ impl Writer {
     /// Looks whether writes succeed again. On a disk that was full they do once the reserve is there again.
     fn look(&mut self) {
         self.looked = Instant::now();
+        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_full() && self.checkpoints.is_some()) {
+            // It may be the log that has filled the disk.
+            checkpoint::give_log_back(&self.connection, disk.measure_free());
+        }
         if self.disk.as_ref().is_some_and(|disk| !disk.take_reserve()) {
             self.state.set(Some(StorageFault::Full));
             return;
         }
         let outcome = self.connection.execute_batch(TRIAL);
         self.roll_back();
-        let fault = outcome.err().map(|error| fault(&error));
+        let fault = outcome.err().map(|error| self.seen(fault(&error)));
         if fault == Some(StorageFault::Full) {
             self.give_up_reserve();
         }
         self.state.set(fault);
+    }
+
+    fn seen(&self, fault: StorageFault) -> StorageFault {
+        self.disk.as_ref().map_or(fault, |disk| disk.seen_in(fault))
     }
 
     fn give_up_reserve(&self) {
@@ -155,9 +174,8 @@ impl Writer {
             Err(Failure::OfJob(StorageFault::Io | StorageFault::Damaged)) if group.len() > 1 => {
                 // One job may have spoilt it for all: each gets its own chance.
                 for job in group.drain(..) {
-                    let mut alone = vec![job];
-                    let outcome = self.attempt(&mut alone).map_err(Failure::fault);
-                    alone.into_iter().for_each(|job| job.settle(outcome));
+                    // As any other group of one, also where the room ends meanwhile.
+                    self.commit(&mut vec![job]);
                 }
             }
             outcome => {
@@ -183,6 +201,7 @@ impl Writer {
                 Ok(())
             }
             Err(failure) => {
+                let failure = failure.seen(|fault| self.seen(fault));
                 let fault = failure.fault();
                 let is_news = self.state.of_writes() != Some(fault);
                 self.state.met(fault);

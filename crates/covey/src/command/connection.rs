@@ -139,7 +139,11 @@ impl Connection {
                 "{detail}: give a key that has it, or make one with \"{}\"",
                 self.command("key add NAME --right RIGHT")
             ),
-            Error::Refused { status: 429 | 503 | 507, detail, .. } => {
+            Error::Refused { status: 507, detail, .. } => anyhow!(
+                "{detail}: make room on the disk of the server, or delete tasks (\"{}\"); trying again does not help",
+                self.command("task rm ID")
+            ),
+            Error::Refused { status: 429 | 503, detail, .. } => {
                 anyhow!("{detail}: try again in a few seconds")
             }
             Error::Refused { status: 500.., request_id: Some(id), .. } => {

@@ -62,7 +62,7 @@ enum KeyCommand {
     /// Make a key with all rights where all of them are lost; the server must be stopped
     ///
     /// Whoever can write the data directory, or has the address of the PostgreSQL store, may do so. All other
-    /// keys that may make keys are revoked: whoever found a lost one cannot go on with it.
+    /// keys with keys:write or orgs:admin are revoked: whoever found a lost one cannot go on with it.
     #[command(after_help = key_recover::EXAMPLES)]
     Recover(key_recover::RecoverArgs),
 }

@@ -24,13 +24,14 @@ use crate::settings::{Options, SQLITE, ServiceUrl, Settings};
 pub const EXAMPLES: &str = "Examples:\n  \
     covey key recover --data ./covey-data\n  \
     covey key recover --store postgres://covey:PASSWORD@db/covey\n\n\
-    All servers of the store must be stopped: nobody makes another key meanwhile with one that is being revoked.\n\
+    All servers of the store must be stopped: nobody makes another key meanwhile with one that is being revoked. \
+    Use the covey that the servers run: an older one knows fewer rights.\n\
     Standard output gets the key and nothing else; a data directory that is there gets it as admin.key.";
 
 /// `covey key recover`.
 #[derive(Args)]
 pub struct RecoverArgs {
-    /// Revoke none of the other keys that may make keys
+    /// Revoke none of the other keys with keys:write or orgs:admin
     #[arg(long)]
     keep_others: bool,
     /// Where tasks are stored, as the server was told: sqlite (in the data directory) or
@@ -98,9 +99,9 @@ fn settle(args: &RecoverArgs, target: &Target) -> Result<Settings> {
 /// What will be done, before it is.
 fn plan(others: &[ApiKey], keep: bool) -> String {
     let number = match others.len() {
-        0 => return "making a key with all rights; no other key may make keys".to_owned(),
-        1 => "1 other key that may make keys".to_owned(),
-        number => format!("{number} other keys that may make keys"),
+        0 => return "making a key with all rights; no other key has keys:write or orgs:admin".to_owned(),
+        1 => "1 other key with keys:write or orgs:admin".to_owned(),
+        number => format!("{number} other keys with keys:write or orgs:admin"),
     };
     let list: Vec<_> = others
         .iter()
@@ -147,11 +148,14 @@ mod tests {
 
     #[test]
     fn the_plan_names_every_key_that_is_revoked_or_kept() {
-        assert_eq!(plan(&[], false), "making a key with all rights; no other key may make keys");
+        assert_eq!(
+            plan(&[], false),
+            "making a key with all rights; no other key has keys:write or orgs:admin"
+        );
         let one = plan(&[key(1, "admin")], false);
         assert_eq!(
             one,
-            "making a key with all rights, and revoking 1 other key that may make keys: 1 admin of default"
+            "making a key with all rights, and revoking 1 other key with keys:write or orgs:admin: 1 admin of default"
         );
         let two = plan(&[key(1, "admin"), key(4, "a\u{1b}b")], true);
         assert!(two.contains("keeping 2 other keys") && two.ends_with(r"4 a\u{1b}b of default"), "{two}");

@@ -1,6 +1,6 @@
 //! The first start of a server on SQLite, and what looks like one and is none: keys
 //! whose database is gone. Going on with an empty one would refuse every device and
-//! every API key of the deployment, and say nothing.
+//! every API key of the deployment, and say nothing; so would a new CA beside a database every device.
 
 use std::path::PathBuf;
 
@@ -39,9 +39,35 @@ pub fn ensure_database(data: &DataDir, begins_anew: bool) -> Result<()> {
     )))
 }
 
+/// Refuses to go on to where a CA is made, beside a database that was used: the certificates of all its
+/// devices, and what its clients trust, are of the CA that is gone.
+pub fn ensure_authority(data: &DataDir, begins_anew: bool) -> Result<()> {
+    let file = sqlite::file_in(data.path());
+    if begins_anew || ca_files(data).iter().any(|path| path.exists()) {
+        return Ok(());
+    }
+    if !sqlite::has_keys(&file).map_err(fault::setup)? {
+        return Ok(());
+    }
+    let pki = data.pki_path();
+    Err(fault::setup(format!(
+        "there is no CA in {}, and the database {} had one: its devices have certificates of that one. Put the folder \
+         back, or restore a backup into a new folder: covey restore --from BACKUP --data NEW_DIR. To make another, which \
+         admits none of these devices: covey up --data {} --new",
+        pki.display(),
+        file.display(),
+        shell_word(&data.path().to_string_lossy()),
+    )))
+}
+
 /// The keys that a first start makes, as far as they are there.
 fn keys(data: &DataDir) -> Vec<PathBuf> {
+    let made = ca_files(data).into_iter().chain([data.admin_key_path()]);
+    made.filter(|path| path.exists()).collect()
+}
+
+/// Files that every CA has.
+fn ca_files(data: &DataDir) -> [PathBuf; 2] {
     let pki = data.pki_path();
-    let made = [pki.join("ca.pem"), pki.join("issuing.key"), data.admin_key_path()];
-    made.into_iter().filter(|path| path.exists()).collect()
+    [pki.join("ca.pem"), pki.join("issuing.key")]
 }

@@ -11,6 +11,7 @@ mod renewal;
 mod store;
 mod work;
 
+use std::error::Error as _;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use crate::serve::store::OpenStore;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
 /// Runs a server until it is told to stop. `begins_anew`: its operator insists on an
-/// empty database where the one of the keys that are there is missing.
+/// empty database where the one of the keys that are there is missing, or on another CA.
 pub async fn up(settings: Settings, begins_anew: bool) -> Result<()> {
     let began = Instant::now();
     let files = files::share_out(&settings);
@@ -70,6 +71,7 @@ async fn run(
 ) -> Result<()> {
     if settings.store.scheme() == SQLITE {
         first_start::ensure_database(&data, begins_anew)?;
+        first_start::ensure_authority(&data, begins_anew || settings.pki_from.is_some())?;
     }
     let http = bind("HTTP", "--http", settings.http)?;
     let https = bind("HTTPS", "--https", settings.https)?;
@@ -132,7 +134,7 @@ async fn run(
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
-    let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max).unwrap_or(usize::MAX));
+    let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));
     let app = covey_http::router(api);
     let (http_files, https_files, metrics_files) = match files {
         Some(files) => (Some(files.http), Some(files.https), Some(files.metrics)),
@@ -172,12 +174,8 @@ async fn run(
 }
 
 fn bind(what: &str, option: &str, address: SocketAddr) -> Result<TcpListener> {
-    let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    bind().map_err(|error: std::io::Error| {
+    covey_http::bind(address).map_err(|error| {
+        let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         fault::setup(format!(
             "cannot listen for {what} on {address}: {error}; stop what uses the port, or give another with {option}"
         ))
@@ -209,7 +207,7 @@ fn limits(settings: &Settings) -> Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
         announcements_max: settings.announcements_max,
         live_tasks_per_device_max: settings.open_tasks_max,
-        stream_bytes_max: usize::try_from(settings.stream_bytes_max).unwrap_or(usize::MAX),
+        stream_bytes_max: usize::try_from(settings.stream_bytes_max.0).unwrap_or(usize::MAX),
         ..Limits::default()
     }
 }

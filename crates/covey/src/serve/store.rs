@@ -10,7 +10,7 @@ use covey_store::postgres::{self, DatabaseClock, Postgres};
 use covey_store::sqlite::{self, Disk, Sqlite};
 use tokio::sync::mpsc;
 
-use crate::deployment::{CA_FACT, refuse_moved};
+use crate::deployment::CA_FACT;
 use crate::fault;
 use crate::serve::data_dir::DataDir;
 use crate::serve::parts::SystemClock;
@@ -60,7 +60,6 @@ pub async fn open(
     let (clock, observer) = (Arc::clone(clock), Arc::clone(observer));
     if settings.store.scheme() == SQLITE {
         let file = sqlite::file_in(data.path());
-        refuse_moved(&file)?;
         let options = sqlite::Options { disk, ..sqlite::Options::new(file) };
         let store = blocking(move || Sqlite::open(&options, clock, observer)).await?;
         return Ok(OpenStore { store: Arc::new(store), peers: Arc::new(NoPeers), heard: None });

@@ -76,6 +76,9 @@ pub(crate) struct Writer {
     state: Arc<WriteState>,
     /// When it was looked last whether a write succeeds.
     looked: Instant,
+    /// Whether there was no room when it was found out last; a trial ends that, whatever other fault came
+    /// after it.
+    must_try: bool,
     cross_group: CrossGroupCache,
     /// Since when this server was alone when it began to remember.
     remembers_since: Option<u64>,
@@ -112,6 +115,7 @@ impl Writer {
             exchange,
             state: Arc::default(),
             looked: Instant::now(),
+            must_try: false,
             cross_group,
             remembers_since,
         }
@@ -128,7 +132,7 @@ impl Writer {
         let mut group = Group::new();
         loop {
             // What makes room comes also while there is none.
-            if self.state.is_full() && self.looked.elapsed() >= LOOK_PAUSE {
+            if self.must_try && self.looked.elapsed() >= LOOK_PAUSE {
                 self.look();
             }
             match self.queue.recv_timeout(LOOK_PAUSE) {
@@ -153,7 +157,8 @@ impl Writer {
             let looked = self.runtime.block_on(async { timeout(LOOK_TIMEOUT, session.may_write()).await });
             fault = match looked {
                 Ok(Ok(true)) => {
-                    let fault = self.state.is_full().then(|| self.try_room(&session)).flatten();
+                    let fault = self.must_try.then(|| self.try_room(&session)).flatten();
+                    self.must_try = fault.is_some();
                     self.line = Line::Open(session);
                     return self.state.set(fault);
                 }
@@ -240,6 +245,7 @@ impl Writer {
                     if self.state.of_writes() != Some(fault) {
                         self.looked = Instant::now();
                     }
+                    self.must_try |= fault == StorageFault::Full;
                     self.state.set(Some(fault));
                 }
             }
