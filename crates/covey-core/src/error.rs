@@ -61,6 +61,9 @@ pub enum Error {
         /// The limit, with its name.
         limit: &'static str,
     },
+    /// It was given up because it takes too long; the same again would meet the same.
+    #[error("it took longer than 10 s; ask for less: a shorter time, one device, one type, an earlier page")]
+    TookTooLong,
     /// No message to devices can leave now; the caller may try again later.
     #[error("the broker takes no messages to devices now")]
     Blocked,

@@ -7,7 +7,7 @@
 use futures_channel::oneshot;
 
 use crate::error::{Error, Result, StorageFault};
-use crate::port::{Job, Need, ReadSet, Transaction};
+use crate::port::{Job, Need, ReadSet, Transaction, Turn};
 
 /// Why an operation gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,14 @@ pub trait Operation: Send + 'static {
 
     /// What it needs room for, which decides whether it is taken while room is short.
     const NEED: Need = Need::Running;
+
+    /// In whose turn it is run.
+    fn turn(&self) -> Turn;
+
+    /// How much memory what was sent along takes, in bytes: payloads, bodies, values; about.
+    fn bytes(&self) -> usize {
+        0
+    }
 
     /// Adds what [`apply`](Self::apply) will ask the transaction for, as far as
     /// it is worth fetching beforehand: what happens often.
@@ -76,6 +84,14 @@ impl<O: Operation, R: Send + 'static> OperationJob<O, R> {
 }
 
 impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
+    fn turn(&self) -> Turn {
+        self.operation.turn()
+    }
+
+    fn bytes(&self) -> usize {
+        self.operation.bytes()
+    }
+
     fn read_set(&self, reads: &mut ReadSet) {
         self.operation.read_set(reads);
     }

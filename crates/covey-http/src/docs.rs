@@ -43,12 +43,13 @@ certificate over HTTPS. Your organisation comes from that alone; what belongs to
 each, and so does the member `warnings` of an answer that is an object. With `Prefer: handling=strict` (RFC 7240) they \
 are refused with 422. Answers may get new fields.
 * Everything that is refused is an RFC 9457 problem document: 400 what is not JSON, 422 what is out of its \
-range or of a wrong type, 413 a body of more than 256 KiB, 429, 503 and 507 with `Retry-After`.
+range or of a wrong type, 413 a body of more than 256 KiB, 429, 503 and 507 with `Retry-After`, 504 what would read \
+for longer than 10 seconds.
 * Every answer carries `x-request-id`: yours, if you sent one, or a new one.
 * `/healthz` and `/readyz` need no key. `/metrics` needs none over plain HTTP, and one with the right `metrics:read` over HTTPS.";
 
 /// The problems that operations share, each with its status and meaning.
-const PROBLEMS: [(&str, &str, &str); 13] = [
+const PROBLEMS: [(&str, &str, &str); 14] = [
     (
         "NotJson",
         "400",
@@ -80,6 +81,11 @@ const PROBLEMS: [(&str, &str, &str); 13] = [
     ("LimitReached", "429", "A limit was reached; try again later."),
     ("Internal", "500", "The server made a mistake."),
     ("Unavailable", "503", "The server or its store cannot do this now; try again later."),
+    (
+        "TookTooLong",
+        "504",
+        "It took longer than 10 seconds to read; ask for less: a shorter time, one device, one type, an earlier page.",
+    ),
     (
         "NoRoom",
         "507",
@@ -121,6 +127,8 @@ problems! {
     GoneProblem = "410";
     /// A condition that does not hold.
     PreconditionProblem = "412";
+    /// A read that may cost much; that it is bounded, each operation may answer anyway.
+    ScanProblems = "504";
     /// A mistake of the server.
     InternalProblem = "500";
     /// A store that does not answer.

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use crate::answers::LIST_ROOM;
 use crate::api::{Api, with_slash};
 use crate::auth::Asked;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Whole, from_text, page};
@@ -54,7 +54,7 @@ struct GaugeListQuery {
     params(GaugeListQuery),
     responses(
         (status = 200, description = "The page.", body = GaugePage),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 async fn gauge_list(asked: Asked, Parameters(query): Parameters<GaugeListQuery>) -> Answer {

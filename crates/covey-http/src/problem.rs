@@ -49,6 +49,7 @@ pub(crate) enum Kind {
     Internal,
     Unavailable,
     NoRoom,
+    TookTooLong,
 }
 
 impl Kind {
@@ -94,6 +95,9 @@ impl Kind {
             }
             Self::NoRoom => {
                 (StatusCode::INSUFFICIENT_STORAGE, "no-room", "There is too little room on the disk")
+            }
+            Self::TookTooLong => {
+                (StatusCode::GATEWAY_TIMEOUT, "took-too-long", "It takes too long; ask for less")
             }
         }
     }
@@ -199,6 +203,7 @@ impl From<Error> for Problem {
             Error::Exhausted { .. } => Kind::LimitReached,
             Error::Unavailable { reason: StorageFault::Full | StorageFault::Short } => Kind::NoRoom,
             Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,
+            Error::TookTooLong => Kind::TookTooLong,
         };
         Self::new(kind, error.to_string())
     }
@@ -242,6 +247,7 @@ mod tests {
             (Error::Unavailable { reason: StorageFault::Io }, 503),
             (Error::Unavailable { reason: StorageFault::Full }, 507),
             (Error::Unavailable { reason: StorageFault::Short }, 507),
+            (Error::TookTooLong, 504),
         ];
         for (error, status) in statuses {
             let response = Problem::from(error.clone()).into_response();

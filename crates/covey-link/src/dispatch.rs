@@ -221,6 +221,8 @@ impl From<Error> for Refused {
             Error::Forbidden { .. } => (Refusal::PublishTopic, RefusedKind::Forbidden),
             Error::Exhausted { .. } | Error::Blocked => (Refusal::Limit, RefusedKind::Limit),
             Error::Unavailable { reason } => (Refusal::Storage, RefusedKind::Unavailable(*reason)),
+            // No device asks for what may take long.
+            Error::TookTooLong => (Refusal::Storage, RefusedKind::Unavailable(StorageFault::Overloaded)),
         };
         Self { refusal: Some(refusal), kind, why: error.to_string(), reply: None }
     }

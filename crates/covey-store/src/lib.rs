@@ -13,3 +13,4 @@ pub mod sqlite;
 mod write_state;
 
 pub use error::StoreError;
+pub use queue::Readers;

@@ -102,7 +102,8 @@ impl ForServer<'_> {
         let is_due = key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS);
         if is_due && self.engine.parts.store.write_fault().is_none() {
             // A store that takes no jobs now is asked again when the key is used next.
-            let _ = self.engine.submit(ApiKeyUse { id: key.id, certificate_serial_hex }, |_, ()| ());
+            let used = ApiKeyUse { org: key.org, id: key.id, certificate_serial_hex };
+            let _ = self.engine.submit(used, |_, ()| ());
         }
     }
 

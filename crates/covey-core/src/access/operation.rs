@@ -2,8 +2,9 @@
 
 use crate::access::{ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
+use crate::id::OrgId;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Transaction, Turn};
 
 /// Longest name of an organisation or of a key, in characters.
 const NAME_CHARS_MAX: usize = 128;
@@ -53,6 +54,10 @@ impl ApiKeyAdd {
 impl Operation for ApiKeyAdd {
     type Output = ApiKey;
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         let serial = self.certificate_serial_hex.as_deref();
         if let Some(serial) = serial
@@ -80,6 +85,10 @@ impl Operation for ApiKeyExists {
 
     const NEED: Need = Need::Relief;
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         Ok(tx.api_key_exists()?)
     }
@@ -92,6 +101,10 @@ impl Operation for FirstKeyAdd {
     type Output = Option<ApiKey>;
 
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Abort> {
         if tx.api_key_exists()? {
@@ -114,6 +127,10 @@ impl Operation for AdminKeyRecover {
 
     const NEED: Need = Need::Relief;
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         if !tx.api_key_exists()? {
             let problem = "there never was an API key; the first start of a server makes one";
@@ -129,6 +146,8 @@ impl Operation for AdminKeyRecover {
 /// Remembers that an API key was used, and by which certificate: of those that were registered before that
 /// was kept, it is not known otherwise.
 pub struct ApiKeyUse {
+    /// Its organisation.
+    pub org: OrgId,
     /// Its number.
     pub id: i64,
     /// The serial number of the certificate that stood for it, in hexadecimal digits.
@@ -137,6 +156,10 @@ pub struct ApiKeyUse {
 
 impl Operation for ApiKeyUse {
     type Output = ();
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let before = tx.now().plus_ms(-LAST_USED_GRAIN_MS);
@@ -163,6 +186,10 @@ impl Operation for ApiKeyRevoke {
     type Output = ();
 
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::ShutOut(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let may_all = self.caller.rights.contains(Rights::ORGS_ADMIN);

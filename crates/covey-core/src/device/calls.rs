@@ -9,7 +9,7 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
-use crate::port::PageRequest;
+use crate::port::{PageRequest, ReadKind};
 
 impl ForCaller<'_> {
     /// Registers a device and issues its certificate.
@@ -64,7 +64,9 @@ impl ForCaller<'_> {
     /// A missing right, a page out of range, or the store's.
     pub async fn device_list(self, filter: DeviceFilter, page: PageRequest) -> Result<DevicePage> {
         self.caller.require(Rights::DEVICES_READ)?;
-        self.engine.parts.store.device_list(self.caller, filter, page.validate()?).await?.whole()
+        let page = page.validate()?;
+        let _scan = self.begin_read(ReadKind::of_devices(&filter))?;
+        self.engine.parts.store.device_list(self.caller, filter, page).await?.whole()
     }
 
     /// Retires a device: its certificates are revoked and its connection closed.

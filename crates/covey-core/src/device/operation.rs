@@ -10,7 +10,7 @@ use crate::device::{
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Transaction, Turn};
 use crate::presence::{PresencePut, Reason};
 
 /// Serial numbers that no device gets, in whatever case: what topics and brokers' accounts call something else.
@@ -56,6 +56,10 @@ impl Operation for DeviceRegister {
     type Output = Device;
 
     const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
@@ -108,6 +112,10 @@ impl Operation for DeviceRetire {
 
     const NEED: Need = Need::Relief;
 
+    fn turn(&self) -> Turn {
+        Turn::ShutOut(self.caller.org)
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         // Before they are revoked: by them the store knows what stands for them.
@@ -155,6 +163,10 @@ impl Operation for TagPut {
     type Output = i64;
 
     const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;

@@ -1,5 +1,6 @@
 //! What links ask of devices' sessions.
 
+use crate::device::DeviceIdentity;
 use crate::device_session::{Admission, SessionContent, SessionPut, StoredSession};
 use crate::engine::{ForDevice, ForServer};
 use crate::error::Result;
@@ -29,6 +30,7 @@ impl ForDevice<'_> {
     /// More than a session may have, or the store's.
     pub async fn session_put(self, before: i64, content: SessionContent) -> Result<Option<i64>> {
         content.validate()?;
-        self.engine.execute(SessionPut { device: self.device.device, before, content }).await
+        let DeviceIdentity { org, device, .. } = *self.device;
+        self.engine.execute(SessionPut { org, device, before, content }).await
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod after_commit;
 mod peers;
+mod scans;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,14 +14,16 @@ use crate::access::{Caller, TakenNames};
 use crate::announcer::Announcer;
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
+pub(crate) use crate::engine::scans::SCANS_PER_ORG_MAX;
+use crate::engine::scans::{Scan, Scans};
 use crate::error::{Error, Result, StorageFault};
-use crate::event::{Flood, Throttle};
+use crate::event::{Flood, SeriesCache, Throttle};
 use crate::feed::Feed;
 use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
-use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, Store};
+use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, ReadKind, Store};
 use crate::retention::{RetentionClass, RetentionDays};
 use crate::task::TaskCount;
 use crate::watch::Watchers;
@@ -65,6 +68,8 @@ pub struct Engine {
     pub(crate) throttle: Throttle,
     pub(crate) taken_names: TakenNames,
     pub(crate) swept: Mutex<Swept>,
+    pub(crate) series: SeriesCache,
+    scans: Scans,
 }
 
 /// How far the sweeps have come.
@@ -122,13 +127,9 @@ impl Engine {
             webhooks: Arc::clone(&parts.webhooks),
         };
         let throttle = Throttle::new(parts.flood);
-        Self {
-            parts,
-            after_commit: Arc::new(after_commit),
-            throttle,
-            taken_names: TakenNames::default(),
-            swept: Mutex::default(),
-        }
+        let (after_commit, swept) = (Arc::new(after_commit), Mutex::default());
+        let (taken_names, series, scans) = (TakenNames::default(), SeriesCache::default(), Scans::default());
+        Self { parts, after_commit, throttle, taken_names, swept, series, scans }
     }
 
     /// What an application can ask for.
@@ -214,6 +215,13 @@ impl Engine {
 
     pub(crate) fn swept(&self) -> MutexGuard<'_, Swept> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> ForCaller<'a> {
+    /// Begins a read; one that may cost much is counted until what is answered is dropped.
+    pub(crate) fn begin_read(self, kind: ReadKind) -> Result<Option<Scan<'a>>> {
+        self.engine.scans.begin(self.caller.org, kind)
     }
 }
 

@@ -3,14 +3,15 @@
 use crate::access::Rights;
 use crate::device::Device;
 use crate::engine::after_commit::AfterCommit;
-use crate::engine::{Engine, ForCaller, ForDevice};
+use crate::engine::{Engine, ForCaller, ForDevice, SCANS_PER_ORG_MAX};
 use crate::error::{Error, Result};
 use crate::event::{
-    AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventAdd, EventFilter, EventNext, EventPage,
-    EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, INCREMENTAL_MAX, NewEvent, SeriesQuery,
+    AddedEvent, Bucket, DeviceEvent, EVENT_TYPE_CODE_MAX, EventAdd, EventFilter, EventNext, EventOffset,
+    EventOffsetMove, EventPage, EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter,
+    INCREMENTAL_MAX, NewEvent, SeriesQuery,
 };
 use crate::id::{DeviceId, DeviceKey, RecordNumber};
-use crate::port::{Event, Page, PageRequest, Refusal, Step};
+use crate::port::{Event, Lane, Page, PageRequest, ReadKind, Refusal, Step};
 use crate::record::NEVER_ISSUED;
 
 impl Engine {
@@ -39,6 +40,7 @@ impl ForCaller<'_> {
         {
             return Err(Error::invalid("cursor", NEVER_ISSUED));
         }
+        let _scan = self.begin_read(ReadKind::of_events(&filter, from))?;
         let found = self.engine.parts.store.event_list(self.caller, filter, from).await?;
         // By cursor one goes on from the last one; on the next page those that are left out would not be.
         if found.is_cut && matches!(from, EventsFrom::Page(_)) {
@@ -78,12 +80,8 @@ impl ForCaller<'_> {
         if !(1..=INCREMENTAL_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 100"));
         }
-        let Some(after) = after else {
-            return self
-                .engine
-                .execute(EventNext { caller: self.caller.clone(), device, types, limit })
-                .await;
-        };
+        let Some(after) = after else { return self.event_next_of_caller(device, types, limit).await };
+        let _scan = self.begin_read(ReadKind::of_events_after(&types))?;
         let events =
             self.engine.parts.store.event_list_after(self.caller, device, types, after, limit).await?;
         if events.is_empty() && !self.may_be_issued(after).await? {
@@ -92,12 +90,40 @@ impl ForCaller<'_> {
         Ok(events)
     }
 
+    /// Events after those that the caller was given last. Where it takes a search to find them the writer does not
+    /// make it: what was found counts if nobody has read on meanwhile under the same credential.
+    async fn event_next_of_caller(
+        self,
+        device: Option<DeviceId>,
+        types: EventTypes,
+        limit: u32,
+    ) -> Result<Vec<DeviceEvent>> {
+        let caller = || self.caller.clone();
+        let kind = ReadKind::of_events_after(&types);
+        if kind.lane() != Lane::Scan {
+            return self.engine.execute(EventNext { caller: caller(), device, types, limit }).await;
+        }
+        let _scan = self.begin_read(kind)?;
+        // Each time one of those who read at the same time gets on, and they are no more than there may be scans.
+        for _ in 0..SCANS_PER_ORG_MAX {
+            let from = self.engine.execute(EventOffset { caller: caller(), device }).await?;
+            let store = &self.engine.parts.store;
+            let events = store.event_list_after(self.caller, device, types.clone(), from, limit).await?;
+            let Some(to) = events.last().map(|last| last.id) else { return Ok(events) };
+            if self.engine.execute(EventOffsetMove { caller: caller(), device, from, to }).await? {
+                return Ok(events);
+            }
+        }
+        Err(Error::Exhausted { limit: "others read on under the same key again and again" })
+    }
+
     /// Values out of the newest events of a device.
     ///
     /// # Errors
     /// A missing right, or the store's.
     pub async fn event_fields(self, query: FieldQuery) -> Result<Vec<Field>> {
         self.caller.require(Rights::EVENTS_READ)?;
+        let _scan = self.begin_read(ReadKind::EventFields)?;
         self.engine.parts.store.event_fields(self.caller, query).await?.whole("limit")
     }
 
@@ -108,7 +134,10 @@ impl ForCaller<'_> {
     pub async fn event_series(self, query: SeriesQuery) -> Result<Vec<Bucket>> {
         self.caller.require(Rights::EVENTS_READ)?;
         query.validate()?;
-        self.engine.parts.store.event_series(self.caller, query).await
+        let _scan = self.begin_read(ReadKind::EventSeries)?;
+        let Engine { parts, series, .. } = self.engine;
+        let read = |query| parts.store.event_series(self.caller, query);
+        series.gather(self.caller.org, &query, &*parts.clock, read).await
     }
 
     /// A page of gauges.
@@ -120,7 +149,9 @@ impl ForCaller<'_> {
         if filter.type_code.is_some_and(|code| !(0..=EVENT_TYPE_CODE_MAX).contains(&code)) {
             return Err(Error::invalid("type", "must be 0 to 2147483647"));
         }
-        self.engine.parts.store.gauge_list(self.caller, filter, page.validate()?).await?.whole()
+        let page = page.validate()?;
+        let _scan = self.begin_read(ReadKind::of_gauges(&filter))?;
+        self.engine.parts.store.gauge_list(self.caller, filter, page).await?.whole()
     }
 
     /// The gauges of devices, which are a part of what a device looks like.

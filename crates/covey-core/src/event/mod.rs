@@ -6,8 +6,9 @@ mod operation;
 mod port;
 mod rate_limit;
 mod series;
+mod series_cache;
 
-pub use operation::{EventAdd, EventNext};
+pub use operation::{EventAdd, EventNext, EventOffset, EventOffsetMove};
 pub use port::{EventReader, EventSteps};
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use rate_limit::{Flood, Throttle};
 pub use series::{
     BUCKETS_MAX, Bucket, FIELDS_MAX, Field, FieldQuery, PathStep, SERIES_PATH_MAX, SeriesPath, SeriesQuery,
 };
+pub(crate) use series_cache::SeriesCache;
 
 /// Longest body of an event, in bytes.
 pub const EVENT_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -251,6 +253,13 @@ pub enum AddedEvent {
 }
 
 impl NewEvent {
+    /// How much memory what was sent takes, in bytes; about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let reported = self.reported.iter().map(|reported| reported.resource.len() + reported.value.len());
+        self.payload.len() + reported.sum::<usize>()
+    }
+
     /// Checks every field against its range.
     ///
     /// # Errors

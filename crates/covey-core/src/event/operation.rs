@@ -5,7 +5,7 @@ use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
 use crate::id::{DeviceId, RecordNumber};
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, ReadSet, Transaction};
+use crate::port::{Need, ReadSet, Transaction, Turn};
 use crate::twin::{demand_room, report_all};
 
 /// A device tells an event (device-events).
@@ -30,6 +30,14 @@ impl Operation for EventAdd {
     type Output = AddedEvent;
 
     const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
+
+    fn bytes(&self) -> usize {
+        self.event.bytes()
+    }
 
     fn read_set(&self, reads: &mut ReadSet) {
         if self.is_counted() {
@@ -91,6 +99,10 @@ pub struct EventNext {
 impl Operation for EventNext {
     type Output = Vec<DeviceEvent>;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceEvent>, Abort> {
         let offset: RecordNumber = tx.event_offset(self.caller.id, self.device)?;
         let events = tx.events_after(self.caller.org, self.device, &self.types, offset, self.limit)?;
@@ -98,5 +110,53 @@ impl Operation for EventNext {
             tx.event_offset_put(self.caller.id, self.device, last.id)?;
         }
         Ok(events)
+    }
+}
+
+/// Asks how far a caller has read.
+pub struct EventOffset {
+    /// Who asks.
+    pub caller: Caller,
+    /// The events of which device; of all if there is none.
+    pub device: Option<DeviceId>,
+}
+
+impl Operation for EventOffset {
+    type Output = RecordNumber;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<RecordNumber, Abort> {
+        Ok(tx.event_offset(self.caller.id, self.device)?)
+    }
+}
+
+/// Remembers how far a caller has read, if nobody has read on for it since. Answers whether it did.
+pub struct EventOffsetMove {
+    /// Who has read.
+    pub caller: Caller,
+    /// The events of which device; of all if there is none.
+    pub device: Option<DeviceId>,
+    /// How far it had read before.
+    pub from: RecordNumber,
+    /// How far it has read now.
+    pub to: RecordNumber,
+}
+
+impl Operation for EventOffsetMove {
+    type Output = bool;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
+        let is_there = tx.event_offset(self.caller.id, self.device)? == self.from;
+        if is_there {
+            tx.event_offset_put(self.caller.id, self.device, self.to)?;
+        }
+        Ok(is_there)
     }
 }

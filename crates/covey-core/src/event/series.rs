@@ -17,7 +17,7 @@ const STEP_CHARS_MAX: usize = 64;
 const INTERVAL_MINUTES_MAX: i64 = 366 * 24 * 60;
 
 /// Where in a body a value is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SeriesPath {
     /// A tag: in the first object of `300`, else at the top level of the body
     /// (rest-api "fields").
@@ -27,7 +27,7 @@ pub enum SeriesPath {
 }
 
 /// One step into a JSON value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathStep {
     /// A member of an object.
     Name(String),

@@ -1,5 +1,6 @@
 //! The traits through which the world comes in.
 
+mod lane;
 mod link;
 mod list;
 mod observer;
@@ -8,7 +9,9 @@ mod read_set;
 mod room;
 mod store;
 mod transaction;
+mod turn;
 
+pub use lane::{Lane, READ_MS_MAX, ReadKind};
 pub use link::{Announcement, Link, LinkState, LinkStatus, Reach};
 pub use list::{Entries, Filling, LIST_BYTES_MAX, Page, PageRequest};
 pub use observer::{Event, Observer, Refusal, Step};
@@ -17,6 +20,7 @@ pub use read_set::ReadSet;
 pub use room::{Need, Room};
 pub use store::{Job, Reader, Store};
 pub use transaction::{Transaction, TxResult};
+pub use turn::Turn;
 
 use std::future::Future;
 use std::pin::Pin;

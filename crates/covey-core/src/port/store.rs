@@ -5,7 +5,7 @@ use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
-use crate::port::{Found, Need, ReadSet, Room, Transaction};
+use crate::port::{Found, Need, ReadSet, Room, Transaction, Turn};
 use crate::presence::PresenceReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
@@ -18,6 +18,14 @@ use crate::webhook::WebhookReader;
 /// A store runs many jobs in one transaction and commits once; then it settles
 /// each. When a transaction fails as a whole, its jobs may be run again.
 pub trait Job: Send {
+    /// In whose turn it is run.
+    fn turn(&self) -> Turn;
+
+    /// How much memory it holds while it waits beside itself, in bytes; about.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// Adds what [`run`](Self::run) will ask for.
     fn read_set(&self, _reads: &mut ReadSet) {}
 
@@ -59,10 +67,11 @@ pub trait Reader:
 
 /// The store.
 pub trait Store: Reader {
-    /// Takes a job, to be run and settled soon.
+    /// Takes a job, to be run and settled soon: those of each [`Turn`] in the order in which they were
+    /// submitted, the turns one after the other.
     ///
     /// # Errors
-    /// [`StorageFault::Overloaded`] when too many jobs wait, or
+    /// [`StorageFault::Overloaded`] when too many jobs of this turn wait, or
     /// [`StorageFault::Stopped`]; the job is then dropped unsettled.
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault>;
 

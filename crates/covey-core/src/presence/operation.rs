@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
 use crate::id::UnixMs;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Transaction, Turn};
 use crate::presence::Reason;
 
 /// Remembers that a device connected or went. Answers whether that was news:
@@ -22,6 +22,10 @@ pub struct PresencePut {
 
 impl Operation for PresencePut {
     type Output = bool;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         let Self { device, presence } = self;
@@ -58,6 +62,10 @@ impl Operation for PresenceClear {
 
     const NEED: Need = Need::Relief;
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Abort> {
         let now = tx.now();
         let held = tx.presences_of_server_of_every_org(&self.server, self.limit)?;
@@ -82,6 +90,10 @@ pub struct PresenceSweep {
 
 impl Operation for PresenceSweep {
     type Output = usize;
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<usize, Abort> {
         let due = tx.presences_due_of_every_org(self.limit)?;

@@ -67,6 +67,9 @@ impl ForServer<'_> {
             }
             let pruned = self.engine.parts.store.prune(what).await?;
             self.engine.set_pruned(kept, pruned.next.unwrap_or(0));
+            if kept == RetentionClass::Events && pruned.count > 0 {
+                self.engine.series.forget();
+            }
             is_more |= pruned.next.is_some();
             counts.push((kept, pruned.count));
         }

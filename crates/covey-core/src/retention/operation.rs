@@ -3,7 +3,7 @@
 use crate::access::Caller;
 use crate::error::Result;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Transaction, Turn};
 use crate::retention::RetentionClass;
 
 /// Sets for how many days an organisation keeps something.
@@ -18,6 +18,10 @@ impl Operation for RetentionPut {
     type Output = ();
 
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         for (kept, days) in &self.days {

@@ -7,7 +7,7 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
-use crate::port::{Event, PageRequest, Step};
+use crate::port::{Event, PageRequest, ReadKind, Step};
 use crate::task::{
     Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
     TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
@@ -105,7 +105,9 @@ impl ForCaller<'_> {
     /// A missing right, a page out of range, or the store's.
     pub async fn task_list(self, filter: TaskFilter, page: PageRequest) -> Result<TaskPage> {
         self.caller.require(Rights::TASKS_READ)?;
-        self.engine.parts.store.task_list(self.caller, filter, page.validate()?).await
+        let page = page.validate()?;
+        let _scan = self.begin_read(ReadKind::of_tasks(&filter, page))?;
+        self.engine.parts.store.task_list(self.caller, filter, page).await
     }
 
     /// Deletes a task, whatever its state.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, ReadSet, Room, Transaction};
+use crate::port::{Need, ReadSet, Room, Transaction, Turn};
 use crate::record::NewRecord;
 use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict};
 
@@ -66,6 +66,14 @@ impl Operation for TaskCreate {
 
     const NEED: Need = Need::New;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
+    fn bytes(&self) -> usize {
+        self.spec.payload.as_ref().map_or(0, |payload| payload.len())
+    }
+
     fn read_set(&self, reads: &mut ReadSet) {
         let counted_to = self.limits.live_tasks_per_device_max;
         reads.targets.push((self.caller.org, self.spec.device.clone(), counted_to));
@@ -120,6 +128,10 @@ pub struct TaskAck {
 impl Operation for TaskAck {
     type Output = Verdict;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
+
     fn read_set(&self, reads: &mut ReadSet) {
         reads.tasks.push((self.device.org, self.id));
     }
@@ -149,6 +161,10 @@ pub struct TaskNext {
 
 impl Operation for TaskNext {
     type Output = Option<Arc<Task>>;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
 
     fn read_set(&self, reads: &mut ReadSet) {
         match self.id {
@@ -202,6 +218,14 @@ pub struct FinishedTask {
 
 impl Operation for TaskFinish {
     type Output = FinishedTask;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
+
+    fn bytes(&self) -> usize {
+        self.result.body.text().len()
+    }
 
     fn read_set(&self, reads: &mut ReadSet) {
         reads.tasks.push((self.device.org, self.id));
@@ -265,6 +289,10 @@ impl Operation for TaskTooLarge {
     /// The task with its results, if this ended it.
     type Output = Option<Arc<TaskDetail>>;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
+
     fn read_set(&self, reads: &mut ReadSet) {
         reads.tasks.push((self.device.org, self.id));
     }
@@ -295,6 +323,10 @@ impl Operation for TaskDelete {
     type Output = Arc<TaskDetail>;
 
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
 
     fn read_set(&self, reads: &mut ReadSet) {
         reads.tasks.push((self.caller.org, self.id));
@@ -338,6 +370,10 @@ pub struct SweptTasks {
 
 impl Operation for TaskSweep {
     type Output = SweptTasks;
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Abort> {
         let now = tx.now();

@@ -139,6 +139,13 @@ pub struct TwinPatch {
 pub const TTL_MINUTES_DEFAULT: i64 = TTL_MINUTES_MAX;
 
 impl TwinPatch {
+    /// How much memory what was sent takes, in bytes; about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let values = self.reported.iter().chain(&self.desired);
+        values.map(|(resource, value)| resource.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
+
     /// Whether a twin is as demanded.
     #[must_use]
     pub fn holds(&self, versions: TwinVersions) -> bool {

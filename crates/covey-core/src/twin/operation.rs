@@ -9,7 +9,7 @@ use crate::event::Reported;
 use crate::id::{DeviceId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction};
+use crate::port::{Need, Transaction, Turn};
 use crate::record::{NewRecord, TwinChange, TwinSide};
 use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
 use crate::task::{record_changes, results_of};
@@ -47,6 +47,14 @@ impl Operation for TwinChangeAll {
     type Output = ChangedTwin;
 
     const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
+    fn bytes(&self) -> usize {
+        self.patch.bytes()
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;

@@ -4,7 +4,7 @@ use crate::access::Caller;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Room, Transaction};
+use crate::port::{Need, Room, Transaction, Turn};
 use crate::webhook::{
     AttemptLog, Claim, ENDPOINTS_MAX, Endpoint, EndpointId, EndpointRef, EndpointSpec, Progress,
     ProgressSaved, WebhookSecret,
@@ -51,6 +51,10 @@ impl Operation for WebhookAdd {
 
     const NEED: Need = Need::New;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Abort> {
         if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
             return Err(Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into());
@@ -81,6 +85,10 @@ pub struct WebhookSet {
 
 impl Operation for WebhookSet {
     type Output = ChangedEndpoint;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedEndpoint, Abort> {
         let known = match found(tx, self.caller.org, self.wanted) {
@@ -133,6 +141,10 @@ impl Operation for WebhookDelete {
 
     const NEED: Need = Need::Relief;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         tx.webhook_delete(self.caller.org, endpoint.id)?;
@@ -157,6 +169,10 @@ impl Operation for WebhookRotate {
 
     // It shuts out whoever knows the old secret.
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::ShutOut(self.caller.org)
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Abort> {
         let mut endpoint = found(tx, self.caller.org, self.wanted)?;
@@ -185,6 +201,10 @@ pub struct WebhookResend {
 impl Operation for WebhookResend {
     type Output = u64;
 
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         let deadline = tx.now().plus_ms(self.retry_ms);
@@ -207,6 +227,10 @@ pub struct WebhookLog {
 impl Operation for WebhookLog {
     type Output = ();
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.webhook_log(self.id, &self.attempt)?)
     }
@@ -223,6 +247,10 @@ pub struct WebhookClaim {
 impl Operation for WebhookClaim {
     type Output = ();
 
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         let until = tx.now().plus_ms(CLAIM_MS);
         Ok(tx.webhook_claim(&self.claim, &self.ids, until)?)
@@ -237,6 +265,10 @@ pub struct WebhookRelease {
 
 impl Operation for WebhookRelease {
     type Output = ();
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.webhook_release(&self.claim)?)
@@ -255,6 +287,10 @@ pub struct WebhookProgress {
 
 impl Operation for WebhookProgress {
     type Output = ProgressSaved;
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ProgressSaved, Abort> {
         let until = tx.now().plus_ms(CLAIM_MS);
@@ -276,6 +312,10 @@ impl Operation for WebhookForget {
     type Output = u64;
 
     const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         Ok(tx.webhook_forget(self.logged, self.died, self.limit)?)

@@ -1,6 +1,7 @@
 //! Callers who were let in a moment ago, so that the store is not asked for every request.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use covey_core::access::{Caller, KeyDigest};
@@ -24,6 +25,8 @@ type ByDigest = HashMap<KeyDigest, (Known, UnixMs)>;
 #[derive(Default)]
 pub(crate) struct Callers {
     by_digest: Mutex<ByDigest>,
+    /// Counts how often all were forgotten: who was found before is not remembered after.
+    forgotten: AtomicU64,
 }
 
 impl Callers {
@@ -39,8 +42,16 @@ impl Callers {
         (is_same && is_fresh(*since, now)).then(|| known.clone())
     }
 
-    pub(super) fn remember(&self, digest: KeyDigest, known: Known, now: UnixMs) {
+    /// What to give to [`remember`](Self::remember); taken before the store is asked.
+    pub(super) fn before(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    pub(super) fn remember(&self, digest: KeyDigest, known: Known, now: UnixMs, before: u64) {
         let mut callers = self.by_digest();
+        if self.before() != before {
+            return;
+        }
         if callers.len() >= REMEMBERED_MAX {
             callers.retain(|_, (_, since)| is_fresh(*since, now));
             if callers.len() >= REMEMBERED_MAX {
@@ -63,7 +74,9 @@ impl Callers {
 
     /// Forgets everyone, because a credential was revoked.
     pub(crate) fn forget(&self) {
-        self.by_digest().clear();
+        let mut callers = self.by_digest();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        callers.clear();
     }
 }
 
@@ -97,21 +110,27 @@ mod tests {
     fn a_caller_is_remembered_for_less_than_a_second() {
         let callers = Callers::default();
         let digest = key_digest("k-1");
-        callers.remember(digest, caller(), UnixMs(10_000));
+        callers.remember(digest, caller(), UnixMs(10_000), callers.before());
         assert!(callers.recall(&digest, UnixMs(10_999)).is_some());
         assert!(callers.recall(&digest, UnixMs(11_000)).is_none());
         assert!(callers.has_known(&digest) && !callers.has_known(&key_digest("k-2")));
         assert!(callers.recall(&digest, UnixMs(9_999)).is_none());
         assert!(callers.recall(&key_digest("k-2"), UnixMs(10_000)).is_none());
+        let before = callers.before();
         callers.forget();
         assert!(callers.recall(&digest, UnixMs(10_000)).is_none());
+        callers.remember(digest, caller(), UnixMs(10_000), before);
+        assert!(
+            callers.recall(&digest, UnixMs(10_000)).is_none(),
+            "it may have been revoked since it was found"
+        );
     }
 
     #[test]
     fn remembered_callers_are_bounded() {
         let callers = Callers::default();
         for number in 0..2 * REMEMBERED_MAX {
-            callers.remember(key_digest(&number.to_string()), caller(), UnixMs(0));
+            callers.remember(key_digest(&number.to_string()), caller(), UnixMs(0), callers.before());
         }
         assert!(callers.by_digest().len() <= REMEMBERED_MAX);
     }

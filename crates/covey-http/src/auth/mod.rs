@@ -126,6 +126,7 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
         true => None,
         false => Some(api.shares.stranger().map_err(|full| refusal(api, full))?),
     };
+    let before = api.callers.before();
     let Some(found) = api.engine.server().api_key_check(text).await? else {
         api.callers.forget_one(&digest);
         return Ok(None);
@@ -133,6 +134,6 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
     api.engine.server().api_key_used(&found, serial_hex);
     let caller = Caller::of(&found);
     let account = api.shares.account(&caller);
-    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now);
+    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now, before);
     Ok(Some((caller, account)))
 }

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::device_events::list::TypeCode;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Whole, from_text};
@@ -67,7 +67,7 @@ where
     params(FieldsQuery),
     responses(
         (status = 200, description = "The values.", body = Vec<FieldValue>),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 pub(super) async fn event_fields(asked: Asked, Parameters(query): Parameters<FieldsQuery>) -> Answer {

@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::device_events::list::{TypeCode, named};
-use crate::docs::{GuardProblems, InvalidProblem, RoomProblem};
+use crate::docs::{GuardProblems, InvalidProblem, RoomProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Problem};
 use crate::wire::{DeviceNumber, Whole, from_text, from_texts};
@@ -61,7 +61,7 @@ pub(super) struct IncrementalQuery {
     params(IncrementalQuery),
     responses(
         (status = 200, description = "The events, in ascending order of their numbers.", body = Vec<DeviceEvent>),
-        InvalidProblem, RoomProblem, GuardProblems,
+        InvalidProblem, ScanProblems, RoomProblem, GuardProblems,
     )
 )]
 pub(super) async fn event_incremental(

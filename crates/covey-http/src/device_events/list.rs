@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, page};
@@ -106,7 +106,7 @@ impl FromStr for EventCursor {
     params(EventListQuery),
     responses(
         (status = 200, description = "The page.", body = DeviceEventPage),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<EventListQuery>) -> Answer {

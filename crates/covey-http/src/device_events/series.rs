@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use crate::auth::Asked;
 use crate::device_events::fields::required;
 use crate::device_events::list::TypeCode;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
 use crate::wire::{DeviceNumber, Moment, Whole, from_text};
@@ -66,7 +66,7 @@ pub(super) struct SeriesQuery {
     params(SeriesQuery),
     responses(
         (status = 200, description = "The series.", body = Series),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 pub(super) async fn event_series(asked: Asked, Parameters(query): Parameters<SeriesQuery>) -> Answer {

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::answers::{ENTRY_ROOM, LIST_ROOM};
 use crate::auth::Asked;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, Moment, Whole, from_text, page};
@@ -87,7 +87,7 @@ impl ToSchema for StatusFilter {}
     params(TaskListQuery),
     responses(
         (status = 200, description = "The page.", body = TaskPage),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 pub(super) async fn task_list(asked: Asked, Parameters(query): Parameters<TaskListQuery>) -> Answer {

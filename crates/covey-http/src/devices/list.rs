@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
-use crate::docs::{GuardProblems, InvalidProblem};
+use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, page};
@@ -56,7 +56,7 @@ pub(super) struct DeviceListQuery {
     responses(
         (status = 200, description = "The devices of the page.", body = Vec<Device>,
             headers(("X-Total-Count" = u64, description = "How many devices there are on all pages."))),
-        InvalidProblem, GuardProblems,
+        InvalidProblem, ScanProblems, GuardProblems,
     )
 )]
 pub(super) async fn device_list(asked: Asked, Parameters(query): Parameters<DeviceListQuery>) -> Answer {

@@ -1,5 +1,5 @@
 //! How fast the stores are: `cargo bench -p covey-store --bench speed`, or one measurement of
-//! `calls`, `events` and `migration`: `cargo bench -p covey-store --bench speed -- calls`.
+//! `calls`, `events`, `migration` and `turns`: `cargo bench -p covey-store --bench speed -- calls`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,15 +9,23 @@ mod database;
 #[path = "../../tests/all/migrate/mass.rs"]
 mod mass;
 mod migration;
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/queue/mod.rs"]
+mod queue;
 #[allow(dead_code)]
 #[path = "../../tests/all/migrate/random.rs"]
 mod random;
 mod stores;
+mod turns;
 #[path = "../../../covey-core/tests/all/world/mod.rs"]
 mod world;
 
-const MEASUREMENTS: [(&str, fn()); 3] =
-    [("calls", stores::calls), ("events", stores::events), ("migration", migration::migration)];
+const MEASUREMENTS: [(&str, fn()); 4] = [
+    ("calls", stores::calls),
+    ("events", stores::events),
+    ("migration", migration::migration),
+    ("turns", turns::turns),
+];
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -87,6 +87,11 @@ impl Connector {
         client.batch_execute(SET_UP).await
     }
 
+    /// Asks the database to end what a connection is doing; what comes of it, nobody says.
+    pub(super) async fn cancel(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        client.cancel_token().cancel_query(self.tls.clone()).await
+    }
+
     /// A connection, as soon as the database can be reached.
     pub(super) async fn connect_patiently(&self) -> Result<Client, StoreError> {
         let begun = Instant::now();

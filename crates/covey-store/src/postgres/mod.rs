@@ -1,8 +1,8 @@
 //! The store on PostgreSQL: one writer that commits for many, and separate readers.
 //!
 //! All writes of a server go through one thread with one connection. It takes
-//! every job that waits, fetches what they need in one trip, runs them in
-//! memory, and sends what they wrote with the commit in a second trip. Several
+//! the jobs that wait, organisation by organisation in turns (`crate::queue`),
+//! fetches what they need in one trip, runs them in memory, and sends what they wrote with the commit in a second trip. Several
 //! servers may share a database.
 //!
 //! Its sessions hold locks and settings, so a pooler that gives each
@@ -48,7 +48,6 @@ use std::time::Duration;
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::port::{BoxFuture, Clock, Found, Job, Observer, Peers, Reader, Room, Store};
 use covey_core::retention::{Prune, Pruned};
-use crossbeam_channel::Sender;
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -62,7 +61,7 @@ use crate::postgres::peers::{Exchange, PeerSession};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::write::writer::Writer;
-use crate::queue;
+use crate::queue::{self, Entrance};
 use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
@@ -76,7 +75,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A store on PostgreSQL.
 pub struct Postgres {
-    jobs: Option<Sender<Box<dyn Job>>>,
+    jobs: Option<Entrance<Box<dyn Job>>>,
     reads: Pool,
     connector: Connector,
     exchange: Arc<Exchange>,
@@ -126,7 +125,7 @@ impl Postgres {
         writing.block_on(unfinished_move::refuse_unfinished(&session.client, &options.place()))?;
         io.spawn(peers::run(connector.clone(), Arc::clone(&exchange), Arc::clone(&clock), peers));
         let reads = Pool::new(io.handle().clone(), connector.clone());
-        let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max.max(1));
+        let (jobs, job_queue) = queue::of_jobs(options.queue_max);
         let writer = Writer::new(
             writing,
             connector.clone(),
@@ -270,7 +269,7 @@ impl Reader for Postgres {}
 
 impl Store for Postgres {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
-        queue::put(self.jobs.as_ref(), job)
+        self.jobs.as_ref().ok_or(StorageFault::Stopped)?.put_job(job)
     }
 
     fn write_fault(&self) -> Option<StorageFault> {

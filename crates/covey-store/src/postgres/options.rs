@@ -8,6 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::error::StoreError;
+use crate::queue::Readers;
 
 /// How long one attempt to connect to one host may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,10 +56,11 @@ pub(super) struct Tls {
 pub struct Options {
     /// This server's name among those on the database, stable over restarts.
     pub server: String,
-    /// How many connections read. Beside them a server has one that writes, one
-    /// to the other servers, and one of its clock.
-    pub readers: usize,
-    /// How many jobs, and how many reads, may wait before more are refused.
+    /// How many connections read, each made when it is first needed. Beside them a server has one that writes,
+    /// one to the other servers, and one of its clock.
+    pub readers: Readers,
+    /// How many jobs, and how many reads, may wait before more are refused; those of one organisation
+    /// at most half of it.
     pub queue_max: usize,
     /// How many jobs may share one commit.
     pub group_max: usize,
@@ -121,8 +123,8 @@ impl Options {
             .tcp_user_timeout(TCP_USER_TIMEOUT);
         Ok(Self {
             server: server.to_owned(),
-            readers: 4,
-            queue_max: 20_000,
+            readers: Readers { points: 3, pages: 2, scans: 2 },
+            queue_max: 40_000,
             group_max: 512,
             open_timeout: Duration::from_secs(30),
             config,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use covey_core::port::Found;
+use covey_core::port::{Found, ReadKind, Turn};
 
 use crate::postgres::Postgres;
 use crate::postgres::pipeline::{Value, borrowed};
@@ -13,12 +13,14 @@ impl Postgres {
     /// One prepared statement, each row of which says one thing.
     pub(super) fn rows<T: Send + 'static>(
         &self,
+        kind: ReadKind,
+        turn: Turn,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Vec<Value<'static>>,
         read: fn(&dyn Columns) -> Read<T>,
     ) -> Found<'static, Vec<T>> {
         let values = Arc::new(values);
-        self.reads.read(move |session| {
+        self.reads.read(kind, turn, move |session| {
             let values = Arc::clone(&values);
             Box::pin(async move {
                 let found = session.client.query(statement(&session.sql), &borrowed(&values)).await?;
@@ -29,11 +31,13 @@ impl Postgres {
 
     pub(super) fn row<T: Send + 'static>(
         &self,
+        kind: ReadKind,
+        turn: Turn,
         statement: fn(&Reading) -> &tokio_postgres::Statement,
         values: Vec<Value<'static>>,
         read: fn(&dyn Columns) -> Read<T>,
     ) -> Found<'static, Option<T>> {
-        let rows = self.rows(statement, values, read);
+        let rows = self.rows(kind, turn, statement, values, read);
         Box::pin(async move { Ok(rows.await?.into_iter().next()) })
     }
 }

@@ -2,7 +2,7 @@
 
 use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 
 use crate::rows;
 use crate::sqlite::Sqlite;
@@ -10,11 +10,11 @@ use crate::sqlite::transaction::SqliteTransaction;
 
 impl AccessReader for Sqlite {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>> {
-        self.row(rows::API_KEY, [digest], rows::api_key)
+        self.row(ReadKind::ApiKey, Turn::Server, rows::API_KEY, [digest], rows::api_key)
     }
 
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {
-        self.rows(rows::API_KEY_LIST, [], rows::api_key)
+        self.rows(ReadKind::ApiKeyList, Turn::Server, rows::API_KEY_LIST, [], rows::api_key)
     }
 }
 

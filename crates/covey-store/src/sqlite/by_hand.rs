@@ -9,22 +9,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use covey_core::port::{Clock, Job, Observer};
-use crossbeam_channel::Receiver;
 
 use crate::error::StoreError;
-use crate::sqlite::reader::Read;
+use crate::queue::{self, Exit, Readers};
+use crate::sqlite::reader::Reads;
 use crate::sqlite::writer::Writer;
 use crate::sqlite::{Sqlite, connection, migrations};
 use crate::write_state::WriteState;
 
 /// The place of a database that is in memory (SQLite "In-Memory Databases").
 const IN_MEMORY: &str = ":memory:";
+/// Reads come one after the other.
+const READERS: Readers = Readers { points: 1, pages: 1, scans: 1 };
 
 /// The hand that does a store's work.
 pub struct ByHand {
     writer: Writer,
-    jobs: Receiver<Box<dyn Job>>,
-    reads: Receiver<Read>,
+    jobs: Exit<Box<dyn Job>>,
+    reads: Reads,
     queue_max: usize,
 }
 
@@ -55,7 +57,7 @@ impl ByHand {
             disk: None,
             looked: Instant::now(),
         };
-        let (jobs, reads) = (crossbeam_channel::never(), crossbeam_channel::never());
+        let ((_, jobs), reads) = (queue::of_jobs(queue_max), Reads::new(READERS, queue_max));
         Ok(Self { writer, jobs, reads, queue_max })
     }
 
@@ -64,13 +66,14 @@ impl ByHand {
     /// What waits for the hand in a store that was made before is lost, as when a server is killed; what was
     /// committed stays.
     pub fn store(&mut self, told: Arc<dyn Fn() + Send + Sync>) -> Sqlite {
-        let (jobs, job_queue) = crossbeam_channel::bounded(self.queue_max);
-        let (reads, read_queue) = crossbeam_channel::bounded(self.queue_max);
-        (self.jobs, self.reads) = (job_queue, read_queue);
+        let (jobs, job_queue) = queue::of_jobs(self.queue_max);
+        let reads = Reads::new(READERS, self.queue_max);
+        self.reads.abandon();
+        (self.jobs, self.reads) = (job_queue, reads.clone());
         Sqlite {
             path: PathBuf::from(IN_MEMORY),
             jobs: Some(jobs),
-            reads: Some(reads),
+            reads,
             write_state: Arc::clone(&self.writer.state),
             disk: None,
             threads: Vec::new(),
@@ -80,7 +83,7 @@ impl ByHand {
 
     /// Does the reads that wait; answers how many there were.
     pub fn read(&self) -> usize {
-        self.reads.try_iter().map(|read| read(&self.writer.connection, &self.writer.state)).count()
+        self.reads.run_all(&self.writer.connection, &self.writer.state)
     }
 
     /// Runs the jobs that wait in one transaction, at most as many as a group has, and settles them; answers

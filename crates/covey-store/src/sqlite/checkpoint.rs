@@ -3,12 +3,12 @@
 //! them (SQLite "Write-Ahead Logging" §3.2: a passive checkpoint blocks nobody).
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use covey_core::error::StorageFault;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::Connection;
 
 use crate::error::StoreError;
@@ -53,7 +53,7 @@ impl Hold {
 
 /// Asks for checkpoints.
 pub(super) struct Checkpoints {
-    wanted: Option<Sender<()>>,
+    wanted: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     pages_since: u64,
     hold: Arc<Hold>,
@@ -73,7 +73,7 @@ impl Checkpoints {
         let open = |source| StoreError::Open { path: path.to_owned(), source };
         connection.busy_timeout(END_WAIT).map_err(open)?;
         // One may be under way and one may wait; more than that says nothing new.
-        let (wanted, asked) = crossbeam_channel::bounded(1);
+        let (wanted, asked) = sync_channel(1);
         let hold = Arc::<Hold>::default();
         let work = Work { connection, hold: Arc::clone(&hold), disk: disk.clone(), state };
         let thread = super::spawn("store-checkpoint".to_owned(), move || work.run(&asked))?;

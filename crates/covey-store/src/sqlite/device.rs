@@ -6,7 +6,7 @@ use covey_core::device::{
     NewDevice, Tag,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
-use covey_core::port::{Entries, Filling, Found, Page, PageRequest, TxResult};
+use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use covey_core::task::{DeviceRef, Target};
 use rusqlite::Connection;
 
@@ -23,16 +23,18 @@ pub(super) const DEVICE_OF_ID: &str = "SELECT id, org_id, device_id, sn FROM dev
 impl DeviceReader for Sqlite {
     fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
         let org = caller.org;
-        self.read(move |connection| device_page(connection, org, &filter, page))
+        let kind = ReadKind::of_devices(&filter);
+        self.read(kind, Turn::Org(org), move |connection| device_page(connection, org, &filter, page))
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
-        self.row(rows::DEVICE_OF_SN, [sn.as_str().to_owned()], rows::identity)
+        let values = [sn.as_str().to_owned()];
+        self.row(ReadKind::DeviceOfSn, Turn::Server, rows::DEVICE_OF_SN, values, rows::identity)
     }
 
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>> {
         let after = after.as_ref().map_or("", Sn::as_str).to_owned();
-        self.rows(rows::DEVICE_SNS, (after, limit), rows::first)
+        self.rows(ReadKind::DeviceSns, Turn::Server, rows::DEVICE_SNS, (after, limit), rows::first)
     }
 
     fn device_of_certificate_of_every_org(
@@ -41,7 +43,8 @@ impl DeviceReader for Sqlite {
         serial_hex: String,
     ) -> Found<'_, Option<DeviceIdentity>> {
         let values = (serial_hex, sn.as_str().to_owned());
-        self.row(rows::DEVICE_OF_CERTIFICATE, values, rows::identity)
+        let kind = ReadKind::DeviceOfCertificate;
+        self.row(kind, Turn::Server, rows::DEVICE_OF_CERTIFICATE, values, rows::identity)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use covey_core::device_session::{Admission, SessionContent, SessionReader, SessionSteps};
 use covey_core::id::{DeviceKey, Sn};
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 
 use crate::rows;
 use crate::sqlite::Sqlite;
@@ -14,7 +14,8 @@ impl SessionReader for Sqlite {
         sn: Sn,
         serial_hex: String,
     ) -> Found<'_, Option<Admission>> {
-        self.row(rows::SESSION_OF_CERTIFICATE, (serial_hex, sn.as_str().to_owned()), rows::admission)
+        let (kind, values) = (ReadKind::SessionOfCertificate, (serial_hex, sn.as_str().to_owned()));
+        self.row(kind, Turn::Server, rows::SESSION_OF_CERTIFICATE, values, rows::admission)
     }
 }
 

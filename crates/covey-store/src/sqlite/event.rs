@@ -4,24 +4,26 @@ use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventKey, EventPage, EventReader, EventSteps, EventToStore, EventTold,
-    EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, PathStep, SeriesPath, SeriesQuery,
+    EventTypes, EventsFrom, Field, FieldQuery, Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, RecordNumber, UnixMs};
-use covey_core::port::{Entries, Filling, Found, Page, PageRequest, TxResult};
+use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use covey_core::record::RecordKind;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::rows::{self, Columns, Read};
+use crate::rows;
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
+use crate::sqlite::event_series::{event_fields, event_series};
 use crate::sqlite::record::RecordRow;
-use crate::sqlite::statement::{Ask, within};
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
 
 impl EventReader for Sqlite {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         let org = caller.org;
-        self.read(move |connection| event_page(connection, org, &filter, from))
+        let kind = ReadKind::of_events(&filter, from);
+        self.read(kind, Turn::Org(org), move |connection| event_page(connection, org, &filter, from))
     }
 
     fn event_list_after(
@@ -33,22 +35,29 @@ impl EventReader for Sqlite {
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
-        self.read(move |connection| events_after(connection, org, device, &types, after, limit))
+        let kind = ReadKind::of_events_after(&types);
+        self.read(kind, Turn::Org(org), move |connection| {
+            events_after(connection, org, device, &types, after, limit)
+        })
     }
 
     fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>> {
         let org = caller.org;
-        self.read(move |connection| event_fields(connection, org, &query))
+        self.read(ReadKind::EventFields, Turn::Org(org), move |connection| {
+            event_fields(connection, org, &query)
+        })
     }
 
     fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>> {
         let org = caller.org;
-        self.read(move |connection| event_series(connection, org, &query))
+        self.read(ReadKind::EventSeries, Turn::Org(org), move |connection| {
+            event_series(connection, org, &query)
+        })
     }
 
     fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |connection| {
             let mut conditions = Conditions::default();
             conditions.add("g.org_id = ?", org.0);
             conditions.add_if("g.device_id = ?", filter.device_id.map(|id| id.0));
@@ -73,7 +82,7 @@ impl EventReader for Sqlite {
 
     fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::Gauges, Turn::Org(org), move |connection| {
             let sql = concat!(
                 "SELECT ",
                 rows::gauge_columns!(),
@@ -164,11 +173,19 @@ fn event_page(
 /// How far the clock may have been set back while events came.
 const CLOCK_STEP_MS: i64 = 300_000;
 
-/// A number before which no event was received at or after an instant. Numbers
-/// grow with time, so it is found by halving; an index on the time of receipt
-/// would have to be written with every event.
-fn number_around(connection: &Connection, at: UnixMs) -> rusqlite::Result<RecordNumber> {
-    let at = at.plus_ms(-CLOCK_STEP_MS).0;
+/// A number before which no event was received at or after an instant.
+pub(super) fn number_around(connection: &Connection, at: UnixMs) -> rusqlite::Result<RecordNumber> {
+    first_number(connection, at.plus_ms(-CLOCK_STEP_MS))
+}
+
+/// A number from which on no event was received before an instant.
+pub(super) fn number_behind(connection: &Connection, at: UnixMs) -> rusqlite::Result<RecordNumber> {
+    first_number(connection, at.plus_ms(CLOCK_STEP_MS))
+}
+
+/// The number of the first event that is not older. Numbers grow with time, so it is found by halving; an index
+/// on the time of receipt would have to be written with every event.
+fn first_number(connection: &Connection, UnixMs(at): UnixMs) -> rusqlite::Result<RecordNumber> {
     let mut look =
         connection.prepare_cached("SELECT id, received_at FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
     let mut last = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?;
@@ -184,77 +201,6 @@ fn number_around(connection: &Connection, at: UnixMs) -> rusqlite::Result<Record
         }
     }
     Ok(RecordNumber(low))
-}
-
-/// A path in SQLite's spelling. Names have no quotes in them ([`SeriesPath`]).
-fn path_text(steps: &[PathStep]) -> String {
-    steps.iter().fold("$".to_owned(), |path, step| match step {
-        PathStep::Name(name) => format!("{path}.\"{name}\""),
-        PathStep::Place(place) => format!("{path}[{place}]"),
-    })
-}
-
-/// The paths to look at: the first, and one more or the same again.
-fn paths(path: &SeriesPath) -> (String, String) {
-    let texts: Vec<_> = path.ways().iter().map(|steps| path_text(steps)).collect();
-    let first = texts.first().cloned().unwrap_or_default();
-    let last = texts.last().cloned().unwrap_or_default();
-    (first, last)
-}
-
-fn event_fields(connection: &Connection, org: OrgId, query: &FieldQuery) -> rusqlite::Result<Entries<Field>> {
-    let snapshot = connection.unchecked_transaction()?;
-    let first = number_around(&snapshot, query.since)?;
-    let (path, other) = paths(&query.path);
-    let sql = "SELECT f.received_at, f.value FROM ( \
-           SELECT * FROM ( \
-             SELECT e.id, e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
-             WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
-             AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8) \
-           UNION ALL \
-           SELECT 0, g.updated_at, coalesce(g.payload -> ?6, g.payload -> ?7) AS value \
-             FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL \
-             WHERE g.org_id = ?1 AND g.device_id = ?2 AND g.type_code = ?4 AND g.updated_at >= ?5 \
-             AND value IS NOT NULL) AS f \
-         ORDER BY f.received_at DESC, f.id DESC LIMIT ?8";
-    let values =
-        (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
-    fn field(row: &dyn Columns) -> Read<Field> {
-        Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? })
-    }
-    within(snapshot.prepare_cached(sql)?.query(values)?, field, |field| field.value.len())
-}
-
-fn event_series(connection: &Connection, org: OrgId, query: &SeriesQuery) -> rusqlite::Result<Vec<Bucket>> {
-    let snapshot = connection.unchecked_transaction()?;
-    let first = number_around(&snapshot, query.from)?;
-    let (path, other) = paths(&query.path);
-    let sql = "WITH found AS MATERIALIZED ( \
-           SELECT e.id, e.received_at / ?7 * ?7 AS bucket, \
-             CASE WHEN json_type(e.payload, ?8) IS NOT NULL THEN \
-               CASE WHEN json_type(e.payload, ?8) IN ('integer', 'real') THEN e.payload ->> ?8 END \
-             WHEN json_type(e.payload, ?9) IN ('integer', 'real') THEN e.payload ->> ?9 END AS number \
-           FROM events e \
-           WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.received_at >= ?4 \
-             AND e.received_at < ?5 AND (e.type_code = ?6 OR (?6 IS NULL AND e.type_code >= 0))), \
-         gathered AS MATERIALIZED ( \
-           SELECT bucket, min(number) AS least, max(number) AS most, avg(number) AS mean, count(*) AS n, \
-             max(id) AS last FROM found WHERE number BETWEEN -?10 AND ?10 GROUP BY bucket) \
-         SELECT g.bucket, g.least, g.most, g.mean, f.number, g.n FROM gathered g JOIN found f ON f.id = g.last \
-         ORDER BY g.bucket";
-    let values = (
-        org.0,
-        query.device_id.0,
-        first.0,
-        query.from.0,
-        query.until.0,
-        query.type_code,
-        query.width_ms,
-        path,
-        other,
-        rows::SERIES_NUMBER_MAX,
-    );
-    snapshot.rows(sql, values, rows::bucket)
 }
 
 impl EventSteps for SqliteTransaction<'_> {

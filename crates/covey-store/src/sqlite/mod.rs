@@ -1,7 +1,7 @@
 //! The store on SQLite: one writer that commits for many, and separate readers.
 //!
-//! All writes go through one thread. It takes every job that waits, runs them
-//! in one transaction, commits once (WAL, `synchronous=FULL`: the commit
+//! All writes go through one thread. It takes the jobs that wait, organisation
+//! by organisation in turns (`crate::queue`), runs them in one transaction, commits once (WAL, `synchronous=FULL`: the commit
 //! returns after the fsync), and only then gives each caller its answer. While
 //! one commit waits for the disk the next group gathers, so the group grows
 //! with the load and nobody waits for a timer.
@@ -16,6 +16,7 @@ mod device;
 mod device_session;
 mod disk;
 mod event;
+mod event_series;
 mod first;
 mod migrations;
 mod presence;
@@ -37,10 +38,10 @@ use std::time::Instant;
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Found, Job, Observer, Reader, Room, Store};
 use covey_core::retention::{Prune, Pruned};
-use crossbeam_channel::Sender;
 
 use crate::error::StoreError;
-use crate::queue;
+use crate::queue::{self, Entrance, Readers};
+use crate::sqlite::reader::Reads;
 use crate::write_state::WriteState;
 
 pub use backup::{backup, verify};
@@ -54,8 +55,9 @@ pub struct Options {
     /// The database file; made if it is missing.
     pub path: PathBuf,
     /// How many threads read.
-    pub readers: usize,
-    /// How many jobs, and how many reads, may wait before more are refused.
+    pub readers: Readers,
+    /// How many jobs, and how many reads, may wait before more are refused; those of one organisation
+    /// at most half of it.
     pub queue_max: usize,
     /// How many jobs may share one commit.
     pub group_max: usize,
@@ -70,15 +72,17 @@ impl Options {
     /// The defaults, for a file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 2, queue_max: 20_000, group_max: 512, pages_max: None, disk: None }
+        let readers = Readers { points: 2, pages: 1, scans: 2 };
+        let path = path.into();
+        Self { path, readers, queue_max: 40_000, group_max: 512, pages_max: None, disk: None }
     }
 }
 
 /// A store on SQLite.
 pub struct Sqlite {
     path: PathBuf,
-    jobs: Option<Sender<Box<dyn Job>>>,
-    reads: Option<Sender<reader::Read>>,
+    jobs: Option<Entrance<Box<dyn Job>>>,
+    reads: Reads,
     write_state: Arc<WriteState>,
     disk: Option<Arc<Disk>>,
     threads: Vec<JoinHandle<()>>,
@@ -103,16 +107,10 @@ impl Sqlite {
             connection::limit_pages(&writing, pages_max)
                 .map_err(|source| StoreError::Open { path: options.path.clone(), source })?;
         }
-        let (jobs, job_queue) = crossbeam_channel::bounded(options.queue_max);
-        let (reads, read_queue) = crossbeam_channel::bounded(options.queue_max);
+        let (jobs, job_queue) = queue::of_jobs(options.queue_max);
+        let reads = Reads::new(options.readers, options.queue_max);
         let write_state = Arc::<WriteState>::default();
-        let mut threads = Vec::new();
-        for number in 0..options.readers.max(1) {
-            let reading = connection::open_for_reading(&options.path)?;
-            let (queue, state) = (read_queue.clone(), Arc::clone(&write_state));
-            let run = move || reader::run(&reading, &queue, &state);
-            threads.push(spawn(format!("store-read-{number}"), run)?);
-        }
+        let mut threads = reads.start(options, &write_state)?;
         let disk = options.disk.clone();
         if disk.as_ref().is_some_and(|disk| disk.is_full()) {
             write_state.set(Some(StorageFault::Full));
@@ -130,7 +128,7 @@ impl Sqlite {
             looked: Instant::now(),
         };
         threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
-        let (path, jobs, reads) = (options.path.clone(), Some(jobs), Some(reads));
+        let (path, jobs) = (options.path.clone(), Some(jobs));
         Ok(Self { path, jobs, reads, write_state, disk, threads, hand: None })
     }
 }
@@ -147,7 +145,7 @@ impl Reader for Sqlite {}
 
 impl Store for Sqlite {
     fn submit(&self, job: Box<dyn Job>) -> Result<(), StorageFault> {
-        queue::put(self.jobs.as_ref(), job)?;
+        self.jobs.as_ref().ok_or(StorageFault::Stopped)?.put_job(job)?;
         self.tell_hand();
         Ok(())
     }
@@ -175,7 +173,7 @@ impl Drop for Sqlite {
     /// Lets the threads finish what was submitted, and waits for them.
     fn drop(&mut self) {
         self.jobs = None;
-        self.reads = None;
+        self.reads.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("store thread panicked");

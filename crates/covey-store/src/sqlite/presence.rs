@@ -2,7 +2,7 @@
 
 use covey_core::device::{DeviceIdentity, Presence};
 use covey_core::id::{DeviceKey, UnixMs};
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 use covey_core::presence::{OnlineDevice, PresenceReader, PresenceSteps, PresenceTold};
 use rusqlite::ToSql;
 
@@ -13,6 +13,8 @@ use crate::sqlite::transaction::SqliteTransaction;
 impl PresenceReader for Sqlite {
     fn presence_online_of_every_org(&self, after: DeviceKey, limit: u32) -> Found<'_, Vec<OnlineDevice>> {
         self.rows(
+            ReadKind::PresenceOnline,
+            Turn::Server,
             "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.details FROM connections c \
              JOIN devices d ON d.id = c.device_key \
              WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
@@ -22,7 +24,7 @@ impl PresenceReader for Sqlite {
     }
 
     fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
-        self.read(move |connection| {
+        self.read(ReadKind::PresenceDue, Turn::Server, move |connection| {
             let sql = "SELECT 1 FROM connections WHERE told_due <= ?1 LIMIT 1";
             connection.prepare_cached(sql)?.exists([now.0])
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use covey_core::access::Caller;
 use covey_core::device::{DeviceIdentity, Tag};
 use covey_core::id::{DeviceKey, OrgId, RecordNumber, TaskId};
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 use covey_core::record::{
     Change, NewRecord, Record, RecordDevice, RecordKind, RecordPage, RecordReader, RecordRequest, RecordSpan,
     RecordSteps,
@@ -22,16 +22,17 @@ use crate::sqlite::transaction::SqliteTransaction;
 
 impl RecordReader for Sqlite {
     fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
-        self.read(move |connection| record_page(connection, &request))
+        let turn = request.org.map_or(Turn::Server, Turn::Org);
+        self.read(ReadKind::of_records(&request), turn, move |connection| record_page(connection, &request))
     }
 
     fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan> {
         let org = caller.org;
-        self.read(move |connection| record_span(connection, Some(org)))
+        self.read(ReadKind::RecordSpan, Turn::Org(org), move |connection| record_span(connection, Some(org)))
     }
 
     fn record_span_of_every_org(&self) -> Found<'_, RecordSpan> {
-        self.read(|connection| record_span(connection, None))
+        self.read(ReadKind::RecordSpan, Turn::Server, |connection| record_span(connection, None))
     }
 }
 

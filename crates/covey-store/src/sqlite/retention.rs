@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::OrgId;
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionClass, RetentionReader, RetentionSteps};
 use futures_channel::oneshot;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -20,7 +20,7 @@ use crate::{StoreError, rows};
 
 impl RetentionReader for Sqlite {
     fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
-        let found = self.rows(rows::RETENTION, [], rows::org_retention);
+        let found = self.rows(ReadKind::Retention, Turn::Server, rows::RETENTION, [], rows::org_retention);
         Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 }
@@ -92,7 +92,8 @@ impl Sqlite {
     /// Forgets what is too old. A bounded amount.
     pub(super) fn forget(&self, what: Prune) -> Found<'_, Pruned> {
         if self.hand.is_some() {
-            return self.read(move |connection| prune(connection, &what, None));
+            let kind = ReadKind::Retention;
+            return self.read(kind, Turn::Server, move |connection| prune(connection, &what, None));
         }
         let (reply, answer) = oneshot::channel();
         let (path, state, disk) = (self.path.clone(), Arc::clone(&self.write_state), self.disk.clone());

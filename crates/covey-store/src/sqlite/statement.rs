@@ -1,6 +1,6 @@
 //! One statement and what it answers. Each is prepared once on a connection.
 
-use covey_core::port::{Entries, Filling, Found, TxResult};
+use covey_core::port::{Entries, Filling, Found, ReadKind, Turn, TxResult};
 use rusqlite::{Connection, OptionalExtension, Params, Row, Rows};
 
 use crate::rows::{Columns, Read};
@@ -75,21 +75,25 @@ impl Sqlite {
     /// What `read` makes of each row.
     pub(super) fn rows<T: Send + 'static>(
         &self,
+        kind: ReadKind,
+        turn: Turn,
         sql: &'static str,
         values: impl Params + Send + 'static,
         read: fn(&dyn Columns) -> Read<T>,
     ) -> Found<'_, Vec<T>> {
-        self.read(move |connection| connection.rows(sql, values, read))
+        self.read(kind, turn, move |connection| connection.rows(sql, values, read))
     }
 
     /// What `read` makes of the first row, if there is one.
     pub(super) fn row<T: Send + 'static>(
         &self,
+        kind: ReadKind,
+        turn: Turn,
         sql: &'static str,
         values: impl Params + Send + 'static,
         read: fn(&dyn Columns) -> Read<T>,
     ) -> Found<'_, Option<T>> {
-        self.read(move |connection| connection.row(sql, values, read))
+        self.read(kind, turn, move |connection| connection.row(sql, values, read))
     }
 }
 

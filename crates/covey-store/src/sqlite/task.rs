@@ -3,7 +3,7 @@
 
 use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{Found, Page, PageRequest, TxResult};
+use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use covey_core::task::{
     Idempotency, NewResult, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
     TaskResults, TaskStatus, TaskSteps,
@@ -108,7 +108,7 @@ impl TaskReader for Sqlite {
         before: Option<ResultId>,
     ) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::Task, Turn::Org(org), move |connection| {
             // One transaction, so that the task and its results are of one moment.
             let snapshot = connection.unchecked_transaction()?;
             let task = snapshot.row(TASK, (id.0.as_bytes(), org.0), rows::task)?;
@@ -120,11 +120,13 @@ impl TaskReader for Sqlite {
 
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
         let org = caller.org;
-        self.read(move |connection| task_page(connection, org, &filter, page))
+        let kind = ReadKind::of_tasks(&filter, page);
+        self.read(kind, Turn::Org(org), move |connection| task_page(connection, org, &filter, page))
     }
 
     fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
-        self.rows(TASK_ANNOUNCEABLE, (device.0, now.0, limit), rows::task)
+        let values = (device.0, now.0, limit);
+        self.rows(ReadKind::TaskAnnounceable, Turn::Server, TASK_ANNOUNCEABLE, values, rows::task)
     }
 
     fn task_lapsed_of_every_org(
@@ -133,15 +135,18 @@ impl TaskReader for Sqlite {
         now: UnixMs,
         limit: u32,
     ) -> Found<'_, Vec<Task>> {
-        self.rows(TASK_LAPSED, (after.0.0, after.1, now.0, limit), rows::task)
+        let values = (after.0.0, after.1, now.0, limit);
+        self.rows(ReadKind::TaskLapsed, Turn::Server, TASK_LAPSED, values, rows::task)
     }
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
-        self.read(move |connection| connection.only(TASK_OVERDUE_ANY, [now.0], rows::first))
+        self.read(ReadKind::TaskOverdue, Turn::Server, move |connection| {
+            connection.only(TASK_OVERDUE_ANY, [now.0], rows::first)
+        })
     }
 
     fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>> {
-        self.read(move |connection| {
+        self.read(ReadKind::TaskWaiting, Turn::Server, move |connection| {
             let mut statement = connection.prepare_cached(TASK_WAITING)?;
             let mut waiting = Vec::new();
             for device in devices {
@@ -154,7 +159,7 @@ impl TaskReader for Sqlite {
     }
 
     fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>> {
-        self.read(move |connection| {
+        self.read(ReadKind::TaskFinal, Turn::Server, move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let mut details = Vec::new();
             for id in ids {
@@ -169,7 +174,7 @@ impl TaskReader for Sqlite {
 
     fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>> {
         let sql = "SELECT status, sum(count) FROM task_counts GROUP BY status ORDER BY status";
-        self.rows(sql, [], rows::task_count)
+        self.rows(ReadKind::TaskCounts, Turn::Server, sql, [], rows::task_count)
     }
 }
 

@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{DeviceId, DeviceKey, OrgId};
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 use covey_core::twin::{ReportedValue, Twin, TwinReader, TwinResource, TwinSteps, TwinVersions};
 use rusqlite::{Connection, params};
 
@@ -26,7 +26,7 @@ const TWIN_RESOURCES: &str = concat!(
 impl TwinReader for Sqlite {
     fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::Twin, Turn::Org(org), move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let Some(device) = identity(&snapshot, org, device)? else { return Ok(None) };
             let versions = snapshot.row(TWIN_VERSIONS, [device.device.0], rows::twin_versions)?;
@@ -45,7 +45,7 @@ impl TwinReader for Sqlite {
         limit: u32,
     ) -> Found<'_, Option<Vec<ReportedValue>>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::TwinHistory, Turn::Org(org), move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let Some(device) = identity(&snapshot, org, device)? else { return Ok(None) };
             let values = snapshot.rows(

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Observer, Step};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::Connection;
 
 use crate::guard::AbortOnPanic;
+use crate::queue::{Exit, Nothing};
 use crate::relief::keep_relief;
 use crate::sqlite::checkpoint::{self, Checkpoints};
 use crate::sqlite::disk::Disk;
@@ -65,8 +65,8 @@ impl Failure {
 }
 
 impl Writer {
-    /// Runs until the last sender is gone and every job is settled.
-    pub(super) fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+    /// Runs until the store is dropped and every job is settled.
+    pub(super) fn run(mut self, queue: &Exit<Box<dyn Job>>) {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
         loop {
@@ -78,34 +78,31 @@ impl Writer {
                 self.look();
             }
             // A fault may also be met beside this thread, which then has nothing to do.
-            match queue.recv_timeout(LOOK_PAUSE) {
-                Ok(first) => {
-                    group.push(first);
-                    self.gather(&mut group, queue);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            match queue.take_group(&mut group, self.group_max, Some(LOOK_PAUSE)) {
+                Ok(()) => self.commit_when_free(&mut group),
+                Err(Nothing::Came) => {}
+                Err(Nothing::Left) => return,
             }
         }
     }
 
     /// Commits one group of those that wait; answers how many there were.
-    pub(super) fn commit_one_group(&mut self, queue: &Receiver<Box<dyn Job>>) -> usize {
+    pub(super) fn commit_one_group(&mut self, queue: &Exit<Box<dyn Job>>) -> usize {
         let mut group = Group::new();
-        let Ok(first) = queue.try_recv() else { return 0 };
-        group.push(first);
-        self.gather(&mut group, queue)
+        queue.take_group_now(&mut group, self.group_max);
+        let count = group.len();
+        if count > 0 {
+            self.commit_when_free(&mut group);
+        }
+        count
     }
 
-    /// Commits a group that was begun, with those that wait.
-    fn gather(&mut self, group: &mut Group, queue: &Receiver<Box<dyn Job>>) -> usize {
-        group.extend(queue.try_iter().take(self.group_max - 1));
+    /// Commits a group, once no checkpoint ends the log.
+    fn commit_when_free(&mut self, group: &mut Group) {
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.give_way();
         }
-        let count = group.len();
         self.commit(group);
-        count
     }
 
     /// Looks whether writes succeed again. On a disk that was full they do once the reserve is there again.

@@ -1,11 +1,13 @@
 //! Group commit: many operations, one transaction, an answer for each.
 
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::task::{Context, Waker};
 
 use covey_core::Error;
 use covey_core::error::StorageFault;
-use covey_core::port::{Job, Store, Transaction};
+use covey_core::id::OrgId;
+use covey_core::port::{Job, Store, Transaction, Turn};
 use covey_core::task::{DeviceRef, TaskFilter};
 use futures_executor::block_on;
 
@@ -62,6 +64,10 @@ pub fn a_refused_operation_does_not_hurt_its_group(backend: impl Backend) {
 struct Faulty;
 
 impl Job for Faulty {
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn run(&mut self, _: &mut dyn Transaction) -> Result<(), StorageFault> {
         Err(StorageFault::Io)
     }
@@ -87,9 +93,64 @@ pub fn a_faulty_job_does_not_hurt_its_group(backend: impl Backend) {
     made.iter().for_each(|task| assert_eq!(world.get(task.id).task, **task));
 }
 
+/// A job that tells when it is settled.
+struct Told {
+    turn: Turn,
+    number: u32,
+    bytes: usize,
+    told: mpsc::Sender<(Turn, u32)>,
+}
+
+impl Job for Told {
+    fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn run(&mut self, _: &mut dyn Transaction) -> Result<(), StorageFault> {
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StorageFault>) {
+        assert_eq!(committed, Ok(()));
+        self.told.send((self.turn, self.number)).unwrap();
+    }
+}
+
+pub fn an_organisation_with_much_waiting_delays_others_by_one_group(backend: impl Backend) {
+    const FLOOD: u32 = 10_000;
+    // As the stores have it.
+    const GROUP_MAX: usize = 512;
+    let world = World::new(backend);
+    let (told, settled) = mpsc::channel();
+    let submit = |turn, number, bytes| {
+        world.store().submit(Box::new(Told { turn, number, bytes, told: told.clone() })).unwrap();
+    };
+    let flooder = Turn::Org(OrgId(1_001));
+    let others = [Turn::Org(OrgId(1_002)), Turn::ShutOut(OrgId(1_001)), Turn::Server];
+    let gate = world.hold_writer();
+    (0..FLOOD).for_each(|number| submit(flooder, number, 2_000));
+    for turn in others {
+        (0..100).for_each(|number| submit(turn, number, 0));
+    }
+    drop(gate);
+    let order: Vec<_> = settled.iter().take(FLOOD as usize + 300).collect();
+    for turn in others {
+        let last = order.iter().position(|one| *one == (turn, 99)).unwrap();
+        assert!(last < GROUP_MAX, "{turn:?} ended at {last}");
+    }
+    for turn in others.into_iter().chain([flooder]) {
+        let numbers = order.iter().filter(|(of, _)| *of == turn).map(|(_, number)| *number);
+        assert!(numbers.is_sorted(), "{turn:?} lost its order");
+    }
+}
+
 pub fn the_queue_is_bounded(backend: impl Backend) {
     let world = World::new(backend);
-    let device = world.device(0);
+    let (device, other) = (world.device(0), world.device(1));
     let engine = world.engine();
     let gate = world.hold_writer();
     let mut waiting = Vec::new();
@@ -102,7 +163,12 @@ pub fn the_queue_is_bounded(backend: impl Backend) {
         assert!(waiting.len() < 1_000_000, "the queue has no bound");
     };
     assert_eq!(refused, Error::Unavailable { reason: StorageFault::Overloaded });
+    // It is the flooder's bound: others have a place, and so has what shuts somebody out.
+    let of_another = begin(engine.for_device(&other).task_ack(engine.task_id()));
+    let retiring = begin(engine.for_caller(world.org(0)).device_retire(device.device_id));
     drop(gate);
+    assert_eq!(block_on(of_another).unwrap_err(), Error::not_found("task"));
+    block_on(retiring).unwrap();
     // Those that had a place are answered all the same.
     let last = waiting.pop().unwrap();
     assert_eq!(block_on(last).unwrap_err(), Error::not_found("task"));

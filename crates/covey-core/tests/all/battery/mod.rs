@@ -70,6 +70,7 @@ macro_rules! battery {
                 a_refused_operation_does_not_hurt_its_group,
                 a_faulty_job_does_not_hurt_its_group,
                 the_queue_is_bounded,
+                an_organisation_with_much_waiting_delays_others_by_one_group,
             ],
             listing: [
                 pages_are_newest_first_and_their_totals_hold,
@@ -138,6 +139,7 @@ macro_rules! battery {
                 a_series_takes_the_smallest_of_all_integers,
                 a_series_of_any_type_leaves_out_what_servers_noted,
                 a_deep_body_and_a_long_number_hurt_nobody,
+                what_may_cost_much_is_bounded_for_each_organisation,
             ],
             records: [
                 every_change_is_told_with_what_it_is_about,

@@ -1,6 +1,9 @@
 //! Values out of events: as the contract says where they are, whatever else is
 //! in the bodies.
 
+use std::task::{Context, Poll, Waker};
+
+use covey_core::Error;
 use covey_core::device::DeviceIdentity;
 use covey_core::event::{Bucket, FieldQuery, NewEvent, SeriesPath, SeriesQuery};
 use covey_core::id::UnixMs;
@@ -223,4 +226,35 @@ pub fn a_deep_body_and_a_long_number_hurt_nobody(backend: impl Backend) {
     assert_eq!(series(&world, &device, "$.a.b.c.d.e.f.g.h", (0, 100), 100), [(0, [8.0; 4], 1)]);
     let values = fields(&world, &device, "v", 10);
     assert_eq!(values.iter().map(|(_, value)| value.len()).collect::<Vec<_>>(), [1, 5_003, 5_000, 1]);
+}
+
+pub fn what_may_cost_much_is_bounded_for_each_organisation(backend: impl Backend) {
+    let world = World::new(backend);
+    let device = world.device(0);
+    let query = SeriesQuery {
+        device_id: device.device_id,
+        type_code: None,
+        path: SeriesPath::tag("310").unwrap(),
+        from: UnixMs(BEGIN.0 - 3_600_000),
+        until: BEGIN,
+        width_ms: 1_000,
+    };
+    let series = |org| world.engine().for_caller(world.org(org)).event_series(query.clone());
+    let mut under_way = Vec::new();
+    let refused = loop {
+        let mut asking = Box::pin(series(0));
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => under_way.push(asking),
+            Poll::Ready(Err(refused)) => break refused,
+            // It has ended already.
+            Poll::Ready(Ok(_)) => {}
+        }
+        assert!(under_way.len() < 1_000, "there is no bound");
+    };
+    assert!(matches!(refused, Error::Exhausted { .. }), "{refused:?}");
+    assert_eq!(under_way.len(), 16);
+    assert!(block_on(series(1)).is_ok(), "it is the bound of one organisation");
+    under_way.pop();
+    assert!(block_on(series(0)).is_ok());
+    under_way.into_iter().for_each(|asking| assert!(block_on(asking).is_ok()));
 }

@@ -20,7 +20,7 @@ use covey_core::error::{Result, StorageFault};
 use covey_core::id::{CallerId, DeviceId, OrgId, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{Clock, Job, NoPeers, Observer, PageRequest, Store, Transaction};
+use covey_core::port::{Clock, Job, NoPeers, Observer, PageRequest, Store, Transaction, Turn};
 use covey_core::task::{
     DeviceRef, FinishedTask, NewResult, ResultBody, Task, TaskDetail, TaskFilter, TaskPage, TaskSpec,
 };
@@ -272,6 +272,10 @@ struct Hold {
 }
 
 impl Job for Hold {
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn run(&mut self, _: &mut dyn Transaction) -> Result<(), StorageFault> {
         self.reach.send(()).unwrap();
         // Ends with an error when the gate is dropped.

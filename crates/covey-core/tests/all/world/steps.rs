@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use covey_core::error::StorageFault;
-use covey_core::port::{Job, Store, Transaction, TxResult};
+use covey_core::port::{Job, Store, Transaction, Turn, TxResult};
 
 use super::World;
 
@@ -17,6 +17,10 @@ struct Steps<T> {
 }
 
 impl<T: Send + 'static> Job for Steps<T> {
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
         self.answer = Some((self.steps)(tx)?);
         Ok(())

@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
 use covey_core::id::{OrgId, Sn};
-use covey_core::port::{Entries, Found, Page, PageRequest};
+use covey_core::port::{Entries, Found, Page, PageRequest, ReadKind, Turn};
 use tokio_postgres::types::Type;
 
 use crate::postgres::Postgres;
@@ -16,20 +16,26 @@ use crate::rows::{self, Read};
 impl DeviceReader for Postgres {
     fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::of_devices(&filter), Turn::Org(org), move |session| {
             let filter = filter.clone();
             Box::pin(async move { device_page(session, org, &filter, page).await })
         })
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
-        self.row(|sql| &sql.device.device_of_sn, values![sn.as_str().to_owned()], rows::identity)
+        self.row(
+            ReadKind::DeviceOfSn,
+            Turn::Server,
+            |sql| &sql.device.device_of_sn,
+            values![sn.as_str().to_owned()],
+            rows::identity,
+        )
     }
 
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>> {
         let after = after.as_ref().map_or("", Sn::as_str).to_owned();
         let values = values![after, i64::from(limit)];
-        self.rows(|sql| &sql.device.device_sns, values, rows::first)
+        self.rows(ReadKind::DeviceSns, Turn::Server, |sql| &sql.device.device_sns, values, rows::first)
     }
 
     fn device_of_certificate_of_every_org(
@@ -38,7 +44,13 @@ impl DeviceReader for Postgres {
         serial_hex: String,
     ) -> Found<'_, Option<DeviceIdentity>> {
         let values = values![serial_hex, sn.as_str().to_owned()];
-        self.row(|sql| &sql.device.device_of_certificate, values, rows::identity)
+        self.row(
+            ReadKind::DeviceOfCertificate,
+            Turn::Server,
+            |sql| &sql.device.device_of_certificate,
+            values,
+            rows::identity,
+        )
     }
 }
 

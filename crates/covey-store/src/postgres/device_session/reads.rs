@@ -2,7 +2,7 @@
 
 use covey_core::device_session::{Admission, SessionReader};
 use covey_core::id::Sn;
-use covey_core::port::Found;
+use covey_core::port::{Found, ReadKind, Turn};
 
 use crate::postgres::Postgres;
 use crate::postgres::pipeline::values;
@@ -15,6 +15,12 @@ impl SessionReader for Postgres {
         serial_hex: String,
     ) -> Found<'_, Option<Admission>> {
         let values = values![serial_hex, sn.as_str().to_owned()];
-        self.row(|sql| &sql.device_session.session_of_certificate, values, rows::admission)
+        self.row(
+            ReadKind::SessionOfCertificate,
+            Turn::Server,
+            |sql| &sql.device_session.session_of_certificate,
+            values,
+            rows::admission,
+        )
     }
 }

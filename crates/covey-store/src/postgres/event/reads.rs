@@ -6,7 +6,7 @@ use covey_core::event::{
     Gauge, GaugeFilter, SeriesQuery,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
-use covey_core::port::{Entries, Found, LIST_BYTES_MAX, Page, PageRequest};
+use covey_core::port::{Entries, Found, LIST_BYTES_MAX, Page, PageRequest, ReadKind, Turn};
 use tokio_postgres::Row;
 
 use crate::postgres::Postgres;
@@ -20,7 +20,7 @@ use crate::rows::{self, Read};
 impl EventReader for Postgres {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::of_events(&filter, from), Turn::Org(org), move |session| {
             let filter = filter.clone();
             Box::pin(async move { event_page(session, org, &filter, from).await })
         })
@@ -35,7 +35,7 @@ impl EventReader for Postgres {
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::of_events_after(&types), Turn::Org(org), move |session| {
             let types = types.clone();
             Box::pin(async move {
                 let sql = &session.sql;
@@ -60,7 +60,7 @@ impl EventReader for Postgres {
 
     fn event_fields(&self, caller: &Caller, query: FieldQuery) -> Found<'_, Entries<Field>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::EventFields, Turn::Org(org), move |session| {
             let query = query.clone();
             Box::pin(async move { series::event_fields(session, org, &query).await })
         })
@@ -68,7 +68,7 @@ impl EventReader for Postgres {
 
     fn event_series(&self, caller: &Caller, query: SeriesQuery) -> Found<'_, Vec<Bucket>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::EventSeries, Turn::Org(org), move |session| {
             let query = query.clone();
             Box::pin(async move { series::event_series(session, org, &query).await })
         })
@@ -81,7 +81,7 @@ impl EventReader for Postgres {
         request: PageRequest,
     ) -> Found<'_, Page<Gauge>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |session| {
             Box::pin(async move {
                 let mut conditions = Conditions::default();
                 conditions.number("g.org_id = #", Some(org.0));
@@ -109,7 +109,7 @@ impl EventReader for Postgres {
     fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::Gauges, Turn::Org(org), move |session| {
             let values = values![keys.clone(), org.0, bytes_max()];
             Box::pin(async move {
                 let found = query(&session.client, &session.sql.event.gauges_of, values).await?.rows();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use covey_core::access::Caller;
 use covey_core::device::Tag;
 use covey_core::id::{DeviceKey, OrgId, RecordNumber};
-use covey_core::port::Found;
+use covey_core::port::{Found, ReadKind, Turn};
 use covey_core::record::{Change, Record, RecordDevice, RecordPage, RecordReader, RecordRequest, RecordSpan};
 use tokio::time::sleep;
 
@@ -33,7 +33,8 @@ impl RecordReader for Postgres {
     /// asks for all organisations: nothing else may happen that would make
     /// anyone ask again. Then they count as more.
     fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
-        self.reads.read(move |session| {
+        let turn = request.org.map_or(Turn::Server, Turn::Org);
+        self.reads.read(ReadKind::of_records(&request), turn, move |session| {
             let request = request.clone();
             Box::pin(async move {
                 let (mut pause, mut waits) = (WAIT_PAUSE_MIN, 0);
@@ -52,11 +53,13 @@ impl RecordReader for Postgres {
 
     fn record_span(&self, caller: &Caller) -> Found<'_, RecordSpan> {
         let org = caller.org;
-        self.reads.read(move |session| Box::pin(record_span(session, Some(org))))
+        self.reads.read(ReadKind::RecordSpan, Turn::Org(org), move |session| {
+            Box::pin(record_span(session, Some(org)))
+        })
     }
 
     fn record_span_of_every_org(&self) -> Found<'_, RecordSpan> {
-        self.reads.read(|session| Box::pin(record_span(session, None)))
+        self.reads.read(ReadKind::RecordSpan, Turn::Server, |session| Box::pin(record_span(session, None)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! For how long organisations keep things.
 
 use covey_core::id::OrgId;
-use covey_core::port::{Found, TxResult};
+use covey_core::port::{Found, ReadKind, Turn, TxResult};
 use covey_core::retention::{OrgRetention, RetentionClass, RetentionReader, RetentionSteps};
 
 use crate::postgres::Postgres;
@@ -30,7 +30,13 @@ prepared! {
 
 impl RetentionReader for Postgres {
     fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
-        let found = self.rows(|sql| &sql.retention.retention, Vec::new(), rows::org_retention);
+        let found = self.rows(
+            ReadKind::Retention,
+            Turn::Server,
+            |sql| &sql.retention.retention,
+            Vec::new(),
+            rows::org_retention,
+        );
         Box::pin(async move { Ok(found.await?.into_iter().flatten().collect()) })
     }
 }

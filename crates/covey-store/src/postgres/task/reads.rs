@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{Found, Page, PageRequest};
+use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn};
 use covey_core::task::{
     RESULTS_BYTES_MAX, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
     TaskResults, TaskStatus,
@@ -59,7 +59,7 @@ impl TaskReader for Postgres {
         before: Option<ResultId>,
     ) -> Found<'_, Option<TaskDetail>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::Task, Turn::Org(org), move |session| {
             Box::pin(async move {
                 let steps = [
                     session.query(|sql| &sql.task.task_open, values![id.0, org.0]),
@@ -76,7 +76,7 @@ impl TaskReader for Postgres {
 
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::of_tasks(&filter, page), Turn::Org(org), move |session| {
             let filter = filter.clone();
             Box::pin(async move { task_page(session, org, &filter, page).await })
         })
@@ -84,7 +84,13 @@ impl TaskReader for Postgres {
 
     fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
         let values = values![device.0, now.0, i64::from(limit)];
-        self.rows(|sql| &sql.task.task_announceable, values, rows::task)
+        self.rows(
+            ReadKind::TaskAnnounceable,
+            Turn::Server,
+            |sql| &sql.task.task_announceable,
+            values,
+            rows::task,
+        )
     }
 
     fn task_lapsed_of_every_org(
@@ -94,22 +100,34 @@ impl TaskReader for Postgres {
         limit: u32,
     ) -> Found<'_, Vec<Task>> {
         let values = values![after.0.0, after.1, now.0, i64::from(limit)];
-        self.rows(|sql| &sql.task.task_lapsed, values, rows::task)
+        self.rows(ReadKind::TaskLapsed, Turn::Server, |sql| &sql.task.task_lapsed, values, rows::task)
     }
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
-        let found = self.row(|sql| &sql.task.task_overdue_any, values![now.0], rows::first);
+        let found = self.row(
+            ReadKind::TaskOverdue,
+            Turn::Server,
+            |sql| &sql.task.task_overdue_any,
+            values![now.0],
+            rows::first,
+        );
         Box::pin(async move { Ok(found.await?.unwrap_or(false)) })
     }
 
     fn task_waiting_of_every_org(&self, devices: Vec<DeviceKey>, now: UnixMs) -> Found<'_, Vec<DeviceKey>> {
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
-        self.rows(|sql| &sql.task.task_waiting, values![keys, now.0], rows::first)
+        self.rows(
+            ReadKind::TaskWaiting,
+            Turn::Server,
+            |sql| &sql.task.task_waiting,
+            values![keys, now.0],
+            rows::first,
+        )
     }
 
     fn task_final_of_every_org(&self, ids: Vec<TaskId>) -> Found<'_, Vec<TaskDetail>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::TaskFinal, Turn::Server, move |session| {
             let ids = ids.clone();
             Box::pin(async move {
                 let steps = [
@@ -132,7 +150,13 @@ impl TaskReader for Postgres {
     }
 
     fn task_counts_of_every_org(&self) -> Found<'_, Vec<TaskCount>> {
-        self.rows(|sql| &sql.task.task_counts, Vec::new(), rows::task_count)
+        self.rows(
+            ReadKind::TaskCounts,
+            Turn::Server,
+            |sql| &sql.task.task_counts,
+            Vec::new(),
+            rows::task_count,
+        )
     }
 }
 

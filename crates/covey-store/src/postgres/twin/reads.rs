@@ -2,7 +2,7 @@
 
 use covey_core::access::Caller;
 use covey_core::id::DeviceId;
-use covey_core::port::Found;
+use covey_core::port::{Found, ReadKind, Turn};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
 use crate::postgres::Postgres;
@@ -13,7 +13,7 @@ use crate::rows;
 impl TwinReader for Postgres {
     fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>> {
         let org = caller.org;
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::Twin, Turn::Org(org), move |session| {
             Box::pin(async move {
                 let steps = [
                     session.query(|sql| &sql.twin.twin, values![org.0, device.0]),
@@ -41,7 +41,7 @@ impl TwinReader for Postgres {
         let limit = if resource.contains('\0') { 0 } else { i64::from(limit) };
         let resource = resource.replace('\0', "");
         let before = before.unwrap_or(i64::MAX);
-        self.reads.read(move |session| {
+        self.reads.read(ReadKind::TwinHistory, Turn::Org(org), move |session| {
             let resource = resource.clone();
             Box::pin(async move {
                 let values = values![org.0, device.0, resource, before, limit];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::{Found, LIST_BYTES_MAX};
+use covey_core::port::{Found, LIST_BYTES_MAX, ReadKind, Turn};
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -20,7 +20,13 @@ use crate::rows::{self, Columns, Damaged, Read};
 impl WebhookReader for Postgres {
     fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>> {
         let org = caller.org;
-        self.rows(|sql| &sql.webhook.webhook_list, values![org.0], rows::endpoint_and_state)
+        self.rows(
+            ReadKind::WebhookList,
+            Turn::Org(org),
+            |sql| &sql.webhook.webhook_list,
+            values![org.0],
+            rows::endpoint_and_state,
+        )
     }
 
     fn webhook_attempts(
@@ -33,8 +39,20 @@ impl WebhookReader for Postgres {
         let outcome = from.outcome.map(|outcome| outcome.name());
         let values = values![id.0, org.0, from.bound(), outcome, i64::from(from.limit)];
         match from.after {
-            Some(_) => self.rows(|sql| &sql.webhook.webhook_log_after, values, rows::logged),
-            None => self.rows(|sql| &sql.webhook.webhook_log_before, values, rows::logged),
+            Some(_) => self.rows(
+                ReadKind::WebhookLog,
+                Turn::Org(org),
+                |sql| &sql.webhook.webhook_log_after,
+                values,
+                rows::logged,
+            ),
+            None => self.rows(
+                ReadKind::WebhookLog,
+                Turn::Org(org),
+                |sql| &sql.webhook.webhook_log_before,
+                values,
+                rows::logged,
+            ),
         }
     }
 
@@ -48,8 +66,20 @@ impl WebhookReader for Postgres {
         let bytes_max = i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX);
         let values = values![id.0, org.0, from.bound(), i64::from(from.limit), bytes_max];
         let found = match from.after {
-            Some(_) => self.rows(|sql| &sql.webhook.webhook_dead_after, values, dead_letter),
-            None => self.rows(|sql| &sql.webhook.webhook_dead_before, values, dead_letter),
+            Some(_) => self.rows(
+                ReadKind::WebhookDead,
+                Turn::Org(org),
+                |sql| &sql.webhook.webhook_dead_after,
+                values,
+                dead_letter,
+            ),
+            None => self.rows(
+                ReadKind::WebhookDead,
+                Turn::Org(org),
+                |sql| &sql.webhook.webhook_dead_before,
+                values,
+                dead_letter,
+            ),
         };
         Box::pin(async move {
             let mut found = found.await?;
@@ -70,21 +100,39 @@ impl WebhookReader for Postgres {
     ) -> Found<'_, Option<DeadLetter>> {
         let org = caller.org;
         let values = values![id.0, org.0, number.0];
-        self.row(|sql| &sql.webhook.webhook_dead_one, values, dead_letter)
+        self.row(
+            ReadKind::WebhookDead,
+            Turn::Org(org),
+            |sql| &sql.webhook.webhook_dead_one,
+            values,
+            dead_letter,
+        )
     }
 
     fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>> {
-        self.rows(|sql| &sql.webhook.webhook_claimable, Vec::new(), rows::claimable)
+        self.rows(
+            ReadKind::WebhookClaimable,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_claimable,
+            Vec::new(),
+            rows::claimable,
+        )
     }
 
     fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>> {
         let ids: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
         let values = values![ids, claim.server, claim.nonce];
-        self.rows(|sql| &sql.webhook.webhook_held, values, held)
+        self.rows(ReadKind::WebhookHeld, Turn::Server, |sql| &sql.webhook.webhook_held, values, held)
     }
 
     fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>> {
-        self.rows(|sql| &sql.webhook.webhook_device_queues, values![id.0], rows::device_queue)
+        self.rows(
+            ReadKind::WebhookQueue,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_device_queues,
+            values![id.0],
+            rows::device_queue,
+        )
     }
 
     fn webhook_queued_deliveries_of_every_org(
@@ -96,7 +144,13 @@ impl WebhookReader for Postgres {
         let devices: Vec<i64> = device_queues.iter().map(|(device, _)| device.0).collect();
         let after: Vec<i64> = device_queues.iter().map(|(_, after)| after.0).collect();
         let values = values![id.0, devices, after, i64::from(limit)];
-        let found = self.rows(|sql| &sql.webhook.webhook_queued_deliveries, values, rows::delivery);
+        let found = self.rows(
+            ReadKind::WebhookQueue,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_queued_deliveries,
+            values,
+            rows::delivery,
+        );
         Box::pin(async move {
             let mut by_device: HashMap<DeviceKey, Vec<Delivery>> = HashMap::new();
             for delivery in found.await? {
@@ -113,12 +167,24 @@ impl WebhookReader for Postgres {
 
     fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>> {
         let values = values![id.0, number.0];
-        let found = self.row(|sql| &sql.webhook.webhook_delivery, values, record_from);
+        let found = self.row(
+            ReadKind::WebhookRecord,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_delivery,
+            values,
+            record_from,
+        );
         Box::pin(async move { Ok(found.await?.flatten()) })
     }
 
     fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
-        self.rows(|sql| &sql.webhook.webhook_states, Vec::new(), rows::id_and_state)
+        self.rows(
+            ReadKind::WebhookStates,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_states,
+            Vec::new(),
+            rows::id_and_state,
+        )
     }
 }
 

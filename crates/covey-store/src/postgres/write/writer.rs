@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Observer, ReadSet, Step};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use crate::postgres::peers::Exchange;
 use crate::postgres::session::{self, Session, WriterId};
 use crate::postgres::write::cross_group_cache::CrossGroupCache;
 use crate::postgres::write::transaction::{Committed, PostgresTransaction};
+use crate::queue::{Exit, Nothing};
 use crate::relief::keep_relief;
 use crate::write_state::{LOOK_PAUSE, WriteState};
 
@@ -67,7 +67,7 @@ pub(crate) struct Writer {
     connector: Connector,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
-    queue: Receiver<Box<dyn Job>>,
+    queue: Exit<Box<dyn Job>>,
     group_max: usize,
     line: Line,
     id: Option<WriterId>,
@@ -96,7 +96,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
         exchange: Arc<Exchange>,
-        queue: Receiver<Box<dyn Job>>,
+        queue: Exit<Box<dyn Job>>,
     ) -> Self {
         let group_max = connector.options().group_max.max(1);
         let id = Some(session.writer);
@@ -126,7 +126,7 @@ impl Writer {
         Arc::clone(&self.state)
     }
 
-    /// Runs until the last sender is gone and every job is settled.
+    /// Runs until the store is dropped and every job is settled.
     pub(crate) fn run(mut self) {
         let _guard = AbortOnPanic;
         let mut group = Group::new();
@@ -135,14 +135,10 @@ impl Writer {
             if self.must_try && self.looked.elapsed() >= LOOK_PAUSE {
                 self.look();
             }
-            match self.queue.recv_timeout(LOOK_PAUSE) {
-                Ok(first) => {
-                    group.push(first);
-                    group.extend(self.queue.try_iter().take(self.group_max - 1));
-                    self.commit(&mut group);
-                }
-                Err(RecvTimeoutError::Timeout) => self.look(),
-                Err(RecvTimeoutError::Disconnected) => return,
+            match self.queue.take_group(&mut group, self.group_max, Some(LOOK_PAUSE)) {
+                Ok(()) => self.commit(&mut group),
+                Err(Nothing::Came) => self.look(),
+                Err(Nothing::Left) => return,
             }
         }
     }
@@ -307,7 +303,8 @@ impl Writer {
                 Err(_) => {}
             }
             // Those who wait behind it need not: nothing of theirs was begun.
-            self.queue.try_iter().for_each(|job| job.settle(Err(StorageFault::Unreachable)));
+            let behind = self.queue.take_all();
+            behind.into_iter().for_each(|job| job.settle(Err(StorageFault::Unreachable)));
             std::thread::sleep(PAUSE_MIN);
         }
         tracing::error!("commit outcome unknown; callers are told to retry");

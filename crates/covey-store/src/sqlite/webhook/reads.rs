@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::error::Result;
 use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
-use covey_core::port::{Filling, Found};
+use covey_core::port::{Filling, Found, ReadKind, Turn};
 use covey_core::record::Record;
 use covey_core::webhook::{
     AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
@@ -23,7 +23,8 @@ const OF_ORG: &str =
 impl WebhookReader for Sqlite {
     fn webhook_list(&self, caller: &Caller) -> Found<'_, Vec<(Endpoint, EndpointState)>> {
         let org = caller.org;
-        self.rows(rows::WEBHOOK_LIST, [org.0], rows::endpoint_and_state)
+        let kind = ReadKind::WebhookList;
+        self.rows(kind, Turn::Org(org), rows::WEBHOOK_LIST, [org.0], rows::endpoint_and_state)
     }
 
     fn webhook_attempts(
@@ -33,7 +34,7 @@ impl WebhookReader for Sqlite {
         from: AttemptsFrom,
     ) -> Found<'_, Vec<LoggedAttempt>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::WebhookLog, Turn::Org(org), move |connection| {
             let (range, order) = range("seq", &from);
             let sql = format!(
                 "SELECT {} FROM webhook_deliveries WHERE webhook_id = ?1 AND {OF_ORG} AND {range} \
@@ -52,7 +53,7 @@ impl WebhookReader for Sqlite {
         from: AttemptsFrom,
     ) -> Found<'_, Vec<DeadLetter>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::WebhookDead, Turn::Org(org), move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let (range, order) = range("number", &from);
             let sql = format!(
@@ -79,7 +80,7 @@ impl WebhookReader for Sqlite {
         number: RecordNumber,
     ) -> Found<'_, Option<DeadLetter>> {
         let org = caller.org;
-        self.read(move |connection| {
+        self.read(ReadKind::WebhookDead, Turn::Org(org), move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let is_theirs = snapshot.only(&format!("SELECT {OF_ORG}"), (id.0, org.0), rows::first)?;
             if is_theirs { dead_letter(&snapshot, id, number) } else { Ok(None) }
@@ -87,11 +88,11 @@ impl WebhookReader for Sqlite {
     }
 
     fn webhook_claimable_of_every_org(&self) -> Found<'_, Vec<Claimable>> {
-        self.rows(rows::WEBHOOK_CLAIMABLE, [], rows::claimable)
+        self.rows(ReadKind::WebhookClaimable, Turn::Server, rows::WEBHOOK_CLAIMABLE, [], rows::claimable)
     }
 
     fn webhook_held_of_every_org(&self, claim: Claim, ids: Vec<EndpointId>) -> Found<'_, Vec<HeldEndpoint>> {
-        self.read(move |connection| {
+        self.read(ReadKind::WebhookHeld, Turn::Server, move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let held = ids.into_iter().map(|id| held(&snapshot, &claim, id));
             held.filter_map(Result::transpose).collect()
@@ -100,6 +101,8 @@ impl WebhookReader for Sqlite {
 
     fn webhook_device_queues_of_every_org(&self, id: EndpointId) -> Found<'_, Vec<StoredDeviceQueue>> {
         self.rows(
+            ReadKind::WebhookQueue,
+            Turn::Server,
             "SELECT device_key, min(number), max(number) FROM webhook_letters \
              INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 AND state = 0 GROUP BY device_key",
             [id.0],
@@ -113,7 +116,7 @@ impl WebhookReader for Sqlite {
         device_queues: Vec<(DeviceKey, RecordNumber)>,
         limit: u32,
     ) -> Found<'_, Vec<QueuedDeliveries>> {
-        self.read(move |connection| {
+        self.read(ReadKind::WebhookQueue, Turn::Server, move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let sql = format!(
                 "SELECT {} FROM webhook_letters l INDEXED BY webhook_letters_lanes WHERE webhook_id = ?1 \
@@ -131,11 +134,13 @@ impl WebhookReader for Sqlite {
     }
 
     fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>> {
-        self.read(move |connection| record_of_delivery(&*connection.unchecked_transaction()?, id, number))
+        self.read(ReadKind::WebhookRecord, Turn::Server, move |connection| {
+            record_of_delivery(&*connection.unchecked_transaction()?, id, number)
+        })
     }
 
     fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
-        self.rows(rows::WEBHOOK_STATES, [], rows::id_and_state)
+        self.rows(ReadKind::WebhookStates, Turn::Server, rows::WEBHOOK_STATES, [], rows::id_and_state)
     }
 }
 

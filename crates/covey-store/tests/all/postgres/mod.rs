@@ -13,6 +13,7 @@ mod outbox;
 mod peers;
 mod plans;
 mod read_only;
+mod scans;
 mod servers;
 mod settings;
 mod tls;

@@ -8,7 +8,7 @@ use covey_core::device::DeviceIdentity;
 use covey_core::error::StorageFault;
 use covey_core::event::{AddedEvent, EventTypes};
 use covey_core::id::{RecordNumber, TaskId};
-use covey_core::port::{Job, Store, Transaction};
+use covey_core::port::{Job, Store, Transaction, Turn};
 use covey_core::record::{Change, NewRecord, RecordPage, RecordReader, RecordRequest};
 use covey_core::task::{Cause, TaskStatus};
 use covey_testbed::Testbed;
@@ -245,6 +245,10 @@ fn a_reader_that_follows_two_servers_misses_nothing() {
 struct Act<F>(F, mpsc::Sender<Result<(), StorageFault>>);
 
 impl<F: FnMut(&mut dyn Transaction) -> Result<(), StorageFault> + Send> Job for Act<F> {
+    fn turn(&self) -> Turn {
+        Turn::Server
+    }
+
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
         (self.0)(tx)
     }
