@@ -10,6 +10,8 @@ use crate::task::TaskFilter;
 
 /// How long a read that may cost much may take once it has begun, in milliseconds.
 pub const READ_MS_MAX: u64 = 10_000;
+/// The same of what the server reads for itself: nobody can ask for less of it, and it would be asked for again.
+const OWN_READ_MS_MAX: u64 = 60_000;
 /// How many rows a page may lie behind before going there is a search of its own.
 const OFFSET_MAX: u64 = 10_000;
 
@@ -23,18 +25,6 @@ named! {
         Page => "page",
         /// As many rows as there happen to be.
         Scan => "scan",
-    }
-}
-
-impl Lane {
-    /// How long a read in it may take, in milliseconds, and whether it ends when nobody waits for it any more;
-    /// none where reads are so short that neither matters.
-    #[must_use]
-    pub const fn ms_max(self) -> Option<u64> {
-        match self {
-            Self::Point => None,
-            Self::Page | Self::Scan => Some(READ_MS_MAX),
-        }
     }
 }
 
@@ -124,6 +114,19 @@ named! {
 }
 
 impl ReadKind {
+    /// How long it may take, in milliseconds, where it also ends when nobody waits for it any more; none where it is
+    /// so short that neither matters.
+    #[must_use]
+    pub const fn ms_max(self) -> Option<u64> {
+        match (self.lane(), self) {
+            (Lane::Point, _) => None,
+            (_, Self::DeviceSns | Self::PresenceOnline | Self::RecordCatchUp | Self::WebhookQueue) => {
+                Some(OWN_READ_MS_MAX)
+            }
+            (Lane::Page | Lane::Scan, _) => Some(READ_MS_MAX),
+        }
+    }
+
     /// Where it waits for its turn.
     #[must_use]
     pub const fn lane(self) -> Lane {

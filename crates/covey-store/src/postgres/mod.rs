@@ -2,8 +2,8 @@
 //!
 //! All writes of a server go through one thread with one connection. It takes
 //! the jobs that wait, organisation by organisation in turns (`crate::queue`),
-//! fetches what they need in one trip, runs them in memory, and sends what they wrote with the commit in a second trip. Several
-//! servers may share a database.
+//! fetches what they need in one trip, runs them in memory, and sends what they
+//! wrote with the commit in a second trip. Several servers may share a database.
 //!
 //! Its sessions hold locks and settings, so a pooler that gives each
 //! transaction another connection (PgBouncer in transaction mode) cannot be

@@ -123,7 +123,7 @@ impl Pool {
         let (mut reply, answer) = oneshot::channel();
         let runtime = shared.runtime.clone();
         runtime.spawn(async move {
-            let outcome = match kind.lane().ms_max() {
+            let outcome = match kind.ms_max() {
                 None => {
                     let read = shared.read(kind, None, told, &mut reply, &query);
                     timeout(READ_TIMEOUT, read).await.unwrap_or(Err(StorageFault::Unreachable.into()))
@@ -175,10 +175,10 @@ impl Shared {
                 Either::Right(_) => return Err(StorageFault::Stopped.into()),
             },
         }
-        .map_err(|_| StorageFault::Stopped)?;
+        .map_err(|_| StorageFault::Unreachable)?;
         let mut last = Failure::Lost;
         for _ in 0..2 {
-            let session = self.session().await?;
+            let session = self.session(kind.lane()).await?;
             let asked = match time_max {
                 None => Ok(query(&session).await),
                 Some(time_max) => {
@@ -226,7 +226,8 @@ impl Shared {
         }
     }
 
-    async fn session(&self) -> Result<ReadSession, StorageFault> {
+    /// A connection that nobody uses, or a new one.
+    async fn session(&self, lane: Lane) -> Result<ReadSession, StorageFault> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             match idle {
@@ -246,7 +247,12 @@ impl Shared {
                 failure(&error);
                 Err(StorageFault::Unreachable)
             }
-            Err(_) => Err(StorageFault::Unreachable),
+            Err(_) => {
+                // Those who wait behind it need not: each would wait as long.
+                let behind = self.waiting(lane).take_all();
+                drop(behind);
+                Err(StorageFault::Unreachable)
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The store on SQLite: one writer that commits for many, and separate readers.
 //!
 //! All writes go through one thread. It takes the jobs that wait, organisation
-//! by organisation in turns (`crate::queue`), runs them in one transaction, commits once (WAL, `synchronous=FULL`: the commit
-//! returns after the fsync), and only then gives each caller its answer. While
-//! one commit waits for the disk the next group gathers, so the group grows
-//! with the load and nobody waits for a timer.
+//! by organisation in turns (`crate::queue`), runs them in one transaction,
+//! commits once (WAL, `synchronous=FULL`: the commit returns after the fsync),
+//! and only then gives each caller its answer. While one commit waits for the
+//! disk the next group gathers, so the group grows with the load and nobody
+//! waits for a timer.
 
 mod access;
 mod backup;
@@ -110,12 +111,22 @@ impl Sqlite {
         let (jobs, job_queue) = queue::of_jobs(options.queue_max);
         let reads = Reads::new(options.readers, options.queue_max);
         let write_state = Arc::<WriteState>::default();
-        let mut threads = reads.start(options, &write_state)?;
         let disk = options.disk.clone();
+        // If anything fails from here on, its drop ends the threads that were started.
+        let mut store = Self {
+            path: options.path.clone(),
+            jobs: Some(jobs),
+            reads,
+            write_state: Arc::clone(&write_state),
+            disk: disk.clone(),
+            threads: Vec::new(),
+            hand: None,
+        };
+        store.threads = store.reads.start(options, &write_state)?;
         if disk.as_ref().is_some_and(|disk| disk.is_full()) {
             write_state.set(Some(StorageFault::Full));
         }
-        let state = Arc::clone(&write_state);
+        let state = write_state;
         let checkpoints = checkpoint::Checkpoints::start(&options.path, disk.clone(), Arc::clone(&state))?;
         let writer = writer::Writer {
             connection: writing,
@@ -124,12 +135,11 @@ impl Sqlite {
             group_max: options.group_max.max(1),
             checkpoints: Some(checkpoints),
             state,
-            disk: disk.clone(),
+            disk,
             looked: Instant::now(),
         };
-        threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
-        let (path, jobs) = (options.path.clone(), Some(jobs));
-        Ok(Self { path, jobs, reads, write_state, disk, threads, hand: None })
+        store.threads.push(spawn("store-write".to_owned(), move || writer.run(&job_queue))?);
+        Ok(store)
     }
 }
 

@@ -242,8 +242,7 @@ impl Sqlite {
             // Whoever asked may have gone away.
             let _ = reply.send(outcome);
         });
-        let lane = kind.lane();
-        let (end, gone_on_drop) = match lane.ms_max() {
+        let (end, gone_on_drop) = match kind.ms_max() {
             None => (None, None),
             Some(ms) => {
                 let is_gone = Arc::<AtomicBool>::default();
@@ -251,7 +250,7 @@ impl Sqlite {
                 (Some(end), Some(GoneOnDrop(is_gone)))
             }
         };
-        let sent = self.reads.of(lane).put(turn, Read { end, ask });
+        let sent = self.reads.of(kind.lane()).put(turn, Read { end, ask });
         self.tell_hand();
         Box::pin(async move {
             let _gone_on_drop = gone_on_drop;
