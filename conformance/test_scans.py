@@ -12,6 +12,8 @@ from testbed.answering import Answering
 from testbed.api import RIGHTS, Api
 from testbed.device import Device
 
+pytestmark = pytest.mark.every_shape
+
 EVENTS = 150_000
 # As many searches and series as an organisation may have under way (`docs/operating.md`).
 SCANS_MAX = 16
@@ -31,7 +33,7 @@ def fill_sqlite(path, sn: str) -> None:
     db.execute(
         f"""INSERT INTO events ({COLUMNS})
         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {EVENTS})
-        SELECT {head} + 1 + i, d.org_id, d.id, d.device_id, d.sn, 13, i + 1, {at}, {at}, '{{"310":' || i % 100 || '}}'
+        SELECT {head} + 1 + i, d.org_id, d.id, d.device_id, d.sn, 13, i + 1, {at}, {at}, '{{"310":' || (i % 100) || '}}'
         FROM n JOIN devices d ON d.sn = '{sn}'"""
     )
     db.execute("UPDATE record_head SET number = number + ?", [EVENTS])
@@ -46,7 +48,7 @@ def fill_postgres(url: str, sn: str) -> None:
         INSERT INTO deployment (key, value) VALUES ('record_offset', '{EVENTS}')
             ON CONFLICT (key) DO UPDATE SET value = excluded.value;
         INSERT INTO events ({COLUMNS})
-        SELECT ((i / 50) << 16) | (i % 50), d.org_id, d.id, d.device_id, d.sn, 13, i, {at}, {at}, '{{"310":' || i % 100 || '}}'
+        SELECT ((i / 50) << 16) | (i % 50), d.org_id, d.id, d.device_id, d.sn, 13, i, {at}, {at}, '{{"310":' || (i % 100) || '}}'
         FROM generate_series(1::int8, {EVENTS}) AS i JOIN devices d ON d.sn = '{sn}'; ANALYZE events;"""
     subprocess.run(["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", url], input=sql, text=True, check=True)
 

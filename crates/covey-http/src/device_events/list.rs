@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::http::StatusCode;
 use covey_api::DeviceEventPage;
-use covey_core::event::{EventFilter, EventTypes, EventsFrom};
+use covey_core::event::{EVENT_BODY_BYTES_MAX, EventFilter, EventTypes, EventsFrom};
 use covey_core::id::RecordNumber;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -126,7 +126,8 @@ pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<Event
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
-    let room = asked.room(LIST_ROOM).await?;
+    let size = usize::try_from(wanted.size).unwrap_or(usize::MAX);
+    let room = asked.room(size.saturating_mul(2 * EVENT_BODY_BYTES_MAX).min(LIST_ROOM)).await?;
     let found = asked.engine().event_list(filter, from).await?;
     Ok(room.json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
 }
