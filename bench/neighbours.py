@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Measures what one who reads much, or takes nothing, does to others: what a call of somebody else takes beside it, and
-the server's memory.
+"""Measures what hostile neighbours do to a victim: its calls (one each 50 ms), its device's logins (one a second) and looks
+at `/readyz`, quietly and beside each neighbour, with the memory, disk and log that the server takes.
 
-    target/conformance-venv/bin/python bench/neighbours.py streams --streams 200 --events 600
-    target/conformance-venv/bin/python bench/neighbours.py dashboards --streams 50 --events 600
-    target/conformance-venv/bin/python bench/neighbours.py results --results 200
+    target/conformance-venv/bin/python bench/neighbours.py
+    target/conformance-venv/bin/python bench/neighbours.py --seconds 60 dashboards waiters
+    target/conformance-venv/bin/python bench/neighbours.py --list
 
-`streams`: requests for the whole stream on one HTTP/2 connection that takes nothing. `dashboards`: readers that take all
-of it as fast as it comes; also how long the first and the last of them need. `results`: four at once ask for a task with
-many results of 200 kB. Each prints a line of JSON: the victim's call (one each 50 ms) quiet and beside it, and the
-peak of the resident memory above that of the quiet server. COVEY_BIN names the binary (target/release/covey unless
-told).
+Where the machine lets it (root, cgroup v1), neighbour and victim together have half a core. Prints a line of JSON for each
+neighbour, then a table, and ends with 1 if a bound was passed: the victim's p99 at most twice the quiet one and 5 ms, logins
+within 100 ms (p99), nothing refused, 250 MiB of memory above before, 100 kB of log a second, and memory back within 20 % a
+minute after the neighbour has gone. COVEY_BIN names the binary (target/release/covey unless told).
 """
 
 import argparse
@@ -18,115 +17,84 @@ import json
 import os
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("COVEY_BIN", str(PROJECT / "target" / "release" / "covey"))
 sys.path.insert(0, str(PROJECT / "conformance"))
 
-from testbed.api import RIGHTS, Api  # noqa: E402
-from testbed.device import Device  # noqa: E402
-from testbed.http2 import Deaf  # noqa: E402
-from testbed.neighbour import Reader, Watch, fill, resident_mib  # noqa: E402
-from testbed.server import Server  # noqa: E402
+from testbed.hostile import NEIGHBOURS  # noqa: E402
+from testbed.neighbourhood import Neighbourhood, names  # noqa: E402
 
-EVENT_BYTES = 60_000
+LOGIN_MS_MAX, MEMORY_MIB_MAX, LOG_KB_PER_S_MAX, LEFT_SHARE_MAX = 100.0, 250.0, 100.0, 0.2
 
 
-def streams(server, arguments, _task) -> dict:
-    deaf = Deaf(server.https, server.ca)
-    for _ in range(arguments.streams):
-        deaf.get("/api/v1/stream?cursor=0", server.key)
-    time.sleep(arguments.seconds)
-    deaf.close()
-    return {}
+def passed(quiet: dict, found: dict) -> list[str]:
+    """The bounds that were passed."""
+    wrong = []
+    for what in ("call", "ready"):
+        if found[what]["p99"] > 2 * quiet[what]["p99"] + 5:
+            wrong.append(f"{what} p99 {found[what]['p99']} ms, quiet {quiet[what]['p99']}")
+    if found["login"]["p99"] > LOGIN_MS_MAX:
+        wrong.append(f"login p99 {found['login']['p99']} ms")
+    for what in ("call", "login", "ready"):
+        if found[what]["failed"]:
+            wrong.append(f"{what}: {found[what]['failed']} failed, first {found[what]['first_failure']}")
+    if found["memory_mib"] > MEMORY_MIB_MAX:
+        wrong.append(f"memory {found['memory_mib']} MiB above before")
+    if found["log_kb_per_s"] > LOG_KB_PER_S_MAX:
+        wrong.append(f"log {found['log_kb_per_s']} kB/s")
+    if found.get("memory_after_mib", 0.0) > max(LEFT_SHARE_MAX * found.get("memory_before_mib", 0.0), 4.0):
+        wrong.append(f"{found['memory_after_mib']} MiB stay")
+    if not found["was_there"]:
+        wrong.append("the neighbour ended by itself")
+    return wrong
 
 
-def dashboards(server, arguments, _task) -> dict:
-    readers = [Reader(server.http, server.key, arguments.events) for _ in range(arguments.streams)]
-    deadline = time.monotonic() + arguments.seconds
-    whole = [reader.join(max(0.0, deadline - time.monotonic())) for reader in readers]
-    took = sorted(reader.took_s for reader in readers if reader.took_s is not None)
-    for reader in readers:
-        reader.close()
-    ends = sorted({reader.end.decode(errors="replace") for reader in readers if reader.end})
-    first, last = (round(took[0], 2), round(took[-1], 2)) if took else (None, None)
-    return {"whole": sum(whole), "of": len(readers), "first_s": first, "last_s": last, "ends": ends}
-
-
-def results(server, _arguments, task) -> dict:
-    sizes: list[int] = []
-
-    def ask() -> None:
-        with Api(server.http, server.key) as api:
-            answer = api.get(f"/device-tasks/{task}")
-            sizes.append(len(answer.content))
-
-    asking = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in asking:
-        thread.start()
-    for thread in asking:
-        thread.join()
-    return {"answer_bytes": max(sizes)}
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["streams", "dashboards", "results"])
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--events", type=int, default=600)
-    parser.add_argument("--results", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = Server(folder / "data", "--events-per-second-max", "0", log="warn").start()
-        try:
-            print(json.dumps({"what": arguments.what, **measured(server, folder, arguments)}))
-        finally:
-            server.drop()
-
-
-def measured(server, folder: Path, arguments) -> dict:
-    api = Api(server.http, server.key)
-    identity = api.register(folder)
-    device = Device(identity, server.mqtts, server.ca).connect()
-    victim_key = api.key_with(RIGHTS, org="victim")
-    victim_api = Api(server.http, victim_key)
-    (folder / "victim").mkdir()
-    victim = victim_api.register(folder / "victim")
-    task = None
-    if arguments.what == "results":
-        task = api.create(device)
-        device.take(task)
-        for number in range(arguments.results):
-            body = json.dumps({"n": number, "pad": "x" * 200_000})
-            assert device.res(task, 206, body, ext_id=number) == 0
-    else:
-        fill(server, device, api, arguments.events, EVENT_BYTES)
-    time.sleep(2.0)
-    quiet_mib = resident_mib(server)
-
-    def call(api: Api):
-        return api.request_task(victim)
-
-    with Watch(server, victim_key, call) as quiet:
-        time.sleep(5.0)
-    with Watch(server, victim_key, call) as beside:
-        found = {"streams": streams, "dashboards": dashboards, "results": results}[arguments.what](
-            server, arguments, task
+    parser.add_argument("neighbours", nargs="*", help="which (all unless told)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each is there (default: %(default)s)")
+    parser.add_argument(
+        "--settle", type=float, default=30.0, help="how long after it memory is looked at (default: %(default)s)"
+    )
+    parser.add_argument("--list", action="store_true", help="say what each one does, and end")
+    given = parser.parse_args()
+    if given.list:
+        for name, act in NEIGHBOURS.items():
+            print(f"{name:18} {act.__doc__ or ''}")
+        return 0
+    if unknown := set(given.neighbours) - set(names()):
+        parser.error(f"no such neighbours: {', '.join(sorted(unknown))}; --list names them")
+    rows, is_wrong = [], False
+    for name in given.neighbours or names():
+        # Each finds a fresh server: what one leaves behind is not the next one's.
+        with tempfile.TemporaryDirectory(prefix="covey-neighbours-") as folder, Neighbourhood(Path(folder)) as here:
+            quiet = here.quiet(given.seconds)
+            found = here.beside(name, given.seconds, settle=given.settle)
+            wrong = passed(quiet, found)
+            is_wrong |= bool(wrong)
+            print(json.dumps({**found, "quiet": quiet, "half_a_core": here.is_limited, "passed": wrong}), flush=True)
+            rows.append((name, quiet, found, wrong))
+    head = ("neighbour", "call p50", "p99 (quiet)", "max", "login p99", "ready p99", "MiB", "disk MB/s", "log kB/s")
+    print("\n" + " ".join(f"{one:>18}" if at == 0 else f"{one:>14}" for at, one in enumerate(head)), file=sys.stderr)
+    for name, quiet, found, wrong in rows:
+        call = found["call"]
+        cells = (
+            call["p50"],
+            f"{call['p99']} ({quiet['call']['p99']})",
+            call["max"],
+            found["login"]["p99"],
+            found["ready"]["p99"],
+            found["memory_mib"],
+            found["disk_mb_per_s"],
+            found["log_kb_per_s"],
         )
-    time.sleep(10.0)
-    told = {"quiet": quiet.told(), "beside": beside.told(), **found}
-    return {
-        **told,
-        "peak_above_quiet_mib": round(beside.peak_mib - quiet_mib, 1),
-        "after_mib": round(resident_mib(server) - quiet_mib, 1),
-        "refused": beside.refused[:3],
-    }
+        print(f"{name:>18} " + " ".join(f"{one!s:>14}" for one in cells), file=sys.stderr)
+        for one in wrong:
+            print(f"{'':>18} beyond a bound: {one}", file=sys.stderr)
+    return 1 if is_wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""A server with a hostile neighbour and a victim, both programs of their own: what the victim's calls, logins and looks at
+`/readyz` take quietly and beside the neighbour, and what memory, disk and log the neighbour makes the server take.
+
+Where the machine lets it (cgroup v1 `cpu`, root), neighbour and victim together have half a core, so that what is measured
+is the server's; the quiet time is taken with that half burnt.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from testbed.api import RIGHTS, Api
+from testbed.device import Device
+from testbed.hostile import EVENTS, NEIGHBOURS, RESULTS, Place
+from testbed.neighbour import resident_mib
+from testbed.server import Server
+
+CONFORMANCE = Path(__file__).resolve().parents[1]
+BURN = "while True: pass"
+
+
+class HalfACore:
+    """A group of processes that have half a core together; on a machine that does not let us, nothing."""
+
+    def __init__(self):
+        self.folder = Path(f"/sys/fs/cgroup/cpu/covey-neighbours-{os.getpid()}")
+        try:
+            self.folder.mkdir()
+            # A short period: nobody stands still for longer than a call takes.
+            (self.folder / "cpu.cfs_period_us").write_text("10000")
+            (self.folder / "cpu.cfs_quota_us").write_text("5000")
+        except OSError:
+            self.folder = None
+
+    def take(self, process: subprocess.Popen) -> None:
+        if self.folder:
+            (self.folder / "tasks").write_text(str(process.pid))
+
+    def drop(self) -> None:
+        if self.folder:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+class Neighbourhood:
+    """A server of its own, on which one neighbour after the other can be measured."""
+
+    def __init__(self, folder: Path, *options: str):
+        self.folder = Path(folder)
+        self.server = Server(self.folder / "data", *options)
+        self.half = HalfACore()
+        self.is_limited = self.half.folder is not None
+
+    def __enter__(self) -> "Neighbourhood":
+        self.server.start()
+        self.admin = Api(self.server.http, self.server.key)
+        self.victim = self._place("victim")
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.admin.close()
+        self.server.drop()
+        self.half.drop()
+
+    def _place(self, org: str) -> Place:
+        server = self.server
+        folder = self.folder / org
+        folder.mkdir(exist_ok=True)
+        with Api(server.http, self.admin.key_with(RIGHTS, org=org)) as api:
+            devices = [api.register(folder) for _ in range(2)]
+            key = api.headers["x-api-key"]
+            task = api.create(devices[0], ttl=60)
+        return Place(server.http, server.https, server.mqtts, server.ca, key, devices, task)
+
+    def _run(self, what: str, *arguments: object) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", what, *map(str, arguments)],
+            cwd=CONFORMANCE,
+            stdout=subprocess.PIPE if what == "testbed.victim" else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.half.take(process)
+        return process
+
+    def _victim(self, seconds: float) -> dict:
+        """What a victim says that runs for so long."""
+        process = self._run("testbed.victim", self.victim.write(self.folder / "victim.json"), seconds)
+        said, _ = process.communicate(timeout=seconds + 90)
+        return json.loads(said)
+
+    def quiet(self, seconds: float) -> dict:
+        """The victim alone, and where it has half a core with others, beside one that burns."""
+        burning = subprocess.Popen([sys.executable, "-c", BURN]) if self.is_limited else None
+        try:
+            if burning:
+                self.half.take(burning)
+            return self._victim(seconds)
+        finally:
+            if burning:
+                burning.kill()
+                burning.wait()
+
+    def _prepare(self, name: str) -> Place:
+        place = self._place(f"hostile-{name.replace('_', '-')}")
+        with place.api() as api, contextlib.ExitStack() as held:
+            device = held.enter_context(contextlib.closing(Device(place.devices[0], self.server.mqtts, self.server.ca)))
+            device.connect()
+            device.take(place.task)
+            events, size = EVENTS.get(name, (0, 0))
+            for number in range(1, events + 1):
+                body = json.dumps({"310": number % 100, "n": number, **({"pad": "x" * (size - 40)} if size else {})})
+                device.send(f"dev/{device.sn}/evt", body, properties={"event_type_code": 13})
+                if number % 64 == 0 or number == events:
+                    wanted = number - 32 if number < events else number
+                    device._wait("PUBACKs", lambda: len(device.acks) >= wanted, 120)  # noqa: B023
+            place.events = events
+            for number in range(1, RESULTS.get(name, 0) + 1):
+                body = json.dumps({"n": number, "pad": "x" * 200_000})
+                assert device.res(place.task, 206, body, ext_id=number) == 0
+            assert api.get("/devices", params={"size": 1}).status_code == 200
+        return place
+
+    def beside(self, name: str, seconds: float, *, settle: float = 0.0) -> dict:
+        """The victim beside a neighbour, and what the server takes meanwhile; `settle` seconds after it has gone, too."""
+        place = self._prepare(name)
+        time.sleep(1.0)
+        before_mib, before_disk = resident_mib(self.server), size_of(self.server.data)
+        before_log = self.server.log_path.stat().st_size
+        peak, is_over = [before_mib], threading.Event()
+
+        def look() -> None:
+            while not is_over.wait(0.02):
+                peak[0] = max(peak[0], resident_mib(self.server))
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        began = time.monotonic()
+        hostile = self._run("testbed.hostile", name, place.write(self.folder / f"{name}.json"))
+        try:
+            told = self._victim(seconds)
+            was_there = hostile.poll() is None
+        finally:
+            took = time.monotonic() - began
+            hostile.kill()
+            hostile.wait()
+            is_over.set()
+            looking.join()
+        grown = size_of(self.server.data) - before_disk
+        log = self.server.log_path.stat().st_size - before_log
+        found = {
+            "neighbour": name,
+            "was_there": was_there,
+            **told,
+            "memory_mib": round(peak[0] - before_mib, 1),
+            "disk_mb_per_s": round(grown / took / 1e6, 2),
+            "log_kb_per_s": round(log / took / 1e3, 2),
+        }
+        if settle:
+            time.sleep(settle)
+            found["memory_after_mib"] = round(resident_mib(self.server) - before_mib, 1)
+            found["memory_before_mib"] = round(before_mib, 1)
+        return found
+
+
+def names() -> list[str]:
+    return list(NEIGHBOURS)
