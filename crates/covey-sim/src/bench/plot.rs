@@ -66,6 +66,10 @@ fn curves(measurement: &Measurement) -> Vec<Curve<'_>> {
             let last = Curve { name: "to the last of them".to_owned(), points: &result.last.curve };
             vec![each, last]
         }
+        Measurement::Organisations(result) => {
+            let name = format!("{:.1} calls/s due of each organisation", result.rate_per_s);
+            vec![Curve { name, points: &result.latency.curve }]
+        }
     }
 }
 

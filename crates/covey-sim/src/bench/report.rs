@@ -11,6 +11,7 @@ use crate::bench::calls::CallsResult;
 use crate::bench::connect::ConnectResult;
 use crate::bench::events::{EventsResult, StreamsResult};
 use crate::bench::machine::Machine;
+use crate::bench::organisations::OrganisationsResult;
 use crate::error::{Error, Result};
 
 /// What holds for every measurement of this crate.
@@ -48,6 +49,8 @@ pub enum Measurement {
     Events(EventsResult),
     /// Open streams.
     Streams(StreamsResult),
+    /// Many organisations beside one that floods.
+    Organisations(OrganisationsResult),
 }
 
 /// All that a benchmark says.

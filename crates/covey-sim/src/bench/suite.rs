@@ -9,6 +9,7 @@ use crate::bench::bed::Bed;
 use crate::bench::calls::{CallsOptions, calls};
 use crate::bench::connect::{ConnectOptions, connect};
 use crate::bench::events::{EventsOptions, StreamsOptions, events, streams};
+use crate::bench::organisations::{OrganisationsOptions, organisations};
 use crate::bench::plot::plot;
 use crate::bench::report::{Measurement, Report, write_file};
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub enum Planned {
     Events(EventsOptions),
     /// Open streams.
     Streams(StreamsOptions),
+    /// Many organisations beside one that floods.
+    Organisations(OrganisationsOptions),
 }
 
 /// How much of the standard set.
@@ -56,6 +59,7 @@ impl Planned {
             Self::Connect(options) => connect(bed, options).await.map(Measurement::Connect),
             Self::Events(options) => events(bed, options).await.map(Measurement::Events),
             Self::Streams(options) => streams(bed, options).await.map(Measurement::Streams),
+            Self::Organisations(options) => organisations(bed, options).await.map(Measurement::Organisations),
         }
     }
 
@@ -64,7 +68,7 @@ impl Planned {
     #[must_use]
     pub fn server_arguments(&self) -> &'static [&'static str] {
         match self {
-            Self::Calls(_) | Self::Connect(_) | Self::Streams(_) => &[],
+            Self::Calls(_) | Self::Connect(_) | Self::Streams(_) | Self::Organisations(_) => &[],
             // What holds back a device that sends too much is not what is measured.
             Self::Events(_) => &["--events-per-second-max", "0"],
         }

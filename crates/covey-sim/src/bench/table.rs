@@ -2,6 +2,7 @@
 //! Markdown for a document.
 
 mod events;
+mod organisations;
 mod streams;
 
 use std::fmt::Write;
@@ -71,6 +72,7 @@ fn measurement(measurement: &Measurement) -> Vec<Line> {
         Measurement::Connect(result) => connect(result),
         Measurement::Events(result) => events::lines(result),
         Measurement::Streams(result) => streams::lines(result),
+        Measurement::Organisations(result) => organisations::lines(result),
     }
 }
 
@@ -211,6 +213,7 @@ fn markdown(report: &Report) -> String {
     }
     text.push_str(&events::markdown(report));
     text.push_str(&streams::markdown(report));
+    text.push_str(&organisations::markdown(report));
     text
 }
 

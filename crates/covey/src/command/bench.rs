@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use covey_sim::bench::{
-    Bed, CallsOptions, ConnectOptions, EventsOptions, Header, OwnServer, Planned, Report, StreamsOptions,
-    SuiteFolder, SuiteOptions, plot, suite,
+    Bed, CallsOptions, ConnectOptions, EventsOptions, Header, OrganisationsOptions, OwnServer, Planned,
+    Report, StreamsOptions, SuiteFolder, SuiteOptions, plot, suite,
 };
 use covey_sim::{Rate, parse_duration};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use crate::fault;
     covey bench connect --devices 5000\n  \
     covey bench --own-server events --devices 200 --duplicates 10%\n  \
     covey bench --own-server streams --streams 5000\n  \
+    covey bench --own-server organisations --organisations 64\n  \
     covey bench --own-server suite --out ./bench\n\n\
     Server, devices and callers share the cores of this machine, unless the server is elsewhere.")]
 pub struct BenchArgs {
@@ -62,6 +63,8 @@ enum What {
     Events(EventsArgs),
     /// Open many streams, and send events that go to all of them
     Streams(StreamsArgs),
+    /// Let many organisations call at half of the capacity together while one floods: what each of them keeps
+    Organisations(OrganisationsArgs),
     /// The standard set, written to a folder as JSON, Markdown and plots
     Suite(SuiteArgs),
 }
@@ -152,6 +155,22 @@ struct StreamsArgs {
 }
 
 #[derive(Args)]
+struct OrganisationsArgs {
+    /// Organisations, with a key and a device each; the server keeps them
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    organisations: u32,
+    /// Calls under way: of all while the capacity is measured, then of the one that floods
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    callers: u16,
+    /// Warm-up of each of the two parts: time before anything is recorded
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    warmup: Duration,
+    /// Time that is recorded of each of the two parts
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+}
+
+#[derive(Args)]
 struct SuiteArgs {
     /// Folder for bench.json, bench.md and the plots
     #[arg(long, value_name = "DIR")]
@@ -183,7 +202,9 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode> {
     let output = Output::new(args.target.json);
     let folder = match &args.what {
         What::Suite(what) => Some(SuiteFolder::create(&what.out).map_err(fault::setup)?),
-        What::Calls(_) | What::Connect(_) | What::Events(_) | What::Streams(_) => None,
+        What::Calls(_) | What::Connect(_) | What::Events(_) | What::Streams(_) | What::Organisations(_) => {
+            None
+        }
     };
     let server = if args.own_server {
         None
@@ -254,6 +275,7 @@ impl What {
             Self::Connect(what) => vec![("connect", Planned::Connect(what.options()))],
             Self::Events(what) => vec![("events", Planned::Events(what.options()))],
             Self::Streams(what) => vec![("streams", Planned::Streams(what.options()))],
+            Self::Organisations(what) => vec![("organisations", Planned::Organisations(what.options()))],
             Self::Suite(what) => suite(&what.options()),
         }
     }
@@ -301,6 +323,17 @@ impl EventsArgs {
 impl StreamsArgs {
     fn options(&self) -> StreamsOptions {
         StreamsOptions { streams: self.streams, events: self.events, settle: self.settle }
+    }
+}
+
+impl OrganisationsArgs {
+    fn options(&self) -> OrganisationsOptions {
+        OrganisationsOptions {
+            organisations: NonZeroU32::new(self.organisations).unwrap_or(NonZeroU32::MIN),
+            callers: self.callers.into(),
+            warmup: self.warmup,
+            duration: self.duration.max(Duration::from_millis(100)),
+        }
     }
 }
 
