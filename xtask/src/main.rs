@@ -5,6 +5,7 @@
 mod arrows;
 mod bench;
 mod conformance;
+mod limits;
 mod step;
 mod testbed;
 mod tidy;
@@ -26,6 +27,7 @@ const HELP: &str = "cargo xtask COMMAND
                 embedded shape, or in those named: cargo xtask conformance [--shape SHAPE]…
                 [--faults] [PYTEST ARGUMENTS]; SHAPE: postgres+rabbitmq …, or all
   openapi       write openapi/covey.json anew from the code
+  limits        write docs/limits.md anew from the code
   services      PostgreSQL, RabbitMQ 4, Mosquitto and nginx on free ports of loopback, for
                 tests of the distributed shapes; more: cargo xtask services --help
   bench         the same calls in every shape, beside the embedded one: cargo xtask bench
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "unit" => unit(),
         "conformance" => conformance::run_suite(rest),
         "openapi" => write_openapi(),
+        "limits" => limits::write(&root()),
         "services" => testbed::build_and_run(rest),
         "bench" => bench::run(rest),
         "simulate" => simulate(rest),
@@ -85,7 +88,8 @@ fn check() -> Result<()> {
 
 fn tidy() -> Result<()> {
     step("arrows between crates", arrows::check)?;
-    step("tidiness", || tidy::check(&root()))
+    step("tidiness", || tidy::check(&root()))?;
+    step("docs/limits.md", || limits::check(&root()))
 }
 
 fn unit() -> Result<()> {

@@ -15,6 +15,7 @@ use crate::links::LinkPlace;
 use crate::port::Announcement;
 
 /// How many devices are remembered that did not listen when a task opened.
+/// Limit for the server: further ones are announced to when they connect or poll.
 const MISSED_MAX: usize = 65_536;
 
 /// What to do about a task that became open.

@@ -27,8 +27,10 @@ pub use history::PAST_BYTES_MAX;
 use subscriber_queue::{Line, Waiting};
 
 /// How many records may wait for a follower.
+/// Limit for each stream and webhook: it goes on from the store.
 pub const WAITING_RECORDS_MAX: usize = 1_024;
 /// How much memory the records that wait for a follower may take, in bytes.
+/// Limit for each stream and webhook: it goes on from the store.
 pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Hands records to followers.

@@ -60,6 +60,7 @@ pub struct RecordNumber(pub i64);
 pub struct CallerId(pub i64);
 
 /// Longest serial number in bytes (device-rpc "Identity").
+/// Limit for each device: 422.
 pub const SN_BYTES_MAX: usize = 64;
 
 /// A device's serial number: 1 to 64 characters of `[A-Za-z0-9_-]`.

@@ -5,21 +5,28 @@
 pub struct Limits {
     /// How long a taken task stays with its device after the last sign of
     /// life, in milliseconds (device-rpc "req, poll").
+    /// Limit for each task, set by `--lease-seconds`: it is given out again.
     pub lease_ms: i64,
     /// How long a task that was created with ttl 0 lives, in milliseconds
     /// (device-rpc "expiry").
+    /// Limit for each task with ttl 0: it expires.
     pub push_only_ms: i64,
     /// How many announcements of a device may be unanswered at a time
     /// (device-rpc "device connects").
+    /// Limit for each device, set by `--announcements-max`: further tasks are announced as earlier ones are answered.
     pub announcements_max: u32,
     /// How many results a task may have.
+    /// Limit for each task: further partial results are refused with 0x97; one that ends the task is taken.
     pub results_per_task_max: u32,
     /// How many tasks that are not final a device may have.
+    /// Limit for each device, set by `--open-tasks-max`: 429.
     pub live_tasks_per_device_max: u32,
     /// How long an idempotency key is remembered, in milliseconds
     /// (rest-api "Tasks").
+    /// Limit for each Idempotency-Key: it is forgotten.
     pub idempotency_ms: i64,
     /// How many bytes of changes may wait for all streams together.
+    /// Limit for the server, set by `--stream-bytes-max`: the stream with most is cut off; it goes on from its cursor.
     pub stream_bytes_max: usize,
 }
 

@@ -22,15 +22,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::connection::{Connection, Open, STALL_MS_MAX};
 
 /// Largest piece that is handed to the HTTP library, in bytes.
+/// Limit for each answer: it is handed on piece by piece.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Up to this size an answer ends with its last piece, in bytes. A larger one ends when the client has
 /// taken all of it: until then its stream can be ended. So does a small one where so much waits already that
 /// its client may not be able to take it.
+/// Limit for each answer: its stream can be ended as long as it is not taken.
 const ENDS_AT_ONCE_BYTES_MAX: u64 = 16 * 1024;
 /// How much must wait for that, in bytes: half of what a client takes unless it says otherwise (RFC 9113
 /// §6.9.2).
 const BEHIND_BYTES: usize = 32 * 1024;
 /// Up to this size an answer over HTTP/1.1, where a connection has one at a time, is not counted, in bytes.
+/// Limit for each answer: it counts.
 const UNCOUNTED_BYTES_MAX: u64 = 4 * 1024;
 /// What an open request over HTTP/2 takes beside the bytes of its answer, in bytes.
 const REQUEST_BYTES: usize = 1024;

@@ -23,8 +23,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::problem::{Kind, Problem};
 
 /// How many bytes such answers may take, unless the operator says otherwise.
+/// Limit for the server, half of it for an organisation, set by `--answer-bytes-max`: the request waits, then 503.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long an answer may wait for room.
+/// Limit for each answer: 503.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The room for a part of a list: for its bodies, and for them as JSON.
 pub(crate) const LIST_ROOM: usize = 2 * LIST_BYTES_MAX;

@@ -15,13 +15,17 @@ use crate::ended::Ended;
 use crate::outgoing::{CONNECTION_BYTES_MAX, Outgoing};
 
 /// How long a client may take no byte of an answer that is there for it, in milliseconds.
+/// Limit for each answer: its stream, over HTTP/1.1 its connection, is ended.
 pub(crate) const STALL_MS_MAX: u64 = 30_000;
 /// How long a connection may be without an open request, in milliseconds.
+/// Limit for each connection: it is closed.
 const IDLE_MS_MAX: u64 = 30_000;
 /// How long a stranger's connection that is in use keeps its place while others want it, in milliseconds: the
 /// time in which a caller is found by its credential, and a page is read.
+/// Limit for each stranger: his connection gives way.
 const STRANGER_MS_MAX: u64 = 3_000;
 /// How many answers, whose streams are over and whose bytes are not, are looked through at a time.
+/// Limit for each connection: those that are over are forgotten.
 const LEFT_BEHIND_MAX: usize = 256;
 
 /// A connection, for as long as it or one of its requests lives.

@@ -14,6 +14,7 @@ use crate::auth::credential::API_KEY_HEADER;
 use crate::request_id::REQUEST_ID;
 
 /// How many origins there may be.
+/// Limit for the server, set by `--cors-origins`: the server does not start.
 const ORIGINS_MAX: usize = 100;
 /// How long a browser remembers what a preflight told, in seconds.
 const PREFLIGHT_S: u64 = 3_600;

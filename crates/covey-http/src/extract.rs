@@ -19,6 +19,7 @@ use crate::problem::{Kind, Problem};
 use crate::unknown_names::UnknownNames;
 
 /// Largest body of a request, in bytes.
+/// Limit for each request: 413.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// The body of a request, as it was sent, where it is noted what nobody knows in it, and where it is counted

@@ -22,18 +22,23 @@ use hyper_util::rt::TokioTimer;
 use crate::connection::Connection;
 
 /// How many requests may be open at a time.
+/// Limit for each connection: the stream is refused (REFUSED_STREAM).
 const STREAMS_MAX: u32 = 256;
 /// Largest head of a request, in bytes, as RFC 9113 §6.5.2 counts them.
+/// Limit for each request: 431.
 const HEAD_BYTES_MAX: u32 = 16 * 1024;
 /// How much of a request's body a client may send before it is read, in bytes: that of the largest body.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// How much it may send of all, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// How much of an answer the library takes beyond what the client takes, in bytes.
+/// Limit for each stream: the answer waits.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 /// How many streams that the client has reset may wait to be noticed; more end the connection.
+/// Limit for each connection: it is closed (ENHANCE_YOUR_CALM).
 const RESETS_MAX: usize = 20;
 /// How many streams may be reset because of the client's errors; more end the connection.
+/// Limit for each connection: it is closed (ENHANCE_YOUR_CALM).
 const ERRORS_MAX: usize = 64;
 /// How often a quiet connection is probed, in milliseconds.
 const PROBE_MS: u64 = 30_000;

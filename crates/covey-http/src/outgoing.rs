@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::ended::Ended;
 
 /// How much of one connection's answers may lie in the server, in bytes, before its next request waits.
+/// Limit for each connection: its next request waits.
 pub(crate) const CONNECTION_BYTES_MAX: usize = 1024 * 1024;
 
 /// What lies in the server of all answers.

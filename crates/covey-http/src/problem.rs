@@ -19,6 +19,7 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 pub(crate) const CHALLENGES: &str = "ApiKey, Bearer realm=\"covey\"";
 
 /// Longest text of a problem, in bytes; a refused value may be part of it.
+/// Limit for each problem: the text is cut.
 const DETAIL_BYTES_MAX: usize = 300;
 
 /// What a handler comes to.

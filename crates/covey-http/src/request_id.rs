@@ -9,6 +9,7 @@ use uuid::Uuid;
 /// The header that holds the id of a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that a caller may choose, in bytes. A longer one is replaced.
+/// Limit for each request: one is made in its place.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Makes ids of requests: a random part for this process, and a counter.

@@ -26,6 +26,7 @@ use crate::unknown_names::UnknownNames;
 use crate::unread_body::lend;
 
 /// How long a request may take, in milliseconds: longer than the longest wait for a task.
+/// Limit for each request: 503.
 const REQUEST_MS_MAX: u64 = 75_000;
 
 /// What is answered however many requests run: whether the server is well is asked most when it is busy.

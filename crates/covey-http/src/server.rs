@@ -41,21 +41,28 @@ use crate::stalled_write::StalledWrite;
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
 /// How many connections a listener holds; for more, strangers' end, and those that have been idle longest.
+/// Limit for each listener: the one that has been idle longest is closed.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// How many of them may come from one address, unless it is loopback or that of a trusted proxy.
+/// How many connections may come from one address, unless it is loopback or that of a trusted proxy.
+/// Limit for each address: the one that has been idle longest is closed.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
 /// How long a TLS handshake may take, in milliseconds.
+/// Limit for each connection: it is closed.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long a connection may take to send the head of its next request, idle
 /// time included, in milliseconds. It bounds how long a stranger who sends
 /// nothing holds a place.
+/// Limit for each connection: it is closed.
 const HEAD_MS_MAX: u64 = 30_000;
 /// Largest head of a request over HTTP/1.1, in bytes.
+/// Limit for each request: 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How much an encrypted connection keeps that the system does not take yet, in bytes: a piece of an answer.
 /// What is more waits where it is counted.
+/// Limit for each connection: the answer waits.
 const TLS_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a connection whose end was announced may take to end, while no request is open, in milliseconds.
+/// Limit for each connection: it is cut.
 const FINISH_MS_MAX: u64 = 5_000;
 /// Pause after a connection could not be accepted, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;

@@ -67,12 +67,69 @@ pub(crate) struct Limit {
 /// The limits of each kind, in the order of [`Kind`].
 pub(crate) type Limits = [Limit; Kind::COUNT];
 
+/// How many requests that run there may be.
+/// Limit for the server: 503.
+const REQUESTS_MAX: usize = 10_000;
+/// How many requests that run there may be of one organisation.
+/// Limit for each organisation: 429.
+const REQUESTS_PER_ORGANISATION_MAX: usize = 7_500;
+/// How many requests that run there may be of one credential.
+/// Limit for each key or certificate: 429.
+const REQUESTS_PER_KEY_MAX: usize = 2_500;
+/// How many callers may wait for the end of a task (`?wait=`).
+/// Limit for the server: 503.
+const WAITERS_MAX: usize = 10_000;
+/// How many callers may wait for the end of a task (`?wait=`) of one organisation.
+/// Limit for each organisation: 429.
+const WAITERS_PER_ORGANISATION_MAX: usize = 7_500;
+/// How many callers may wait for the end of a task (`?wait=`) of one credential.
+/// Limit for each key or certificate: 429.
+const WAITERS_PER_KEY_MAX: usize = 2_500;
+/// How many streams may be open.
+/// Limit for the server: 503.
+const STREAMS_MAX: usize = 8_000;
+/// How many streams may be open of one organisation.
+/// Limit for each organisation: 429.
+const STREAMS_PER_ORGANISATION_MAX: usize = 6_000;
+/// How many streams may be open of one credential.
+/// Limit for each key or certificate: 429.
+const STREAMS_PER_KEY_MAX: usize = 2_000;
+/// How many webhooks may be probed at a time.
+/// Limit for the server: 503.
+const PROBES_MAX: usize = 64;
+/// How many webhooks may be probed at a time of one organisation.
+/// Limit for each organisation: 429.
+const PROBES_PER_ORGANISATION_MAX: usize = 16;
+/// How many webhooks may be probed at a time of one credential.
+/// Limit for each key or certificate: 429.
+const PROBES_PER_KEY_MAX: usize = 8;
+
 /// The limits of a server.
 pub(crate) static LIMITS: Limits = [
-    Limit { all: 10_000, organisation: 7_500, key: 2_500, what: "requests that run" },
-    Limit { all: 10_000, organisation: 7_500, key: 2_500, what: "callers that wait" },
-    Limit { all: 8_000, organisation: 6_000, key: 2_000, what: "open streams" },
-    Limit { all: 64, organisation: 16, key: 8, what: "webhooks that are being probed" },
+    Limit {
+        all: REQUESTS_MAX,
+        organisation: REQUESTS_PER_ORGANISATION_MAX,
+        key: REQUESTS_PER_KEY_MAX,
+        what: "requests that run",
+    },
+    Limit {
+        all: WAITERS_MAX,
+        organisation: WAITERS_PER_ORGANISATION_MAX,
+        key: WAITERS_PER_KEY_MAX,
+        what: "callers that wait",
+    },
+    Limit {
+        all: STREAMS_MAX,
+        organisation: STREAMS_PER_ORGANISATION_MAX,
+        key: STREAMS_PER_KEY_MAX,
+        what: "open streams",
+    },
+    Limit {
+        all: PROBES_MAX,
+        organisation: PROBES_PER_ORGANISATION_MAX,
+        key: PROBES_PER_KEY_MAX,
+        what: "webhooks that are being probed",
+    },
 ];
 
 /// Who has as much as may be.

@@ -32,9 +32,11 @@ pub(crate) const WARNING: HeaderName = HeaderName::from_static("covey-warning");
 /// The one preference that is known.
 pub(crate) const STRICT: &str = "handling=strict";
 
-/// How many names are told.
+/// How many unknown names are told.
+/// Limit for each request: further ones are counted.
 const NAMES_MAX: usize = 10;
-/// How long a name is at most as it is told, in bytes.
+/// How long an unknown name is at most as it is told, in bytes.
+/// Limit for each name: it is cut.
 const NAME_BYTES_MAX: usize = 200;
 /// What ends a name that was cut.
 const CUT: &str = "...";

@@ -19,9 +19,11 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
-/// Largest rest that is read, in bytes.
+/// Largest rest of a body that nobody needs, and that is read so that the connection can go on, in bytes.
+/// Limit for each request: the connection is closed.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// How long the rest may take to come, in milliseconds.
+/// How long such a rest may take to come, in milliseconds.
+/// Limit for each request: the connection is closed.
 const MS_MAX: u64 = 10_000;
 
 /// The body of a request that runs, should its handler leave some of it.

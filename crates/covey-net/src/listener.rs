@@ -42,6 +42,7 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 const TELL_MS: u64 = 1_000;
 
 /// How many connections of a listener may be half-open, unless it is told otherwise.
+/// Limit for each listener that is told no other number: the oldest of the address with most is closed.
 const HALF_OPEN_MAX: usize = 2_048;
 
 /// What a listener bears.

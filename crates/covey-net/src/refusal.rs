@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 /// How many connections of a kind are told one by one in a second; the rest of that second is told
 /// together.
+/// Limit for the log: the rest of the second in one line with their number.
 pub const REFUSALS_TOLD_MAX: u32 = 10;
 
 /// Why a connection was not let in.

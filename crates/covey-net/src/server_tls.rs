@@ -13,6 +13,7 @@ use crate::error::NetError;
 
 /// Largest TLS record that is sent, its header included, in bytes. Small devices have room for one
 /// of 4 KiB, not for the 16 KiB that TLS allows.
+/// Limit for each record: what is longer goes in several.
 pub const RECORD_BYTES_MAX: usize = 4096;
 
 /// A server's certificate, then those that issued it, and its private key.

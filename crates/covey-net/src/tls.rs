@@ -20,6 +20,7 @@ use crate::server_tls::ServerTls;
 
 /// How much ciphertext may wait for the rest of its record or handshake message, in bytes. A record
 /// has at most 16 KiB and 256 bytes (RFC 8446 §5.2); a client's certificates are far smaller.
+/// Limit for each connection: it is closed.
 pub const INCOMPLETE_BYTES_MAX: usize = 32 * 1024;
 
 /// Room that a record needs beside its plaintext, in bytes: header, nonce, tag, content type. One

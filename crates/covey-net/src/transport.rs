@@ -17,11 +17,14 @@ use crate::tls::{Peer, Tls};
 /// How much is read from a socket at a time, in bytes: one TLS record of the largest kind.
 const READ_BYTES: usize = 17 * 1024;
 /// Room for ciphertext that a thread keeps between two connections, in bytes.
+/// Limit for each thread: what is larger is given back.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// How long a client that is being left may take for the last words to it, in milliseconds.
+/// Limit for each connection: it is cut.
 const FINISH_MS_MAX: u64 = 1_000;
 /// How much of what such a client still sends is thrown away before the socket is closed, in bytes.
 /// While there is unread data a close is a reset, which may overtake the last words.
+/// Limit for each connection: it is cut.
 const FINISH_BYTES_MAX: usize = 1024 * 1024;
 
 struct Scratch {

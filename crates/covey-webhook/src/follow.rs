@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 /// How many looks may wait for the one who sends.
+/// Limit for each webhook: the next look waits.
 const LOOKS_MAX: usize = 1;
 /// After how long without records it is told how far there are none.
 const QUIET_INTERVAL: Duration = Duration::from_secs(2);
-/// The same where nothing happens at all, or a read takes long.
+/// The longest pause between two looks at the changes for a webhook, where nothing happens or a read takes long.
+/// Limit for each webhook: it is looked again no later.
 const QUIET_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// The pause after the store did not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);

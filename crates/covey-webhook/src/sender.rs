@@ -30,6 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the rest of an answer is read, so that its connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of an answer is read, in bytes; of a longer one the connection is closed.
+/// Limit for each request: the connection is closed; the status counts.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// What an operator decides of webhooks.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many bytes of changes may wait for one endpoint; those of one look come on
 /// top of it.
+/// Limit for each webhook: nothing more is read for it until some is delivered.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How many may wait for all of them. Beyond it each still has one look at a time.
+/// How many bytes of changes may wait for all webhooks. Beyond it each still has one look at a time.
+/// Limit for the server: each webhook has one look at a time.
 const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What one endpoint has of it, until it is dropped.

@@ -21,6 +21,7 @@ const PKI: &str = "pki";
 /// The first API key.
 const ADMIN_KEY: &str = "admin.key";
 /// Longest name of a file of keys or certificates, in bytes.
+/// Limit for each file of a backup: it is refused.
 const KEY_FILE_NAME_BYTES_MAX: usize = 128;
 
 /// What a backup holds.

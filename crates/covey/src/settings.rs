@@ -291,7 +291,15 @@ const DEFAULT_MQTTS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8883);
 /// The health check (device-events "Gauges").
 const GAUGE_TYPE: u32 = 44;
+/// How many sessions of devices the embedded broker holds, those of devices that are away included.
+/// Limit for the server, set by `--sessions-max`: 0x97 for a device that has none.
+const DEFAULT_SESSIONS_MAX: u32 = 100_000;
+/// Largest MQTT packet of a device, in bytes.
+/// Limit for each device, set by `--packet-bytes-max`: 0x95 and the connection is closed.
+const DEFAULT_PACKET_BYTES_MAX: u32 = 1024 * 1024;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
+/// How long a message of a webhook is repeated, in seconds.
+/// Limit for each message, set by `--webhook-retry-seconds`: it becomes a dead letter.
 const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
 /// How much streams, and large answers, may take.
 const DEFAULT_BYTES_MAX: Bytes = Bytes(64 << 20);
@@ -336,8 +344,8 @@ impl Settings {
             webhook_ca: options.webhook_ca,
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             disk_free_min: options.disk_free_min,
-            sessions_max: options.sessions_max.unwrap_or(100_000),
-            packet_bytes_max: options.packet_bytes_max.unwrap_or(1024 * 1024),
+            sessions_max: options.sessions_max.unwrap_or(DEFAULT_SESSIONS_MAX),
+            packet_bytes_max: options.packet_bytes_max.unwrap_or(DEFAULT_PACKET_BYTES_MAX),
             stream_bytes_max: options.stream_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
             answer_bytes_max: options.answer_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
             server_certificate_seconds: options

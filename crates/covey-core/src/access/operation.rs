@@ -7,6 +7,7 @@ use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction, Turn};
 
 /// Longest name of an organisation or of a key, in characters.
+/// Limit for each name: 422.
 const NAME_CHARS_MAX: usize = 128;
 
 /// A key that was just made: the only time its clear text is seen.

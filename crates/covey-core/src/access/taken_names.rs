@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::id::{OrgId, UnixMs};
 
-/// How many such answers an organisation gets in a minute. Requests that are under way count, since each may
-/// become one.
+/// How many answers a key gets in a minute that a serial number is taken. Requests that are
+/// under way count, since each may become one.
+/// Limit for each key: 429 until the minute is over.
 const TOLD_MAX: u32 = 300;
 /// How long a count lasts, in milliseconds.
 const WINDOW_MS: i64 = 60_000;

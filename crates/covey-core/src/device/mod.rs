@@ -11,12 +11,16 @@ use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 use crate::presence::Reason;
 
 /// Longest tag name, in characters.
+/// Limit for each tag: 422.
 pub const TAG_CHARS_MAX: usize = 64;
 /// Longest tag value, in characters.
+/// Limit for each tag: 422.
 pub const TAG_VALUE_CHARS_MAX: usize = 1024;
 /// How many tags a device may have.
+/// Limit for each device: 422.
 pub const TAGS_MAX: u32 = 64;
 /// Highest number that an application may give a device.
+/// Limit for each device: 422.
 pub const DEVICE_ID_MAX: i64 = (1 << 53) - 1;
 
 /// A device that has proved who it is. Only the link makes one, from a

@@ -13,10 +13,13 @@ use crate::error::{Error, Result};
 use crate::id::UnixMs;
 
 /// How many subscriptions a session may have.
+/// Limit for each device: 0x97 in the SUBACK.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
-/// How many bytes their filters may have in all.
+/// How many bytes the filters of a session may have in all.
+/// Limit for each device: 0x97 in the SUBACK.
 pub const SUBSCRIPTION_BYTES_MAX: usize = 4_096;
 /// How long a session is kept of a device that is away, in seconds.
+/// Limit for each device: the CONNACK tells this time in place of the one asked for.
 pub const SESSION_EXPIRY_S_MAX: u32 = 3_600;
 
 /// What a device has asked to hear.

@@ -84,6 +84,7 @@ pub(crate) struct Swept {
 }
 
 /// How many tasks one sweep takes at a time.
+/// Limit for each sweep: the rest follows at once.
 pub(crate) const SWEEP_MAX: u32 = 1_000;
 /// How long idempotency keys may be kept beyond their time, in milliseconds.
 pub(crate) const KEYS_SWEEP_MS: i64 = 60_000;
@@ -110,6 +111,7 @@ pub struct ForServer<'a> {
 }
 
 /// Largest page of a list.
+/// Limit for each list: 422.
 pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
 
 impl Engine {

@@ -9,8 +9,10 @@ use crate::id::{DeviceKey, TaskId};
 use crate::port::{FromPeers, PeerMessage, Reach};
 
 /// How many devices one look concerns.
+/// Limit for each look: the rest follows at once.
 const LOOK_MAX: usize = 1_000;
 /// How many tasks one look concerns that answers their results, too.
+/// Limit for each look: the rest follows at once.
 const LOOK_TASKS_MAX: usize = 100;
 
 impl ForServer<'_> {

@@ -8,6 +8,7 @@ use crate::id::OrgId;
 use crate::port::{Lane, ReadKind};
 
 /// How many searches, series and looks at fields of an organisation may be under way or wait.
+/// Limit for each organisation: 429.
 pub(crate) const SCANS_PER_ORG_MAX: usize = 16;
 const TOO_MANY: &str = "the organisation has 16 searches or series under way; wait for one of them to end";
 

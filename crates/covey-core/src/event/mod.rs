@@ -26,8 +26,10 @@ pub use series::{
 pub(crate) use series_cache::SeriesCache;
 
 /// Longest body of an event, in bytes.
+/// Limit for each event: 0x99, and a line in the log.
 pub const EVENT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Highest type code that a device may give.
+/// Limit for each event: 0x99, and a line in the log.
 pub const EVENT_TYPE_CODE_MAX: i64 = i32::MAX as i64;
 /// Type code of the event that a server notes when a device has connected.
 /// Negative, so that no device can give it.
@@ -35,6 +37,7 @@ pub const ONLINE_TYPE_CODE: i64 = -1;
 /// Type code of the event that a server notes when a device has gone.
 pub const OFFLINE_TYPE_CODE: i64 = -2;
 /// How many events one look after the last one gives at most (rest-api "Events").
+/// Limit for each answer: 422 for more.
 pub const INCREMENTAL_MAX: u32 = 100;
 
 /// What tells an event of a device from another, if its number is not 0
@@ -198,8 +201,10 @@ pub struct EventFilter {
 }
 
 /// How many type codes a filter may name.
+/// Limit for each request: 422.
 pub const FILTER_TYPES_MAX: usize = 64;
-/// And how many devices.
+/// How many devices a filter may name.
+/// Limit for each request: 422.
 pub const FILTER_DEVICES_MAX: usize = 64;
 
 impl EventFilter {

@@ -6,14 +6,19 @@ use crate::error::{Error, Result};
 use crate::id::{DeviceId, UnixMs};
 
 /// How many values one look gives at most (rest-api "Events").
+/// Limit for each request: 422.
 pub const FIELDS_MAX: u32 = 1_000;
 /// How many buckets a picture may have.
+/// Limit for each request: 422.
 pub const BUCKETS_MAX: i64 = 10_000;
 /// How many steps a path may have.
+/// Limit for each request: 422.
 pub const SERIES_PATH_MAX: usize = 8;
 /// Longest step of a path, in characters.
+/// Limit for each request: 422.
 const STEP_CHARS_MAX: usize = 64;
 /// Longest span that values are looked for in, in minutes: a year.
+/// Limit for each request: 422.
 const INTERVAL_MINUTES_MAX: i64 = 366 * 24 * 60;
 
 /// Where in a body a value is.

@@ -19,16 +19,19 @@ const COMPLETE_MS: i64 = 300_000;
 /// For how long buckets are kept, in milliseconds. Events that another server forgets are seen in them for as long.
 const KEPT_MS: i64 = 600_000;
 /// How many buckets are kept, of about 50 bytes each.
+/// Limit for the server: the ones that were used longest ago are made anew.
 const BUCKETS_KEPT_MAX: usize = 100_000;
 /// As how many more a series counts beside its buckets.
 const BUCKETS_A_SERIES: usize = 8;
 /// Into how many parts a span is divided at first.
 const PARTS: i64 = 16;
-/// And at most.
+/// Into how many parts a span is divided at most.
+/// Limit for each series: parts are no shorter.
 const PARTS_MAX: i64 = 64;
 /// A part that took less is followed by a longer one, in microseconds.
 const PART_US_MIN: u64 = 50_000;
-/// One that took more is followed by a shorter one, in microseconds.
+/// How long a part of a series takes before the next one is shorter, in microseconds.
+/// Limit for each part of a series: the next one is shorter.
 const PART_US_MAX: u64 = 400_000;
 
 /// What a series is of.

@@ -18,10 +18,13 @@ use crate::id::{OrgId, RecordNumber};
 use crate::record::{RecordFilter, RecordPage, RecordRequest};
 
 /// How many bytes of records are read at once for a follower that begins in the past.
+/// Limit for each look into the past: the rest is read when this has been taken.
 pub const PAST_BYTES_MAX: usize = 1024 * 1024;
-/// How many records that are at most.
+/// How many records are read at once for a follower that begins in the past.
+/// Limit for each look into the past: the rest is read when this has been taken.
 const PAST_RECORDS_MAX: u32 = 500;
-/// The same where the tags of each device are read, too, which take up to 70 kB.
+/// How many are where the tags of each device are read, too, which take up to 70 kB.
+/// Limit for each look into the past: the rest is read when this has been taken.
 const PAST_RECORDS_WITH_TAGS_MAX: u32 = 100;
 /// A follower that has not gone on for so long may lose its page, in microseconds.
 const IDLE_US: u64 = 250_000;

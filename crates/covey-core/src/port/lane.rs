@@ -9,10 +9,14 @@ use crate::record::RecordRequest;
 use crate::task::TaskFilter;
 
 /// How long a read that may cost much may take once it has begun, in milliseconds.
+/// Limit for each request: 504.
 pub const READ_MS_MAX: u64 = 10_000;
-/// The same of what the server reads for itself: nobody can ask for less of it, and it would be asked for again.
+/// How long a read may take that the server makes for itself and that may cost much, in milliseconds: nobody can ask
+/// for less of it, and it would be asked for again.
+/// Limit for each read of the server: it is ended and tried again.
 const OWN_READ_MS_MAX: u64 = 60_000;
 /// How many rows a page may lie behind before going there is a search of its own.
+/// Limit for each page: it counts as a search.
 const OFFSET_MAX: u64 = 10_000;
 
 named! {

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// How many bytes the bodies in a part of a list may take. It ends before the first that is too many, but has
 /// one entry in any case.
+/// Limit for each list: the page is shorter, its cursor goes on; 422 where a list has none.
 pub const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One page of a list.

@@ -49,7 +49,8 @@ named! {
 
 /// How long changes are counted together, in milliseconds.
 pub const WINDOW_MS: i64 = 60_000;
-/// How many changes of a device are told at once in that time.
+/// How many changes of a device's presence are told at once in a minute.
+/// Limit for each device: told when it has been quiet for a while.
 pub const WINDOW_CHANGES_MAX: u32 = 10;
 /// How long a device that has changed more often must stay as it is before that
 /// is told, in milliseconds.

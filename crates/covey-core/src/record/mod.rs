@@ -216,6 +216,7 @@ pub struct RecordFilter {
 }
 
 /// How many devices, tags or types a filter may name.
+/// Limit for each filter: 422.
 pub const FILTER_NAMES_MAX: usize = 1_000;
 
 impl RecordFilter {

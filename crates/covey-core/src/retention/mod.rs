@@ -47,6 +47,7 @@ impl RetentionClass {
 }
 
 /// The longest time that something may be kept for, in days: a hundred years.
+/// Limit for each kind: the server does not start, 422 over REST.
 pub const DAYS_MAX: u32 = 36_500;
 
 /// For how many days things are kept; 0 means for ever.

@@ -36,6 +36,7 @@ pub struct IdempotencyKey {
 }
 
 /// Longest idempotency key, in bytes.
+/// Limit for each request: 422.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 impl IdempotencyKey {
@@ -346,6 +347,7 @@ impl Operation for TaskDelete {
 }
 
 /// How many bytes of results one sweep reads at most, but for those of the last task.
+/// Limit for each sweep: the rest follows at once.
 const SWEEP_RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Stores that the time of tasks ran out, and forgets idempotency keys that

@@ -76,8 +76,10 @@ pub struct TaskResult {
 }
 
 /// How many results of a task are given at once (rest-api "Tasks").
+/// Limit for each answer: older ones by `results_next`.
 pub const RESULTS_MAX: u32 = 100;
-/// How many bytes their bodies may take. The newest one comes in any case.
+/// How many bytes the results of a task that are given at once may take. The newest one comes in any case.
+/// Limit for each answer: older ones by `results_next`.
 pub const RESULTS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Results of a task, as many as are given at once.

@@ -9,16 +9,22 @@ use crate::limits::Limits;
 use crate::task::{Cause, Change, Task, TaskStatus};
 
 /// Highest method code (rest-api "Tasks").
+/// Limit for each task: 422.
 pub const METHOD_CODE_MAX: i64 = 65_534;
 /// Highest priority (rest-api "Tasks").
+/// Limit for each task: 422.
 pub const PRIORITY_MAX: i64 = 9;
 /// Longest life that an application may ask for, in minutes (rest-api "Tasks").
+/// Limit for each task: 422.
 pub const TTL_MINUTES_MAX: i64 = 44_639;
 /// Longest id of the application's own, in characters.
+/// Limit for each task: 422.
 pub const EXT_TASK_ID_CHARS_MAX: usize = 256;
 /// Longest method name, in characters.
+/// Limit for each task: 422.
 pub const METHOD_CHARS_MAX: usize = 128;
 /// Longest parameters, in bytes of JSON text.
+/// Limit for each task: 422, or 413 where the whole body is too large.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 
 /// The device that a task is for, as an application names it.

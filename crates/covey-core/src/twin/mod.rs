@@ -18,13 +18,17 @@ use crate::json::levels;
 use crate::task::{PRIORITY_MAX, TTL_MINUTES_MAX};
 
 /// How many resources a twin may have.
+/// Limit for each device: 422; 0x99 for the event that reports more.
 pub const RESOURCES_MAX: u32 = 256;
 /// Longest name of a resource, in characters.
+/// Limit for each value: 422.
 pub const RESOURCE_CHARS_MAX: usize = 128;
 /// Longest value, in bytes of JSON text.
+/// Limit for each value: 422.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 /// How deeply a value may be nested: the event that reports it has two levels
 /// more, and 64 at most.
+/// Limit for each value: 422.
 pub const VALUE_LEVELS_MAX: usize = 62;
 
 /// The method of the tasks by which desired values reach a device.
@@ -32,6 +36,7 @@ pub const SET_METHOD: &str = "twin.set";
 /// The number of that method, for devices that know methods by their numbers.
 pub const SET_METHOD_CODE: i64 = 65_000;
 /// How many values of a resource's history one look gives at most.
+/// Limit for each request: 422.
 pub const HISTORY_MAX: u32 = 1_000;
 
 /// A device's twin.

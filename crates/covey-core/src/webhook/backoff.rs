@@ -3,6 +3,7 @@
 /// The pause after the first failure, in milliseconds.
 pub const FIRST_PAUSE_MS: i64 = 1_000;
 /// The longest pause, in milliseconds; also of those that a receiver asks for.
+/// Limit for each message: it is tried again no later.
 pub const PAUSE_MS_MAX: i64 = 3_600_000;
 
 /// The pause after this many failures, in milliseconds: 1 s, doubling to 1 h,

@@ -17,13 +17,17 @@ use crate::webhook::{
 };
 
 /// How many rows of a log, or dead letters, a page has at most.
+/// Limit for each list: 422.
 pub const WEBHOOK_PAGE_MAX: u32 = 1_000;
 /// How many dead letters one call puts back at most.
+/// Limit for each transaction: the rest follows at once.
 const RESENDS_MAX: u32 = 10_000;
 /// How many rows one transaction forgets at most, of each kind.
+/// Limit for each transaction: the rest follows at once.
 const FORGET_MAX: u32 = 1_000;
 /// How many endpoints a server takes hold of at a time, so that servers that
 /// start together share them.
+/// Limit for each look: the rest follows at the next.
 const CLAIMS_MAX: usize = 16;
 
 impl Engine {

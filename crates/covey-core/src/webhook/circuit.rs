@@ -3,11 +3,13 @@
 
 use crate::id::UnixMs;
 
-/// After how many failures in a row it opens.
+/// After how many failures in a row the circuit of a webhook opens.
+/// Limit for each webhook: no messages but probes until one succeeds.
 pub const FAILURES_MAX: u32 = 5;
 /// The pause before the first probe, in milliseconds.
 pub const FIRST_PROBE_MS: i64 = 1_000;
 /// The longest pause between probes, in milliseconds.
+/// Limit for each webhook: it is probed no later.
 pub const PROBE_MS_MAX: i64 = 30_000;
 
 /// What is shown and stored of a circuit.

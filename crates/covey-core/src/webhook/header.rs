@@ -4,10 +4,13 @@ use crate::error::{Error, Result};
 use crate::webhook::WebhookHeaders;
 
 /// How many headers an endpoint may have.
+/// Limit for each webhook: 422.
 pub const HEADERS_MAX: usize = 32;
 /// Longest name of a header, in bytes.
+/// Limit for each header: 422.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest value of a header, in bytes.
+/// Limit for each header: 422.
 pub const VALUE_BYTES_MAX: usize = 4_096;
 
 /// Headers that the connection or the message decides (RFC 9110 §7.6.1, RFC

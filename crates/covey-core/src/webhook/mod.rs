@@ -40,19 +40,24 @@ pub use delivery::{
 pub use sample::sample;
 
 /// How many endpoints an organisation may have.
+/// Limit for each organisation: 429.
 pub const ENDPOINTS_MAX: u32 = 100;
 /// Longest URL, in bytes.
+/// Limit for each webhook: 422.
 pub const URL_BYTES_MAX: usize = 2_048;
 /// How many requests to one endpoint may be under way unless it says otherwise.
 pub const CONCURRENCY_DEFAULT: u32 = 8;
 /// How many requests to one endpoint may be under way at most.
+/// Limit for each webhook: 422.
 pub const CONCURRENCY_MAX: u32 = 64;
 /// How long an old secret is valid beside a new one unless the caller says
 /// otherwise, in seconds.
 pub const SECRET_OVERLAP_S: i64 = 24 * 3_600;
 /// How long an old secret may be valid beside a new one, in seconds.
+/// Limit for each webhook: 422.
 pub const SECRET_OVERLAP_S_MAX: i64 = 30 * 24 * 3_600;
 /// How many attempts the log of an endpoint holds.
+/// Limit for each webhook: the oldest are forgotten.
 pub const LOG_ROWS_MAX: i64 = 10_000;
 /// How long an attempt stays in the log, in milliseconds.
 pub const LOG_MS: i64 = 7 * 24 * 3_600_000;

@@ -24,14 +24,17 @@ use crate::webhook::{Attempt, AttemptLog, Delivery, DeliveryState, Outcome, Prog
 use device_queue::{DeviceQueue, Place};
 
 /// How many deliveries may be in memory and not in the store.
+/// Limit for each webhook: the rest stays in the store until there is room.
 pub const LIVE_MAX: usize = 2_048;
 /// How many deliveries of a deferred device queue are kept in memory.
+/// Limit for each device of a webhook: the rest stays in the store until there is room.
 pub const DEVICE_DELIVERIES_MAX: usize = 128;
 /// How long the oldest delivery may be on its way before its device queue is deferred, if
 /// others wait for it, in milliseconds.
 pub const SLOW_MS: i64 = 2_000;
 
 /// Of this many device queues at most deferred deliveries are read at a time.
+/// Limit for each look: the rest follows.
 pub const LOADS_MAX: usize = 64;
 
 /// A delivery that is to be sent now.

@@ -13,7 +13,8 @@ use crate::shares::Account;
 /// How long a credential that was found valid is taken for valid, in
 /// milliseconds. A revoked one is dead after this time on every server.
 const REMEMBERED_MS: i64 = 1_000;
-/// How many are remembered.
+/// How many credentials are remembered that were found valid.
+/// Limit for the server: others are looked up in the store each time.
 const REMEMBERED_MAX: usize = 4_096;
 
 /// A caller, and where it is counted what it takes.

@@ -15,6 +15,7 @@ use crate::connection::Connection;
 /// The header that carries the key.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
 /// Longest key, in bytes.
+/// Limit for each request: 401.
 const KEY_BYTES_MAX: usize = 256;
 
 /// What a request shows. Both are looked up by their text.

@@ -26,6 +26,7 @@ pub(crate) use proxy::{ProxyTrust, handed_on};
 /// key begins with it, and none that does is taken from a header.
 pub(crate) const CREDENTIAL_PREFIX: &str = "certificate:";
 /// Longest certificate in PEM that may be registered, in bytes.
+/// Limit for each certificate: 422.
 pub(crate) const CERTIFICATE_PEM_BYTES_MAX: usize = 16 * 1024;
 
 /// Shortest RSA key, in bits; TLS here takes none that is shorter.

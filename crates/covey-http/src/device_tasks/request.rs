@@ -19,6 +19,7 @@ const METHOD_CODE_DEFAULT: i64 = 20;
 const TTL_MINUTES_DEFAULT: i64 = 1;
 /// How deep objects and arrays of a payload may be nested. Devices read it
 /// with little memory and often with a recursive parser.
+/// Limit for each task: 422.
 const PAYLOAD_DEPTH_MAX: usize = 64;
 
 /// A task's id in a path, in the form in which it is written.

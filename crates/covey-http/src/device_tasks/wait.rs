@@ -19,6 +19,7 @@ use crate::shares::{self, Slot};
 use crate::wire::from_text;
 
 /// Longest wait, in seconds.
+/// Limit for each request: 422.
 const WAIT_SECONDS_MAX: f64 = 60.0;
 
 /// How long a caller wants to wait.

@@ -45,7 +45,10 @@ impl Metrics {
 
 /// How many may read the measurements at a time, and how long one waits for his turn: as long as Prometheus
 /// waits for a page.
+/// Limit for the server: further ones wait.
 const SCRAPES_MAX: usize = 8;
+/// How long one who wants to read the measurements waits for his turn.
+/// Limit for each look at `/metrics`: 503.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Who reads the measurements. It is of nobody's share, so that it is seen how a server is that has none

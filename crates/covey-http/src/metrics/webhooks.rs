@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Of how many webhooks is told at most.
+/// Limit for each look at `/metrics`: further ones are not told one by one.
 const WEBHOOKS_MAX: usize = 1_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

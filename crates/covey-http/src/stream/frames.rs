@@ -11,7 +11,8 @@ use covey_core::record::Record;
 /// How many changes are remembered as they are sent. Streams that are up to
 /// date tell of the same ones at about the same time.
 const REMEMBERED: usize = 64;
-/// How many bytes these may take.
+/// How many bytes the changes may take that are remembered in the form in which streams send them.
+/// Limit for the server: the oldest are made anew where they are needed.
 const REMEMBERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The changes that were told last.

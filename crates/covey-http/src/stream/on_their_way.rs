@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// How many bytes of such messages may wait.
+/// How many bytes of messages that are made for streams may wait for the network.
+/// Limit for the server: further streams wait.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a message may wait that others would have to make room for.
 const WAIT: Duration = Duration::from_millis(500);

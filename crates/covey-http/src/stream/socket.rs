@@ -12,12 +12,16 @@ use tokio_util::sync::CancellationToken;
 use crate::stream::open_stream::{CHUNK_BYTES, Next, OpenStream};
 
 /// Largest message from a reader, in bytes. Nothing that a reader sends is used.
+/// Limit for each WebSocket: it is closed (1009).
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// How many bytes may wait for the network before the stream waits too.
+/// Limit for each WebSocket: it is closed.
 const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a reader may accept no bytes before the connection is closed.
+/// Limit for each WebSocket: it is closed.
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// How many pings in a row may stay unanswered before the connection is closed.
+/// Limit for each WebSocket: it is closed.
 const PINGS_MAX: u32 = 2;
 
 /// Answers with the upgrade; the stream begins after it.

@@ -69,19 +69,26 @@ pub enum BrokerError {
 }
 
 /// How many connections may be half-open: no CONNECT has come.
+/// Limit for the listener: the oldest of the address with most is closed.
 const HALF_OPEN_MAX: usize = 2_048;
-/// How many of them may come from one address: half, since whole sites come from one.
+/// How many half-open connections may come from one address: half, since whole sites come from one.
+/// Limit for each address: its oldest is closed.
 const HALF_OPEN_PER_ADDRESS_MAX: usize = HALF_OPEN_MAX / 2;
 /// How long a TLS handshake and the CONNECT after it may take together, in milliseconds.
+/// Limit for each connection: it is closed.
 const HALF_OPEN_MS_MAX: u64 = 15_000;
 /// How many messages that were sent may wait for their PUBACK, each way.
+/// Limit for each device: the device's connection is not read, and nothing more is sent, until PUBACKs come.
 const IN_FLIGHT_MAX: u16 = 32;
 /// How many messages may wait for a session.
+/// Limit for each device: announcements are left out; they come again when the device is there.
 const WAITING_MAX: usize = 256;
 /// How much may wait for a device that does not read or acknowledge, in bytes: as many `rsp` as may be
 /// under way, each of the largest size.
+/// Limit for each device: 0x97 and the connection is closed.
 const UNREAD_BYTES_MAX: usize = IN_FLIGHT_MAX as usize * PAYLOAD_BYTES_MAX;
 /// How long devices may take to hear that the server stops, in milliseconds.
+/// Limit for the server: connections are cut.
 const SHUTDOWN_MS_MAX: u64 = 2_000;
 
 /// The broker, listening.

@@ -16,6 +16,7 @@ use crate::embedded::EmbeddedLink;
 use crate::embedded::devices::Device;
 
 /// How often a session is looked at that others change at the same time.
+/// Limit for each change: the connection is closed; the device comes again.
 const LOOKS_MAX: usize = 3;
 /// Said to a device whose session another connection has changed: when it comes again, it has what is kept.
 const CHANGED_ELSEWHERE: &str = "another connection has changed the session";

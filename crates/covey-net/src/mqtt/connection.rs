@@ -20,8 +20,10 @@ use super::under_way::UnderWay;
 use crate::transport::{Ended, Transport};
 
 /// How often a connection reads before it lets others have their turn.
+/// Limit for each turn: others have theirs first.
 const READS_MAX: usize = 8;
 /// Room for plaintext that a thread keeps between two connections, in bytes.
+/// Limit for each thread: what is larger is given back.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 thread_local! {

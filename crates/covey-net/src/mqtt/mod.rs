@@ -50,21 +50,25 @@ pub struct MqttLimits {
     /// What is agreed on with a client, and what a session keeps.
     pub session: session::Limits,
     /// Largest CONNECT, in bytes; a larger one is refused with 0x95.
+    /// Limit for each connection: 0x95.
     pub connect_bytes_max: usize,
     /// How long the owner may take to let a client in, in milliseconds; then the CONNECT is refused
     /// with 0x88.
+    /// Limit for each connection: 0x88.
     pub admit_ms_max: u64,
     /// How many sessions there may be, those of clients that are away included; then a new client is
     /// refused with 0x97.
     pub sessions_max: usize,
     /// How many messages of one client the owner may be working on, those that its ended connections
     /// have left included; while it is as many, nothing more is read from the client.
+    /// Limit for each device: its connection is not read.
     pub under_way_max: usize,
     /// How much may wait for a client that does not read, in bytes; then [`Handle::send`] answers that
     /// the client is full, and nothing more is read from it.
     pub unread_bytes_max: usize,
     /// How long a client may take no byte of what waits for it, in milliseconds; then the connection
     /// is closed.
+    /// Limit for each device: the connection is closed.
     pub unread_ms_max: u64,
 }
 

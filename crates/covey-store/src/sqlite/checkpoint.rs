@@ -21,6 +21,7 @@ const PAGES_BETWEEN: u64 = 2_000;
 
 /// How many pages the log may have before a checkpoint holds the writer up. The
 /// passive kind never ends the log while someone always writes.
+/// Limit for the database's log: the writer waits for a checkpoint.
 const LOG_PAGES_MAX: i64 = 16_000;
 
 /// The same two where the disk has little room: what is in the log alone must find room in the database file when

@@ -13,9 +13,11 @@ use crate::sqlite::connection;
 
 /// What of the disk must be free by default: this part of it,
 const FREE_MIN_PART: u64 = 20;
-/// and no more than this, in bytes.
+/// How much of the disk must be free unless told otherwise: a twentieth, and no more than this, in bytes.
+/// Limit for the disk, set by `--disk-free-min`: 507 and 0x97 for new work.
 const FREE_MIN_DEFAULT_MAX_BYTES: u64 = 1 << 30;
 /// How long the reserve is at most, in bytes, and which part of the disk.
+/// Limit for the disk: given up when the disk is full, for results, deletions and revocations.
 const RESERVE_MAX_BYTES: u64 = 8 << 20;
 const RESERVE_PART: u64 = 16;
 /// With how little room the log is kept short: less than it would take twice, in bytes, whatever the limit is.

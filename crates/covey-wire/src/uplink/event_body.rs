@@ -11,6 +11,7 @@ use crate::json::is_object;
 use crate::uplink::malformed::Malformed;
 
 /// How deeply a body may be nested: what reads it later may do so with a call a level.
+/// Limit for each event: 0x99, and a line in the log.
 pub(super) const LEVELS_MAX: usize = 64;
 /// How many resources a device may have.
 pub const RESOURCES_MAX: usize = 256;

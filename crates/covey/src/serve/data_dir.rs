@@ -14,6 +14,7 @@ use crate::fault;
 
 /// How long a start waits for the server before it, in milliseconds: one that was killed holds the
 /// directory until the system has closed its sockets, which takes a while with many devices.
+/// Limit for the start: it says which process holds the directory, and ends.
 const HELD_MS_MAX: u64 = 5_000;
 /// How often it looks, in milliseconds.
 const HELD_PAUSE_MS: u64 = 20;

@@ -18,6 +18,7 @@ use crate::settings::{SQLITE, Settings};
 
 /// How much news of other servers may wait to be taken in; what does not fit
 /// is made up for by looking.
+/// Limit for the server: it looks in the store.
 const HEARD_MAX: usize = 1_024;
 
 /// A store that is open.

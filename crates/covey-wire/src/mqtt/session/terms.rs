@@ -14,6 +14,7 @@ pub struct Limits {
     pub receive_max: u16,
     /// How many topic aliases a device may use; 0: none. Beyond it: 0x94. Each keeps a topic, of 65,535 bytes
     /// at most, as long as the connection stays.
+    /// Limit for each device: 0x94.
     pub topic_aliases_in_max: u16,
     /// How many topic aliases are used to a device at most, if it offers them.
     pub topic_aliases_out_max: u16,
@@ -25,6 +26,7 @@ pub struct Limits {
     /// How many bytes of bodies and topics wait for a device at most. Beyond it: `Full`.
     pub waiting_bytes_max: usize,
     /// How many messages of QoS 2 a device may leave unreleased. Beyond it: 0x97.
+    /// Limit for each device: 0x97.
     pub unreleased_max: usize,
     /// How many subscriptions a device may have. Beyond it: 0x97 in the SUBACK.
     pub subscriptions_max: usize,
