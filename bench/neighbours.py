@@ -24,7 +24,7 @@ os.environ.setdefault("COVEY_BIN", str(PROJECT / "target" / "release" / "covey")
 sys.path.insert(0, str(PROJECT / "conformance"))
 
 from testbed.hostile import NEIGHBOURS  # noqa: E402
-from testbed.neighbourhood import Neighbourhood, names  # noqa: E402
+from testbed.neighbourhood import Neighbourhood, names, options  # noqa: E402
 
 LOGIN_MS_MAX, MEMORY_MIB_MAX, LOG_KB_PER_S_MAX, LEFT_SHARE_MAX = 100.0, 250.0, 100.0, 0.2
 
@@ -69,7 +69,10 @@ def main() -> int:
     rows, is_wrong = [], False
     for name in given.neighbours or names():
         # Each finds a fresh server: what one leaves behind is not the next one's.
-        with tempfile.TemporaryDirectory(prefix="covey-neighbours-") as folder, Neighbourhood(Path(folder)) as here:
+        with (
+            tempfile.TemporaryDirectory(prefix="covey-neighbours-") as folder,
+            Neighbourhood(Path(folder), *options(name)) as here,
+        ):
             quiet = here.quiet(given.seconds)
             found = here.beside(name, given.seconds, settle=given.settle)
             wrong = passed(quiet, found)

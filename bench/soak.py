@@ -5,7 +5,7 @@ database's log grow.
     target/conformance-venv/bin/python bench/soak.py
     target/conformance-venv/bin/python bench/soak.py --minutes 30 --turn 20
 
-Each neighbour is there for a turn, then the next one, round and round. Prints a line of JSON for each turn and one at the
+Each neighbour that wants no server of its own is there for a turn, then the next one, round and round. Prints a line of JSON for each turn and one at the
 end: the slopes of the resident memory, the open files and the log's length over the last half, in per cent of their means a
 minute. Ends with 1 if one is above 1 %, or if the victim was refused anything. COVEY_BIN names the binary
 (target/release/covey unless told).
@@ -27,7 +27,7 @@ os.environ.setdefault("COVEY_BIN", str(PROJECT / "target" / "release" / "covey")
 sys.path.insert(0, str(PROJECT / "conformance"))
 
 from testbed.neighbour import resident_mib  # noqa: E402
-from testbed.neighbourhood import Neighbourhood, names  # noqa: E402
+from testbed.neighbourhood import Neighbourhood, names, options  # noqa: E402
 
 SLOPE_MAX = 1.0
 
@@ -75,7 +75,7 @@ def main() -> int:
         looks = Looks(here.server)
         looks.start()
         end = time.monotonic() + given.minutes * 60
-        for name in itertools.cycle(names()):
+        for name in itertools.cycle(name for name in names() if not options(name)):
             if time.monotonic() >= end:
                 break
             found = here.beside(name, given.turn)

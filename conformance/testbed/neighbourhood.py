@@ -16,12 +16,14 @@ from pathlib import Path
 
 from testbed.api import RIGHTS, Api
 from testbed.device import Device
-from testbed.hostile import EVENTS, NEIGHBOURS, RESULTS, Place
+from testbed.hostile import EVENTS, NEIGHBOURS, OPTIONS, RESULTS, Place
 from testbed.neighbour import resident_mib
 from testbed.server import Server
 
 CONFORMANCE = Path(__file__).resolve().parents[1]
 BURN = "while True: pass"
+# How many events of 60 kB a device brings that was just registered.
+EVENTS_OF_A_DEVICE = 100
 
 
 class HalfACore:
@@ -118,22 +120,32 @@ class Neighbourhood:
     def _prepare(self, name: str) -> Place:
         place = self._place(f"hostile-{name.replace('_', '-')}")
         with place.api() as api, contextlib.ExitStack() as held:
-            device = held.enter_context(contextlib.closing(Device(place.devices[0], self.server.mqtts, self.server.ca)))
-            device.connect()
+            device = held.enter_context(self._connected(place.devices[0]))
             device.take(place.task)
             events, size = EVENTS.get(name, (0, 0))
-            for number in range(1, events + 1):
-                body = json.dumps({"310": number % 100, "n": number, **({"pad": "x" * (size - 40)} if size else {})})
-                device.send(f"dev/{device.sn}/evt", body, properties={"event_type_code": 13})
-                if number % 64 == 0 or number == events:
-                    wanted = number - 32 if number < events else number
-                    device._wait("PUBACKs", lambda: len(device.acks) >= wanted, 120)  # noqa: B023
-            place.events = events
+            # Many devices, so that each stays within its budget, where it has one.
+            each = events if name in OPTIONS else EVENTS_OF_A_DEVICE
+            for _ in range(0, events, each or 1):
+                sender = held.enter_context(self._connected(api.register(self.folder)))
+                self._send(sender, each, size)
+                place.events, place.reported_by = place.events + each, sender.device_id
             for number in range(1, RESULTS.get(name, 0) + 1):
                 body = json.dumps({"n": number, "pad": "x" * 200_000})
                 assert device.res(place.task, 206, body, ext_id=number) == 0
-            assert api.get("/devices", params={"size": 1}).status_code == 200
         return place
+
+    def _connected(self, identity) -> contextlib.closing:
+        return contextlib.closing(Device(identity, self.server.mqtts, self.server.ca).connect())
+
+    @staticmethod
+    def _send(device: Device, count: int, size: int) -> None:
+        for number in range(1, count + 1):
+            body = json.dumps({"310": number % 100, "n": number, **({"pad": "x" * (size - 40)} if size else {})})
+            device.send(f"dev/{device.sn}/evt", body, properties={"event_type_code": 13, "dev_event_id": number})
+            if number % 64 == 0 or number == count:
+                wanted = number - 32 if number < count else number
+                device._wait("PUBACKs", lambda: len(device.acks) >= wanted, 120)  # noqa: B023
+        assert set(device.acks.values()) == {0}, device.acks
 
     def beside(self, name: str, seconds: float, *, settle: float = 0.0) -> dict:
         """The victim beside a neighbour, and what the server takes meanwhile; `settle` seconds after it has gone, too."""
@@ -175,6 +187,11 @@ class Neighbourhood:
             found["memory_after_mib"] = round(resident_mib(self.server) - before_mib, 1)
             found["memory_before_mib"] = round(before_mib, 1)
         return found
+
+
+def options(name: str) -> tuple[str, ...]:
+    """What the server is started with on which this neighbour is measured."""
+    return OPTIONS.get(name, ())
 
 
 def names() -> list[str]:
