@@ -11,6 +11,9 @@ from paho.mqtt.properties import Properties
 
 from testbed.api import LOCK, READY
 from testbed.broker import CLOSED, LINK
+from testbed.device import NOT_AUTHORIZED, Refused
+
+CONNECTION_RATE_EXCEEDED = 0x9F
 
 FOREIGN_PUBLISH = [
     "dev/{victim}/req",
@@ -219,3 +222,24 @@ def test_mosquitto_pub_and_sub_serve_a_device_of_their_own(api, server, identity
     said = run("mosquitto_pub", server, identity, "-q", "1", "-t", f"dev/{identity.sn}/req", "-n")
     assert said == ""
     api.settled(task_id, LOCK)
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("how", ["publish", "subscribe"])
+def test_a_device_that_goes_on_where_it_may_not_is_put_out_for_a_pause(server, connect, identity, how):
+    put_out = server.refusals("put_out")
+    device = connect(server, identity)
+    act = {"publish": lambda: device.publish("dev/other/evt", b"{}"), "subscribe": lambda: device.subscribe("srv/other/#")}
+    codes = []
+    with pytest.raises((ConnectionError, AssertionError)):
+        for _ in range(300):
+            codes.append(act[how]())
+    assert 60 <= len(codes) <= 90 and set(codes) == {NOT_AUTHORIZED}
+    assert device.expect_disconnect() == (NOT_AUTHORIZED, True)
+    with pytest.raises(Refused) as refused:
+        connect(server, identity)
+    assert refused.value.code == CONNECTION_RATE_EXCEEDED
+    assert server.refusals("put_out") == put_out + 2
+    time.sleep(1.1)
+    again = connect(server, identity)
+    assert again.publish(f"dev/{identity.sn}/evt", b"{}") == 0

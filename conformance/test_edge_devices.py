@@ -111,9 +111,13 @@ def is_given_up(device: RawDevice) -> bool:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("version", [4, 5])
-def test_a_device_that_never_reads_is_given_up_and_disturbs_nobody(server, api, raw, connect, tmp_path, version):
+def test_a_device_that_never_reads_is_given_up_and_disturbs_nobody(new_server, new_api, connect, tmp_path, version):
+    # Otherwise no more than 2,000 pings a second would be answered.
+    server = new_server("--events-per-second-max", "0")
+    api = new_api(server)
+    identity = api.register(tmp_path)
     kept = {"version": version, "clean": False, "properties": session_expiry(300) if version == 5 else b""}
-    device = raw()
+    device = RawDevice(server, identity)
     device.connect(keep_alive=0, **kept)
     device.subscribe(f"srv/{device.sn}/+")
     fill(device)
@@ -129,6 +133,6 @@ def test_a_device_that_never_reads_is_given_up_and_disturbs_nobody(server, api, 
     assert is_given_up(device)
     items = api.get("/device-events", params={"device_id": device.device_id, "events_include": [-1, -2]}).json()["items"]
     assert sorted(one["payload"]["reason"] for one in items) == ["connected", "lost"]
-    device = raw()
-    assert device.connect(keep_alive=0, **kept).session_present
-    assert [task_of(one, version) for one in device.messages()] == [waiting]
+    with RawDevice(server, identity) as device:
+        assert device.connect(keep_alive=0, **kept).session_present
+        assert [task_of(one, version) for one in device.messages()] == [waiting]

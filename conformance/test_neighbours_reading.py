@@ -21,7 +21,7 @@ def filled(new_server, new_api, connect, tmp_path):
     """A server with events of 60 kB, and its API."""
 
     def new(events: int, *options: str):
-        server = new_server("--events-per-second-max", "0", *options)
+        server = new_server("--events-per-second-max", "0", "--device-bytes-per-day-max", "0", *options)
         api = new_api(server)
         device = connect(server, api.register(tmp_path))
         fill(server, device, api, events, 60_000)

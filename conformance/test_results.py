@@ -1,9 +1,15 @@
 """Results: partial, final, repeated, late, and those that cannot be taken (device-rpc "res")."""
 
+import json
+
 import pytest
 
 from testbed.api import DELETED, DONE, FAILED, LOCK
 from testbed.broker import LINK
+from testbed.device import MQTTv311
+
+BYTES_MAX = 256 * 1024
+LATE_MAX = 16
 
 
 @pytest.fixture
@@ -189,7 +195,7 @@ def test_a_result_without_a_req_finishes_the_task(api, device):
 
 
 def test_a_result_of_256_kib_comes_back_whole(api, device, task_id):
-    text = "x" * (256 * 1024)
+    text = "x" * (256 * 1024 - len('{"text":""}'))
     device.finish(task_id, 200, f'{{"text":"{text}"}}')
     assert results(api, task_id) == [(0, 200, {"text": text})]
 
@@ -198,3 +204,49 @@ def test_a_result_of_256_kib_comes_back_whole(api, device, task_id):
 def test_a_result_of_any_qos_is_stored_once(api, device, task_id, qos):
     device.finish(task_id, 200, '{"a":1}', qos=qos)
     assert results(api, task_id) == [(0, 200, {"a": 1})]
+
+
+def not_taken() -> int:
+    """How the PUBACK of a result is that is not stored: a broker between has acknowledged it before."""
+    return 0x97 if LINK.acknowledges_after_commit else 0
+
+
+@pytest.mark.every_shape
+def test_a_result_that_is_too_large_ends_its_task_and_is_not_stored(api, server, device, task_id):
+    refused = server.refusals("result_too_large")
+    for number in (1, 2):
+        assert device.res(task_id, 200, json.dumps("x" * BYTES_MAX), ext_id=number) == not_taken()
+        commit = device.expect("cmt")
+        assert (commit.task_id, commit["result_id"], commit["ext_id"]) == (task_id, "0", str(number))
+        assert json.loads(commit.body) == {"message": "not stored"}
+    task = api.settled(task_id, FAILED)
+    assert (task["timeline"][-1]["cause"], task["results"]) == ("result_too_large", [])
+    assert server.refusals("result_too_large") == refused + 2
+    # The largest that may be, quotes included.
+    largest = api.create(device)
+    device.expect("tsk")
+    device.finish(largest, 200, json.dumps("x" * (BYTES_MAX - 2)))
+    assert len(api.settled(largest, DONE)["results"]) == 1
+
+
+@pytest.mark.embedded
+def test_a_result_that_is_too_large_over_3_1_1_is_acknowledged_and_not_stored(api, server, identity, connect):
+    """Without reason codes a missing PUBACK would bring it again and again."""
+    device = connect(server, identity, protocol=MQTTv311)
+    task_id = api.create(device)
+    body = {"correlationData": task_id, "status_code": 200, "ext_id": 3, "payload": "x" * BYTES_MAX}
+    assert device.publish(f"dev/{device.sn}/res", json.dumps(body)) == 0
+    commit = json.loads(device.expect("cmt").body)
+    assert (commit["correlationData"], str(commit["result_id"])) == (task_id, "0")
+    assert api.task(task_id)["timeline"][-1]["cause"] == "result_too_large"
+
+
+def test_a_final_task_takes_few_more_results(api, device, task_id):
+    first = device.finish(task_id)
+    for number in range(1, LATE_MAX + 1):
+        assert device.finish(task_id, 200, f'{{"late":{number}}}', ext_id=number)["result_id"] != "0"
+    for number in range(100, 105):
+        assert device.res(task_id, 200, f'{{"late":{number}}}', ext_id=number) == not_taken()
+        assert device.expect("cmt")["result_id"] == "0"
+    assert device.finish(task_id)["result_id"] == first["result_id"], "what is stored is known again"
+    assert len(api.task(task_id)["results"]) == 1 + LATE_MAX

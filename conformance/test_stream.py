@@ -243,7 +243,7 @@ def test_a_server_that_stops_says_so_with_the_cursor(new_server, new_api, connec
 
 
 def test_a_reader_that_is_too_slow_is_cut_off_and_can_go_on(new_server, new_api, connect, tmp_path):
-    server = new_server("--events-per-second-max", "0")
+    server = new_server("--events-per-second-max", "0", "--device-bytes-per-day-max", "0")
     api = new_api(server)
     identity = api.register(tmp_path)
     device = connect(server, identity)

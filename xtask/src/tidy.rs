@@ -21,6 +21,33 @@ const DECISIONS: &str = "docs/adr/";
 const ROOMS: [&str; 8] =
     ["crates/", "xtask/", "conformance/", "docs/", "openapi/", "deploy/", "clients/", ".ci/"];
 
+/// The crates that a server is made of, whose lines go through `crates/covey-log`: it bounds what a peer can
+/// make them write.
+const SERVER_CRATES: [&str; 9] = [
+    "covey-api",
+    "covey-core",
+    "covey-http",
+    "covey-link",
+    "covey-net",
+    "covey-pki",
+    "covey-store",
+    "covey-webhook",
+    "covey-wire",
+];
+/// What would write past it; and names of fields under which it would not know a peer.
+const PAST_THE_LOG: [&str; 10] = [
+    "eprint!(",
+    "eprintln!(",
+    "print!(",
+    "println!(",
+    "tracing_subscriber::",
+    "%addr,",
+    "%peer,",
+    "%remote",
+    "serial_number = %",
+    "%ip,",
+];
+
 /// What stands for a noun of the core in a path.
 const NOUN: &str = "<noun>";
 
@@ -55,6 +82,17 @@ fn check_source(root: &Path, file: &str, problems: &mut Vec<String>) -> Result<(
     }
     if let Some(line) = text.lines().position(|line| line.contains(IGNORED)) {
         problems.push(format!("{file}:{}: no test is ignored", line + 1));
+    }
+    let is_of_server = |name: &&str| file.starts_with(&format!("crates/{name}/src/"));
+    if SERVER_CRATES.iter().any(is_of_server) {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().starts_with("//")) {
+            if let Some(past) = PAST_THE_LOG.iter().find(|past| line.contains(*past)) {
+                let number = number + 1;
+                problems.push(format!(
+                    "{file}:{number}: {past} goes past crates/covey-log, or hides a peer from it"
+                ));
+            }
+        }
     }
     let lines = text.lines().count();
     if lines > FILE_LINES_MAX {

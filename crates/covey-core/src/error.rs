@@ -64,6 +64,12 @@ pub enum Error {
     /// It was given up because it takes too long; the same again would meet the same.
     #[error("it took longer than 10 s; ask for less: a shorter time, one device, one type, an earlier page")]
     TookTooLong,
+    /// More was asked than the caller, the device or the organisation may; the caller may try again later.
+    #[error("{limit}; try again later")]
+    OverBudget {
+        /// Who has asked too much.
+        limit: &'static str,
+    },
     /// No message to devices can leave now; the caller may try again later.
     #[error("the broker takes no messages to devices now")]
     Blocked,

@@ -13,6 +13,7 @@
 pub mod access;
 pub mod announcer;
 pub mod background;
+pub mod budget;
 pub mod device;
 pub mod device_session;
 mod engine;

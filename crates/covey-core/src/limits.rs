@@ -18,6 +18,12 @@ pub struct Limits {
     /// How many results a task may have.
     /// Limit for each task: further partial results are refused with 0x97; one that ends the task is taken.
     pub results_per_task_max: u32,
+    /// How many bytes the bodies of a task's results may have in all.
+    /// Limit for each task: further partial results are refused with 0x97; one that ends the task is taken.
+    pub result_bytes_per_task_max: u64,
+    /// How many results of a task are stored that come when it is final.
+    /// Limit for each task: 0x97, and a `cmt` that lets the device stop.
+    pub late_results_per_task_max: u32,
     /// How many tasks that are not final a device may have.
     /// Limit for each device, set by `--open-tasks-max`: 429.
     pub live_tasks_per_device_max: u32,
@@ -37,6 +43,8 @@ impl Default for Limits {
             push_only_ms: 60_000,
             announcements_max: 16,
             results_per_task_max: 10_000,
+            result_bytes_per_task_max: 16 * 1024 * 1024,
+            late_results_per_task_max: 16,
             live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
             stream_bytes_max: 64 * 1024 * 1024,

@@ -115,6 +115,8 @@ mod tests {
             lease_until: None,
             deliveries: 0,
             results: 0,
+            late_results: 0,
+            result_bytes: 0,
             timeline: Vec::new(),
             created_by: None,
         };

@@ -2,12 +2,13 @@
 //! at most one answer.
 
 use covey_core::Engine;
+use covey_core::budget::Weight;
 use covey_core::device::DeviceIdentity;
 use covey_core::error::{Error, StorageFault};
 use covey_core::event::NewEvent;
 use covey_core::id::TaskId;
 use covey_core::port::Refusal;
-use covey_core::task::NewResult;
+use covey_core::task::{NewResult, ResultNotStored};
 use covey_wire::downlink::{DownlinkMessage, EventStatus, ResponseForm};
 use covey_wire::uplink::{EventHead, Malformed, Received, TaskMessage, Unread, read_event};
 use covey_wire::{Downlink, Uplink, parse_correlation};
@@ -40,6 +41,8 @@ pub(crate) enum RefusedKind {
     Unheard,
     /// Wait until a limit is no longer reached.
     Limit,
+    /// Send it again, later: the device has sent too much.
+    OverBudget,
     /// Send it again: the store did not take it.
     Unavailable(StorageFault),
 }
@@ -57,7 +60,21 @@ pub(crate) async fn handle(
     form: ResponseForm,
     is_acknowledged: bool,
 ) -> Result<Option<DownlinkMessage>, Refused> {
-    open(engine, uplink, received, form)?.carry_out(engine, device, is_acknowledged).await
+    let bytes = received.body.len();
+    let opened = match open(engine, uplink, received, form) {
+        Ok(opened) => opened,
+        Err(refused) => {
+            engine.for_device(device).charge_after(Weight::refused(bytes));
+            return Err(refused);
+        }
+    };
+    let weight = opened.weight();
+    opened.charge(engine, device, is_acknowledged)?;
+    let handled = opened.carry_out(engine, device).await;
+    if matches!(handled, Err(Refused { kind: RefusedKind::Unavailable(_), .. })) {
+        engine.for_device(device).give_back(weight);
+    }
+    handled
 }
 
 /// A message that was read, and what it asks for.
@@ -98,12 +115,39 @@ pub(crate) fn open(
 }
 
 impl Opened {
+    /// What it weighs before it is known what comes of it.
+    fn weight(&self) -> Weight {
+        match self {
+            // Those that change nothing are weighed when that is known.
+            Self::Ack(_) | Self::Request { .. } => Weight::default(),
+            Self::Result { result, .. } => Weight::result(result.body.text().len()),
+            Self::Event(OpenedEvent { event, .. }) => event.weight(),
+        }
+    }
+
+    /// Weighs it, before anything is done with it.
+    pub(crate) fn charge(
+        &self,
+        engine: &Engine,
+        device: &DeviceIdentity,
+        is_acknowledged: bool,
+    ) -> Result<(), Refused> {
+        let charged = engine.for_device(device).charge(self.weight());
+        charged.or_else(|error| match self {
+            // It would be lost; a result that is not stored gets no `cmt`, and comes again.
+            Self::Event(_) if is_acknowledged => Ok(()),
+            Self::Event(OpenedEvent { head, .. }) => {
+                Err(Refused { reply: head.map(not_stored), ..Refused::from(error) })
+            }
+            _ => Err(Refused::from(error)),
+        })
+    }
+
     /// Does what it asks for, as [`handle`] says.
     pub(crate) async fn carry_out(
         self,
         engine: &Engine,
         device: &DeviceIdentity,
-        is_acknowledged: bool,
     ) -> Result<Option<DownlinkMessage>, Refused> {
         let for_device = engine.for_device(device);
         Ok(match self {
@@ -117,10 +161,13 @@ impl Opened {
             }),
             Self::Result { task, result } => {
                 let ext_id = result.ext_id;
-                let stored = for_device.task_finish(task, result).await?;
-                Some(DownlinkMessage::committed(task.0, stored.result_id.0, ext_id))
+                let outcome = for_device.task_finish(task, result).await?;
+                if let Some(why) = outcome.not_stored {
+                    return Err(Refused::result_not_stored(why, task, ext_id));
+                }
+                Some(DownlinkMessage::committed(task.0, outcome.result_id.0, ext_id))
             }
-            Self::Event(event) => event.add(engine, device, is_acknowledged).await?,
+            Self::Event(event) => event.add(engine, device).await?,
         })
     }
 }
@@ -147,22 +194,11 @@ fn event_open(engine: &Engine, received: Received<'_>) -> Result<OpenedEvent, Re
 impl OpenedEvent {
     /// Stores it. The store has it in its queue when this was polled once, so
     /// that events which are polled one after the other are stored in that order.
-    async fn add(
-        self,
-        engine: &Engine,
-        device: &DeviceIdentity,
-        is_acknowledged: bool,
-    ) -> Result<Option<DownlinkMessage>, Refused> {
+    async fn add(self, engine: &Engine, device: &DeviceIdentity) -> Result<Option<DownlinkMessage>, Refused> {
         let Self { event, head } = self;
-        match engine.for_device(device).event_add(event, is_acknowledged).await {
+        match engine.for_device(device).event_store(event).await {
             Ok(_) => Ok(head.map(|head| DownlinkMessage::event_answer(&head, EventStatus::Success))),
-            Err(error) => {
-                // The core counts those that come too fast.
-                let is_flood = matches!(error, Error::Exhausted { .. });
-                let refused = Refused::from(error);
-                let refusal = refused.refusal.filter(|_| !is_flood);
-                Err(Refused { refusal, reply: head.map(not_stored), ..refused })
-            }
+            Err(error) => Err(Refused { reply: head.map(not_stored), ..Refused::from(error) }),
         }
     }
 }
@@ -201,6 +237,20 @@ impl Refused {
     }
 }
 
+impl Refused {
+    /// A result that is not stored, now or later: its `cmt` lets the device stop to send it.
+    fn result_not_stored(why: ResultNotStored, task: TaskId, ext_id: i64) -> Self {
+        let (refusal, why) = match why {
+            ResultNotStored::TooLarge => {
+                (Refusal::ResultTooLarge, "a result has at most 262144 bytes; the task has ended as FAILED")
+            }
+            ResultNotStored::Late => (Refusal::Limit, "the task is final and has too many results"),
+        };
+        let reply = Some(Box::new(DownlinkMessage::not_stored(task.0, ext_id)));
+        Self { refusal: Some(refusal), kind: RefusedKind::Limit, why: why.to_owned(), reply }
+    }
+}
+
 impl From<Malformed> for Refused {
     fn from(malformed: Malformed) -> Self {
         let (refusal, why) = (Some(conversion::refusal(malformed)), malformed.to_string());
@@ -212,6 +262,11 @@ impl From<Error> for Refused {
     /// What each error of the core means for a device.
     fn from(error: Error) -> Self {
         let (refusal, kind) = match &error {
+            // The core has counted it.
+            Error::OverBudget { limit } => {
+                let why = (*limit).to_owned();
+                return Self { refusal: None, kind: RefusedKind::OverBudget, why, reply: None };
+            }
             Error::NotFound { .. } | Error::Gone { .. } => (Refusal::UnknownTask, RefusedKind::NotTheirs),
             Error::Invalid { .. }
             | Error::Conflict { .. }

@@ -211,7 +211,7 @@ impl Server {
             key_hasher: key_digest,
             limits: Limits::default(),
             retention: RetentionDays::default(),
-            flood: covey_core::event::Flood::default(),
+            budgets: covey_core::budget::Budgets::default(),
             gauge_types: Vec::new(),
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,
@@ -221,6 +221,7 @@ impl Server {
             sessions_max,
             files: None,
             packet_bytes_max: PACKET_BYTES_MAX,
+            held_bytes_max: covey_link::embedded::HELD_BYTES_MAX,
             response_form: ResponseForm::default(),
         };
         let shutdown = CancellationToken::new();

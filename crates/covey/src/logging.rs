@@ -37,11 +37,14 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
         .parse::<Targets>()
         .map_err(|error| fault::setup(format!("the log filter is wrong: {error}")))?;
     let has_colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colours);
-    let lines = match format {
-        LogFormat::Text => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    let form = match format {
+        LogFormat::Text => covey_log::Form::Text,
+        LogFormat::Json => covey_log::Form::Json,
     };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(has_colours)
+        .event_format(covey_log::Lines::new(form));
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(())
 }

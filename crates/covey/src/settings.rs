@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use covey_core::budget::Budgets;
 use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
@@ -134,9 +135,20 @@ pub struct Options {
     #[arg(long, env = "COVEY_OPEN_TASKS_MAX", value_name = "N")]
     pub open_tasks_max: Option<u32>,
     /// How many events a device may send per second, on average; ten times as
-    /// many at once after a silence; 0 means no limit [default: 200]
+    /// many at once after a silence; each twin value that an event reports
+    /// counts as another event; 0 means no limit [default: 200]
     #[arg(long, env = "COVEY_EVENTS_PER_SECOND_MAX", value_name = "N")]
     pub events_per_second_max: Option<u32>,
+    /// How much a device may send to be stored in a day, such as 500MB or 2GiB:
+    /// bodies of events and results; 0 means no limit, and none of 512 KiB a second
+    /// either [default: 4GiB]
+    #[arg(long, env = "COVEY_DEVICE_BYTES_PER_DAY_MAX", value_name = "SIZE")]
+    pub device_bytes_per_day_max: Option<Bytes>,
+    /// How much an organisation with its devices and keys may send to be stored
+    /// per second, on average; sixteen times as much at once after a silence;
+    /// half of it for each key; 0 means no limit [default: 32MiB]
+    #[arg(long, env = "COVEY_ORGANISATION_BYTES_PER_SECOND_MAX", value_name = "SIZE")]
+    pub organisation_bytes_per_second_max: Option<Bytes>,
     /// Type codes of gauges: events of which only the last one is kept, such as
     /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
@@ -170,6 +182,11 @@ pub struct Options {
     /// How many sessions of devices the broker holds [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
+    /// How much the broker may keep for devices that do not take it, over all of
+    /// them, at least 1MiB: beyond it those for whom most is kept are cut off
+    /// [default: 64MiB]
+    #[arg(long, env = "COVEY_SESSIONS_BYTES_MAX", value_name = "SIZE")]
+    pub sessions_bytes_max: Option<Bytes>,
     /// Largest MQTT packet that a device may send, in bytes [default: 1048576]
     #[arg(long, env = "COVEY_PACKET_BYTES_MAX", value_name = "N")]
     pub packet_bytes_max: Option<u32>,
@@ -199,8 +216,9 @@ impl Options {
             data http https mqtts metrics store link link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
-            open_tasks_max events_per_second_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds
-            disk_free_min sessions_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
+            open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
+            gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds disk_free_min sessions_max
+            sessions_bytes_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
 }
@@ -245,6 +263,8 @@ pub struct Settings {
     pub announcements_max: u32,
     pub open_tasks_max: u32,
     pub events_per_second_max: u32,
+    pub device_bytes_per_day_max: Bytes,
+    pub organisation_bytes_per_second_max: Bytes,
     pub gauge_types: Vec<u32>,
     pub rsp: RspBody,
     pub webhook_allow: Vec<String>,
@@ -253,6 +273,7 @@ pub struct Settings {
     /// None for what suits the disk.
     pub disk_free_min: Option<Bytes>,
     pub sessions_max: u32,
+    pub sessions_bytes_max: Bytes,
     pub packet_bytes_max: u32,
     pub stream_bytes_max: Bytes,
     pub answer_bytes_max: Bytes,
@@ -289,6 +310,10 @@ const DEFAULT_HTTPS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
 const DEFAULT_MQTTS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8883);
+/// The least that may be kept for all devices together: one that is away may need it.
+const SESSIONS_BYTES_MIN: u64 = 1024 * 1024;
+/// As [`Budgets::default`] has it.
+const DEFAULT_EVENTS_PER_SECOND: u32 = 200;
 /// The health check (device-events "Gauges").
 const GAUGE_TYPE: u32 = 44;
 /// How many sessions of devices the embedded broker holds, those of devices that are away included.
@@ -309,7 +334,7 @@ impl Settings {
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
         let options = given.over(file.map(read).transpose()?.unwrap_or_default());
         let limits = covey_core::limits::Limits::default();
-        let flood = covey_core::event::Flood::default();
+        let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
         let settings = Self {
             store: options.store.unwrap_or_else(|| url(SQLITE)),
@@ -337,7 +362,11 @@ impl Settings {
             lease_seconds: options.lease_seconds.unwrap_or(60),
             announcements_max: options.announcements_max.unwrap_or(limits.announcements_max),
             open_tasks_max: options.open_tasks_max.unwrap_or(limits.live_tasks_per_device_max),
-            events_per_second_max: options.events_per_second_max.unwrap_or(flood.per_second),
+            events_per_second_max: options.events_per_second_max.unwrap_or(DEFAULT_EVENTS_PER_SECOND),
+            device_bytes_per_day_max: options.device_bytes_per_day_max.unwrap_or(Bytes(device.bytes_a_day)),
+            organisation_bytes_per_second_max: options
+                .organisation_bytes_per_second_max
+                .unwrap_or(Bytes(org.bytes.per_second)),
             gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
             rsp: options.rsp.unwrap_or_default(),
             webhook_allow: options.webhook_allow.unwrap_or_default(),
@@ -345,6 +374,9 @@ impl Settings {
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             disk_free_min: options.disk_free_min,
             sessions_max: options.sessions_max.unwrap_or(DEFAULT_SESSIONS_MAX),
+            sessions_bytes_max: options
+                .sessions_bytes_max
+                .unwrap_or(Bytes(covey_link::embedded::HELD_BYTES_MAX as u64)),
             packet_bytes_max: options.packet_bytes_max.unwrap_or(DEFAULT_PACKET_BYTES_MAX),
             stream_bytes_max: options.stream_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
             answer_bytes_max: options.answer_bytes_max.unwrap_or(DEFAULT_BYTES_MAX),
@@ -416,6 +448,9 @@ impl Settings {
         }
         if self.sessions_max == 0 {
             return wrong("sessions_max", "at least 1");
+        }
+        if self.sessions_bytes_max.0 < SESSIONS_BYTES_MIN {
+            return wrong("sessions_bytes_max", "at least 1MiB");
         }
         if self.server_certificate_seconds < 6 {
             return wrong("server_certificate_seconds", "at least 6");

@@ -6,6 +6,7 @@ use crate::access::{
     ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd, LAST_USED_GRAIN_MS,
     MadeKey, Rights,
 };
+use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::CallerId;
@@ -32,6 +33,7 @@ impl ForCaller<'_> {
     /// A missing right, a field out of range, or the store's.
     pub async fn api_key_add(self, org_name: &str, name: &str, rights: Rights) -> Result<MadeKey> {
         may_grant(self.caller, org_name, rights)?;
+        self.charge(Weight::WRITE)?;
         let clear_text = self.engine.parts.ids.api_key();
         let key = self.engine.execute(self.engine.key_to_add(org_name, name, rights, &clear_text)?).await?;
         Ok(MadeKey { key, clear_text })
@@ -54,6 +56,7 @@ impl ForCaller<'_> {
         serial_hex: &str,
     ) -> Result<ApiKey> {
         may_grant(self.caller, org_name, rights)?;
+        self.charge(Weight::WRITE)?;
         let mut operation = self.engine.key_to_add(org_name, name, rights, text)?;
         operation.certificate_serial_hex = Some(serial_hex.to_owned());
         if self.engine.server().api_key_check(text).await?.is_some() {
@@ -81,6 +84,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], [`Error::LastKey`], or the store's.
     pub async fn api_key_revoke(self, id: i64) -> Result<()> {
         self.caller.require(Rights::KEYS_WRITE)?;
+        self.charge_after(Weight::WRITE);
         self.engine.execute(ApiKeyRevoke { caller: self.caller.clone(), id }).await
     }
 }

@@ -1,6 +1,7 @@
 //! What can be asked of devices: the registry.
 
 use crate::access::Rights;
+use crate::budget::Weight;
 use crate::device::{
     CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
     DeviceSpec, IssuedCertificate, Tag, TagPut,
@@ -20,6 +21,7 @@ impl ForCaller<'_> {
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         DeviceRegister::validate(spec.sn.as_ref(), spec.device_id, &spec.tags)?;
+        self.charge(Weight::WRITE)?;
         if spec.sn.is_none() {
             return self.register(spec).await;
         }
@@ -75,6 +77,7 @@ impl ForCaller<'_> {
     /// A missing right, [`crate::Error::NotFound`], or the store's.
     pub async fn device_retire(self, device_id: DeviceId) -> Result<DeviceIdentity> {
         self.caller.require(Rights::DEVICES_WRITE)?;
+        self.charge_after(Weight::WRITE);
         let operation = DeviceRetire { caller: self.caller.clone(), device_id };
         let tell = |after: &AfterCommit, identity: &DeviceIdentity| {
             after.recorded();
@@ -90,6 +93,7 @@ impl ForCaller<'_> {
     pub async fn tag_put(self, device_id: DeviceId, tag: Tag) -> Result<i64> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         TagPut::validate(&tag)?;
+        self.charge(Weight::WRITE)?;
         self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await
     }
 }

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::access::{Caller, TakenNames};
 use crate::announcer::Announcer;
+use crate::budget::{AllMeters, Budgets};
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
 pub(crate) use crate::engine::scans::SCANS_PER_ORG_MAX;
 use crate::engine::scans::{Scan, Scans};
 use crate::error::{Error, Result, StorageFault};
-use crate::event::{Flood, SeriesCache, Throttle};
+use crate::event::SeriesCache;
 use crate::feed::Feed;
 use crate::id::UnixMs;
 use crate::limits::Limits;
@@ -51,8 +52,8 @@ pub struct Parts {
     pub limits: Limits,
     /// For how many days things are kept.
     pub retention: RetentionDays,
-    /// How many events a device may send.
-    pub flood: Flood,
+    /// What devices, keys and organisations may ask.
+    pub budgets: Budgets,
     /// The type codes of gauges (device-events "Gauges").
     pub gauge_types: Vec<i64>,
     /// Who sends webhooks.
@@ -65,7 +66,7 @@ pub struct Parts {
 pub struct Engine {
     pub(crate) parts: Parts,
     pub(crate) after_commit: Arc<AfterCommit>,
-    pub(crate) throttle: Throttle,
+    pub(crate) meters: AllMeters,
     pub(crate) taken_names: TakenNames,
     pub(crate) swept: Mutex<Swept>,
     pub(crate) series: SeriesCache,
@@ -128,10 +129,10 @@ impl Engine {
             clock: Arc::clone(&parts.clock),
             webhooks: Arc::clone(&parts.webhooks),
         };
-        let throttle = Throttle::new(parts.flood);
+        let meters = AllMeters::new(&parts.budgets);
         let (after_commit, swept) = (Arc::new(after_commit), Mutex::default());
         let (taken_names, series, scans) = (TakenNames::default(), SeriesCache::default(), Scans::default());
-        Self { parts, after_commit, throttle, taken_names, swept, series, scans }
+        Self { parts, after_commit, meters, taken_names, swept, series, scans }
     }
 
     /// What an application can ask for.

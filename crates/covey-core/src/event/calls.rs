@@ -11,7 +11,7 @@ use crate::event::{
     INCREMENTAL_MAX, NewEvent, SeriesQuery,
 };
 use crate::id::{DeviceId, DeviceKey, RecordNumber};
-use crate::port::{Event, Lane, Page, PageRequest, ReadKind, Refusal, Step};
+use crate::port::{Event, Lane, Page, PageRequest, ReadKind, Step};
 use crate::record::NEVER_ISSUED;
 
 impl Engine {
@@ -169,20 +169,27 @@ impl ForCaller<'_> {
 }
 
 impl ForDevice<'_> {
-    /// A device tells an event. One that has sent too many is refused, unless
-    /// a broker has acknowledged the event already, `is_acknowledged`.
+    /// Weighs an event and stores it. That of a device which has sent too much is refused, unless a broker
+    /// has acknowledged it already, `is_acknowledged`.
     ///
     /// # Errors
-    /// A field out of range, [`Error::Exhausted`], or the store's.
+    /// A field out of range, [`Error::OverBudget`], or the store's.
     pub async fn event_add(self, event: NewEvent, is_acknowledged: bool) -> Result<AddedEvent> {
         event.validate()?;
-        let began_us = self.engine.parts.clock.monotonic_us();
-        if !self.engine.throttle.admits(self.device.device, began_us) {
-            self.engine.after_commit.count(Event::Refused(Refusal::Flood));
-            if !is_acknowledged {
-                return Err(Error::Exhausted { limit: "the device sends more events than it may" });
-            }
+        let charged = self.charge(event.weight());
+        if !is_acknowledged {
+            charged?;
         }
+        self.event_store(event).await
+    }
+
+    /// Stores an event of a device that was weighed ([`ForDevice::charge`], [`NewEvent::weight`]).
+    ///
+    /// # Errors
+    /// A field out of range, or the store's.
+    pub async fn event_store(self, event: NewEvent) -> Result<AddedEvent> {
+        event.validate()?;
+        let began_us = self.engine.parts.clock.monotonic_us();
         let is_gauge = self.engine.is_gauge(event.type_code);
         let operation = EventAdd { device: self.device.clone(), event, is_gauge };
         let then = move |after: &AfterCommit, added: &AddedEvent| {

@@ -4,7 +4,6 @@
 mod calls;
 mod operation;
 mod port;
-mod rate_limit;
 mod series;
 mod series_cache;
 
@@ -15,11 +14,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::budget::Weight;
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber, Sn, UnixMs};
 use crate::presence::Reason;
 
-pub use rate_limit::{Flood, Throttle};
 pub use series::{
     BUCKETS_MAX, Bucket, FIELDS_MAX, Field, FieldQuery, PathStep, SERIES_PATH_MAX, SeriesPath, SeriesQuery,
 };
@@ -280,6 +279,13 @@ impl NewEvent {
             return Err(Error::invalid("reported", "must be at most 256 resources"));
         }
         self.reported.iter().try_for_each(|one| crate::twin::validate(&one.resource, &one.value))
+    }
+
+    /// What it weighs: each value that it reports is a row of the twin, one of its history, and a record.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        let of_values: usize = self.reported.iter().map(|one| one.value.len()).sum();
+        Weight::event(self.payload.len() + of_values, self.reported.len())
     }
 
     /// Whether the device is told that it was stored (device-events "eva").

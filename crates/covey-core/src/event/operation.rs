@@ -6,7 +6,7 @@ use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, E
 use crate::id::{DeviceId, RecordNumber};
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Transaction, Turn};
-use crate::twin::{demand_room, report_all};
+use crate::twin::{TwinResource, demand_room, report_all};
 
 /// A device tells an event (device-events).
 pub struct EventAdd {
@@ -23,6 +23,14 @@ impl EventAdd {
     /// like no other (device-events "Duplicates").
     fn is_counted(&self) -> bool {
         self.event.dev_event_id != 0 && !self.is_gauge
+    }
+
+    /// The resources that the twin has, if the event reports any and there is room for them.
+    fn known_resources(&self, tx: &mut dyn Transaction) -> Result<Vec<TwinResource>, Abort> {
+        if self.event.reported.is_empty() {
+            return Ok(Vec::new());
+        }
+        demand_room(tx, &self.device, self.event.reported.iter().map(|one| one.resource.as_str()))
     }
 }
 
@@ -51,13 +59,10 @@ impl Operation for EventAdd {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedEvent, Abort> {
         let Self { device, event, is_gauge } = self;
-        let reported = event.reported.iter().map(|one| one.resource.as_str());
         if *is_gauge {
-            if !event.reported.is_empty() {
-                demand_room(tx, device, reported)?;
-            }
+            let known = self.known_resources(tx)?;
             tx.gauge_put(device, event.type_code, &event.payload)?;
-            report_all(tx, device, &event.reported)?;
+            report_all(tx, device, &event.reported, known)?;
             return Ok(AddedEvent::Gauge);
         }
         // One without a time has that of the server (device-events).
@@ -68,9 +73,7 @@ impl Operation for EventAdd {
         if self.is_counted() && tx.event_is_stored(device.device, key)? {
             return Ok(AddedEvent::Duplicate);
         }
-        if !event.reported.is_empty() {
-            demand_room(tx, device, reported)?;
-        }
+        let known = self.known_resources(tx)?;
         let stored = EventToStore {
             type_code: event.type_code,
             key,
@@ -79,7 +82,7 @@ impl Operation for EventAdd {
             told: EventTold::Event,
         };
         tx.event_insert(device, &stored)?;
-        report_all(tx, device, &event.reported)?;
+        report_all(tx, device, &event.reported, known)?;
         Ok(AddedEvent::Stored)
     }
 }

@@ -41,6 +41,8 @@ named! {
         PublishTopic => "publish_topic",
         /// A publish to a topic of the device's own that means nothing.
         UnknownTopic => "unknown_topic",
+        /// A device that was put out because it went on where it may not, or came again too soon.
+        PutOut => "put_out",
         /// A subscription that is not the device's own.
         SubscribeTopic => "subscribe_topic",
         /// A message without a correlation, or with one that cannot be read.
@@ -51,10 +53,14 @@ named! {
         Payload => "payload",
         /// A message about a task that is not the device's.
         UnknownTask => "unknown_task",
+        /// A result that is larger than any may be.
+        ResultTooLarge => "result_too_large",
         /// A limit that was reached.
         Limit => "limit",
-        /// More events than a device may send.
+        /// More than a device may send.
         Flood => "flood",
+        /// More than an API key may ask, or an organisation with its devices and keys.
+        Budget => "budget",
         /// A write that the store did not take.
         Storage => "storage",
         /// A request over HTTP without a valid credential.

@@ -1,6 +1,7 @@
 //! What can be asked of how long things are kept.
 
 use crate::access::Rights;
+use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::retention::{DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut};
@@ -36,6 +37,8 @@ impl ForCaller<'_> {
         if let Some((kept, _)) = too_long {
             return Err(Error::invalid(kept.name(), "must be 0 to 36500"));
         }
+        // It may make room.
+        self.charge_after(Weight::WRITE);
         self.engine.execute(RetentionPut { caller: self.caller.clone(), days }).await
     }
 

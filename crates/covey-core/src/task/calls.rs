@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Rights;
+use crate::budget::Weight;
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::id::{ResultId, TaskId};
 use crate::port::{Event, PageRequest, ReadKind, Step};
 use crate::task::{
     Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
-    TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
+    TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge, Verdict,
 };
 use crate::watch::Watch;
 
@@ -64,6 +65,7 @@ impl ForCaller<'_> {
         self.caller.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
+        self.charge(Weight::task(spec.payload.as_ref().map_or(0, |payload| payload.len())))?;
         if self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }
@@ -116,6 +118,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_delete(self, id: TaskId) -> Result<Arc<TaskDetail>> {
         self.caller.require(Rights::TASKS_WRITE)?;
+        self.charge_after(Weight::WRITE);
         let operation = TaskDelete { caller: self.caller.clone(), id };
         self.engine.execute_then(operation, |after, detail| after.finished(detail)).await
     }
@@ -136,7 +139,11 @@ impl ForDevice<'_> {
     /// [`Error::NotFound`] for a task that is not this device's, or the store's.
     pub async fn task_ack(self, id: TaskId) -> Result<()> {
         let operation = TaskAck { device: self.device.clone(), id };
-        self.engine.execute_then(operation, |after, _| after.recorded()).await.map(drop)
+        let done = self.engine.execute_then(operation, |after, _| after.recorded()).await;
+        if !matches!(done, Ok(Verdict::Changed)) {
+            self.charge_after(Weight::IDLE_STEP);
+        }
+        done.map(drop)
     }
 
     /// A device asks for a task: a named one, or the next one. None means
@@ -160,6 +167,9 @@ impl ForDevice<'_> {
             }
         };
         let taken = self.engine.execute_then(operation, then).await;
+        if !matches!(taken, Ok(Some(_))) {
+            self.charge_after(Weight::IDLE_STEP);
+        }
         if let (Err(Error::Unavailable { .. }), Some(id)) = (&taken, id) {
             self.engine.after_commit.announcer.unanswered(key, id);
         }
@@ -194,7 +204,12 @@ impl ForDevice<'_> {
                 }
             }
         };
-        self.engine.execute_then(operation, then).await
+        let done = self.engine.execute_then(operation, then).await;
+        let is_new = |outcome: &FinishedTask| !outcome.duplicate && outcome.not_stored.is_none();
+        if !done.as_ref().is_ok_and(is_new) {
+            self.charge_after(Weight::IDLE_STEP);
+        }
+        done
     }
 
     /// A task that the device asked for is larger than any message that the device takes.

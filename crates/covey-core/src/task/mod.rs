@@ -10,8 +10,8 @@ mod spec;
 
 pub use call::Call;
 pub use operation::{
-    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, SweptTasks, TaskAck, TaskCreate,
-    TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
+    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored, SweptTasks,
+    TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
 pub(crate) use operation::{record_changes, results_of};
 pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
@@ -23,7 +23,8 @@ use crate::id::{DeviceId, DeviceKey, OrgId, ResultId, Sn, TaskId, UnixMs};
 use crate::named::named;
 
 pub use result::{
-    NewResult, PARTIAL_STATUS_CODE, RESULTS_BYTES_MAX, RESULTS_MAX, ResultBody, TaskResult, TaskResults,
+    NewResult, PARTIAL_STATUS_CODE, RESULT_BYTES_MAX, RESULTS_BYTES_MAX, RESULTS_MAX, ResultBody, TaskResult,
+    TaskResults,
 };
 pub use rules::{Rank, Verdict};
 pub use spec::Target;
@@ -98,6 +99,8 @@ named! {
         Superseded => "superseded",
         /// The device asked for the task, and takes no message as large as it.
         TooLargeForDevice => "too_large_for_device",
+        /// The device sent a result that is larger than any may be.
+        ResultTooLarge => "result_too_large",
     }
 }
 
@@ -155,6 +158,10 @@ pub struct Task {
     pub deliveries: u32,
     /// How many results it has.
     pub results: u32,
+    /// How many of them came when it was final.
+    pub late_results: u32,
+    /// The bodies of its results, in bytes.
+    pub result_bytes: u64,
     /// Its states, oldest first.
     pub timeline: Vec<Change>,
     /// The name of the API key that made it; none of tasks that are older than

@@ -10,7 +10,9 @@ use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Room, Transaction, Turn};
 use crate::record::NewRecord;
-use crate::task::{Idempotency, NewResult, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict};
+use crate::task::{
+    Idempotency, NewResult, RESULT_BYTES_MAX, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict,
+};
 
 /// Makes a task, once for each idempotency key.
 pub struct TaskCreate {
@@ -209,12 +211,29 @@ pub struct TaskFinish {
 #[derive(Clone, Debug)]
 pub struct FinishedTask {
     /// The number of the result: of the one stored now, or of the equal one
-    /// stored before.
+    /// stored before; 0 if it was not stored.
     pub result_id: ResultId,
     /// Whether an equal result had been stored before.
     pub duplicate: bool,
+    /// Why it was not stored. There is nothing that its sender can do about it.
+    pub not_stored: Option<ResultNotStored>,
     /// The task with its results, if this result made it final.
     pub finished: Option<Arc<TaskDetail>>,
+}
+
+/// Why a result was not stored, now and for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultNotStored {
+    /// It has more than [`RESULT_BYTES_MAX`] bytes.
+    TooLarge,
+    /// The task is final, and has as many results as may be kept of it.
+    Late,
+}
+
+impl FinishedTask {
+    fn not_stored(why: ResultNotStored, finished: Option<Arc<TaskDetail>>) -> Self {
+        Self { result_id: ResultId(0), duplicate: false, not_stored: Some(why), finished }
+    }
 }
 
 impl Operation for TaskFinish {
@@ -236,6 +255,10 @@ impl Operation for TaskFinish {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<FinishedTask, Abort> {
         let now = tx.now();
         let mut task = own_task(tx, &self.device, self.id)?;
+        if self.result.body.bytes() > RESULT_BYTES_MAX as u64 {
+            let finished = end(tx, task, |task| task.fail_by_result(now))?;
+            return Ok(FinishedTask::not_stored(ResultNotStored::TooLarge, finished));
+        }
         if task.results > 0
             && let Some(result_id) = tx.result_equal(&task, &self.result)?
         {
@@ -243,17 +266,18 @@ impl Operation for TaskFinish {
             if task.renew(&self.result, self.limits.lease_ms, now) == Verdict::Changed {
                 tx.task_update(&task)?;
             }
-            return Ok(FinishedTask { result_id, duplicate: true, finished: None });
+            return Ok(FinishedTask { result_id, duplicate: true, not_stored: None, finished: None });
         }
         let was_live = task.is_live(now);
+        if task.is_full_for(&self.result, &self.limits, now) {
+            if !was_live {
+                return Ok(FinishedTask::not_stored(ResultNotStored::Late, None));
+            }
+            return Err(Error::Exhausted { limit: "the task has too many results" }.into());
+        }
         // What is told of a call that has ended is new: nobody waits for it.
         if !was_live && let Some(fault) = self.room.refuses(Need::New) {
             return Err(Error::from(fault).into());
-        }
-        // The result that ends the task is taken even then: otherwise it could never end.
-        let ends_it = was_live && !self.result.is_partial();
-        if task.results >= self.limits.results_per_task_max && !ends_it {
-            return Err(Error::Exhausted { limit: "the task has too many results" }.into());
         }
         let told = task.timeline.len();
         // A task that is overdue stays so for the sweep, which tells those who wait.
@@ -274,7 +298,7 @@ impl Operation for TaskFinish {
         } else {
             None
         };
-        Ok(FinishedTask { result_id, duplicate: false, finished })
+        Ok(FinishedTask { result_id, duplicate: false, not_stored: None, finished })
     }
 }
 
@@ -300,16 +324,25 @@ impl Operation for TaskTooLarge {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<Arc<TaskDetail>>, Abort> {
         let now = tx.now();
-        let mut task = own_task(tx, &self.device, self.id)?;
-        let told = task.timeline.len();
-        if task.fail_as_too_large(now) == Verdict::Unchanged {
-            return Ok(None);
-        }
-        tx.task_update(&task)?;
-        record_changes(tx, &task, told)?;
-        let results = results_of(tx, &task)?;
-        Ok(Some(Arc::new(TaskDetail::of(task, results))))
+        let task = own_task(tx, &self.device, self.id)?;
+        end(tx, task, |task| task.fail_as_too_large(now))
     }
+}
+
+/// Ends a task by a rule; answers it with its results if that changed it.
+fn end(
+    tx: &mut dyn Transaction,
+    mut task: Task,
+    rule: impl FnOnce(&mut Task) -> Verdict,
+) -> Result<Option<Arc<TaskDetail>>, Abort> {
+    let told = task.timeline.len();
+    if rule(&mut task) == Verdict::Unchanged {
+        return Ok(None);
+    }
+    tx.task_update(&task)?;
+    record_changes(tx, &task, told)?;
+    let results = results_of(tx, &task)?;
+    Ok(Some(Arc::new(TaskDetail::of(task, results))))
 }
 
 /// An application deletes a task.

@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use crate::id::{ResultId, UnixMs};
 
+/// Longest body of a result, in bytes: as long as the parameters of a task.
+/// Limit for each result: 0x97, and a `cmt` that lets the device stop; the task ends as FAILED (`result_too_large`).
+pub const RESULT_BYTES_MAX: usize = 256 * 1024;
+
 /// The status code of a partial result (device-rpc "res"; RFC 9110 §15.3.7).
 pub const PARTIAL_STATUS_CODE: i64 = 206;
 
@@ -26,6 +30,12 @@ impl ResultBody {
             Self::Empty => "",
             Self::Json(text) | Self::Text(text) => text,
         }
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.text().len() as u64
     }
 }
 

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 
 use crate::id::{DeviceKey, UnixMs};
+use crate::limits::Limits;
 use crate::task::{Cause, Change, NewResult, Task, TaskStatus};
 
 /// What a rule decided.
@@ -88,7 +89,9 @@ impl Task {
     /// other finishes it. A result that comes late is counted and moves nothing.
     pub fn receive(&mut self, result: &NewResult, lease_ms: i64, now: UnixMs) -> Verdict {
         self.results = self.results.saturating_add(1);
+        self.result_bytes = self.result_bytes.saturating_add(result.body.bytes());
         if !self.is_live(now) {
+            self.late_results = self.late_results.saturating_add(1);
             // Stored all the same: the device did the work and must learn that it is known.
             return Verdict::Changed;
         }
@@ -119,6 +122,29 @@ impl Task {
         }
         self.lease_until = None;
         self.move_to(TaskStatus::Failed, Cause::TooLargeForDevice, now)
+    }
+
+    /// The device has sent a result that is larger than any may be: what is open becomes FAILED, since the
+    /// result would come again and again.
+    pub fn fail_by_result(&mut self, now: UnixMs) -> Verdict {
+        if !self.is_live(now) {
+            return Verdict::Unchanged;
+        }
+        self.lease_until = None;
+        self.move_to(TaskStatus::Failed, Cause::ResultTooLarge, now)
+    }
+
+    /// Whether it has no room for another result, which was not stored before. The one that ends it is
+    /// always taken: otherwise it could never end.
+    #[must_use]
+    pub fn is_full_for(&self, result: &NewResult, limits: &Limits, now: UnixMs) -> bool {
+        let is_live = self.is_live(now);
+        let is_full = self.results >= limits.results_per_task_max
+            || self.result_bytes.saturating_add(result.body.bytes()) > limits.result_bytes_per_task_max;
+        match is_live {
+            true => is_full && result.is_partial(),
+            false => is_full || self.late_results >= limits.late_results_per_task_max,
+        }
     }
 
     /// delete: any state becomes DELETED. Nobody is given its parameters any more, so they are not kept.

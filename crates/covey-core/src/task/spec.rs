@@ -123,6 +123,8 @@ impl TaskSpec {
             lease_until: None,
             deliveries: 0,
             results: 0,
+            late_results: 0,
+            result_bytes: 0,
             timeline: vec![Change { at: now, to: TaskStatus::Ready, cause: Cause::Created }],
             created_by: Some(Arc::clone(&caller.name)),
         }

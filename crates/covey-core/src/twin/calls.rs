@@ -60,6 +60,7 @@ impl ForCaller<'_> {
             self.caller.require(Rights::TASKS_WRITE)?;
         }
         patch.validate()?;
+        self.charge(patch.weight())?;
         if !patch.desired.is_empty() && self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }

@@ -11,6 +11,7 @@ pub use port::{TwinReader, TwinSteps};
 
 use std::sync::Arc;
 
+use crate::budget::Weight;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::id::{TaskId, UnixMs};
@@ -149,6 +150,11 @@ impl TwinPatch {
     pub fn bytes(&self) -> usize {
         let values = self.reported.iter().chain(&self.desired);
         values.map(|(resource, value)| resource.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
+
+    /// What it weighs.
+    pub(crate) fn weight(&self) -> Weight {
+        Weight::twin(self.reported.len() + self.desired.len(), self.bytes())
     }
 
     /// Whether a twin is as demanded.

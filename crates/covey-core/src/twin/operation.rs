@@ -1,5 +1,6 @@
 //! Operations on twins.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::access::Caller;
@@ -74,7 +75,8 @@ impl Operation for TwinChangeAll {
         if !self.patch.reported.is_empty() {
             versions.reported += 1;
             for (name, value) in &self.patch.reported {
-                report(tx, &device, name, value.clone(), versions)?;
+                let resource = resource(tx, &device, name)?;
+                report(tx, &device, resource, value.clone(), versions)?;
             }
         }
         let mut changed = Changes::default();
@@ -164,35 +166,42 @@ impl TwinChangeAll {
     }
 }
 
-/// A device reports values of its resources with an event.
+/// A device reports values of its resources with an event; those that [`demand_room`] has found are not read
+/// again.
 pub(crate) fn report_all(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
     reported: &[Reported],
+    known: Vec<TwinResource>,
 ) -> Result<(), Abort> {
     if reported.is_empty() {
         return Ok(());
     }
+    let mut known: HashMap<String, TwinResource> =
+        known.into_iter().map(|resource| (resource.name.clone(), resource)).collect();
     let mut versions = tx.twin_versions(device.device)?;
     versions.reported += 1;
-    for Reported { resource, value } in reported {
+    for Reported { resource: name, value } in reported {
+        // One that comes twice in an event is read the second time.
+        let resource = known.remove(name).map_or_else(|| resource(tx, device, name), Ok)?;
         report(tx, device, resource, Some(value.clone()), versions)?;
     }
     Ok(tx.twin_versions_put(device.device, versions)?)
 }
 
-/// Refuses names that are new if the twin has no room for them.
+/// Refuses names that are new if the twin has no room for them; answers the resources that it has.
 pub(crate) fn demand_room<'a>(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
     names: impl Iterator<Item = &'a str>,
-) -> Result<(), Abort> {
+) -> Result<Vec<TwinResource>, Abort> {
     let known = tx.twin_resources(device.device)?;
-    let mut new: Vec<_> = names.filter(|name| known.iter().all(|resource| resource.name != *name)).collect();
+    let known_names: HashSet<&str> = known.iter().map(|resource| resource.name.as_str()).collect();
+    let mut new: Vec<_> = names.filter(|name| !known_names.contains(name)).collect();
     new.sort_unstable();
     new.dedup();
     if new.is_empty() || known.len() + new.len() <= RESOURCES_MAX as usize {
-        return Ok(());
+        return Ok(known);
     }
     Err(Error::invalid("resource", "a twin may have at most 256 resources").into())
 }
@@ -201,17 +210,16 @@ pub(crate) fn demand_room<'a>(
 fn report(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
-    name: &str,
+    mut resource: TwinResource,
     value: Option<Arc<str>>,
     versions: TwinVersions,
 ) -> Result<(), Abort> {
-    let mut resource = resource(tx, device, name)?;
     let version = versions.reported;
     let reported = ReportedValue { value: value.clone(), version, at: tx.now() };
-    tx.twin_history_insert(device.device, name, &reported)?;
+    tx.twin_history_insert(device.device, &resource.name, &reported)?;
     resource.reported = value.is_some().then_some(reported);
     tx.twin_resource_put(device.device, &resource)?;
-    let change = TwinChange { side: TwinSide::Reported, resource: name.to_owned(), value, version };
+    let change = TwinChange { side: TwinSide::Reported, resource: resource.name, value, version };
     Ok(tx.record(device, &NewRecord::Twin(change))?)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Rights;
+use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceKey, RecordNumber};
@@ -114,6 +115,7 @@ impl ForCaller<'_> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
         spec.validate()?;
         self.engine.parts.webhooks.check(&spec.url.0, secret)?;
+        self.charge(Weight::WRITE)?;
         if spec.is_active {
             self.engine.parts.webhooks.probe(spec.clone()).await?;
         }
@@ -126,6 +128,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn webhook_delete(self, wanted: EndpointRef) -> Result<()> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
+        self.charge_after(Weight::WRITE);
         self.changed(WebhookDelete { caller: self.caller.clone(), wanted }).await
     }
 
@@ -149,6 +152,7 @@ impl ForCaller<'_> {
             let (endpoint, _) = self.webhook_get(wanted).await?;
             self.engine.parts.webhooks.check(&endpoint.spec.url.0, secret.as_ref())?;
         }
+        self.charge_after(Weight::WRITE);
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let overlap_ms = overlap_s * 1_000;
         self.changed(WebhookRotate { caller: self.caller.clone(), wanted, secret, overlap_ms }).await
@@ -161,6 +165,7 @@ impl ForCaller<'_> {
     /// receiver answered.
     pub async fn webhook_test(self, wanted: EndpointRef) -> Result<TestReport> {
         let (endpoint, _) = self.webhook_get(wanted).await?;
+        self.charge(Weight::WRITE)?;
         let record = sample(endpoint.spec.webhook_type, self.caller.org, self.engine.now())?;
         let message_id = format!("test_{}", self.engine.parts.ids.task_id());
         let id = endpoint.id;
@@ -233,6 +238,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn webhook_resend(self, wanted: EndpointRef, number: Option<RecordNumber>) -> Result<u64> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
+        self.charge(Weight::WRITE)?;
         let retry_ms = self.engine.parts.webhook_retry_ms;
         let mut resent = 0;
         loop {

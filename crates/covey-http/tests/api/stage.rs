@@ -174,7 +174,7 @@ async fn engine_with(link: Arc<SilentLink>) -> (Arc<Engine>, Arc<Metrics>, TempD
         key_hasher: covey_http::key_digest,
         limits: Limits { live_tasks_per_device_max: 50, ..Limits::default() },
         retention: covey_core::retention::RetentionDays::default(),
-        flood: covey_core::event::Flood::default(),
+        budgets: covey_core::budget::Budgets::default(),
         gauge_types: vec![44],
         webhooks: Arc::new(SilentSender),
         webhook_retry_ms: 86_400_000,

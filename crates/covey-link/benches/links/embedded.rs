@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use covey_core::event::Flood;
+use covey_core::budget::Budgets;
 use rumqttc::mqttbytes::QoS;
 
 use crate::device::{Device, outcome};
@@ -16,7 +16,7 @@ const BODY: &str =
 pub async fn events_a_second() {
     for (devices, events) in [(1, 20_000), (8, 10_000), (64, 2_000)] {
         let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-        let site = Site::start_with_flood(&broker, data.path(), Flood { per_second: 0, burst: 0 }).await;
+        let site = Site::start_with_budgets(&broker, data.path(), Budgets::unbounded()).await;
         let mut connected = Vec::new();
         for number in 0..devices {
             let sn = format!("dev{number}");

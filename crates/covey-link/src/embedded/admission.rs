@@ -10,18 +10,17 @@ use covey_wire::mqtt::ReasonCode;
 use covey_wire::parse_uplink_topic;
 
 use crate::embedded::devices::Device;
-use crate::embedded::kept_sessions;
-use crate::refusal_log::RefusalLog;
+use crate::embedded::{EmbeddedLink, kept_sessions};
 
 /// Decides about a CONNECT (MQTT 5 §3.2.2.2; in 3.1.1 the return code that corresponds).
 pub(super) async fn admit(
     engine: &Engine,
-    refusals: &RefusalLog,
+    link: &EmbeddedLink,
     claim: Claim<'_>,
 ) -> Result<Admitted<Device>, Denied> {
     let (client_id, address) = (claim.connect.client_id, claim.address);
     let refuse = |reason, refusal, why: &'static str| {
-        refusals.count(refusal);
+        link.refusals.count(refusal);
         tracing::warn!(client_id, %address, why, "connection refused");
         Err(Denied { reason, text: why.into() })
     };
@@ -36,6 +35,10 @@ pub(super) async fn admit(
     if sn.as_str() != client_id {
         let why = "the client id is not the certificate's CN";
         return refuse(ReasonCode::ClientIdentifierNotValid, Refusal::ClientIdNotCn, why);
+    }
+    if link.trespasses.is_out(&sn, link.clock.monotonic_us() / 1_000) {
+        let why = "the device was put out, and comes too soon";
+        return refuse(ReasonCode::ConnectionRateExceeded, Refusal::PutOut, why);
     }
     let is_own = |topic: &str| parse_uplink_topic(topic).is_some_and(|(owner, _)| owner == sn.as_str());
     if claim.connect.will.is_some_and(|will| !is_own(will.topic)) {

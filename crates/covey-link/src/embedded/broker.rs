@@ -43,6 +43,8 @@ pub struct BrokerOptions {
     pub files: Option<Files>,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
+    /// How much may be kept for all devices together, in bytes.
+    pub held_bytes_max: usize,
     /// What the body of an `rsp` with a task is.
     pub response_form: ResponseForm,
 }
@@ -87,6 +89,9 @@ const WAITING_MAX: usize = 256;
 /// under way, each of the largest size.
 /// Limit for each device: 0x97 and the connection is closed.
 const UNREAD_BYTES_MAX: usize = IN_FLIGHT_MAX as usize * PAYLOAD_BYTES_MAX;
+/// How much is kept for a device that is away, in bytes.
+/// Limit for each device: later messages are dropped, and come again by the contract.
+const AWAY_BYTES_MAX: usize = 1024 * 1024;
 /// How long devices may take to hear that the server stops, in milliseconds.
 /// Limit for the server: connections are cut.
 const SHUTDOWN_MS_MAX: u64 = 2_000;
@@ -124,6 +129,7 @@ impl Broker {
             sessions_max: options.sessions_max,
             files: options.files.clone(),
             packet_bytes_max: options.packet_bytes_max,
+            held_bytes_max: options.held_bytes_max,
             response_form: options.response_form,
         };
         let serving = serving(&link, engine, listener, Some(Arc::clone(&tls)), limits, shutdown.clone());
@@ -168,9 +174,15 @@ pub struct DeviceLimits {
     pub files: Option<Files>,
     /// Largest MQTT packet, in bytes.
     pub packet_bytes_max: u32,
+    /// How much may be kept for all devices together, in bytes.
+    pub held_bytes_max: usize,
     /// What the body of an `rsp` with a task is.
     pub response_form: ResponseForm,
 }
+
+/// How much may be kept for all devices that do not take it, in bytes.
+/// Limit for the server, set by `--sessions-bytes-max`: 0x97 to those for whom most is kept, and their sessions end.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves the devices that come through `listener`, until `shutdown`: what [`Broker`] does, for whatever
 /// connections come from. Without `tls` a device is let in by the certificate that comes with its
@@ -208,6 +220,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
             in_flight_max: IN_FLIGHT_MAX,
             waiting_messages_max: WAITING_MAX,
             waiting_bytes_max: UNREAD_BYTES_MAX,
+            away_bytes_max: AWAY_BYTES_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             subscription_bytes_max: SUBSCRIPTION_BYTES_MAX,
             session_expiry_s_max: SESSION_EXPIRY_S_MAX,
@@ -218,6 +231,7 @@ fn mqtt_limits(limits: &DeviceLimits) -> MqttLimits {
         },
         sessions_max: limits.sessions_max,
         unread_bytes_max: UNREAD_BYTES_MAX,
+        held_bytes_max: limits.held_bytes_max,
         ..MqttLimits::default()
     }
 }

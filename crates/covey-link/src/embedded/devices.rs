@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use covey_core::Engine;
+use covey_core::budget::Weight;
 use covey_core::device::{Connection, DeviceIdentity};
 use covey_core::error::StorageFault;
 use covey_core::id::DeviceKey;
@@ -25,6 +27,9 @@ use crate::disconnect_reason::DisconnectReason;
 use crate::dispatch::{self, Opened as OpenedMessage, Refused, RefusedKind};
 use crate::embedded::delivery::{self, Sent};
 use crate::embedded::{EmbeddedLink, admission, kept_sessions};
+
+/// How long a connection stays whose device is refused and cannot be told.
+const CLOSE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A device that was let in: one for each of its connections.
 pub(super) struct Device {
@@ -135,7 +140,7 @@ impl Service for Devices {
     type Client = Device;
 
     async fn admit(&self, claim: Claim<'_>) -> Result<Admitted<Device>, Denied> {
-        admission::admit(&self.engine, &self.link.refusals, claim).await
+        admission::admit(&self.engine, &self.link, claim).await
     }
 
     fn connected(&self, device: &Arc<Device>, opened: Opened<'_>) {
@@ -195,12 +200,33 @@ impl Service for Devices {
             device: Arc::clone(publisher.client),
             closes: publisher.version == ProtocolVersion::V311 && message.qos != Qos::AtMostOnce,
         };
-        match self.open(publisher.client, &message.topic, received) {
+        let identity = &publisher.client.identity;
+        let opened = self.open(publisher.client, &message.topic, received);
+        if opened.is_err() {
+            self.engine.for_device(identity).charge_after(Weight::refused(message.payload.len()));
+        }
+        // Weighed before the next one is read.
+        let charged =
+            opened.and_then(|(uplink, opened)| match opened.charge(&self.engine, identity, false) {
+                Ok(()) => Ok((uplink, opened)),
+                Err(refused) => Err((uplink, refused)),
+            });
+        match charged {
             Ok((uplink, opened)) => Handled::Later(Box::pin(async move {
-                let handled = opened.carry_out(&sender.engine, &sender.device.identity, false).await;
+                let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
                 sender.settle(uplink, handled)
             })),
-            Err((uplink, refused)) => Handled::Now(sender.settle(uplink, Err(refused))),
+            Err((uplink, refused)) => {
+                let answer = sender.settle(uplink, Err(refused));
+                // Who is put out is closed at once; who is closed since he cannot be told comes again at once.
+                if !answer.must_close || answer.reason == ReasonCode::NotAuthorized {
+                    return Handled::Now(answer);
+                }
+                Handled::Later(Box::pin(async move {
+                    tokio::time::sleep(CLOSE_PAUSE).await;
+                    answer
+                }))
+            }
         }
     }
 
@@ -216,7 +242,9 @@ impl Service for Devices {
         Box::pin(async move {
             match opened {
                 Ok((uplink, opened)) => {
-                    let handled = opened.carry_out(&sender.engine, &sender.device.identity, false).await;
+                    // Nobody would hear that it was too much.
+                    let _ = opened.charge(&sender.engine, &sender.device.identity, true);
+                    let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
                     sender.settle(uplink, handled);
                 }
                 Err((uplink, refused)) => drop(sender.settle(uplink, Err(refused))),
@@ -230,7 +258,13 @@ impl Service for Devices {
             return Ok(Qos::ExactlyOnce);
         }
         self.link.refusals.count(Refusal::SubscribeTopic);
+        self.engine.for_device(&device.identity).charge_after(Weight::refused(0));
         tracing::warn!(%sn, filter, "subscription refused");
+        if let Some(pause) = self.link.put_out(sn)
+            && let Some(hub) = self.link.hub()
+        {
+            hub.close(sn.as_str(), ReasonCode::NotAuthorized, put_out_text(pause));
+        }
         Err(ReasonCode::NotAuthorized)
     }
 
@@ -265,6 +299,16 @@ impl Service for Devices {
         }
     }
 
+    fn pinged(&self, device: &Arc<Device>) -> Option<Later<()>> {
+        let for_device = self.engine.for_device(&device.identity);
+        for_device.charge_after(Weight::PING);
+        held_for(for_device.lack_us())
+    }
+
+    fn hold(&self, device: &Arc<Device>) -> Option<Later<()>> {
+        held_for(self.engine.for_device(&device.identity).hold_us())
+    }
+
     fn settled(&self, device: &Arc<Device>, outcome: Outcome) {
         // What was not delivered is told again: a task by its lease, a result by the device's repetition.
         tracing::trace!(sn = %device.identity.sn, ?outcome, "message settled");
@@ -291,6 +335,15 @@ fn details(opened: &Opened<'_>) -> Vec<(String, String)> {
     };
     let details = [("address", opened.address.to_string()), ("protocol", protocol.to_owned())];
     details.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn held_for(us: u64) -> Option<Later<()>> {
+    (us > 0).then(|| -> Later<()> { Box::pin(tokio::time::sleep(Duration::from_micros(us))) })
+}
+
+/// What a device is told that is put out.
+fn put_out_text(pause: Duration) -> String {
+    format!("it goes on where it may not, and is not let in for {} s", pause.as_secs())
 }
 
 /// Why a connection ended.
@@ -329,9 +382,14 @@ impl Sender {
                 self.link.refusals.refused(&self.device.identity.sn, uplink, &refused);
                 let Refused { kind, why, reply, .. } = refused;
                 self.tell(reply.as_deref());
-                let is_worth_repeating = matches!(kind, RefusedKind::Unavailable(_))
-                    || kind == RefusedKind::Limit && uplink == Some(Uplink::Evt);
-                let must_close = is_worth_repeating && self.closes;
+                let is_worth_repeating =
+                    matches!(kind, RefusedKind::Unavailable(_) | RefusedKind::OverBudget);
+                let put_out = match kind {
+                    RefusedKind::Forbidden => self.link.put_out(&self.device.identity.sn),
+                    _ => None,
+                };
+                let must_close = is_worth_repeating && self.closes || put_out.is_some();
+                let why = put_out.map_or(why, put_out_text);
                 Answer { reason: reason_code(kind), text: why.into(), must_close }
             }
         }
@@ -360,6 +418,7 @@ fn reason_code(kind: RefusedKind) -> ReasonCode {
         RefusedKind::Unheard => Reason::NoMatchingSubscribers,
         RefusedKind::NotTheirs => Reason::ImplementationSpecific,
         RefusedKind::Limit
+        | RefusedKind::OverBudget
         | RefusedKind::Unavailable(StorageFault::Full | StorageFault::Short | StorageFault::Overloaded) => {
             Reason::QuotaExceeded
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use covey_core::budget::Weight;
 use covey_core::device::DeviceIdentity;
 use covey_core::device_session::{SessionContent, Subscription};
 use covey_core::error::{Error, StorageFault};
@@ -55,6 +56,8 @@ pub(super) async fn take_up(
         let revision = if now == stored.content {
             Some(stored.revision)
         } else {
+            // Who cannot come has no chance to do better.
+            engine.for_device(&identity).charge_after(Weight::SESSION);
             engine.for_device(&identity).session_put(stored.revision, now).await?
         };
         if let Some(revision) = revision {
@@ -81,6 +84,9 @@ pub(super) async fn keep(
     let before = i64::try_from(session.before).unwrap_or(i64::MAX);
     let sn = &device.identity.sn;
     let closed = |reason, text: &'static str| Err(End::Closed { reason, text: text.into() });
+    if engine.for_device(&device.identity).charge(Weight::SESSION).is_err() {
+        return closed(ReasonCode::QuotaExceeded, "it changes its subscriptions more often than it may");
+    }
     match engine.for_device(&device.identity).session_put(before, content).await {
         Ok(Some(revision)) => Ok(number(revision)),
         Ok(None) => {

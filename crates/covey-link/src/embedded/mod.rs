@@ -8,6 +8,7 @@
 //! | connections, subscriptions and messages as the engine sees them | `devices.rs` |
 //! | devices' sessions in the store | `kept_sessions.rs` |
 //! | a message to a device, as large as it takes | `delivery.rs` |
+//! | who goes on publishing where it may not | `trespass.rs` |
 //!
 //! The PUBACK of a message comes after the commit and has its reason code. No topic is routed between devices.
 
@@ -16,11 +17,13 @@ mod broker;
 mod delivery;
 mod devices;
 mod kept_sessions;
+mod trespass;
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use covey_core::id::{DeviceKey, Sn};
-use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer};
+use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer, Refusal};
 use covey_net::mqtt::Hub;
 use covey_wire::downlink::DownlinkMessage;
 use covey_wire::mqtt::ReasonCode;
@@ -29,8 +32,9 @@ use crate::conversion;
 use crate::refusal_log::RefusalLog;
 use delivery::Sent;
 use devices::Devices;
+use trespass::Trespasses;
 
-pub use broker::{Broker, BrokerError, BrokerOptions, DeviceLimits, TlsFiles, serving};
+pub use broker::{Broker, BrokerError, BrokerOptions, DeviceLimits, HELD_BYTES_MAX, TlsFiles, serving};
 
 /// The name of this link.
 pub const NAME: &str = "embedded";
@@ -41,6 +45,7 @@ pub struct EmbeddedLink {
     hub: OnceLock<Weak<Hub<Devices>>>,
     clock: Arc<dyn Clock>,
     refusals: RefusalLog,
+    trespasses: Trespasses,
     /// The name of this server among those of its deployment.
     server: String,
 }
@@ -51,7 +56,8 @@ impl EmbeddedLink {
     #[must_use]
     pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
         let refusals = RefusalLog::new(observer);
-        Arc::new(Self { hub: OnceLock::new(), clock, refusals, server: server.to_owned() })
+        let trespasses = Trespasses::default();
+        Arc::new(Self { hub: OnceLock::new(), clock, refusals, trespasses, server: server.to_owned() })
     }
 
     /// How many devices are connected.
@@ -69,6 +75,14 @@ impl EmbeddedLink {
     /// None before the broker starts and after it has stopped.
     fn hub(&self) -> Option<Arc<Hub<Devices>>> {
         self.hub.get()?.upgrade()
+    }
+
+    /// A device was refused a topic; answers for how long it is put out, if it is.
+    fn put_out(&self, sn: &Sn) -> Option<Duration> {
+        let pause = self.trespasses.note(sn, self.clock.monotonic_us() / 1_000)?;
+        self.refusals.count(Refusal::PutOut);
+        tracing::warn!(%sn, pause_s = pause.as_secs(), "device put out: it goes on where it may not");
+        Some(pause)
     }
 
     /// Sends a message to the device with this serial number, if it is this registration of it.

@@ -239,7 +239,9 @@ fn reason_code(kind: RefusedKind) -> PubAckReason {
         RefusedKind::Malformed => PubAckReason::PayloadFormatInvalid,
         RefusedKind::Unheard => PubAckReason::NoMatchingSubscribers,
         RefusedKind::NotTheirs | RefusedKind::Forbidden => PubAckReason::ImplementationSpecificError,
-        RefusedKind::Limit | RefusedKind::Unavailable(_) => PubAckReason::QuotaExceeded,
+        RefusedKind::Limit | RefusedKind::OverBudget | RefusedKind::Unavailable(_) => {
+            PubAckReason::QuotaExceeded
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use covey_core::event::Flood;
+use covey_core::budget::{Budgets, Rate};
 use covey_core::port::{Event, Refusal};
 use rumqttc::PublishOptions;
 use rumqttc::mqttbytes::QoS;
@@ -26,7 +26,7 @@ macro_rules! event_battery {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_flood_is_held_back_where_it_still_can_be() {
             let (broker, data) = ($broker, tempfile::tempdir().unwrap());
-            let site = crate::site::Site::start_with_flood(&broker, data.path(), crate::events::FLOOD).await;
+            let site = crate::site::Site::start_with_budgets(&broker, data.path(), crate::events::few()).await;
             crate::events::a_flood_is_held_back_where_it_still_can_be(&broker, &site).await;
             site.stop().await;
         }
@@ -45,8 +45,10 @@ macro_rules! event_battery {
 /// User properties.
 type Fields<'a> = [(&'a str, &'a str)];
 
-/// What is a flood in the test of it.
-pub const FLOOD: Flood = Flood { per_second: 1, burst: 50 };
+/// Few events at once, and more beyond them are a flood.
+pub fn few() -> Budgets {
+    Budgets::default().with_device_units(Rate { per_second: 1, burst: 50 })
+}
 
 /// A device that listens for answers to its events.
 async fn device<B: AnyBroker>(broker: &B, site: &Site<B>) -> Device {

@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use covey_core::access::Caller;
+use covey_core::budget::Budgets;
 use covey_core::device::{Device, DeviceFilter, DeviceSpec};
-use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, Flood, Gauge, GaugeFilter};
+use covey_core::event::{DeviceEvent, EventFilter, EventsFrom, Gauge, GaugeFilter};
 use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
@@ -114,12 +115,12 @@ impl<B: AnyBroker> Site<B> {
         name: &str,
         adjust: impl FnOnce(&mut B::Options),
     ) -> Self {
-        Self::start_as(broker, data, name, adjust, Flood::default()).await
+        Self::start_as(broker, data, name, adjust, Budgets::default()).await
     }
 
-    /// Starts one that takes so many events of a device.
-    pub async fn start_with_flood(broker: &B, data: &Path, flood: Flood) -> Self {
-        Self::start_as(broker, data, "a", |_| {}, flood).await
+    /// Starts one that takes so much of a device.
+    pub async fn start_with_budgets(broker: &B, data: &Path, budgets: Budgets) -> Self {
+        Self::start_as(broker, data, "a", |_| {}, budgets).await
     }
 
     async fn start_as(
@@ -127,7 +128,7 @@ impl<B: AnyBroker> Site<B> {
         data: &Path,
         name: &str,
         adjust: impl FnOnce(&mut B::Options),
-        flood: Flood,
+        budgets: Budgets,
     ) -> Self {
         let mut options = broker.options(name);
         adjust(&mut options);
@@ -152,7 +153,7 @@ impl<B: AnyBroker> Site<B> {
             key_hasher: digest,
             limits: Limits::default(),
             retention: RetentionDays::default(),
-            flood,
+            budgets,
             gauge_types: vec![44],
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,

@@ -60,6 +60,8 @@ pub(super) struct Core<S: Service> {
     pub(super) under_way: UnderWay,
     /// A change of the session that the owner is keeping.
     pub(super) keeping: Option<Box<Keeping>>,
+    /// Nothing is read until this is over, as the owner wants it.
+    pub(super) hold: Option<Later<()>>,
     /// Something was read after what was sent last, and an answer may come of it.
     owes_answer: bool,
     /// What the sweep was last told: bytes that wait for the client, and whether nothing is read from it.
@@ -104,6 +106,7 @@ impl<S: Service> Connection<S> {
             unread,
             under_way: UnderWay::default(),
             keeping: None,
+            hold: None,
             owes_answer: false,
             told: (0, false),
         };
@@ -121,6 +124,7 @@ impl<S: Service> Core<S> {
         for _ in 0..READS_MAX {
             self.settle_messages(context)?;
             self.settle_keeping(context)?;
+            self.settle_hold(context);
             round = self.read(transport, context)?;
             if round != Round::More {
                 break;
@@ -130,6 +134,7 @@ impl<S: Service> Core<S> {
         // Begins what came with the last read.
         self.settle_messages(context)?;
         self.settle_keeping(context)?;
+        self.settle_hold(context);
         let was_blocked = transport.unsent_bytes() > 0;
         let bytes = self.take_mail(transport, context)?;
         if !bytes.is_empty() {
@@ -157,16 +162,24 @@ impl<S: Service> Core<S> {
     }
 
     /// Whether nothing is to be read for the moment: the client has sent more than is handled yet, does not
-    /// take the answers, or has changed its subscriptions, which the owner is keeping.
+    /// take the answers, has changed its subscriptions, which the owner is keeping, or has sent too much.
     pub(super) fn is_held(&self, transport: &Transport) -> bool {
         let limits = self.hub.limits();
         self.keeping.is_some()
+            || self.hold.is_some()
             || self.under_way.len() + self.device.left() >= limits.under_way_max
             || transport.unsent_bytes() > 0
             // MQTT 5 has a Receive Maximum for it, which the session looks after.
             || (self.peer.version == ProtocolVersion::V311
                 && self.under_way.len() > 0
                 && !self.device.lock().session.has_room(&limits.session))
+    }
+
+    /// Reads again when the while is over for which the owner wanted nothing.
+    fn settle_hold(&mut self, context: &mut Context<'_>) {
+        if self.hold.as_mut().is_some_and(|hold| hold.as_mut().poll(context).is_ready()) {
+            self.hold = None;
+        }
     }
 
     /// Handles what was read, and reads once.
@@ -234,6 +247,7 @@ impl<S: Service> Core<S> {
         let mut inner = self.device.lock();
         if inner.session.epoch() == self.epoch {
             inner.is_held = is_held;
+            inner.unsent_bytes = unsent_bytes;
             if unsent_bytes != self.told.0 {
                 inner.blocked_since_ms = (unsent_bytes > 0).then(|| self.hub.now_ms());
             }

@@ -5,7 +5,7 @@ use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
 use std::cmp::Ordering as Order;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -32,7 +32,37 @@ pub(super) struct Device<C> {
     deadline_ms: AtomicU64,
     /// How many messages and wills of ended connections the owner is still working on.
     left: AtomicUsize,
+    held: Held,
     inner: Mutex<Inner<C>>,
+}
+
+/// How many bytes are kept for a client, counted among those of all.
+struct Held {
+    bytes: AtomicUsize,
+    all: Arc<AtomicUsize>,
+    /// What is still kept for it goes with its connection.
+    is_over: AtomicBool,
+}
+
+impl Held {
+    /// To be called with the client's lock held.
+    fn set(&self, bytes: usize) {
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        match bytes.cmp(&before) {
+            Order::Less => drop(self.all.fetch_sub(before - bytes, Ordering::Relaxed)),
+            Order::Equal => {}
+            Order::Greater => drop(self.all.fetch_add(bytes - before, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
 }
 
 /// The parts of a client that its connection and others share.
@@ -53,12 +83,15 @@ pub(super) struct Inner<C> {
     pub(super) close: Option<Box<End>>,
     /// Since when it has not taken a byte of what waits for it, in milliseconds.
     pub(super) blocked_since_ms: Option<u64>,
+    /// What the connection has taken to write, and has not written, in bytes.
+    pub(super) unsent_bytes: usize,
     /// Nothing is read from the client for the moment, so that its Keep Alive says nothing.
     pub(super) is_held: bool,
 }
 
 impl<C> Device<C> {
-    pub(super) fn new(client_id: &str, client: Arc<C>) -> Self {
+    /// One of those whose kept bytes are counted in `all_held`.
+    pub(super) fn new(client_id: &str, client: Arc<C>, all_held: &Arc<AtomicUsize>) -> Self {
         let inner = Inner {
             client,
             session: Session::new(),
@@ -69,12 +102,15 @@ impl<C> Device<C> {
             waker: None,
             close: None,
             blocked_since_ms: None,
+            unsent_bytes: 0,
             is_held: false,
         };
+        let all = Arc::clone(all_held);
         Self {
             client_id: client_id.into(),
             deadline_ms: AtomicU64::new(NEVER),
             left: AtomicUsize::new(0),
+            held: Held { bytes: AtomicUsize::new(0), all, is_over: AtomicBool::new(false) },
             inner: Mutex::new(inner),
         }
     }
@@ -99,8 +135,21 @@ impl<C> Device<C> {
         self.deadline_ms.load(Ordering::Relaxed) <= now_ms
     }
 
-    /// To be called with the lock held, whenever the session or the connection may have another deadline.
+    /// How many bytes are kept for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.bytes.load(Ordering::Relaxed)
+    }
+
+    /// It is about to go, with all that is kept for it: that counts no more. To be called with the lock held.
+    pub(super) fn count_no_more(&self) {
+        self.held.set(0);
+        self.held.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called with the lock held, whenever the session or the connection may have another deadline, or
+    /// more or less is kept.
     pub(super) fn set_deadline(&self, inner: &Inner<C>, limits: &MqttLimits) {
+        self.held.set(inner.bytes.len() + inner.session.kept_bytes() + inner.unsent_bytes);
         let blocked = inner.blocked_since_ms.map(|since| since.saturating_add(limits.unread_ms_max));
         let deadline = inner.session.deadline_ms().into_iter().chain(blocked).min();
         self.deadline_ms.store(deadline.unwrap_or(NEVER), Ordering::Relaxed);
@@ -163,6 +212,7 @@ impl<C> Inner<C> {
     pub(super) fn forget_connection(&mut self) {
         self.close = None;
         self.blocked_since_ms = None;
+        self.unsent_bytes = 0;
         self.is_held = false;
     }
 

@@ -32,6 +32,8 @@ pub struct Hub<S: Service> {
     last_connection: AtomicU64,
     connected: AtomicUsize,
     sessions: AtomicUsize,
+    /// How many bytes are kept for all clients.
+    held_bytes: Arc<AtomicUsize>,
     is_shutting_down: AtomicBool,
     detached: TaskTracker,
 }
@@ -59,6 +61,7 @@ impl<S: Service> Hub<S> {
             last_connection: AtomicU64::new(0),
             connected: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            held_bytes: Arc::default(),
             is_shutting_down: AtomicBool::new(false),
             detached: TaskTracker::new(),
         })
@@ -81,6 +84,13 @@ impl<S: Service> Hub<S> {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// How many bytes are kept for all clients: what waits for them or is not acknowledged, and what is not
+    /// written yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
     /// Does something with a client; answers none if it is not known. The client's connection waits
     /// meanwhile: `act` must not wait for anything, and must not use the hub.
     pub fn with<T>(&self, client_id: &str, act: impl FnOnce(&mut Handle<'_, S::Client>) -> T) -> Option<T> {
@@ -97,6 +107,9 @@ impl<S: Service> Hub<S> {
         let client = Arc::clone(&inner.client);
         drop(inner);
         self.settle(&client, outcomes);
+        if self.held_bytes() > self.limits.held_bytes_max {
+            self.relieve();
+        }
         Some(done)
     }
 
@@ -117,6 +130,31 @@ impl<S: Service> Hub<S> {
         if let Some(Entry(device)) = removed {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             device.lock().close(End::Closed { reason, text: text.into() });
+        }
+    }
+
+    /// Ends those for whom most is kept, until a sixteenth of the limit is free.
+    fn relieve(&self) {
+        let mut holders = Vec::new();
+        for part in &self.parts {
+            let part = lock(part);
+            let holding = part.iter().filter(|entry| entry.0.held_bytes() > 0);
+            holders.extend(holding.map(|entry| (entry.0.held_bytes(), Arc::clone(&entry.0))));
+        }
+        holders.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+        let wanted = self.limits.held_bytes_max - self.limits.held_bytes_max / 16;
+        for (bytes, device) in holders {
+            if self.held_bytes() <= wanted {
+                return;
+            }
+            let client_id = &*device.client_id;
+            tracing::warn!(client_id, bytes, "session ended: more is kept for it than for any other");
+            let mut part = self.part(client_id);
+            self.remove(&mut part, &device);
+            let mut inner = device.lock();
+            device.count_no_more();
+            let text = "more is kept for it than for any other, and the server has no room";
+            inner.close(End::Closed { reason: ReasonCode::QuotaExceeded, text: text.into() });
         }
     }
 
@@ -168,7 +206,8 @@ impl<S: Service> Hub<S> {
             return Err(denied(ReasonCode::QuotaExceeded, "there are too many sessions"));
         }
         let is_known = known.is_some();
-        let device = known.unwrap_or_else(|| Arc::new(Device::new(client_id, Arc::clone(client))));
+        let device =
+            known.unwrap_or_else(|| Arc::new(Device::new(client_id, Arc::clone(client), &self.held_bytes)));
         let mut inner = device.lock();
         if inner.session.is_connected() && inner.connection > connection {
             return Err(denied(ReasonCode::SessionTakenOver, "a later connection took its place"));

@@ -66,6 +66,10 @@ pub struct MqttLimits {
     /// How much may wait for a client that does not read, in bytes; then [`Handle::send`] answers that
     /// the client is full, and nothing more is read from it.
     pub unread_bytes_max: usize,
+    /// How much may be kept for all clients together, in bytes: what waits for them or is not acknowledged,
+    /// and what is not written yet. Beyond it those for whom most is kept lose their connections (0x97) and
+    /// their sessions, until a sixteenth of it is free.
+    pub held_bytes_max: usize,
     /// How long a client may take no byte of what waits for it, in milliseconds; then the connection
     /// is closed.
     /// Limit for each device: the connection is closed.
@@ -81,6 +85,7 @@ impl Default for MqttLimits {
             sessions_max: 200_000,
             under_way_max: 64,
             unread_bytes_max: 256 * 1024,
+            held_bytes_max: 64 * 1024 * 1024,
             unread_ms_max: 10_000,
         }
     }

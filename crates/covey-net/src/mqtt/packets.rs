@@ -27,6 +27,14 @@ impl<S: Service> Core<S> {
                     let packet = decode(frame, self.peer.version, Sender::Client).map_err(End::Violation)?;
                     self.packet(&packet)?;
                     used += frame.size();
+                    let service = self.hub.service();
+                    self.hold = match packet {
+                        Packet::PingReq => service.pinged(&self.client),
+                        Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubRel(_) | Packet::PubComp(_) => {
+                            None
+                        }
+                        _ => service.hold(&self.client),
+                    };
                 }
             }
         }

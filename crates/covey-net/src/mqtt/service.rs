@@ -214,6 +214,18 @@ pub trait Service: Send + Sync + 'static {
     /// A client has unsubscribed from a filter that it had subscribed to.
     fn unsubscribed(&self, client: &Arc<Self::Client>, filter: &str);
 
+    /// A client has sent PINGREQ; as of [`hold`](Self::hold), for what has no answer that says why.
+    fn pinged(&self, _: &Arc<Self::Client>) -> Option<Later<()>> {
+        None
+    }
+
+    /// Whether nothing is to be read from a client for a while, since it has sent too much: asked after each
+    /// packet that brings something, which acknowledgements do not. Its Keep Alive is not looked at meanwhile.
+    /// An owner that bears everything leaves this as it is.
+    fn hold(&self, _: &Arc<Self::Client>) -> Option<Later<()>> {
+        None
+    }
+
     /// What became of a message that was sent to a client, by its token.
     fn settled(&self, client: &Arc<Self::Client>, outcome: Outcome);
 

@@ -70,7 +70,7 @@ impl Planned {
         match self {
             Self::Calls(_) | Self::Connect(_) | Self::Streams(_) | Self::Organisations(_) => &[],
             // What holds back a device that sends too much is not what is measured.
-            Self::Events(_) => &["--events-per-second-max", "0"],
+            Self::Events(_) => &["--events-per-second-max", "0", "--device-bytes-per-day-max", "0"],
         }
     }
 }

@@ -12,13 +12,14 @@ macro_rules! task_columns {
     () => {
         "t.seq, t.id, t.org_id, t.device_key, t.device_id, t.sn, t.ext_task_id, t.method_code, t.method, \
          t.priority, t.push_only, t.created_at, t.expires_at, t.status, t.pending_at, t.locked_at, \
-         t.lease_until, t.deliveries, t.results, t.timeline, t.payload, t.created_by"
+         t.lease_until, t.deliveries, t.results, t.timeline, t.payload, t.created_by, \
+         t.late_results, t.result_bytes"
     };
 }
 pub(crate) use task_columns;
 
 /// How many columns that are.
-pub(crate) const TASK_COLUMNS: usize = 22;
+pub(crate) const TASK_COLUMNS: usize = 24;
 
 /// A task, from `task_columns!`.
 pub(crate) fn task(row: &dyn Columns) -> Read<Task> {
@@ -42,6 +43,8 @@ pub(crate) fn task(row: &dyn Columns) -> Read<Task> {
         lease_until: get(row, 16)?,
         deliveries: number(row, 17)?,
         results: number(row, 18)?,
+        late_results: number(row, 22)?,
+        result_bytes: number(row, 23)?,
         timeline: timeline_from(get(row, 19)?).ok_or(Damaged::Value(19, "timeline"))?,
         payload: get(row, 20)?,
         created_by: get(row, 21)?,
@@ -81,6 +84,11 @@ pub(crate) fn body_kind(body: &ResultBody) -> i16 {
         ResultBody::Json(_) => 1,
         ResultBody::Text(_) => 2,
     }
+}
+
+/// A number of bytes as it is stored.
+pub(crate) fn byte_count(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A timeline as JSON: `[[at, status, "cause"], …]`.

@@ -78,13 +78,14 @@ const TASK_OPEN_BEYOND: &str =
 /// A new task.
 const TASK_INSERT: &str = "INSERT INTO tasks (id, org_id, device_key, device_id, sn, ext_task_id, \
      method_code, method, priority, push_only, created_at, expires_at, status, pending_at, locked_at, \
-     lease_until, deliveries, results, timeline, payload, created_by) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+     lease_until, deliveries, results, timeline, payload, created_by, late_results, result_bytes) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, \
+     ?22, ?23)";
 
 /// What can change of a task.
 const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked_at = ?4, \
      lease_until = ?5, deliveries = ?6, results = ?7, timeline = ?8, \
-     payload = CASE WHEN ?2 <> 5 THEN payload END WHERE seq = ?1";
+     late_results = ?9, result_bytes = ?10, payload = CASE WHEN ?2 <> 5 THEN payload END WHERE seq = ?1";
 
 /// Each of them with its name.
 pub(super) const HOT: [(&str, &str); 10] = [
@@ -278,6 +279,8 @@ impl TaskSteps for SqliteTransaction<'_> {
                 rows::timeline_text(&task.timeline),
                 task.payload.as_deref(),
                 task.created_by.as_deref(),
+                task.late_results,
+                rows::byte_count(task.result_bytes),
             ],
         )?;
         self.stored.insert(task.seq, task.status);
@@ -297,6 +300,8 @@ impl TaskSteps for SqliteTransaction<'_> {
                 task.deliveries,
                 task.results,
                 rows::timeline_text(&task.timeline),
+                task.late_results,
+                rows::byte_count(task.result_bytes),
             ],
         )?;
         if let Some(before) = self.stored.insert(task.seq, task.status) {

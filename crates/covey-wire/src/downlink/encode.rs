@@ -217,6 +217,17 @@ impl DownlinkMessage {
         }
     }
 
+    /// `cmt`: a result is not stored and never will be, so that the device need not send it again.
+    #[must_use]
+    pub fn not_stored(task: Uuid, ext_id: i64) -> Self {
+        let body = r#"{"message":"not stored"}"#;
+        Self {
+            result_id: Some(0),
+            ext_id: Some(ext_id),
+            ..Self::bare(Downlink::Cmt, Qos::AtLeastOnce, COMMITTED_EXPIRY_S, task, body)
+        }
+    }
+
     /// `eva`: an event is stored, or is not.
     #[must_use]
     pub fn event_answer(event: &EventHead, status: EventStatus) -> Self {

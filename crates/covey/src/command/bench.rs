@@ -109,10 +109,8 @@ struct ConnectArgs {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "A server limits each device to --events-per-second-max events (200 by default). Start it with 0, \
-    as --own-server does."
-)]
+#[command(after_help = "A server limits each device to --events-per-second-max events (200 by default) and \
+    --device-bytes-per-day-max bytes. Start it with 0 for both, as --own-server does.")]
 struct EventsArgs {
     /// Devices
     #[arg(long, value_name = "N", default_value = "200")]

@@ -178,6 +178,7 @@ fn broker_options(
         sessions_max: settings.sessions_max as usize,
         files: None,
         packet_bytes_max: settings.packet_bytes_max,
+        held_bytes_max: usize::try_from(settings.sessions_bytes_max.0).unwrap_or(usize::MAX),
         response_form: response_form(settings),
     }
 }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use covey_core::budget::{Budgets, Rate};
 use covey_core::error::{Error, StorageFault};
-use covey_core::event::Flood;
 use covey_core::limits::Limits;
 use covey_core::links::Links;
 use covey_core::port::{Clock, Observer};
@@ -102,7 +102,7 @@ async fn run(
         key_hasher: covey_http::key_digest,
         limits: limits(&settings),
         retention: retention(&settings)?,
-        flood: flood(&settings),
+        budgets: budgets(&settings),
         gauge_types: settings.gauge_types.iter().copied().map(i64::from).collect(),
         webhooks: sender.clone(),
         webhook_retry_ms: i64::from(settings.webhook_retry_seconds) * 1_000,
@@ -226,7 +226,7 @@ fn retention(settings: &Settings) -> Result<RetentionDays> {
 }
 
 /// What a device may bring at once after a silence, in seconds of what it may send.
-const BURST_S: u32 = 10;
+const BURST_S: u64 = 10;
 
 fn webhook_sender(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<HttpSender>> {
     let rule = AddressRule::parse(settings.webhook_allow.iter().map(String::as_str)).map_err(fault::setup)?;
@@ -234,9 +234,12 @@ fn webhook_sender(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<Http
     HttpSender::new(&options, clock).map_err(fault::setup)
 }
 
-fn flood(settings: &Settings) -> Flood {
-    let per_second = settings.events_per_second_max;
-    Flood { per_second, burst: per_second.saturating_mul(BURST_S) }
+fn budgets(settings: &Settings) -> Budgets {
+    let per_second = u64::from(settings.events_per_second_max);
+    let defaults = Budgets::default().with_device_units(Rate { per_second, burst: per_second * BURST_S });
+    defaults
+        .with_device_bytes_a_day(settings.device_bytes_per_day_max.0)
+        .with_org_bytes_per_second(settings.organisation_bytes_per_second_max.0)
 }
 
 /// The names and addresses by which this machine is reached.

@@ -6,10 +6,10 @@ use std::task::{Context, Waker};
 use covey_core::Error;
 use covey_core::device::{DeviceFilter, DeviceIdentity, DeviceSpec, Tag};
 use covey_core::event::{
-    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, FieldQuery, GaugeFilter, NewEvent,
+    AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, FieldQuery, GaugeFilter, NewEvent, Reported,
 };
 use covey_core::id::{RecordNumber, UnixMs};
-use covey_core::port::{LIST_BYTES_MAX, PageRequest};
+use covey_core::port::{Event, LIST_BYTES_MAX, PageRequest, Refusal};
 use futures_executor::block_on;
 use uuid::Uuid;
 
@@ -364,4 +364,38 @@ pub fn lists_of_devices_with_much_about_them_are_refused(backend: impl Backend) 
     assert_eq!(block_on(caller.gauges_of(&some)).unwrap().len(), 60);
     let more: Vec<_> = some.iter().chain(&some[..20]).cloned().collect();
     assert!(matches!(block_on(caller.gauges_of(&more)), Err(Error::Invalid { field: "size", .. })));
+}
+
+pub fn what_is_beyond_a_budget_is_refused_and_changes_nothing(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, other) = (world.device(0), world.device(0));
+    let reported = |number| Reported { resource: format!("r{number}"), value: "1".into() };
+    let many = |number| NewEvent { reported: (0..249).map(reported).collect(), ..event(13, number, "{}") };
+    let engine = world.engine();
+    let taken = |numbers: std::ops::Range<u32>| {
+        let adding = |number| block_on(engine.for_device(&device).event_add(many(number), false));
+        numbers
+            .map(adding)
+            .filter(|added| match added {
+                Ok(_) => true,
+                Err(error) => {
+                    assert!(matches!(error, Error::OverBudget { .. }), "{error}");
+                    false
+                }
+            })
+            .count()
+    };
+    // 2,000 units at once, and each event weighs 250.
+    assert_eq!(taken(1..12), 8);
+    let refused = || world.outside.counts.of(Event::Refused(Refusal::Flood));
+    assert_eq!(refused(), 3);
+    assert_eq!(list(&world, 0, EventFilter::default()).len(), 8);
+    assert!(engine.for_device(&device).hold_us() > 0);
+    assert_eq!(engine.for_device(&other).hold_us(), 0);
+    assert_eq!(add(&world, &other, many(1)), AddedEvent::Stored, "another device has its own");
+    // What a broker has acknowledged is stored all the same.
+    let acknowledged = engine.for_device(&device).event_add(event(13, 99, "{}"), true);
+    assert_eq!(block_on(acknowledged), Ok(AddedEvent::Stored));
+    world.pass_ms(5_000);
+    assert_eq!(taken(12..20), 4, "200 units a second");
 }

@@ -8,7 +8,8 @@ use covey_core::id::TaskId;
 use covey_core::limits::Limits;
 use covey_core::port::Event;
 use covey_core::task::{
-    Cause, RESULTS_BYTES_MAX, RESULTS_MAX, TaskDetail, TaskReader, TaskResult, TaskStatus,
+    Cause, RESULT_BYTES_MAX, RESULTS_BYTES_MAX, RESULTS_MAX, ResultNotStored, TaskDetail, TaskReader,
+    TaskResult, TaskStatus,
 };
 use futures_executor::block_on;
 
@@ -157,8 +158,79 @@ pub fn the_result_that_ends_a_task_is_taken_beyond_the_limit(backend: impl Backe
     let outcome = world.finish(&device, task.id, result(200, 0, "")).unwrap();
     assert_eq!(outcome.finished.unwrap().results.len(), 3);
     assert_eq!(world.get(task.id).task.status, TaskStatus::Done);
-    let late = world.finish(&device, task.id, result(200, 1, ""));
-    assert!(matches!(late, Err(Error::Exhausted { .. })));
+    let late = world.finish(&device, task.id, result(200, 1, "")).unwrap();
+    assert_eq!(late.not_stored, Some(ResultNotStored::Late));
+    assert_eq!(world.get(task.id).results.len(), 3);
+}
+
+pub fn results_are_bounded_in_bytes(backend: impl Backend) {
+    let limits = Limits { result_bytes_per_task_max: 1_000, ..Limits::default() };
+    let mut world = World::with_limits(backend, limits);
+    let device = world.device(0);
+    let task = world.create(spec(&device));
+    world.poll(&device).unwrap();
+    let body = "x".repeat(400);
+    for number in 1..=2 {
+        world.finish(&device, task.id, result(206, number, &body)).unwrap();
+    }
+    world.restart();
+    assert!(world.finish(&device, task.id, result(206, 1, &body)).unwrap().duplicate);
+    let beyond = world.finish(&device, task.id, result(206, 3, &body));
+    assert!(matches!(beyond, Err(Error::Exhausted { .. })));
+    assert!(world.finish(&device, task.id, result(206, 3, "short")).is_ok());
+    assert!(world.finish(&device, task.id, result(200, 0, &body)).unwrap().finished.is_some());
+    let late = world.finish(&device, task.id, result(200, 9, "late")).unwrap();
+    assert_eq!(late.not_stored, Some(ResultNotStored::Late));
+    let detail = world.get(task.id);
+    assert_eq!((detail.results.len(), detail.task.result_bytes), (4, 1_205));
+}
+
+pub fn a_final_task_takes_few_more_results(backend: impl Backend) {
+    let mut world = World::with_limits(backend, Limits { late_results_per_task_max: 2, ..Limits::default() });
+    let device = world.device(0);
+    let (done, deleted) = (world.create(spec(&device)), world.create(spec(&device)));
+    for number in 1..=3 {
+        world.finish(&device, done.id, result(206, number, "")).unwrap();
+    }
+    world.finish(&device, done.id, result(200, 0, "")).unwrap();
+    world.delete(0, deleted.id).unwrap();
+    for task in [done.id, deleted.id] {
+        for number in 10..12 {
+            assert_eq!(world.finish(&device, task, result(206, number, "late")).unwrap().not_stored, None);
+        }
+        world.restart();
+        for number in 12..20 {
+            let late = world.finish(&device, task, result(200, number, "late")).unwrap();
+            assert_eq!((late.not_stored, late.result_id.0), (Some(ResultNotStored::Late), 0));
+        }
+        // One that is stored is known again.
+        assert!(world.finish(&device, task, result(206, 11, "late")).unwrap().duplicate);
+    }
+    assert_eq!((world.get(done.id).results.len(), world.get(deleted.id).results.len()), (6, 2));
+}
+
+pub fn a_result_that_is_too_large_ends_its_task_and_is_not_stored(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (device, other) = (world.device(0), world.device(0));
+    let [largest, larger] = [RESULT_BYTES_MAX, RESULT_BYTES_MAX + 1].map(|bytes| "x".repeat(bytes));
+    let [fits, task] = [(); 2].map(|()| world.create(spec(&device)));
+    assert!(world.finish(&device, fits.id, result(200, 0, &largest)).unwrap().finished.is_some());
+    world.request(&device, task.id).unwrap();
+    assert_eq!(world.finish(&other, task.id, result(200, 0, &larger)).unwrap_err(), Error::not_found("task"));
+    let watch = world.engine().for_caller(world.org(0)).task_watch(task.id);
+    for (number, ends) in [(1, true), (1, false), (2, false)] {
+        let outcome = world.finish(&device, task.id, result(206, number, &larger)).unwrap();
+        assert_eq!(outcome.not_stored, Some(ResultNotStored::TooLarge));
+        assert_eq!((outcome.result_id.0, outcome.finished.is_some()), (0, ends));
+    }
+    let told = block_on(watch);
+    assert_eq!((told.task.status, told.results.len()), (TaskStatus::Failed, 0));
+    world.restart();
+    let detail = world.get(task.id);
+    let causes: Vec<_> = detail.task.timeline.iter().map(|change| change.cause).collect();
+    assert_eq!(causes, [Cause::Created, Cause::Taken, Cause::ResultTooLarge]);
+    assert_eq!((detail.results.len(), detail.task.results), (0, 0));
+    assert!(world.request(&device, task.id).is_none());
 }
 
 pub fn those_who_wait_are_told_even_if_the_caller_hung_up(backend: impl Backend) {
@@ -200,7 +272,7 @@ fn results_by_page(world: &World, id: TaskId) -> (Vec<TaskResult>, Vec<usize>) {
         let page = world.engine().for_caller(world.org(0)).task_get_before(id, before);
         let TaskDetail { results: some, results_next, .. } = block_on(page).unwrap();
         let bytes: usize = some.iter().map(|one| one.result.body.text().len()).sum();
-        assert!(some.len() <= RESULTS_MAX as usize && (bytes <= RESULTS_BYTES_MAX || some.len() == 1));
+        assert!(some.len() <= RESULTS_MAX as usize && bytes <= RESULTS_BYTES_MAX);
         assert_eq!(results_next.is_some(), results_next == some.last().map(|last| last.id));
         sizes.push(some.len());
         results.extend(some);
@@ -235,9 +307,8 @@ pub fn the_newest_results_are_given_and_the_others_page_by_page(backend: impl Ba
         let found = block_on(world.store().task_final_of_every_org(vec![id])).unwrap();
         assert_eq!((&found[0].results, found[0].results_next), (&told.results, told.results_next));
     }
-    // Large ones are fewer; one that is larger than the bound comes alone.
-    let body = |number: u32| "x".repeat(if number == 3 { RESULTS_BYTES_MAX + 1 } else { 300_000 });
-    let (id, told) = finished(8, &body);
+    // Large ones are fewer.
+    let (id, told) = finished(8, &|_| "x".repeat(250_000));
     let (all, sizes) = results_by_page(&world, id);
-    assert_eq!((all.len(), sizes, told.results.len()), (9, vec![4, 2, 1, 2], 4));
+    assert_eq!((all.len(), sizes, told.results.len()), (9, vec![5, 4], 5));
 }

@@ -52,6 +52,9 @@ macro_rules! battery {
                 delete_ends_every_state,
                 a_task_too_large_for_its_device_fails_once_and_those_who_wait_are_told,
                 the_result_that_ends_a_task_is_taken_beyond_the_limit,
+                results_are_bounded_in_bytes,
+                a_final_task_takes_few_more_results,
+                a_result_that_is_too_large_ends_its_task_and_is_not_stored,
                 those_who_wait_are_told_even_if_the_caller_hung_up,
                 the_newest_results_are_given_and_the_others_page_by_page,
             ],
@@ -131,6 +134,7 @@ macro_rules! battery {
                 a_gauge_keeps_its_last_body,
                 lists_of_large_bodies_end_early_or_are_refused,
                 lists_of_devices_with_much_about_them_are_refused,
+                what_is_beyond_a_budget_is_refused_and_changes_nothing,
             ],
             series: [
                 a_field_is_sought_in_the_first_object_and_then_at_the_top,

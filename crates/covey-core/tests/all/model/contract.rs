@@ -28,6 +28,7 @@ pub struct ModelTask {
     pub last_sign_of_life: i64,
     /// Oldest first, each with the number it was given.
     pub results: Vec<(ResultId, Sent)>,
+    pub late_results: u32,
     /// States with their instants.
     pub timeline: Vec<(i64, u8)>,
 }
@@ -68,7 +69,12 @@ pub enum Finished {
     Repeated(ResultId),
     /// It is to be stored.
     New,
+    /// The task is final and has its late results.
+    Late,
 }
+
+/// How many results of a task are stored that come when it is final.
+pub const LATE_RESULTS_MAX: u32 = 3;
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -91,6 +97,7 @@ impl Model {
             status: READY,
             last_sign_of_life: self.now,
             results: Vec::new(),
+            late_results: 0,
             timeline: vec![(self.now, READY)],
         });
     }
@@ -147,6 +154,12 @@ impl Model {
             } else if equal.is_none() {
                 task.go(if status_code < 400 { DONE } else { FAILED }, now);
             }
+        } else if equal.is_none() {
+            // "the seventeenth late res of a task and those after it are not stored"; here it is an earlier one.
+            if task.late_results == LATE_RESULTS_MAX {
+                return Finished::Late;
+            }
+            task.late_results += 1;
         }
         equal.map_or(Finished::New, Finished::Repeated)
     }

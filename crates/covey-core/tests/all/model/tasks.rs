@@ -6,11 +6,11 @@ use covey_core::device::DeviceIdentity;
 use covey_core::id::{RecordNumber, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::record::{Change, RecordReader, RecordRequest};
-use covey_core::task::{Task, TaskFilter, TaskSpec};
+use covey_core::task::{ResultNotStored, Task, TaskFilter, TaskSpec};
 use futures_executor::block_on;
 use proptest::prelude::*;
 
-use super::contract::{EXPIRED, Finished, Model, Sent};
+use super::contract::{EXPIRED, Finished, LATE_RESULTS_MAX, Model, Sent};
 use super::windows::Windows;
 use super::{DEVICES, org_of};
 use crate::world::{Backend, World, connection, lasting, result};
@@ -103,7 +103,11 @@ struct Both {
 
 impl Both {
     fn new(backend: impl Backend) -> Self {
-        let limits = Limits { announcements_max: ANNOUNCEMENTS_MAX, ..Limits::default() };
+        let limits = Limits {
+            announcements_max: ANNOUNCEMENTS_MAX,
+            late_results_per_task_max: LATE_RESULTS_MAX,
+            ..Limits::default()
+        };
         let world = World::with_limits(backend, limits);
         let devices: Vec<_> = (0..DEVICES).map(|device| world.device(org_of(device))).collect();
         let model = Model { now: world.now().0, ..Model::default() };
@@ -223,6 +227,12 @@ impl Both {
                 assert!(!outcome.duplicate);
                 assert_eq!(outcome.finished.is_some(), !was_final && status_code != 206);
                 self.model.stored(id, outcome.result_id, sent);
+                self.windows.answered(device, id);
+            }
+            Finished::Late => {
+                let outcome = outcome.unwrap();
+                assert_eq!(outcome.not_stored, Some(ResultNotStored::Late));
+                assert!(outcome.finished.is_none());
                 self.windows.answered(device, id);
             }
         }

@@ -225,7 +225,7 @@ fn server(
         key_hasher: digest,
         limits: Limits::default(),
         retention: covey_core::retention::RetentionDays::default(),
-        flood: covey_core::event::Flood::default(),
+        budgets: covey_core::budget::Budgets::default(),
         gauge_types: vec![44],
         webhooks: Arc::new(NoWebhooks),
         webhook_retry_ms: 86_400_000,

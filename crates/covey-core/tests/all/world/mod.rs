@@ -103,7 +103,7 @@ impl World {
             key_hasher: digest,
             limits: self.limits,
             retention: covey_core::retention::RetentionDays::default(),
-            flood: covey_core::event::Flood::default(),
+            budgets: covey_core::budget::Budgets::default(),
             gauge_types: vec![44],
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,

@@ -140,6 +140,7 @@ impl AnyBroker for Broker {
             sessions_max: 1_000,
             files: None,
             packet_bytes_max: 1024 * 1024,
+            held_bytes_max: covey_link::embedded::HELD_BYTES_MAX,
             response_form: Default::default(),
         };
         Options { name: name.to_owned(), broker }

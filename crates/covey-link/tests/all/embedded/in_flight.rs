@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use covey_core::event::Flood;
+use covey_core::budget::Budgets;
 use covey_core::port::Event;
 use rumqttc::mqttbytes::QoS;
 
@@ -14,7 +14,7 @@ use crate::site::Site;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_one_device_share_commits() {
     let (broker, data) = (Broker::start(), tempfile::tempdir().unwrap());
-    let site = Site::start_with_flood(&broker, data.path(), Flood { per_second: 0, burst: 0 }).await;
+    let site = Site::start_with_budgets(&broker, data.path(), Budgets::unbounded()).await;
     site.register("dev1").await;
     let device = Device::of(&broker, "dev1").await;
     let mut notices = Vec::new();

@@ -195,3 +195,65 @@ async fn a_client_without_resources_gets_what_its_window_allows() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_kept_for_all_is_bounded_and_those_for_whom_most_is_kept_go_first() {
+    let mqtt = MqttLimits { held_bytes_max: 400_000, ..MqttLimits::default() };
+    let server = Server::start_plain(mqtt);
+    let body = vec![b'x'; 50_000];
+    for sn in ["small", "large", "middle"] {
+        let (mut raw, _) = Raw::connect(&server, &Connect::v5(sn).kept()).await;
+        raw.subscribe(&format!("srv/{sn}/+")).await;
+    }
+    server.owner.until_times("of their ends", 3, |told| matches!(told, Told::Disconnected { .. })).await;
+    let send = |sn: &str, count: u64| {
+        (0..count).map(|token| server.send(sn, token, "tsk", Qos::AtLeastOnce, &body)).collect::<Vec<_>>()
+    };
+    send("small", 1);
+    send("middle", 2);
+    let before = server.hub.held_bytes();
+    assert!((150_000..151_000).contains(&before), "{before}");
+    assert_eq!(send("large", 5)[4], Some(Sent::Waiting));
+    // There was no room for the last one.
+    assert_eq!(send("large", 1), [None]);
+    assert_eq!((server.hub.sessions(), server.hub.held_bytes()), (2, before));
+    // One that is connected and acknowledges nothing is told.
+    let (mut raw, _) = Raw::connect(&server, &Connect::v5("greedy").kept()).await;
+    raw.subscribe("srv/greedy/+").await;
+    send("greedy", 6);
+    assert_eq!(raw.until_disconnected().await, ReasonCode::QuotaExceeded.code());
+    let (mut raw, is_resumed) = Raw::connect(&server, &Connect::v5("greedy").kept()).await;
+    assert!(is_resumed, "its subscriptions are with the owner, and no message is kept for it");
+    assert_eq!(server.hub.held_bytes(), before);
+    // What is acknowledged counts no more.
+    raw.subscribe("srv/greedy/+").await;
+    send("greedy", 2);
+    for _ in 0..2 {
+        let id = raw.next().await.publish(5).1;
+        raw.acknowledge(id).await;
+    }
+    let none_is_left = async {
+        while server.hub.held_bytes() != before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::echo::PATIENCE, none_is_left).await.expect("what it has is not kept");
+    server.hub.forget("middle", ReasonCode::NotAuthorized, "");
+    server.hub.forget("small", ReasonCode::NotAuthorized, "");
+    assert_eq!(server.hub.held_bytes(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn less_is_kept_for_a_client_that_is_away() {
+    let server = Server::start_plain(MqttLimits::default());
+    let (mut raw, _) = Raw::connect(&server, &Connect::v5("dev-1").kept()).await;
+    raw.subscribe("srv/dev-1/+").await;
+    drop(raw);
+    server.owner.until_ended().await;
+    let body = vec![b'x'; 100_000];
+    let sent: Vec<_> =
+        (0..12).map(|token| server.send("dev-1", token, "tsk", Qos::AtLeastOnce, &body).unwrap()).collect();
+    assert_eq!(sent.iter().position(|sent| *sent == Sent::Full), Some(10), "{sent:?}");
+    server.stop().await;
+}

@@ -4,7 +4,7 @@
 use covey_net::mqtt::{End, MqttLimits};
 use covey_wire::mqtt::ReasonCode;
 
-use super::owner::{Server, Told};
+use super::owner::{Server, Start, Told};
 use super::raw::{Connect, Raw};
 
 fn is_message(told: &Told) -> bool {
@@ -145,4 +145,31 @@ async fn large_messages_come_whole_and_too_large_ones_end_the_connection() {
     let _ = raw.try_send(&bytes[..100]).await;
     assert_eq!(raw.until_disconnected().await, ReasonCode::PacketTooLarge.code());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_held_is_not_read_and_loses_nothing() {
+    for is_plain in [true, false] {
+        let start = Start { is_plain, ..Start::default() };
+        let server = Server::start_with(start);
+        let mut connect = Connect::v5("dev-1");
+        connect.keep_alive_s = 1;
+        let (mut raw, _) = Raw::connect(&server, &connect).await;
+        server.owner.hold_for(2_400);
+        let mut bytes = Vec::new();
+        for number in 0..200_u16 {
+            bytes.extend(raw.publish_bytes("dev/dev-1/evt", 0, 0, number.to_string().as_bytes()));
+        }
+        bytes.extend([0xC0, 0]);
+        let began = tokio::time::Instant::now();
+        raw.send(&bytes).await;
+        raw.hears_nothing().await;
+        assert_eq!(server.owner.messages(), ["0"]);
+        // Longer than its Keep Alive: what it has sent was not looked at.
+        assert_eq!(raw.next().await.kind(), 13);
+        assert!(began.elapsed() >= std::time::Duration::from_millis(2_400));
+        let expected: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        assert_eq!(server.owner.messages(), expected);
+        server.stop().await;
+    }
 }

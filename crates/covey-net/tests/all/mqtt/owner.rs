@@ -71,6 +71,8 @@ struct Parts {
     registrations: Mutex<HashMap<String, u32>>,
     /// How long it takes to let somebody in.
     admit_ms: u64,
+    /// For how long nothing is to be read, each told once.
+    holds_ms: Mutex<Vec<u64>>,
     /// Sessions by their device.
     kept: Mutex<HashMap<String, Kept>>,
     /// Each session that is kept waits for a permit; closed, none can be.
@@ -92,6 +94,11 @@ impl Owner {
 
     pub fn told(&self) -> Vec<Told> {
         self.0.told.lock().unwrap().clone()
+    }
+
+    /// After the next packet nothing is read for so long.
+    pub fn hold_for(&self, ms: u64) {
+        self.0.holds_ms.lock().unwrap().push(ms);
     }
 
     /// Lets so many slow messages end.
@@ -275,6 +282,11 @@ impl Service for Owner {
         self.tell(Told::Unsubscribed { filter: filter.to_owned() });
     }
 
+    fn hold(&self, _: &Arc<Known>) -> Option<Later<()>> {
+        let ms = self.0.holds_ms.lock().unwrap().pop()?;
+        Some(Box::pin(tokio::time::sleep(Duration::from_millis(ms))))
+    }
+
     fn settled(&self, _: &Arc<Known>, outcome: Outcome) {
         self.tell(Told::Settled(outcome));
     }
@@ -328,6 +340,7 @@ impl Server {
             slow: Arc::new(Semaphore::new(0)),
             registrations: Mutex::default(),
             admit_ms: start.admit_ms,
+            holds_ms: Mutex::default(),
             kept: Mutex::default(),
             keeping: Arc::new(Semaphore::new(if start.keeps_slowly { 0 } else { Semaphore::MAX_PERMITS })),
         }));

@@ -89,8 +89,8 @@ prepared! {
             newest_results!("$1", "$2", "$3", "$4"), " ORDER BY r.id DESC");
         /// A final task that changed: a late result came, or it was deleted.
         task_update_done: "WITH changed AS (UPDATE tasks_done t SET status = $2, pending_at = $3, locked_at = $4, \
-             lease_until = $5, deliveries = $6, results = $7, timeline = $8, \
-             payload = CASE WHEN $2::int2 <> 5 THEN payload END WHERE t.id = $1 \
+             lease_until = $5, deliveries = $6, results = $7, timeline = $8, late_results = $9, \
+             result_bytes = $10, payload = CASE WHEN $2::int2 <> 5 THEN payload END WHERE t.id = $1 \
              AND age(t.xmin) >= 0 RETURNING 1) \
              SELECT 1 / count(*)::int4 FROM changed";
         /// What idempotency keys are used for now.

@@ -37,12 +37,13 @@ pub(crate) enum Outbox {
 const FIRST: &str = "id, seq, org_id, device_key, device_id, sn, ext_task_id, method_code, method, priority, \
      push_only, created_at, expires_at, created_by";
 /// Those that change.
-const LATER: &str = "status, pending_at, locked_at, lease_until, deliveries, results, timeline";
+const LATER: &str = "status, pending_at, locked_at, lease_until, deliveries, results, timeline, late_results, \
+     result_bytes";
 const FIRST_TYPES: [&str; 14] = [
     "uuid", "int8", "int8", "int8", "int8", "text", "text", "int4", "text", "int2", "bool", "int8", "int8",
     "text",
 ];
-const LATER_TYPES: [&str; 7] = ["int2", "int8", "int8", "int8", "int8", "int8", "text"];
+const LATER_TYPES: [&str; 9] = ["int2", "int8", "int8", "int8", "int8", "int8", "text", "int8", "int8"];
 const RESULTS: &str = "task_id, id, org_id, ext_id, status_code, body_hash, received_at, body_kind, body";
 const RESULTS_TYPES: [&str; 9] = ["uuid", "int8", "int8", "int8", "int8", "int8", "int8", "int2", "bytea"];
 

@@ -173,6 +173,8 @@ fn new_tasks<'v>(tasks: &[&Task]) -> Vec<Value<'v>> {
         column(tasks, |task| i64::from(task.deliveries)),
         column(tasks, |task| i64::from(task.results)),
         column(tasks, |task| rows::timeline_text(&task.timeline)),
+        column(tasks, |task| i64::from(task.late_results)),
+        column(tasks, |task| rows::byte_count(task.result_bytes)),
         column(tasks, |task| task.payload.as_deref().map(ToOwned::to_owned)),
     ]
 }
@@ -189,6 +191,8 @@ fn changes<'v>(cached: &[&CachedTask]) -> Vec<Value<'v>> {
         column(&tasks, |task| i64::from(task.deliveries)),
         column(&tasks, |task| i64::from(task.results)),
         column(&tasks, |task| rows::timeline_text(&task.timeline)),
+        column(&tasks, |task| i64::from(task.late_results)),
+        column(&tasks, |task| rows::byte_count(task.result_bytes)),
         column(cached, |cached| cached.written_by),
     ]
 }
@@ -202,7 +206,9 @@ fn one_change<'v>(task: &Task) -> Vec<Value<'v>> {
         millis(task.lease_until),
         i64::from(task.deliveries),
         i64::from(task.results),
-        rows::timeline_text(&task.timeline)
+        rows::timeline_text(&task.timeline),
+        i64::from(task.late_results),
+        rows::byte_count(task.result_bytes)
     ]
 }
 

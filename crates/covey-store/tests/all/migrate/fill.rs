@@ -237,7 +237,7 @@ fn say(world: &World, history: &mut History, random: &mut Random) {
                     0 => ResultBody::Empty,
                     1 => ResultBody::Json(r#"{"a": "\u0000",  "b":1.50}"#.into()),
                     2 => ResultBody::Text("a\0b\0".into()),
-                    3 if random.below(6) == 0 => ResultBody::Text("é".repeat(512 * 1024).into()),
+                    3 if random.below(6) == 0 => ResultBody::Text("é".repeat(128 * 1024).into()),
                     _ => ResultBody::Text(random.one_of(&TEXTS).into()),
                 };
                 let status_code = random.one_of(&[200, 206, 206, 404, 500]);

@@ -40,7 +40,8 @@ fn servers_that_start_together_migrate_once() {
             ["8", "2"],
             ["9", "2"],
             ["10", "2"],
-            ["11", "2"]
+            ["11", "2"],
+            ["12", "2"]
         ]
     );
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \

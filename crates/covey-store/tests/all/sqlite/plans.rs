@@ -29,7 +29,7 @@ fn expected(name: &str, device: &DeviceIdentity, now: i64) -> (&'static str, Vec
             let rest = [nothing.clone(), nothing.clone(), nothing, 0.into(), 0.into()];
             let mut values = vec![Value::from(-1), 0.into()];
             values.extend(rest);
-            values.push("[]".to_owned().into());
+            values.extend(["[]".to_owned().into(), 0.into(), 0.into()]);
             ("INTEGER PRIMARY KEY", values)
         }
         other => panic!("the test does not know the statement {other}"),

@@ -172,6 +172,8 @@ impl Session {
             work.outgoing.retain(|entry| !entry.is_owed());
             work.waiting = 0;
             work.waiting_bytes = 0;
+            // Of what it has, no body is kept.
+            work.kept_bytes = 0;
         }
         self.tidy();
     }

@@ -168,7 +168,8 @@ pub enum Sent {
     NotConnected,
     /// It is larger than the device takes: not sent, as if it had been \[MQTT-3.1.2-24, MQTT-3.1.2-25\].
     TooLarge,
-    /// As much waits as may ([`Limits::waiting_messages_max`], [`Limits::waiting_bytes_max`]).
+    /// As much waits as may ([`Limits::waiting_messages_max`], [`Limits::waiting_bytes_max`],
+    /// [`Limits::away_bytes_max`]).
     Full,
     /// The message is none that can be sent.
     Invalid(Violation),
@@ -209,6 +210,8 @@ struct Work {
     outgoing: VecDeque<Outgoing>,
     /// The bodies of `outgoing` that wait, in bytes.
     waiting_bytes: usize,
+    /// The bodies of `outgoing`, in bytes, those included that were sent and are not acknowledged.
+    kept_bytes: usize,
     /// How many of `outgoing` wait.
     waiting: usize,
     /// How many of `outgoing` count against the device's Receive Maximum.
@@ -281,6 +284,13 @@ impl Session {
     #[must_use]
     pub fn has_room(&self, limits: &Limits) -> bool {
         self.unanswered() < usize::from(limits.receive_max)
+    }
+
+    /// How many bytes of messages are kept for the device: those that wait, and those that it has not
+    /// acknowledged.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.kept_bytes)
     }
 
     /// How many messages to the device have no outcome yet.

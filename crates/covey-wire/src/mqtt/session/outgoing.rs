@@ -268,8 +268,10 @@ impl Session {
 
     /// Puts a message behind the others, and sends it if it is its turn.
     fn queue(&mut self, entry: Outgoing, limits: &Limits, now_ms: u64, out: &mut Output) -> Sent {
+        let is_away = !self.is_connected();
         let work = self.work();
-        let is_full = work.waiting >= limits.waiting_messages_max
+        let is_full = is_away && work.kept_bytes + entry.bytes() > limits.away_bytes_max
+            || work.waiting >= limits.waiting_messages_max
             || work.waiting_bytes + entry.bytes() > limits.waiting_bytes_max;
         if is_full {
             self.tidy();
@@ -277,6 +279,7 @@ impl Session {
         }
         work.waiting += 1;
         work.waiting_bytes += entry.bytes();
+        work.kept_bytes += entry.bytes();
         work.outgoing.push_back(entry);
         self.pump(limits, now_ms, out);
         let is_last_waiting = self.work.as_ref().is_some_and(|work| work.waiting > 0);
@@ -364,9 +367,11 @@ impl Session {
         }
         entry.stage = Stage::Released;
         entry.is_sent = true;
+        let bytes = entry.bytes();
         entry.topic = Box::default();
         entry.body = Box::default();
         entry.properties_bytes = 0;
+        work.kept_bytes -= bytes;
         put(peer, &Packet::PubRel(Ack::success(ack.packet_id)), out);
         Ok(())
     }
@@ -393,6 +398,7 @@ impl Work {
     /// Forgets a message, whatever its stage.
     fn remove(&mut self, place: usize) {
         let Some(entry) = self.outgoing.remove(place) else { return };
+        self.kept_bytes -= entry.bytes();
         if entry.stage == Stage::Waiting {
             self.waiting -= 1;
             self.waiting_bytes -= entry.bytes();

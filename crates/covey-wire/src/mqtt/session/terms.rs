@@ -25,6 +25,9 @@ pub struct Limits {
     pub waiting_messages_max: usize,
     /// How many bytes of bodies and topics wait for a device at most. Beyond it: `Full`.
     pub waiting_bytes_max: usize,
+    /// How many bytes are kept for a device that is away at most: what waits for it, and what it has not
+    /// acknowledged. Beyond it: `Full`.
+    pub away_bytes_max: usize,
     /// How many messages of QoS 2 a device may leave unreleased. Beyond it: 0x97.
     /// Limit for each device: 0x97.
     pub unreleased_max: usize,
@@ -50,6 +53,7 @@ impl Default for Limits {
             in_flight_max: 32,
             waiting_messages_max: 256,
             waiting_bytes_max: 4 << 20,
+            away_bytes_max: 1 << 20,
             unreleased_max: 256,
             subscriptions_max: 32,
             subscription_bytes_max: 4_096,

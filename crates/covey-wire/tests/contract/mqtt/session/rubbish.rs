@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     in_flight_max: 3,
     waiting_messages_max: 4,
     waiting_bytes_max: 200,
+    away_bytes_max: 150,
     unreleased_max: 4,
     subscriptions_max: 3,
     subscription_bytes_max: 100,
