@@ -123,12 +123,13 @@ impl Feed {
     pub(crate) fn distribute(&self, page: RecordPage) {
         let mut state = self.lock();
         let state = &mut *state;
-        for record in page.records {
+        for mut record in page.records {
+            let wanting: Vec<_> = state.lines.values().filter(|member| member.wants(&record)).collect();
+            // Nobody will ask for the tags any more.
+            record.device.tags = None;
             let bytes = record.bytes();
             let waiting = Arc::new(Waiting { record: Arc::new(record), bytes });
-            for member in state.lines.values().filter(|member| member.wants(&waiting.record)) {
-                member.line.push(&waiting);
-            }
+            wanting.into_iter().for_each(|member| member.line.push(&waiting));
             if Arc::strong_count(&waiting) > 1 {
                 state.live.records.push_back((Arc::downgrade(&waiting), bytes));
                 state.live.bytes += bytes;

@@ -10,13 +10,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answers::LIST_ROOM;
 use crate::api::{Api, with_slash};
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
-use crate::wire::{DeviceNumber, Whole, from_text, page};
+use crate::wire::{DeviceNumber, Whole, from_text, json, page};
 
 /// How many gauges a page has unless asked for otherwise.
 const SIZE_DEFAULT: u32 = 50;
@@ -63,7 +62,9 @@ async fn gauge_list(asked: Asked, Parameters(query): Parameters<GaugeListQuery>)
         device_id: query.device_id.map(|DeviceNumber(id)| id),
         type_code: query.type_code.map(|Whole(code)| code),
     };
-    let room = asked.room(LIST_ROOM).await?;
-    let found = asked.engine().gauge_list(filter, wanted).await?;
-    Ok(room.json(StatusCode::OK, &GaugePage::of(&found, wanted)))
+    let read = || async {
+        let found = asked.engine().gauge_list(filter, wanted).await?;
+        Ok(json(StatusCode::OK, &GaugePage::of(&found, wanted)))
+    };
+    asked.large(read).await
 }

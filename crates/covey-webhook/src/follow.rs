@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use covey_core::Error;
-use covey_core::feed::{Batch, FollowError, Follower};
+use covey_core::feed::{Batch, FollowError, Follower, PAST_BYTES_MAX};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -38,8 +38,11 @@ async fn run(mut follower: Follower, tell: mpsc::Sender<Result<Batch, Error>>) {
     loop {
         // Nothing is read before there is room for it.
         let Ok(room) = tell.reserve().await else { return };
-        let followed = match timeout(pause, follower.next()).await {
-            Ok(Ok(followed)) => Ok(followed),
+        let followed = match timeout(pause, follower.peek(PAST_BYTES_MAX)).await {
+            Ok(Ok(followed)) => {
+                follower.take(followed.cursor);
+                Ok(followed)
+            }
             // It reads the store from its cursor on.
             Ok(Err(FollowError::TooSlow)) => continue,
             Ok(Err(FollowError::Store(error))) => Err(error),

@@ -23,6 +23,9 @@ use crate::resolver::{NameFault, Names, SystemNames};
 use crate::secret;
 use crate::target::target;
 
+/// How many bytes of what is wrong with TLS are told, and stored with an attempt.
+/// Limit for each attempt: the text ends there.
+const PROBLEM_BYTES_MAX: usize = 500;
 /// How long a receiver may take to answer a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long it may take to answer a probe (rest-api "Webhooks").
@@ -68,7 +71,9 @@ impl Fault {
                 return Self::Name(*name);
             }
             if let Some(tls) = one.downcast_ref::<rustls::Error>() {
-                return Self::Tls(tls.to_string());
+                // A certificate has as many names as its owner likes, and the text all of them.
+                let text = tls.to_string();
+                return Self::Tls(text[..text.floor_char_boundary(PROBLEM_BYTES_MAX)].to_owned());
             }
             // An error of I/O hides what it carries from those who ask for its cause.
             let inner = one.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);

@@ -39,9 +39,10 @@ impl Client {
             .await?;
         let task: Task = answer.json()?;
         let outcome = TaskOutcome { task, is_replayed: answer.is_replayed };
-        if answer.status != StatusCode::ACCEPTED || outcome.is_final() {
+        if answer.status != StatusCode::ACCEPTED {
             return Ok(outcome);
         }
+        // It is not final, or its results were too large to come at once.
         let task = self.task_wait(outcome.task.id, until.saturating_duration_since(Instant::now())).await?;
         Ok(TaskOutcome { task, ..outcome })
     }

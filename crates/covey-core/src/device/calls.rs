@@ -63,12 +63,17 @@ impl ForCaller<'_> {
     /// A page of devices, in the order of their numbers.
     ///
     /// # Errors
-    /// A missing right, a page out of range, or the store's.
-    pub async fn device_list(self, filter: DeviceFilter, page: PageRequest) -> Result<DevicePage> {
+    /// A missing right, a page out of range or with tags of more bytes, or the store's.
+    pub async fn device_list(
+        self,
+        filter: DeviceFilter,
+        page: PageRequest,
+        bytes_max: usize,
+    ) -> Result<DevicePage> {
         self.caller.require(Rights::DEVICES_READ)?;
         let page = page.validate()?;
         let _scan = self.begin_read(ReadKind::of_devices(&filter))?;
-        self.engine.parts.store.device_list(self.caller, filter, page).await?.whole()
+        self.engine.parts.store.device_list(self.caller, filter, page, bytes_max).await?.whole()
     }
 
     /// Retires a device: its certificates are revoked and its connection closed.

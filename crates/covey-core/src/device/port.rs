@@ -49,8 +49,14 @@ pub trait DeviceSteps {
 
 /// The reads of devices.
 pub trait DeviceReader {
-    /// Devices of the caller's organisation, in the order of their numbers.
-    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage>;
+    /// Devices of the caller's organisation, in the order of their numbers; with tags of so many bytes at most.
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+        bytes_max: usize,
+    ) -> Found<'_, DevicePage>;
 
     /// The device that is registered under a serial number and has a
     /// certificate. Only for a link whose broker has checked the certificate.

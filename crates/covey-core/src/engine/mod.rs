@@ -78,6 +78,8 @@ pub struct Engine {
 pub(crate) struct Swept {
     /// The last lapse of a lease that was seen: its instant and its task's `seq`.
     pub(crate) lapse: (UnixMs, i64),
+    /// How many overdue tasks like the last ones one sweep can take in.
+    pub(crate) tasks_fitting: u32,
     /// When all idempotency keys that were too old had last been forgotten.
     pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
@@ -87,6 +89,8 @@ pub(crate) struct Swept {
 /// How many tasks one sweep takes at a time.
 /// Limit for each sweep: the rest follows at once.
 pub(crate) const SWEEP_MAX: u32 = 1_000;
+/// And how many overdue ones at least, however large they are.
+pub(crate) const SWEEP_TASKS_MIN: u32 = 16;
 /// How long idempotency keys may be kept beyond their time, in milliseconds.
 pub(crate) const KEYS_SWEEP_MS: i64 = 60_000;
 

@@ -11,9 +11,9 @@ use crate::port::{FromPeers, PeerMessage, Reach};
 /// How many devices one look concerns.
 /// Limit for each look: the rest follows at once.
 const LOOK_MAX: usize = 1_000;
-/// How many tasks one look concerns that answers their results, too.
+/// How many tasks one look concerns that answers their results, too: up to 1 MiB of each.
 /// Limit for each look: the rest follows at once.
-const LOOK_TASKS_MAX: usize = 100;
+const LOOK_TASKS_MAX: usize = 8;
 
 impl ForServer<'_> {
     /// Takes in what other servers have told.

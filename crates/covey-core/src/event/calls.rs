@@ -157,14 +157,14 @@ impl ForCaller<'_> {
     /// The gauges of devices, which are a part of what a device looks like.
     ///
     /// # Errors
-    /// A missing right, or the store's.
-    pub async fn gauges_of(self, devices: &[Device]) -> Result<Vec<Gauge>> {
+    /// A missing right, bodies of more bytes, or the store's.
+    pub async fn gauges_of(self, devices: &[Device], bytes_max: usize) -> Result<Vec<Gauge>> {
         self.caller.require(Rights::DEVICES_READ)?;
         let devices: Vec<DeviceKey> = devices.iter().map(|device| device.identity.device).collect();
         if devices.is_empty() {
             return Ok(Vec::new());
         }
-        self.engine.parts.store.gauges_of(self.caller, devices).await?.whole("size")
+        self.engine.parts.store.gauges_of(self.caller, devices, bytes_max).await?.whole("size")
     }
 }
 

@@ -64,6 +64,12 @@ pub trait EventReader {
     /// Gauges of the caller's organisation, by device and type.
     fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>>;
 
-    /// The gauges of these devices of the caller's organisation, by device and type.
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>>;
+    /// The gauges of these devices of the caller's organisation, by device and type; with bodies of so many bytes
+    /// at most.
+    fn gauges_of(
+        &self,
+        caller: &Caller,
+        devices: Vec<DeviceKey>,
+        bytes_max: usize,
+    ) -> Found<'_, Entries<Gauge>>;
 }

@@ -23,6 +23,11 @@ pub const PAST_BYTES_MAX: usize = 1024 * 1024;
 /// How many records are read at once for a follower that begins in the past.
 /// Limit for each look into the past: the rest is read when this has been taken.
 const PAST_RECORDS_MAX: u32 = 500;
+/// At first; then as many as will fit, judged by those that came: a database that joins what each is about does
+/// so for all of them, before it ends the page by their bytes.
+pub(super) const PAST_RECORDS_FIRST: u32 = 100;
+/// And at least.
+const PAST_RECORDS_MIN: u32 = 16;
 /// How many are where the tags of each device are read, too, which take up to 70 kB.
 /// Limit for each look into the past: the rest is read when this has been taken.
 const PAST_RECORDS_WITH_TAGS_MAX: u32 = 100;
@@ -93,28 +98,24 @@ impl History {
     pub(crate) async fn turn(&self, now_us: impl Fn() -> u64) -> Option<Turn<'_>> {
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.turns.is_empty() {
+            if !state.does_anybody_wait() {
                 state.reader = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            if !self.make_room(&mut state, now_us()) {
+            if !self.make_room(&state, now_us()) {
                 return Poll::Ready(None);
             }
-            while let Some(shelf) = state.next() {
-                // Whoever is gone, or has been served, does not wait any more.
-                if let (Some(span), true) = (shelf.wanted(), Arc::strong_count(&shelf) > 1) {
-                    self.held.fetch_add(PAST_BYTES_MAX, Ordering::Relaxed);
-                    return Poll::Ready(Some(Turn { history: self, shelf, span, is_over: false }));
-                }
-            }
-            state.reader = Some(context.waker().clone());
-            Poll::Pending
+            let next = state.next().and_then(|shelf| shelf.wanted().map(|span| (shelf, span)));
+            Poll::Ready(next.map(|(shelf, span)| {
+                self.held.fetch_add(PAST_BYTES_MAX, Ordering::Relaxed);
+                Turn { history: self, shelf, span, is_over: false }
+            }))
         })
         .await
     }
 
     /// Whether there is room for one page, once those who do not go on have lost theirs.
-    fn make_room(&self, state: &mut State, now_us: u64) -> bool {
+    fn make_room(&self, state: &State, now_us: u64) -> bool {
         // One page at a time is read whatever the bound.
         let has_room = || {
             let held = self.held.load(Ordering::Relaxed);
@@ -158,6 +159,21 @@ impl State {
         if is_first { queue.push_front(shelf) } else { queue.push_back(shelf) }
     }
 
+    /// Whether anybody waits. Those who are gone are left out, so that they take no turn of those who are not.
+    fn does_anybody_wait(&mut self) -> bool {
+        while let Some(org) = self.turns.front() {
+            let queue = self.waiting.entry(*org).or_default();
+            let is_gone = |shelf: &mut Arc<Shelf>| Arc::strong_count(shelf) == 1 || shelf.wanted().is_none();
+            while queue.pop_front_if(is_gone).is_some() {}
+            if !queue.is_empty() {
+                return true;
+            }
+            self.waiting.remove(org);
+            self.turns.pop_front();
+        }
+        false
+    }
+
     /// The next one whose turn it is.
     fn next(&mut self) -> Option<Arc<Shelf>> {
         let org = self.turns.pop_front()?;
@@ -176,11 +192,12 @@ impl Turn<'_> {
     /// What is to be read.
     pub(crate) fn request(&self) -> RecordRequest {
         let with_tags = self.shelf.filter.looks_at_tags();
+        let limit_max = if with_tags { PAST_RECORDS_WITH_TAGS_MAX } else { PAST_RECORDS_MAX };
         RecordRequest {
             org: Some(self.shelf.org),
             after: self.span.after,
             until: self.span.until,
-            limit: if with_tags { PAST_RECORDS_WITH_TAGS_MAX } else { PAST_RECORDS_MAX },
+            limit: self.shelf.records_wanted().clamp(PAST_RECORDS_MIN, limit_max),
             bytes_max: PAST_BYTES_MAX,
             with_tags,
         }

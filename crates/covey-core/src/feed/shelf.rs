@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::Error;
 use crate::feed::Batch;
+use crate::feed::history::{PAST_BYTES_MAX, PAST_RECORDS_FIRST};
 use crate::id::{OrgId, RecordNumber};
 use crate::record::{Record, RecordFilter, RecordPage};
 
@@ -23,16 +24,15 @@ pub(super) struct Shelf {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     page: Page,
+    /// How many records the next one is to have.
+    records_wanted: u32,
     follower: Option<Waker>,
 }
 
-#[derive(Default)]
 enum Page {
     /// There is none, and none is asked for.
-    #[default]
     None,
     /// The follower waits for its turn.
     Asked(Span),
@@ -83,7 +83,8 @@ pub(super) struct Idle {
 
 impl Shelf {
     pub(super) fn new(org: OrgId, filter: RecordFilter, held: Arc<AtomicUsize>) -> Self {
-        Self { org, filter, held, state: Mutex::default() }
+        let state = State { page: Page::None, records_wanted: PAST_RECORDS_FIRST, follower: None };
+        Self { org, filter, held, state: Mutex::new(state) }
     }
 
     /// Notes what is wanted.
@@ -99,8 +100,18 @@ impl Shelf {
         }
     }
 
+    /// How many records its next page is to have.
+    pub(super) fn records_wanted(&self) -> u32 {
+        self.lock().records_wanted
+    }
+
     /// Puts a page here. Records that are not wanted, and tags, of which nobody will ask, take no room.
     pub(super) fn put(&self, page: RecordPage, now_us: u64) {
+        let all_bytes: usize = page.records.iter().map(Record::bytes).sum();
+        if let Some(fitting) = (page.records.len() * PAST_BYTES_MAX).checked_div(all_bytes) {
+            // And some more, should the next ones be smaller.
+            self.lock().records_wanted = u32::try_from(fitting + fitting / 4).unwrap_or(u32::MAX);
+        }
         let wanted = page.records.into_iter().filter(|record| self.filter.matches(record));
         let records: VecDeque<_> = wanted
             .map(|mut record| {
@@ -134,7 +145,7 @@ impl Shelf {
     /// Looks for the next records, as many as take up to `bytes_max`, or the next one.
     pub(super) fn poll(&self, context: &mut Context<'_>, bytes_max: usize, now_us: u64) -> Poll<Found> {
         let mut state = self.lock();
-        let State { page, follower } = &mut *state;
+        let State { page, follower, .. } = &mut *state;
         Poll::Ready(match page {
             Page::Asked(_) => {
                 *follower = Some(context.waker().clone());

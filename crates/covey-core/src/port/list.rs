@@ -6,6 +6,10 @@ use crate::error::{Error, Result};
 /// one entry in any case.
 /// Limit for each list: the page is shorter, its cursor goes on; 422 where a list has none.
 pub const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many bytes the tags of listed devices may take, and the bodies of their gauges, where nobody said how many
+/// devices there are to be: clients that know no pages expect all.
+/// Limit for each list of devices without `size`: 422.
+pub const WHOLE_LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +18,7 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// How many entries there are on all pages.
     pub total: u64,
-    /// Whether it has fewer than asked for because they are too large ([`LIST_BYTES_MAX`]).
+    /// Whether it has fewer than asked for because they are too large.
     pub is_cut: bool,
 }
 
@@ -23,29 +27,37 @@ pub struct Page<T> {
 pub struct Entries<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// Whether there are fewer than asked for because they are too large ([`LIST_BYTES_MAX`]).
+    /// Whether there are fewer than asked for because they are too large.
     pub is_cut: bool,
 }
 
-/// The entries of a list up to [`LIST_BYTES_MAX`], one after the other.
+/// The entries of a list up to some bytes, one after the other.
 #[derive(Debug)]
 pub struct Filling<T> {
     entries: Entries<T>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl<T> Default for Filling<T> {
+    /// Up to [`LIST_BYTES_MAX`].
     fn default() -> Self {
-        Self { entries: Entries { items: Vec::new(), is_cut: false }, bytes: 0 }
+        Self::up_to(LIST_BYTES_MAX)
     }
 }
 
 impl<T> Filling<T> {
+    /// Up to so many bytes.
+    #[must_use]
+    pub fn up_to(bytes_max: usize) -> Self {
+        Self { entries: Entries { items: Vec::new(), is_cut: false }, bytes: 0, bytes_max }
+    }
+
     /// Takes in the next entry, whose body has so many bytes. Answers false if there is no room for it, which is
     /// noted.
     pub fn add(&mut self, item: T, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > LIST_BYTES_MAX && !self.entries.items.is_empty() {
+        if self.bytes > self.bytes_max && !self.entries.items.is_empty() {
             self.entries.is_cut = true;
             return false;
         }
@@ -84,7 +96,7 @@ impl<T> Page<T> {
 }
 
 /// What is said of a page that would be too large.
-const TOO_LARGE: &str = "these would be more than 4 MiB: ask for fewer at once";
+const TOO_LARGE: &str = "these would be too large for one answer: ask for fewer at once";
 
 /// Which page is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

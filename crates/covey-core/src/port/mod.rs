@@ -13,7 +13,7 @@ mod turn;
 
 pub use lane::{Lane, READ_MS_MAX, ReadKind};
 pub use link::{Announcement, Link, LinkState, LinkStatus, Reach};
-pub use list::{Entries, Filling, LIST_BYTES_MAX, Page, PageRequest};
+pub use list::{Entries, Filling, LIST_BYTES_MAX, Page, PageRequest, WHOLE_LIST_BYTES_MAX};
 pub use observer::{Event, Observer, Refusal, Step};
 pub use peers::{FromPeers, NoPeers, PeerMessage, Peers};
 pub use read_set::ReadSet;

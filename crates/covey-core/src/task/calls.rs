@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::access::Rights;
 use crate::budget::Weight;
 use crate::engine::after_commit::AfterCommit;
-use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX};
+use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX, SWEEP_TASKS_MIN};
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::port::{Event, PageRequest, ReadKind, Step};
@@ -244,16 +244,19 @@ impl ForServer<'_> {
         if !are_keys_due && !self.engine.parts.store.task_overdue_of_every_org(now).await? {
             return Ok(false);
         }
-        let operation = TaskSweep { limit: SWEEP_MAX, limits: self.engine.parts.limits };
+        // As many as the last sweep could take in, so that those that it cannot are not read.
+        let tasks_max = self.engine.swept().tasks_fitting.clamp(SWEEP_TASKS_MIN, SWEEP_MAX);
+        let operation = TaskSweep { tasks_max, keys_max: SWEEP_MAX, limits: self.engine.parts.limits };
         let swept = self.engine.execute_then(operation, |after, swept| {
             swept.expired.iter().for_each(|detail| after.finished(detail));
         });
         let swept = swept.await?;
+        self.engine.swept().tasks_fitting = swept.tasks_fitting;
         let are_keys_left = swept.keys_forgotten >= SWEEP_MAX as usize;
         if !are_keys_left {
             self.engine.swept().keys_at = now;
         }
-        Ok(are_keys_left || swept.is_more || swept.expired.len() >= SWEEP_MAX as usize)
+        Ok(are_keys_left || swept.is_more)
     }
 
     async fn sweep_lapsed(self) -> Result<bool> {

@@ -216,12 +216,6 @@ impl TaskDetail {
     pub fn of(task: Task, results: TaskResults) -> Self {
         Self { task, results: results.results, results_next: results.next }
     }
-
-    /// How many bytes the bodies of these results have.
-    #[must_use]
-    pub fn result_bytes(&self) -> usize {
-        self.results.iter().map(|result| result.result.body.text().len()).sum()
-    }
 }
 
 /// Which tasks a caller wants to see.

@@ -379,15 +379,17 @@ impl Operation for TaskDelete {
     }
 }
 
-/// How many bytes of results one sweep reads at most, but for those of the last task.
+/// How many bytes of payloads and results one sweep reads at most, but for those of the last task.
 /// Limit for each sweep: the rest follows at once.
-const SWEEP_RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const SWEEP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Stores that the time of tasks ran out, and forgets idempotency keys that
 /// are too old; a bounded number of each.
 pub struct TaskSweep {
-    /// How many tasks, and how many keys, at most.
-    pub limit: u32,
+    /// How many tasks at most.
+    pub tasks_max: u32,
+    /// How many keys at most.
+    pub keys_max: u32,
     /// The limits in force.
     pub limits: Limits,
 }
@@ -397,8 +399,10 @@ pub struct TaskSweep {
 pub struct SweptTasks {
     /// The tasks that expired, with their results.
     pub expired: Vec<Arc<TaskDetail>>,
-    /// Whether others have expired, too, and are left for the next sweep.
+    /// Whether others may have expired, too, and are left for the next sweep.
     pub is_more: bool,
+    /// How many tasks like these one sweep can take in.
+    pub tasks_fitting: u32,
     /// How many idempotency keys were forgotten.
     pub keys_forgotten: usize,
 }
@@ -413,23 +417,29 @@ impl Operation for TaskSweep {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<SweptTasks, Abort> {
         let now = tx.now();
         let mut swept = SweptTasks::default();
-        let mut result_bytes = 0;
-        for mut task in tx.tasks_overdue_of_every_org(self.limit)? {
-            if result_bytes >= SWEEP_RESULT_BYTES_MAX {
+        let (mut count, mut bytes) = (0, 0);
+        let overdue = tx.tasks_overdue_of_every_org(self.tasks_max)?;
+        swept.is_more = overdue.len() >= self.tasks_max as usize;
+        for mut task in overdue {
+            if bytes >= SWEEP_BYTES_MAX {
                 swept.is_more = true;
                 break;
             }
+            count += 1;
+            bytes += size_of::<TaskDetail>() + task.payload.as_ref().map_or(0, |payload| payload.len());
             let told = task.timeline.len();
             if task.expire(now) == Verdict::Changed {
                 tx.task_update(&task)?;
                 record_changes(tx, &task, told)?;
                 let results = results_of(tx, &task)?;
-                result_bytes += results.bytes();
+                bytes += results.bytes();
                 swept.expired.push(Arc::new(TaskDetail::of(task, results)));
             }
         }
+        let fitting = (count * SWEEP_BYTES_MAX).checked_div(bytes);
+        swept.tasks_fitting = fitting.map_or(0, |fitting| u32::try_from(fitting).unwrap_or(u32::MAX));
         let oldest = now.plus_ms(-self.limits.idempotency_ms);
-        swept.keys_forgotten = tx.idempotency_prune(oldest, self.limit)?;
+        swept.keys_forgotten = tx.idempotency_prune(oldest, self.keys_max)?;
         Ok(swept)
     }
 }

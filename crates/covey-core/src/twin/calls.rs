@@ -4,7 +4,6 @@ use crate::access::Rights;
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
-use crate::port::Filling;
 use crate::twin::{ChangedTwin, HISTORY_MAX, ReportedValue, Twin, TwinChangeAll, TwinPatch, validate};
 
 impl ForCaller<'_> {
@@ -35,14 +34,7 @@ impl ForCaller<'_> {
         }
         let history =
             self.engine.parts.store.twin_history(self.caller, device, resource, before, limit).await?;
-        let mut values = Filling::default();
-        for value in history.ok_or(Error::not_found("device"))? {
-            let bytes = value.value.as_ref().map_or(0, |value| value.len());
-            if !values.add(value, bytes) {
-                break;
-            }
-        }
-        Ok(values.done().items)
+        history.ok_or(Error::not_found("device"))
     }
 
     /// Changes a twin. Values that are wanted become tasks for the device, in

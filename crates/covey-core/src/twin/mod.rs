@@ -51,18 +51,6 @@ pub struct Twin {
     pub resources: Vec<TwinResource>,
 }
 
-impl Twin {
-    /// How many bytes its values have.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let reported = |resource: &TwinResource| {
-            resource.reported.as_ref().and_then(|one| one.value.as_ref()).map_or(0, |value| value.len())
-        };
-        let desired = |resource: &TwinResource| resource.desired.as_ref().map_or(0, |one| one.value.len());
-        self.resources.iter().map(|resource| reported(resource) + desired(resource)).sum()
-    }
-}
-
 /// How often each side of a twin was changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TwinVersions {

@@ -27,7 +27,8 @@ pub trait TwinReader {
     fn twin_get(&self, caller: &Caller, device: DeviceId) -> Found<'_, Option<Twin>>;
 
     /// What a device reported of a resource, newest first: those before a
-    /// version, or the newest. None if there is no such device.
+    /// version, or the newest; up to [`LIST_BYTES_MAX`](crate::port::LIST_BYTES_MAX). None if there is no such
+    /// device.
     fn twin_history(
         &self,
         caller: &Caller,

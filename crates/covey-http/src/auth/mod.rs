@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::answers::Room;
 use crate::api::Api;
 use crate::connection::Connection;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
 use callers::Known;
@@ -50,6 +50,11 @@ impl Asked {
     /// Waits for room for an answer of up to so many bytes.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Problem> {
         self.api.answers.room(self.caller.org, bytes).await
+    }
+
+    /// An answer that may be large: what is read out of the store, perhaps twice.
+    pub(crate) async fn large<F: Future<Output = Answer>>(&self, read: impl Fn() -> F) -> Answer {
+        self.api.answers.read(self.caller.org, read).await
     }
 
     /// Takes a slot of the caller's share.

@@ -6,13 +6,12 @@ use covey_core::event::FieldQuery;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
-use crate::wire::{DeviceNumber, Whole, from_text};
+use crate::wire::{DeviceNumber, Whole, from_text, json};
 
 /// How far to look back unless asked for otherwise, in minutes (rest-api "Events").
 const INTERVAL_DEFAULT: i64 = 15;
@@ -78,8 +77,10 @@ pub(super) async fn event_fields(asked: Asked, Parameters(query): Parameters<Fie
     let code = query.event_type_code.map_or(TYPE_CODE_DEFAULT, |TypeCode(code)| code);
     let tag = query.tag.as_deref().unwrap_or(TAG_DEFAULT);
     let wanted = FieldQuery::back(device, code, tag, minutes, limit, now)?;
-    let room = asked.room(LIST_ROOM).await?;
-    let fields = asked.engine().event_fields(wanted).await?;
-    let views: Vec<_> = fields.iter().map(|field| FieldValue::of(field, now)).collect();
-    Ok(room.json(StatusCode::OK, &views))
+    let read = || async {
+        let fields = asked.engine().event_fields(wanted.clone()).await?;
+        let views: Vec<_> = fields.iter().map(|field| FieldValue::of(field, now)).collect();
+        Ok(json(StatusCode::OK, &views))
+    };
+    asked.large(read).await
 }

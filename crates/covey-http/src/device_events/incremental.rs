@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use covey_api::DeviceEvent;
 use covey_core::access::Rights;
-use covey_core::event::INCREMENTAL_MAX;
+use covey_core::event::{EVENT_BODY_BYTES_MAX, INCREMENTAL_MAX};
 use covey_core::id::RecordNumber;
 use futures_util::stream;
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use crate::device_events::list::{TypeCode, named};
 use crate::docs::{GuardProblems, InvalidProblem, RoomProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Problem};
-use crate::wire::{DeviceNumber, Whole, from_text, from_texts};
+use crate::wire::{DeviceNumber, Whole, from_text, from_texts, json};
 
 /// How many events are given unless asked for otherwise (rest-api "Events").
 const LIMIT_DEFAULT: u32 = 50;
@@ -45,7 +45,8 @@ pub(super) struct IncrementalQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 0)]
     last_event_id: Option<Whole>,
-    /// How many at most.
+    /// How many at most. Fewer are not the end: their bodies have at most 4 MiB in one answer. The end is where
+    /// none come.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 100, default = 50)]
     limit: Option<Whole>,
@@ -87,8 +88,17 @@ pub(super) async fn event_incremental(
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());
     }
-    let room = asked.room(LIST_ROOM).await?;
-    let events = asked.engine().event_next(device, named(query.events_include), after, limit).await?;
-    let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
-    Ok(room.json(StatusCode::OK, &views))
+    let include = named(query.events_include);
+    let read = || async {
+        let events = asked.engine().event_next(device, include.clone(), after, limit).await?;
+        let views: Vec<_> = events.iter().map(DeviceEvent::of).collect();
+        Ok(json(StatusCode::OK, &views))
+    };
+    if after.is_some() {
+        return asked.large(read).await;
+    }
+    // What the server remembers as given cannot be read again, so there has to be room for it before.
+    let bytes_max = usize::try_from(limit).unwrap_or(usize::MAX).saturating_mul(2 * EVENT_BODY_BYTES_MAX);
+    let room = asked.room(bytes_max.min(LIST_ROOM)).await?;
+    Ok(room.keep(read().await?).await)
 }

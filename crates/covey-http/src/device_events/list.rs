@@ -4,17 +4,16 @@ use std::str::FromStr;
 
 use axum::http::StatusCode;
 use covey_api::DeviceEventPage;
-use covey_core::event::{EVENT_BODY_BYTES_MAX, EventFilter, EventTypes, EventsFrom};
+use covey_core::event::{EventFilter, EventTypes, EventsFrom};
 use covey_core::id::RecordNumber;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
-use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, page};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, from_texts, json, page};
 
 /// How many events a page has unless asked for otherwise.
 const SIZE_DEFAULT: u32 = 50;
@@ -126,10 +125,11 @@ pub(super) async fn event_list(asked: Asked, Parameters(query): Parameters<Event
         received_after: query.received_after.map(|Moment(at)| at),
         received_before: query.received_before.map(|Moment(at)| at),
     };
-    let size = usize::try_from(wanted.size).unwrap_or(usize::MAX);
-    let room = asked.room(size.saturating_mul(2 * EVENT_BODY_BYTES_MAX).min(LIST_ROOM)).await?;
-    let found = asked.engine().event_list(filter, from).await?;
-    Ok(room.json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
+    let read = || async {
+        let found = asked.engine().event_list(filter.clone(), from).await?;
+        Ok(json(StatusCode::OK, &DeviceEventPage::of(&found, wanted)))
+    };
+    asked.large(read).await
 }
 
 #[cfg(test)]

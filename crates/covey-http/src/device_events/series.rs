@@ -12,14 +12,12 @@ use crate::device_events::list::TypeCode;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::{Answer, Kind, Problem};
-use crate::wire::{DeviceNumber, Moment, Whole, from_text};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, json};
 
 /// How far back a series goes unless asked for otherwise: a day, in milliseconds.
 const SPAN_DEFAULT_MS: i64 = 24 * 3_600_000;
 /// How many buckets a series has about, unless a width is given.
 const BUCKETS_DEFAULT: i64 = 200;
-/// The room for a series: a bucket takes up to 200 bytes as JSON, and there are at most 10,000.
-const SERIES_ROOM: usize = 2 * 1024 * 1024;
 
 /// Which numbers are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -89,13 +87,15 @@ pub(super) async fn event_series(asked: Asked, Parameters(query): Parameters<Ser
     let type_code = query.event_type_code.map(|TypeCode(code)| code);
     let DeviceNumber(device_id) = query.device_id;
     let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
-    let room = asked.room(SERIES_ROOM).await?;
-    let buckets = asked.engine().event_series(wanted).await?;
-    let view = Series {
-        bucket_s: width_ms / 1_000,
-        from: from.into(),
-        until: until.into(),
-        buckets: buckets.iter().map(SeriesBucket::of).collect(),
+    let read = || async {
+        let buckets = asked.engine().event_series(wanted.clone()).await?;
+        let view = Series {
+            bucket_s: width_ms / 1_000,
+            from: from.into(),
+            until: until.into(),
+            buckets: buckets.iter().map(SeriesBucket::of).collect(),
+        };
+        Ok(json(StatusCode::OK, &view))
     };
-    Ok(room.json(StatusCode::OK, &view))
+    asked.large(read).await
 }

@@ -1,42 +1,51 @@
 //! A task as the answer: with its results, which may be large.
 
-use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
 use covey_api::Task;
 use covey_core::id::{ResultId, TaskId};
 use covey_core::task::TaskDetail;
 
-use crate::answers::SMALL_BYTES;
 use crate::auth::Asked;
-use crate::problem::Answer;
+use crate::problem::{Answer, Kind};
 use crate::wire::json;
 
-/// A task as it was read. If its results are large, the answer waits until there is room for it.
-pub(super) async fn with_task(asked: &Asked, status: StatusCode, detail: &TaskDetail) -> Answer {
-    let now = asked.api.engine.now();
-    let bytes = detail.result_bytes();
-    if bytes <= SMALL_BYTES {
-        return Ok(json(status, &Task::of(detail, now)));
-    }
-    // The bodies, and the same as JSON.
-    let room = asked.room(2 * bytes).await?;
-    Ok(room.json(status, &Task::of(detail, now)))
+/// A task as it is now, with its newest results, or the newest of those before one.
+pub(super) async fn with_task_now(asked: &Asked, id: TaskId, before: Option<ResultId>) -> Answer {
+    let read = || async {
+        let detail = asked.engine().task_get_before(id, before).await?;
+        Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())))
+    };
+    asked.large(read).await
 }
 
-/// A task as it is now, with its newest results, or the newest of those before one. What is large is not held
-/// while it waits, but read again.
-pub(super) async fn with_task_now(asked: &Asked, id: TaskId, before: Option<ResultId>) -> Answer {
-    let detail = asked.engine().task_get_before(id, before).await?;
-    let bytes = detail.result_bytes();
-    if bytes <= SMALL_BYTES {
-        return Ok(json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())));
+/// A task that is there, whatever else: if there is no room for its results, the answer is 202 without them,
+/// and says where they are.
+pub(super) async fn with_task(asked: &Asked, status: StatusCode, detail: &TaskDetail) -> Answer {
+    let now = asked.api.engine.now();
+    let written = json(status, &Task::of(detail, now));
+    if let Ok(response) = asked.api.answers.keep(asked.caller.org, written).await {
+        return Ok(response);
     }
-    let (room, detail) = match asked.api.answers.try_room(asked.caller.org, 2 * bytes) {
-        Some(room) => (room, detail),
-        None => {
-            drop(detail);
-            let room = asked.room(2 * bytes).await?;
-            (room, asked.engine().task_get_before(id, before).await?)
+    match with_task_now(asked, detail.task.id, None).await {
+        Ok(mut response) => {
+            *response.status_mut() = status;
+            Ok(response)
         }
-    };
-    Ok(room.json(StatusCode::OK, &Task::of(&detail, asked.api.engine.now())))
+        Err(problem) if problem.kind == Kind::Unavailable => {
+            let results_next = detail.results.first().map(|newest| ResultId(newest.id.0 + 1));
+            let bare = TaskDetail { task: detail.task.clone(), results: Vec::new(), results_next };
+            Ok(pointed_to(json(StatusCode::ACCEPTED, &Task::of(&bare, now)), bare.task.id))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// An answer that says where to ask again.
+pub(super) fn pointed_to(mut response: Response, id: TaskId) -> Response {
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/device-tasks/{id}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }

@@ -68,7 +68,8 @@ impl<S: Sync> FromRequestParts<S> for KeyOfRequest {
         (status = 200, description = "The task is stored; with `wait`, the task is final.",
             body = inline(view_or_created::Either),
             headers(("Idempotent-Replayed" = String, description = "`true` if an earlier request made it."))),
-        (status = 202, description = "The time to wait is up and the task is not final: its state now.",
+        (status = 202, description = "The time to wait is up and the task is not final, or there is no room for its \
+            results now: its state, and where to ask again.",
             body = Task,
             headers(
                 ("Location" = String, description = "Where to ask again."),

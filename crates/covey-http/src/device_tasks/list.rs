@@ -10,12 +10,11 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::answers::{ENTRY_ROOM, LIST_ROOM};
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
-use crate::wire::{DeviceNumber, Moment, Whole, from_text, page};
+use crate::wire::{DeviceNumber, Moment, Whole, from_text, json, page};
 
 /// How many tasks a page has unless asked for otherwise (rest-api "Tasks").
 const SIZE_DEFAULT: u32 = 50;
@@ -99,11 +98,11 @@ pub(super) async fn task_list(asked: Asked, Parameters(query): Parameters<TaskLi
         created_after: query.created_after.map(|Moment(at)| at),
         created_before: query.created_before.map(|Moment(at)| at),
     };
-    let room = asked
-        .room(usize::try_from(page.size).unwrap_or(usize::MAX).saturating_mul(ENTRY_ROOM).min(LIST_ROOM))
-        .await?;
-    let found = asked.engine().task_list(filter, page).await?;
-    Ok(room.json(StatusCode::OK, &TaskPage::of(&found, page, asked.api.engine.now())))
+    let read = || async {
+        let found = asked.engine().task_list(filter.clone(), page).await?;
+        Ok(json(StatusCode::OK, &TaskPage::of(&found, page, asked.api.engine.now())))
+    };
+    asked.large(read).await
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ impl FromStr for ResultCursor {
     params(("id" = Uuid, Path, description = "The task's id."), TaskQuery),
     responses(
         (status = 200, description = "The task.", body = Task),
-        (status = 202, description = "The time to wait is up and the task is not final: its state now.",
+        (status = 202, description = "The time to wait is up and the task is not final, or there is no room for its \
+            results now: its state, and where to ask again.",
             body = Task, headers(("Location" = String, description = "Where to ask again."))),
         InvalidProblem, NotFoundProblem, GuardProblems,
     )

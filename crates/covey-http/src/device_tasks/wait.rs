@@ -3,9 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::http::header::LOCATION;
-use axum::http::{HeaderValue, StatusCode};
-use covey_core::id::TaskId;
+use axum::http::StatusCode;
 use covey_core::task::TaskDetail;
 use serde::Deserialize;
 use tokio::time::sleep;
@@ -13,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use crate::auth::Asked;
-use crate::device_tasks::answer::with_task;
+use crate::device_tasks::answer::{pointed_to, with_task};
 use crate::problem::{Answer, Problem};
 use crate::shares::{self, Slot};
 use crate::wire::from_text;
@@ -77,17 +75,8 @@ pub(crate) async fn state_now(asked: &Asked, last: TaskDetail) -> Answer {
     let detail = asked.engine().task_get(last.task.id).await.unwrap_or(last);
     let now = asked.api.engine.now();
     let status = if detail.task.status_at(now).is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = with_task(asked, status, &detail).await?;
-    if status == StatusCode::ACCEPTED
-        && let Some(location) = location(detail.task.id)
-    {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    Ok(response)
-}
-
-fn location(id: TaskId) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("/api/v1/device-tasks/{id}")).ok()
+    let response = with_task(asked, status, &detail).await?;
+    Ok(if status == StatusCode::ACCEPTED { pointed_to(response, detail.task.id) } else { response })
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use covey_api::Device;
 use covey_core::device::DeviceFilter;
+use covey_core::port::{LIST_BYTES_MAX, WHOLE_LIST_BYTES_MAX};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
 use crate::problem::Answer;
-use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, page};
+use crate::wire::{DeviceNumber, TagWanted, Whole, from_text, json, page};
 
 /// How many devices a page has unless asked for otherwise: as many as one may
 /// have, because clients that know no pages expect all.
@@ -43,7 +43,8 @@ pub(super) struct DeviceListQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1_000_000_000, default = 1)]
     page: Option<Whole>,
-    /// How many devices a page has.
+    /// How many devices a page has. Of a page of which this is said, the tags have at most 4 MiB, and so have the
+    /// gauges; of any other 16 MiB.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 1000)]
     size: Option<Whole>,
@@ -60,6 +61,7 @@ pub(super) struct DeviceListQuery {
     )
 )]
 pub(super) async fn device_list(asked: Asked, Parameters(query): Parameters<DeviceListQuery>) -> Answer {
+    let is_sized = query.size.is_some();
     let page = page(query.page, query.size, SIZE_DEFAULT);
     let filter = DeviceFilter {
         device_id: query.device_id.map(|DeviceNumber(id)| id),
@@ -67,12 +69,15 @@ pub(super) async fn device_list(asked: Asked, Parameters(query): Parameters<Devi
         tag: query.tag.map(TagWanted::into_pair),
         online: query.online,
     };
-    // Tags and gauges are within a bound each.
-    let room = asked.room(2 * LIST_ROOM).await?;
-    let found = asked.engine().device_list(filter, page).await?;
-    let gauges = asked.engine().gauges_of(&found.items).await?;
-    let devices: Vec<_> = found.items.iter().map(|device| Device::of(device, &gauges)).collect();
-    let mut response = room.json(StatusCode::OK, &devices);
-    response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
-    Ok(response)
+    // Tags and gauges are within it each. Clients that know no pages cannot ask for fewer.
+    let bytes_max = if is_sized { LIST_BYTES_MAX } else { WHOLE_LIST_BYTES_MAX };
+    let read = || async {
+        let found = asked.engine().device_list(filter.clone(), page, bytes_max).await?;
+        let gauges = asked.engine().gauges_of(&found.items, bytes_max).await?;
+        let devices: Vec<_> = found.items.iter().map(|device| Device::of(device, &gauges)).collect();
+        let mut response = json(StatusCode::OK, &devices);
+        response.headers_mut().insert(TOTAL_COUNT, HeaderValue::from(found.total));
+        Ok(response)
+    };
+    asked.large(read).await
 }

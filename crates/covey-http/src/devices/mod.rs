@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, StatusCode};
 use covey_api::{Device, DeviceNew, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 use covey_core::Error;
 use covey_core::device::DeviceFilter;
-use covey_core::port::PageRequest;
+use covey_core::port::{PageRequest, WHOLE_LIST_BYTES_MAX};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -79,10 +79,14 @@ async fn device_register(asked: Asked, body: RawBody) -> Answer {
 )]
 async fn device_get(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
     let filter = DeviceFilter { device_id: Some(id), ..DeviceFilter::default() };
-    let found = asked.engine().device_list(filter, PageRequest { page: 1, size: 1 }).await?;
-    let device = found.items.first().ok_or(Error::not_found("device"))?;
-    let gauges = asked.engine().gauges_of(std::slice::from_ref(device)).await?;
-    Ok(json(StatusCode::OK, &Device::of(device, &gauges)))
+    let page = PageRequest { page: 1, size: 1 };
+    let read = || async {
+        let found = asked.engine().device_list(filter.clone(), page, WHOLE_LIST_BYTES_MAX).await?;
+        let device = found.items.first().ok_or(Error::not_found("device"))?;
+        let gauges = asked.engine().gauges_of(std::slice::from_ref(device), WHOLE_LIST_BYTES_MAX).await?;
+        Ok(json(StatusCode::OK, &Device::of(device, &gauges)))
+    };
+    asked.large(read).await
 }
 
 /// Sets a tag of a device

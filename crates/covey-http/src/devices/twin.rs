@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
 use covey_api::{Twin, TwinPatch, TwinReportedValue};
 use covey_core::twin::{self as core, IfMatch, TTL_MINUTES_DEFAULT, TwinVersions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use crate::answers::{LIST_ROOM, SMALL_BYTES};
+use crate::answers::{SMALL_BYTES, bytes_of};
 use crate::auth::Asked;
 use crate::docs::{BodyProblems, GuardProblems, InvalidProblem, NotFoundProblem, PreconditionProblem};
 use crate::extract::{Parameters, RawBody, Segment};
@@ -96,20 +97,13 @@ fn versions(tag: &str) -> Option<IfMatch> {
     Some(versions)
 }
 
-/// The answer with a twin; if that is large, once there is room for it. What was changed is told in any case.
-async fn answer(asked: &Asked, twin: &core::Twin, is_changed: bool) -> Answer {
-    let view = Twin::of(twin);
-    let bytes = twin.bytes();
-    let room = if bytes > SMALL_BYTES { Some(asked.room(2 * bytes).await) } else { None };
-    let mut response = match room {
-        Some(Ok(room)) => room.json(StatusCode::OK, &view),
-        Some(Err(problem)) if !is_changed => return Err(problem),
-        Some(Err(_)) | None => json(StatusCode::OK, &view),
-    };
+/// The answer with a twin.
+fn answer(twin: &core::Twin) -> Response {
+    let mut response = json(StatusCode::OK, &Twin::of(twin));
     if let Ok(tag) = HeaderValue::try_from(etag(twin.versions)) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 /// A device's twin
@@ -123,7 +117,7 @@ async fn answer(asked: &Asked, twin: &core::Twin, is_changed: bool) -> Answer {
     )
 )]
 pub(super) async fn twin_get(asked: Asked, Segment(DeviceNumber(id)): Segment<DeviceNumber>) -> Answer {
-    answer(&asked, &asked.engine().twin_get(id).await?, false).await
+    asked.large(|| async { Ok(answer(&asked.engine().twin_get(id).await?)) }).await
 }
 
 /// Changes a twin
@@ -152,8 +146,16 @@ pub(super) async fn twin_patch(
     body: RawBody,
 ) -> Answer {
     let patch = into_patch(body.read::<TwinPatch<'_>>()?, if_match(&headers)?);
-    let twin = asked.engine().twin_patch(id, patch).await?;
-    answer(&asked, &twin, true).await
+    let response = answer(&asked.engine().twin_patch(id, patch).await?);
+    let bytes = bytes_of(&response);
+    if bytes <= SMALL_BYTES {
+        return Ok(response);
+    }
+    // What was changed is told in any case, if need be without room.
+    Ok(match asked.room(bytes).await {
+        Ok(room) => room.keep(response).await,
+        Err(_) => response,
+    })
 }
 
 /// Which part of a history is wanted.
@@ -167,7 +169,8 @@ pub(super) struct HistoryQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1)]
     before: Option<Whole>,
-    /// How many at most.
+    /// How many at most. Fewer are not the end: their bodies have at most 4 MiB in one answer. The end is where
+    /// none come.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
     limit: Option<Whole>,
@@ -192,10 +195,12 @@ pub(super) async fn twin_history(
 ) -> Answer {
     let limit = query.limit.map_or(HISTORY_DEFAULT, |Whole(limit)| u32::try_from(limit).unwrap_or(0));
     let before = query.before.map(|Whole(version)| version);
-    let room = asked.room(LIST_ROOM).await?;
-    let values = asked.engine().twin_history(id, query.resource, before, limit).await?;
-    let views: Vec<_> = values.iter().map(TwinReportedValue::of).collect();
-    Ok(room.json(StatusCode::OK, &views))
+    let read = || async {
+        let values = asked.engine().twin_history(id, query.resource.clone(), before, limit).await?;
+        let views: Vec<_> = values.iter().map(TwinReportedValue::of).collect();
+        Ok(json(StatusCode::OK, &views))
+    };
+    asked.large(read).await
 }
 
 #[cfg(test)]

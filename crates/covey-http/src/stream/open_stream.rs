@@ -111,9 +111,9 @@ impl OpenStream {
     }
 
     /// The change that is being sent in parts, however long it takes to come by it again; none if
-    /// that cannot be.
+    /// that cannot be, or the server stops.
     pub(super) async fn again(&mut self, number: RecordNumber) -> Option<Arc<Record>> {
-        let batch = self.follower.peek(0).await.ok()?;
+        let batch = self.shutdown.run_until_cancelled(self.follower.peek(0)).await?.ok()?;
         batch.records.into_iter().next().filter(|record| record.number == number)
     }
 

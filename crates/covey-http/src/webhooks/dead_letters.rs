@@ -8,7 +8,6 @@ use covey_core::webhook::EndpointRef;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
@@ -30,7 +29,8 @@ pub(super) struct DeadLettersQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false)]
     after: Option<Whole>,
-    /// How many at most.
+    /// How many at most. Fewer are not the end: their bodies have at most 4 MiB in one answer. The end is where
+    /// none come.
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i64, required = false, minimum = 1, maximum = 1000, default = 50)]
     limit: Option<Whole>,
@@ -53,10 +53,12 @@ pub(super) async fn dead_letter_list(
     Parameters(query): Parameters<DeadLettersQuery>,
 ) -> Answer {
     let from = from(query.before, query.after, None, query.limit);
-    let room = asked.room(LIST_ROOM).await?;
-    let found = asked.engine().webhook_dead_letters(wanted, from).await?;
-    let views: Vec<_> = found.iter().map(WebhookDeadLetter::of).collect();
-    Ok(room.json(StatusCode::OK, &views))
+    let read = || async {
+        let found = asked.engine().webhook_dead_letters(wanted, from).await?;
+        let views: Vec<_> = found.iter().map(WebhookDeadLetter::of).collect();
+        Ok(json(StatusCode::OK, &views))
+    };
+    asked.large(read).await
 }
 
 /// One message that was not delivered
@@ -69,8 +71,11 @@ pub(super) async fn dead_letter_list(
     )
 )]
 pub(super) async fn dead_letter_get(asked: Asked, DeadLetterKey(wanted, number): DeadLetterKey) -> Answer {
-    let found = asked.engine().webhook_dead_letter(wanted, number).await?;
-    Ok(json(StatusCode::OK, &WebhookDeadLetter::of(&found)))
+    let read = || async {
+        let found = asked.engine().webhook_dead_letter(wanted, number).await?;
+        Ok(json(StatusCode::OK, &WebhookDeadLetter::of(&found)))
+    };
+    asked.large(read).await
 }
 
 async fn resend(asked: Asked, wanted: EndpointRef, number: Option<RecordNumber>) -> Answer {

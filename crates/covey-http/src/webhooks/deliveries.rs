@@ -8,13 +8,12 @@ use covey_core::webhook::{AttemptsFrom, Outcome};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answers::LIST_ROOM;
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, NotFoundProblem};
 use crate::extract::{Parameters, Segment};
 use crate::problem::Answer;
 use crate::webhooks::key::WebhookKey;
-use crate::wire::{Whole, from_text};
+use crate::wire::{Whole, from_text, json};
 
 /// How many attempts are given unless asked for otherwise.
 const LIMIT_DEFAULT: u32 = 50;
@@ -83,8 +82,10 @@ pub(super) async fn webhook_deliveries(
 ) -> Answer {
     let outcome = query.outcome.map(|OutcomeName(outcome)| outcome);
     let from = from(query.before, query.after, outcome, query.limit);
-    let room = asked.room(LIST_ROOM).await?;
-    let found = asked.engine().webhook_attempts(wanted, from).await?;
-    let views: Vec<_> = found.iter().map(WebhookDelivery::of).collect();
-    Ok(room.json(StatusCode::OK, &views))
+    let read = || async {
+        let found = asked.engine().webhook_attempts(wanted, from).await?;
+        let views: Vec<_> = found.iter().map(WebhookDelivery::of).collect();
+        Ok(json(StatusCode::OK, &views))
+    };
+    asked.large(read).await
 }

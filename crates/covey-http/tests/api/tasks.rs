@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use crate::stage::{KEY, Stage, answer};
 
@@ -69,6 +71,40 @@ async fn a_wait_whose_time_is_up_is_answered_with_the_state() {
     });
     assert_eq!((ended.status.as_u16(), &ended.body["status_name"]), (200, &json!("DELETED")));
     assert!(deleted.body["deleted_at"].is_i64());
+}
+
+#[tokio::test]
+async fn a_task_is_told_of_even_if_there_is_no_room_for_its_results() {
+    let stage = Stage::with(|api| api.bounding_answers(12_000_000)).await;
+    let device = stage.device("d-1").await;
+    let tags: Vec<_> =
+        (0..60).map(|tag| json!({"tag": tag.to_string(), "value": "x".repeat(1_000)})).collect();
+    for number in 0..140 {
+        let body = json!({"sn": format!("n-{number}"), "certificate": "none", "tags": tags});
+        assert_eq!(answer(stage.post("/api/v1/devices", &body.to_string())).await.status, 201);
+    }
+    // More than the half of an organisation, and than the buffers between here and there take.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut unread = socket.connect(stage.address).await.unwrap();
+    let request = format!("GET /api/v1/devices HTTP/1.1\r\nhost: localhost\r\nx-api-key: {KEY}\r\n\r\n");
+    unread.write_all(request.as_bytes()).await.unwrap();
+    let mut begin = [0; 15];
+    unread.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    let result = json!({"pad": "x".repeat(100_000)});
+    let post = stage.post(&format!("{TASKS}?wait=20"), r#"{"ext_task_id":"","device_id":1}"#);
+    let result_text = result.to_string();
+    let (made, ()) = tokio::join!(answer(post), stage.run_next(&device, 200, &result_text));
+    assert_eq!((made.status.as_u16(), &made.body["status_name"]), (202, &json!("DONE")), "{}", made.text);
+    assert_eq!(made.body["results"], json!([]));
+    let location = made.header("location").to_owned();
+    answer(stage.get(&location)).await.assert_problem(503, "the other answer is still there");
+    drop(unread);
+    let next = made.body["results_next"].as_str().unwrap();
+    for path in [location.clone(), format!("{location}?results_cursor={next}")] {
+        assert_eq!(answer(stage.get(&path)).await.body["results"][0]["result"], result, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ impl<B: AnyBroker> Site<B> {
     pub async fn presence(&self, sn: &str) -> Option<(bool, Vec<(String, String)>)> {
         let filter = DeviceFilter { sn: Some(sn.to_owned()), ..DeviceFilter::default() };
         let page = PageRequest { page: 1, size: 10 };
-        let found = self.engine.for_caller(&self.caller).device_list(filter, page).await.unwrap();
+        let found = self.engine.for_caller(&self.caller).device_list(filter, page, usize::MAX).await.unwrap();
         let device = found.items.into_iter().next()?;
         device.presence.map(|presence| (presence.online, presence.details))
     }

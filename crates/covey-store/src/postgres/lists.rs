@@ -1,7 +1,7 @@
 //! Lists with filters: statements that are made for each.
 
 use covey_core::event::EventTypes;
-use covey_core::port::{Entries, LIST_BYTES_MAX};
+use covey_core::port::Entries;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -79,11 +79,11 @@ impl Conditions {
 /// Rows of a list up to what the bodies in a part of it may take: what is selected of which rows, how many bytes
 /// each takes, and in which order. Two columns are added at the end: the place of a row, and how many there
 /// are without that bound. The length of a text that is stored apart is known without reading it.
-pub(crate) fn within(columns: &str, from: &str, bytes: &str, order: &str) -> String {
+pub(crate) fn within(columns: &str, from: &str, bytes: &str, order: &str, bytes_max: usize) -> String {
     format!(
         "SELECT * FROM (SELECT w.*, sum({bytes}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS bytes, \
          row_number() OVER (ORDER BY {order}) AS place, count(*) OVER () AS found \
-         FROM (SELECT {columns} FROM {from}) AS w) AS p WHERE p.place = 1 OR p.bytes <= {LIST_BYTES_MAX} \
+         FROM (SELECT {columns} FROM {from}) AS w) AS p WHERE p.place = 1 OR p.bytes <= {bytes_max} \
          ORDER BY p.place"
     )
 }

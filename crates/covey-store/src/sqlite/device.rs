@@ -21,10 +21,17 @@ pub(super) const DEVICE_OF_ID: &str = "SELECT id, org_id, device_id, sn FROM dev
      WHERE org_id = ?1 AND device_id = ?2 AND retired_at IS NULL";
 
 impl DeviceReader for Sqlite {
-    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+        bytes_max: usize,
+    ) -> Found<'_, DevicePage> {
         let org = caller.org;
-        let kind = ReadKind::of_devices(&filter);
-        self.read(kind, Turn::Org(org), move |connection| device_page(connection, org, &filter, page))
+        self.read(ReadKind::of_devices(&filter), Turn::Org(org), move |connection| {
+            device_page(connection, org, &filter, page, bytes_max)
+        })
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
@@ -60,6 +67,7 @@ fn device_page(
     org: OrgId,
     filter: &DeviceFilter,
     page: PageRequest,
+    bytes_max: usize,
 ) -> rusqlite::Result<DevicePage> {
     let mut conditions = Conditions::default();
     conditions.add("d.org_id = ?", org.0);
@@ -88,7 +96,7 @@ fn device_page(
         page.size,
         page.offset()
     );
-    let mut filling = Filling::default();
+    let mut filling = Filling::up_to(bytes_max);
     for device in conditions.rows(&snapshot, &sql, rows::device)? {
         let device = with_tags(&snapshot, device)?;
         let bytes = rows::tag_bytes(&device);

@@ -80,7 +80,12 @@ impl EventReader for Sqlite {
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
+    fn gauges_of(
+        &self,
+        caller: &Caller,
+        devices: Vec<DeviceKey>,
+        bytes_max: usize,
+    ) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
         self.read(ReadKind::Gauges, Turn::Org(org), move |connection| {
             let sql = concat!(
@@ -88,7 +93,7 @@ impl EventReader for Sqlite {
                 rows::gauge_columns!(),
                 " FROM gauges g WHERE g.device_key = ?1 AND g.org_id = ?2 ORDER BY g.type_code"
             );
-            let mut gauges = Filling::default();
+            let mut gauges = Filling::up_to(bytes_max);
             for device in devices {
                 for gauge in connection.rows(sql, (device.0, org.0), rows::gauge)? {
                     let bytes = rows::gauge_bytes(&gauge);

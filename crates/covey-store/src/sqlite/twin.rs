@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use crate::rows;
 use crate::sqlite::Sqlite;
 use crate::sqlite::device::DEVICE_OF_ID;
-use crate::sqlite::statement::Ask;
+use crate::sqlite::statement::{Ask, within};
 use crate::sqlite::transaction::SqliteTransaction;
 
 /// How often either side of a twin has changed: device.
@@ -48,13 +48,13 @@ impl TwinReader for Sqlite {
         self.read(ReadKind::TwinHistory, Turn::Org(org), move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let Some(device) = identity(&snapshot, org, device)? else { return Ok(None) };
-            let values = snapshot.rows(
+            let mut statement = snapshot.prepare_cached(
                 "SELECT value, version, at FROM twin_history \
                  WHERE device_key = ?1 AND name = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4",
-                (device.device.0, resource, before.unwrap_or(i64::MAX), limit),
-                rows::reported_value,
-            );
-            values.map(Some)
+            )?;
+            let found = statement.query((device.device.0, resource, before.unwrap_or(i64::MAX), limit))?;
+            let bytes = |value: &ReportedValue| value.value.as_ref().map_or(0, |value| value.len());
+            Ok(Some(within(found, rows::reported_value, bytes)?.items))
         })
     }
 }

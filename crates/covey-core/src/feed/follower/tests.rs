@@ -67,19 +67,23 @@ enum Step {
     Read,
     Take(usize, usize),
     Pass(u64),
+    /// One leaves, and another comes in its place.
+    Leave(usize),
 }
 
 impl Past {
     fn new(bytes_max: usize, outbox: Vec<usize>, followers: usize) -> Self {
         // Half of it is for the past.
         let (feed, clock) = (Arc::new(Feed::new(2 * bytes_max)), Arc::<SetClock>::default());
-        let follower = |place: usize| {
-            let org = OrgId(i64::try_from(place % ORGS).unwrap());
-            let (feed, clock) = (Arc::clone(&feed), Arc::clone(&clock));
-            (Follower::new(feed, clock, org, RecordFilter::default(), RecordNumber(0)), Vec::new())
-        };
-        let followers = (0..followers).map(follower).collect();
-        Self { feed, clock, outbox, followers, passed_over: [0; ORGS] }
+        let mut past = Self { feed, clock, outbox, followers: Vec::new(), passed_over: [0; ORGS] };
+        past.followers = (0..followers).map(|place| past.follower(place)).collect();
+        past
+    }
+
+    fn follower(&self, place: usize) -> (Follower, Vec<i64>) {
+        let org = OrgId(i64::try_from(place % ORGS).unwrap());
+        let (feed, clock) = (Arc::clone(&self.feed), Arc::clone(&self.clock));
+        (Follower::new(feed, clock, org, RecordFilter::default(), RecordNumber(0)), Vec::new())
     }
 
     fn step(&mut self, step: &Step) {
@@ -95,6 +99,12 @@ impl Past {
                     told.extend(numbers(&batch));
                     follower.take(batch.cursor);
                 }
+            }
+            Step::Leave(place) => {
+                let place = place % self.followers.len();
+                self.followers[place] = self.follower(place);
+                // Nothing is read before it asks.
+                drop(now(self.followers[place].0.peek(1)));
             }
             Step::Pass(ms) => _ = self.clock.0.fetch_add(ms * 1_000, Ordering::Relaxed),
         }
@@ -137,6 +147,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Read),
         4 => (0..64_usize, 0..600_000_usize).prop_map(|(place, bytes)| Step::Take(place, bytes)),
         1 => (0..400_u64).prop_map(Step::Pass),
+        1 => (0..64_usize).prop_map(Step::Leave),
     ]
 }
 

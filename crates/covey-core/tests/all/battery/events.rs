@@ -9,7 +9,7 @@ use covey_core::event::{
     AddedEvent, DeviceEvent, EventFilter, EventTypes, EventsFrom, FieldQuery, GaugeFilter, NewEvent, Reported,
 };
 use covey_core::id::{RecordNumber, UnixMs};
-use covey_core::port::{Event, LIST_BYTES_MAX, PageRequest, Refusal};
+use covey_core::port::{Event, LIST_BYTES_MAX, PageRequest, Refusal, WHOLE_LIST_BYTES_MAX};
 use futures_executor::block_on;
 use uuid::Uuid;
 
@@ -275,7 +275,8 @@ pub fn a_gauge_keeps_its_last_body(backend: impl Backend) {
     assert_eq!(gauges(of_other, 1, 10), (vec![second], 1));
     assert_eq!(gauges(GaugeFilter { type_code: Some(45), ..all }, 1, 10), (vec![], 0));
     let devices = world.devices(0, covey_core::device::DeviceFilter::default()).items;
-    let of_devices = block_on(world.engine().for_caller(world.org(0)).gauges_of(&devices)).unwrap();
+    let of_devices =
+        block_on(world.engine().for_caller(world.org(0)).gauges_of(&devices, LIST_BYTES_MAX)).unwrap();
     assert_eq!(
         of_devices.iter().map(|gauge| &*gauge.payload).collect::<Vec<_>>(),
         [r#"{"a":2}"#, r#"{"b":2}"#]
@@ -347,11 +348,15 @@ pub fn lists_of_devices_with_much_about_them_are_refused(backend: impl Backend) 
         })
         .collect();
     let caller = world.engine().for_caller(world.org(0));
-    let listed = |size| block_on(caller.device_list(DeviceFilter::default(), PageRequest { page: 1, size }));
+    let listed_within = |size, bytes_max| {
+        block_on(caller.device_list(DeviceFilter::default(), PageRequest { page: 1, size }, bytes_max))
+    };
+    let listed = |size| listed_within(size, LIST_BYTES_MAX);
     // 75 times 60 kB of tags.
     let refused = listed(75).unwrap_err();
     assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
     assert_eq!(listed(60).unwrap().items.len(), 60);
+    assert_eq!(listed_within(75, WHOLE_LIST_BYTES_MAX).unwrap().items.len(), 75);
     let body = format!(r#"{{"n":"{}"}}"#, "x".repeat(60_000));
     for device in &devices {
         assert_eq!(add(&world, device, event(44, 1, &body)), AddedEvent::Gauge);
@@ -361,9 +366,10 @@ pub fn lists_of_devices_with_much_about_them_are_refused(backend: impl Backend) 
     assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
     assert_eq!(block_on(caller.gauge_list(GaugeFilter::default(), page(60))).unwrap().items.len(), 60);
     let some = listed(60).unwrap().items;
-    assert_eq!(block_on(caller.gauges_of(&some)).unwrap().len(), 60);
+    assert_eq!(block_on(caller.gauges_of(&some, LIST_BYTES_MAX)).unwrap().len(), 60);
     let more: Vec<_> = some.iter().chain(&some[..20]).cloned().collect();
-    assert!(matches!(block_on(caller.gauges_of(&more)), Err(Error::Invalid { field: "size", .. })));
+    let refused = block_on(caller.gauges_of(&more, LIST_BYTES_MAX)).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { field: "size", .. }), "{refused}");
 }
 
 pub fn what_is_beyond_a_budget_is_refused_and_changes_nothing(backend: impl Backend) {

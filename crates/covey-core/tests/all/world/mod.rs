@@ -204,7 +204,7 @@ impl World {
 
     pub fn devices(&self, org: usize, filter: DeviceFilter) -> DevicePage {
         let page = PageRequest { page: 1, size: 1000 };
-        block_on(self.engine().for_caller(self.org(org)).device_list(filter, page)).unwrap()
+        block_on(self.engine().for_caller(self.org(org)).device_list(filter, page, usize::MAX)).unwrap()
     }
 
     /// Waits until what was written behind the caller's back is stored: presence is.

@@ -119,8 +119,14 @@ impl TaskReader for WatchedStore {
 }
 
 impl DeviceReader for WatchedStore {
-    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
-        self.inner.device_list(caller, filter, page)
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+        bytes_max: usize,
+    ) -> Found<'_, DevicePage> {
+        self.inner.device_list(caller, filter, page, bytes_max)
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
@@ -208,8 +214,13 @@ impl EventReader for WatchedStore {
         self.inner.gauge_list(caller, filter, page)
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
-        self.inner.gauges_of(caller, devices)
+    fn gauges_of(
+        &self,
+        caller: &Caller,
+        devices: Vec<DeviceKey>,
+        bytes_max: usize,
+    ) -> Found<'_, Entries<Gauge>> {
+        self.inner.gauges_of(caller, devices, bytes_max)
     }
 }
 

@@ -14,11 +14,17 @@ use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
 impl DeviceReader for Postgres {
-    fn device_list(&self, caller: &Caller, filter: DeviceFilter, page: PageRequest) -> Found<'_, DevicePage> {
+    fn device_list(
+        &self,
+        caller: &Caller,
+        filter: DeviceFilter,
+        page: PageRequest,
+        bytes_max: usize,
+    ) -> Found<'_, DevicePage> {
         let org = caller.org;
         self.reads.read(ReadKind::of_devices(&filter), Turn::Org(org), move |session| {
             let filter = filter.clone();
-            Box::pin(async move { device_page(session, org, &filter, page).await })
+            Box::pin(async move { device_page(session, org, &filter, page, bytes_max).await })
         })
     }
 
@@ -59,6 +65,7 @@ pub(crate) async fn device_page(
     org: OrgId,
     filter: &DeviceFilter,
     request: PageRequest,
+    bytes_max: usize,
 ) -> Read<DevicePage> {
     let mut conditions = Conditions::default();
     conditions.number("d.org_id = #", Some(org.0));
@@ -88,7 +95,7 @@ pub(crate) async fn device_page(
         request.size,
         request.offset()
     );
-    let items = within(device_columns!(), &rows, "octet_length(w.tags)", "w.device_id");
+    let items = within(device_columns!(), &rows, "octet_length(w.tags)", "w.device_id", bytes_max);
     let (total, found) = page(session, &conditions, &total, &items).await?;
     let Entries { items, is_cut } = entries(&found, DEVICE_COLUMNS, device)?;
     Ok(Page { items, total, is_cut })

@@ -17,6 +17,9 @@ use crate::postgres::pipeline::{Reply, Value, query, values};
 use crate::postgres::pool::ReadSession;
 use crate::rows::{self, Read};
 
+/// How many bytes an entry with a body takes.
+const PAYLOAD_BYTES: &str = "octet_length(w.payload)";
+
 impl EventReader for Postgres {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
         let org = caller.org;
@@ -98,7 +101,7 @@ impl EventReader for Postgres {
                     request.offset()
                 );
                 let order = "w.device_id, w.type_code";
-                let items = within(rows::gauge_columns!(), &rows, "octet_length(w.payload)", order);
+                let items = within(rows::gauge_columns!(), &rows, PAYLOAD_BYTES, order, LIST_BYTES_MAX);
                 let (total, found) = page(session, &conditions, &total, &items).await?;
                 let Entries { items, is_cut } = entries(&found, rows::GAUGE_COLUMNS, rows::gauge)?;
                 Ok(Page { items, total, is_cut })
@@ -106,11 +109,16 @@ impl EventReader for Postgres {
         })
     }
 
-    fn gauges_of(&self, caller: &Caller, devices: Vec<DeviceKey>) -> Found<'_, Entries<Gauge>> {
+    fn gauges_of(
+        &self,
+        caller: &Caller,
+        devices: Vec<DeviceKey>,
+        bytes_max: usize,
+    ) -> Found<'_, Entries<Gauge>> {
         let org = caller.org;
         let keys: Vec<i64> = devices.iter().map(|device| device.0).collect();
         self.reads.read(ReadKind::Gauges, Turn::Org(org), move |session| {
-            let values = values![keys.clone(), org.0, bytes_max()];
+            let values = values![keys.clone(), org.0, i64::try_from(bytes_max).unwrap_or(i64::MAX)];
             Box::pin(async move {
                 let found = query(&session.client, &session.sql.event.gauges_of, values).await?.rows();
                 entries(&found, rows::GAUGE_COLUMNS, rows::gauge)
@@ -142,7 +150,7 @@ async fn event_page(
     };
     let clause = conditions.clause();
     let rows = format!("events e WHERE {clause} ORDER BY e.id DESC LIMIT {size} OFFSET {skipped}");
-    let items = within(rows::event_columns!(), &rows, "octet_length(w.payload)", "w.id DESC");
+    let items = within(rows::event_columns!(), &rows, PAYLOAD_BYTES, "w.id DESC", LIST_BYTES_MAX);
     let (total, found) = match from {
         EventsFrom::Before(..) => {
             let found = conditions.query(&session.client, &items).await.map(Reply::rows)?;

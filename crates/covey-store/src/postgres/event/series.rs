@@ -10,7 +10,7 @@
 
 use covey_core::event::{Bucket, Field, FieldQuery, PathStep, SeriesPath, SeriesQuery};
 use covey_core::id::{OrgId, UnixMs};
-use covey_core::port::Entries;
+use covey_core::port::{Entries, LIST_BYTES_MAX};
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::postgres::lists::{entries, within};
@@ -100,7 +100,8 @@ pub(crate) async fn event_fields(
         limit = query.limit
     );
     let order = "w.received_at DESC, w.id DESC";
-    question.sql = within("f.received_at, f.value, f.id", &values, "octet_length(w.value)", order);
+    question.sql =
+        within("f.received_at, f.value, f.id", &values, "octet_length(w.value)", order, LIST_BYTES_MAX);
     fn field(row: &dyn Columns) -> Read<Field> {
         let value = rows::minified(rows::get(row, 1)?).replace(STAND_IN, "\\u");
         Ok(Field { received_at: UnixMs(rows::get(row, 0)?), value: value.into() })

@@ -61,10 +61,13 @@ prepared! {
         twin_resources: concat!("SELECT ", rows::twin_resource_columns!(), " FROM twin_resources r WHERE r.device_key = \
              (SELECT d.id FROM devices d WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL) \
              ORDER BY r.name");
-        /// What it reported of one, newest first: organisation, number, name, before, limit.
-        twin_history: "SELECT h.value, h.version, h.at FROM twin_history h WHERE h.device_key = \
-             (SELECT d.id FROM devices d WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL) \
-             AND h.name = $3 AND h.version < $4 ORDER BY h.version DESC LIMIT $5";
+        /// What it reported of one, newest first: organisation, number, name, before, limit, how many bytes.
+        twin_history: "SELECT p.value, p.version, p.at FROM (SELECT h.*, row_number() OVER up_to AS place, \
+             sum(octet_length(h.value)) OVER up_to AS bytes FROM (SELECT * FROM twin_history t \
+             WHERE t.device_key = (SELECT d.id FROM devices d WHERE d.org_id = $1 AND d.device_id = $2 \
+             AND d.retired_at IS NULL) AND t.name = $3 AND t.version < $4 ORDER BY t.version DESC LIMIT $5) AS h \
+             WINDOW up_to AS (ORDER BY h.version DESC)) AS p WHERE p.place = 1 OR coalesce(p.bytes, 0) <= $6::int8 \
+             ORDER BY p.place";
     }
 }
 

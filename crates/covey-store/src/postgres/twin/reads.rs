@@ -2,7 +2,7 @@
 
 use covey_core::access::Caller;
 use covey_core::id::DeviceId;
-use covey_core::port::{Found, ReadKind, Turn};
+use covey_core::port::{Found, LIST_BYTES_MAX, ReadKind, Turn};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 
 use crate::postgres::Postgres;
@@ -41,10 +41,11 @@ impl TwinReader for Postgres {
         let limit = if resource.contains('\0') { 0 } else { i64::from(limit) };
         let resource = resource.replace('\0', "");
         let before = before.unwrap_or(i64::MAX);
+        let bytes_max = i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX);
         self.reads.read(ReadKind::TwinHistory, Turn::Org(org), move |session| {
             let resource = resource.clone();
             Box::pin(async move {
-                let values = values![org.0, device.0, resource, before, limit];
+                let values = values![org.0, device.0, resource, before, limit, bytes_max];
                 let steps = vec![
                     session.query(|sql| &sql.twin.twin, values![org.0, device.0]),
                     session.query(|sql| &sql.twin.twin_history, values),

@@ -37,7 +37,7 @@ macro_rules! dead {
             $order,
             ")) AS p WHERE p.place = 1 OR p.bytes <= ",
             $bytes,
-            "::int8"
+            "::int8 ORDER BY p.place"
         )
     };
 }

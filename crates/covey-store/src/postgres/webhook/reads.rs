@@ -65,7 +65,7 @@ impl WebhookReader for Postgres {
         let org = caller.org;
         let bytes_max = i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX);
         let values = values![id.0, org.0, from.bound(), i64::from(from.limit), bytes_max];
-        let found = match from.after {
+        match from.after {
             Some(_) => self.rows(
                 ReadKind::WebhookDead,
                 Turn::Org(org),
@@ -80,16 +80,7 @@ impl WebhookReader for Postgres {
                 values,
                 dead_letter,
             ),
-        };
-        Box::pin(async move {
-            let mut found = found.await?;
-            // What is joined to rows need not keep their order.
-            found.sort_by_key(|dead| dead.delivery.delivery.number);
-            if from.after.is_none() {
-                found.reverse();
-            }
-            Ok(found)
-        })
+        }
     }
 
     fn webhook_dead_letter(

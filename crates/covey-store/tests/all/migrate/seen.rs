@@ -47,7 +47,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             DeviceFilter { tag: Some(("tag 1 ä".to_owned(), None)), ..Default::default() },
             DeviceFilter { tag: Some(("tag 0 ".to_owned(), Some("plain".to_owned()))), ..Default::default() },
         ] {
-            let answer = block_on(store.device_list(caller, filter.clone(), everything)).unwrap();
+            let answer = block_on(store.device_list(caller, filter.clone(), everything, usize::MAX)).unwrap();
             add(format!("devices {filter:?} of {org}"), &answer);
         }
         let page = EventsFrom::Page(everything);

@@ -158,11 +158,11 @@ async fn list(args: ListArgs, connection: &Connection) -> Result<()> {
 
 /// A task with all results whose number is larger: an answer of the server has the newest ones alone.
 async fn with_results_after(number: i64, mut task: Task, connection: &Connection) -> Result<Task> {
-    while let Some(cursor) = task.results_next.take() {
+    while let Some(cursor) = task.results_next.as_deref() {
         if task.results.last().is_none_or(|oldest| oldest.id <= number) {
             break;
         }
-        let more = connection.client.task_results_before(task.id, &cursor).await?;
+        let more = connection.client.task_results_before(task.id, cursor).await?;
         task.results.extend(more.results);
         task.results_next = more.results_next;
     }
