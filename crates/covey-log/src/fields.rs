@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 /// Limit for each value: it is cut, with `…` behind it.
 pub const VALUE_CHARS_MAX: usize = 128;
 /// How many characters a text may have that the server, a library or a database has put together: the
-/// message, and the fields of [`TEXTS`].
+/// message, and the fields that hold such a text.
 pub const TEXT_CHARS_MAX: usize = 1_024;
 
 /// The fields whose values are such texts.
