@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use covey_core::access::{Caller, Rights};
+use covey_core::budget::Budgets;
 use covey_core::device::{Connection, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceSpec};
 use covey_core::error::{Result, StorageFault};
 use covey_core::id::{CallerId, DeviceId, OrgId, TaskId, UnixMs};
@@ -52,6 +53,7 @@ pub fn caller(org: OrgId, id: CallerId) -> Caller {
 pub struct World {
     backend: Box<dyn Backend>,
     pub limits: Limits,
+    pub budgets: Budgets,
     pub outside: Outside,
     pub link: Arc<RecordingLink>,
     server: Option<(Arc<Engine>, Arc<WatchedStore>)>,
@@ -64,20 +66,25 @@ impl World {
     }
 
     pub fn with_limits(backend: impl Backend, limits: Limits) -> Self {
-        Self::with_ids_from(backend, limits, 0)
+        Self::made(backend, limits, Budgets::default(), 0)
+    }
+
+    /// For tests that write more than anybody may.
+    pub fn without_budgets(backend: impl Backend) -> Self {
+        Self::made(backend, Limits::default(), Budgets::unbounded(), 0)
     }
 
     /// On a store that others have filled, whose ids were smaller.
     pub fn on_what_is_there(backend: impl Backend, ids_from: u64) -> Self {
-        Self::with_ids_from(backend, Limits::default(), ids_from)
+        Self::made(backend, Limits::default(), Budgets::default(), ids_from)
     }
 
-    fn with_ids_from(backend: impl Backend, limits: Limits, ids_from: u64) -> Self {
+    fn made(backend: impl Backend, limits: Limits, budgets: Budgets, ids_from: u64) -> Self {
         let outside = Outside::default();
         outside.ids.skip_to(ids_from);
         let link = Arc::default();
         let mut world =
-            Self { backend: Box::new(backend), limits, outside, link, server: None, orgs: vec![] };
+            Self { backend: Box::new(backend), limits, budgets, outside, link, server: None, orgs: vec![] };
         world.start();
         for name in ["first", "second"] {
             let root = root();
@@ -103,7 +110,7 @@ impl World {
             key_hasher: digest,
             limits: self.limits,
             retention: covey_core::retention::RetentionDays::default(),
-            budgets: covey_core::budget::Budgets::default(),
+            budgets: self.budgets,
             gauge_types: vec![44],
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,

@@ -50,12 +50,16 @@ fn scans_hold_up_nobody_else_and_end_with_who_asked() {
         until: world.now(),
         width_ms: 60_000,
     };
-    // A connection that is made while the table is locked waits, too: so there are enough before.
-    let reads: Vec<_> =
-        (0..3).map(|_| begin(world.engine().for_caller(world.org(0)).task_get(task))).collect();
-    reads.into_iter().for_each(|read| assert!(block_on(read).is_ok()));
     let series = |org| world.engine().for_caller(world.org(org)).event_series(query.clone());
     let stopper = Session::new(&url);
+    // A connection that is made while the table of events is locked waits, too: so there are enough before, as each
+    // of these reads has to have one of its own.
+    stopper.say("BEGIN; LOCK TABLE tasks_done IN ACCESS EXCLUSIVE MODE");
+    let reads: Vec<_> =
+        (0..3).map(|_| begin(world.engine().for_caller(world.org(0)).task_get(task))).collect();
+    wait_until("each read has a connection", || waiting(&url) == 3);
+    stopper.say("COMMIT");
+    reads.into_iter().for_each(|read| assert!(block_on(read).is_ok()));
     stopper.say("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE");
     let of_one: Vec<_> = (0..8).map(|_| begin(series(0))).collect();
     wait_until("one of an organisation is under way", || waiting(&url) == 1);
