@@ -124,7 +124,7 @@ class Teller:
 
 
 def set_up(folder: Path, count: int):
-    server = Server(folder / "data", "--webhook-allow", "loopback", "--events-per-second-max", "0", ports=kept_ports())
+    server = Server(folder / "data", "--webhook-allow", "loopback", "--events-per-second-max", "0", "--device-bytes-per-day-max", "0", ports=kept_ports())
     server.start()
     api = Api(server.http, server.key)
     receiver = Receiver()
