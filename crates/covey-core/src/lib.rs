@@ -29,6 +29,7 @@ mod named;
 pub mod operation;
 pub mod port;
 pub mod presence;
+pub mod quota;
 pub mod record;
 pub mod retention;
 pub mod task;

@@ -149,6 +149,15 @@ pub struct Options {
     /// half of it for each key; 0 means no limit [default: 32MiB]
     #[arg(long, env = "COVEY_ORGANISATION_BYTES_PER_SECOND_MAX", value_name = "SIZE")]
     pub organisation_bytes_per_second_max: Option<Bytes>,
+    /// How much a device may keep, such as 500MB or 2GiB: parameters and results of
+    /// its tasks, events, earlier values of its twin; with more, nothing new is taken
+    /// for it or from it; 0 means no limit [default: 16GiB]
+    #[arg(long, env = "COVEY_DEVICE_BYTES_MAX", value_name = "SIZE")]
+    pub device_bytes_max: Option<Bytes>,
+    /// How much an organisation may keep, of all its devices together; with more,
+    /// nothing new is taken for it; 0 means no limit [default: 0]
+    #[arg(long, env = "COVEY_ORGANISATION_BYTES_MAX", value_name = "SIZE")]
+    pub organisation_bytes_max: Option<Bytes>,
     /// Type codes of gauges: events of which only the last one is kept, such as
     /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
@@ -217,7 +226,7 @@ impl Options {
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
-            gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds disk_free_min sessions_max
+            device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds disk_free_min sessions_max
             sessions_bytes_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
@@ -265,6 +274,8 @@ pub struct Settings {
     pub events_per_second_max: u32,
     pub device_bytes_per_day_max: Bytes,
     pub organisation_bytes_per_second_max: Bytes,
+    pub device_bytes_max: Bytes,
+    pub organisation_bytes_max: Bytes,
     pub gauge_types: Vec<u32>,
     pub rsp: RspBody,
     pub webhook_allow: Vec<String>,
@@ -367,6 +378,8 @@ impl Settings {
             organisation_bytes_per_second_max: options
                 .organisation_bytes_per_second_max
                 .unwrap_or(Bytes(org.bytes.per_second)),
+            device_bytes_max: options.device_bytes_max.unwrap_or(Bytes(limits.device_bytes_max)),
+            organisation_bytes_max: options.organisation_bytes_max.unwrap_or(Bytes(limits.org_bytes_max)),
             gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
             rsp: options.rsp.unwrap_or_default(),
             webhook_allow: options.webhook_allow.unwrap_or_default(),

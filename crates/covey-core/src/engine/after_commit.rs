@@ -8,11 +8,14 @@
 use std::sync::Arc;
 
 use crate::announcer::{Announcer, Opened};
+use crate::error::{Error, Result};
 use crate::feed::Feed;
-use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
+use crate::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use crate::links::{LinkPlace, Links};
-use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Step};
-use crate::task::TaskDetail;
+use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Refusal, Step};
+use crate::quota::{Holder, Holdings, ROW_BYTES};
+use crate::retention::RetentionClass;
+use crate::task::{Task, TaskDetail};
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
 
@@ -26,6 +29,7 @@ pub(crate) struct AfterCommit {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) webhooks: Arc<dyn WebhookSender>,
+    pub(crate) holdings: Holdings,
 }
 
 impl AfterCommit {
@@ -88,6 +92,41 @@ impl AfterCommit {
     pub(crate) fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
         let duration_ms = u64::try_from(to.since_ms(from)).unwrap_or(0);
         self.observer.took(step, duration_ms.saturating_mul(1_000));
+    }
+
+    /// So many bytes were stored of a device, in so many rows.
+    pub(crate) fn kept(&self, of: Holder, class: RetentionClass, bytes: usize, rows: usize) {
+        let bytes = bytes.saturating_add(rows.saturating_mul(ROW_BYTES));
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.holdings.add(of, class, self.clock.now(), bytes);
+    }
+
+    /// A task was made.
+    pub(crate) fn kept_task(&self, task: &Task) {
+        let bytes = task.payload.as_ref().map_or(0, |payload| payload.len());
+        self.kept((task.org, task.device), RetentionClass::Tasks, bytes, 1);
+    }
+
+    /// So many bytes of what was stored then are no longer kept.
+    pub(crate) fn freed(&self, of: Holder, class: RetentionClass, at: UnixMs, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes > 0 {
+            self.holdings.add(of, class, at, -bytes);
+        }
+    }
+
+    /// Refuses something new where as much is kept as may be.
+    pub(crate) fn demand_quota(&self, org: OrgId, device: Option<DeviceKey>) -> Result<()> {
+        let is_full = |device| self.holdings.is_device_full(org, device, self.clock.monotonic_us() / 1_000);
+        let limit = if self.holdings.is_org_full(org) {
+            "the organisation keeps as much as it may"
+        } else if device.is_some_and(is_full) {
+            "the device keeps as much as it may"
+        } else {
+            return Ok(());
+        };
+        self.count(Event::Refused(Refusal::Quota));
+        Err(Error::OverQuota { limit })
     }
 
     pub(crate) fn count(&self, event: Event) {

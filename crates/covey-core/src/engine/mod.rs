@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
 use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, ReadKind, Store};
+use crate::quota::Holdings;
 use crate::retention::{RetentionClass, RetentionDays};
 use crate::task::TaskCount;
 use crate::watch::Watchers;
@@ -82,6 +83,8 @@ pub(crate) struct Swept {
     pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
     pub(crate) pruned: [i64; RetentionClass::NAMES.len()],
+    /// When what is kept was last written and asked for, by the clock that never goes back, in milliseconds.
+    pub(crate) counted_at_ms: Option<u64>,
 }
 
 /// How many tasks one sweep takes at a time.
@@ -128,6 +131,7 @@ impl Engine {
             observer: Arc::clone(&parts.observer),
             clock: Arc::clone(&parts.clock),
             webhooks: Arc::clone(&parts.webhooks),
+            holdings: Holdings::new(parts.limits.device_bytes_max, parts.limits.org_bytes_max),
         };
         let meters = AllMeters::new(&parts.budgets);
         let (after_commit, swept) = (Arc::new(after_commit), Mutex::default());
@@ -197,6 +201,9 @@ impl Engine {
     ) -> Result<Answer<O, R>> {
         if let Some(fault) = self.parts.store.room().refuses(O::NEED) {
             return Err(fault.into());
+        }
+        if let Some((org, device)) = operation.adds_to() {
+            self.after_commit.demand_quota(org, device)?;
         }
         let after_commit = Arc::clone(&self.after_commit);
         let (job, answer) = OperationJob::new(operation, move |output| then(&after_commit, output));

@@ -98,6 +98,10 @@ named! {
         RecordSpan => "record_span",
         /// How long things are kept.
         Retention => "retention",
+        /// How much devices keep.
+        KeptOfDevices => "kept_of_devices",
+        /// How much organisations keep.
+        KeptOfOrgs => "kept_of_orgs",
         /// Webhooks of an organisation.
         WebhookList => "webhook_list",
         /// Attempts of a webhook.
@@ -164,6 +168,8 @@ impl ReadKind {
             | Self::TwinHistory
             | Self::PresenceOnline
             | Self::RecordCatchUp
+            | Self::KeptOfDevices
+            | Self::KeptOfOrgs
             | Self::WebhookList
             | Self::WebhookLog
             | Self::WebhookDead

@@ -61,6 +61,8 @@ named! {
         Flood => "flood",
         /// More than an API key may ask, or an organisation with its devices and keys.
         Budget => "budget",
+        /// Something new of a device or an organisation that keeps as much as it may.
+        Quota => "quota",
         /// A write that the store did not take.
         Storage => "storage",
         /// A request over HTTP without a valid credential.

@@ -7,6 +7,7 @@ use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::port::{Found, Need, ReadSet, Room, Transaction, Turn};
 use crate::presence::PresenceReader;
+use crate::quota::QuotaReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
 use crate::task::TaskReader;
@@ -59,6 +60,7 @@ pub trait Reader:
     + WebhookReader
     + AccessReader
     + RetentionReader
+    + QuotaReader
     + Send
     + Sync
     + 'static

@@ -7,6 +7,7 @@ use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
 use crate::presence::PresenceSteps;
+use crate::quota::QuotaSteps;
 use crate::record::RecordSteps;
 use crate::retention::RetentionSteps;
 use crate::task::TaskSteps;
@@ -28,6 +29,7 @@ pub trait Transaction:
     + WebhookSteps
     + AccessSteps
     + RetentionSteps
+    + QuotaSteps
 {
     /// The instant of this transaction.
     fn now(&self) -> UnixMs;

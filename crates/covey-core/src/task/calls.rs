@@ -9,9 +9,11 @@ use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEE
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::port::{Event, PageRequest, ReadKind, Step};
+use crate::retention::RetentionClass;
 use crate::task::{
-    Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
-    TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge, Verdict,
+    Call, CreatedTask, DeletedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate,
+    TaskDelete, TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
+    Verdict,
 };
 use crate::watch::Watch;
 
@@ -75,6 +77,7 @@ impl ForCaller<'_> {
             spec,
             idempotency,
             limits: self.engine.parts.limits,
+            after_commit: Arc::clone(&self.engine.after_commit),
         })
     }
 
@@ -120,13 +123,19 @@ impl ForCaller<'_> {
         self.caller.require(Rights::TASKS_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = TaskDelete { caller: self.caller.clone(), id };
-        self.engine.execute_then(operation, |after, detail| after.finished(detail)).await
+        let then = |after: &AfterCommit, deleted: &DeletedTask| {
+            let task = &deleted.detail.task;
+            after.freed((task.org, task.device), RetentionClass::Tasks, task.created_at, deleted.freed_bytes);
+            after.finished(&deleted.detail);
+        };
+        Ok(self.engine.execute_then(operation, then).await?.detail)
     }
 }
 
 /// A creation that began at this monotonic instant is committed.
 fn created_then(after: &AfterCommit, created: &CreatedTask, began_us: u64) {
     if !created.replayed {
+        after.kept_task(&created.task);
         after.opened(&created.task);
     }
     after.took_since(Step::Create, began_us);
@@ -185,9 +194,13 @@ impl ForDevice<'_> {
         let began_us = self.engine.parts.clock.monotonic_us();
         let limits = self.engine.parts.limits;
         let room = self.engine.parts.store.room();
+        let bytes = result.body.text().len();
         let operation = TaskFinish { device: self.device.clone(), id, result, limits, room };
-        let key = self.device.device;
+        let (key, of) = (self.device.device, (self.device.org, self.device.device));
         let then = move |after: &AfterCommit, outcome: &FinishedTask| {
+            if !outcome.duplicate && outcome.not_stored.is_none() {
+                after.kept(of, RetentionClass::Tasks, bytes, 1);
+            }
             match &outcome.finished {
                 Some(detail) => after.finished(detail),
                 None => after.answered(key, id),

@@ -10,8 +10,8 @@ mod spec;
 
 pub use call::Call;
 pub use operation::{
-    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored, SweptTasks,
-    TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
+    CreatedTask, DeletedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored,
+    SweptTasks, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
 pub(crate) use operation::{record_changes, results_of};
 pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};

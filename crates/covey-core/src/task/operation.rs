@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
@@ -26,6 +27,8 @@ pub struct TaskCreate {
     pub idempotency: Option<IdempotencyKey>,
     /// The limits in force.
     pub limits: Limits,
+    /// Who knows how much the device keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 /// A key under which a request is carried out once.
@@ -91,6 +94,7 @@ impl Operation for TaskCreate {
         }
         let target =
             tx.device_target(self.caller.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
+        self.after_commit.demand_quota(self.caller.org, Some(target.device))?;
         if tx.tasks_live_reach(self.caller.org, target.device, self.limits.live_tasks_per_device_max)? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
@@ -345,6 +349,15 @@ fn end(
     Ok(Some(Arc::new(TaskDetail::of(task, results))))
 }
 
+/// A task that was deleted.
+#[derive(Clone, Debug)]
+pub struct DeletedTask {
+    /// The task with its results.
+    pub detail: Arc<TaskDetail>,
+    /// How many bytes of parameters are no longer kept.
+    pub freed_bytes: usize,
+}
+
 /// An application deletes a task.
 pub struct TaskDelete {
     /// Who asks.
@@ -354,7 +367,7 @@ pub struct TaskDelete {
 }
 
 impl Operation for TaskDelete {
-    type Output = Arc<TaskDetail>;
+    type Output = DeletedTask;
 
     const NEED: Need = Need::Relief;
 
@@ -366,16 +379,17 @@ impl Operation for TaskDelete {
         reads.tasks.push((self.caller.org, self.id));
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeletedTask, Abort> {
         let now = tx.now();
         let mut task = tx.task(self.caller.org, self.id)?.ok_or(Error::not_found("task"))?;
+        let freed_bytes = task.payload.as_ref().map_or(0, |payload| payload.len());
         let told = task.timeline.len();
         if task.delete(now) == Verdict::Changed {
             tx.task_update(&task)?;
             record_changes(tx, &task, told)?;
         }
         let results = results_of(tx, &task)?;
-        Ok(Arc::new(TaskDetail::of(task, results)))
+        Ok(DeletedTask { detail: Arc::new(TaskDetail::of(task, results)), freed_bytes })
     }
 }
 

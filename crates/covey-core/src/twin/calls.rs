@@ -1,10 +1,13 @@
 //! What can be asked of twins.
 
+use std::sync::Arc;
+
 use crate::access::Rights;
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 use crate::id::DeviceId;
 use crate::port::Filling;
+use crate::retention::RetentionClass;
 use crate::twin::{ChangedTwin, HISTORY_MAX, ReportedValue, Twin, TwinChangeAll, TwinPatch, validate};
 
 impl ForCaller<'_> {
@@ -64,6 +67,7 @@ impl ForCaller<'_> {
         if !patch.desired.is_empty() && self.engine.parts.links.are_blocked() {
             return Err(Error::Blocked);
         }
+        let (bytes, reported) = (patch.reported_bytes(), patch.reported.len());
         let ids = patch.desired.iter().map(|_| self.engine.parts.ids.task_id()).collect();
         let operation = TwinChangeAll {
             caller: self.caller.clone(),
@@ -71,9 +75,13 @@ impl ForCaller<'_> {
             patch,
             ids,
             limits: self.engine.parts.limits,
+            after_commit: Arc::clone(&self.engine.after_commit),
         };
-        let changed = self.engine.execute_then(operation, |after, changed: &ChangedTwin| {
+        let changed = self.engine.execute_then(operation, move |after, changed: &ChangedTwin| {
             after.recorded();
+            let device = &changed.twin.device;
+            after.kept((device.org, device.device), RetentionClass::TwinHistory, bytes, reported);
+            changed.made.iter().for_each(|task| after.kept_task(task));
             changed.superseded.iter().for_each(|detail| after.finished(detail));
             changed.made.iter().for_each(|task| after.opened(task));
         });

@@ -152,6 +152,11 @@ impl TwinPatch {
         values.map(|(resource, value)| resource.len() + value.as_ref().map_or(0, |value| value.len())).sum()
     }
 
+    /// How many bytes the values have that it reports.
+    pub(crate) fn reported_bytes(&self) -> usize {
+        self.reported.iter().filter_map(|(_, value)| value.as_ref()).map(|value| value.len()).sum()
+    }
+
     /// What it weighs.
     pub(crate) fn weight(&self) -> Weight {
         Weight::twin(self.reported.len() + self.desired.len(), self.bytes())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::event::Reported;
 use crate::id::{DeviceId, TaskId};
@@ -31,6 +32,8 @@ pub struct TwinChangeAll {
     pub ids: Vec<TaskId>,
     /// The limits in force.
     pub limits: Limits,
+    /// Who knows how much the device keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 /// What became of a twin.
@@ -59,6 +62,7 @@ impl Operation for TwinChangeAll {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
+        self.after_commit.demand_quota(device.org, Some(device.device))?;
         let mut versions = tx.twin_versions(device.device)?;
         if !self.patch.holds(versions) {
             return Err(Error::Precondition { problem: "the twin has changed; read it again" }.into());

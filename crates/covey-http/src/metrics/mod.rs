@@ -32,6 +32,9 @@ const SECONDS: [f64; 18] = [
 /// Bounds of the buckets of how many operations share a commit.
 const OPERATIONS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
+/// Of how many organisations is told at most.
+const ORGS_MAX: usize = 1_000;
+
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
 }
@@ -61,6 +64,7 @@ pub struct Metrics {
     streams: Gauge,
     waiting: Gauge,
     shares_full: Family<ShareName, Counter>,
+    kept: Family<Org, Gauge>,
     connections_ended: [Counter; Ended::NAMES.len()],
     unsent: Gauge,
 }
@@ -89,6 +93,11 @@ struct Status {
 struct ShareName {
     what: &'static str,
     holder: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Org {
+    organisation: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -185,6 +194,7 @@ impl Metrics {
             streams: Gauge::default(),
             waiting: Gauge::default(),
             shares_full: Family::default(),
+            kept: Family::default(),
             connections_ended: Ended::NAMES.map(|(_, reason)| ended.get_or_create_owned(&Reason { reason })),
             unsent: Gauge::default(),
         };
@@ -222,6 +232,7 @@ impl Metrics {
         r.register("covey_streams", "Open streams", self.streams.clone());
         r.register("covey_waiting_callers", "Callers that wait for a task", self.waiting.clone());
         r.register("covey_shares_full", "Refusals because a share was full", self.shares_full.clone());
+        r.register_with_unit("covey_kept", "What an organisation keeps", Unit::Bytes, self.kept.clone());
         let unsent = self.unsent.clone();
         r.register_with_unit("covey_http_unsent", "Answers that were not taken yet", Unit::Bytes, unsent);
         r.register("covey_http_connections_ended", "Connections over HTTP that ended, by reason", ended);
@@ -255,6 +266,15 @@ impl Metrics {
     /// Takes note of how much of answers was not taken yet, in bytes.
     fn set_unsent(&self, bytes: usize) {
         self.unsent.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Takes note of how much organisations keep, in bytes: of those that keep most.
+    fn set_kept(&self, mut by_org: Vec<(String, u64)>) {
+        self.kept.clear();
+        by_org.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        for (organisation, bytes) in by_org.into_iter().take(ORGS_MAX) {
+            self.kept.get_or_create(&Org { organisation }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Takes note of how many streams are open.

@@ -110,6 +110,7 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
         Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
+    api.metrics.set_kept(api.engine.server().kept_by_org());
     api.metrics.set_unsent(api.outgoing.bytes());
     api.metrics.set_streams(api.shares.count(shares::Kind::Streams));
     let format = Format::wanted(&headers);

@@ -213,7 +213,7 @@ impl Service for Devices {
             });
         match charged {
             Ok((uplink, opened)) => Handled::Later(Box::pin(async move {
-                let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
+                let handled = opened.carry_out(&sender.engine, &sender.device.identity, false).await;
                 sender.settle(uplink, handled)
             })),
             Err((uplink, refused)) => {
@@ -244,7 +244,7 @@ impl Service for Devices {
                 Ok((uplink, opened)) => {
                     // Nobody would hear that it was too much.
                     let _ = opened.charge(&sender.engine, &sender.device.identity, true);
-                    let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
+                    let handled = opened.carry_out(&sender.engine, &sender.device.identity, true).await;
                     sender.settle(uplink, handled);
                 }
                 Err((uplink, refused)) => drop(sender.settle(uplink, Err(refused))),

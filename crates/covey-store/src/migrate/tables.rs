@@ -77,7 +77,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 25] = [
+pub(super) static LISTED: [Listed; 27] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("devices", &["id"]),
@@ -115,6 +115,22 @@ pub(super) static LISTED: [Listed; 25] = [
             "(SELECT org_id, min(slot) AS slot, sum(count)::int8 AS count FROM event_counts GROUP BY org_id) AS t",
         ),
         ..table("event_counts", &["org_id"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT device_key, kept, day, min(slot) AS slot, sum(bytes)::int8 AS bytes \
+             FROM device_kept_bytes GROUP BY device_key, kept, day) AS t",
+        ),
+        ..table("device_kept_bytes", &["device_key", "kept", "day"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT org_id, kept, day, min(slot) AS slot, sum(bytes)::int8 AS bytes \
+             FROM org_kept_bytes GROUP BY org_id, kept, day) AS t",
+        ),
+        ..table("org_kept_bytes", &["org_id", "kept", "day"])
     },
     table("gauges", &["device_key", "type_code"]),
     table("event_offsets", &["caller_id", "device_id"]),

@@ -28,6 +28,7 @@ mod pipeline;
 mod pool;
 mod prepared;
 mod presence;
+mod quota;
 mod reader;
 mod record;
 mod retention;

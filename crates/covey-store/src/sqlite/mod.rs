@@ -21,6 +21,7 @@ mod event_series;
 mod first;
 mod migrations;
 mod presence;
+mod quota;
 mod reader;
 mod record;
 mod retention;

@@ -168,6 +168,9 @@ async fn run(
         link.stop().await;
     }
     running.wait().await;
+    if let Err(error) = engine.server().quota_flush().await {
+        tracing::warn!(%error, "what was stored last is not counted");
+    }
     drop(engine);
     tracing::info!("stopped");
     Ok(())
@@ -207,6 +210,8 @@ fn limits(settings: &Settings) -> Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
         announcements_max: settings.announcements_max,
         live_tasks_per_device_max: settings.open_tasks_max,
+        device_bytes_max: settings.device_bytes_max.0,
+        org_bytes_max: settings.organisation_bytes_max.0,
         stream_bytes_max: usize::try_from(settings.stream_bytes_max.0).unwrap_or(usize::MAX),
         ..Limits::default()
     }

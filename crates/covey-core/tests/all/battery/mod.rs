@@ -13,6 +13,7 @@ pub mod following;
 pub mod listing;
 pub mod making;
 pub mod presence;
+pub mod quotas;
 pub mod records;
 pub mod retention;
 pub mod series;
@@ -124,6 +125,10 @@ macro_rules! battery {
                 each_kind_is_forgotten_at_its_time,
                 organisations_keep_for_times_of_their_own,
                 what_is_kept_for_ever_is,
+            ],
+            quotas: [
+                who_keeps_as_much_as_may_be_stores_nothing_new,
+                an_organisation_has_a_quota_over_all_its_devices,
             ],
             events: [
                 an_event_is_stored_once,

@@ -3,6 +3,7 @@
 
 use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::quota::{FirstDays, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
 use covey_core::task::{Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,6 +164,16 @@ impl AccessReader for WatchedStore {
 impl RetentionReader for WatchedStore {
     fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
         self.inner.retention_of_every_org()
+    }
+}
+
+impl QuotaReader for WatchedStore {
+    fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>> {
+        self.inner.kept_of_devices_of_every_org(wanted)
+    }
+
+    fn kept_of_orgs_of_every_org(&self) -> Found<'_, Vec<OrgDay>> {
+        self.inner.kept_of_orgs_of_every_org()
     }
 }
 

@@ -41,7 +41,8 @@ fn servers_that_start_together_migrate_once() {
             ["9", "2"],
             ["10", "2"],
             ["11", "2"],
-            ["12", "2"]
+            ["12", "2"],
+            ["13", "2"]
         ]
     );
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \
