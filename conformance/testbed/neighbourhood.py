@@ -2,7 +2,7 @@
 `/readyz` take quietly and beside the neighbour, and what memory, disk and log the neighbour makes the server take.
 
 Where the machine lets it (cgroup v1 `cpu`, root), neighbour and victim together have half a core, so that what is measured
-is the server's; the quiet time is taken with that half burnt.
+is the server's; the quiet time is taken with as much burnt beside the victim, in a group of its own.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ EVENTS_OF_A_DEVICE = 100
 class HalfACore:
     """A group of processes that have half a core together; on a machine that does not let us, nothing."""
 
-    def __init__(self):
-        self.folder = Path(f"/sys/fs/cgroup/cpu/covey-neighbours-{os.getpid()}")
+    def __init__(self, name: str):
+        self.folder = Path(f"/sys/fs/cgroup/cpu/covey-{name}-{os.getpid()}")
         try:
             self.folder.mkdir()
             # A short period: nobody stands still for longer than a call takes.
@@ -64,7 +64,7 @@ class Neighbourhood:
     def __init__(self, folder: Path, *options: str):
         self.folder = Path(folder)
         self.server = Server(self.folder / "data", *options)
-        self.half = HalfACore()
+        self.half, self.burnt = HalfACore("neighbours"), HalfACore("burnt")
         self.is_limited = self.half.folder is not None
 
     def __enter__(self) -> "Neighbourhood":
@@ -77,6 +77,7 @@ class Neighbourhood:
         self.admin.close()
         self.server.drop()
         self.half.drop()
+        self.burnt.drop()
 
     def _place(self, org: str) -> Place:
         server = self.server
@@ -106,11 +107,11 @@ class Neighbourhood:
         return json.loads(said)
 
     def quiet(self, seconds: float) -> dict:
-        """The victim alone, and where it has half a core with others, beside one that burns."""
+        """The victim alone; where neighbours have half a core, as much is burnt beside it, and its own half stays its own."""
         burning = subprocess.Popen([sys.executable, "-c", BURN]) if self.is_limited else None
         try:
             if burning:
-                self.half.take(burning)
+                self.burnt.take(burning)
             return self._victim(seconds)
         finally:
             if burning:
