@@ -11,14 +11,12 @@ device log in every 250 ms. First without readers, then with them; a line of JSO
 """
 
 import argparse
-import collections
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from testbed.api import RIGHTS, Api  # noqa: E402
 from testbed.device import Device  # noqa: E402
 from testbed.raw_device import RawDevice  # noqa: E402
 from testbed.server import Server  # noqa: E402
+from testbed.victim import Repeated  # noqa: E402
 
 DAY_MS = 86_400_000
 READERS = 2
@@ -77,36 +76,6 @@ def fill_postgres(url: str, sn: str, count: int) -> None:
         JOIN devices d ON d.sn = '{sn}';
         VACUUM ANALYZE events;"""
     subprocess.run(["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", url], input=sql, text=True, check=True)
-
-
-class Repeated(threading.Thread):
-    """Does something again and again, and keeps how long each took, in milliseconds."""
-
-    def __init__(self, act, every: float):
-        super().__init__(daemon=True)
-        self.act, self.every, self.took, self.failed = act, every, [], collections.Counter()
-        self.is_over = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        while not self.is_over.is_set():
-            began = time.monotonic()
-            try:
-                said = self.act()
-            except (httpx.HTTPError, AssertionError, OSError) as error:
-                said = type(error).__name__
-            took = time.monotonic() - began
-            self.took.append(took * 1000)
-            if said:
-                self.failed[said] += 1
-            self.is_over.wait(max(0.0, self.every - took))
-
-    def end(self) -> dict:
-        self.is_over.set()
-        self.join()
-        ordered = sorted(self.took)
-        at = lambda share: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1)  # noqa: E731
-        return {"count": len(ordered), "p50": at(0.5), "p99": at(0.99), "max": at(1), "failed": dict(self.failed)}
 
 
 def main() -> None:
@@ -166,6 +135,8 @@ def measure(server, given, full) -> None:
         acts = {"call": (call, 0.05), "readyz": (ready, 0.1), "login": (login, 0.25)}
         running = {name: Repeated(act, every) for name, (act, every) in acts.items()}
         reading = [Repeated(read, 0) for _ in range(readers)]
+        for one in (*running.values(), *reading):
+            one.start()
         time.sleep(given.seconds)
         found = {"readers": readers} | {name: one.end() for name, one in running.items()}
         if reading:

@@ -40,6 +40,12 @@ class Repeated(threading.Thread):
                 self.failed.append(problem[:200])
             due = max(due + self.every, time.monotonic())
 
+    def end(self) -> dict:
+        """Stops, and what came of it."""
+        self.is_over.set()
+        self.join(LONGEST)
+        return self.told()
+
     def told(self) -> dict:
         """What came of it; the first thing that went wrong stands for all."""
         took = sorted(self.took) or [0.0]
@@ -86,9 +92,7 @@ def main(place: Place, seconds: float) -> dict:
     time.sleep(seconds)
     for one in doing.values():
         one.is_over.set()
-    for one in doing.values():
-        one.join(LONGEST)
-    return {name: one.told() for name, one in doing.items()}
+    return {name: one.end() for name, one in doing.items()}
 
 
 if __name__ == "__main__":
