@@ -46,6 +46,8 @@ pub(crate) struct LoadOutcome {
     pub(crate) latencies: Latencies,
     /// Calls that ended well within the time.
     pub(crate) completed: u64,
+    /// Of these, those that began (open loop: were due) within it, too.
+    pub(crate) kept: u64,
     /// Calls that were begun, by what went wrong.
     pub(crate) errors: BTreeMap<String, u64>,
     /// Calls that were due and had not ended when the drain was over.
@@ -84,6 +86,7 @@ struct Due {
 struct Record {
     latencies: Latencies,
     completed: u64,
+    kept: u64,
     errors: BTreeMap<String, u64>,
     unfinished: u64,
 }
@@ -122,7 +125,7 @@ where
         callers.spawn(caller(course.clone(), call.clone()));
     }
     let mut total =
-        Record { latencies: Latencies::new(), completed: 0, errors: BTreeMap::new(), unfinished: 0 };
+        Record { latencies: Latencies::new(), completed: 0, kept: 0, errors: BTreeMap::new(), unfinished: 0 };
     while let Some(ended) = callers.join_next().await {
         if let Ok(record) = ended {
             total.add(record);
@@ -138,6 +141,7 @@ where
     LoadOutcome {
         latencies: total.latencies,
         completed: total.completed,
+        kept: total.kept,
         errors: total.errors,
         unfinished: total.unfinished,
         window,
@@ -196,7 +200,7 @@ where
     R: Future<Output = Result<(), String>>,
 {
     let mut record =
-        Record { latencies: Latencies::new(), completed: 0, errors: BTreeMap::new(), unfinished: 0 };
+        Record { latencies: Latencies::new(), completed: 0, kept: 0, errors: BTreeMap::new(), unfinished: 0 };
     while let Some((number, began)) = course.next_call().await {
         let given_up = tokio::time::Instant::from_std(course.end + DRAIN);
         let outcome = tokio::select! {
@@ -225,6 +229,7 @@ impl Record {
                 course.progress.completed.fetch_add(1, Ordering::Relaxed);
                 self.completed += u64::from(in_window);
                 if course.records(began) {
+                    self.kept += u64::from(in_window);
                     self.latencies.record(latency);
                 }
             }
@@ -262,6 +267,7 @@ impl Record {
     fn add(&mut self, other: Self) {
         self.latencies.add(&other.latencies);
         self.completed += other.completed;
+        self.kept += other.kept;
         self.unfinished += other.unfinished;
         for (kind, count) in other.errors {
             *self.errors.entry(kind).or_default() += count;
@@ -311,6 +317,19 @@ mod tests {
         assert!((55..=75).contains(&held_up), "{held_up}");
         let held_up = outcome.latencies.count_from(Duration::from_millis(300));
         assert!((15..=40).contains(&held_up), "{held_up}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_due_before_the_time_is_completed_in_it_and_not_kept() {
+        // A server that stands still until 400 ms, of which the first 200 are not recorded: 40 calls are due then.
+        let to = Instant::now() + Duration::from_millis(400);
+        let outcome = load(options(4, Pace::PerSecond(200.0)), move |_| async move {
+            sleep(to.saturating_duration_since(Instant::now())).await;
+            Ok(())
+        })
+        .await;
+        assert!((35..=40).contains(&(outcome.completed - outcome.kept)), "{outcome:?}");
+        assert!(outcome.kept <= 200, "{}", outcome.kept);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

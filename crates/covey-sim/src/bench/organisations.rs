@@ -47,7 +47,7 @@ pub struct OrganisationsResult {
     pub capacity_per_s: f64,
     /// Calls a second that are due of each that does not flood: together half of the capacity.
     pub rate_per_s: f64,
-    /// Of what was due, the part that ended well in the time: of the one with the least.
+    /// Of what was due in the time, the part that ended well in it: of the one with the least.
     pub kept_min: f64,
     /// The same of the one in the middle.
     pub kept_median: f64,
@@ -140,7 +140,7 @@ async fn measure(
             flood_per_s = outcome.completed as f64 / window;
             continue;
         }
-        kept.push(outcome.completed as f64 / (rate_per_s * window));
+        kept.push(outcome.kept as f64 / (rate_per_s * window));
         latencies.add(&outcome.latencies);
         unfinished += outcome.unfinished;
         for (kind, count) in outcome.errors {
