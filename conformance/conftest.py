@@ -8,7 +8,7 @@ import pytest
 from testbed.api import RIGHTS, Api
 from testbed.deployment import EMBEDDED, SHAPE, Deployment
 from testbed.device import Device
-from testbed.server import Server
+from testbed.server import Server, serving
 
 pytest_plugins = ["testbed.fault_fixtures"]
 
@@ -44,13 +44,8 @@ def pytest_report_header():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """A server with the defaults, one for each process of the test runner. Tests keep to their own devices."""
-    running = Server(tmp_path_factory.mktemp("shared") / "data")
-    try:
-        yield running.start()
-        assert running.stop() == 0
-    finally:
-        running.drop()
-    assert not running.panics()
+    with serving(tmp_path_factory.mktemp("shared") / "data") as running:
+        yield running
 
 
 @pytest.fixture
@@ -68,6 +63,20 @@ def new_server(tmp_path):
         server.drop()
     for server in made:
         assert not server.panics()
+
+
+@pytest.fixture
+def new_node():
+    """Makes nodes, and what else has an end: `new_node(MqttNode, url, …)`. They end with the test, the last one first."""
+    made = []
+
+    def new(kind, *arguments, **more):
+        made.append(kind(*arguments, **more))
+        return made[-1]
+
+    yield new
+    for node in reversed(made):
+        node.close()
 
 
 class Pairs:

@@ -193,7 +193,7 @@ def test_mosquitto_sub_to_a_foreign_topic_is_denied(api, server, identity, victi
     filter = filter.format(victim=victim.sn)
     refused = server.refusals("subscribe_topic")
     listening = subprocess.Popen(
-        command("mosquitto_sub", server, identity, "-q", "1", "-t", filter, "-W", "3", "-v", version=version),
+        command("mosquitto_sub", server, identity, "-q", "1", "-t", filter, "-W", "20", "-v", version=version),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + (10 if LINK.is_own else 1)
@@ -201,7 +201,7 @@ def test_mosquitto_sub_to_a_foreign_topic_is_denied(api, server, identity, victi
         time.sleep(0.05)
     api.create(victim)
     victim.expect("tsk")
-    said, _ = listening.communicate(timeout=30)
+    said, _ = listening.communicate(timeout=60)
     assert LINK.counts(server, "subscribe_topic", refused + 1)
     words = ("denied", "not authorized", *LINK.words_for_a_denied_subscription)
     assert any(word in said.lower() for word in words), said

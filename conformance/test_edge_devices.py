@@ -20,8 +20,9 @@ LATE = 5
 LATE_SECONDS = 0.15
 # Longer than the server waits between two looks at its deadlines.
 SILENT_SECONDS = 2.5
-# How long a server waits for a device that does not read (10 s), with room for a slow machine.
-NOT_READING_SECONDS_MAX = 60.0
+# How long a server waits for a device that does not read (10 s), once it can send it no more: on a busy machine it takes a
+# minute to answer as many pings as the system keeps.
+NOT_READING_SECONDS_MAX = 180.0
 PINGS = packet(0xC0, b"") * 8_000
 
 
@@ -109,7 +110,7 @@ def is_given_up(device: RawDevice) -> bool:
     return False
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_device_that_never_reads_is_given_up_and_disturbs_nobody(new_server, new_api, connect, tmp_path, version):
     # Otherwise no more than 2,000 pings a second would be answered.

@@ -77,6 +77,17 @@ def test_every_command_says_only_what_its_server_knows(simulated, tmp_path):
         "key add dashboard --right tasks:read --org acme",
         "key list",
         "webhooks list",
+        "node add coap 1234",
+        "node add ws @192.0.2.7",
+        "node list --gateway coap --state admitted --page 1 --size 5",
+        "node approve coap/1234",
+        "node rename coap/1234 window",
+        "node block 2",
+        "node rm coap/1234",
+        "unit add 192.168.1.20 --kind read --name scale --resource weight",
+        "unit list --page 1 --size 5",
+        "unit set scale --address 192.168.1.21:9000 --kind update",
+        "unit rm scale",
         "device rm lamp-2",
     ]:
         done = covey(simulated, *line.split())

@@ -104,6 +104,17 @@ def test_an_api_key_opens_over_each_version_of_http_and_tls(behind, new_nginx, v
     is_problem(curl(nginx.ca, nginx.url + WHOAMI, *options), 401)
 
 
+def test_a_key_is_valid_from_the_addresses_that_nginx_has_seen(behind, caller, new_nginx):
+    nginx = new_nginx([behind])
+    body = {"name": "bound", "rights": ["tasks:read"], "addresses": ["127.0.0.2"]}
+    key = caller.post("/api-keys", json=body).json()["key"]
+    for url in (nginx.url, behind.https.replace("127.0.0.1", "localhost")):
+        for address, forwarded, status in (("127.0.0.2", None, 200), ("127.0.0.1", None, 401), ("127.0.0.1", "127.0.0.2", 401)):
+            headers = {"x-api-key": key} | ({"X-Forwarded-For": forwarded} if forwarded else {})
+            answer = curl(nginx.ca, url + WHOAMI, "--ipv4", "--interface", address, headers=headers)
+            assert answer.status == status, (url, address, forwarded, answer)
+
+
 def test_plain_http_is_sent_to_https(behind, new_nginx):
     nginx = new_nginx([behind])
     answer = curl(nginx.ca, f"http://localhost:{nginx.http_port}/api/v1/devices?page=2")

@@ -34,6 +34,12 @@ def test_the_document_is_served_without_a_key_and_names_every_resource(server):
         ("/api/v1/devices", "post"),
         ("/api/v1/devices/{device_id}", "put"),
         ("/api/v1/devices/{device_id}", "delete"),
+        ("/api/v1/nodes", "get"),
+        ("/api/v1/nodes", "post"),
+        ("/api/v1/nodes/{id}", "delete"),
+        ("/api/v1/nodes/{id}/approve", "post"),
+        ("/api/v1/nodes/{id}/block", "post"),
+        ("/api/v1/nodes/{id}/rename", "post"),
     ]:
         assert (path, method) in methods, f"{method} {path} is not documented"
 

@@ -10,8 +10,10 @@ from testbed.broker import LINK
 from testbed.device import QUIET_SECONDS
 
 WINDOW = 16
-# Each step over another broker takes a little longer.
-LEASE_SECONDS = 1 if LINK.is_own else 2
+# Each step over another broker takes a while on a busy machine.
+LEASE_SECONDS = 2 if LINK.is_own else 5
+# Within it a device gives a sign of life a few times.
+SIGN_SECONDS = LEASE_SECONDS / 4
 
 
 def announced(device, count: int) -> list[str]:
@@ -117,6 +119,7 @@ def test_deleted_and_finished_tasks_hold_no_place_in_the_window(api, device):
     assert announced(device, 1) == [created[WINDOW + 2]]
 
 
+@pytest.mark.timeout(400)
 def test_a_backlog_is_drained_by_a_device_that_only_follows_announcements(api, server, identity, connect):
     created = [api.create(identity, priority=index % 10) for index in range(100)]
     device = connect(server, identity)
@@ -145,7 +148,7 @@ def test_a_task_whose_lease_ran_out_is_announced_and_polled_again(hasty, connect
     began = time.monotonic()
     assert device.take()["method_code"] == "0", "not within the lease"
 
-    assert device.expect("tsk", seconds=5).task_id == task_id
+    assert device.expect("tsk", seconds=LEASE_SECONDS + 3).task_id == task_id
     assert LEASE_SECONDS - 0.1 <= time.monotonic() - began <= LEASE_SECONDS + 3
     assert api.status(task_id) == LOCK
     again = device.take()
@@ -171,11 +174,11 @@ def test_partial_results_keep_the_lease(hasty, connect):
     device.expect("tsk")
     device.take(task_id)
     for number in range(6):
-        time.sleep(0.5)
+        time.sleep(SIGN_SECONDS)
         device.finish(task_id, 206, "{}", ext_id=number)
         assert device.take()["method_code"] == "0"
     assert device.is_quiet("tsk", seconds=0)
-    assert device.expect("tsk", seconds=5).task_id == task_id, "when they stop, it lapses"
+    assert device.expect("tsk", seconds=LEASE_SECONDS + 3).task_id == task_id, "when they stop, it lapses"
 
 
 def test_a_repeated_req_keeps_the_lease(hasty, connect):
@@ -183,9 +186,9 @@ def test_a_repeated_req_keeps_the_lease(hasty, connect):
     device = connect(server, identity)
     task_id = api.create(identity)
     device.expect("tsk")
-    for _ in range(5):
+    for _ in range(6):
         device.take(task_id)
-        time.sleep(0.5)
+        time.sleep(SIGN_SECONDS)
     assert device.is_quiet("tsk", seconds=0)
 
 

@@ -12,7 +12,8 @@ from testbed.device import Identity
 
 READY, PENDING, LOCK, DONE, EXPIRED, DELETED, FAILED = range(7)
 # All rights but those over keys.
-RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write", "events:read", "webhooks:write", "metrics:read"]
+RIGHTS = ["tasks:read", "tasks:write", "devices:read", "devices:write", "events:read", "webhooks:write", "metrics:read",
+          "gateways:read", "gateways:write"]
 
 
 class Api(httpx.Client):

@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 EMBEDDED = "sqlite+embedded"
 SHAPE = os.environ.get("COVEY_SHAPE", EMBEDDED)
 TESTBED = Path(os.environ.get("COVEY_TESTBED", PROJECT / "target" / "debug" / "covey-testbed"))
-SERVICES_SECONDS_MAX = 180.0
+SERVICES_SECONDS_MAX = 300.0
 # The names of the servers' certificates.
 MOSQUITTO_SERVERS = ("covey.server", "covey.b", "covey.c")
 # The process of this run of tests: a worker of pytest-xdist belongs to the one that started it.

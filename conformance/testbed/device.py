@@ -15,7 +15,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 POLL = "00000000-0000-0000-0000-000000000000"
 # How long to wait for what must come, and to listen for what must not.
-SECONDS_MAX = 10.0
+SECONDS_MAX = 60.0
 QUIET_SECONDS = 0.7
 
 NOT_AUTHORIZED = 0x87
@@ -189,6 +189,8 @@ class Device:
             more = {"clean_start": self.clean_start, "properties": properties}
         else:
             more = {}
+        # The handshake's, too: RabbitMQ takes more than paho's five seconds on a busy machine.
+        self.client.connect_timeout = 30.0
         self.client.connect(host, port, keepalive=self.keep_alive, **more)
         self.client.loop_start()
         self._wait("CONNACK", lambda: self.connack is not None or self.ended)

@@ -7,10 +7,15 @@ large results.
 
 import contextlib
 import dataclasses
+import http.client
+import hashlib
+import hmac
+import itertools
 import json
 import select
 import socket
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,6 +25,8 @@ import httpx
 from testbed.api import Api
 from testbed.device import Device, Identity
 from testbed.http2_client import Http2
+from testbed.mcu import Client, Unanswered
+from testbed.mcu import Device as Microcontroller
 from testbed.neighbour import Reader
 from testbed.packet import packet
 from testbed.raw_device import RawDevice
@@ -42,6 +49,8 @@ class Place:
     # What a neighbour reads: how many events there are, and the number of the device that has sent the last of them.
     events: int = 0
     reported_by: int = 0
+    # Where nodes without a certificate are heard.
+    nodes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Place":
@@ -60,6 +69,11 @@ class Place:
     def api(self) -> Api:
         return Api(self.http, self.key)
 
+    def listener(self, name: str) -> tuple[str, int]:
+        """Host and port at which nodes are heard."""
+        host, port = self.nodes[name].rsplit("/", 1)[1].rsplit(":", 1)
+        return host, int(port)
+
     def device(self, number: int = 0, **more) -> Device:
         return Device(self.devices[number], self.mqtts, self.ca, **more).connect("-")
 
@@ -76,7 +90,7 @@ def together(act, count: int) -> None:
         while True:
             try:
                 act()
-            except (httpx.HTTPError, OSError, AssertionError):
+            except (httpx.HTTPError, http.client.HTTPException, OSError, AssertionError):
                 time.sleep(0.05)
 
     for _ in range(count):
@@ -261,6 +275,48 @@ def half_open(place: Place) -> None:
             time.sleep(0.02)
 
 
+def half_packets(place: Place) -> None:
+    """Connections of nodes over plain MQTT that have sent 60 kB of a packet, and wait."""
+    begun = packet(0x10, b"\x00\x04MQTT\x04\x02\x00\x00\x00\x00")
+    begun += packet(0x30, text("node/half/led") + b"x" * 60_100)[:60_000]
+    held_open(place.listener("mqtt_nodes"), begun)
+
+
+def half_heads(place: Place) -> None:
+    """Connections over HTTP that have sent 60 kB of a head, and wait."""
+    host, port = place.http.rsplit("/", 1)[1].rsplit(":", 1)
+    held_open((host, int(port)), b"GET /healthz HTTP/1.1\r\nHost: covey\r\nX-Long: " + b"x" * 60_000)
+
+
+def held_open(address: tuple[str, int], said: bytes) -> None:
+    """Many connections that have said something; those that are ended are made anew."""
+    held: list[socket.socket] = []
+    while True:
+        try:
+            one = socket.create_connection(address, timeout=5)
+            one.sendall(said)
+            held.append(one)
+        except OSError:
+            time.sleep(0.01)
+        if len(held) > 9_000:
+            held.pop(0).close()
+        if len(held) % 40 == 0:
+            time.sleep(0.02)
+        if len(held) % 500 == 0:
+            held = [one for one in held if not has_ended(one)]
+
+
+def has_ended(one: socket.socket) -> bool:
+    """Whether the other side has closed a connection; what it has said is thrown away."""
+    one.setblocking(False)
+    try:
+        return one.recv(65_536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def wrong_keys(place: Place) -> None:
     """Requests with keys that are none."""
     counter = iter(range(1 << 60))
@@ -310,6 +366,217 @@ def subscriptions(place: Place) -> None:
     together(run, 1)
 
 
+def mqtt_node(place: Place) -> None:
+    """A node over plain MQTT that says values as fast as they are taken."""
+
+    def run() -> None:
+        with socket.create_connection(place.listener("mqtt_nodes"), timeout=30) as node:
+            node.sendall(packet(0x10, b"\x00\x04MQTT\x04\x02\x00\x00\x00\x00"))
+            for number in range(1 << 40):
+                said = b"".join(
+                    packet(0x32, text(f"node/hostile/r{one}") + (one + 1).to_bytes(2) + f'{{"value": "{number}"}}'.encode())
+                    for one in range(50)
+                )
+                node.sendall(said)
+                left = 4 * 50
+                while left > 0 and (heard := node.recv(left)):
+                    left -= len(heard)
+
+    together(run, 2)
+
+
+def many_nodes(place: Place) -> None:
+    """Nodes over plain MQTT that nobody has heard of, one after the other."""
+
+    def run() -> None:
+        with socket.create_connection(place.listener("mqtt_nodes"), timeout=30) as node:
+            node.sendall(packet(0x10, b"\x00\x04MQTT\x04\x02\x00\x00\x00\x00"))
+            for number in range(1 << 40):
+                node.sendall(packet(0x32, text("node/check") + b"\x00\x01" + f'{{"id": "n{number}"}}'.encode()))
+                if number % 100 == 0:
+                    node.recv(65_536)
+                    time.sleep(0.01)
+
+    together(run, 1)
+
+
+def talkative_nodes(place: Place) -> None:
+    """20,000 nodes over plain MQTT that nobody has heard of, and while these are asked about further ones that say 60 kB
+    each, and one that says the same resource again and again."""
+
+    def run() -> None:
+        with socket.create_connection(place.listener("mqtt_nodes"), timeout=30) as node:
+            node.sendall(packet(0x10, b"\x00\x04MQTT\x04\x02\x00\x00\x00\x00"))
+            for number in range(20_000):
+                node.sendall(packet(0x30, text("node/check") + f'{{"id": "first-{number}"}}'.encode()))
+            large, small = b'{"value": "' + b"x" * 60_000 + b'"}', b'{"value": 1}'
+            for number in range(1 << 40):
+                node.sendall(packet(0x30, text(f"node/talk-{number}/led") + large))
+                node.sendall(packet(0x30, text("node/talk-0/led") + small) * 500)
+
+    together(run, 1)
+
+
+def websocket_node(place: Place) -> None:
+    """A node over WebSocket that says 200 values at a time."""
+    from websockets.sync.client import connect
+
+    def run() -> None:
+        with connect(place.nodes["websocket_nodes"]) as node:
+            for number in range(1 << 40):
+                node.send(json.dumps({"type": "update", "data": {f"r{one}": str(number) for one in range(200)}}))
+
+    together(run, 2)
+
+
+def pusher_clients(place: Place) -> None:
+    """Clients of a Pusher app: one that hears nothing of what it is sent, some that say as much as they can and then what
+    nobody may, keys that are none, and a library that publishes."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    from testbed.pusher import SECRET, app, published
+
+    url = place.http.replace("http", "ws", 1)
+
+    def subscribed(socket, channel: str) -> None:
+        mine = json.loads(json.loads(socket.recv(30))["data"])["socket_id"]
+        auth = hmac.new(SECRET.encode(), f"{mine}:{channel}".encode(), hashlib.sha256).hexdigest()
+        data = {"channel": channel, "auth": f"key-1:{auth}"}
+        socket.send(json.dumps({"event": "pusher:subscribe", "data": data}))
+
+    def run() -> None:
+        with contextlib.suppress(ConnectionClosed, TimeoutError), connect(f"{url}/app/key-1?protocol=7") as socket:
+            subscribed(socket, "private-a")
+            for number in range(1 << 40):
+                said = {"event": "client-x", "channel": "private-a", "data": "x" * 9_000}
+                wrong = {"event": "pusher:subscribe", "data": {"channel": f"private-{number}", "auth": "key-1:00"}}
+                for one in (json.dumps(said), json.dumps(wrong), "x" * 20_000):
+                    socket.send(one)
+
+    def stranger() -> None:
+        with contextlib.suppress(ConnectionClosed, TimeoutError), connect(f"{url}/app/none?protocol=7") as socket:
+            socket.recv(30)
+
+    def publish() -> None:
+        published(place.http, app(), "private-a", "e", "x" * 10_000)
+
+    deaf = socket.create_connection(tuple(place.http.rsplit("/", 1)[1].rsplit(":", 1)), timeout=30)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    deaf.sendall(
+        b"GET /app/key-1?protocol=7 HTTP/1.1\r\nHost: covey\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for act in (stranger, publish):
+        threading.Thread(target=together, args=(act, 2), daemon=True).start()
+    together(run, 4)
+
+
+def datagrams(place: Place) -> None:
+    """Strangers who send datagrams over CoAP and MQTT-SN: newcomers, and what is no message."""
+
+    def run() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for number in range(1 << 40):
+                alive = b"\x50\x02" + (number % 65_536).to_bytes(2) + b"\xb5alive\xffalive:" + str(number).encode()
+                stranger.sendto(alive, place.listener("coap"))
+                stranger.sendto(b"\xff" * 40, place.listener("coap"))
+                connect = b"\x04\x04\x01\x00\x3c" + str(number).encode()
+                stranger.sendto(bytes([len(connect) + 1]) + connect, place.listener("mqtt_sn"))
+                stranger.sendto(b"\x01\x00", place.listener("mqtt_sn"))
+                if number % 50 == 0:
+                    time.sleep(0.001)
+
+    together(run, 2)
+
+
+def dtls_strangers(place: Place) -> None:
+    """Strangers at the listener of CoAP over DTLS: handshakes that are begun and left, with a cookie and without, wrong
+    cookies, sealed records of nobody, and what is no record."""
+
+    def hello(random: bytes, number: int, cookie: bytes = b"") -> bytes:
+        body = b"\xfe\xfd" + random + b"\x00" + bytes([len(cookie)]) + cookie
+        body += b"\x00\x02\xc0\xa8\x01\x00\x00\x04\x00\x17\x00\x00"
+        message = b"\x01" + len(body).to_bytes(3) + number.to_bytes(2) + bytes(3) + len(body).to_bytes(3) + body
+        return b"\x16\xfe\xfd" + number.to_bytes(8) + len(message).to_bytes(2) + message
+
+    def begin() -> None:
+        """Brings each cookie back, from port after port and address after address, and goes no further."""
+        for number in itertools.count():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.bind((f"127.9.{number // 250 % 250}.{1 + number % 250}", 0))
+                stranger.settimeout(1)
+                random = number.to_bytes(32)
+                stranger.sendto(hello(random, 0), place.listener("coaps"))
+                cookie = stranger.recv(2048)[28:60]
+                stranger.sendto(hello(random, 1, cookie), place.listener("coaps"))
+
+    def flood() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for number in itertools.count():
+                random = number.to_bytes(32)
+                stranger.sendto(hello(random, 0), place.listener("coaps"))
+                stranger.sendto(hello(random, 1, random), place.listener("coaps"))
+                stranger.sendto(b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x40" + bytes(64), place.listener("coaps"))
+                stranger.sendto(b"\xff" * 40, place.listener("coaps"))
+                if number % 50 == 0:
+                    time.sleep(0.001)
+
+    threading.Thread(target=together, args=(begin, 2), daemon=True).start()
+    together(flood, 1)
+
+
+def mcu_clients(place: Place) -> None:
+    """Strangers at the listener of microcontrollers: they register names, call devices that are away, and are no clients."""
+
+    def run() -> None:
+        client = Client(place.nodes["mcu_http"])
+        for number in range(1 << 40):
+            client.call("register_device", f"hostile-{number}")
+            client.call("get_gpio", f"hostile-{number}", number="twelve")
+            client.ask("POST", "/register_device", {"device_name": "x"}, {"Content-Type": "text/plain"})
+            client.ask("GET", "/get_status", b"x" * 60_000)
+
+    def wait() -> None:
+        client = Client(place.nodes["mcu_http"])
+        client.call("register_device", "hostile-0")
+        for _ in range(1 << 40):
+            client.call("get_status", "hostile-0")
+
+    for _ in range(100):
+        threading.Thread(target=lambda: again(wait), daemon=True).start()
+    together(run, 4)
+
+
+def mcu_device(place: Place) -> None:
+    """A microcontroller that answers what nobody asked, as fast as that is taken."""
+    keys = Client(place.nodes["mcu_http"]).register("hostile-device")
+    with tempfile.TemporaryDirectory() as folder:
+        device = Microcontroller(place.mqtts, Path(folder), "hostile-device", keys).ready()
+        answers = [f"server/hostile-device/get_gpio/{pin}" for pin in range(100)]
+        while True:
+            for topic in answers:
+                try:
+                    device.say(topic, b'{"value": 1}', 1).wait_for_publish(5)
+                except (RuntimeError, ValueError):
+                    # It is cut off, and comes back by itself.
+                    time.sleep(0.05)
+
+
+def again(act) -> None:
+    """Again and again, whatever the server answers."""
+    while True:
+        try:
+            act()
+        except (OSError, http.client.HTTPException, Unanswered, AssertionError):
+            time.sleep(0.05)
+
+
+def text(said: str) -> bytes:
+    """A string of MQTT."""
+    return len(said).to_bytes(2) + said.encode()
+
+
 NEIGHBOURS = {
     one.__name__: one
     for one in (
@@ -328,16 +595,40 @@ NEIGHBOURS = {
         many_values,
         large_events,
         half_open,
+        half_packets,
+        half_heads,
         wrong_keys,
         logins,
         pings,
         subscriptions,
+        mqtt_node,
+        many_nodes,
+        talkative_nodes,
+        websocket_node,
+        pusher_clients,
+        datagrams,
+        dtls_strangers,
+        mcu_clients,
+        mcu_device,
     )
 }
 # What they find: how many events, and how long each is.
 EVENTS = {"deaf_streams": (600, 60_000), "dashboards": (600, 60_000), "series": (18_000, 0)}
+# Stands for a file that the server's folder gets.
+PUSHER_FILE = "pusher.json"
+PSK_FILE = "coap-psk"
 # What the server is started with for one of them: a device that may send so many events at once.
-OPTIONS = {"series": ("--events-per-second-max", "0")}
+NODES = ("--mqtt-nodes", "--mqtt-sn", "--websocket-nodes", "--coap")
+OF_NODES = tuple(word for option in NODES for word in (option, "127.0.0.1:0"))
+OPTIONS = {
+    "series": ("--events-per-second-max", "0"),
+    "mcu_clients": ("--mcu-http", "127.0.0.1:0"),
+    # On a server of its own: where the clients were, nobody registers for a minute.
+    "mcu_device": ("--mcu-http", "127.0.0.1:0", "--lease-seconds", "60"),
+    "pusher_clients": ("--pusher", PUSHER_FILE),
+    "dtls_strangers": ("--coaps", "127.0.0.1:0", "--coap-psk", PSK_FILE),
+    **{name: OF_NODES for name in ("mqtt_node", "many_nodes", "talkative_nodes", "half_packets", "websocket_node", "datagrams")},
+}
 # How many results the task has, of 200 kB.
 RESULTS = {"read_results": 35}
 

@@ -73,6 +73,12 @@ def resident_mib(server) -> float:
     return 0.0
 
 
+def open_files(server) -> int:
+    with contextlib.suppress(OSError):
+        return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+    return 0
+
+
 class Reader:
     """One who reads a stream over HTTP/1.1 as fast as it comes, and counts events."""
 

@@ -1,8 +1,8 @@
 """A server with a hostile neighbour and a victim, both programs of their own: what the victim's calls, logins and looks at
 `/readyz` take quietly and beside the neighbour, and what memory, disk and log the neighbour makes the server take.
 
-Where the machine lets it (cgroup v1 `cpu`, root), neighbour and victim together have half a core, so that what is measured
-is the server's; the quiet time is taken with as much burnt beside the victim, in a group of its own.
+Where the machine lets it (cgroup v1 `cpu`, root), the victim has half a core and the neighbour another half, so that what is
+measured is the server's: in the quiet time, too, when the other half is burnt.
 """
 
 import contextlib
@@ -16,14 +16,23 @@ from pathlib import Path
 
 from testbed.api import RIGHTS, Api
 from testbed.device import Device
-from testbed.hostile import EVENTS, NEIGHBOURS, OPTIONS, RESULTS, Place
-from testbed.neighbour import resident_mib
+from testbed.dtls_nodes import key_file
+from testbed.hostile import EVENTS, NEIGHBOURS, OPTIONS, PSK_FILE, PUSHER_FILE, RESULTS, Place
+from testbed.neighbour import open_files, resident_mib
+from testbed.pusher import app, file_of
 from testbed.server import Server
 
 CONFORMANCE = Path(__file__).resolve().parents[1]
 BURN = "while True: pass"
 # How many events of 60 kB a device brings that was just registered.
 EVENTS_OF_A_DEVICE = 100
+# What fills the store's caches: so many devices bring that many events of this size, and so many at once read them in such
+# pages.
+WARM_DEVICES, WARM_BYTES, WARM_READERS, WARM_PAGE = 6, 60_000, 8, 50
+# What may stay when a neighbour has gone: this part of what there was before, or so much.
+LEFT_SHARE_MAX, LEFT_MIB_MAX = 0.2, 4.0
+# And so many open files: connections to the store that are made when they are first needed.
+FILES_LEFT_MAX = 16
 
 
 class HalfACore:
@@ -58,14 +67,32 @@ def size_of(folder: Path) -> int:
     return total
 
 
+class Reading(threading.Thread):
+    """One who reads all events of an organisation, page by page."""
+
+    def __init__(self, http: str, key: str):
+        super().__init__(daemon=True)
+        self.http, self.key = http, key
+
+    def run(self) -> None:
+        with Api(self.http, self.key) as api:
+            for page in range(1, WARM_DEVICES * EVENTS_OF_A_DEVICE // WARM_PAGE + 1):
+                api.get("/device-events", params={"page": page, "size": WARM_PAGE})
+
+
 class Neighbourhood:
     """A server of its own, on which one neighbour after the other can be measured."""
 
     def __init__(self, folder: Path, *options: str):
         self.folder = Path(folder)
+        files = {
+            PUSHER_FILE: lambda: file_of(self.folder, app()),
+            PSK_FILE: lambda: str(key_file(self.folder / PSK_FILE, f"lamp:{'5d' * 16}")),
+        }
+        options = [files[one]() if one in files else one for one in options]
         self.server = Server(self.folder / "data", *options)
-        self.half, self.burnt = HalfACore("neighbours"), HalfACore("burnt")
-        self.is_limited = self.half.folder is not None
+        self.victims, self.others = HalfACore("victims"), HalfACore("others")
+        self.is_limited = self.victims.folder is not None
 
     def __enter__(self) -> "Neighbourhood":
         self.server.start()
@@ -76,8 +103,8 @@ class Neighbourhood:
     def __exit__(self, *_) -> None:
         self.admin.close()
         self.server.drop()
-        self.half.drop()
-        self.burnt.drop()
+        self.victims.drop()
+        self.others.drop()
 
     def _place(self, org: str) -> Place:
         server = self.server
@@ -87,31 +114,36 @@ class Neighbourhood:
             devices = [api.register(folder) for _ in range(2)]
             key = api.headers["x-api-key"]
             task = api.create(devices[0], ttl=60)
-        return Place(server.http, server.https, server.mqtts, server.ca, key, devices, task)
+        nodes = {name: url for name, url in server.addresses.items() if isinstance(url, str)}
+        return Place(server.http, server.https, server.mqtts, server.ca, key, devices, task, nodes=nodes)
 
-    def _run(self, what: str, *arguments: object) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", what, *map(str, arguments)],
-            cwd=CONFORMANCE,
-            stdout=subprocess.PIPE if what == "testbed.victim" else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.half.take(process)
+    def _complaints(self, what: str) -> Path:
+        return self.folder / f"{what}.stderr"
+
+    def _run(self, half: HalfACore, what: str, *arguments: object) -> subprocess.Popen:
+        with self._complaints(what).open("wb") as complaints:
+            process = subprocess.Popen(
+                [sys.executable, "-m", what, *map(str, arguments)],
+                cwd=CONFORMANCE,
+                stdout=subprocess.PIPE if what == "testbed.victim" else subprocess.DEVNULL,
+                stderr=complaints,
+                text=True,
+            )
+        half.take(process)
         return process
 
     def _victim(self, seconds: float) -> dict:
         """What a victim says that runs for so long."""
-        process = self._run("testbed.victim", self.victim.write(self.folder / "victim.json"), seconds)
+        process = self._run(self.victims, "testbed.victim", self.victim.write(self.folder / "victim.json"), seconds)
         said, _ = process.communicate(timeout=seconds + 90)
         return json.loads(said)
 
     def quiet(self, seconds: float) -> dict:
-        """The victim alone; where neighbours have half a core, as much is burnt beside it, and its own half stays its own."""
+        """The victim alone; where neighbours have half a core, as much is burnt beside it."""
         burning = subprocess.Popen([sys.executable, "-c", BURN]) if self.is_limited else None
         try:
             if burning:
-                self.burnt.take(burning)
+                self.others.take(burning)
             return self._victim(seconds)
         finally:
             if burning:
@@ -135,6 +167,19 @@ class Neighbourhood:
                 assert device.res(place.task, 206, body, ext_id=number) == 0
         return place
 
+    def warm(self) -> None:
+        """Fills the store's caches, which have a bound and stay: what they take later is nobody's."""
+        place = self._place("warm")
+        with place.api() as api:
+            for _ in range(WARM_DEVICES):
+                with self._connected(api.register(self.folder)) as device:
+                    self._send(device, EVENTS_OF_A_DEVICE, WARM_BYTES)
+        readers = [Reading(self.server.http, place.key) for _ in range(WARM_READERS)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(120)
+
     def _connected(self, identity) -> contextlib.closing:
         return contextlib.closing(Device(identity, self.server.mqtts, self.server.ca).connect())
 
@@ -149,11 +194,12 @@ class Neighbourhood:
         assert set(device.acks.values()) == {0}, device.acks
 
     def beside(self, name: str, seconds: float, *, settle: float = 0.0) -> dict:
-        """The victim beside a neighbour, and what the server takes meanwhile; `settle` seconds after it has gone, too."""
+        """The victim beside a neighbour, and what the server takes meanwhile; after it has gone, too: once that is nearly
+        as little as before, or after `settle` seconds."""
         place = self._prepare(name)
         time.sleep(1.0)
         before_mib, before_disk = resident_mib(self.server), size_of(self.server.data)
-        before_log = self.server.log_path.stat().st_size
+        before_log, before_files = self.server.log_path.stat().st_size, open_files(self.server)
         peak, is_over = [before_mib], threading.Event()
 
         def look() -> None:
@@ -163,7 +209,7 @@ class Neighbourhood:
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         began = time.monotonic()
-        hostile = self._run("testbed.hostile", name, place.write(self.folder / f"{name}.json"))
+        hostile = self._run(self.others, "testbed.hostile", name, place.write(self.folder / f"{name}.json"))
         try:
             told = self._victim(seconds)
             was_there = hostile.poll() is None
@@ -178,16 +224,30 @@ class Neighbourhood:
         found = {
             "neighbour": name,
             "was_there": was_there,
+            **({} if was_there else {"ended_with": self._complaints("testbed.hostile").read_text()[-500:]}),
             **told,
             "memory_mib": round(peak[0] - before_mib, 1),
             "disk_mb_per_s": round(grown / took / 1e6, 2),
             "log_kb_per_s": round(log / took / 1e3, 2),
         }
         if settle:
-            time.sleep(settle)
+            gone = time.monotonic()
+            files_max = before_files + FILES_LEFT_MAX
+            while time.monotonic() < gone + settle and (
+                open_files(self.server) > files_max
+                or not is_back(resident_mib(self.server) - before_mib, before_mib)
+            ):
+                time.sleep(0.5)
             found["memory_after_mib"] = round(resident_mib(self.server) - before_mib, 1)
+            found["memory_after_s"] = round(time.monotonic() - gone, 1)
             found["memory_before_mib"] = round(before_mib, 1)
+            found["files_left"] = open_files(self.server) - before_files
         return found
+
+
+def is_back(more_mib: float, before_mib: float) -> bool:
+    """Whether what a server has more than before a neighbour came is nearly nothing."""
+    return more_mib <= max(LEFT_SHARE_MAX * before_mib, LEFT_MIB_MAX)
 
 
 def options(name: str) -> tuple[str, ...]:

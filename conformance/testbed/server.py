@@ -1,5 +1,6 @@
 """The real `covey` binary as a process of its own: started, read, stopped and killed by its id."""
 
+import contextlib
 import json
 import os
 import random
@@ -186,6 +187,18 @@ class Server:
     def refusals(self, reason: str) -> float:
         """How many messages, connections or requests were refused for this reason."""
         return self.metric("covey_refusals_total", reason=reason)
+
+
+@contextlib.contextmanager
+def serving(data: Path, *options: str):
+    """A server that must stop when it is told to, and must not have panicked."""
+    running = Server(data, *options)
+    try:
+        yield running.start()
+        assert running.stop() == 0
+    finally:
+        running.drop()
+    assert not running.panics()
 
 
 def kept_ports(count: int = 3) -> list[int]:

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::step::{self, built, run, step};
+use crate::step::{self, built, output, run, step};
 use crate::{root, testbed};
 
 /// The binary that is tested: `COVEY_BIN`, else the one that cargo builds.
@@ -20,6 +20,8 @@ const DISTRIBUTED: [&str; 5] =
     ["postgres+rabbitmq", "sqlite+mosquitto", "postgres+embedded", "sqlite+rabbitmq", "postgres+mosquitto"];
 /// What stands for all of them.
 const ALL: &str = "all";
+/// The oldest Node that the libraries of `conformance/package.json` run on.
+const NODE_MIN: (u32, u32) = (20, 19);
 
 /// What `cargo xtask conformance` was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -123,7 +125,7 @@ impl Failures {
 
 fn prepare_and_build() -> Result<()> {
     step::build()?;
-    step("what the conformance suite needs", prepare)
+    step("what the conformance suite needs", || prepare().map(drop))
 }
 
 /// One after the other: each takes the machine for itself.
@@ -135,7 +137,9 @@ fn run_faults(arguments: &[String]) -> Result<()> {
 
 fn run_shape(shape: &str, arguments: &[String]) -> Result<()> {
     eprintln!("xtask: the suite as {shape} …");
-    run(pytest(shape)?.arg("conformance").args(arguments))
+    // Most tests wait. Those of RabbitMQ wait for RabbitMQ, which has enough to do with three at a time.
+    let at_a_time = if shape.ends_with("+rabbitmq") { "3" } else { "5" };
+    run(pytest(shape)?.args(["conformance", "-n", at_a_time]).args(arguments))
 }
 
 fn pytest(shape: &str) -> Result<Command> {
@@ -162,20 +166,51 @@ fn venv() -> PathBuf {
     root().join("target/conformance-venv")
 }
 
-fn prepare() -> Result<()> {
+/// Installs what is missing. Answers the interpreter that has the clients that others wrote: tests of crates speak with
+/// them, too (`COVEY_PYTHON`).
+pub fn prepare() -> Result<PathBuf> {
     run(Command::new(testbed::binary()).arg("install"))?;
+    prepare_node()?;
     let python = venv().join("bin/python");
     let requirements = root().join("conformance/requirements.txt");
     let wanted = std::fs::read(&requirements)?;
     let stamp = venv().join("requirements.installed");
     if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
+        return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(venv()))?;
-    run(Command::new(python)
+    run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(&requirements))?;
+    std::fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+/// Installs the libraries for Node that are missing.
+fn prepare_node() -> Result<()> {
+    let version = output(Command::new("node").arg("--version"))?;
+    if !is_new_enough(&version) {
+        let (major, minor) = NODE_MIN;
+        bail!(
+            "Node {} is too old for the tests: they need {major}.{minor} or newer (https://nodejs.org)",
+            version.trim()
+        );
+    }
+    let folder = root().join("conformance");
+    let wanted = std::fs::read(folder.join("package-lock.json"))?;
+    let stamp = folder.join("node_modules/lock.installed");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"];
+    run(Command::new("npm").args(options).arg(&folder))?;
     Ok(std::fs::write(stamp, wanted)?)
+}
+
+/// Whether Node, which says `v20.19.5`, is as new as its libraries want.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map(str::parse);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= NODE_MIN)
 }
 
 #[cfg(test)]
@@ -185,6 +220,12 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Request> {
         Request::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_old_node_is_told_from_a_new_one() {
+        assert!(["v20.19.0", "v20.20.2\n", "v22.1.0"].iter().all(|version| is_new_enough(version)));
+        assert!(["v18.20.4", "v20.18.9", "", "20"].iter().all(|version| !is_new_enough(version)));
     }
 
     #[test]

@@ -66,8 +66,10 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     step::build_for_ci();
     check()?;
-    unit()?;
-    conformance::run_everything()
+    // One test that fails does not hide the others.
+    let crates = unit();
+    let program = conformance::run_everything();
+    crates.and(program)
 }
 
 fn check() -> Result<()> {
@@ -93,9 +95,20 @@ fn tidy() -> Result<()> {
 }
 
 fn unit() -> Result<()> {
-    let arguments = ["test", "--workspace", "--locked", "--quiet", "--profile", step::profile()];
+    let arguments =
+        ["test", "--workspace", "--locked", "--quiet", "--no-fail-fast", "--profile", step::profile()];
     step::build()?;
-    step("tests of the crates", || cargo(&arguments))
+    step("tests of the crates", || {
+        let python = conformance::prepare()?;
+        let mut tests = cargo_command();
+        tests.env("COVEY_PYTHON", python).env("RUST_TEST_THREADS", test_threads().to_string());
+        run(tests.args(arguments))
+    })
+}
+
+/// Many tests wait for a service or for an instant, so a few more than there are cores run at once.
+fn test_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 2
 }
 
 /// Runs cargo-deny, building it first where it is missing.

@@ -25,6 +25,13 @@ pub struct ApiKey<'a> {
     /// noted. None if it never did.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_used_at: Option<Time>,
+    /// From when on it is not valid. None if it does not expire.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub expires_at: Option<Time>,
+    /// The addresses from which it is valid, as ranges; from anywhere if there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
+    pub addresses: Vec<String>,
 }
 
 /// An API key that was just made.
@@ -42,6 +49,13 @@ pub struct ApiKeyMade<'a> {
     pub rights: Vec<Cow<'static, str>>,
     /// When it was made.
     pub created_at: Time,
+    /// From when on it is not valid. None if it does not expire.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub expires_at: Option<Time>,
+    /// The addresses from which it is valid, as ranges; from anywhere if there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
+    pub addresses: Vec<String>,
     /// The key itself. Shown once and never again. Not there for a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -75,4 +89,11 @@ pub struct Whoami<'a> {
     /// What it may do.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
+    /// From when on the key or certificate is not valid here. None if it does not expire.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub expires_at: Option<Time>,
+    /// The addresses from which it is valid, as ranges; from anywhere if there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
+    pub addresses: Vec<String>,
 }

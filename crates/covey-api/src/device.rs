@@ -28,6 +28,20 @@ pub struct Device<'a> {
     pub device_tags: Vec<DeviceTag<'a>>,
     /// When it was registered.
     pub created_at: Time,
+    /// Which node it is; not there for a device that speaks for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub node: Option<DeviceNode<'a>>,
+}
+
+/// Which node a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceNode<'a> {
+    /// The gateway that speaks for it, by name.
+    pub gateway: Cow<'a, str>,
+    /// What it calls itself.
+    pub uid: Cow<'a, str>,
 }
 
 impl Device<'_> {

@@ -20,6 +20,7 @@ mod event;
 mod from_core;
 mod health;
 mod instant;
+mod node;
 mod number;
 mod problem;
 mod record;
@@ -31,31 +32,34 @@ mod retention;
 mod schema;
 mod task;
 mod twin;
+mod unit;
 mod webhook;
 
 pub use access::{ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use cloud_event::{CloudEvent, ResultMessage};
-pub use device::{Device, DeviceConnection, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
+pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
+pub use node::{Node, NodePage, NodeRenamed};
 pub use number::Whole;
 pub use problem::{Problem, UnknownName};
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, RetentionChange, SecretRotation, TaskNew, TwinPatch,
-    WebhookChange, WebhookNew, WebhookSet,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange,
+    SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
-pub use schema::{RecordKindName, RightName};
+pub use schema::{NodeStateName, RecordKindName, RightName, UnitKindName};
 pub use serde_json::value::RawValue;
 pub use task::{
     Task, TaskChange, TaskCreated, TaskDeleted, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus,
 };
 pub use twin::{Twin, TwinDesired, TwinDesiredValue, TwinReported, TwinReportedValue};
+pub use unit::{Unit, UnitPage};
 pub use webhook::{
     DeadLettersResent, Webhook, WebhookDeadLetter, WebhookDeleted, WebhookDelivery, WebhookFilter,
     WebhookState, WebhookTested,

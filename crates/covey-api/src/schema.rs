@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 
 use covey_core::access::RIGHT_NAMES;
+use covey_core::node::NodeState;
 use covey_core::presence::Reason;
 use covey_core::record::RecordKind;
 use covey_core::task::Cause;
+use covey_core::unit::UnitKind;
 use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
@@ -79,6 +81,10 @@ names! {
     RecordKindName as "RecordKindName" = RecordKind::NAMES.map(|(_, name)| name), "What changed.";
     /// Why a device came or went.
     ReasonName as "ReasonName" = Reason::NAMES.map(|(_, name)| name), "Why.";
+    /// What a unit does.
+    UnitKindName as "UnitKind" = UnitKind::NAMES.map(|(_, name)| name), "What it does: `read` sends a measurement a line, `update` waits for a line.";
+    /// Whether a node may join.
+    NodeStateName as "NodeState" = NodeState::NAMES.map(|(_, name)| name), "Whether a node may join.";
     /// A right of a credential.
     RightName as "Right" = RIGHT_NAMES, "A right.";
 }

@@ -26,25 +26,31 @@ mod error;
 mod event;
 mod health;
 mod local;
+mod microcontroller;
+mod node;
 mod retention;
 mod stream;
 mod task;
 mod transport;
 mod twin;
+mod unit;
 mod webhook;
 
 pub use api_key::{ApiKey, MadeApiKey};
 pub use client::Client;
 pub use covey_api::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, Readiness, Record, Retention, RetentionChange,
-    RetentionRun, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
-    Time, TwinDesiredValue, TwinPatch, TwinReportedValue, WebhookFilter, WebhookNew, WebhookSet, Whole,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, Readiness, Record, Retention,
+    RetentionChange, RetentionRun, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew,
+    TaskStatus, Time, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, WebhookFilter,
+    WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};
 pub use event::{Event, EventFilter, Events};
 pub use health::metric_value;
 pub use local::{Addresses, LocalServer};
+pub use microcontroller::MicrocontrollerKeys;
+pub use node::{Node, NodeFilter, NodePage};
 pub use serde_json::value::RawValue;
 pub use stream::{Stream, StreamFilter, Told};
 pub use task::{
@@ -52,4 +58,5 @@ pub use task::{
     TaskRow, WAIT_SECONDS_MAX,
 };
 pub use twin::Twin;
+pub use unit::{Unit, UnitFilter, UnitPage};
 pub use webhook::{DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookState, WebhookTested};

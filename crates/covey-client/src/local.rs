@@ -18,6 +18,16 @@ pub struct Addresses {
     pub https: Option<String>,
     /// The broker for devices, as `mqtts://host:port`.
     pub mqtts: Option<String>,
+    /// The gateway of nodes that speak CoAP, as `coap://host:port`; as the next ones, if it is switched on.
+    pub coap: Option<String>,
+    /// That of nodes that speak plain MQTT, as `mqtt://host:port`.
+    pub mqtt_nodes: Option<String>,
+    /// That of nodes that speak MQTT-SN, as `mqtt-sn://host:port`.
+    pub mqtt_sn: Option<String>,
+    /// That of nodes that open a WebSocket, as `ws://host:port`.
+    pub websocket_nodes: Option<String>,
+    /// The listener for client programs of microcontrollers, as `https://host:port`.
+    pub mcu_http: Option<String>,
 }
 
 /// A server on this machine.

@@ -5,7 +5,7 @@
 //! This is memory, not truth: the store knows which tasks are open, and a
 //! device that connects is told again. So a crash loses nothing here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -14,6 +14,9 @@ use crate::id::{DeviceKey, TaskId};
 use crate::links::LinkPlace;
 use crate::port::Announcement;
 
+/// How many devices are looked at for open tasks at a time.
+/// Limit for the server: the others have their turn after these.
+pub const LOOKS_MAX: usize = 64;
 /// How many devices are remembered that did not listen when a task opened.
 /// Limit for the server: further ones are announced to when they connect or poll.
 const MISSED_MAX: usize = 65_536;
@@ -41,7 +44,7 @@ struct State {
     /// Devices for which a task opened here while they did not listen here:
     /// word of a subscription may come later than a task.
     missed: HashSet<DeviceKey>,
-    due: Vec<DeviceKey>,
+    due: VecDeque<DeviceKey>,
     waker: Option<Waker>,
 }
 
@@ -91,7 +94,7 @@ impl State {
             && !listener.is_due
         {
             listener.is_due = true;
-            self.due.push(device);
+            self.due.push_back(device);
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
@@ -213,7 +216,7 @@ impl Announcer {
     }
 
     /// Waits until devices have room for announcements and may have tasks, and
-    /// answers which, each with how many tasks to look for.
+    /// answers which, each with how many tasks to look for: [`LOOKS_MAX`] at most, those that wait longest.
     pub async fn due(&self) -> Vec<(DeviceKey, u32)> {
         poll_fn(|context| {
             let mut state = self.state();
@@ -221,9 +224,10 @@ impl Announcer {
                 state.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            let due = std::mem::take(&mut state.due);
-            let mut wanted = Vec::with_capacity(due.len());
-            for device in due {
+            let mut wanted = Vec::new();
+            while wanted.len() < LOOKS_MAX
+                && let Some(device) = state.due.pop_front()
+            {
                 if let Some(listener) = state.listening.get_mut(&device) {
                     listener.is_due = false;
                     listener.is_looking = true;

@@ -28,6 +28,8 @@ pub enum Work {
     LookAgain,
     /// Forgets what is too old.
     Retention,
+    /// Counts what is kept.
+    Quota,
     /// Forgets what is too old of the log and the dead letters of webhooks.
     WebhookLog,
     /// Looks for ends of tasks that other servers stored and did not tell of.
@@ -37,7 +39,7 @@ pub enum Work {
 
 impl Work {
     /// All work of a server that is alone.
-    pub const ALONE: [Self; 8] = [
+    pub const ALONE: [Self; 9] = [
         Self::Expiry,
         Self::Announcing,
         Self::Feed,
@@ -45,6 +47,7 @@ impl Work {
         Self::Presence,
         Self::LookAgain,
         Self::Retention,
+        Self::Quota,
         Self::WebhookLog,
     ];
 
@@ -59,6 +62,7 @@ impl Work {
             Self::Presence => "presence",
             Self::LookAgain => "look again",
             Self::Retention => "retention",
+            Self::Quota => "quota",
             Self::WebhookLog => "webhook log",
             Self::CatchUp => "catch up",
         }
@@ -83,6 +87,8 @@ const RETENTION_INTERVAL_MS: u64 = 600_000;
 /// The pause between two bounded amounts that are forgotten, in which others
 /// can write, in milliseconds.
 const RETENTION_PAUSE_MS: u64 = 200;
+/// How often is looked whether what a device keeps is to be asked for, in milliseconds.
+const QUOTA_INTERVAL_MS: u64 = 1_000;
 /// How often the log of webhooks is looked at, in milliseconds.
 const WEBHOOK_LOG_INTERVAL_MS: u64 = 60_000;
 /// The shortest pause between two bounded amounts of it, in milliseconds.
@@ -162,6 +168,7 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut Device
             }
             if is_more { RETENTION_PAUSE_MS } else { RETENTION_INTERVAL_MS }
         }
+        Work::Quota => unless_more(server.quota_step().await?, QUOTA_INTERVAL_MS),
         Work::WebhookLog => {
             let clock = &engine.parts.clock;
             let began_us = clock.monotonic_us();

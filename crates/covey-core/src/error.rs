@@ -61,6 +61,12 @@ pub enum Error {
         /// The limit, with its name.
         limit: &'static str,
     },
+    /// As much is kept as may be; it may be tried again when something was deleted or has become too old.
+    #[error("{limit}; delete tasks, or keep things for a shorter time")]
+    OverQuota {
+        /// Who keeps as much.
+        limit: &'static str,
+    },
     /// It was given up because it takes too long; the same again would meet the same.
     #[error("it took longer than 10 s; ask for less: a shorter time, one device, one type, an earlier page")]
     TookTooLong,

@@ -48,7 +48,13 @@ impl ForServer<'_> {
         }
     }
 
-    /// The same, after a look whether the store answers: the cheapest read that
+    /// What each link has counted since the server began, by the link's name.
+    #[must_use]
+    pub fn link_counts(self) -> Vec<(&'static str, Vec<(&'static str, u64)>)> {
+        self.engine.parts.links.counts()
+    }
+
+    /// The same as [`health`](Self::health), after a look whether the store answers: the cheapest read that
     /// there is.
     ///
     /// # Errors

@@ -54,6 +54,14 @@ pub struct ResultId(pub i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordNumber(pub i64);
 
+/// The number of a node that a gateway has heard of, or that was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub i64);
+
+/// The number of a unit that is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitId(pub i64);
+
 /// Who calls, as long as its credential lives: for what the server keeps for a
 /// caller, such as how far it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +96,12 @@ impl Sn {
     pub fn is_valid(text: &str) -> bool {
         (1..=SN_BYTES_MAX).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+
+    /// What was made in such a way that it is valid.
+    pub(crate) fn of_valid(text: String) -> Self {
+        debug_assert!(Self::is_valid(&text), "{text:?} is no serial number");
+        Self(Arc::from(text))
     }
 
     /// The serial number as text.

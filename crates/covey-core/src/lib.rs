@@ -11,6 +11,7 @@
 //! and the answer goes out after the commit.
 
 pub mod access;
+pub mod address;
 pub mod announcer;
 pub mod background;
 pub mod budget;
@@ -25,14 +26,18 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod links;
+pub mod microcontroller;
 mod named;
+pub mod node;
 pub mod operation;
 pub mod port;
 pub mod presence;
+pub mod quota;
 pub mod record;
 pub mod retention;
 pub mod task;
 pub mod twin;
+pub mod unit;
 pub mod watch;
 pub mod webhook;
 

@@ -24,6 +24,12 @@ pub struct Limits {
     /// How many results of a task are stored that come when it is final.
     /// Limit for each task: 0x97, and a `cmt` that lets the device stop.
     pub late_results_per_task_max: u32,
+    /// How much a device may keep, in bytes; 0 for as much as there is room for.
+    /// Limit for each device, set by `--device-bytes-max`: 429 to its tasks, 0x97 to its events.
+    pub device_bytes_max: u64,
+    /// How much an organisation may keep, in bytes; 0 for as much as there is room for.
+    /// Limit for each organisation, set by `--organisation-bytes-max`: 429 to what is new, 0x97 to its devices' events.
+    pub org_bytes_max: u64,
     /// How many tasks that are not final a device may have.
     /// Limit for each device, set by `--open-tasks-max`: 429.
     pub live_tasks_per_device_max: u32,
@@ -45,6 +51,8 @@ impl Default for Limits {
             results_per_task_max: 10_000,
             result_bytes_per_task_max: 16 * 1024 * 1024,
             late_results_per_task_max: 16,
+            device_bytes_max: 16 << 30,
+            org_bytes_max: 0,
             live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
             stream_bytes_max: 64 * 1024 * 1024,

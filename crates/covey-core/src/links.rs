@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::id::Sn;
+use crate::id::{OrgId, Sn};
+use crate::node::NodeName;
 use crate::port::{Announcement, BoxFuture, Link, LinkState, Reach};
 
 /// The place of a link among those of a server.
@@ -75,6 +76,11 @@ impl Links {
         self.0.iter().filter(|link| !link.is_shared()).for_each(|link| link.revoke(sn));
     }
 
+    /// Tells gateways that they may get another answer for a node.
+    pub(crate) fn node_changed(&self, org: OrgId, name: &NodeName) {
+        self.0.iter().for_each(|link| link.node_changed(org, name));
+    }
+
     /// Makes it possible for a device that was just registered to connect.
     pub(crate) fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         let admitting: Vec<_> = self.0.iter().map(|link| link.admit(sn)).collect();
@@ -88,6 +94,11 @@ impl Links {
     /// How each link is.
     pub(crate) fn states(&self) -> Vec<LinkHealth> {
         self.0.iter().map(|link| LinkHealth { name: link.name(), state: link.state() }).collect()
+    }
+
+    /// What each link has counted, by its name.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, Vec<(&'static str, u64)>)> {
+        self.0.iter().map(|link| (link.name(), link.counts())).collect()
     }
 
     /// Whether no message can leave through any link.

@@ -7,6 +7,7 @@
 use futures_channel::oneshot;
 
 use crate::error::{Error, Result, StorageFault};
+use crate::id::{DeviceKey, OrgId};
 use crate::port::{Job, Need, ReadSet, Transaction, Turn};
 
 /// Why an operation gave no answer.
@@ -40,6 +41,15 @@ pub trait Operation: Send + 'static {
 
     /// In whose turn it is run.
     fn turn(&self) -> Turn;
+
+    /// Whose quota it is refused for when that is used up: an organisation's, for all that is new, and that of
+    /// a device which sends something.
+    fn adds_to(&self) -> Option<(OrgId, Option<DeviceKey>)> {
+        match (Self::NEED, self.turn()) {
+            (Need::New, Turn::Org(org)) => Some((org, None)),
+            _ => None,
+        }
+    }
 
     /// How much memory what was sent along takes, in bytes: payloads, bodies, values; about.
     fn bytes(&self) -> usize {

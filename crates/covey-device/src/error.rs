@@ -17,6 +17,21 @@ pub enum Error {
         /// The address as it was given.
         given: String,
     },
+    /// No server was found on the local network, or several.
+    #[cfg(feature = "discover")]
+    #[error("{why}")]
+    NotChosen {
+        /// Which there are.
+        why: covey_discovery::NotChosen,
+    },
+    /// Multicast DNS cannot be used here: give the server's address.
+    #[cfg(feature = "discover")]
+    #[error("{source}: give the server's address")]
+    Discovery {
+        /// What is wrong.
+        #[source]
+        source: covey_discovery::DiscoveryError,
+    },
     /// Neither a folder nor an [`Identity`](crate::Identity) was given.
     #[error(
         "the device has no identity: call identity_dir(DIR) with a folder written by `covey device add SN --out DIR`"

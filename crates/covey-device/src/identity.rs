@@ -68,6 +68,12 @@ impl Identity {
         &self.sn
     }
 
+    /// The certificates that the server must lead to.
+    #[cfg(feature = "discover")]
+    pub(crate) fn ca(&self) -> &[CertificateDer<'static>] {
+        &self.ca
+    }
+
     pub(crate) fn sn_shared(&self) -> Arc<str> {
         Arc::clone(&self.sn)
     }

@@ -106,6 +106,12 @@
 //! for long belongs into [`tokio::task::spawn_blocking`]. A call longer than the server's lease
 //! (60 s by default) should report [`progress`](Call::progress) now and then.
 //!
+//! # Finding the server
+//!
+//! With the feature `discover` the server is found on the local network, where it announces itself (`covey up --mdns`):
+//! `discover(&identity, None).await?` answers what [`DeviceBuilder::server`] takes. What was found is trusted no more than
+//! an address that was typed: the server proves itself by the identity's CA.
+//!
 //! # Many devices in one process
 //!
 //! Share the handlers ([`DeviceBuilder::handlers`]) and the trusted roots ([`TlsRoots`]). A
@@ -123,6 +129,8 @@ mod builder;
 mod call;
 mod clock;
 mod device;
+#[cfg(feature = "discover")]
+mod discover;
 mod error;
 mod events;
 mod handlers;
@@ -140,6 +148,8 @@ pub use builder::DeviceBuilder;
 pub use call::{Call, CallError};
 pub use covey_wire::parse_correlation;
 pub use device::Device;
+#[cfg(feature = "discover")]
+pub use discover::discover;
 pub use error::Error;
 pub use events::{
     EVENT_BODY_BYTES_MAX, EVENT_TYPE_CODE_MAX, EventDraft, EventError, EventOutcome, EventOverflow,

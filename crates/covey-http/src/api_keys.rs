@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use covey_api::{ApiKey, ApiKeyMade, ApiKeyNew, ApiKeyRevoked};
-use covey_core::access::Rights;
+use covey_core::access::{Grant, KeyBounds, Rights};
+use covey_core::id::UnixMs;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -48,6 +49,11 @@ async fn api_key_list(asked: Asked) -> Answer {
 async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<ApiKeyNew>()?;
     let rights = Rights::parse(wanted.rights.iter().map(String::as_str))?;
+    let bounds = KeyBounds {
+        expires_at: wanted.expires_at.map(|at| UnixMs(at.0)),
+        addresses: KeyBounds::addresses_of(wanted.addresses.iter().map(String::as_str))?,
+    };
+    let grant = Grant { rights, bounds };
     let org = wanted.org.as_deref().unwrap_or(&asked.caller.org_name);
     let certificate =
         wanted.certificate_pem.as_deref().map(|pem| certificate(&asked.api, pem)).transpose()?;
@@ -55,10 +61,10 @@ async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
         Some(shown) => {
             let text = shown.credential();
             let serial = shown.serial_hex();
-            (asked.engine().credential_add(org, &wanted.name, rights, &text, serial).await?, None)
+            (asked.engine().credential_add(org, &wanted.name, grant, &text, serial).await?, None)
         }
         None => {
-            let made = asked.engine().api_key_add(org, &wanted.name, rights).await?;
+            let made = asked.engine().api_key_add(org, &wanted.name, grant).await?;
             (made.key, Some(made.clear_text))
         }
     };

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::compression::compression;
+use crate::door::{Door, with_body};
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    api_keys, device_events, device_tasks, devices, docs, gauges, health, metrics, retention, stream,
-    webhooks, whoami,
+    api_keys, device_events, device_tasks, devices, docs, gauges, health, metrics, nodes, retention, stream,
+    units, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -22,6 +23,8 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(docs::frame())
         .merge(device_tasks::router())
         .merge(devices::router())
+        .merge(nodes::router())
+        .merge(units::router())
         .merge(device_events::router())
         .merge(gauges::router())
         .merge(stream::router())
@@ -58,9 +61,24 @@ impl App {
 
 /// Makes the whole API.
 pub fn router(api: Api) -> App {
+    router_with(api, |_| Router::new())
+}
+
+/// Makes the whole API, with routes of others beside it. They pass what every request passes, their bodies are bounded as
+/// those of the API are, and they are not in the OpenAPI document. What they need of the server they ask the [`Door`].
+///
+/// # Panics
+/// Routes that the API has, too.
+pub fn router_with(api: Api, others: impl FnOnce(Door) -> Router) -> App {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
+    let others = others(Door::of(&api));
     let router = router.merge(docs::router(&docs::complete(document)));
+    let router = if others.has_routes() {
+        router.merge(others.route_layer(from_fn(with_body)).with_state(()))
+    } else {
+        router
+    };
     App { router: assembled(router, &api), api }
 }
 

@@ -1,5 +1,5 @@
 //! What is known of a connection: who is at its other end, how many of its requests are open, how much of
-//! its answers was not taken yet, and how much of its requests' bodies is kept.
+//! its answers was not taken yet, and how much of its requests' heads and bodies is kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -13,6 +13,7 @@ use crate::answer::Answer;
 use crate::client_certificate::Peer;
 use crate::ended::Ended;
 use crate::outgoing::{CONNECTION_BYTES_MAX, Outgoing};
+use crate::server::HEAD_BYTES_MAX;
 
 /// How long a client may take no byte of an answer that is there for it, in milliseconds.
 /// Limit for each answer: its stream, over HTTP/1.1 its connection, is ended.
@@ -24,6 +25,8 @@ const IDLE_MS_MAX: u64 = 30_000;
 /// time in which a caller is found by its credential, and a page is read.
 /// Limit for each stranger: his connection gives way.
 const STRANGER_MS_MAX: u64 = 3_000;
+/// A head up to this size, in bytes, ends no stranger's connection by itself, whatever others take.
+const SMALL_HEAD_BYTES: usize = 8 * 1024;
 /// How many answers, whose streams are over and whose bytes are not, are looked through at a time.
 /// Limit for each connection: those that are over are forgotten.
 const LEFT_BEHIND_MAX: usize = 256;
@@ -50,6 +53,10 @@ pub(crate) struct Connection {
     has_room: Notify,
     /// How much is kept of the bodies that it is sending, in bytes.
     bodies: AtomicUsize,
+    /// How much of that came while no request was open over HTTP/1.1: it is of the head of the next one.
+    head: AtomicUsize,
+    /// Another protocol is spoken on it by now.
+    is_upgraded: AtomicBool,
     /// Why it was cut, if it was.
     cut_for: OnceLock<Ended>,
     cut: Notify,
@@ -79,6 +86,8 @@ impl Connection {
             unsent: AtomicUsize::new(0),
             has_room: Notify::new(),
             bodies: AtomicUsize::new(0),
+            head: AtomicUsize::new(0),
+            is_upgraded: AtomicBool::new(false),
             cut_for: OnceLock::new(),
             cut: Notify::new(),
             outgoing,
@@ -175,7 +184,35 @@ impl Connection {
         self.outgoing.sub(bytes);
     }
 
-    /// What it holds of answers and bodies, in bytes.
+    /// So much was read from it, in bytes. What is of a head is kept until that is whole.
+    pub(crate) fn read(&self, bytes: usize) {
+        if self.is_http2 || self.open_count() > 0 || self.is_upgraded.load(Ordering::Relaxed) {
+            return;
+        }
+        // What is thrown away of a body that nobody wanted may be more, and is not kept.
+        let bytes = bytes.min(HEAD_BYTES_MAX.saturating_sub(self.head.load(Ordering::Relaxed)));
+        if bytes > 0 {
+            let head = self.head.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            self.keep(bytes);
+            // At once, and not when its turn has come to be looked at: what it takes meanwhile nobody has.
+            if head > SMALL_HEAD_BYTES && !self.has_caller() && self.outgoing.is_over() {
+                self.cut(Ended::Unsent);
+            }
+        }
+    }
+
+    /// A head is whole, or its connection is gone.
+    pub(crate) fn head_over(&self) {
+        self.let_go(self.head.swap(0, Ordering::Relaxed));
+    }
+
+    /// Another protocol is spoken on it from now on.
+    pub(crate) fn upgraded(&self) {
+        self.is_upgraded.store(true, Ordering::Relaxed);
+        self.head_over();
+    }
+
+    /// What it holds of answers, bodies and heads, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.unsent_bytes() + self.bodies.load(Ordering::Relaxed)
     }
@@ -220,13 +257,18 @@ impl Connection {
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut_for.get().is_some()
+        self.cut_why().is_some()
+    }
+
+    /// Why it was cut, if it was.
+    pub(crate) fn cut_why(&self) -> Option<Ended> {
+        self.cut_for.get().copied()
     }
 
     /// Waits until it is to end at once, and says why.
     pub(crate) async fn until_cut(&self) -> Ended {
         self.cut.notified().await;
-        self.cut_for.get().copied().unwrap_or(Ended::Done)
+        self.cut_why().unwrap_or(Ended::Done)
     }
 
     /// Waits until a connection with HTTP/2 has been without an open request for too long. It is

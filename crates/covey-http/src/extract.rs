@@ -99,6 +99,11 @@ async fn read(body: Body, kept: &mut Kept) -> Result<Bytes, Problem> {
 }
 
 impl RawBody {
+    /// What was sent.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// A body as a test sends it.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {

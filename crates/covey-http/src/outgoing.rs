@@ -15,10 +15,16 @@ use crate::ended::Ended;
 /// Limit for each connection: its next request waits.
 pub(crate) const CONNECTION_BYTES_MAX: usize = 1024 * 1024;
 
+/// How much more than at the last look makes another look worth while: this part of what may be. What was cut takes a
+/// moment to go, and a look goes through all connections.
+const LOOK_PART: usize = 64;
+
 /// What lies in the server of all answers.
 pub(crate) struct Outgoing {
     bytes: AtomicUsize,
     bytes_max: usize,
+    /// Beyond which it is looked what to cut.
+    look_at: AtomicUsize,
     next: AtomicU64,
     connections: Mutex<HashMap<u64, Weak<Connection>>>,
 }
@@ -33,12 +39,23 @@ impl Default for Outgoing {
 impl Outgoing {
     /// Nothing yet; so many bytes may be before connections are cut.
     pub(crate) fn within(bytes_max: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), bytes_max, next: AtomicU64::new(0), connections: Mutex::default() }
+        Self {
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            look_at: AtomicUsize::new(bytes_max),
+            next: AtomicU64::new(0),
+            connections: Mutex::default(),
+        }
     }
 
     /// How much that is now, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is more than may be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes() > self.bytes_max
     }
 
     /// Knows a connection from now on, until what is answered is dropped.
@@ -50,13 +67,19 @@ impl Outgoing {
     }
 
     pub(crate) fn add(&self, bytes: usize) {
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if now > self.look_at.load(Ordering::Relaxed) {
             self.relieve();
+            let next = self.bytes().saturating_add(self.bytes_max / LOOK_PART);
+            self.look_at.store(next.max(self.bytes_max), Ordering::Relaxed);
         }
     }
 
     pub(crate) fn sub(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let now = self.bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        if now <= self.bytes_max && self.look_at.load(Ordering::Relaxed) != self.bytes_max {
+            self.look_at.store(self.bytes_max, Ordering::Relaxed);
+        }
     }
 
     /// Cuts connections, until a sixteenth of what may be is free.
@@ -138,6 +161,32 @@ mod tests {
         assert!(strangers.iter().all(|(connection, _)| connection.is_cut()) && !callers[0].0.is_cut());
         callers[0].0.keep(200);
         assert_eq!((callers[0].0.is_cut(), callers[1].0.is_cut()), (false, true));
+    }
+
+    #[test]
+    fn what_was_cut_and_has_not_gone_is_not_looked_for_with_each_byte() {
+        let answers = Arc::new(Outgoing::within(64_000));
+        let connection = Connection::new(true, true, None, Arc::clone(&answers));
+        let _entered = answers.enter(&connection);
+        connection.charge(64_001);
+        assert!(connection.is_cut());
+        let another = Connection::new(true, true, None, Arc::clone(&answers));
+        let entered = answers.enter(&another);
+        // Nobody looks, whoever has the list meanwhile.
+        let held = answers.connections.lock();
+        (0..999).for_each(|_| another.charge(1));
+        assert_eq!(answers.look_at.load(Ordering::Relaxed), 65_001);
+        drop(held);
+        another.charge(2);
+        assert_eq!(answers.look_at.load(Ordering::Relaxed), 66_002);
+        connection.release(64_001);
+        assert_eq!(
+            answers.look_at.load(Ordering::Relaxed),
+            64_000,
+            "there is room: the next excess is looked at"
+        );
+        another.release(1_001);
+        drop(entered);
     }
 
     #[tokio::test]

@@ -47,10 +47,13 @@ pub(crate) enum Kind {
     Unknown,
     Contradictory,
     LimitReached,
+    QuotaReached,
     Internal,
     Unavailable,
     NoRoom,
     TookTooLong,
+    Foreign,
+    NoAnswer,
 }
 
 impl Kind {
@@ -90,6 +93,7 @@ impl Kind {
                 (StatusCode::UNPROCESSABLE_ENTITY, "contradictory", "A value contradicts another")
             }
             Self::LimitReached => (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "A limit was reached"),
+            Self::QuotaReached => (StatusCode::TOO_MANY_REQUESTS, "quota", "As much is kept as may be"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server made a mistake"),
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now")
@@ -100,6 +104,8 @@ impl Kind {
             Self::TookTooLong => {
                 (StatusCode::GATEWAY_TIMEOUT, "took-too-long", "It takes too long; ask for less")
             }
+            Self::Foreign => (StatusCode::FORBIDDEN, "foreign", "The request is not one of a client program"),
+            Self::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "no-answer", "The device did not answer"),
         }
     }
 
@@ -107,6 +113,8 @@ impl Kind {
     const fn retry_after_s(self) -> Option<u16> {
         match self {
             Self::LimitReached => Some(5),
+            // Room comes by deleting, and with the end of a day.
+            Self::QuotaReached => Some(60),
             Self::Unavailable => Some(1),
             Self::NoRoom => Some(10),
             _ => None,
@@ -202,6 +210,7 @@ impl From<Error> for Problem {
             Error::Precondition { .. } => Kind::Precondition,
             Error::Forbidden { .. } => Kind::Forbidden,
             Error::Exhausted { .. } | Error::OverBudget { .. } => Kind::LimitReached,
+            Error::OverQuota { .. } => Kind::QuotaReached,
             Error::Unavailable { reason: StorageFault::Full | StorageFault::Short } => Kind::NoRoom,
             Error::Unavailable { .. } | Error::Blocked => Kind::Unavailable,
             Error::TookTooLong => Kind::TookTooLong,
@@ -245,6 +254,7 @@ mod tests {
             (Error::LastKey, 409),
             (Error::Forbidden { right: "tasks:read" }, 403),
             (Error::Exhausted { limit: "the device has too many open tasks" }, 429),
+            (Error::OverQuota { limit: "the device keeps as much as it may" }, 429),
             (Error::OverBudget { limit: "the API key asks more than it may" }, 429),
             (Error::Unavailable { reason: StorageFault::Io }, 503),
             (Error::Unavailable { reason: StorageFault::Full }, 507),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, StatusCode};
 use covey_net::{Files, Gate, HalfOpen, Limits, Place, Stay};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
@@ -29,10 +29,11 @@ use tower_service::Service;
 
 use crate::answer::{Answer, MadeFrom, Sent};
 use crate::app::App;
+use crate::arriving::Arriving;
 use crate::client_certificate::Peer;
 use crate::connection::{Connection, STALL_MS_MAX};
+use crate::door::PeerAddress;
 use crate::ended::Ended;
-use crate::first_byte::FirstByte;
 use crate::http2;
 use crate::outgoing::Entered;
 use crate::stalled_write::StalledWrite;
@@ -56,7 +57,7 @@ const HANDSHAKE_MS_MAX: u64 = 10_000;
 const HEAD_MS_MAX: u64 = 30_000;
 /// Largest head of a request over HTTP/1.1, in bytes.
 /// Limit for each request: 431.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How much an encrypted connection keeps that the system does not take yet, in bytes: a piece of an answer.
 /// What is more waits where it is counted.
 /// Limit for each connection: the answer waits.
@@ -227,17 +228,22 @@ type Life<'a> = BoxFuture<'a, Ended>;
 impl Connections {
     async fn run(&self, stream: TcpStream, half_open: HalfOpen, place: Place) -> Ended {
         // Answers are small and wanted at once.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection is gone already");
-            return Ended::Broken;
-        }
+        let address = match stream.set_nodelay(true).and_then(|()| stream.peer_addr()) {
+            Ok(address) => PeerAddress(address),
+            Err(error) => {
+                tracing::debug!(%error, "a connection is gone already");
+                return Ended::Broken;
+            }
+        };
         let connection = match &self.tls {
-            None => self.speak(stream, Spoken::Plain, None, half_open, place),
+            None => self.speak(stream, Spoken::Plain, None, address, half_open, place),
             // In a place of its own, which is free again when the connection begins.
-            Some(tls) => match Box::pin(self.begin_tls(stream, Arc::clone(tls), half_open, place)).await {
-                Ok(connection) => connection,
-                Err(ended) => return ended,
-            },
+            Some(tls) => {
+                match Box::pin(self.begin_tls(stream, Arc::clone(tls), address, half_open, place)).await {
+                    Ok(connection) => connection,
+                    Err(ended) => return ended,
+                }
+            }
         };
         connection.await
     }
@@ -246,6 +252,7 @@ impl Connections {
         &self,
         stream: TcpStream,
         tls: Arc<ServerConfig>,
+        address: PeerAddress,
         half_open: HalfOpen,
         place: Place,
     ) -> Result<Life<'_>, Ended> {
@@ -276,7 +283,7 @@ impl Connections {
         session.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         let peer = session.peer_certificates().and_then(Peer::of);
         let spoken = if session.alpn_protocol() == Some(b"h2") { Spoken::Http2 } else { Spoken::Encrypted };
-        Ok(self.speak(stream, spoken, peer, half_open, place))
+        Ok(self.speak(stream, spoken, peer, address, half_open, place))
     }
 
     /// Serves what comes on a connection, from a client that has shown this certificate.
@@ -285,6 +292,7 @@ impl Connections {
         stream: S,
         spoken: Spoken,
         peer: Option<Peer>,
+        address: PeerAddress,
         half_open: HalfOpen,
         place: Place,
     ) -> Life<'_>
@@ -301,7 +309,8 @@ impl Connections {
             stay.trust();
         }
         let known = (api.outgoing.enter(&connection), stay);
-        let (stream, service) = (bounded(stream, place), answered(self.app.router.clone(), &connection));
+        let (stream, service) =
+            (bounded(stream, place, &connection), answered(self.app.router.clone(), &connection, address));
         if spoken == Spoken::Http2 {
             let served = Box::pin(http2::over(&connection).serve_connection(stream, service));
             let finish = hyper::server::conn::http2::Connection::graceful_shutdown;
@@ -351,6 +360,9 @@ impl Connections {
 
 /// Why a connection ended that ended by itself.
 fn why(ended: hyper::Result<()>, connection: &Connection) -> Ended {
+    if let Some(cut_for) = connection.cut_why() {
+        return cut_for;
+    }
     ended.err().map_or(Ended::Done, |error| {
         tracing::debug!(%error, "a connection ended with an error");
         Ended::by(&error, connection.is_in_use())
@@ -371,6 +383,7 @@ async fn over(connection: &Connection) {
 fn answered(
     router: Router,
     connection: &Arc<Connection>,
+    address: PeerAddress,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Sent>,
@@ -383,15 +396,20 @@ fn answered(
     let connection = Arc::clone(connection);
     service_fn(move |mut request: Request<Incoming>| {
         let open = connection.open();
+        connection.head_over();
         let answer = connection.is_http2().then(|| Answer::new(&connection));
         if let Some(answer) = &answer {
             connection.call(answer);
         }
         request.extensions_mut().insert(Arc::clone(&connection));
+        request.extensions_mut().insert(address);
         // A router is always ready.
         let response = router.clone().call(request);
         async move {
             let mut response: Response<axum::body::Body> = response.await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                open.connection().upgraded();
+            }
             let made_from = MadeFrom::bytes(&mut response);
             Ok::<_, Infallible>(response.map(|body| Sent::new(body, open, answer, made_from)))
         }
@@ -411,10 +429,14 @@ async fn shake_hands(
 
 /// A connection that is given up if nothing comes, or nothing is taken, for too long. It has its place for as
 /// long as it is open, whatever is spoken on it at last.
-fn bounded<S>(stream: S, place: Place) -> TokioIo<FirstByte<StalledWrite<S>, Place>>
+fn bounded<S>(
+    stream: S,
+    place: Place,
+    connection: &Arc<Connection>,
+) -> TokioIo<Arriving<StalledWrite<S>, Place>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let stream = StalledWrite::within(Duration::from_millis(STALL_MS_MAX), stream);
-    TokioIo::new(FirstByte::within(Duration::from_millis(HEAD_MS_MAX), stream, place))
+    TokioIo::new(Arriving::within(Duration::from_millis(HEAD_MS_MAX), stream, Arc::clone(connection), place))
 }

@@ -373,7 +373,7 @@ impl Drop for Stranger<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use covey_core::access::Rights;
+    use covey_core::access::{KeyBounds, Rights};
     use proptest::prelude::*;
 
     use super::*;
@@ -393,6 +393,7 @@ mod tests {
             id: CallerId(number),
             name: Arc::from("a key"),
             rights: Rights::ALL,
+            bounds: KeyBounds::default(),
         }
     }
 

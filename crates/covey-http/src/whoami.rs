@@ -1,7 +1,6 @@
 //! `GET /api/v1/whoami`: whom a credential stands for. An application checks
 //! its key with it, and a proxy asks it whether to let a request through.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::http::header::CACHE_CONTROL;
@@ -39,11 +38,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     )
 )]
 async fn whoami(Asked { caller, .. }: Asked) -> Response {
-    let org_id = caller.org.0;
-    let rights: Vec<_> = caller.rights.names().map(Cow::Borrowed).collect();
-    let names = rights.join(" ");
-    let (org, name) = (Cow::Borrowed(&*caller.org_name), Cow::Borrowed(&*caller.name));
-    let mut response = json(StatusCode::OK, &Whoami { org_id, org, name, rights });
+    let whoami = Whoami::of(&caller);
+    let (org_id, names) = (whoami.org_id, whoami.rights.join(" "));
+    let mut response = json(StatusCode::OK, &whoami);
     let headers = response.headers_mut();
     headers.insert(ORG_ID_HEADER, HeaderValue::from(org_id));
     if let Ok(names) = HeaderValue::try_from(names) {

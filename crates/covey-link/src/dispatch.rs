@@ -41,7 +41,7 @@ pub(crate) enum RefusedKind {
     Unheard,
     /// Wait until a limit is no longer reached.
     Limit,
-    /// Send it again, later: the device has sent too much.
+    /// Send it again, later: the device has sent too much, or keeps as much as it may.
     OverBudget,
     /// Send it again: the store did not take it.
     Unavailable(StorageFault),
@@ -70,7 +70,7 @@ pub(crate) async fn handle(
     };
     let weight = opened.weight();
     opened.charge(engine, device, is_acknowledged)?;
-    let handled = opened.carry_out(engine, device).await;
+    let handled = opened.carry_out(engine, device, is_acknowledged).await;
     if matches!(handled, Err(Refused { kind: RefusedKind::Unavailable(_), .. })) {
         engine.for_device(device).give_back(weight);
     }
@@ -148,6 +148,7 @@ impl Opened {
         self,
         engine: &Engine,
         device: &DeviceIdentity,
+        is_acknowledged: bool,
     ) -> Result<Option<DownlinkMessage>, Refused> {
         let for_device = engine.for_device(device);
         Ok(match self {
@@ -167,7 +168,7 @@ impl Opened {
                 }
                 Some(DownlinkMessage::committed(task.0, outcome.result_id.0, ext_id))
             }
-            Self::Event(event) => event.add(engine, device).await?,
+            Self::Event(event) => event.add(engine, device, is_acknowledged).await?,
         })
     }
 }
@@ -194,9 +195,14 @@ fn event_open(engine: &Engine, received: Received<'_>) -> Result<OpenedEvent, Re
 impl OpenedEvent {
     /// Stores it. The store has it in its queue when this was polled once, so
     /// that events which are polled one after the other are stored in that order.
-    async fn add(self, engine: &Engine, device: &DeviceIdentity) -> Result<Option<DownlinkMessage>, Refused> {
+    async fn add(
+        self,
+        engine: &Engine,
+        device: &DeviceIdentity,
+        is_acknowledged: bool,
+    ) -> Result<Option<DownlinkMessage>, Refused> {
         let Self { event, head } = self;
-        match engine.for_device(device).event_store(event).await {
+        match engine.for_device(device).event_store(event, is_acknowledged).await {
             Ok(_) => Ok(head.map(|head| DownlinkMessage::event_answer(&head, EventStatus::Success))),
             Err(error) => Err(Refused { reply: head.map(not_stored), ..Refused::from(error) }),
         }
@@ -263,7 +269,7 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let (refusal, kind) = match &error {
             // The core has counted it.
-            Error::OverBudget { limit } => {
+            Error::OverBudget { limit } | Error::OverQuota { limit } => {
                 let why = (*limit).to_owned();
                 return Self { refusal: None, kind: RefusedKind::OverBudget, why, reply: None };
             }

@@ -54,7 +54,8 @@ pub(crate) async fn shake_hands(
     }
     // With TLS 1.3 the client's last message has no answer, and CONNECT may wait behind it.
     transport.acknowledge();
-    let certificate = transport.peer_certificate().map_err(Refused::Certificate)?;
+    let is_optional = tls.is_some_and(ServerTls::is_certificate_optional);
+    let certificate = transport.peer_certificate(is_optional).map_err(Refused::Certificate)?;
     early.shrink_to_fit();
     Ok(Some(Established { transport, early, certificate, address }))
 }

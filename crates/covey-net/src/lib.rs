@@ -5,6 +5,7 @@
 //! lives while nothing is under way: buffers belong to threads ([`Transport`]), deadlines to one
 //! sweep a second ([`mqtt`]), and what a handshake needs is given back after it.
 
+mod byte_stream;
 mod certificate;
 mod error;
 mod gate;
@@ -17,6 +18,7 @@ mod socket;
 mod tls;
 mod transport;
 
+pub use byte_stream::ByteStream;
 pub use certificate::PeerCertificate;
 pub use error::NetError;
 pub use gate::{BEGUN_MS, Claim, Files, Gate, HalfOpen, Lasting, Place, SILENT_MS, SharedFiles, Stay};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -62,6 +62,8 @@ pub fn certificates_from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>
 /// of TLS 1.3, and a resumed session would go on with a certificate that was not looked at again.
 pub struct ServerTls {
     current: RwLock<Arc<ServerConfig>>,
+    /// Whether a client without a certificate is let in.
+    is_certificate_optional: bool,
 }
 
 impl ServerTls {
@@ -71,7 +73,37 @@ impl ServerTls {
         identity: Identity,
         trusted: Vec<CertificateDer<'static>>,
     ) -> Result<Arc<Self>, NetError> {
-        Ok(Arc::new(Self { current: RwLock::new(for_devices(identity, trusted)?) }))
+        let current = RwLock::new(for_devices(identity, trusted)?);
+        Ok(Arc::new(Self { current, is_certificate_optional: false }))
+    }
+
+    /// TLS of a listener whose clients need no certificate, and may show one that leads to one of the `trusted`, if there
+    /// are any; another one ends the handshake. The server's certificate is that of the resolver, which renews it by itself.
+    ///
+    /// # Errors
+    /// [`NetError::Tls`] or [`NetError::Trusted`] if a certificate cannot be used.
+    pub fn for_anyone(
+        resolver: Arc<dyn ResolvesServerCert>,
+        trusted: Vec<CertificateDer<'static>>,
+    ) -> Result<Arc<Self>, NetError> {
+        let provider = provider();
+        let clients = match trusted.is_empty() {
+            true => WebPkiClientVerifier::no_client_auth(),
+            false => WebPkiClientVerifier::builder_with_provider(roots(trusted)?, Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| NetError::Trusted(error.to_string()))?,
+        };
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(resolver);
+        let current = RwLock::new(Arc::new(for_small_libraries(config)));
+        Ok(Arc::new(Self { current, is_certificate_optional: true }))
+    }
+
+    pub(crate) fn is_certificate_optional(&self) -> bool {
+        self.is_certificate_optional
     }
 
     /// Uses these from the next handshake on. Connections that stand, and handshakes under way, keep
@@ -94,22 +126,31 @@ fn for_devices(
     identity: Identity,
     trusted: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, NetError> {
+    let provider = provider();
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(trusted)?, Arc::clone(&provider))
+        .build()
+        .map_err(|error| NetError::Trusted(error.to_string()))?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(identity.chain, identity.key)?;
+    Ok(Arc::new(for_small_libraries(config)))
+}
+
+fn roots(trusted: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, NetError> {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
         roots.add(certificate)?;
     }
-    let provider = provider();
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| NetError::Trusted(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(identity.chain, identity.key)?;
+    Ok(Arc::new(roots))
+}
+
+/// Small records, and no tickets.
+fn for_small_libraries(mut config: ServerConfig) -> ServerConfig {
     config.max_fragment_size = Some(RECORD_BYTES_MAX);
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    config
 }
 
 /// Named here and passed on, so that nothing depends on a process-wide default.

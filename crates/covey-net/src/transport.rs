@@ -85,13 +85,19 @@ impl Transport {
         self.tls.as_ref().is_some_and(Tls::is_handshaking)
     }
 
-    /// Whose certificate the client has shown; none without TLS.
+    /// Whose certificate the client has shown; none without TLS, and where it `is_optional`.
     ///
     /// # Errors
     /// What the certificate lacks.
-    pub(crate) fn peer_certificate(&self) -> Result<Option<PeerCertificate>, &'static str> {
+    pub(crate) fn peer_certificate(
+        &self,
+        is_optional: bool,
+    ) -> Result<Option<PeerCertificate>, &'static str> {
         let Some(tls) = &self.tls else { return Ok(None) };
-        PeerCertificate::read(tls.peer_certificate().ok_or("no certificate was shown")?).map(Some)
+        match tls.peer_certificate() {
+            None if is_optional => Ok(None),
+            shown => PeerCertificate::read(shown.ok_or("no certificate was shown")?).map(Some),
+        }
     }
 
     /// Whether something of the handshake was answered.
@@ -174,6 +180,16 @@ impl Transport {
     /// Has the system find out whether the client is still there, for a protocol that does not.
     pub fn watch_for_death(&self) {
         self.socket.watch_for_death();
+    }
+
+    /// Says that nothing follows.
+    pub(crate) fn shut_down_writing(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            let mut last = Vec::new();
+            tls.close(&mut last);
+            write(&self.socket, &mut self.unsent, &last)?;
+        }
+        self.socket.shutdown_write()
     }
 
     /// Ends the connection so that the last words reach the client: they are written, nothing

@@ -128,6 +128,47 @@ pub enum Error {
         /// What went wrong.
         why: String,
     },
+    /// The gateway of nodes does not answer.
+    #[error(
+        "no gateway for {protocol} nodes answers at {address}: switch it on with covey up {switch}, or say where it is with --gateway"
+    )]
+    NoGateway {
+        /// What the nodes speak.
+        protocol: &'static str,
+        /// Where it was looked for.
+        address: String,
+        /// The option that switches it on.
+        switch: &'static str,
+    },
+    /// Microcontrollers were registered, and cannot connect.
+    #[error(
+        "no microcontroller can connect to {host}:{port}: {why}; say where devices connect with --broker mqtts://HOST:PORT, and what --mcu-topic-prefix the server has with the same option"
+    )]
+    NoDevicesPort {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the connection says.
+        why: String,
+    },
+    /// The address of the gateway of nodes is none.
+    #[error(
+        "the address {address:?} of the gateway is not usable: write HOST:PORT; CoAP nodes have addresses of IPv4"
+    )]
+    GatewayAddress {
+        /// As it was given.
+        address: String,
+    },
+    /// A node cannot have its address.
+    #[error("no node can have the address {address}: {source}; give another with --base-address")]
+    NodeAddress {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// It was stopped before there was anything to tell.
     #[error("stopped before the benchmark was done")]
     Stopped,

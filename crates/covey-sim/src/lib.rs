@@ -6,12 +6,14 @@
 //!
 //! - [`Fleet`] gets the identities of many devices, [`Simulation`] runs them,
 //!   [`Behaviour`] says how they behave, [`behaviour::methods`] what they can do.
+//! - [`nodes`] are devices that know nothing of Covey, and speak protocols of the field to its gateways.
 //! - [`bench`](mod@bench) measures a server with such devices, and reports.
 
 pub mod behaviour;
 pub mod bench;
 mod error;
 mod fleet;
+pub mod nodes;
 mod open_files;
 mod quantity;
 mod seed;
@@ -20,6 +22,7 @@ pub use behaviour::{Behaviour, Burst, EventBehaviour, Fate, Latency, OfflinePatt
 pub use error::{Error, Result};
 pub use fleet::{
     Fleet, FleetOptions, JoinOptions, JoinReport, Member, Simulation, SimulationOptions, Summary,
+    discover_broker,
 };
 pub use open_files::allow_open_files;
 pub use quantity::{Rate, WrongQuantity, parse_duration};

@@ -19,6 +19,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, WrongQuantity> {
         "s" => number,
         "m" => number * 60.0,
         "h" => number * 3600.0,
+        "d" => number * 86_400.0,
         _ => return Err(wrong()),
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
@@ -64,7 +65,7 @@ impl FromStr for Rate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongQuantity {
     /// A duration without or with an unknown unit.
-    #[error("{given:?} is not a duration: write a number with us, ms, s, m or h, such as 5ms or 30s")]
+    #[error("{given:?} is not a duration: write a number with us, ms, s, m, h or d, such as 5ms or 30s")]
     Duration {
         /// As it was written.
         given: String,
@@ -103,11 +104,12 @@ mod tests {
             ("1.5s", Duration::from_millis(1500)),
             ("2m", Duration::from_secs(120)),
             ("1h", Duration::from_secs(3600)),
+            ("90d", Duration::from_secs(90 * 86_400)),
             ("0s", Duration::ZERO),
         ] {
             assert_eq!(parse_duration(text), Ok(expected), "{text}");
         }
-        for bad in ["", "5", "ms", "-5ms", "5 ms", "5d", "1e3s", "1.2.3s", "99999999999999999999h"] {
+        for bad in ["", "5", "ms", "-5ms", "5 ms", "5w", "1e3s", "1.2.3s", "99999999999999999999h"] {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,13 +1,16 @@
-//! The application of a simulation: it makes tasks, repeats requests, deletes.
+//! The application of a simulation: it makes tasks, repeats requests, deletes, changes twins.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use covey_core::Engine;
 use covey_core::access::Caller;
 use covey_core::error::Error;
-use covey_core::id::{Sn, TaskId};
+use covey_core::id::{DeviceId, Sn, TaskId};
 use covey_core::task::{DeviceRef, IdempotencyKey, TaskSpec};
+use covey_core::twin::{TTL_MINUTES_DEFAULT, TwinPatch};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
@@ -20,10 +23,43 @@ const PAYLOAD_BYTES_MAX: usize = 200;
 const LARGE_PAYLOAD_BYTES: usize = 20_000;
 /// How many of the last tasks an application may delete one of.
 const RECENT: usize = 200;
+/// How often a request that has a key is made, until it has an answer.
+const TRIES_MAX: usize = 30;
+/// The pause between two of them, in milliseconds.
+const TRY_AGAIN_MS: u64 = 700;
+
+/// A value that the server has taken as wanted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The device.
+    pub device: u32,
+    /// Its resource.
+    pub resource: &'static str,
+    /// The value, as JSON.
+    pub value: String,
+    /// The version of the twin's wanted side.
+    pub version: i64,
+}
 
 /// The tasks that the server has accepted, in the order of the answers.
 #[derive(Clone, Default)]
 pub struct Accepted(Arc<Mutex<Vec<TaskId>>>);
+
+/// The wishes that the server has accepted, in the order of the answers.
+#[derive(Clone, Default)]
+pub struct Wishes(Arc<Mutex<Vec<Wish>>>);
+
+impl Wishes {
+    fn add(&self, wish: Wish) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(wish);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Wish> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl Accepted {
     fn add(&self, task: TaskId) {
@@ -48,12 +84,14 @@ impl Accepted {
 pub struct Application {
     /// What it shares with the devices.
     pub site: Site,
-    /// The server.
-    pub engine: Arc<Engine>,
     /// Its credential.
     pub caller: Caller,
+    /// What the devices' numbers are.
+    pub devices: Arc<[DeviceId]>,
     /// What the server has accepted.
     pub accepted: Accepted,
+    /// The same of what is wanted of twins.
+    pub wishes: Wishes,
     /// How many requests it makes.
     pub requests: u64,
 }
@@ -70,7 +108,13 @@ impl Application {
             if pause_us >= 1_000 {
                 sleep(Duration::from_micros(std::mem::take(&mut pause_us))).await;
             }
-            match random.random_range(0..10) {
+            match random.random_range(0..12) {
+                2 => {
+                    let device = random.random_range(0..self.site.devices);
+                    let resource = ["r0", "w0"][random.random_range(0..2)];
+                    let value = random.random_range(0..1_000_000).to_string();
+                    tokio::spawn(Arc::clone(&self).want(device, resource, value));
+                }
                 0 => {
                     if let Some(task) = self.accepted.recent(&mut random) {
                         tokio::spawn(Arc::clone(&self).delete(task));
@@ -78,7 +122,7 @@ impl Application {
                 }
                 1 => {
                     // The same request twice, as after an answer that was lost.
-                    let (device, spec, task) = self.draw(&mut random);
+                    let Some((device, spec, task)) = self.draw(&mut random) else { continue };
                     let key = IdempotencyKey { key: task.to_string(), request_digest: [7; 32] };
                     for _ in 0..2 {
                         let request = (device, spec.clone(), task, Some(key.clone()));
@@ -86,14 +130,15 @@ impl Application {
                     }
                 }
                 _ => {
-                    let (device, spec, task) = self.draw(&mut random);
+                    let Some((device, spec, task)) = self.draw(&mut random) else { continue };
                     tokio::spawn(Arc::clone(&self).create((device, spec, task, None)));
                 }
             }
         }
     }
 
-    fn draw(&self, random: &mut StdRng) -> (u32, TaskSpec, TaskId) {
+    /// Draws a request; none while no server is there.
+    fn draw(&self, random: &mut StdRng) -> Option<(u32, TaskSpec, TaskId)> {
         let device = random.random_range(0..self.site.devices);
         let bytes = match random.random_range(0..50) {
             0 => LARGE_PAYLOAD_BYTES,
@@ -109,14 +154,27 @@ impl Application {
             ttl_minutes: [0, 1, 2, 10, 60][random.random_range(0..5)],
             payload: random.random_bool(0.8).then(|| format!(r#"{{"x":"{}"}}"#, "y".repeat(bytes)).into()),
         };
-        let task = self.engine.task_id();
+        let task = self.site.door.engine()?.task_id();
         self.site.owners.set(task.0, device);
-        (device, spec, task)
+        Some((device, spec, task))
     }
 
     async fn create(self: Arc<Self>, request: (u32, TaskSpec, TaskId, Option<IdempotencyKey>)) {
+        // Who has a key asks until there is an answer, and makes one task by that.
+        let tries = if request.3.is_some() { TRIES_MAX } else { 1 };
+        for _ in 0..tries {
+            if self.try_create(request.clone()).await {
+                return;
+            }
+            sleep(Duration::from_millis(TRY_AGAIN_MS)).await;
+        }
+    }
+
+    /// Whether there was an answer.
+    async fn try_create(&self, request: (u32, TaskSpec, TaskId, Option<IdempotencyKey>)) -> bool {
         let (device, spec, task, key) = request;
-        match self.engine.for_caller(&self.caller).task_create(task, spec, key).await {
+        let Some(engine) = self.site.door.engine() else { return false };
+        match engine.for_caller(&self.caller).task_create(task, spec, key).await {
             Ok(created) => {
                 if created.task.id != task {
                     self.site.trace.broken(
@@ -125,11 +183,56 @@ impl Application {
                         task.to_string(),
                     );
                 }
+                self.accepted.add(task);
                 if !created.replayed {
-                    self.accepted.add(task);
                     let number = crate::server::task_number(task.0);
                     self.site.trace.add(device, "task accepted", number, u64::from(created.task.priority));
                 }
+                true
+            }
+            Err(Error::Unavailable { .. }) => false,
+            Err(Error::Exhausted { .. }) => true,
+            Err(error) => {
+                self.site.trace.broken(device, "a good request is carried out", error.to_string());
+                true
+            }
+        }
+    }
+
+    /// Wants a value of a device's resource.
+    async fn want(self: Arc<Self>, device: u32, resource: &'static str, value: String) {
+        let Some(engine) = self.site.door.engine() else { return };
+        let Some(device_id) = self.devices.get(device as usize).copied() else { return };
+        let patch = TwinPatch {
+            desired: vec![(resource.to_owned(), Some(value.as_str().into()))],
+            ttl_minutes: TTL_MINUTES_DEFAULT,
+            ..TwinPatch::default()
+        };
+        let for_caller = engine.for_caller(&self.caller);
+        let mut patched = pin!(for_caller.twin_patch(device_id, patch));
+        // The server makes the task's id before it waits for anything.
+        let owners = &self.site.owners;
+        let begun = poll_fn(|context| {
+            owners.server_makes_for(Some(device));
+            let polled = patched.as_mut().poll(context);
+            owners.server_makes_for(None);
+            Poll::Ready(polled)
+        });
+        let outcome = match begun.await {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => patched.await,
+        };
+        match outcome {
+            Ok(twin) => {
+                let wanted = twin.resources.iter().find(|known| known.name == resource);
+                let Some(wanted) = wanted.and_then(|known| known.desired.as_ref()) else {
+                    let rule = "what is wanted of a twin is there";
+                    return self.site.trace.broken(device, rule, format!("{twin:?}"));
+                };
+                self.accepted.add(wanted.task);
+                let version = wanted.version;
+                self.wishes.add(Wish { device, resource, value, version });
+                self.site.trace.add(device, "wish accepted", version.cast_unsigned(), 0);
             }
             Err(Error::Unavailable { .. } | Error::Exhausted { .. }) => {}
             Err(error) => self.site.trace.broken(device, "a good request is carried out", error.to_string()),
@@ -139,7 +242,8 @@ impl Application {
     async fn delete(self: Arc<Self>, task: TaskId) {
         let device = self.site.owners.of(task.0).unwrap_or_default();
         self.site.trace.add(device, "task to be deleted", crate::server::task_number(task.0), 0);
-        match self.engine.for_caller(&self.caller).task_delete(task).await {
+        let Some(engine) = self.site.door.engine() else { return };
+        match engine.for_caller(&self.caller).task_delete(task).await {
             Ok(_) | Err(Error::Unavailable { .. }) => {}
             Err(error) => self.site.trace.broken(device, "an accepted task is there", error.to_string()),
         }

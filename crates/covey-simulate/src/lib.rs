@@ -5,7 +5,8 @@
 //! work ([`covey_store::sqlite::ByHand`]), and the devices and applications. Everything that is left to chance is
 //! drawn from a seed, so that a run can be repeated: two runs with one seed have one digest.
 //!
-//! A run has three parts. First devices come and go, and connections fail. Then everything works, and whatever
+//! A run has three parts. First devices come and go, connections fail, and the server is killed: another one starts
+//! on its store. Then everything works, and whatever
 //! was begun has to come to its end. At last devices are gone for good, and nothing may be left of them.
 
 pub mod application;
@@ -18,27 +19,43 @@ pub mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
+use covey_core::access::Caller;
 use covey_core::device::{CertificateSpec, DeviceSpec};
-use covey_core::id::{Sn, TaskId};
+use covey_core::event::{DeviceEvent, EventTypes};
+use covey_core::id::{DeviceId, RecordNumber, Sn, TaskId};
 use covey_core::task::{TaskDetail, TaskStatus};
+use covey_core::twin::Twin;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use application::{Accepted, Application};
-use device::{Device, Owners, Report, Site, serial_number};
+use application::{Accepted, Application, Wishes};
+use check::{Found, Looked};
+use device::{Device, Door, Owners, Report, Site, serial_number};
 use network::Network;
-use server::{Server, ServerError};
+use server::{Machine, Server, ServerError};
 use trace::{Broken, Trace};
 
 /// How long everything works before the end, in seconds: more than three leases.
 const HEALING_S: u64 = 240;
+/// How long after the last goodbye is looked at what became of everything, in seconds.
+const WILLS_S: u64 = 25;
 /// How long what is left of devices may last, in seconds: a little more than a session.
 const AFTERLIFE_S: u64 = 3_700;
 /// One run in so many waits for that: nothing happens meanwhile, and it takes longer than all the rest.
 const AFTERLIFE_ONE_IN: u32 = 8;
+/// How often a server is killed in a run at most.
+const KILLS_MAX: usize = 3;
+/// How long no server is there after that at most, in milliseconds.
+const DOWN_MS_MAX: u64 = 12_000;
+/// Before the end of the failures the last server has started, in seconds.
+const LAST_KILL_BEFORE_S: u64 = 20;
+/// One run in so many in which a server is killed has one first that does not take all devices.
+const CRAMPED_ONE_IN: u32 = 6;
+/// How many events are read at a time.
+const EVENTS_PAGE: u32 = 100;
 /// How many requests of the simulation's own are under way at a time.
 const BATCH: usize = 1_000;
 
@@ -76,6 +93,18 @@ pub struct Outcome {
     pub results: u64,
     /// How many results came once more.
     pub repeated_results: u64,
+    /// How many events are stored, wills among them.
+    pub stored_events: u64,
+    /// How many of them are wills.
+    pub wills: u64,
+    /// How many events came once more.
+    pub repeated_events: u64,
+    /// How many values were wanted of twins.
+    pub wishes: u64,
+    /// How often the server was killed.
+    pub kills: u64,
+    /// How many connections were open when another of the same device took their place.
+    pub left_open: u64,
     /// How many operations the store committed.
     pub operations: u64,
     /// In how many transactions.
@@ -105,30 +134,73 @@ pub fn run(plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Outcome, Simulat
     runtime.block_on(simulate(plan, progress))
 }
 
+/// A server is to be killed.
+struct Kill {
+    at: Instant,
+    down: Duration,
+    with_commit: bool,
+}
+
+fn draw_kills(random: &mut StdRng, heals_at: Instant) -> Vec<Kill> {
+    let begin = Instant::now();
+    let ends_at = heals_at - Duration::from_secs(LAST_KILL_BEFORE_S);
+    let within_ms = u64::try_from(ends_at.duration_since(begin).as_millis()).unwrap_or(u64::MAX);
+    let mut kills: Vec<Kill> = (0..random.random_range(0..=KILLS_MAX))
+        .map(|_| Kill {
+            at: begin + Duration::from_millis(random.random_range(0..=within_ms)),
+            down: Duration::from_millis(random.random_range(0..=DOWN_MS_MAX)),
+            with_commit: random.random_bool(0.5),
+        })
+        .collect();
+    kills.sort_unstable_by_key(|kill| kill.at);
+    kills
+}
+
 async fn simulate(plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Outcome, SimulationError> {
     let Plan { seed, devices, requests_per_device } = plan;
     let begin = Instant::now();
     let trace = Trace::new(devices);
     let mut random = StdRng::seed_from_u64(seed);
-    let (network, listener) = Network::new();
-    let server = Server::start(seed, devices as usize * 2 + 16, listener).await?;
-    let certificates = register(&server, devices).await?;
-    let heals_at = Instant::now() + Duration::from_secs(random.random_range(60..=180));
+    let (network, owners, door) = (Network::default(), Owners::default(), Door::default());
+    let mut machine = Machine::new(seed, network.clone(), owners.clone())?;
+    let heals_in = Duration::from_secs(random.random_range(60..=180));
+    let kills = draw_kills(&mut random, Instant::now() + heals_in);
+    let sessions_max = devices as usize * 2 + 16;
+    let is_cramped = !kills.is_empty() && random.random_ratio(1, CRAMPED_ONE_IN);
+    let sessions_max_first = if is_cramped { (devices as usize * 3 / 4).max(1) } else { sessions_max };
+    let mut server = machine.start(sessions_max_first).await?;
+    door.open(&server.engine);
+    let caller = server.add_caller().await?;
+    let registered = register(&server, &caller, devices).await?;
+    let heals_at = Instant::now() + heals_in;
     let ends_at = heals_at + Duration::from_secs(HEALING_S);
-    let owners = Owners::default();
-    let site = Site { network, trace: trace.clone(), owners, devices, heals_at, ends_at, seed };
+    let site = Site { network, door, trace: trace.clone(), owners, devices, heals_at, ends_at, seed };
     let mut living = JoinSet::new();
-    for (number, certificate) in (0..devices).zip(&certificates) {
+    for (number, (_, certificate)) in (0..devices).zip(&registered) {
         living.spawn(Device::new(site.clone(), number, certificate).run());
     }
-    let accepted = Accepted::default();
-    let requests = u64::from(devices) * u64::from(requests_per_device);
-    let (engine, caller) = (Arc::clone(&server.engine), server.caller.clone());
-    let application =
-        Application { site: site.clone(), engine, caller, accepted: accepted.clone(), requests };
+    let ids: Arc<[DeviceId]> = registered.iter().map(|(id, _)| *id).collect();
+    let (accepted, wishes) = (Accepted::default(), Wishes::default());
+    let application = Application {
+        site: site.clone(),
+        caller: caller.clone(),
+        devices: Arc::clone(&ids),
+        accepted: accepted.clone(),
+        wishes: wishes.clone(),
+        requests: u64::from(devices) * u64::from(requests_per_device),
+    };
     tokio::spawn(Arc::new(application).run());
+    let mut kills = kills.into_iter().peekable();
     while Instant::now() < ends_at {
-        sleep(Duration::from_secs(1)).await;
+        let next_at = Instant::now() + Duration::from_secs(1);
+        sleep_until(kills.peek().map_or(next_at, |kill| kill.at.min(next_at))).await;
+        if let Some(kill) = kills.next_if(|kill| kill.at <= Instant::now()) {
+            machine.kill(server, kill.with_commit, &site.door).await;
+            trace.add(0, "the server is killed", kill.with_commit.into(), 0);
+            sleep(kill.down).await;
+            server = machine.start(sessions_max).await?;
+            site.door.open(&server.engine);
+        }
         watch(&server, &site);
         stop_if_broken(&trace)?;
         progress(begin.elapsed().as_secs());
@@ -141,23 +213,36 @@ async fn simulate(plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Outcome, 
         }
     }
     reports.sort_by_key(|report| report.device);
-    let accepted = accepted.all();
-    unfinished(&server, &site, &accepted).await?;
+    unfinished(&server, &caller, &site).await?;
     stop_if_broken(&trace)?;
     if random.random_ratio(1, AFTERLIFE_ONE_IN) {
         sleep_until(ends_at + Duration::from_secs(AFTERLIFE_S)).await;
         nothing_left(&server, &trace);
+    } else {
+        // Wills are stored, and what came last.
+        sleep(Duration::from_secs(WILLS_S)).await;
     }
     progress(begin.elapsed().as_secs());
-    let tasks = tasks(&server, &site, &accepted).await?;
-    check::check(&trace, &accepted, &tasks, &reports);
+    let found = Found {
+        accepted: accepted.all(),
+        wishes: wishes.all(),
+        tasks: tasks(&server, &caller, &site).await?,
+        events: events(&server, &caller).await?,
+        twins: twins(&server, &caller, &ids).await?,
+        kills: site.door.kills(),
+    };
+    let Looked { wills } = check::check(&trace, &found, &reports);
     stop_if_broken(&trace)?;
-    for (_, detail) in &tasks {
+    for (_, detail) in &found.tasks {
         trace.add_bytes(format!("{detail:?}").as_bytes());
     }
-    let counted = server.counts.now();
+    for event in &found.events {
+        trace.add_bytes(format!("{event:?}").as_bytes());
+    }
+    let counted = machine.counts.now();
     let is_finished = |status| matches!(status, TaskStatus::Done | TaskStatus::Failed);
     let (events, digest) = trace.digest();
+    let Found { tasks, .. } = &found;
     Ok(Outcome {
         seed,
         devices,
@@ -165,10 +250,16 @@ async fn simulate(plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Outcome, 
         events,
         digest,
         connections: counted.connections,
-        tasks: accepted.len() as u64,
+        tasks: tasks.len() as u64,
         finished: tasks.iter().filter(|(_, detail)| is_finished(detail.task.status)).count() as u64,
         results: tasks.iter().map(|(_, detail)| detail.results.len() as u64).sum(),
         repeated_results: counted.duplicate_results,
+        stored_events: found.events.len() as u64,
+        wills,
+        repeated_events: counted.duplicate_events,
+        wishes: found.wishes.len() as u64,
+        kills: found.kills.len() as u64,
+        left_open: reports.iter().map(|report| report.left_open).sum(),
         operations: counted.operations,
         commits: counted.commits,
     })
@@ -178,19 +269,23 @@ fn stop_if_broken(trace: &Trace) -> Result<(), SimulationError> {
     trace.first_broken().map_or(Ok(()), |broken| Err(SimulationError::Broken(Box::new(broken))))
 }
 
-/// Registers the devices; answers the serial numbers of their certificates.
-async fn register(server: &Server, devices: u32) -> Result<Vec<String>, ServerError> {
-    let mut certificates = Vec::new();
+/// Registers the devices; answers their numbers and the serial numbers of their certificates.
+async fn register(
+    server: &Server,
+    caller: &Caller,
+    devices: u32,
+) -> Result<Vec<(DeviceId, String)>, ServerError> {
+    let mut all = Vec::new();
     for first in (0..devices).step_by(BATCH) {
         let mut registering = JoinSet::new();
         for number in first..devices.min(first.saturating_add(BATCH as u32)) {
-            let (engine, caller) = (Arc::clone(&server.engine), server.caller.clone());
+            let (engine, caller) = (Arc::clone(&server.engine), caller.clone());
             registering.spawn(async move {
                 let sn = Some(Sn::parse(&serial_number(number))?);
                 let spec = DeviceSpec { sn, certificate: CertificateSpec::WithKey, ..DeviceSpec::default() };
-                let (_, issued) = engine.for_caller(&caller).device_register(spec).await?;
+                let (device, issued) = engine.for_caller(&caller).device_register(spec).await?;
                 let serial = issued.map(|issued| issued.record.serial_hex).unwrap_or_default();
-                Ok::<_, covey_core::Error>((number, serial))
+                Ok::<_, covey_core::Error>((number, device.identity.device_id, serial))
             });
         }
         let mut registered = Vec::new();
@@ -198,9 +293,9 @@ async fn register(server: &Server, devices: u32) -> Result<Vec<String>, ServerEr
             registered.push(one?);
         }
         registered.sort_unstable();
-        certificates.extend(registered.into_iter().map(|(_, serial)| serial));
+        all.extend(registered.into_iter().map(|(_, id, serial)| (id, serial)));
     }
-    Ok(certificates)
+    Ok(all)
 }
 
 /// What must hold at every moment.
@@ -210,6 +305,10 @@ fn watch(server: &Server, site: &Site) {
         let details = format!("{sessions} sessions of {devices} devices");
         site.trace.broken(0, "no session is without its device", details);
     }
+    if sessions > server.sessions_max {
+        let details = format!("{sessions} of {}", server.sessions_max);
+        site.trace.broken(0, "there are no more sessions than there may be", details);
+    }
     let listening = server.engine.server().listening();
     if listening > devices {
         site.trace.broken(0, "no more listen than there are devices", listening.to_string());
@@ -217,9 +316,9 @@ fn watch(server: &Server, site: &Site) {
 }
 
 /// Whatever could be finished is finished when everything has worked for a while.
-async fn unfinished(server: &Server, site: &Site, accepted: &[TaskId]) -> Result<(), ServerError> {
+async fn unfinished(server: &Server, caller: &Caller, site: &Site) -> Result<(), ServerError> {
     let now = server.engine.now();
-    for (device, detail) in tasks(server, site, accepted).await? {
+    for (device, detail) in tasks(server, caller, site).await? {
         if detail.task.is_live(now) {
             let rule = "what was accepted is finished once everything works";
             site.trace.broken(device, rule, format!("{detail:?}"));
@@ -240,26 +339,54 @@ fn nothing_left(server: &Server, trace: &Trace) {
     }
 }
 
-/// All accepted tasks with their results, and whose they are.
-async fn tasks(
-    server: &Server,
-    site: &Site,
-    accepted: &[TaskId],
-) -> Result<Vec<(u32, TaskDetail)>, ServerError> {
+/// All tasks with their results, and whose they are: also those of which nobody was told whether they are accepted.
+async fn tasks(server: &Server, caller: &Caller, site: &Site) -> Result<Vec<(u32, TaskDetail)>, ServerError> {
     let mut found = Vec::new();
-    for batch in accepted.chunks(BATCH) {
+    for batch in site.owners.all().chunks(BATCH) {
         let mut looking = JoinSet::new();
-        for task in batch.iter().copied() {
-            let (engine, caller) = (Arc::clone(&server.engine), server.caller.clone());
-            let device = site.owners.of(task.0).unwrap_or_default();
-            looking.spawn(async move {
-                engine.for_caller(&caller).task_get(task).await.map(|detail| (device, detail))
-            });
+        for (task, device) in batch.iter().copied() {
+            let (engine, caller) = (Arc::clone(&server.engine), caller.clone());
+            looking.spawn(async move { (device, engine.for_caller(&caller).task_get(TaskId(task)).await) });
+        }
+        for one in looking.join_all().await {
+            match one {
+                (device, Ok(detail)) => found.push((device, detail)),
+                (_, Err(covey_core::Error::NotFound { .. })) => {}
+                (_, Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+    found.sort_by_key(|(_, detail)| detail.task.seq);
+    Ok(found)
+}
+
+/// All events of devices, in the order in which they were stored.
+async fn events(server: &Server, caller: &Caller) -> Result<Vec<DeviceEvent>, ServerError> {
+    let mut found: Vec<DeviceEvent> = Vec::new();
+    loop {
+        let after = found.last().map_or(RecordNumber(0), |last| last.id);
+        let for_caller = server.engine.for_caller(caller);
+        let page = for_caller.event_next(None, EventTypes::OfDevices, Some(after), EVENTS_PAGE).await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        found.extend(page);
+    }
+}
+
+/// All twins, in the order of the devices.
+async fn twins(server: &Server, caller: &Caller, devices: &[DeviceId]) -> Result<Vec<Twin>, ServerError> {
+    let mut found = Vec::new();
+    for batch in devices.chunks(BATCH) {
+        let mut looking = JoinSet::new();
+        for device in batch.iter().copied() {
+            let (engine, caller) = (Arc::clone(&server.engine), caller.clone());
+            looking.spawn(async move { engine.for_caller(&caller).twin_get(device).await });
         }
         for one in looking.join_all().await {
             found.push(one?);
         }
     }
-    found.sort_by_key(|(_, detail)| detail.task.seq);
+    found.sort_by_key(|twin| twin.device.device_id);
     Ok(found)
 }

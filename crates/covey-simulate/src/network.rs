@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -143,6 +143,31 @@ struct Line {
     random: StdRng,
     /// The server wants to know when the device is dead.
     is_watched: bool,
+    /// The server has been killed: what is left of it is not heard.
+    is_killed: bool,
+}
+
+impl Line {
+    /// The server is killed: the system closes its end. What it had written still arrives, or the reset is faster.
+    fn kill(&mut self) {
+        let now = Instant::now();
+        self.is_killed = true;
+        self.up.is_unread = true;
+        self.up.pieces.clear();
+        self.up.last_at = None;
+        self.up.end = Some((now, End::Lost));
+        wake(&mut self.up.reader);
+        wake(&mut self.down.writer);
+        if self.down.is_dark {
+            return;
+        }
+        if self.random.random_bool(0.5) {
+            self.down.pieces.clear();
+            self.down.last_at = None;
+        }
+        let arrives = now + self.latency;
+        self.down.end(arrives, End::Lost);
+    }
 }
 
 type Shared = Arc<Mutex<Line>>;
@@ -162,6 +187,8 @@ pub enum Cut {
     SilentAndLost,
     /// The device closes in good order.
     Finished,
+    /// The device begins another while this one is open.
+    LeftOpen,
 }
 
 /// The device's end of a line.
@@ -200,7 +227,7 @@ impl DeviceEnd {
         let mut line = lock(&self.0);
         let arrives = Instant::now() + line.latency;
         match how {
-            Cut::Finished => line.up.end(arrives, End::Finished),
+            Cut::Finished | Cut::LeftOpen => line.up.end(arrives, End::Finished),
             Cut::Reset => {
                 let now = Instant::now();
                 if line.random.random_bool(0.5) {
@@ -262,7 +289,7 @@ impl Stream for ServerEnd {
     fn shutdown_write(&self) -> io::Result<()> {
         let mut line = lock(&self.0);
         let arrives = Instant::now() + line.latency;
-        if !line.down.is_dark {
+        if !line.down.is_dark && !line.is_killed {
             line.down.end(arrives, End::Finished);
         }
         Ok(())
@@ -286,20 +313,45 @@ impl Drop for ServerEnd {
 }
 
 /// Where devices dial.
-#[derive(Clone)]
-pub struct Network {
-    accepted: mpsc::UnboundedSender<Accepted>,
+#[derive(Clone, Default)]
+pub struct Network(Arc<Mutex<Host>>);
+
+/// The machine of the server.
+#[derive(Default)]
+struct Host {
+    /// The server that listens, if one does.
+    accepted: Option<mpsc::UnboundedSender<Accepted>>,
+    lines: Vec<Weak<Mutex<Line>>>,
+    /// From so many lines on those that are gone are forgotten.
+    forget_at: usize,
 }
+
+/// How many lines are known before those that are gone are forgotten.
+const LINES_MIN: usize = 1_024;
 
 /// Where their connections come out.
 pub struct Listener(tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>);
 
 impl Network {
-    /// A network with a server.
+    fn host(&self) -> MutexGuard<'_, Host> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A server listens from now on, in place of one before.
     #[must_use]
-    pub fn new() -> (Self, Listener) {
+    pub fn listen(&self) -> Listener {
         let (accepted, connections) = mpsc::unbounded_channel();
-        (Self { accepted }, Listener(tokio::sync::Mutex::new(connections)))
+        self.host().accepted = Some(accepted);
+        Listener(tokio::sync::Mutex::new(connections))
+    }
+
+    /// The server is killed, and with it all connections: nothing that is left of it is heard, and nobody listens.
+    pub fn kill(&self) {
+        let mut host = self.host();
+        host.accepted = None;
+        for line in host.lines.drain(..).filter_map(|line| line.upgrade()) {
+            lock(&line).kill();
+        }
     }
 
     /// A device dials, with such a delay of each direction in milliseconds.
@@ -311,11 +363,23 @@ impl Network {
             latency: Duration::from_millis(latency_ms),
             random: StdRng::seed_from_u64(seed),
             is_watched: false,
+            is_killed: false,
         }));
+        let mut host = self.host();
+        if host.lines.len() >= host.forget_at.max(LINES_MIN) {
+            host.lines.retain(|line| line.strong_count() > 0);
+            host.forget_at = host.lines.len() * 2;
+        }
+        host.lines.push(Arc::downgrade(&line));
         let address = SocketAddr::new(Ipv4Addr::from_bits(0x0a00_0000 | device).into(), 1_883);
         let socket = Socket::Stream(Box::new(ServerEnd(Arc::clone(&line))));
-        // Without a server the line stays silent, as to a machine that is down.
-        let _ = self.accepted.send(Accepted { socket, address, certificate: Some(certificate) });
+        let accepted = Accepted { socket, address, certificate: Some(certificate) };
+        match &host.accepted {
+            // Who does not take it drops it, which the device sees.
+            Some(server) => drop(server.send(accepted)),
+            // Nobody listens: the machine refuses.
+            None => lock(&line).kill(),
+        }
         DeviceEnd(line)
     }
 }

@@ -1,8 +1,8 @@
 //! The server of a simulation: engine, embedded link, sessions and SQLite store as they are, on a clock and
-//! a network that are not.
+//! a network that are not. The machine that it runs on outlives it: its store is there when the next one starts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use covey_core::access::{Caller, Rights};
@@ -12,7 +12,9 @@ use covey_core::error::Result as CoreResult;
 use covey_core::id::{CallerId, OrgId, Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
-use covey_core::port::{BoxFuture, CertificateIssuer, Clock, Event, Ids, NoPeers, Observer, Step};
+use covey_core::port::{
+    BoxFuture, CertificateIssuer, CertificateKey, Clock, Event, Ids, NoPeers, Observer, Step,
+};
 use covey_core::retention::{RetentionClass, RetentionDays};
 use covey_core::webhook::NoWebhooks;
 use covey_core::{Engine, Error, Parts};
@@ -25,14 +27,15 @@ use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::network::Listener;
+use crate::device::{Door, Owners};
+use crate::network::Network;
 
 /// The instant at which every run begins, in Unix milliseconds.
-const BEGIN: UnixMs = UnixMs(1_790_000_000_000);
+pub const BEGIN: UnixMs = UnixMs(1_790_000_000_000);
 /// The ids of tasks count up from here (RFC 9562 §5.7: later ones sort later).
 const TASKS_FROM: u128 = 0x0190_0000_0000_7000_8000_0000_0000_0000;
 /// How many jobs, and how many reads, may wait for the store.
@@ -45,6 +48,10 @@ const TURN_MS_MAX: u64 = 6;
 const STALL_MS_MAX: u64 = 2_000;
 /// Largest packet of a device, in bytes.
 const PACKET_BYTES_MAX: u32 = 64 * 1024;
+/// How long is waited for a commit with which the server is to be killed, in seconds.
+const KILL_WAIT_S: u64 = 5;
+/// What the server is called.
+const SERVER_NAME: &str = "simulated";
 /// How long a certificate is valid, in milliseconds.
 const CERTIFICATE_MS: i64 = 10 * 365 * 86_400_000;
 
@@ -61,18 +68,24 @@ impl Clock for SimulatedClock {
     }
 }
 
+/// Numbers in place of ids.
 #[derive(Default)]
-struct CountedIds(AtomicU64);
+struct CountedIds {
+    last: AtomicU64,
+    owners: Owners,
+}
 
 impl CountedIds {
     fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
 impl Ids for CountedIds {
     fn task_id(&self) -> TaskId {
-        TaskId(Uuid::from_u128(TASKS_FROM + u128::from(self.next())))
+        let task = Uuid::from_u128(TASKS_FROM + u128::from(self.next()));
+        self.owners.made(task);
+        TaskId(task)
     }
 
     fn sn(&self) -> Sn {
@@ -103,7 +116,7 @@ pub fn task_of_number(number: u64) -> Uuid {
 struct SerialNumbers(AtomicU64);
 
 impl CertificateIssuer for SerialNumbers {
-    fn issue(&self, _: &Sn, _: Option<&str>, now: UnixMs) -> CoreResult<IssuedCertificate> {
+    fn issue(&self, _: &Sn, _: CertificateKey<'_>, now: UnixMs) -> CoreResult<IssuedCertificate> {
         let serial = self.0.fetch_add(1, Ordering::Relaxed) + 0xa000;
         let record =
             CertificateRecord { serial_hex: format!("{serial:x}"), not_after: now.plus_ms(CERTIFICATE_MS) };
@@ -173,50 +186,90 @@ fn key_digest(key: &str) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
+/// What is there whether a server runs or not.
+pub struct Machine {
+    network: Network,
+    hand: Arc<Mutex<ByHand>>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<CountedIds>,
+    issuer: Arc<SerialNumbers>,
+    seed: u64,
+    /// What all servers counted.
+    pub counts: Arc<Counts>,
+}
+
 /// A server that runs.
 pub struct Server {
     /// Its domain.
     pub engine: Arc<Engine>,
     /// Its devices.
     pub link: Arc<EmbeddedLink>,
-    /// What it counted.
-    pub counts: Arc<Counts>,
-    /// The application, which may do everything.
-    pub caller: Caller,
+    /// How many sessions it has at most.
+    pub sessions_max: usize,
+    killer: Arc<Killer>,
     running: Vec<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Starts on an empty store, with room for so many sessions.
+/// How a server is killed with a commit: between that and everything that comes of it.
+struct Killer {
+    network: Network,
+    is_wanted: AtomicBool,
+    done: Notify,
+}
+
+fn lock(hand: &Mutex<ByHand>) -> MutexGuard<'_, ByHand> {
+    hand.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    /// A machine with an empty store. It says whose the tasks are that the server itself makes.
     ///
     /// # Errors
-    /// A store that cannot be made, or an API key that it does not take.
-    pub async fn start(seed: u64, sessions_max: usize, listener: Listener) -> Result<Self, ServerError> {
+    /// A store that cannot be made.
+    pub fn new(seed: u64, network: Network, owners: Owners) -> Result<Self, ServerError> {
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock(Instant::now()));
         let counts = Arc::<Counts>::default();
         let observer: Arc<dyn Observer> = Arc::clone(&counts) as _;
-        let mut hand = ByHand::new(QUEUE_MAX, GROUP_MAX, Arc::clone(&clock), Arc::clone(&observer))?;
+        let hand = ByHand::new(QUEUE_MAX, GROUP_MAX, Arc::clone(&clock), observer)?;
+        let ids = Arc::new(CountedIds { owners, ..CountedIds::default() });
+        let (hand, issuer) = (Arc::new(Mutex::new(hand)), Arc::default());
+        Ok(Self { network, hand, clock, ids, issuer, seed, counts })
+    }
+
+    /// Starts a server on what is stored, with room for so many sessions.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub async fn start(&mut self, sessions_max: usize) -> Result<Server, ServerError> {
+        // Each server has a disk that is fast and slow at other times.
+        self.seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x5707);
+        let (clock, observer) = (Arc::clone(&self.clock), Arc::clone(&self.counts) as Arc<dyn Observer>);
         let told = Arc::new(Notify::new());
         let tell = Arc::clone(&told);
-        let store = hand.store(Arc::new(move || tell.notify_one()));
-        let link = EmbeddedLink::new("simulated", Arc::clone(&clock), Arc::clone(&observer));
+        let store = lock(&self.hand).store(Arc::new(move || tell.notify_one()));
+        let link = EmbeddedLink::new(SERVER_NAME, Arc::clone(&clock), Arc::clone(&observer));
         let engine = Arc::new(Engine::new(Parts {
             store: Arc::new(store),
             links: Links::new([Arc::clone(&link) as _]),
             peers: Arc::new(NoPeers),
-            issuer: Arc::new(SerialNumbers::default()),
+            issuer: Arc::clone(&self.issuer) as _,
             clock,
-            ids: Arc::new(CountedIds::default()),
+            ids: Arc::clone(&self.ids) as _,
             observer,
             key_hasher: key_digest,
             limits: Limits::default(),
             retention: RetentionDays::default(),
             budgets: covey_core::budget::Budgets::default(),
             gauge_types: Vec::new(),
+            unit_rule: Arc::new(|_| Ok(())),
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,
         }));
-        let mut running = vec![tokio::spawn(work(hand, told, StdRng::seed_from_u64(seed ^ 0x5707)))];
+        let (network, is_wanted) = (self.network.clone(), AtomicBool::new(false));
+        let killer = Arc::new(Killer { network, is_wanted, done: Notify::new() });
+        let random = StdRng::seed_from_u64(self.seed);
+        let mut running = vec![tokio::spawn(work(Arc::clone(&self.hand), told, Arc::clone(&killer), random))];
+        engine.server().presence_clear(SERVER_NAME).await?;
         let limits = DeviceLimits {
             sessions_max,
             files: None,
@@ -224,27 +277,49 @@ impl Server {
             held_bytes_max: covey_link::embedded::HELD_BYTES_MAX,
             response_form: ResponseForm::default(),
         };
-        let shutdown = CancellationToken::new();
+        let (shutdown, listener) = (CancellationToken::new(), self.network.listen());
         running.push(tokio::spawn(serving(&link, Arc::clone(&engine), listener, None, limits, shutdown)));
         let timer: Arc<dyn Timer> = Arc::new(TokioTimer);
         for work in Work::ALONE {
             running.push(tokio::spawn(background::run(work, Arc::clone(&engine), Arc::clone(&timer))));
         }
+        Ok(Server { engine, link, sessions_max, killer, running })
+    }
+
+    /// Kills a server: what it had in memory is lost, and what waits for its store. With a commit, if one comes soon:
+    /// then that is stored, and nobody has been told.
+    pub async fn kill(&self, server: Server, with_commit: bool, door: &Door) {
+        if with_commit {
+            server.killer.is_wanted.store(true, Ordering::Relaxed);
+            let _ = timeout(Duration::from_secs(KILL_WAIT_S), server.killer.done.notified()).await;
+        }
+        self.network.kill();
+        door.killed();
+        server.running.iter().for_each(JoinHandle::abort);
+        // Nothing of it may do anything for the one after it.
+        drop(lock(&self.hand).store(Arc::new(|| ())));
+        for running in server.running {
+            let _ = running.await;
+        }
+    }
+}
+
+impl Server {
+    /// An application that may do everything.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub async fn add_caller(&self) -> Result<Caller, ServerError> {
         let root = Caller {
             org: OrgId(0),
             org_name: "root".into(),
             id: CallerId(0),
             name: "root".into(),
             rights: Rights::ALL,
+            bounds: Default::default(),
         };
-        let made = engine.for_caller(&root).api_key_add("acme", "application", Rights::ALL).await?;
-        Ok(Self { engine, link, counts, caller: Caller::of(&made.key), running })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.running.iter().for_each(JoinHandle::abort);
+        let made = self.engine.for_caller(&root).api_key_add("acme", "application", Rights::ALL).await?;
+        Ok(Caller::of(&made.key))
     }
 }
 
@@ -260,17 +335,22 @@ pub enum ServerError {
 }
 
 /// The hand that does the store's work, turn by turn.
-async fn work(mut hand: ByHand, told: Arc<Notify>, mut random: StdRng) {
+async fn work(hand: Arc<Mutex<ByHand>>, told: Arc<Notify>, killer: Arc<Killer>, mut random: StdRng) {
     loop {
         told.notified().await;
-        while hand.waiting() != (0, 0) {
+        while lock(&hand).waiting() != (0, 0) {
             let stalls = random.random_bool(0.001);
             let turn_ms = random.random_range(0..=if stalls { STALL_MS_MAX } else { TURN_MS_MAX });
             sleep(Duration::from_millis(turn_ms)).await;
-            hand.read();
+            lock(&hand).read();
             // What waits for the disk gathers meanwhile.
             if random.random_bool(0.7) {
-                hand.write();
+                let count = lock(&hand).write();
+                if count > 0 && killer.is_wanted.swap(false, Ordering::Relaxed) {
+                    killer.network.kill();
+                    killer.done.notify_one();
+                    return;
+                }
             }
         }
     }

@@ -16,11 +16,16 @@ fn simulated(seed: u64, devices: u32) -> Outcome {
 
 #[test]
 fn no_rule_is_broken_from_50_seeds() {
+    let mut all = [0; 6];
     for seed in 0..50 {
         let outcome = simulated(seed, 12);
         // A run in which nothing happens would break no rule either.
         assert!(outcome.finished > 5 && outcome.connections > 20, "{outcome:?}");
+        let Outcome { stored_events, repeated_events, wills, wishes, kills, left_open, .. } = outcome;
+        let counts = [stored_events, repeated_events, wills, wishes, kills, left_open];
+        all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
+    assert!(all.iter().all(|sum| *sum > 20), "{all:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first. One that was released stays as it is, byte for byte.
-const MIGRATIONS: [Migration; 13] = [
+const MIGRATIONS: [Migration; 18] = [
     migration!(sqlite: "0001_first", postgres: "0001_first", requires: 1),
     migration!(sqlite: "0002_sessions"),
     // A program that writes no records would leave changes untold.
@@ -52,6 +52,11 @@ const MIGRATIONS: [Migration; 13] = [
     migration!(sqlite: "0011_deployment_keys", postgres: "0010_deployment_keys", requires: 2),
     migration!(sqlite: "0012_metrics_right", postgres: "0011_metrics_right", requires: 2),
     migration!(sqlite: "0013_result_bytes", postgres: "0012_result_bytes", requires: 2),
+    migration!(sqlite: "0014_kept_bytes", postgres: "0013_kept_bytes", requires: 2),
+    migration!(sqlite: "0015_nodes", postgres: "0014_nodes", requires: 2),
+    migration!(sqlite: "0016_units", postgres: "0015_units", requires: 2),
+    migration!(sqlite: "0017_device_kinds", postgres: "0016_device_kinds", requires: 2),
+    migration!(sqlite: "0018_key_bounds", postgres: "0017_key_bounds", requires: 2),
 ];
 
 /// Those of SQLite, with the version that each leads to.

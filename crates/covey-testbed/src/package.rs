@@ -11,13 +11,20 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Held while packages are installed; only root can make it.
 const INSTALLING: &str = "/var/cache/apt/covey-testbed.lock";
 /// What the conformance suite needs beside the services, each with a program or a file that it brings.
-const OF_CONFORMANCE: [(&str, &str); 9] = [
+const OF_CONFORMANCE: [(&str, &str); 16] = [
+    ("avahi-daemon", "avahi-daemon"),
+    ("avahi-utils", "avahi-browse"),
     ("curl", "curl"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("iproute2", "ip"),
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("faketime", "faketime"),
+    ("libcoap3-bin", "coap-client-notls"),
     ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
     ("mosquitto-clients", "mosquitto_pub"),
+    ("nodejs", "node"),
+    ("npm", "npm"),
     ("openssl", "openssl"),
     ("prometheus", "promtool"),
     ("python3-venv", "python3"),

@@ -9,6 +9,7 @@
 mod client;
 mod error;
 mod follow;
+mod guarded;
 mod message;
 mod resolver;
 mod runner;
@@ -19,5 +20,6 @@ mod supervisor;
 mod target;
 
 pub use error::WebhookError;
+pub use guarded::{Answered, GuardedClient, Method};
 pub use sender::{HttpSender, Options};
 pub use supervisor::run;

@@ -126,7 +126,8 @@ impl Runner {
     pub(crate) async fn run(mut self) {
         warn_of_gap(Arc::clone(&self.engine), self.id, self.begun_at).await;
         let stop = self.stop.clone();
-        while !self.is_lost {
+        // Stopped because it was changed, it sends nothing that comes later: that is looked at before anything is sent.
+        while !self.is_lost && !stop.is_cancelled() {
             self.send();
             self.ask();
             let wake_at = self.wake_at();

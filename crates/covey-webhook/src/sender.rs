@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use covey_core::Result;
@@ -13,7 +14,7 @@ use covey_core::webhook::address::AddressRule;
 use covey_core::webhook::{Attempt, Endpoint, EndpointSpec, ProbeFault, WebhookSecret, WebhookSender};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::client::Clients;
@@ -35,6 +36,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of an answer is read, in bytes; of a longer one the connection is closed.
 /// Limit for each request: the connection is closed; the status counts.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long whoever changes an endpoint waits until it is told as it is now.
+/// Limit for each request: it is answered all the same.
+const TAKEN_UP_MAX: Duration = Duration::from_secs(2);
 
 /// What an operator decides of webhooks.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +55,14 @@ pub struct HttpSender {
     rule: Arc<AddressRule>,
     clock: Arc<dyn Clock>,
     changed: Notify,
+    /// How often something was changed.
+    changes: AtomicU64,
+    /// How many of these are taken up; none while nobody tells.
+    taken_up: watch::Sender<Option<u64>>,
 }
 
 /// Why a request brought no answer.
-enum Fault {
+pub(crate) enum Fault {
     Timeout,
     Name(NameFault),
     Tls(String),
@@ -64,7 +72,7 @@ enum Fault {
 }
 
 impl Fault {
-    fn of(error: &reqwest::Error) -> Self {
+    pub(crate) fn of(error: &reqwest::Error) -> Self {
         let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(one) = cause {
             if let Some(name) = one.downcast_ref::<NameFault>() {
@@ -89,7 +97,7 @@ impl Fault {
         }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Timeout => "no answer within 15 seconds".to_owned(),
             Self::Name(fault) => fault.to_string(),
@@ -117,7 +125,18 @@ impl HttpSender {
     ) -> std::result::Result<Arc<Self>, WebhookError> {
         let rule = Arc::new(options.rule.clone());
         let clients = Clients::new(&names, &rule, options.ca_file.as_deref())?;
-        Ok(Arc::new(Self { clients, rule, clock, changed: Notify::new() }))
+        let (changed, changes, taken_up) = (Notify::new(), AtomicU64::new(0), watch::Sender::new(None));
+        Ok(Arc::new(Self { clients, rule, clock, changed, changes, taken_up }))
+    }
+
+    /// How often something was changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// So many changes are taken up; none when nobody tells any more.
+    pub(crate) fn take_up(&self, changes: Option<u64>) {
+        self.taken_up.send_replace(changes);
     }
 
     /// Waits until endpoints, or what waits for them, were changed.
@@ -261,7 +280,18 @@ impl WebhookSender for HttpSender {
     }
 
     fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
+    }
+
+    fn taken_up(&self) -> BoxFuture<'_, ()> {
+        let changes = self.changes();
+        Box::pin(async move {
+            let mut taken_up = self.taken_up.subscribe();
+            let is_taken_up = taken_up.wait_for(|taken_up| taken_up.is_none_or(|count| count >= changes));
+            // Whoever tells finds it with his next look in any case.
+            let _ = timeout(TAKEN_UP_MAX, is_taken_up).await;
+        })
     }
 }
 

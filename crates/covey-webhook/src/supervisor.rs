@@ -50,7 +50,10 @@ struct Supervisor {
 impl Supervisor {
     async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            self.look().await;
+            let changes = self.sender.changes();
+            if self.look().await {
+                self.sender.take_up(Some(changes));
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.sender.endpoints_changed() => {}
@@ -58,6 +61,7 @@ impl Supervisor {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
+        self.sender.take_up(None);
         self.running.values().for_each(|running| running.stop.cancel());
         while self.tasks.join_next().await.is_some() {}
         if let Err(error) = self.engine.server().webhook_release(self.claim.clone()).await {
@@ -65,8 +69,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes hold of endpoints, and sees to it that those that are held are told.
-    async fn look(&mut self) {
+    /// Takes hold of endpoints, and sees to it that those that are held are told, and not as they were before they
+    /// were changed. Answers whether it could look.
+    async fn look(&mut self) -> bool {
         let is_known = |id: EndpointId, version: i64| {
             self.running.get(&id).is_some_and(|running| running.version == version)
         };
@@ -79,7 +84,7 @@ impl Supervisor {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "webhooks not read from the store; retrying");
-                return;
+                return false;
             }
         };
         for (id, running) in &self.running {
@@ -97,6 +102,7 @@ impl Supervisor {
                 None => self.begin(held),
             }
         }
+        true
     }
 
     fn begin(&mut self, held: HeldEndpoint) {

@@ -4,7 +4,7 @@
 //! No I/O, no clock, no type of the core: servers, gateways, the device SDK and the simulator
 //! use the same code. A message is what MQTT 5 carries (topic, Correlation Data, user
 //! properties, body), or one JSON [envelope](mod@downlink) where the protocol has no properties. [`mqtt`] reads
-//! and writes the packets that carry it, and keeps a device's session.
+//! and writes the packets that carry it, and keeps a device's session; [`mqtt_sn`] those of MQTT-SN, which nodes speak.
 //!
 //! | from | topic | encoded by | decoded by |
 //! | --- | --- | --- | --- |
@@ -12,12 +12,16 @@
 //! | device | `dev/<SN>/res` | [`uplink::result`] | [`uplink::TaskMessage`] |
 //! | device | `dev/<SN>/evt` | [`uplink::event`] | [`uplink::read_event`] |
 //! | server | `srv/<SN>/tsk`, `rsp`, `cmt`, `eva` | [`downlink::DownlinkMessage`] | [`downlink::decode`] |
+//!
+//! Microcontrollers have topics of their own ([`microcontroller`]).
 
 mod correlation;
 pub mod downlink;
 mod envelope;
 mod json;
+pub mod microcontroller;
 pub mod mqtt;
+pub mod mqtt_sn;
 pub mod property;
 pub mod reason;
 mod topic;

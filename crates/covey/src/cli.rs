@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::{self, ClientCommand};
 use crate::settings::{Options, Settings};
-use crate::{backup, fault, logging, migrate_store, serve};
+use crate::{backup, fault, logging, memory, migrate_store, serve};
 
 /// Call any device of a swarm, and receive its events, over networks that fail.
 ///
@@ -40,6 +40,10 @@ enum Command {
     },
     #[command(flatten)]
     Client(ClientCommand),
+    /// List servers that announce themselves on the local network
+    Discover(command::discover::DiscoverArgs),
+    /// Run a gateway near the nodes, as a program of its own that tells a node broker of them
+    Gateway(Box<command::gateway::GatewayArgs>),
     /// Run simulated devices, one or thousands
     Sim(Box<command::sim::SimArgs>),
     /// Measure calls, connects and memory with simulated devices over real sockets
@@ -113,6 +117,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             runtime()?.block_on(serve::up(settings, new))?;
         }
         Command::Client(command) => return runtime()?.block_on(command::run(command)),
+        Command::Discover(args) => return runtime()?.block_on(command::discover::run(args)),
+        Command::Gateway(args) => return runtime()?.block_on(command::gateway::run(*args)),
         Command::Sim(args) => return runtime()?.block_on(command::sim::run(*args)),
         Command::Bench(args) => return runtime()?.block_on(command::bench::run(*args)),
         Command::Pki(args) => command::pki::run(args)?,
@@ -142,7 +148,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(memory::give_back).build()?)
 }
 
 fn tell_copied(manifest: &backup::Manifest, what: &str, to: &std::path::Path, as_json: bool) -> Result<()> {

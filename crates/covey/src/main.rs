@@ -9,6 +9,7 @@ mod command;
 mod deployment;
 mod fault;
 mod logging;
+mod memory;
 mod migrate_store;
 mod serve;
 mod settings;

@@ -2,14 +2,18 @@
 //! else from the configuration file, else the defaults.
 
 mod bytes;
+mod nodes;
 mod url;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use covey_core::budget::Budgets;
+use covey_core::device::DeviceRegister;
+use covey_core::id::Sn;
 use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
@@ -19,6 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::fault;
 use crate::logging::LogFormat;
 pub use crate::settings::bytes::Bytes;
+pub use crate::settings::nodes::{Admission, NodeKeys, OutAfter};
 pub use crate::settings::url::ServiceUrl;
 
 /// Every setting, each of which may be missing.
@@ -43,6 +48,151 @@ pub struct Options {
     /// this machine, --https asks for a key with the right metrics:read]
     #[arg(long, env = "COVEY_METRICS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Announces this server on the local network over multicast DNS, so that covey --discover finds it; offers TCP units
+    /// that announce themselves for approval (docs/discovery.md). What listens on loopback is not announced
+    #[arg(
+        long,
+        env = "COVEY_MDNS",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub mdns: Option<bool>,
+    /// Who may join of nodes, which have no certificate: open (whoever comes), known (those that are listed:
+    /// covey node add), approve (a newcomer waits until covey node approve) [default: open where their
+    /// listeners are on loopback, else approve]
+    #[arg(long, env = "COVEY_NODES", value_name = "MODE", help_heading = "Nodes")]
+    pub nodes: Option<Admission>,
+    /// Insists on --nodes open where nodes of other machines reach a listener
+    #[arg(
+        long,
+        env = "COVEY_NODES_INSIST",
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        help_heading = "Nodes"
+    )]
+    pub nodes_insist: Option<bool>,
+    /// The organisation that nodes belong to [default: 1]
+    #[arg(long, env = "COVEY_NODES_ORG", value_name = "ID", help_heading = "Nodes")]
+    pub nodes_org: Option<i64>,
+    /// After how many seconds of silence a node is out: a number for all, or one for each gateway, such as
+    /// mqtt=300,coap=60 [default: 120]
+    #[arg(long, env = "COVEY_NODES_OUT_AFTER", value_name = "SECONDS", help_heading = "Nodes")]
+    pub nodes_out_after: Option<OutAfter>,
+    /// Address for nodes that speak CoAP, such as 0.0.0.0:5683; the unspecified one of IPv6 takes IPv4 too
+    /// [default: none]
+    #[arg(long, env = "COVEY_COAP", value_name = "ADDR", help_heading = "Nodes")]
+    pub coap: Option<SocketAddr>,
+    /// Network interface over which CoAP nodes with link-local addresses are reached, such as eth0
+    /// [default: that which the system chooses]
+    #[arg(long, env = "COVEY_COAP_INTERFACE", value_name = "NAME", help_heading = "Nodes")]
+    pub coap_interface: Option<String>,
+    /// Address for nodes that speak CoAP over DTLS, such as 0.0.0.0:5684, with --coap-psk: whoever has a key is let in,
+    /// and --nodes says who joins [default: none]
+    #[arg(long, env = "COVEY_COAPS", value_name = "ADDR", help_heading = "Nodes")]
+    pub coaps: Option<SocketAddr>,
+    /// Pre-shared keys of CoAP nodes over DTLS: a line IDENTITY:KEY or IDENTITY:KEY:UID,UID for each, the key in
+    /// hexadecimal digits, as psktool writes it; mode 0600 [default: none]
+    #[arg(long, env = "COVEY_COAP_PSK", value_name = "FILE", help_heading = "Nodes")]
+    pub coap_psk: Option<PathBuf>,
+    /// Address for nodes that speak plain MQTT, such as 127.0.0.1:1886 [default: none]
+    #[arg(long, env = "COVEY_MQTT_NODES", value_name = "ADDR", help_heading = "Nodes")]
+    pub mqtt_nodes: Option<SocketAddr>,
+    /// Password file of MQTT nodes, as mosquitto_passwd writes it: who has none of its passwords may not connect
+    /// [default: none: whoever reaches the listener]
+    #[arg(long, env = "COVEY_MQTT_NODES_PASSWORD_FILE", value_name = "FILE", help_heading = "Nodes")]
+    pub mqtt_nodes_password_file: Option<PathBuf>,
+    /// TLS for MQTT nodes, with the certificate of this server
+    #[arg(
+        long,
+        env = "COVEY_MQTT_NODES_TLS",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Nodes"
+    )]
+    pub mqtt_nodes_tls: Option<bool>,
+    /// CA certificates (PEM) whose certificates MQTT nodes may show in place of a password, with --mqtt-nodes-tls; who has
+    /// neither may not connect [default: none]
+    #[arg(long, env = "COVEY_MQTT_NODES_CLIENT_CA", value_name = "FILE", help_heading = "Nodes")]
+    pub mqtt_nodes_client_ca: Option<PathBuf>,
+    /// Address for nodes that speak MQTT-SN 1.2 over UDP, such as 127.0.0.1:1885 [default: none]
+    #[arg(long, env = "COVEY_MQTT_SN", value_name = "ADDR", help_heading = "Nodes")]
+    pub mqtt_sn: Option<SocketAddr>,
+    /// Address for nodes that speak WebSocket, such as 127.0.0.1:8001 [default: none]
+    #[arg(long, env = "COVEY_WEBSOCKET_NODES", value_name = "ADDR", help_heading = "Nodes")]
+    pub websocket_nodes: Option<SocketAddr>,
+    /// Speaks with the TCP units that are listed over REST (covey unit add)
+    #[arg(
+        long,
+        env = "COVEY_UNIT_GATEWAY",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "true|false",
+        help_heading = "Nodes"
+    )]
+    pub unit_gateway: Option<bool>,
+    /// A list of TCP units, as JSON (docs/units.md), or the config.json of a base unit; speaks with those that are
+    /// listed over REST, too [default: none]
+    #[arg(long, env = "COVEY_UNITS", value_name = "FILE", help_heading = "Nodes")]
+    pub units: Option<PathBuf>,
+    /// Addresses at which units may be: ranges such as 10.1.0.0/16, and the words private, loopback, all
+    /// [default: private]
+    #[arg(
+        long,
+        env = "COVEY_UNITS_ALLOW",
+        value_name = "RANGE",
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
+    pub units_allow: Option<Vec<String>>,
+    /// Apps that clients and libraries of Pusher Channels use on the HTTP and HTTPS listeners, and dashboards at whose
+    /// Pusher service the server takes a base unit's place: a JSON file of mode 0600 (docs/pusher.md), or the config.json of
+    /// a base unit. Webhooks of channels and dashboards are where --webhook-allow has it [default: none]
+    #[arg(long, env = "COVEY_PUSHER", value_name = "FILE", help_heading = "Nodes")]
+    pub pusher: Option<PathBuf>,
+    /// Origins whose pages may connect as WebSocket nodes and to the node broker, such as
+    /// https://dashboard.example, beside those of this host [default: none]
+    #[arg(
+        long,
+        env = "COVEY_NODE_ORIGINS",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
+    pub node_origins: Option<Vec<String>>,
+    /// Address of the node broker, for web clients (/ws, without a credential) and gateways of others (/gw), such
+    /// as 127.0.0.1:8000 [default: none]
+    #[arg(long, env = "COVEY_NODE_BROKER", value_name = "ADDR", help_heading = "Nodes")]
+    pub node_broker: Option<SocketAddr>,
+    /// Key file that gateways must have to connect to the node broker (covey key fernet); NAME=FILE for more than
+    /// one, with the name that the serial numbers of their nodes begin with [default: none: no gateway may]
+    #[arg(
+        long,
+        env = "COVEY_NODE_KEYS",
+        value_name = "[NAME=]FILE",
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
+    pub node_keys: Option<Vec<NodeKeys>>,
+    /// How long a value that a web client sets waits for its node, in minutes [default: 5]
+    #[arg(long, env = "COVEY_NODE_BROKER_TTL", value_name = "MINUTES", help_heading = "Nodes")]
+    pub node_broker_ttl: Option<u32>,
+    /// Address of the HTTPS listener for client programs of microcontrollers (docs/mcu-http.md), such as
+    /// 127.0.0.1:443; needs no API key, so it is on loopback, or has a key of its own [default: none]
+    #[arg(long, env = "COVEY_MCU_HTTP", value_name = "ADDR", help_heading = "Microcontrollers")]
+    pub mcu_http: Option<SocketAddr>,
+    /// File with the key that requests to --mcu-http must show (Authorization: Bearer KEY), readable by its owner
+    /// alone [default: none, on loopback only]
+    #[arg(long, env = "COVEY_MCU_HTTP_KEY_FILE", value_name = "FILE", help_heading = "Microcontrollers")]
+    pub mcu_http_key_file: Option<PathBuf>,
+    /// What stands in front of the names of microcontrollers in their topics, such as the id of a customer: then
+    /// PREFIX/NAME/CALL, with answers under server/PREFIX/NAME/CALL [default: none]
+    #[arg(long, env = "COVEY_MCU_TOPIC_PREFIX", value_name = "PREFIX", help_heading = "Microcontrollers")]
+    pub mcu_topic_prefix: Option<String>,
     /// Where tasks are stored: sqlite (in the data directory) or
     /// postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite]
     #[arg(
@@ -149,6 +299,15 @@ pub struct Options {
     /// half of it for each key; 0 means no limit [default: 32MiB]
     #[arg(long, env = "COVEY_ORGANISATION_BYTES_PER_SECOND_MAX", value_name = "SIZE")]
     pub organisation_bytes_per_second_max: Option<Bytes>,
+    /// How much a device may keep, such as 500MB or 2GiB: parameters and results of
+    /// its tasks, events, earlier values of its twin; with more, nothing new is taken
+    /// for it or from it; 0 means no limit [default: 16GiB]
+    #[arg(long, env = "COVEY_DEVICE_BYTES_MAX", value_name = "SIZE")]
+    pub device_bytes_max: Option<Bytes>,
+    /// How much an organisation may keep, of all its devices together; with more,
+    /// nothing new is taken for it; 0 means no limit [default: 0]
+    #[arg(long, env = "COVEY_ORGANISATION_BYTES_MAX", value_name = "SIZE")]
+    pub organisation_bytes_max: Option<Bytes>,
     /// Type codes of gauges: events of which only the last one is kept, such as
     /// health checks [default: 44]
     #[arg(long, env = "COVEY_GAUGE_TYPES", value_name = "CODE", value_delimiter = ',')]
@@ -213,12 +372,17 @@ impl Options {
             ($($field:ident)*) => { Self { $($field: self.$field.or(others.$field)),* } };
         }
         each! {
-            data http https mqtts metrics store link link_ca link_certificate link_key rabbitmq_management
+            data http https mqtts metrics mdns nodes nodes_insist nodes_org nodes_out_after coap coap_interface coaps coap_psk mqtt_nodes
+            mqtt_nodes_password_file mqtt_nodes_tls mqtt_nodes_client_ca mqtt_sn
+            websocket_nodes unit_gateway units units_allow pusher node_origins node_broker node_keys node_broker_ttl mcu_http
+            mcu_http_key_file mcu_topic_prefix store link
+            link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
-            gauge_types rsp webhook_allow webhook_ca webhook_retry_seconds disk_free_min sessions_max
-            sessions_bytes_max packet_bytes_max stream_bytes_max answer_bytes_max server_certificate_seconds
+            device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
+            webhook_retry_seconds disk_free_min sessions_max sessions_bytes_max packet_bytes_max
+            stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
 }
@@ -255,6 +419,32 @@ pub struct Settings {
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
     pub metrics: Option<SocketAddr>,
+    pub mdns: bool,
+    pub nodes: Admission,
+    pub nodes_insist: bool,
+    pub nodes_org: i64,
+    pub nodes_out_after: OutAfter,
+    pub coap: Option<SocketAddr>,
+    pub coap_interface: Option<String>,
+    pub coaps: Option<SocketAddr>,
+    pub coap_psk: Option<PathBuf>,
+    pub mqtt_nodes: Option<SocketAddr>,
+    pub mqtt_nodes_password_file: Option<PathBuf>,
+    pub mqtt_nodes_tls: bool,
+    pub mqtt_nodes_client_ca: Option<PathBuf>,
+    pub mqtt_sn: Option<SocketAddr>,
+    pub websocket_nodes: Option<SocketAddr>,
+    pub unit_gateway: bool,
+    pub units: Option<PathBuf>,
+    pub units_allow: Vec<String>,
+    pub pusher: Option<PathBuf>,
+    pub node_origins: Vec<String>,
+    pub node_broker: Option<SocketAddr>,
+    pub node_keys: Vec<NodeKeys>,
+    pub node_broker_ttl: u32,
+    pub mcu_http: Option<SocketAddr>,
+    pub mcu_http_key_file: Option<PathBuf>,
+    pub mcu_topic_prefix: Option<String>,
     pub cors_origins: Vec<String>,
     pub names: Vec<String>,
     pub log: String,
@@ -265,6 +455,8 @@ pub struct Settings {
     pub events_per_second_max: u32,
     pub device_bytes_per_day_max: Bytes,
     pub organisation_bytes_per_second_max: Bytes,
+    pub device_bytes_max: Bytes,
+    pub organisation_bytes_max: Bytes,
     pub gauge_types: Vec<u32>,
     pub rsp: RspBody,
     pub webhook_allow: Vec<String>,
@@ -314,6 +506,7 @@ const DEFAULT_MQTTS: SocketAddr =
 const SESSIONS_BYTES_MIN: u64 = 1024 * 1024;
 /// As [`Budgets::default`] has it.
 const DEFAULT_EVENTS_PER_SECOND: u32 = 200;
+const DEFAULT_NODE_BROKER_TTL_MINUTES: u32 = 5;
 /// The health check (device-events "Gauges").
 const GAUGE_TYPE: u32 = 44;
 /// How many sessions of devices the embedded broker holds, those of devices that are away included.
@@ -336,7 +529,8 @@ impl Settings {
         let limits = covey_core::limits::Limits::default();
         let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
-        let settings = Self {
+        let nodes = options.nodes;
+        let mut settings = Self {
             store: options.store.unwrap_or_else(|| url(SQLITE)),
             link: options.link.unwrap_or_else(|| url(EMBEDDED)),
             link_ca: options.link_ca,
@@ -355,6 +549,32 @@ impl Settings {
             https: options.https.unwrap_or(DEFAULT_HTTPS),
             mqtts: options.mqtts.unwrap_or(DEFAULT_MQTTS),
             metrics: options.metrics,
+            mdns: options.mdns.unwrap_or_default(),
+            nodes: options.nodes.unwrap_or(Admission::Open),
+            nodes_insist: options.nodes_insist.unwrap_or_default(),
+            nodes_org: options.nodes_org.unwrap_or(1),
+            nodes_out_after: options.nodes_out_after.unwrap_or_default(),
+            coap: options.coap,
+            coap_interface: options.coap_interface,
+            coaps: options.coaps,
+            coap_psk: options.coap_psk,
+            mqtt_nodes: options.mqtt_nodes,
+            mqtt_nodes_password_file: options.mqtt_nodes_password_file,
+            mqtt_nodes_tls: options.mqtt_nodes_tls.unwrap_or_default(),
+            mqtt_nodes_client_ca: options.mqtt_nodes_client_ca,
+            mqtt_sn: options.mqtt_sn,
+            websocket_nodes: options.websocket_nodes,
+            unit_gateway: options.unit_gateway.unwrap_or_default(),
+            units: options.units,
+            units_allow: options.units_allow.unwrap_or_else(|| vec!["private".to_owned()]),
+            pusher: options.pusher,
+            node_origins: options.node_origins.unwrap_or_default(),
+            node_broker: options.node_broker,
+            node_keys: options.node_keys.unwrap_or_default(),
+            node_broker_ttl: options.node_broker_ttl.unwrap_or(DEFAULT_NODE_BROKER_TTL_MINUTES),
+            mcu_http: options.mcu_http,
+            mcu_http_key_file: options.mcu_http_key_file,
+            mcu_topic_prefix: options.mcu_topic_prefix,
             cors_origins: options.cors_origins.unwrap_or_default(),
             names: options.names.unwrap_or_default(),
             log: options.log.unwrap_or_else(|| "info".to_owned()),
@@ -367,6 +587,8 @@ impl Settings {
             organisation_bytes_per_second_max: options
                 .organisation_bytes_per_second_max
                 .unwrap_or(Bytes(org.bytes.per_second)),
+            device_bytes_max: options.device_bytes_max.unwrap_or(Bytes(limits.device_bytes_max)),
+            organisation_bytes_max: options.organisation_bytes_max.unwrap_or(Bytes(limits.org_bytes_max)),
             gauge_types: options.gauge_types.unwrap_or_else(|| vec![GAUGE_TYPE]),
             rsp: options.rsp.unwrap_or_default(),
             webhook_allow: options.webhook_allow.unwrap_or_default(),
@@ -384,14 +606,87 @@ impl Settings {
                 .server_certificate_seconds
                 .unwrap_or(DEFAULT_SERVER_CERTIFICATE_SECONDS),
         };
+        let is_local = settings.node_listeners().all(|address| address.ip().is_loopback());
+        settings.nodes = nodes.unwrap_or(if is_local { Admission::Open } else { Admission::Approve });
         settings.check()?;
         Ok(settings)
+    }
+
+    /// The addresses at which nodes are heard that show nothing: whoever reaches `coaps` has a key.
+    pub fn node_listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.coap, self.mqtt_nodes, self.mqtt_sn, self.websocket_nodes].into_iter().flatten()
+    }
+
+    /// After how long a silence a node of this gateway is out.
+    pub fn nodes_silence(&self, gateway: &str) -> Duration {
+        Duration::from_secs(self.nodes_out_after.of(gateway).into())
     }
 
     fn check(&self) -> Result<()> {
         let wrong = |name: &str, must: &str| Err(fault::setup(format!("the setting {name} must be {must}")));
         if !self.http.ip().is_loopback() {
             return wrong("http", "a loopback address, such as 127.0.0.1:8080; use https for the network");
+        }
+        let is_open = self.nodes == Admission::Open && !self.nodes_insist;
+        if is_open && self.node_listeners().any(|address| !address.ip().is_loopback()) {
+            return wrong(
+                "nodes",
+                "known or approve where other machines reach a listener of nodes: whoever does would join; \
+                 --nodes-insist insists on open",
+            );
+        }
+        let is_rule = AddressRule::parse(self.units_allow.iter().map(String::as_str)).is_ok();
+        if !is_rule || self.units_allow.iter().any(|word| word == "http") {
+            return wrong("units_allow", "ranges such as 10.1.0.0/16, or the words private, loopback, all");
+        }
+        if self.coaps.is_some() != self.coap_psk.is_some() {
+            return wrong("coap_psk", "given together with coaps");
+        }
+        if self.mqtt_nodes.is_none() && (self.mqtt_nodes_password_file.is_some() || self.mqtt_nodes_tls) {
+            return wrong("mqtt_nodes", "given together with mqtt_nodes_password_file and mqtt_nodes_tls");
+        }
+        if self.mqtt_nodes_client_ca.is_some() && !self.mqtt_nodes_tls {
+            return wrong("mqtt_nodes_client_ca", "given together with mqtt_nodes_tls");
+        }
+        if self.node_broker.is_none() && !self.node_keys.is_empty() {
+            return wrong("node_keys", "given together with node_broker");
+        }
+        let mut names: Vec<&str> = self.node_keys.iter().map(|keys| keys.gateway.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|two| two[0] == two[1]) {
+            return wrong("node_keys", "of different names, such as --node-keys attic=FILE,cellar=FILE");
+        }
+        match self.mcu_http {
+            None if self.mcu_http_key_file.is_some() || self.mcu_topic_prefix.is_some() => {
+                return wrong("mcu_http", "given together with mcu_http_key_file and mcu_topic_prefix");
+            }
+            Some(_) if self.link.scheme() != EMBEDDED => {
+                return wrong(
+                    "link",
+                    "embedded where mcu_http is given: no other broker lets microcontrollers in",
+                );
+            }
+            Some(address) if !address.ip().is_loopback() && self.mcu_http_key_file.is_none() => {
+                return wrong(
+                    "mcu_http",
+                    "a loopback address, such as 127.0.0.1:443, or given together with mcu_http_key_file: its clients \
+                     send no API key",
+                );
+            }
+            _ => {}
+        }
+        // As a name of a device: one level of a topic, and none that means something else.
+        let is_prefix = |prefix: &str| {
+            Sn::parse(prefix).is_ok_and(|prefix| DeviceRegister::validate(Some(&prefix), None, &[]).is_ok())
+        };
+        if self.mcu_topic_prefix.as_deref().is_some_and(|prefix| !is_prefix(prefix)) {
+            return wrong(
+                "mcu_topic_prefix",
+                "1 to 64 of the characters A-Z a-z 0-9 _ -, and not dev, srv, server, node or gateway",
+            );
+        }
+        if self.nodes_org < 1 {
+            return wrong("nodes_org", "at least 1");
         }
         if !matches!(self.store.scheme(), SQLITE | "postgres" | "postgresql") {
             return wrong("store", "sqlite, or a URL that begins with postgres://");
@@ -418,6 +713,7 @@ impl Settings {
             ("announcements_max", self.announcements_max, 1..=1_000),
             ("open_tasks_max", self.open_tasks_max, 1..=1_000_000),
             ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),
+            ("node_broker_ttl", self.node_broker_ttl, 1..=44_639),
             ("webhook_retry_seconds", self.webhook_retry_seconds, 1..=30 * 24 * 3600),
             ("packet_bytes_max", self.packet_bytes_max, 65_536..=16 * 1024 * 1024),
         ] {
@@ -502,10 +798,18 @@ mod tests {
             ("\n\nhttp_port = 1", "line 3"),
             ("http = ", "line 1"),
             ("http = '0.0.0.0:80'", "loopback"),
+            ("mcu_http = '0.0.0.0:443'", "mcu_http_key_file"),
+            ("mcu_http_key_file = 'key'", "mcu_http"),
+            ("mcu_http = '127.0.0.1:443'\nlink = 'mqtts://broker.example'", "link"),
+            ("mcu_http = '127.0.0.1:443'\nmcu_topic_prefix = 'a/b'", "mcu_topic_prefix"),
+            ("mcu_http = '127.0.0.1:443'\nmcu_topic_prefix = 'Server'", "mcu_topic_prefix"),
             ("lease_seconds = 0", "lease_seconds"),
             ("disk_free_min = '5%'", "such as 500MB"),
             ("stream_bytes_max = '8191KiB'", "at least 8MiB"),
             ("answer_bytes_max = 33554431", "at least 32MiB"),
+            ("mqtt_nodes_tls = true", "mqtt_nodes"),
+            ("mqtt_nodes_password_file = 'x'", "mqtt_nodes"),
+            ("mqtt_nodes = '127.0.0.1:1'\nmqtt_nodes_client_ca = 'x'", "mqtt_nodes_tls"),
             ("cors_origins = ['*']", "cors_origins"),
             ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {

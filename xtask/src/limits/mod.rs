@@ -17,8 +17,8 @@ use anyhow::{Context, Result, bail};
 use crate::limits::source::{Constant, Source};
 use crate::limits::value::Value;
 
-/// Where limits are, by what a reader looks for: the first that a path begins with.
-const SECTIONS: [(&str, &str); 17] = [
+/// Where limits are, by what a reader looks for: the longest that a path begins with.
+const SECTIONS: [(&str, &str); 23] = [
     ("crates/covey-http/", "REST API"),
     ("crates/covey-core/src/limits.rs", "Tasks"),
     ("crates/covey-core/src/task/", "Tasks"),
@@ -29,6 +29,12 @@ const SECTIONS: [(&str, &str); 17] = [
     ("crates/covey-webhook/", "Webhooks"),
     ("crates/covey-core/src/budget/", "Budgets of devices, keys and organisations"),
     ("crates/covey-core/", "Devices, keys and lists"),
+    ("crates/covey-gateway/src/coap/", "Nodes over CoAP"),
+    ("crates/covey-gateway/", "Nodes and gateways"),
+    ("crates/covey-core/src/microcontroller/", "Microcontrollers"),
+    ("crates/covey-http/src/microcontrollers/", "Microcontrollers"),
+    ("crates/covey-link/src/embedded/microcontrollers/", "Microcontrollers"),
+    ("crates/covey-discovery/", "Local network"),
     ("crates/covey-link/src/embedded/", "Devices' connections, embedded broker"),
     ("crates/covey-net/", "Devices' connections, embedded broker"),
     ("crates/covey-wire/", "Devices' connections, embedded broker"),
@@ -40,8 +46,19 @@ const SECTIONS: [(&str, &str); 17] = [
 /// What bounds the program at the command line, not the server.
 const NOT_THE_SERVER: [&str; 2] = ["crates/covey/src/command/", "crates/covey/src/cli.rs"];
 /// Where peers are met: a constant there that is named like a limit must say what follows.
-const FRONT: [&str; 5] = [
+const FRONT: [&str; 16] = [
     "crates/covey-core/",
+    "crates/covey-discovery/",
+    "crates/covey-gateway/src/broker/",
+    "crates/covey-gateway/src/coap/dtls/",
+    "crates/covey-gateway/src/coap/exchange/",
+    "crates/covey-gateway/src/coap/nodes.rs",
+    "crates/covey-gateway/src/engine.rs",
+    "crates/covey-gateway/src/mqtt_node/",
+    "crates/covey-gateway/src/mqtt_sn/",
+    "crates/covey-gateway/src/node.rs",
+    "crates/covey-gateway/src/unit/",
+    "crates/covey-gateway/src/websocket/",
     "crates/covey-http/",
     "crates/covey-link/src/embedded/",
     "crates/covey-net/",
@@ -116,9 +133,8 @@ fn limits(root: &Path) -> Result<Vec<Limit>> {
     let mut limits = Vec::new();
     let mut problems = Vec::new();
     for constant in source.constants() {
-        let Some((_, section)) = SECTIONS.iter().find(|(folder, _)| constant.file.starts_with(folder)) else {
-            continue;
-        };
+        let found = SECTIONS.iter().filter(|(folder, _)| constant.file.starts_with(folder));
+        let Some((_, section)) = found.max_by_key(|(folder, _)| folder.len()) else { continue };
         if NOT_THE_SERVER.iter().any(|folder| constant.file.starts_with(folder)) {
             continue;
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use covey_core::access as core;
 
-use crate::{ApiKey, ApiKeyMade};
+use crate::{ApiKey, ApiKeyMade, Whoami};
 
 impl<'a> ApiKey<'a> {
     /// How an API key looks.
@@ -17,6 +17,8 @@ impl<'a> ApiKey<'a> {
             rights: key.rights.names().map(Cow::Borrowed).collect(),
             created_at: key.created_at.into(),
             last_used_at: key.last_used_at.map(Into::into),
+            expires_at: key.bounds.expires_at.map(Into::into),
+            addresses: addresses(&key.bounds),
         }
     }
 }
@@ -26,8 +28,27 @@ impl<'a> ApiKeyMade<'a> {
     /// certificate that stands for it.
     #[must_use]
     pub fn of(made: &'a core::ApiKey, key: Option<&'a str>, certificate_sha256: Option<&'a str>) -> Self {
-        let ApiKey { id, org, name, rights, created_at, .. } = ApiKey::of(made);
+        let ApiKey { id, org, name, rights, created_at, expires_at, addresses, .. } = ApiKey::of(made);
         let (key, certificate_sha256) = (key.map(Cow::Borrowed), certificate_sha256.map(Cow::Borrowed));
-        Self { id, org, name, rights, created_at, key, certificate_sha256 }
+        Self { id, org, name, rights, created_at, expires_at, addresses, key, certificate_sha256 }
     }
+}
+
+impl<'a> Whoami<'a> {
+    /// How a caller looks to itself.
+    #[must_use]
+    pub fn of(caller: &'a core::Caller) -> Self {
+        Self {
+            org_id: caller.org.0,
+            org: Cow::Borrowed(&caller.org_name),
+            name: Cow::Borrowed(&caller.name),
+            rights: caller.rights.names().map(Cow::Borrowed).collect(),
+            expires_at: caller.bounds.expires_at.map(Into::into),
+            addresses: addresses(&caller.bounds),
+        }
+    }
+}
+
+fn addresses(bounds: &core::KeyBounds) -> Vec<String> {
+    bounds.addresses.iter().map(ToString::to_string).collect()
 }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use covey_core::device::{self as core, Presence};
 use covey_core::event::Gauge;
+use covey_core::node::NodeName;
 
-use crate::{Device, DeviceConnection, DeviceGauges, DeviceTag};
+use crate::{Device, DeviceConnection, DeviceGauges, DeviceNode, DeviceTag};
 
 impl<'a> Device<'a> {
     /// How a device looks; of the gauges, those of other devices are left out.
@@ -21,6 +22,7 @@ impl<'a> Device<'a> {
             connection: device.presence.as_ref().map(|presence| DeviceConnection::of(device, presence)),
             device_tags: device.tags.iter().map(DeviceTag::of).collect(),
             created_at: device.created_at.into(),
+            node: device.node.as_ref().map(DeviceNode::of),
         }
     }
 }
@@ -37,6 +39,12 @@ impl<'a> DeviceConnection<'a> {
             last_checked_result: presence.online,
             details: (!presence.details.is_empty()).then(|| details.collect()),
         }
+    }
+}
+
+impl<'a> DeviceNode<'a> {
+    fn of(name: &'a NodeName) -> Self {
+        Self { gateway: Cow::Borrowed(name.gateway().as_str()), uid: Cow::Borrowed(name.uid()) }
     }
 }
 
@@ -73,7 +81,8 @@ mod tests {
             session: "s-1".to_owned(),
             server: "server-1".to_owned(),
         };
-        let device = core::Device { identity, created_at: UnixMs(0), tags, presence: Some(presence) };
+        let (presence, node) = (Some(presence), None);
+        let mut device = core::Device { identity, created_at: UnixMs(0), tags, presence, node };
         assert_eq!(
             serde_json::to_value(Device::of(&device, &[])).unwrap(),
             json!({
@@ -87,5 +96,9 @@ mod tests {
                 "created_at": "1970-01-01T00:00:00.000Z",
             })
         );
+        let gateway = covey_core::node::GatewayName::parse("coap").unwrap();
+        device.node = Some(NodeName::parse(gateway, "a/7").unwrap());
+        let shown = serde_json::to_value(Device::of(&device, &[])).unwrap();
+        assert_eq!(shown["node"], json!({"gateway": "coap", "uid": "a/7"}));
     }
 }

@@ -4,9 +4,11 @@ mod access;
 mod device;
 mod event;
 mod health;
+mod node;
 mod record;
 mod task;
 mod twin;
+mod unit;
 mod webhook;
 
 use std::borrow::Cow;

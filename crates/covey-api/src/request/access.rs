@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Time;
+
 /// An API key to be made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -32,4 +34,12 @@ pub struct ApiKeyNew {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_length = 16384))]
     pub certificate_pem: Option<String>,
+    /// From when on it is not valid; it does not expire if left out. Not later than the caller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// The addresses from which it is valid: ranges such as 10.1.0.0/16, or single ones; from anywhere if left out. Among
+    /// the caller's own. Behind a proxy that the server trusts it is the proxy that says where a request comes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 16, example = json!(["10.1.0.0/16"])))]
+    pub addresses: Vec<String>,
 }

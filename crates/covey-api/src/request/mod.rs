@@ -3,16 +3,20 @@
 
 mod access;
 mod device;
+mod node;
 mod retention;
 mod task;
 mod twin;
+mod unit;
 mod webhook;
 
 pub use access::ApiKeyNew;
 pub use device::{CertificateWanted, DeviceNew, DeviceTags};
+pub use node::{NodeNew, NodeRename};
 pub use retention::RetentionChange;
 pub use task::TaskNew;
 #[cfg(feature = "openapi")]
 pub use task::TaskNewSchema;
 pub use twin::TwinPatch;
+pub use unit::{UnitChange, UnitNew};
 pub use webhook::{SecretRotation, WebhookChange, WebhookNew, WebhookSet};

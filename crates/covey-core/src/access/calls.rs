@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::access::{
-    ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd, LAST_USED_GRAIN_MS,
+    ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd, Grant, LAST_USED_GRAIN_MS,
     MadeKey, Rights,
 };
 use crate::budget::Weight;
@@ -18,11 +18,12 @@ impl Engine {
         self.parts.ids.api_key()
     }
 
-    fn key_to_add(&self, org_name: &str, name: &str, rights: Rights, clear_text: &str) -> Result<ApiKeyAdd> {
+    fn key_to_add(&self, org_name: &str, name: &str, grant: Grant, clear_text: &str) -> Result<ApiKeyAdd> {
         ApiKeyAdd::validate(org_name, name)?;
+        let Grant { rights, bounds } = grant;
         let digest = (self.parts.key_hasher)(clear_text);
         let (org_name, name) = (org_name.to_owned(), name.to_owned());
-        Ok(ApiKeyAdd { org_name, name, rights, digest, certificate_serial_hex: None })
+        Ok(ApiKeyAdd { org_name, name, rights, digest, certificate_serial_hex: None, bounds })
     }
 }
 
@@ -31,12 +32,13 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a field out of range, or the store's.
-    pub async fn api_key_add(self, org_name: &str, name: &str, rights: Rights) -> Result<MadeKey> {
-        may_grant(self.caller, org_name, rights)?;
+    pub async fn api_key_add(self, org_name: &str, name: &str, grant: impl Into<Grant>) -> Result<MadeKey> {
+        let grant = grant.into();
+        may_grant(self.caller, org_name, &grant)?;
         self.charge(Weight::WRITE)?;
         let clear_text = self.engine.parts.ids.api_key();
-        let key = self.engine.execute(self.engine.key_to_add(org_name, name, rights, &clear_text)?).await?;
-        Ok(MadeKey { key, clear_text })
+        let operation = self.engine.key_to_add(org_name, name, grant, &clear_text)?;
+        Ok(MadeKey { key: self.engine.execute(operation).await?, clear_text })
     }
 
     /// Takes a credential that its owner brings, such as a certificate, in
@@ -51,13 +53,14 @@ impl ForCaller<'_> {
         self,
         org_name: &str,
         name: &str,
-        rights: Rights,
+        grant: impl Into<Grant>,
         text: &str,
         serial_hex: &str,
     ) -> Result<ApiKey> {
-        may_grant(self.caller, org_name, rights)?;
+        let grant = grant.into();
+        may_grant(self.caller, org_name, &grant)?;
         self.charge(Weight::WRITE)?;
-        let mut operation = self.engine.key_to_add(org_name, name, rights, text)?;
+        let mut operation = self.engine.key_to_add(org_name, name, grant, text)?;
         operation.certificate_serial_hex = Some(serial_hex.to_owned());
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
@@ -90,7 +93,7 @@ impl ForCaller<'_> {
 }
 
 impl ForServer<'_> {
-    /// The caller that an API key stands for.
+    /// The API key of a text. Whoever lets somebody in by it looks at its bounds, too.
     ///
     /// # Errors
     /// The store's.
@@ -125,8 +128,18 @@ impl ForServer<'_> {
     /// # Errors
     /// The store's.
     pub async fn api_key_first(self, org_name: &str, name: &str, clear_text: &str) -> Result<bool> {
-        let operation = FirstKeyAdd(self.engine.key_to_add(org_name, name, Rights::ALL, clear_text)?);
+        let operation =
+            FirstKeyAdd(self.engine.key_to_add(org_name, name, Rights::ALL.into(), clear_text)?);
         Ok(self.engine.execute(operation).await?.is_some())
+    }
+
+    /// Whom all credentials stand for that are valid.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn callers(self) -> Result<Vec<Caller>> {
+        let (keys, now) = (self.engine.parts.store.api_key_list_of_every_org().await?, self.engine.now());
+        Ok(keys.iter().filter(|key| !key.bounds.is_over_at(now)).map(Caller::of).collect())
     }
 
     /// Those whose credentials are valid.
@@ -134,20 +147,19 @@ impl ForServer<'_> {
     /// # Errors
     /// The store's.
     pub async fn callers_valid(self) -> Result<HashSet<CallerId>> {
-        let keys = self.engine.parts.store.api_key_list_of_every_org().await?;
-        Ok(keys.into_iter().map(|key| CallerId(key.id)).collect())
+        Ok(self.callers().await?.into_iter().map(|caller| caller.id).collect())
     }
 }
 
-/// Nobody hands out a right that it does not hold, or makes keys for others without the right to.
-fn may_grant(caller: &Caller, org_name: &str, rights: Rights) -> Result<()> {
+/// Nobody hands out a right that it does not hold, or for longer or elsewhere than it holds it, or makes keys for others
+/// without the right to.
+fn may_grant(caller: &Caller, org_name: &str, grant: &Grant) -> Result<()> {
     caller.require(Rights::KEYS_WRITE)?;
     if org_name != &*caller.org_name {
         caller.require(Rights::ORGS_ADMIN)?;
     }
-    if caller.rights.contains(rights) {
-        Ok(())
-    } else {
-        Err(Error::Forbidden { right: "of the key to be made" })
+    if !caller.rights.contains(grant.rights) {
+        return Err(Error::Forbidden { right: "of the key to be made" });
     }
+    caller.bounds.require(&grant.bounds)
 }

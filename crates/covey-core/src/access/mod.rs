@@ -1,11 +1,13 @@
 //! Who calls: the organisation and the rights that an operation is given.
 
+mod bounds;
 mod calls;
 mod operation;
 mod port;
 pub mod recovery;
 mod taken_names;
 
+pub use bounds::{Grant, KEY_ADDRESSES_MAX, KeyBounds};
 pub use operation::{
     AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
 };
@@ -22,7 +24,7 @@ use crate::id::{CallerId, OrgId, UnixMs};
 pub struct Rights(pub u32);
 
 /// Each right with its name, in the order of its bit.
-pub const RIGHT_NAMES: [&str; 9] = [
+pub const RIGHT_NAMES: [&str; 11] = [
     "tasks:read",
     "tasks:write",
     "devices:read",
@@ -32,6 +34,8 @@ pub const RIGHT_NAMES: [&str; 9] = [
     "webhooks:write",
     "orgs:admin",
     "metrics:read",
+    "gateways:read",
+    "gateways:write",
 ];
 
 impl Rights {
@@ -55,6 +59,10 @@ impl Rights {
     pub const ALL_KEYS_WRITE: Self = Self(Self::KEYS_WRITE.0 | Self::ORGS_ADMIN.0);
     /// Read the measurements of the server over HTTPS.
     pub const METRICS_READ: Self = Self(1 << 8);
+    /// Read with which units the server speaks.
+    pub const GATEWAYS_READ: Self = Self(1 << 9);
+    /// List units, change and remove them: the server connects to their addresses.
+    pub const GATEWAYS_WRITE: Self = Self(1 << 10);
     /// Everything.
     pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
 
@@ -83,7 +91,7 @@ impl Rights {
             let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
                 "rights",
                 "known are tasks:read, tasks:write, devices:read, devices:write, keys:write, events:read, \
-                 webhooks:write, orgs:admin, metrics:read",
+                 webhooks:write, orgs:admin, metrics:read, gateways:read, gateways:write",
             ))?;
             rights.0 |= 1 << bit;
         }
@@ -109,6 +117,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What the caller may do.
     pub rights: Rights,
+    /// Until when, and from where.
+    pub bounds: KeyBounds,
 }
 
 impl Caller {
@@ -121,6 +131,7 @@ impl Caller {
             id: CallerId(key.id),
             name: Arc::from(key.name.as_str()),
             rights: key.rights,
+            bounds: key.bounds.clone(),
         }
     }
 
@@ -159,6 +170,8 @@ pub struct ApiKey {
     /// When it last let somebody in, as of at most [`LAST_USED_GRAIN_MS`] ago;
     /// none if it never did.
     pub last_used_at: Option<UnixMs>,
+    /// Until when, and from where, it may be used.
+    pub bounds: KeyBounds,
 }
 
 /// How exactly it is known when a key was last used, in milliseconds: about once
@@ -188,6 +201,7 @@ mod tests {
             rights: Rights::TASKS_READ,
             created_at: UnixMs(0),
             last_used_at: None,
+            bounds: KeyBounds::default(),
         };
         let caller = Caller::of(&key);
         assert!(caller.require(Rights::TASKS_READ).is_ok());

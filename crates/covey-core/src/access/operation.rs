@@ -1,6 +1,6 @@
 //! Operations on API keys.
 
-use crate::access::{ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
+use crate::access::{ApiKey, Caller, KeyBounds, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
 use crate::id::OrgId;
 use crate::operation::{Abort, Operation};
@@ -31,6 +31,8 @@ pub struct ApiKeyAdd {
     pub digest: KeyDigest,
     /// The serial number of the certificate that stands for it, in hexadecimal digits.
     pub certificate_serial_hex: Option<String>,
+    /// Until when, and from where, it may be used.
+    pub bounds: KeyBounds,
 }
 
 impl ApiKeyAdd {
@@ -73,8 +75,11 @@ impl Operation for ApiKeyAdd {
         {
             return Err(Error::invalid("rights", "orgs:admin is not for the certificate of a device").into());
         }
+        if self.bounds.is_over_at(tx.now()) {
+            return Err(Error::invalid("expires_at", "is past").into());
+        }
         let org = tx.org_ensure(&self.org_name)?;
-        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest, serial)?)
+        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest, serial, &self.bounds)?)
     }
 }
 
@@ -200,7 +205,12 @@ impl Operation for ApiKeyRevoke {
             // Whoever keeps the keys of one organisation does not lock out whoever runs the deployment.
             self.caller.require(Rights::ORGS_ADMIN)?;
         }
-        if key.rights.contains(Rights::ALL_KEYS_WRITE) && tx.api_key_count(Rights::ALL_KEYS_WRITE)? <= 1 {
+        // One that is of no use now, or not everywhere, is not what keeps the door open.
+        let is_open = !key.bounds.is_over_at(tx.now()) && key.bounds.addresses.is_empty();
+        if is_open
+            && key.rights.contains(Rights::ALL_KEYS_WRITE)
+            && tx.api_key_count(Rights::ALL_KEYS_WRITE)? <= 1
+        {
             return Err(Error::LastKey.into());
         }
         if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }

@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of organisations and API keys.
 
-use crate::access::{ApiKey, KeyDigest, Rights};
+use crate::access::{ApiKey, KeyBounds, KeyDigest, Rights};
 use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, TxResult};
 
@@ -16,10 +16,11 @@ pub trait AccessSteps {
         rights: Rights,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
+        bounds: &KeyBounds,
     ) -> TxResult<ApiKey>;
     /// The API key of this number, unless it was revoked.
     fn api_key(&mut self, id: i64) -> TxResult<Option<ApiKey>>;
-    /// How many keys that were not revoked have all of these rights. Nobody revokes one
+    /// How many keys that are valid now, and from anywhere, have all of these rights. Nobody revokes one
     /// of them until this transaction has ended.
     fn api_key_count(&mut self, rights: Rights) -> TxResult<i64>;
     /// Whether there is or was any API key. One that was revoked counts: the
@@ -40,9 +41,9 @@ pub trait AccessSteps {
 
 /// The reads of organisations and API keys.
 pub trait AccessReader {
-    /// The API key with this digest, unless it was revoked.
+    /// The API key with this digest, unless it was revoked; also one that has expired.
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>>;
 
-    /// All API keys that were not revoked.
+    /// All API keys that were not revoked, also those that have expired.
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>>;
 }

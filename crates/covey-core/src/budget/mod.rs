@@ -4,6 +4,7 @@
 //! | what | units | bytes |
 //! | --- | --- | --- |
 //! | event, gauge | 1, and 1 for each twin value | of its body |
+//! | twin values without an event | 1 for each | of them |
 //! | result | 1 if it brings nothing new | of its body |
 //! | `ack`, `req` | 1 if they change nothing | |
 //! | change of a session's subscriptions | 4 | |

@@ -36,6 +36,12 @@ impl Weight {
         Self::of(1 + values, bytes)
     }
 
+    /// So many values of so many bytes that a device reports without an event.
+    #[must_use]
+    pub const fn report(bytes: usize, values: usize) -> Self {
+        Self::of(values, bytes)
+    }
+
     /// A result with a body of so many bytes.
     #[must_use]
     pub const fn result(bytes: usize) -> Self {

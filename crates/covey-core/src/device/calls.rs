@@ -10,7 +10,7 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, Sn};
-use crate::port::{PageRequest, ReadKind};
+use crate::port::{CertificateKey, PageRequest, ReadKind};
 
 impl ForCaller<'_> {
     /// Registers a device and issues its certificate.
@@ -40,8 +40,10 @@ impl ForCaller<'_> {
         // Signed before it is stored: a certificate that nobody stored admits nobody.
         let issuer = &self.engine.parts.issuer;
         let issued = match &spec.certificate {
-            CertificateSpec::WithKey => Some(issuer.issue(&sn, None, self.engine.now())?),
-            CertificateSpec::Sign { csr_pem } => Some(issuer.issue(&sn, Some(csr_pem), self.engine.now())?),
+            CertificateSpec::WithKey => Some(issuer.issue(&sn, CertificateKey::P256, self.engine.now())?),
+            CertificateSpec::Sign { csr_pem } => {
+                Some(issuer.issue(&sn, CertificateKey::OfRequest(csr_pem), self.engine.now())?)
+            }
             CertificateSpec::None => None,
         };
         let operation = DeviceRegister {

@@ -5,9 +5,12 @@ mod operation;
 mod port;
 
 pub use operation::{DeviceRegister, DeviceRetire, TagPut};
-pub use port::{DevicePage, DeviceReader, DeviceSteps, NewDevice};
+pub(crate) use operation::{register, register_as, retire};
+pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice};
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
+use crate::named::named;
+use crate::node::NodeName;
 use crate::presence::Reason;
 
 /// Longest tag name, in characters.
@@ -22,6 +25,18 @@ pub const TAGS_MAX: u32 = 64;
 /// Highest number that an application may give a device.
 /// Limit for each device: 422.
 pub const DEVICE_ID_MAX: i64 = (1 << 53) - 1;
+
+named! {
+    /// What a device speaks with the server, by the numbers under which it is stored.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum DeviceKind {
+        /// Tasks and events (device-rpc), or what a gateway speaks for it.
+        #[default]
+        Ordinary = 0 => "ordinary",
+        /// The six calls of a microcontroller ([`microcontroller`](crate::microcontroller)).
+        Microcontroller = 1 => "microcontroller",
+    }
+}
 
 /// A device that has proved who it is. Only the link makes one, from a
 /// certificate; everything that a device does is done under it.
@@ -57,6 +72,8 @@ pub struct Device {
     pub tags: Vec<Tag>,
     /// Its connection, if it ever had one.
     pub presence: Option<Presence>,
+    /// Which node it is, if a gateway speaks for it; known of devices in lists.
+    pub node: Option<NodeName>,
 }
 
 /// A device's last known connection.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::access::Caller;
 use crate::device::{
-    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, NewDevice, Presence, TAG_CHARS_MAX,
+    CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, DeviceKind, NewDevice, Presence, TAG_CHARS_MAX,
     TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag,
 };
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, Sn};
+use crate::id::{DeviceId, OrgId, Sn};
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction, Turn};
 use crate::presence::{PresencePut, Reason};
@@ -63,40 +63,56 @@ impl Operation for DeviceRegister {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
-        if tx.sn_is_taken(&self.sn)? {
-            return Err(Error::SnTaken.into());
-        }
-        let device_id = match self.device_id {
-            None => match tx.device_id_free(self.caller.org)? {
-                DeviceId(id) if id > DEVICE_ID_MAX => {
-                    return Err(
-                        Error::missing("device_id", "must be given: the highest one is in use").into()
-                    );
-                }
-                free => free,
-            },
-            Some(id) if tx.device(self.caller.org, DeviceId(id))?.is_some() => {
-                return Err(Error::Conflict { problem: "a device with this device_id is registered" }.into());
-            }
-            Some(id) => DeviceId(id),
-        };
-        let device = NewDevice {
-            org: self.caller.org,
-            device_id,
-            sn: self.sn.clone(),
-            created_at,
-            tags: self.tags.clone(),
-        };
-        let key = tx.device_insert(&device)?;
+        let identity = register(tx, self.caller.org, &self.sn, self.device_id, &self.tags)?;
         if let Some(certificate) = &self.certificate {
-            tx.certificate_insert(key, certificate)?;
+            tx.certificate_insert(identity.device, certificate)?;
         }
-        let identity = DeviceIdentity { org: self.caller.org, device: key, device_id, sn: self.sn.clone() };
         // As they are stored: by name, and of those with one name the last.
         let tags: BTreeMap<_, _> = self.tags.iter().map(|tag| (tag.tag.clone(), tag.value.clone())).collect();
         let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
-        Ok(Device { identity, created_at, tags, presence: None })
+        Ok(Device { identity, created_at, tags, presence: None, node: None })
     }
+}
+
+/// Stores a new device, under a number that was asked for or the next free one.
+pub(crate) fn register(
+    tx: &mut dyn Transaction,
+    org: OrgId,
+    sn: &Sn,
+    device_id: Option<i64>,
+    tags: &[Tag],
+) -> Result<DeviceIdentity, Abort> {
+    register_as(tx, DeviceKind::Ordinary, org, sn, device_id, tags)
+}
+
+/// The same of a kind.
+pub(crate) fn register_as(
+    tx: &mut dyn Transaction,
+    kind: DeviceKind,
+    org: OrgId,
+    sn: &Sn,
+    device_id: Option<i64>,
+    tags: &[Tag],
+) -> Result<DeviceIdentity, Abort> {
+    if tx.sn_is_taken(sn)? {
+        return Err(Error::SnTaken.into());
+    }
+    let device_id = match device_id {
+        None => match tx.device_id_free(org)? {
+            DeviceId(id) if id > DEVICE_ID_MAX => {
+                return Err(Error::missing("device_id", "must be given: the highest one is in use").into());
+            }
+            free => free,
+        },
+        Some(id) if tx.device(org, DeviceId(id))?.is_some() => {
+            return Err(Error::Conflict { problem: "a device with this device_id is registered" }.into());
+        }
+        Some(id) => DeviceId(id),
+    };
+    let (sn, tags) = (sn.clone(), tags.to_vec());
+    let device = NewDevice { org, device_id, sn: sn.clone(), kind, created_at: tx.now(), tags };
+    let device = tx.device_insert(&device)?;
+    Ok(DeviceIdentity { org, device, device_id, sn })
 }
 
 /// Retires a device: revokes its certificates and the rights that were given to them, and forgets its session.
@@ -118,16 +134,27 @@ impl Operation for DeviceRetire {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
-        // Before they are revoked: by them the store knows what stands for them.
-        tx.api_keys_revoke_of_device(device.identity.device)?;
-        tx.device_retire(device.identity.device)?;
-        tx.session_remove(device.identity.device)?;
-        if let Some(was) = device.presence.filter(|presence| presence.online) {
-            let presence = Presence { online: false, checked_at: tx.now(), reason: Reason::Revoked, ..was };
-            PresencePut { device: device.identity.clone(), presence }.apply(tx)?;
-        }
-        Ok(device.identity)
+        retire(tx, device, Reason::Revoked)
     }
+}
+
+/// Retires a device; answers who it was. If it was a node's, the node is forgotten. A connection of its ends for this reason.
+pub(crate) fn retire(
+    tx: &mut dyn Transaction,
+    device: Device,
+    reason: Reason,
+) -> Result<DeviceIdentity, Abort> {
+    let Device { identity, presence, .. } = device;
+    // Before they are revoked: by them the store knows what stands for them.
+    tx.api_keys_revoke_of_device(identity.device)?;
+    tx.device_retire(identity.device)?;
+    tx.session_remove(identity.device)?;
+    tx.node_remove_of_device(identity.device)?;
+    if let Some(was) = presence.filter(|presence| presence.online) {
+        let presence = Presence { online: false, checked_at: tx.now(), reason, ..was };
+        PresencePut { device: identity.clone(), presence }.apply(tx)?;
+    }
+    Ok(identity)
 }
 
 /// Sets a tag of a device.

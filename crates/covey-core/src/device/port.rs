@@ -1,7 +1,7 @@
 //! What operations and callers ask the store of devices.
 
 use crate::access::Caller;
-use crate::device::{CertificateRecord, Device, DeviceFilter, DeviceIdentity, Tag};
+use crate::device::{CertificateRecord, Device, DeviceFilter, DeviceIdentity, DeviceKind, Tag};
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 use crate::port::{Found, Page, PageRequest, TxResult};
 use crate::task::{DeviceRef, Target};
@@ -18,10 +18,21 @@ pub struct NewDevice {
     pub device_id: DeviceId,
     /// Its serial number.
     pub sn: Sn,
+    /// What it speaks.
+    pub kind: DeviceKind,
     /// When it is registered.
     pub created_at: UnixMs,
     /// Its tags.
     pub tags: Vec<Tag>,
+}
+
+/// Who is registered under a serial number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedDevice {
+    /// The device.
+    pub identity: DeviceIdentity,
+    /// What it speaks.
+    pub kind: DeviceKind,
 }
 
 /// The steps on devices inside a transaction.
@@ -33,6 +44,8 @@ pub trait DeviceSteps {
     /// Whether a serial number is taken, by whichever organisation: it is the
     /// name under which a device connects, so it is unique for all.
     fn sn_is_taken(&mut self, sn: &Sn) -> TxResult<bool>;
+    /// Who is registered under a serial number, in whichever organisation.
+    fn device_of_name(&mut self, sn: &Sn) -> TxResult<Option<NamedDevice>>;
     /// The next number that no device of this organisation has or had.
     fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId>;
     /// Stores a new device.
@@ -45,6 +58,8 @@ pub trait DeviceSteps {
     fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32>;
     /// Remembers a certificate of a device.
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()>;
+    /// Forgets the certificates of a device but for the newest, so many, and those that rights were given to.
+    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()>;
 }
 
 /// The reads of devices.
@@ -58,11 +73,14 @@ pub trait DeviceReader {
         bytes_max: usize,
     ) -> Found<'_, DevicePage>;
 
-    /// The device that is registered under a serial number and has a
-    /// certificate. Only for a link whose broker has checked the certificate.
+    /// Who is registered under a serial number, whatever it speaks.
+    fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>>;
+
+    /// The device that is registered under a serial number, has a certificate and speaks of tasks
+    /// ([`DeviceKind::Ordinary`]). Only for a link whose broker has checked the certificate.
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>>;
 
-    /// The serial numbers of registered devices that have a certificate, in
+    /// The serial numbers of registered devices of that kind that have a certificate, in
     /// their order, those after `after`.
     fn device_sns_of_every_org(&self, after: Option<Sn>, limit: u32) -> Found<'_, Vec<Sn>>;
 

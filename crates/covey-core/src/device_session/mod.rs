@@ -8,7 +8,7 @@ mod port;
 pub use operation::SessionPut;
 pub use port::{SessionReader, SessionSteps};
 
-use crate::device::DeviceIdentity;
+use crate::device::{DeviceIdentity, DeviceKind};
 use crate::error::{Error, Result};
 use crate::id::UnixMs;
 
@@ -88,6 +88,8 @@ impl StoredSession {
 pub struct Admission {
     /// Who it is.
     pub identity: DeviceIdentity,
+    /// What it speaks.
+    pub kind: DeviceKind,
     /// What was kept of its session.
     pub session: Option<StoredSession>,
 }

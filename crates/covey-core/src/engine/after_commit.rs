@@ -8,11 +8,15 @@
 use std::sync::Arc;
 
 use crate::announcer::{Announcer, Opened};
+use crate::error::{Error, Result};
 use crate::feed::Feed;
-use crate::id::{DeviceKey, Sn, TaskId, UnixMs};
+use crate::id::{DeviceKey, OrgId, Sn, TaskId, UnixMs};
 use crate::links::{LinkPlace, Links};
-use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Step};
-use crate::task::TaskDetail;
+use crate::node::NodeName;
+use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reach, Refusal, Step};
+use crate::quota::{DayKept, Holder, Holdings, ROW_BYTES};
+use crate::retention::RetentionClass;
+use crate::task::{Task, TaskDetail};
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
 
@@ -26,6 +30,7 @@ pub(crate) struct AfterCommit {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) webhooks: Arc<dyn WebhookSender>,
+    pub(crate) holdings: Holdings,
 }
 
 impl AfterCommit {
@@ -79,6 +84,19 @@ impl AfterCommit {
         self.peers.broadcast(PeerMessage::Revoked(sn.clone()));
     }
 
+    /// A gateway may get another answer for this name than before.
+    pub(crate) fn node_changed(&self, org: OrgId, name: &NodeName) {
+        self.links.node_changed(org, name);
+        self.peers.broadcast(PeerMessage::NodeChanged(org, name.clone()));
+    }
+
+    /// A task was given to its device, for the first time or again.
+    pub(crate) fn taken(&self, task: &Task) {
+        if task.deliveries == 1 {
+            self.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
+        }
+    }
+
     /// A step that began at this monotonic instant has ended.
     pub(crate) fn took_since(&self, step: Step, began_us: u64) {
         self.observer.took(step, self.clock.monotonic_us().saturating_sub(began_us));
@@ -88,6 +106,43 @@ impl AfterCommit {
     pub(crate) fn took_between(&self, step: Step, from: UnixMs, to: UnixMs) {
         let duration_ms = u64::try_from(to.since_ms(from)).unwrap_or(0);
         self.observer.took(step, duration_ms.saturating_mul(1_000));
+    }
+
+    /// So many bytes were stored of a device, in so many rows.
+    pub(crate) fn kept(&self, of: Holder, class: RetentionClass, bytes: usize, rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        let bytes = bytes.saturating_add(rows.saturating_mul(ROW_BYTES));
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.holdings.add(of, DayKept::at(class, self.clock.now(), bytes));
+    }
+
+    /// A task was made.
+    pub(crate) fn kept_task(&self, task: &Task) {
+        let bytes = task.payload.as_ref().map_or(0, |payload| payload.len());
+        self.kept((task.org, task.device), RetentionClass::Tasks, bytes, 1);
+    }
+
+    /// The parameters of a task are no longer kept, which its operation has told the store.
+    pub(crate) fn freed(&self, of: Holder, freed: &DayKept) {
+        if freed.bytes < 0 {
+            self.holdings.free(of, -freed.bytes);
+        }
+    }
+
+    /// Refuses something new where as much is kept as may be.
+    pub(crate) fn demand_quota(&self, org: OrgId, device: Option<DeviceKey>) -> Result<()> {
+        let is_full = |device| self.holdings.is_device_full(org, device, self.clock.monotonic_us() / 1_000);
+        let limit = if self.holdings.is_org_full(org) {
+            "the organisation keeps as much as it may"
+        } else if device.is_some_and(is_full) {
+            "the device keeps as much as it may"
+        } else {
+            return Ok(());
+        };
+        self.count(Event::Refused(Refusal::Quota));
+        Err(Error::OverQuota { limit })
     }
 
     pub(crate) fn count(&self, event: Event) {

@@ -25,8 +25,10 @@ use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
 use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, ReadKind, Store};
+use crate::quota::Holdings;
 use crate::retention::{RetentionClass, RetentionDays};
 use crate::task::TaskCount;
+use crate::unit::UnitAddressRule;
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
 
@@ -56,6 +58,8 @@ pub struct Parts {
     pub budgets: Budgets,
     /// The type codes of gauges (device-events "Gauges").
     pub gauge_types: Vec<i64>,
+    /// Where units may be.
+    pub unit_rule: UnitAddressRule,
     /// Who sends webhooks.
     pub webhooks: Arc<dyn WebhookSender>,
     /// How long a message of a webhook is tried, in milliseconds.
@@ -84,6 +88,8 @@ pub(crate) struct Swept {
     pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
     pub(crate) pruned: [i64; RetentionClass::NAMES.len()],
+    /// When what is kept was last written and asked for, by the clock that never goes back, in milliseconds.
+    pub(crate) counted_at_ms: Option<u64>,
 }
 
 /// How many tasks one sweep takes at a time.
@@ -132,6 +138,7 @@ impl Engine {
             observer: Arc::clone(&parts.observer),
             clock: Arc::clone(&parts.clock),
             webhooks: Arc::clone(&parts.webhooks),
+            holdings: Holdings::new(parts.limits.device_bytes_max, parts.limits.org_bytes_max),
         };
         let meters = AllMeters::new(&parts.budgets);
         let (after_commit, swept) = (Arc::new(after_commit), Mutex::default());
@@ -201,6 +208,9 @@ impl Engine {
     ) -> Result<Answer<O, R>> {
         if let Some(fault) = self.parts.store.room().refuses(O::NEED) {
             return Err(fault.into());
+        }
+        if let Some((org, device)) = operation.adds_to() {
+            self.after_commit.demand_quota(org, device)?;
         }
         let after_commit = Arc::clone(&self.after_commit);
         let (job, answer) = OperationJob::new(operation, move |output| then(&after_commit, output));

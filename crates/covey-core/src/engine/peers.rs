@@ -43,6 +43,7 @@ impl ForServer<'_> {
                 PeerMessage::Finished(_) => {}
                 PeerMessage::Recorded => after.feed.wake(),
                 PeerMessage::Revoked(sn) => after.links.revoke_after_peer(&sn),
+                PeerMessage::NodeChanged(org, name) => after.links.node_changed(org, &name),
             }
         }
         // A message may come twice.

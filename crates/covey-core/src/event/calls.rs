@@ -13,6 +13,7 @@ use crate::event::{
 use crate::id::{DeviceId, DeviceKey, RecordNumber};
 use crate::port::{Event, Lane, Page, PageRequest, ReadKind, Step};
 use crate::record::NEVER_ISSUED;
+use crate::retention::RetentionClass;
 
 impl Engine {
     /// Whether a type code is a gauge's.
@@ -180,21 +181,29 @@ impl ForDevice<'_> {
         if !is_acknowledged {
             charged?;
         }
-        self.event_store(event).await
+        self.event_store(event, is_acknowledged).await
     }
 
-    /// Stores an event of a device that was weighed ([`ForDevice::charge`], [`NewEvent::weight`]).
+    /// Stores an event of a device that was weighed ([`ForDevice::charge`], [`NewEvent::weight`]). One that a
+    /// broker has acknowledged is stored even if the device keeps as much as it may.
     ///
     /// # Errors
-    /// A field out of range, or the store's.
-    pub async fn event_store(self, event: NewEvent) -> Result<AddedEvent> {
+    /// A field out of range, [`Error::OverQuota`], or the store's.
+    pub async fn event_store(self, event: NewEvent, is_acknowledged: bool) -> Result<AddedEvent> {
         event.validate()?;
         let began_us = self.engine.parts.clock.monotonic_us();
         let is_gauge = self.engine.is_gauge(event.type_code);
-        let operation = EventAdd { device: self.device.clone(), event, is_gauge };
+        let (bytes, values) = (event.payload.len(), event.reported.len());
+        let value_bytes = event.reported.iter().map(|one| one.value.len()).sum();
+        let of = (self.device.org, self.device.device);
+        let operation = EventAdd { device: self.device.clone(), event, is_gauge, is_acknowledged };
         let then = move |after: &AfterCommit, added: &AddedEvent| {
             if *added == AddedEvent::Stored {
                 after.recorded();
+                after.kept(of, RetentionClass::Events, bytes, 1);
+            }
+            if values > 0 && *added != AddedEvent::Duplicate {
+                after.kept(of, RetentionClass::TwinHistory, value_bytes, values);
             }
             after.took_since(Step::Event, began_us);
             after.count(match added {

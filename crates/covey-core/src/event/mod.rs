@@ -75,6 +75,13 @@ pub struct Reported {
     pub value: Arc<str>,
 }
 
+impl Reported {
+    /// How much memory it takes, in bytes; about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.resource.len() + self.value.len()
+    }
+}
+
 /// An event that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventToStore {

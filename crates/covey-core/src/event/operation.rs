@@ -3,7 +3,7 @@
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
-use crate::id::{DeviceId, RecordNumber};
+use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Transaction, Turn};
 use crate::twin::{TwinResource, demand_room, report_all};
@@ -16,6 +16,8 @@ pub struct EventAdd {
     pub event: NewEvent,
     /// Whether its type is a gauge's.
     pub is_gauge: bool,
+    /// A broker has acknowledged it, so that it would be lost if it were refused.
+    pub is_acknowledged: bool,
 }
 
 impl EventAdd {
@@ -43,6 +45,12 @@ impl Operation for EventAdd {
         Turn::Org(self.device.org)
     }
 
+    fn adds_to(&self) -> Option<(OrgId, Option<DeviceKey>)> {
+        // A gauge takes the place of the one before it.
+        let adds = !self.is_gauge || !self.event.reported.is_empty();
+        (adds && !self.is_acknowledged).then_some((self.device.org, Some(self.device.device)))
+    }
+
     fn bytes(&self) -> usize {
         self.event.bytes()
     }
@@ -58,7 +66,7 @@ impl Operation for EventAdd {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedEvent, Abort> {
-        let Self { device, event, is_gauge } = self;
+        let Self { device, event, is_gauge, .. } = self;
         if *is_gauge {
             let known = self.known_resources(tx)?;
             tx.gauge_put(device, event.type_code, &event.payload)?;

@@ -46,6 +46,8 @@ named! {
         DeviceOfCertificate => "device_of_certificate",
         /// A device by its serial number.
         DeviceOfSn => "device_of_sn",
+        /// Whoever is registered under a serial number.
+        DeviceOfName => "device_of_name",
         /// Serial numbers, in their order.
         DeviceSns => "device_sns",
         /// A device as applications see it.
@@ -82,6 +84,14 @@ named! {
         GaugeList => "gauge_list",
         /// Gauges of devices.
         Gauges => "gauges",
+        /// What is known of a node's name.
+        NodeOfName => "node_of_name",
+        /// Nodes, counted.
+        NodeList => "node_list",
+        /// How many nodes there are.
+        NodeCounts => "node_counts",
+        /// Units.
+        UnitList => "unit_list",
         /// A twin.
         Twin => "twin",
         /// Earlier values of a resource.
@@ -98,6 +108,10 @@ named! {
         RecordSpan => "record_span",
         /// How long things are kept.
         Retention => "retention",
+        /// How much devices keep.
+        KeptOfDevices => "kept_of_devices",
+        /// How much organisations keep.
+        KeptOfOrgs => "kept_of_orgs",
         /// Webhooks of an organisation.
         WebhookList => "webhook_list",
         /// Attempts of a webhook.
@@ -139,6 +153,7 @@ impl ReadKind {
             | Self::SessionOfCertificate
             | Self::DeviceOfCertificate
             | Self::DeviceOfSn
+            | Self::DeviceOfName
             | Self::Device
             | Self::Task
             | Self::TaskAnnounceable
@@ -147,6 +162,7 @@ impl ReadKind {
             | Self::TaskWaiting
             | Self::TaskFinal
             | Self::TaskCounts
+            | Self::NodeOfName
             | Self::PresenceDue
             | Self::RecordFeed
             | Self::RecordSpan
@@ -160,15 +176,20 @@ impl ReadKind {
             | Self::TaskList
             | Self::EventList
             | Self::Gauges
+            | Self::NodeCounts
             | Self::Twin
             | Self::TwinHistory
             | Self::PresenceOnline
             | Self::RecordCatchUp
+            | Self::KeptOfDevices
+            | Self::KeptOfOrgs
             | Self::WebhookList
             | Self::WebhookLog
             | Self::WebhookDead
             | Self::WebhookQueue => Lane::Page,
             Self::DeviceList
+            | Self::NodeList
+            | Self::UnitList
             | Self::TaskSearch
             | Self::EventSearch
             | Self::EventFields

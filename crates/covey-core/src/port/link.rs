@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::id::Sn;
+use crate::id::{OrgId, Sn};
 use crate::named::named;
+use crate::node::NodeName;
 use crate::port::BoxFuture;
 use crate::task::Task;
 
@@ -61,8 +62,8 @@ impl LinkState {
     pub const UP: Self = Self { status: LinkStatus::Up, is_ready: true };
 }
 
-/// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke)
-/// and [`admit`](Self::admit) are called from a thread of the store, outside
+/// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke), [`admit`](Self::admit)
+/// and [`node_changed`](Self::node_changed) are called from a thread of the store, outside
 /// any runtime, between a commit and the answers to it: they must not block,
 /// and must not panic. A message to a device that has just gone is dropped,
 /// because the store still knows what it was about and the device is told
@@ -89,6 +90,11 @@ pub trait Link: Send + Sync + 'static {
     /// was made for it is told only once.
     fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()>;
 
+    /// For a gateway: what it would be told of the node of this name may have changed, so it asks again
+    /// ([`node_admit`](crate::ForServer::node_admit)). Where the name is that of an address, it asks for each passing
+    /// node that comes from there.
+    fn node_changed(&self, _org: OrgId, _name: &NodeName) {}
+
     /// Whether no message to devices can leave now, so that new tasks would
     /// only pile up.
     fn is_blocked(&self) -> bool {
@@ -98,6 +104,11 @@ pub trait Link: Send + Sync + 'static {
     /// How the link is. Asking costs nothing.
     fn state(&self) -> LinkState {
         LinkState::UP
+    }
+
+    /// What the link has counted since it began, each with its name: for those who watch. Asking costs nothing.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     /// What keeps the link from being up, with addresses and what the broker said: for the

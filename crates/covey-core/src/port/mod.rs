@@ -53,13 +53,24 @@ pub trait Ids: Send + Sync + 'static {
     fn api_key(&self) -> String;
 }
 
+/// The key of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateKey<'a> {
+    /// One that is made: ECDSA P-256.
+    P256,
+    /// One that is made: RSA with 2048 bits, which takes a tenth of a second, or several.
+    Rsa2048,
+    /// That of a certificate signing request in PEM.
+    OfRequest(&'a str),
+}
+
 /// Who signs the certificates of devices.
 pub trait CertificateIssuer: Send + Sync + 'static {
-    /// Makes a key and a certificate for `sn`, or signs the given request.
+    /// Makes a certificate for `sn`, with this key.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] naming `csr` for a request that cannot be signed.
-    fn issue(&self, sn: &Sn, csr_pem: Option<&str>, now: UnixMs) -> Result<IssuedCertificate>;
+    fn issue(&self, sn: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate>;
 }
 
 /// How an API key is turned into the digest under which it is kept.

@@ -61,10 +61,14 @@ named! {
         Flood => "flood",
         /// More than an API key may ask, or an organisation with its devices and keys.
         Budget => "budget",
+        /// Something new of a device or an organisation that keeps as much as it may.
+        Quota => "quota",
         /// A write that the store did not take.
         Storage => "storage",
         /// A request over HTTP without a valid credential.
         Credential => "credential",
+        /// An answer over multicast DNS that cannot be true, or is too much.
+        Discovery => "discovery",
         /// A TLS handshake or an MQTT packet that could not be understood.
         Protocol => "protocol",
     }

@@ -1,6 +1,7 @@
 //! The port to the other servers of the same deployment.
 
-use crate::id::{DeviceKey, Sn, TaskId};
+use crate::id::{DeviceKey, OrgId, Sn, TaskId};
+use crate::node::NodeName;
 
 /// What one server tells the others after a commit. Any of it may be lost or
 /// come twice: all of it follows from what is stored.
@@ -18,6 +19,8 @@ pub enum PeerMessage {
     Recorded,
     /// A device is no longer authorised.
     Revoked(Sn),
+    /// A gateway may get another answer for the node of this name.
+    NodeChanged(OrgId, NodeName),
 }
 
 /// What comes from the other servers.

@@ -25,7 +25,8 @@ pub enum Need {
     New,
     /// To go on with what was taken before, such as the result of a call.
     Running,
-    /// To end, delete or shut out: it makes room, or keeps whoever takes it from taking more.
+    /// To end, delete or shut out: it makes room, or keeps whoever takes it from taking more. So is what writes one row
+    /// again and again, without which more would end than has no room.
     Relief,
 }
 

@@ -5,12 +5,15 @@ use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
+use crate::node::NodeReader;
 use crate::port::{Found, Need, ReadSet, Room, Transaction, Turn};
 use crate::presence::PresenceReader;
+use crate::quota::QuotaReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
 use crate::task::TaskReader;
 use crate::twin::TwinReader;
+use crate::unit::UnitReader;
 use crate::webhook::WebhookReader;
 
 /// A unit of work that the store runs inside a transaction of its choosing.
@@ -56,9 +59,12 @@ pub trait Reader:
     + PresenceReader
     + SessionReader
     + TwinReader
+    + NodeReader
+    + UnitReader
     + WebhookReader
     + AccessReader
     + RetentionReader
+    + QuotaReader
     + Send
     + Sync
     + 'static

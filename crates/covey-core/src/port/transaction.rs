@@ -6,11 +6,14 @@ use crate::device_session::SessionSteps;
 use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
+use crate::node::NodeSteps;
 use crate::presence::PresenceSteps;
+use crate::quota::QuotaSteps;
 use crate::record::RecordSteps;
 use crate::retention::RetentionSteps;
 use crate::task::TaskSteps;
 use crate::twin::TwinSteps;
+use crate::unit::UnitSteps;
 use crate::webhook::WebhookSteps;
 
 /// The result of a step inside a transaction.
@@ -25,9 +28,12 @@ pub trait Transaction:
     + PresenceSteps
     + SessionSteps
     + TwinSteps
+    + NodeSteps
+    + UnitSteps
     + WebhookSteps
     + AccessSteps
     + RetentionSteps
+    + QuotaSteps
 {
     /// The instant of this transaction.
     fn now(&self) -> UnixMs;

@@ -25,13 +25,27 @@ pub enum RetentionClass {
 
 impl RetentionClass {
     /// Each with the name under which it is stored and shown, and for how many
-    /// days it is kept unless told otherwise.
+    /// days it is kept unless told otherwise. The place is its number: new ones come last.
     pub const NAMES: [(Self, &'static str, u32); 4] = [
         (Self::Tasks, "tasks", 90),
         (Self::Events, "events", 90),
         (Self::Records, "records", 7),
         (Self::TwinHistory, "twin_history", 90),
     ];
+
+    /// The number under which it is stored where there are many.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        let place = Self::NAMES.iter().position(|(kept, ..)| *kept == self);
+        // There are few.
+        place.and_then(|place| u8::try_from(place).ok()).unwrap_or_default()
+    }
+
+    /// What has this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::NAMES.get(usize::from(number)).map(|(kept, ..)| *kept)
+    }
 
     /// Its name.
     #[must_use]

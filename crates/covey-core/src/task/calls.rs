@@ -1,17 +1,21 @@
 //! What can be asked of tasks.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::access::Rights;
 use crate::budget::Weight;
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX, SWEEP_TASKS_MIN};
 use crate::error::{Error, Result};
-use crate::id::{ResultId, TaskId};
+use crate::id::{DeviceKey, ResultId, TaskId};
 use crate::port::{Event, PageRequest, ReadKind, Step};
+use crate::retention::RetentionClass;
 use crate::task::{
-    Call, CreatedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate, TaskDelete,
-    TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge, Verdict,
+    Call, CreatedTask, DeletedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate,
+    TaskDelete, TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
+    Verdict,
 };
 use crate::watch::Watch;
 
@@ -37,7 +41,7 @@ impl ForCaller<'_> {
         idempotency: Option<IdempotencyKey>,
     ) -> Result<CreatedTask> {
         let began_us = self.engine.parts.clock.monotonic_us();
-        let operation = self.creation(id, spec, idempotency)?;
+        let operation = self.creation(id, spec, None, idempotency)?;
         let then = move |after: &AfterCommit, created: &CreatedTask| created_then(after, created, began_us);
         self.engine.execute_then(operation, then).await
     }
@@ -47,10 +51,20 @@ impl ForCaller<'_> {
     /// # Errors
     /// As of [`Self::task_create`]; those of the store also come from the call.
     pub fn task_call(self, id: TaskId, spec: TaskSpec, idempotency: Option<IdempotencyKey>) -> Result<Call> {
+        let operation = self.creation(id, spec, None, idempotency)?;
+        self.call(operation)
+    }
+
+    /// The same of a task that lives for so many milliseconds.
+    pub(crate) fn task_call_within(self, id: TaskId, spec: TaskSpec, life_ms: i64) -> Result<Call> {
+        let operation = self.creation(id, spec, Some(life_ms), None)?;
+        self.call(operation)
+    }
+
+    fn call(self, operation: TaskCreate) -> Result<Call> {
         let began_us = self.engine.parts.clock.monotonic_us();
-        let operation = self.creation(id, spec, idempotency)?;
         // Watched before it is made, so that there is nothing to miss.
-        let watch = self.task_watch(id);
+        let watch = self.task_watch(operation.id);
         let unless_made = watch.unless_made();
         let then = move |after: &AfterCommit, created: &CreatedTask| {
             if !created.replayed {
@@ -61,7 +75,13 @@ impl ForCaller<'_> {
         Ok(Call::new(watch, self.engine.submit(operation, then)?))
     }
 
-    fn creation(self, id: TaskId, spec: TaskSpec, idempotency: Option<IdempotencyKey>) -> Result<TaskCreate> {
+    fn creation(
+        self,
+        id: TaskId,
+        spec: TaskSpec,
+        life_ms: Option<i64>,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<TaskCreate> {
         self.caller.require(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
@@ -74,7 +94,9 @@ impl ForCaller<'_> {
             id,
             spec,
             idempotency,
+            life_ms,
             limits: self.engine.parts.limits,
+            after_commit: Arc::clone(&self.engine.after_commit),
         })
     }
 
@@ -120,13 +142,19 @@ impl ForCaller<'_> {
         self.caller.require(Rights::TASKS_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = TaskDelete { caller: self.caller.clone(), id };
-        self.engine.execute_then(operation, |after, detail| after.finished(detail)).await
+        let then = |after: &AfterCommit, deleted: &DeletedTask| {
+            let task = &deleted.detail.task;
+            after.freed((task.org, task.device), &deleted.freed);
+            after.finished(&deleted.detail);
+        };
+        Ok(self.engine.execute_then(operation, then).await?.detail)
     }
 }
 
 /// A creation that began at this monotonic instant is committed.
 fn created_then(after: &AfterCommit, created: &CreatedTask, began_us: u64) {
     if !created.replayed {
+        after.kept_task(&created.task);
         after.opened(&created.task);
     }
     after.took_since(Step::Create, began_us);
@@ -162,9 +190,7 @@ impl ForDevice<'_> {
                 after.answered(key, id);
             }
             after.took_since(Step::Take, began_us);
-            if let Some(task) = taken.as_ref().filter(|task| task.deliveries == 1) {
-                after.took_between(Step::Wait, task.created_at, task.locked_at.unwrap_or(task.created_at));
-            }
+            taken.iter().for_each(|task| after.taken(task));
         };
         let taken = self.engine.execute_then(operation, then).await;
         if !matches!(taken, Ok(Some(_))) {
@@ -185,9 +211,13 @@ impl ForDevice<'_> {
         let began_us = self.engine.parts.clock.monotonic_us();
         let limits = self.engine.parts.limits;
         let room = self.engine.parts.store.room();
+        let bytes = result.body.text().len();
         let operation = TaskFinish { device: self.device.clone(), id, result, limits, room };
-        let key = self.device.device;
+        let (key, of) = (self.device.device, (self.device.org, self.device.device));
         let then = move |after: &AfterCommit, outcome: &FinishedTask| {
+            if !outcome.duplicate && outcome.not_stored.is_none() {
+                after.kept(of, RetentionClass::Tasks, bytes, 1);
+            }
             match &outcome.finished {
                 Some(detail) => after.finished(detail),
                 None => after.answered(key, id),
@@ -267,10 +297,10 @@ impl ForServer<'_> {
         let lapsed = self.engine.parts.store.task_lapsed_of_every_org(after, now, SWEEP_MAX).await?;
         let is_more = lapsed.len() >= SWEEP_MAX as usize;
         self.engine.swept().lapse = match lapsed.last() {
-            Some(last) if is_more => (last.lease_until.unwrap_or(now), last.seq),
+            Some(last) if is_more => (last.lease_until, last.seq),
             _ => all_until_now,
         };
-        lapsed.iter().for_each(|task| self.engine.after_commit.announcer.reopened(task.device));
+        lapsed.iter().for_each(|lapse| self.engine.after_commit.announcer.reopened(lapse.device));
         Ok(is_more)
     }
 
@@ -280,21 +310,39 @@ impl ForServer<'_> {
     /// The store's; the devices concerned are looked at again on the next call.
     pub async fn task_announce(self) -> Result<()> {
         let due = self.engine.after_commit.announcer.due().await;
+        let (store, now) = (&self.engine.parts.store, self.engine.now());
+        // Together: where thousands come back at once, each would wait for all before it, and its calls with it.
+        let mut looks: Vec<_> = due
+            .into_iter()
+            .map(|(device, wanted)| (device, wanted, store.task_announceable(device, now, wanted)))
+            .collect();
         let mut failure = None;
-        for (device, wanted) in due {
-            let found = self.engine.parts.store.task_announceable(device, self.engine.now(), wanted).await;
-            match found {
-                Ok(tasks) => {
-                    let tasks = tasks.into_iter().map(Arc::new).collect();
-                    let now = self.engine.after_commit.announcer.refill(device, wanted, tasks);
-                    now.into_iter().for_each(|(link, task)| self.engine.after_commit.announce(link, task));
-                }
-                Err(error) => {
-                    self.engine.after_commit.announcer.retry(device);
-                    failure = Some(error);
-                }
+        let all_looked = poll_fn(|context| {
+            looks.retain_mut(|(device, wanted, look)| {
+                let Poll::Ready(found) = look.as_mut().poll(context) else { return true };
+                failure = self.announce_found(*device, *wanted, found).err().or(failure.take());
+                false
+            });
+            if looks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        all_looked.await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Announces what a look-up has found, as far as there is room.
+    fn announce_found(self, device: DeviceKey, wanted: u32, found: Result<Vec<Task>>) -> Result<()> {
+        let after_commit = &self.engine.after_commit;
+        match found {
+            Ok(tasks) => {
+                let tasks = tasks.into_iter().map(Arc::new).collect();
+                let now = after_commit.announcer.refill(device, wanted, tasks);
+                now.into_iter().for_each(|(link, task)| after_commit.announce(link, task));
+                Ok(())
+            }
+            Err(error) => {
+                after_commit.announcer.retry(device);
+                Err(error)
             }
         }
-        failure.map_or(Ok(()), Err)
     }
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod calls;
+mod hand_out;
 mod operation;
 mod port;
 mod result;
@@ -9,12 +10,13 @@ mod rules;
 mod spec;
 
 pub use call::Call;
+pub(crate) use hand_out::{Refused, hand_out, held, refuse};
 pub use operation::{
-    CreatedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored, SweptTasks,
-    TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
+    CreatedTask, DeletedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored,
+    SweptTasks, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
 };
-pub(crate) use operation::{record_changes, results_of};
-pub use port::{Idempotency, TaskCount, TaskPage, TaskReader, TaskSteps};
+pub(crate) use operation::{ended_with, parameters_gone, receive, record_changes, results_of};
+pub use port::{Idempotency, Lapse, TaskCount, TaskPage, TaskReader, TaskSteps};
 
 use std::sync::Arc;
 
@@ -101,6 +103,8 @@ named! {
         TooLargeForDevice => "too_large_for_device",
         /// The device sent a result that is larger than any may be.
         ResultTooLarge => "result_too_large",
+        /// The device was a node that has gone for good.
+        DeviceGone => "device_gone",
     }
 }
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::id::{ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Room, Transaction, Turn};
+use crate::quota::DayKept;
 use crate::record::NewRecord;
+use crate::retention::RetentionClass;
 use crate::task::{
     Idempotency, NewResult, RESULT_BYTES_MAX, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict,
 };
@@ -24,8 +27,12 @@ pub struct TaskCreate {
     pub spec: TaskSpec,
     /// The caller's idempotency key with the digest of the request.
     pub idempotency: Option<IdempotencyKey>,
+    /// How long it lives, in milliseconds, if not for as many minutes as are asked for.
+    pub life_ms: Option<i64>,
     /// The limits in force.
     pub limits: Limits,
+    /// Who knows how much the device keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 /// A key under which a request is carried out once.
@@ -91,10 +98,14 @@ impl Operation for TaskCreate {
         }
         let target =
             tx.device_target(self.caller.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
+        self.after_commit.demand_quota(self.caller.org, Some(target.device))?;
         if tx.tasks_live_reach(self.caller.org, target.device, self.limits.live_tasks_per_device_max)? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
         let mut task = self.spec.clone().into_task(self.id, target, &self.caller, &self.limits, now);
+        if let Some(life_ms) = self.life_ms {
+            task.expires_at = now.plus_ms(life_ms);
+        }
         tx.task_insert(&mut task)?;
         record_changes(tx, &task, 0)?;
         if let Some(IdempotencyKey { key, request_digest }) = &self.idempotency {
@@ -279,27 +290,47 @@ impl Operation for TaskFinish {
         if !was_live && let Some(fault) = self.room.refuses(Need::New) {
             return Err(Error::from(fault).into());
         }
-        let told = task.timeline.len();
         // A task that is overdue stays so for the sweep, which tells those who wait.
-        task.receive(&self.result, self.limits.lease_ms, now);
-        let result_id = tx.result_insert(&task, &self.result)?;
-        tx.task_update(&task)?;
-        tx.record(&self.device, &NewRecord::Result { task: task.id, result: result_id })?;
-        record_changes(tx, &task, told)?;
-        let finished = if was_live && task.status.is_final() {
-            let results = match task.results {
-                1 => {
-                    let only = TaskResult { id: result_id, result: self.result.clone(), received_at: now };
-                    TaskResults::of(vec![only], false)
-                }
-                _ => tx.results(&task)?,
-            };
-            Some(Arc::new(TaskDetail::of(task, results)))
-        } else {
-            None
+        let result_id = receive(tx, &mut task, &self.result, self.limits.lease_ms)?;
+        let finished = match was_live && task.status.is_final() {
+            true => Some(ended_with(tx, task, result_id, &self.result)?),
+            false => None,
         };
         Ok(FinishedTask { result_id, duplicate: false, not_stored: None, finished })
     }
+}
+
+/// Stores a result that a task was not sent before; answers its number.
+pub(crate) fn receive(
+    tx: &mut dyn Transaction,
+    task: &mut Task,
+    result: &NewResult,
+    lease_ms: i64,
+) -> Result<ResultId, Abort> {
+    let told = task.timeline.len();
+    task.receive(result, lease_ms, tx.now());
+    let result_id = tx.result_insert(task, result)?;
+    tx.task_update(task)?;
+    tx.record(&task.device_identity(), &NewRecord::Result { task: task.id, result: result_id })?;
+    record_changes(tx, task, told)?;
+    Ok(result_id)
+}
+
+/// A task that has just become final, with its results, of which this is the newest.
+pub(crate) fn ended_with(
+    tx: &mut dyn Transaction,
+    task: Task,
+    id: ResultId,
+    result: &NewResult,
+) -> Result<Arc<TaskDetail>, Abort> {
+    let results = match task.results {
+        1 => {
+            let only = TaskResult { id, result: result.clone(), received_at: tx.now() };
+            TaskResults::of(vec![only], false)
+        }
+        _ => tx.results(&task)?,
+    };
+    Ok(Arc::new(TaskDetail::of(task, results)))
 }
 
 /// A device can be sent no message as large as a task that it asked for.
@@ -345,6 +376,21 @@ fn end(
     Ok(Some(Arc::new(TaskDetail::of(task, results))))
 }
 
+/// What is taken off what is kept when a task's parameters are no longer.
+pub(crate) fn parameters_gone(task: &Task) -> DayKept {
+    let bytes = task.payload.as_ref().map_or(0, |payload| payload.len());
+    DayKept::at(RetentionClass::Tasks, task.created_at, -i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// A task that was deleted.
+#[derive(Clone, Debug)]
+pub struct DeletedTask {
+    /// The task with its results.
+    pub detail: Arc<TaskDetail>,
+    /// What is no longer kept.
+    pub freed: DayKept,
+}
+
 /// An application deletes a task.
 pub struct TaskDelete {
     /// Who asks.
@@ -354,7 +400,7 @@ pub struct TaskDelete {
 }
 
 impl Operation for TaskDelete {
-    type Output = Arc<TaskDetail>;
+    type Output = DeletedTask;
 
     const NEED: Need = Need::Relief;
 
@@ -366,16 +412,20 @@ impl Operation for TaskDelete {
         reads.tasks.push((self.caller.org, self.id));
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Arc<TaskDetail>, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeletedTask, Abort> {
         let now = tx.now();
         let mut task = tx.task(self.caller.org, self.id)?.ok_or(Error::not_found("task"))?;
+        let freed = parameters_gone(&task);
         let told = task.timeline.len();
         if task.delete(now) == Verdict::Changed {
             tx.task_update(&task)?;
             record_changes(tx, &task, told)?;
+            if freed.bytes < 0 {
+                tx.kept_add(&[(task.device, freed)], &[(task.org, freed)])?;
+            }
         }
         let results = results_of(tx, &task)?;
-        Ok(Arc::new(TaskDetail::of(task, results)))
+        Ok(DeletedTask { detail: Arc::new(TaskDetail::of(task, results)), freed })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::access::Caller;
 use crate::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
+use crate::node::WaitingTask;
 use crate::port::{Found, Page, PageRequest, TxResult};
 use crate::task::{NewResult, Task, TaskDetail, TaskFilter, TaskResults, TaskStatus};
 
@@ -28,6 +29,17 @@ pub struct TaskCount {
     pub count: u64,
 }
 
+/// A lease that ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    /// When it did.
+    pub lease_until: UnixMs,
+    /// The `seq` of the task that was leased.
+    pub seq: i64,
+    /// The device that had taken the task.
+    pub device: DeviceKey,
+}
+
 /// The steps on tasks inside a transaction.
 pub trait TaskSteps {
     /// A task of an organisation.
@@ -39,6 +51,21 @@ pub trait TaskSteps {
     fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>>;
     /// Whether a device has at least this many tasks that are not final.
     fn tasks_live_reach(&mut self, org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool>;
+    /// The tasks of a device whose time has not run out, whatever its state, that nobody else is about to change; no
+    /// more than `limit`.
+    fn tasks_open(&mut self, org: OrgId, device: DeviceKey, limit: u32) -> TxResult<Vec<Task>>;
+    /// What is open of a device: first what was taken, whether or not its lease is over, then the others, each in the
+    /// selection order ([`Task::rank`]). Up to `limit`, and as many as have parameters of `bytes_max` in all, but the
+    /// first in any case. Reading changes nothing, so another may take one.
+    fn tasks_waiting(
+        &mut self,
+        org: OrgId,
+        device: DeviceKey,
+        limit: u32,
+        bytes_max: usize,
+    ) -> TxResult<Vec<WaitingTask>>;
+    /// The open ones among these tasks that nobody else is about to change, in the order of `ids`.
+    fn tasks_hold(&mut self, org: OrgId, ids: &[TaskId]) -> TxResult<Vec<Task>>;
     /// Stores a new task and sets its `seq`.
     fn task_insert(&mut self, task: &mut Task) -> TxResult<()>;
     /// Stores a task that was read in this transaction and has changed since. The
@@ -75,10 +102,14 @@ pub trait TaskReader {
     /// The tasks of a device that may be announced at `now`, in selection order.
     fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>>;
 
-    /// The tasks whose lease ran out not after `now`, oldest lapse first, then
+    /// The leases that ran out not after `now`, oldest lapse first, then
     /// by `seq`; those that come after the lapse and the `seq` of `after`.
-    fn task_lapsed_of_every_org(&self, after: (UnixMs, i64), now: UnixMs, limit: u32)
-    -> Found<'_, Vec<Task>>;
+    fn task_lapsed_of_every_org(
+        &self,
+        after: (UnixMs, i64),
+        now: UnixMs,
+        limit: u32,
+    ) -> Found<'_, Vec<Lapse>>;
 
     /// Whether any task's time has run out without that being stored.
     fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool>;

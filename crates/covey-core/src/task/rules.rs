@@ -134,6 +134,15 @@ impl Task {
         self.move_to(TaskStatus::Failed, Cause::ResultTooLarge, now)
     }
 
+    /// The device was there for one connection, which has ended: nobody can do what is open.
+    pub fn fail_as_gone(&mut self, now: UnixMs) -> Verdict {
+        if !self.is_live(now) {
+            return Verdict::Unchanged;
+        }
+        self.lease_until = None;
+        self.move_to(TaskStatus::Failed, Cause::DeviceGone, now)
+    }
+
     /// Whether it has no room for another result, which was not stored before. The one that ends it is
     /// always taken: otherwise it could never end.
     #[must_use]

@@ -5,7 +5,7 @@ mod calls;
 mod operation;
 mod port;
 
-pub use operation::{ChangedTwin, TwinChangeAll};
+pub use operation::{ChangedTwin, DeviceReport, TwinChangeAll, TwinReport, TwinReportAll};
 pub(crate) use operation::{demand_room, report_all};
 pub use port::{TwinReader, TwinSteps};
 
@@ -138,6 +138,11 @@ impl TwinPatch {
     pub fn bytes(&self) -> usize {
         let values = self.reported.iter().chain(&self.desired);
         values.map(|(resource, value)| resource.len() + value.as_ref().map_or(0, |value| value.len())).sum()
+    }
+
+    /// How many bytes the values have that it reports.
+    pub(crate) fn reported_bytes(&self) -> usize {
+        self.reported.iter().filter_map(|(_, value)| value.as_ref()).map(|value| value.len()).sum()
     }
 
     /// What it weighs.

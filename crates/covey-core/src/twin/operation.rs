@@ -1,23 +1,30 @@
 //! Operations on twins.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::access::Caller;
 use crate::device::DeviceIdentity;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::event::Reported;
-use crate::id::{DeviceId, TaskId};
+use crate::id::{DeviceId, DeviceKey, OrgId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction, Turn};
+use crate::quota::{DayKept, ROW_BYTES};
 use crate::record::{NewRecord, TwinChange, TwinSide};
 use crate::task::{DeviceRef, Task, TaskDetail, TaskSpec, Verdict};
-use crate::task::{record_changes, results_of};
+use crate::task::{parameters_gone, record_changes, results_of};
 use crate::twin::{
     DesiredValue, RESOURCES_MAX, ReportedValue, SET_METHOD, SET_METHOD_CODE, Twin, TwinPatch, TwinResource,
     TwinVersions,
 };
+
+/// Up to how many resources are read each by its name. Beyond that all of the twin are, at once.
+/// Limit for each report: all resources of the twin are read.
+const READ_ALONE_MAX: usize = 16;
 
 /// An application changes a twin.
 pub struct TwinChangeAll {
@@ -31,6 +38,8 @@ pub struct TwinChangeAll {
     pub ids: Vec<TaskId>,
     /// The limits in force.
     pub limits: Limits,
+    /// Who knows how much the device keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 /// What became of a twin.
@@ -42,6 +51,8 @@ pub struct ChangedTwin {
     pub made: Vec<Arc<Task>>,
     /// The tasks in whose place they are.
     pub superseded: Vec<Arc<TaskDetail>>,
+    /// What is no longer kept: the parameters of these.
+    pub freed: Vec<DayKept>,
 }
 
 impl Operation for TwinChangeAll {
@@ -59,6 +70,7 @@ impl Operation for TwinChangeAll {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
+        self.after_commit.demand_quota(device.org, Some(device.device))?;
         let mut versions = tx.twin_versions(device.device)?;
         if !self.patch.holds(versions) {
             return Err(Error::Precondition { problem: "the twin has changed; read it again" }.into());
@@ -89,7 +101,13 @@ impl Operation for TwinChangeAll {
         tx.twin_versions_put(device.device, versions)?;
         let resources = tx.twin_resources(device.device)?;
         let twin = Twin { device, versions, resources };
-        Ok(ChangedTwin { twin, made: changed.made, superseded: changed.superseded })
+        let Changes { made, superseded, freed } = changed;
+        if !freed.is_empty() {
+            let of_devices: Vec<_> = freed.iter().map(|freed| (twin.device.device, *freed)).collect();
+            let of_orgs: Vec<_> = freed.iter().map(|freed| (twin.device.org, *freed)).collect();
+            tx.kept_add(&of_devices, &of_orgs)?;
+        }
+        Ok(ChangedTwin { twin, made, superseded, freed })
     }
 }
 
@@ -97,6 +115,7 @@ impl Operation for TwinChangeAll {
 struct Changes {
     made: Vec<Arc<Task>>,
     superseded: Vec<Arc<TaskDetail>>,
+    freed: Vec<DayKept>,
 }
 
 impl TwinChangeAll {
@@ -116,8 +135,9 @@ impl TwinChangeAll {
         if let Some(older) = &resource.desired
             && let Some(mut task) = tx.task(self.caller.org, older.task)?
         {
-            let told = task.timeline.len();
+            let (told, freed) = (task.timeline.len(), parameters_gone(&task));
             if task.supersede(now) == Verdict::Changed {
+                changes.freed.push(freed);
                 tx.task_update(&task)?;
                 record_changes(tx, &task, told)?;
                 let results = results_of(tx, &task)?;
@@ -166,7 +186,106 @@ impl TwinChangeAll {
     }
 }
 
-/// A device reports values of its resources with an event; those that [`demand_room`] has found are not read
+/// A device reports values of its resources, without an event.
+pub struct TwinReport {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The values, validated.
+    pub values: Vec<Reported>,
+}
+
+impl Operation for TwinReport {
+    type Output = ();
+
+    const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.device.org)
+    }
+
+    fn adds_to(&self) -> Option<(OrgId, Option<DeviceKey>)> {
+        Some((self.device.org, Some(self.device.device)))
+    }
+
+    fn bytes(&self) -> usize {
+        self.values.iter().map(Reported::bytes).sum()
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+        let Self { device, values } = self;
+        let known = demand_room(tx, device, values.iter().map(|one| one.resource.as_str()))?;
+        report_all(tx, device, values, known)
+    }
+}
+
+/// What one device reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// Its values.
+    pub values: Vec<Reported>,
+}
+
+impl DeviceReport {
+    /// How much memory the values take, in bytes; about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.iter().map(Reported::bytes).sum()
+    }
+}
+
+/// Several devices of one organisation report values of their resources, without an event. What one of them may not
+/// report keeps back nothing of the others.
+pub struct TwinReportAll {
+    /// The organisation.
+    pub org: OrgId,
+    /// What they report, validated.
+    pub reports: Arc<[DeviceReport]>,
+    /// Which of these it is about.
+    pub range: Range<usize>,
+}
+
+impl TwinReportAll {
+    fn reports(&self) -> &[DeviceReport] {
+        self.reports.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl Operation for TwinReportAll {
+    /// What became of each report, in their order.
+    type Output = Vec<Result<()>>;
+
+    const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.org)
+    }
+
+    fn bytes(&self) -> usize {
+        // Each costs as much of a turn as if it came alone.
+        self.reports().iter().map(|report| report.bytes() + ROW_BYTES * report.values.len()).sum()
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<Result<()>>, Abort> {
+        let mut done = Vec::with_capacity(self.range.len());
+        for DeviceReport { device, values } in self.reports() {
+            let known = match demand_room(tx, device, values.iter().map(|one| one.resource.as_str())) {
+                Ok(known) => known,
+                // Of this one nothing was written.
+                Err(Abort::Refused(error)) => {
+                    done.push(Err(error));
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            report_all(tx, device, values, known)?;
+            done.push(Ok(()));
+        }
+        Ok(done)
+    }
+}
+
+/// A device reports values of its resources; those that [`demand_room`] has found are not read
 /// again.
 pub(crate) fn report_all(
     tx: &mut dyn Transaction,
@@ -179,28 +298,37 @@ pub(crate) fn report_all(
     }
     let mut known: HashMap<String, TwinResource> =
         known.into_iter().map(|resource| (resource.name.clone(), resource)).collect();
-    let mut versions = tx.twin_versions(device.device)?;
-    versions.reported += 1;
+    let versions = tx.twin_reported(device.device)?;
     for Reported { resource: name, value } in reported {
         // One that comes twice in an event is read the second time.
         let resource = known.remove(name).map_or_else(|| resource(tx, device, name), Ok)?;
         report(tx, device, resource, Some(value.clone()), versions)?;
     }
-    Ok(tx.twin_versions_put(device.device, versions)?)
+    Ok(())
 }
 
-/// Refuses names that are new if the twin has no room for them; answers the resources that it has.
+/// Refuses names that are new if the twin has no room for them; answers the resources that it has, at least those of
+/// these names.
 pub(crate) fn demand_room<'a>(
     tx: &mut dyn Transaction,
     device: &DeviceIdentity,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<TwinResource>, Abort> {
-    let known = tx.twin_resources(device.device)?;
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    let known = if names.len() <= READ_ALONE_MAX {
+        let mut known = Vec::with_capacity(names.len());
+        for name in &names {
+            known.extend(tx.twin_resource(device.device, name)?);
+        }
+        known
+    } else {
+        tx.twin_resources(device.device)?
+    };
     let known_names: HashSet<&str> = known.iter().map(|resource| resource.name.as_str()).collect();
-    let mut new: Vec<_> = names.filter(|name| !known_names.contains(name)).collect();
-    new.sort_unstable();
-    new.dedup();
-    if new.is_empty() || known.len() + new.len() <= RESOURCES_MAX as usize {
+    let new = names.iter().filter(|name| !known_names.contains(*name)).count();
+    if new == 0 || tx.twin_resource_count(device.device)? as usize + new <= RESOURCES_MAX as usize {
         return Ok(known);
     }
     Err(Error::invalid("resource", "a twin may have at most 256 resources").into())
@@ -216,7 +344,7 @@ fn report(
 ) -> Result<(), Abort> {
     let version = versions.reported;
     let reported = ReportedValue { value: value.clone(), version, at: tx.now() };
-    tx.twin_history_insert(device.device, &resource.name, &reported)?;
+    tx.twin_history_insert(device, &resource.name, &reported)?;
     resource.reported = value.is_some().then_some(reported);
     tx.twin_resource_put(device.device, &resource)?;
     let change = TwinChange { side: TwinSide::Reported, resource: resource.name, value, version };

@@ -4,110 +4,70 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::address::parse_range;
 use crate::error::{Error, Result};
 
-/// A range of addresses, as its first address and how many bits it has in
-/// common with all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    first: u128,
-    is_v6: bool,
-    bits: u32,
+const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits))
 }
 
-impl Range {
-    const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u32) -> Self {
-        Self { first: Ipv4Addr::new(a, b, c, d).to_bits() as u128, is_v6: false, bits }
-    }
-
-    const fn v6(first: u128, bits: u32) -> Self {
-        Self { first, is_v6: true, bits }
-    }
-
-    /// `10.0.0.0/8`, `fd00::/8`, or a single address.
-    fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address.parse().ok()?, Some(bits.parse().ok()?)),
-            None => (text.parse().ok()?, None),
-        };
-        let range = match address {
-            IpAddr::V4(v4) => Self { first: v4.to_bits().into(), is_v6: false, bits: bits.unwrap_or(32) },
-            IpAddr::V6(v6) => Self { first: v6.to_bits(), is_v6: true, bits: bits.unwrap_or(128) },
-        };
-        (range.bits <= range.width()).then_some(range)
-    }
-
-    const fn width(self) -> u32 {
-        if self.is_v6 { 128 } else { 32 }
-    }
-
-    fn contains(self, address: IpAddr) -> bool {
-        let (number, is_v6) = match address {
-            IpAddr::V4(v4) => (u128::from(v4.to_bits()), false),
-            IpAddr::V6(v6) => (v6.to_bits(), true),
-        };
-        let differing = self.width() - self.bits;
-        // A shift by the whole width is none.
-        let shifted = |number: u128| number.checked_shr(differing).unwrap_or(0);
-        is_v6 == self.is_v6 && shifted(number) == shifted(self.first)
-    }
+const fn v6(first: u128, bits: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(first), bits))
 }
 
-const LOOPBACK: [Range; 2] = [Range::v4(127, 0, 0, 0, 8), Range::v6(1, 128)];
-const PRIVATE: [Range; 5] = [
-    Range::v4(10, 0, 0, 0, 8),
-    Range::v4(172, 16, 0, 0, 12),
-    Range::v4(192, 168, 0, 0, 16),
-    Range::v4(100, 64, 0, 0, 10),
-    Range::v6(0xfc00 << 112, 7),
+const LOOPBACK: [IpNet; 2] = [v4(127, 0, 0, 0, 8), v6(1, 128)];
+const PRIVATE: [IpNet; 5] = [
+    v4(10, 0, 0, 0, 8),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 168, 0, 0, 16),
+    v4(100, 64, 0, 0, 10),
+    v6(0xfc00 << 112, 7),
 ];
 /// Where clouds tell a machine its credentials. They are not allowed by
 /// `private` either, although some lie there.
-const METADATA: [Range; 6] = [
-    Range::v4(169, 254, 169, 254, 32),
-    Range::v4(169, 254, 170, 2, 32),
-    Range::v4(100, 100, 100, 200, 32),
-    Range::v4(168, 63, 129, 16, 32),
-    Range::v4(192, 0, 0, 192, 32),
-    Range::v6(0xfd00_0ec2_0000_0000_0000_0000_0000_0254, 128),
+const METADATA: [IpNet; 6] = [
+    v4(169, 254, 169, 254, 32),
+    v4(169, 254, 170, 2, 32),
+    v4(100, 100, 100, 200, 32),
+    v4(168, 63, 129, 16, 32),
+    v4(192, 0, 0, 192, 32),
+    v6(0xfd00_0ec2_0000_0000_0000_0000_0000_0254, 128),
 ];
 /// IPv4 addresses that are not public (the IANA registry of special-purpose
 /// addresses, RFC 6890, and multicast).
-const SPECIAL_V4: [Range; 16] = [
-    Range::v4(0, 0, 0, 0, 8),
-    Range::v4(10, 0, 0, 0, 8),
-    Range::v4(100, 64, 0, 0, 10),
-    Range::v4(127, 0, 0, 0, 8),
-    Range::v4(168, 63, 129, 16, 32),
-    Range::v4(169, 254, 0, 0, 16),
-    Range::v4(172, 16, 0, 0, 12),
-    Range::v4(192, 0, 0, 0, 24),
-    Range::v4(192, 0, 2, 0, 24),
-    Range::v4(192, 88, 99, 0, 24),
-    Range::v4(192, 168, 0, 0, 16),
-    Range::v4(198, 18, 0, 0, 15),
-    Range::v4(198, 51, 100, 0, 24),
-    Range::v4(203, 0, 113, 0, 24),
-    Range::v4(224, 0, 0, 0, 4),
-    Range::v4(240, 0, 0, 0, 4),
+const SPECIAL_V4: [IpNet; 16] = [
+    v4(0, 0, 0, 0, 8),
+    v4(10, 0, 0, 0, 8),
+    v4(100, 64, 0, 0, 10),
+    v4(127, 0, 0, 0, 8),
+    v4(168, 63, 129, 16, 32),
+    v4(169, 254, 0, 0, 16),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 0, 0, 0, 24),
+    v4(192, 0, 2, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v4(192, 168, 0, 0, 16),
+    v4(198, 18, 0, 0, 15),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
+    v4(224, 0, 0, 0, 4),
+    v4(240, 0, 0, 0, 4),
 ];
 /// What is public of IPv6.
-const GLOBAL_V6: Range = Range::v6(0x2000 << 112, 3);
+const GLOBAL_V6: IpNet = v6(0x2000 << 112, 3);
 /// What is not public of that: protocol assignments with Teredo, documentation,
 /// 6to4.
-const SPECIAL_V6: [Range; 4] = [
-    Range::v6(0x2001 << 112, 23),
-    Range::v6(0x2001_0db8 << 96, 32),
-    Range::v6(0x2002 << 112, 16),
-    Range::v6(0x3fff << 112, 20),
-];
+const SPECIAL_V6: [IpNet; 4] =
+    [v6(0x2001 << 112, 23), v6(0x2001_0db8 << 96, 32), v6(0x2002 << 112, 16), v6(0x3fff << 112, 20)];
 /// An IPv4 address in an IPv6 one, which a gateway translates (RFC 6052).
-const TRANSLATED: Range = Range::v6(0x0064_ff9b << 96, 96);
+const TRANSLATED: IpNet = v6(0x0064_ff9b << 96, 96);
 
 /// Where messages may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRule {
-    allowed: Vec<Range>,
+    allowed: Vec<IpNet>,
     allows_all: bool,
     allows_plain_http: bool,
 }
@@ -127,7 +87,7 @@ impl AddressRule {
                 "private" => rule.allowed.extend(PRIVATE),
                 "all" => rule.allows_all = true,
                 "http" => rule.allows_plain_http = true,
-                range => rule.allowed.push(Range::parse(range).ok_or(Error::invalid(
+                range => rule.allowed.push(parse_range(range).ok_or(Error::invalid(
                     "webhook_allow",
                     "must be ranges such as 10.1.0.0/16, or the words loopback, private, http, all",
                 ))?),
@@ -154,22 +114,25 @@ impl AddressRule {
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {
-        let covering = |range: &&Range| range.contains(address);
-        let Some(narrowest) = self.allowed.iter().filter(covering).max_by_key(|range| range.bits) else {
+        let covering = |range: &&IpNet| range.contains(&address);
+        let Some(narrowest) = self.allowed.iter().filter(covering).max_by_key(|range| range.prefix_len())
+        else {
             return false;
         };
         // A range that is wider than such an address was not meant for it.
-        !METADATA.iter().any(|metadata| metadata.contains(address) && narrowest.bits < metadata.bits)
+        !METADATA
+            .iter()
+            .any(|metadata| metadata.contains(&address) && narrowest.prefix_len() < metadata.prefix_len())
     }
 }
 
 /// Whether an address is one of the public Internet.
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(_) => !SPECIAL_V4.iter().any(|range| range.contains(address)),
-        IpAddr::V6(v6) if TRANSLATED.contains(address) => is_public(IpAddr::V4(last_four_bytes(v6))),
+        IpAddr::V4(_) => !SPECIAL_V4.iter().any(|range| range.contains(&address)),
+        IpAddr::V6(v6) if TRANSLATED.contains(&address) => is_public(IpAddr::V4(last_four_bytes(v6))),
         IpAddr::V6(_) => {
-            GLOBAL_V6.contains(address) && !SPECIAL_V6.iter().any(|range| range.contains(address))
+            GLOBAL_V6.contains(&address) && !SPECIAL_V6.iter().any(|range| range.contains(&address))
         }
     }
 }

@@ -75,7 +75,7 @@ impl ForCaller<'_> {
     ) -> Result<Endpoint, SetError> {
         self.probed(&spec, secret.as_ref()).await?;
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
-        let added = self.changed(WebhookAdd { caller: self.caller.clone(), spec, secret }).await?;
+        let added = self.changed_at_once(WebhookAdd { caller: self.caller.clone(), spec, secret }).await?;
         Ok(added.endpoint)
     }
 
@@ -103,12 +103,19 @@ impl ForCaller<'_> {
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let (caller, room) = (self.caller.clone(), self.engine.parts.store.room());
         let set = WebhookSet { caller, wanted, spec, version, secret, is_secret_given, room };
-        Ok(self.changed(set).await?)
+        Ok(self.changed_at_once(set).await?)
     }
 
     /// Runs an operation after which the sender looks again at what there is to send.
     async fn changed<O: Operation>(self, operation: O) -> Result<O::Output> {
         self.engine.execute_then(operation, |after, _| after.webhooks.changed()).await
+    }
+
+    /// The same of one that changes how is told, and is answered once that is so.
+    async fn changed_at_once<O: Operation>(self, operation: O) -> Result<O::Output> {
+        let output = self.changed(operation).await?;
+        self.engine.parts.webhooks.taken_up().await;
+        Ok(output)
     }
 
     async fn probed(self, spec: &EndpointSpec, secret: Option<&WebhookSecret>) -> Result<(), SetError> {
@@ -129,7 +136,7 @@ impl ForCaller<'_> {
     pub async fn webhook_delete(self, wanted: EndpointRef) -> Result<()> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
         self.charge_after(Weight::WRITE);
-        self.changed(WebhookDelete { caller: self.caller.clone(), wanted }).await
+        self.changed_at_once(WebhookDelete { caller: self.caller.clone(), wanted }).await
     }
 
     /// Gives an endpoint a new secret, a given one or one that is made; the
@@ -155,7 +162,7 @@ impl ForCaller<'_> {
         self.charge_after(Weight::WRITE);
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let overlap_ms = overlap_s * 1_000;
-        self.changed(WebhookRotate { caller: self.caller.clone(), wanted, secret, overlap_ms }).await
+        self.changed_at_once(WebhookRotate { caller: self.caller.clone(), wanted, secret, overlap_ms }).await
     }
 
     /// Sends a sample to an endpoint, once, and writes that into its log.

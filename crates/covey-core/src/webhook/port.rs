@@ -172,6 +172,11 @@ pub trait WebhookSender: Send + Sync + 'static {
     /// What is told, where, or what waits, has changed: a server that tells
     /// may look at once.
     fn changed(&self);
+    /// Ends when what was changed before is taken up, so that nothing that comes from now on is told as it would
+    /// have been told before; or after a while, which the sender bounds. At once where nothing is told.
+    fn taken_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A server that sends nothing.

@@ -68,6 +68,8 @@ pub struct Queue {
     cursor: RecordNumber,
     sending: usize,
     sending_again: usize,
+    /// [`DEVICE_DELIVERIES_MAX`], but for the model, which reaches it.
+    deliveries_max: usize,
     progress: Progress,
     /// The position that was last handed out.
     told: RecordNumber,
@@ -100,6 +102,7 @@ impl Queue {
             cursor: position,
             sending: 0,
             sending_again: 0,
+            deliveries_max: DEVICE_DELIVERIES_MAX,
             progress: Progress::default(),
             told: position,
             has_changed: false,
@@ -136,12 +139,15 @@ impl Queue {
         let device_queue = self.device_queues.entry(device).or_default();
         match &mut device_queue.stored {
             Some(stored) => {
-                let is_all_here =
-                    stored.loaded == stored.until && device_queue.deliveries.len() < DEVICE_DELIVERIES_MAX;
-                stored.until = delivery.number;
-                if is_all_here {
-                    stored.loaded = delivery.number;
+                // What was delivered just before a crash comes again, and then newer ones may have
+                // been read from the store already.
+                let is_among_loaded = delivery.number <= stored.loaded;
+                let is_all_here = stored.loaded == stored.until;
+                stored.until = stored.until.max(delivery.number);
+                if is_among_loaded || is_all_here {
+                    stored.loaded = stored.loaded.max(delivery.number);
                     device_queue.deliveries.insert(delivery.number, delivery);
+                    device_queue.cut(self.deliveries_max);
                 }
                 self.store(delivery, DeliveryState::Deferred, None);
             }
@@ -467,7 +473,7 @@ impl Queue {
         let all: Vec<Delivery> =
             on_its_way.into_iter().chain(device_queue.deliveries.values().copied()).collect();
         let Some(until) = all.iter().map(|delivery| delivery.number).max() else { return };
-        while device_queue.deliveries.len() > DEVICE_DELIVERIES_MAX {
+        while device_queue.deliveries.len() > self.deliveries_max {
             device_queue.deliveries.pop_last();
         }
         let loaded = if device_queue.deliveries.len() + usize::from(on_its_way.is_some()) == all.len() {

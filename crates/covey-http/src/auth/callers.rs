@@ -88,7 +88,7 @@ fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use covey_core::access::Rights;
+    use covey_core::access::{KeyBounds, Rights};
     use covey_core::id::{CallerId, OrgId};
 
     use super::*;
@@ -102,6 +102,7 @@ mod tests {
             id: CallerId(1),
             name: Arc::from("first"),
             rights: Rights::ALL,
+            bounds: KeyBounds::default(),
         };
         let account = Shares::default().account(&caller);
         (caller, account)

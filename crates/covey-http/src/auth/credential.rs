@@ -68,7 +68,7 @@ pub(crate) fn shows_key(headers: &HeaderMap) -> bool {
 
 /// The key in the headers: `x-api-key` with `KEY` or `ApiKey KEY`; without that
 /// header, the bearer token.
-fn key_of(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<&str> {
     let key = match headers.get(API_KEY_HEADER) {
         Some(value) => {
             let text = value.to_str().ok()?.trim_ascii();
@@ -86,7 +86,7 @@ fn key_of(headers: &HeaderMap) -> Option<&str> {
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1); empty if it cannot be
 /// one. Any other scheme is for somebody else, such as a proxy on the way.
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
     let token = str::from_utf8(token.trim_ascii()).unwrap_or("");

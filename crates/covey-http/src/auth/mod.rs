@@ -6,23 +6,29 @@ pub(crate) mod callers;
 pub(crate) mod credential;
 mod cross_site;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use covey_core::ForCaller;
 use covey_core::access::{Caller, KeyDigest};
+use covey_core::id::UnixMs;
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
 
 use crate::answers::Room;
 use crate::api::Api;
 use crate::connection::Connection;
+use crate::door::PeerAddress;
 use crate::problem::{Answer, Kind, Problem};
 use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
 use callers::Known;
 use credential::Credential;
+
+/// The header in which a proxy says for whom it asks.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The digest under which an API key is kept.
 ///
@@ -86,9 +92,19 @@ pub(crate) async fn caller(parts: &Parts, api: &Api) -> Result<Caller, Problem> 
     known(parts, api).await.map(|(caller, _)| caller)
 }
 
+/// The caller of a request to a route of others, with a slot of its share of requests.
+///
+/// # Errors
+/// The same, and a share that is full.
+pub(crate) async fn visitor(parts: &Parts, api: &Api) -> Result<(Caller, Slot), Problem> {
+    let (caller, account) = known(parts, api).await?;
+    Ok((caller, take(api, &account, shares::Kind::Requests)?))
+}
+
 async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
     let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
-    let known = match Credential::of(parts, api.proxies.as_ref(), api.engine.now()) {
+    let now = api.engine.now();
+    let known = match Credential::of(parts, api.proxies.as_ref(), now) {
         Some(Credential::Key(key)) => find(api, key, None).await?,
         Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
             refused();
@@ -104,10 +120,42 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
             "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
+    let bounds = &known.0.bounds;
+    let out_of_bounds = if bounds.is_over_at(now) {
+        Some(Problem::new(Kind::Unauthenticated, "this API key has expired"))
+    } else if bounds.admits(address_of(parts, api, now)) {
+        None
+    } else {
+        Some(Problem::new(Kind::Unauthenticated, "this API key is not valid from this address"))
+    };
+    if let Some(problem) = out_of_bounds {
+        refused();
+        return Err(problem);
+    }
     if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
         connection.called_by_somebody();
     }
     Ok(known)
+}
+
+/// Where a request comes from: what a proxy that is trusted says of it, else the other end of its connection.
+fn address_of(parts: &Parts, api: &Api, now: UnixMs) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<Arc<Connection>>().and_then(|connection| connection.peer.as_ref());
+    let trust = api.proxies.as_ref();
+    if peer.zip(trust).is_some_and(|(peer, trust)| peer.is_proxy(trust, now)) {
+        // The last one is of whom the proxy itself has seen; those before it are what that one says.
+        let handed_on = parts.headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+        return handed_on.rsplit(',').next()?.trim().parse().ok();
+    }
+    parts.extensions.get::<PeerAddress>().map(|address| address.0.ip())
+}
+
+/// Takes a slot of the share of a caller whose credential this request does not show.
+///
+/// # Errors
+/// A share that is full.
+pub(crate) fn take_of(api: &Api, caller: &Caller, kind: shares::Kind) -> Result<Slot, Problem> {
+    take(api, &api.shares.account(caller), kind)
 }
 
 fn take(api: &Api, account: &Arc<Account>, kind: shares::Kind) -> Result<Slot, Problem> {

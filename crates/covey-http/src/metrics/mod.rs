@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use axum::extract::MatchedPath;
 use axum::http::{Method, StatusCode};
+use covey_core::node::{NodeCount, NodeState};
 use covey_core::port::{Event, Observer, Refusal, Step};
 use covey_core::task::{TaskCount, TaskStatus};
 
@@ -31,6 +32,10 @@ const SECONDS: [f64; 18] = [
 ];
 /// Bounds of the buckets of how many operations share a commit.
 const OPERATIONS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// Of how many organisations is told at most what they keep: of those that keep most.
+/// Limit for each look at `/metrics`: further ones are not told.
+const ORGS_MAX: usize = 1_000;
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
@@ -57,10 +62,12 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     request_seconds: Family<Route, Histogram, fn() -> Histogram>,
     tasks: Family<Status, Gauge>,
+    nodes: Family<State, Gauge>,
     queue_depth: Gauge,
     streams: Gauge,
     waiting: Gauge,
     shares_full: Family<ShareName, Counter>,
+    kept: Family<Org, Gauge>,
     connections_ended: [Counter; Ended::NAMES.len()],
     unsent: Gauge,
 }
@@ -86,9 +93,19 @@ struct Status {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShareName {
     what: &'static str,
     holder: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Org {
+    organisation: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -181,10 +198,12 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             tasks: Family::default(),
+            nodes: Family::default(),
             queue_depth: Gauge::default(),
             streams: Gauge::default(),
             waiting: Gauge::default(),
             shares_full: Family::default(),
+            kept: Family::default(),
             connections_ended: Ended::NAMES.map(|(_, reason)| ended.get_or_create_owned(&Reason { reason })),
             unsent: Gauge::default(),
         };
@@ -218,10 +237,12 @@ impl Metrics {
         let request_seconds = self.request_seconds.clone();
         r.register_with_unit("covey_http_request", "How long a request took", Unit::Seconds, request_seconds);
         r.register("covey_tasks", "Tasks by state", self.tasks.clone());
+        r.register("covey_nodes", "Nodes by state", self.nodes.clone());
         r.register("covey_queue_depth", "Tasks that are not final", self.queue_depth.clone());
         r.register("covey_streams", "Open streams", self.streams.clone());
         r.register("covey_waiting_callers", "Callers that wait for a task", self.waiting.clone());
         r.register("covey_shares_full", "Refusals because a share was full", self.shares_full.clone());
+        r.register_with_unit("covey_kept", "What an organisation keeps", Unit::Bytes, self.kept.clone());
         let unsent = self.unsent.clone();
         r.register_with_unit("covey_http_unsent", "Answers that were not taken yet", Unit::Bytes, unsent);
         r.register("covey_http_connections_ended", "Connections over HTTP that ended, by reason", ended);
@@ -257,6 +278,15 @@ impl Metrics {
         self.unsent.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Takes note of how much organisations keep, in bytes: of those that keep most.
+    fn set_kept(&self, mut by_org: Vec<(String, u64)>) {
+        self.kept.clear();
+        by_org.sort_unstable_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        for (organisation, bytes) in by_org.into_iter().take(ORGS_MAX) {
+            self.kept.get_or_create(&Org { organisation }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Takes note of how many streams are open.
     fn set_streams(&self, open: usize) {
         self.streams.set(i64::try_from(open).unwrap_or(i64::MAX));
@@ -274,6 +304,15 @@ impl Metrics {
             }
         }
         self.queue_depth.set(open);
+    }
+
+    /// Takes note of how many nodes are in each state.
+    fn set_nodes(&self, counts: &[NodeCount]) {
+        for (state, name) in NodeState::NAMES {
+            let counted = counts.iter().filter(|entry| entry.state == state).map(|entry| entry.count);
+            let count = i64::try_from(counted.sum::<u64>()).unwrap_or(i64::MAX);
+            self.nodes.get_or_create(&State { state: name }).set(count);
+        }
     }
 }
 
@@ -332,6 +371,7 @@ mod tests {
         metrics.connection_ended(Ended::Stalled);
         metrics.request(&Method::GET, RouteName(None), StatusCode::NOT_FOUND, 0.002);
         metrics.set_tasks(&[TaskCount { status: TaskStatus::Lock, count: 5 }]);
+        metrics.set_nodes(&[NodeCount { state: NodeState::Waiting, count: 4 }]);
         let page = metrics.page(exposition::Format::OpenMetrics, 2).unwrap();
         for line in [
             "covey_step_seconds_count{step=\"commit\"} 1",
@@ -346,6 +386,8 @@ mod tests {
             "covey_http_connections_ended_total{reason=\"stalled\"} 1",
             "covey_http_connections_ended_total{reason=\"idle\"} 0",
             "covey_tasks{status=\"LOCK\"} 5",
+            "covey_nodes{state=\"waiting\"} 4",
+            "covey_nodes{state=\"blocked\"} 0",
             "covey_queue_depth 5",
             "covey_waiting_callers 2",
             "# EOF",

@@ -102,6 +102,10 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
         Ok(counts) => api.metrics.set_tasks(&counts),
         Err(error) => tracing::warn!(%error, "tasks not counted for this scrape"),
     }
+    match api.engine.server().node_counts_of_every_org().await {
+        Ok(counts) => api.metrics.set_nodes(&counts),
+        Err(error) => tracing::warn!(%error, "nodes not counted for this scrape"),
+    }
     match tokio::try_join!(
         api.engine.server().webhook_states_of_every_org(),
         api.engine.server().record_span_of_every_org()
@@ -110,6 +114,8 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
         Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
+    api.metrics.parts.count(api.engine.server().link_counts());
+    api.metrics.set_kept(api.engine.server().kept_by_org());
     api.metrics.set_unsent(api.outgoing.bytes());
     api.metrics.set_streams(api.shares.count(shares::Kind::Streams));
     let format = Format::wanted(&headers);

@@ -19,14 +19,19 @@ impl FromRequestParts<Arc<Api>> for StreamCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        if !shows_key(&parts.headers)
-            && let Some(key) = key_in(parts.uri.query().unwrap_or(""))
-        {
-            // A bad key is a bad key, wherever it stands.
-            let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
-            parts.headers.insert(API_KEY_HEADER, key);
-        }
+        take_key_of_query(parts);
         Asked::from_request_parts(parts, api).await.map(Self)
+    }
+}
+
+/// Takes the key in the query for one in a header, where there is none.
+pub(crate) fn take_key_of_query(parts: &mut Parts) {
+    if !shows_key(&parts.headers)
+        && let Some(key) = key_in(parts.uri.query().unwrap_or(""))
+    {
+        // A bad key is a bad key, wherever it stands.
+        let key = HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""));
+        parts.headers.insert(API_KEY_HEADER, key);
     }
 }
 

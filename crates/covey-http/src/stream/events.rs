@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use covey_core::id::RecordNumber;
 use futures_util::{StreamExt, stream};
 
@@ -73,7 +73,7 @@ impl Sending {
                 let frames = &self.open.streams.frames;
                 let bytes = match batch.records.as_slice() {
                     [record] => {
-                        let frame = frames.of(record).event;
+                        let frame = frames.of(record).await.event;
                         if frame.len() > CHUNK_BYTES {
                             let part = Part { number: record.number, sent: 0, bytes: frame.len() };
                             return Ok(self.part_of(part, &frame));
@@ -81,8 +81,11 @@ impl Sending {
                         frame
                     }
                     records => {
-                        let frames = records.iter().map(|record| frames.of(record).event);
-                        Bytes::from(frames.collect::<Vec<_>>().concat())
+                        let mut bytes = BytesMut::new();
+                        for record in records {
+                            bytes.extend_from_slice(&frames.of(record).await.event);
+                        }
+                        bytes.freeze()
                     }
                 };
                 self.open.take(batch.cursor);
@@ -98,7 +101,7 @@ impl Sending {
     async fn rest_of(&mut self, part: Part) -> io::Result<Chunk> {
         let gone = || io::Error::other("the change that was being sent is not kept any more");
         let record = self.open.again(part.number).await.ok_or_else(gone)?;
-        let frame = self.open.streams.frames.of(&record).event;
+        let frame = self.open.streams.frames.of(&record).await.event;
         if frame.len() != part.bytes {
             return Err(gone());
         }

@@ -1,7 +1,7 @@
 //! `/api/v1/stream`: every change as it happens, as server-sent events (WHATWG
 //! HTML §9.2) or over WebSocket (RFC 6455), from any cursor on that is kept.
 
-mod caller;
+pub(crate) mod caller;
 mod events;
 mod frames;
 mod on_their_way;

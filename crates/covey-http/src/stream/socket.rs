@@ -59,7 +59,8 @@ async fn run(socket: WebSocket, mut open: OpenStream) {
                 let sending = async {
                     for record in &batch.records {
                         // JSON is UTF-8, so this never fails.
-                        let json = Utf8Bytes::try_from(streams.frames.of(record).json).unwrap_or_default();
+                        let json =
+                            Utf8Bytes::try_from(streams.frames.of(record).await.json).unwrap_or_default();
                         writing.feed(Message::Text(json)).await?;
                     }
                     writing.flush().await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{KEY, Stage, answer};
+use crate::stage::{Answer, KEY, Stage, answer};
 
 #[tokio::test]
 async fn what_is_refused_is_a_problem_document() {
@@ -126,6 +126,51 @@ async fn rights_are_demanded_and_a_revoked_key_is_dead() {
     let revoke = stage.bare(Method::DELETE, &format!("/api/v1/api-keys/{}", id["id"]));
     assert_eq!(answer(revoke.header("x-api-key", KEY)).await.status, 200);
     answer(with(Method::POST, "/api/v1/device-tasks").body(body)).await.assert_problem(401, "revoked");
+}
+
+#[tokio::test]
+async fn a_key_is_valid_until_it_expires_and_from_its_addresses_alone() {
+    let stage = Stage::new().await;
+    let make = async |bounds: serde_json::Value| {
+        let mut body = json!({"name": "bound", "rights": ["tasks:read"]});
+        body.as_object_mut().unwrap().extend(bounds.as_object().unwrap().clone());
+        answer(stage.post("/api/v1/api-keys", &body.to_string())).await
+    };
+    let ask = async |made: &Answer, path: &str| {
+        let key = made.body["key"].as_str().unwrap();
+        answer(stage.bare(Method::GET, path).header("x-api-key", key).header("x-forwarded-for", "10.0.0.1"))
+            .await
+    };
+    let here = make(json!({"addresses": ["127.9.9.9/8", "::1"]})).await;
+    assert_eq!((here.status.as_u16(), &here.body["addresses"]), (201, &json!(["127.0.0.0/8", "::1/128"])));
+    let whoami = ask(&here, "/api/v1/whoami").await;
+    assert_eq!(
+        (&whoami.body["addresses"], &whoami.body["expires_at"]),
+        (&here.body["addresses"], &json!(null))
+    );
+    let elsewhere = make(json!({"addresses": ["10.0.0.0/8"]})).await;
+    ask(&elsewhere, "/api/v1/whoami").await.assert_problem(401, "whatever somebody says that is no proxy");
+    for (wrong, field) in [
+        (json!({"addresses": ["10.0.0.0/33"]}), "addresses"),
+        (json!({"addresses": vec!["10.0.0.1"; 17]}), "addresses"),
+        (json!({"expires_at": "2001-02-03T04:05:06Z"}), "expires_at"),
+    ] {
+        let refused = make(wrong).await;
+        refused.assert_problem(422, field);
+        assert_eq!(refused.body["field"], field);
+    }
+
+    let at = time::OffsetDateTime::now_utc() + Duration::from_secs(2);
+    let soon = make(json!({"expires_at": covey_api::Time(at.unix_timestamp() * 1_000)})).await;
+    assert_eq!(soon.status, 201, "{}", soon.text);
+    let mut last = ask(&soon, "/api/v1/whoami").await;
+    while last.status == 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        last = ask(&soon, "/api/v1/whoami").await;
+    }
+    last.assert_problem(401, "expired");
+    assert!(time::OffsetDateTime::now_utc().unix_timestamp() >= at.unix_timestamp());
+    assert!(last.body["detail"].as_str().unwrap().contains("expired"), "{}", last.text);
 }
 
 #[tokio::test]

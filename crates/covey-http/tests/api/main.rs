@@ -4,7 +4,9 @@
 mod browsers;
 mod certificates;
 mod contract;
+mod nodes;
 mod server;
 mod stage;
 mod tasks;
+mod units;
 mod walk;

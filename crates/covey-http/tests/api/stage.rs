@@ -12,7 +12,8 @@ use covey_core::id::{Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
 use covey_core::port::{
-    Announcement, BoxFuture, CertificateIssuer, Clock, Ids, Link, LinkState, LinkStatus, NoPeers,
+    Announcement, BoxFuture, CertificateIssuer, CertificateKey, Clock, Ids, Link, LinkState, LinkStatus,
+    NoPeers,
 };
 use covey_core::record::Record;
 use covey_core::task::{NewResult, ResultBody};
@@ -107,13 +108,13 @@ impl Link for SilentLink {
 struct PaperIssuer(AtomicU64);
 
 impl CertificateIssuer for PaperIssuer {
-    fn issue(&self, _: &Sn, csr_pem: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+    fn issue(&self, _: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         let serial_hex = format!("{:016x}", self.0.fetch_add(1, Ordering::Relaxed));
         Ok(IssuedCertificate {
             record: CertificateRecord { serial_hex, not_after: now.plus_ms(86_400_000) },
             certificate_pem: "leaf and issuing CA".to_owned(),
             ca_pem: "root".to_owned(),
-            private_key_pem: csr_pem.is_none().then(|| "private key".to_owned()),
+            private_key_pem: (!matches!(key, CertificateKey::OfRequest(_))).then(|| "private key".to_owned()),
         })
     }
 }
@@ -176,6 +177,7 @@ async fn engine_with(link: Arc<SilentLink>) -> (Arc<Engine>, Arc<Metrics>, TempD
         retention: covey_core::retention::RetentionDays::default(),
         budgets: covey_core::budget::Budgets::default(),
         gauge_types: vec![44],
+        unit_rule: Arc::new(|_| Ok(())),
         webhooks: Arc::new(SilentSender),
         webhook_retry_ms: 86_400_000,
     });

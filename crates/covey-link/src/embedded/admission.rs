@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use covey_core::Engine;
+use covey_core::device::DeviceKind;
 use covey_core::id::Sn;
 use covey_core::port::Refusal;
 use covey_net::mqtt::{Admitted, Claim, Denied};
 use covey_wire::mqtt::ReasonCode;
-use covey_wire::parse_uplink_topic;
 
-use crate::embedded::devices::Device;
+use crate::embedded::devices::{Device, Speaks};
 use crate::embedded::{EmbeddedLink, kept_sessions};
 
 /// Decides about a CONNECT (MQTT 5 §3.2.2.2; in 3.1.1 the return code that corresponds).
@@ -40,16 +40,29 @@ pub(super) async fn admit(
         let why = "the device was put out, and comes too soon";
         return refuse(ReasonCode::ConnectionRateExceeded, Refusal::PutOut, why);
     }
-    let is_own = |topic: &str| parse_uplink_topic(topic).is_some_and(|(owner, _)| owner == sn.as_str());
-    if claim.connect.will.is_some_and(|will| !is_own(will.topic)) {
-        let why = "the will's topic is not the device's own";
-        return refuse(ReasonCode::NotAuthorized, Refusal::PublishTopic, why);
-    }
-    match kept_sessions::take_up(engine, &sn, &certificate_serial_hex, claim).await {
-        Ok(Some((identity, session))) => {
-            let client = Arc::new(Device::new(identity, certificate_serial_hex, claim.connect.version));
+    // Before anything of its session changes.
+    let speaks = |kind| {
+        let speaks = match (kind, link.microcontrollers.get()) {
+            (DeviceKind::Ordinary, _) => Speaks::Tasks,
+            (DeviceKind::Microcontroller, Some(link)) => Speaks::Calls(Arc::clone(link)),
+            (DeviceKind::Microcontroller, None) => {
+                return Err((Refusal::NotAdmitted, "microcontrollers are not switched on here (--mcu-http)"));
+            }
+        };
+        match claim.connect.will {
+            Some(will) if !speaks.may_publish(&sn, will.topic) => {
+                Err((Refusal::PublishTopic, "the will's topic is not the device's own"))
+            }
+            _ => Ok(speaks),
+        }
+    };
+    match kept_sessions::take_up(engine, &sn, &certificate_serial_hex, claim, speaks).await {
+        Ok(Some(Ok((identity, speaks, session)))) => {
+            let version = claim.connect.version;
+            let client = Arc::new(Device::new(identity, certificate_serial_hex, version, speaks));
             Ok(Admitted { client, assigned_client_id: None, session })
         }
+        Ok(Some(Err((refusal, why)))) => refuse(ReasonCode::NotAuthorized, refusal, why),
         Ok(None) => {
             refuse(ReasonCode::NotAuthorized, Refusal::NotAdmitted, "the certificate is unknown or revoked")
         }

@@ -186,7 +186,7 @@ pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves the devices that come through `listener`, until `shutdown`: what [`Broker`] does, for whatever
 /// connections come from. Without `tls` a device is let in by the certificate that comes with its
-/// connection ([`covey_net::Accepted`]). The link has the devices from now on, and no others after them.
+/// connection ([`covey_net::Accepted`]). Called in a runtime. The link has the devices from now on, and no others after them.
 pub fn serving<L: Incoming>(
     link: &Arc<EmbeddedLink>,
     engine: Arc<Engine>,
@@ -195,6 +195,9 @@ pub fn serving<L: Incoming>(
     limits: DeviceLimits,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<L> {
+    if let Some(microcontrollers) = link.microcontrollers.get() {
+        microcontrollers.begin(&engine);
+    }
     let devices = Devices::new(Arc::clone(link), engine, limits.response_form);
     let hub = Hub::new(devices, mqtt_limits(&limits));
     // The link of a broker that has stopped stays without one: nothing starts a second.

@@ -8,8 +8,8 @@ use covey_core::Engine;
 use covey_core::budget::Weight;
 use covey_core::device::{Connection, DeviceIdentity};
 use covey_core::error::StorageFault;
-use covey_core::id::DeviceKey;
-use covey_core::port::Refusal;
+use covey_core::id::{DeviceKey, Sn};
+use covey_core::port::{Link, Refusal};
 use covey_net::Refusal as RefusedConnections;
 use covey_net::mqtt::{
     Admitted, Answer, Claim, ConnectionId, Denied, End, Handle, Handled, Later, Opened, Publisher, Service,
@@ -26,16 +26,49 @@ use dashmap::DashMap;
 use crate::disconnect_reason::DisconnectReason;
 use crate::dispatch::{self, Opened as OpenedMessage, Refused, RefusedKind};
 use crate::embedded::delivery::{self, Sent};
-use crate::embedded::{EmbeddedLink, admission, kept_sessions};
+use crate::embedded::{EmbeddedLink, Microcontrollers, admission, kept_sessions};
 
 /// How long a connection stays whose device is refused and cannot be told.
 const CLOSE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a device speaks, which says what topics are its own.
+pub(super) enum Speaks {
+    /// Tasks and events.
+    Tasks,
+    /// The calls of a microcontroller.
+    Calls(Arc<Microcontrollers>),
+}
+
+impl Speaks {
+    /// Whether a topic is one on which the device publishes.
+    pub(super) fn may_publish(&self, sn: &Sn, topic: &str) -> bool {
+        match self {
+            Self::Tasks => parse_uplink_topic(topic).is_some_and(|(owner, _)| owner == sn.as_str()),
+            Self::Calls(microcontrollers) => microcontrollers.may_publish(sn, topic),
+        }
+    }
+
+    /// Whether a subscription lets through what tells the device that there is something to do; none if the device
+    /// may not subscribe there.
+    fn subscription_reaches(&self, sn: &Sn, filter: &str) -> Option<bool> {
+        match self {
+            Self::Tasks => {
+                subscription_reaches(sn.as_str(), filter).map(|reaches| reaches.contains(Downlink::Tsk))
+            }
+            Self::Calls(microcontrollers) => microcontrollers.subscription_reaches(sn, filter),
+        }
+    }
+}
+
 /// A device that was let in: one for each of its connections.
 pub(super) struct Device {
     pub(super) identity: DeviceIdentity,
+    speaks: Speaks,
     certificate_serial_hex: Box<str>,
     version: ProtocolVersion,
+    /// The connection will be closed, so that what was refused comes again: nothing behind that is taken, or it would be
+    /// stored before.
+    is_closing: AtomicBool,
     /// It was told of its tasks when it came back to its session, and has not subscribed again since.
     was_told_on_resume: AtomicBool,
     /// The tokens of announcements that came to it again by its session when it came back; each goes when
@@ -48,13 +81,40 @@ impl Device {
         identity: DeviceIdentity,
         certificate_serial_hex: Box<str>,
         version: ProtocolVersion,
+        speaks: Speaks,
     ) -> Self {
         Self {
             identity,
+            speaks,
             certificate_serial_hex,
             version,
+            is_closing: AtomicBool::new(false),
             was_told_on_resume: AtomicBool::new(false),
             told_by_session: Mutex::default(),
+        }
+    }
+
+    /// Whether a subscription tells it that there is something to do.
+    fn hears_by(&self, filter: &str) -> bool {
+        self.speaks.subscription_reaches(&self.identity.sn, filter).unwrap_or_default()
+    }
+
+    /// It listens from now on.
+    fn listens(&self, engine: &Engine) {
+        match &self.speaks {
+            Speaks::Tasks => engine.for_device(&self.identity).subscribed(super::NAME),
+            Speaks::Calls(microcontrollers) => {
+                engine.for_device(&self.identity).subscribed(microcontrollers.name());
+                microcontrollers.listens(&self.identity);
+            }
+        }
+    }
+
+    /// It does not listen, or no longer.
+    fn listens_not(&self, engine: &Engine) {
+        engine.for_device(&self.identity).unsubscribed();
+        if let Speaks::Calls(microcontrollers) = &self.speaks {
+            microcontrollers.gone(&self.identity);
         }
     }
 
@@ -136,6 +196,30 @@ impl Devices {
     }
 }
 
+impl Devices {
+    /// A microcontroller has published something.
+    fn answered(
+        &self,
+        microcontrollers: Arc<Microcontrollers>,
+        sender: Sender,
+        message: &Arrived<'_>,
+    ) -> Handled {
+        let identity = &sender.device.identity;
+        match microcontrollers.open(&self.engine, identity, &message.topic, message.payload) {
+            Ok(opened) => Handled::Later(Box::pin(async move {
+                let identity = &sender.device.identity;
+                let done = microcontrollers.carry_out(&sender.engine, identity, opened).await;
+                sender.settle(None, done.map(|()| None))
+            })),
+            Err(refused) => {
+                let weight = Weight::refused(message.payload.len());
+                self.engine.for_device(identity).charge_after(weight);
+                sender.refuse(None, refused)
+            }
+        }
+    }
+}
+
 impl Service for Devices {
     type Client = Device;
 
@@ -162,15 +246,15 @@ impl Service for Devices {
         let listens = |client: &mut Handle<'_, Device>| {
             let mut told = device.told_by_session.lock().unwrap_or_else(PoisonError::into_inner);
             told.extend(client.under_way().filter(|token| *token != delivery::NO_TOKEN));
-            client.subscriptions().any(|(filter, _)| reaches_announcements(opened.client_id, filter))
+            client.subscriptions().any(|(filter, _)| device.hears_by(filter))
         };
         let hub = self.link.hub().filter(|_| opened.is_resumed);
         if hub.and_then(|hub| hub.with(opened.client_id, listens)).unwrap_or_default() {
             device.was_told_on_resume.store(true, Ordering::Relaxed);
-            self.engine.for_device(identity).subscribed(super::NAME);
+            device.listens(&self.engine);
         } else {
             // A connection whose place this one took may have listened, and its end is not told.
-            self.engine.for_device(identity).unsubscribed();
+            device.listens_not(&self.engine);
         }
     }
 
@@ -188,6 +272,9 @@ impl Service for Devices {
             let ended = disconnect_reason(end).end(self.session_name(connection));
             let ended = Connection { server: self.link.server.clone(), ..ended };
             self.engine.for_device(identity).disconnected(ended);
+            if let Speaks::Calls(microcontrollers) = &device.speaks {
+                microcontrollers.gone(identity);
+            }
             entry.remove();
         }
     }
@@ -200,7 +287,17 @@ impl Service for Devices {
             device: Arc::clone(publisher.client),
             closes: publisher.version == ProtocolVersion::V311 && message.qos != Qos::AtMostOnce,
         };
+        if sender.closes && publisher.client.is_closing.load(Ordering::Relaxed) {
+            return close_by(Answer {
+                reason: ReasonCode::QuotaExceeded,
+                text: "what came before it was refused".into(),
+                must_close: true,
+            });
+        }
         let identity = &publisher.client.identity;
+        if let Speaks::Calls(microcontrollers) = &publisher.client.speaks {
+            return self.answered(Arc::clone(microcontrollers), sender, message);
+        }
         let opened = self.open(publisher.client, &message.topic, received);
         if opened.is_err() {
             self.engine.for_device(identity).charge_after(Weight::refused(message.payload.len()));
@@ -213,24 +310,18 @@ impl Service for Devices {
             });
         match charged {
             Ok((uplink, opened)) => Handled::Later(Box::pin(async move {
-                let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
+                let handled = opened.carry_out(&sender.engine, &sender.device.identity, false).await;
                 sender.settle(uplink, handled)
             })),
-            Err((uplink, refused)) => {
-                let answer = sender.settle(uplink, Err(refused));
-                // Who is put out is closed at once; who is closed since he cannot be told comes again at once.
-                if !answer.must_close || answer.reason == ReasonCode::NotAuthorized {
-                    return Handled::Now(answer);
-                }
-                Handled::Later(Box::pin(async move {
-                    tokio::time::sleep(CLOSE_PAUSE).await;
-                    answer
-                }))
-            }
+            Err((uplink, refused)) => sender.refuse(uplink, refused),
         }
     }
 
     fn will(&self, device: &Arc<Device>, will: WillMessage) -> Later<()> {
+        if let Speaks::Calls(_) = &device.speaks {
+            // That it has gone answers no call.
+            return Box::pin(std::future::ready(()));
+        }
         let received = received(device.version, will.properties(), &will.payload);
         let sender = Sender {
             link: Arc::clone(&self.link),
@@ -244,7 +335,7 @@ impl Service for Devices {
                 Ok((uplink, opened)) => {
                     // Nobody would hear that it was too much.
                     let _ = opened.charge(&sender.engine, &sender.device.identity, true);
-                    let handled = opened.carry_out(&sender.engine, &sender.device.identity).await;
+                    let handled = opened.carry_out(&sender.engine, &sender.device.identity, true).await;
                     sender.settle(uplink, handled);
                 }
                 Err((uplink, refused)) => drop(sender.settle(uplink, Err(refused))),
@@ -254,7 +345,7 @@ impl Service for Devices {
 
     fn may_subscribe(&self, device: &Arc<Device>, filter: &str) -> Result<Qos, ReasonCode> {
         let sn = &device.identity.sn;
-        if subscription_reaches(sn.as_str(), filter).is_some() {
+        if device.speaks.subscription_reaches(sn, filter).is_some() {
             return Ok(Qos::ExactlyOnce);
         }
         self.link.refusals.count(Refusal::SubscribeTopic);
@@ -274,28 +365,26 @@ impl Service for Devices {
     }
 
     fn subscribed(&self, device: &Arc<Device>, filter: &str, _: Qos, is_new: bool) {
-        let identity = &device.identity;
-        if !reaches_announcements(identity.sn.as_str(), filter) {
+        if !device.hears_by(filter) {
             return;
         }
         // Who comes back to a session and subscribes as ever has been told; who subscribes again later
         // is told again.
         if !device.was_told_on_resume.swap(false, Ordering::Relaxed) || is_new {
-            self.engine.for_device(identity).subscribed(super::NAME);
+            device.listens(&self.engine);
         }
     }
 
     fn unsubscribed(&self, device: &Arc<Device>, filter: &str) {
-        let identity = &device.identity;
-        let sn = identity.sn.as_str();
-        if !reaches_announcements(sn, filter) {
+        let sn = device.identity.sn.as_str();
+        if !device.hears_by(filter) {
             return;
         }
         let still_listens = |client: &mut Handle<'_, Device>| {
-            client.subscriptions().any(|(filter, _)| reaches_announcements(sn, filter))
+            client.subscriptions().any(|(filter, _)| device.hears_by(filter))
         };
         if !self.link.hub().and_then(|hub| hub.with(sn, still_listens)).unwrap_or_default() {
-            self.engine.for_device(identity).unsubscribed();
+            device.listens_not(&self.engine);
         }
     }
 
@@ -321,10 +410,6 @@ impl Service for Devices {
         }
         tracing::warn!(%address, %why, count, "connection refused");
     }
-}
-
-fn reaches_announcements(sn: &str, filter: &str) -> bool {
-    subscription_reaches(sn, filter).is_some_and(|reaches| reaches.contains(Downlink::Tsk))
 }
 
 /// Details of a connection, for applications.
@@ -360,6 +445,14 @@ fn disconnect_reason(end: &End) -> DisconnectReason {
     }
 }
 
+/// A connection is closed by this answer, and before that stays for a while.
+fn close_by(answer: Answer) -> Handled {
+    Handled::Later(Box::pin(async move {
+        tokio::time::sleep(CLOSE_PAUSE).await;
+        answer
+    }))
+}
+
 /// Who published a message.
 struct Sender {
     link: Arc<EmbeddedLink>,
@@ -389,10 +482,23 @@ impl Sender {
                     _ => None,
                 };
                 let must_close = is_worth_repeating && self.closes || put_out.is_some();
+                if must_close {
+                    self.device.is_closing.store(true, Ordering::Relaxed);
+                }
                 let why = put_out.map_or(why, put_out_text);
                 Answer { reason: reason_code(kind), text: why.into(), must_close }
             }
         }
+    }
+
+    /// The same of a message that was refused before anything was done with it.
+    fn refuse(&self, uplink: Option<Uplink>, refused: Refused) -> Handled {
+        let answer = self.settle(uplink, Err(refused));
+        // Who is put out is closed at once; who is closed since he cannot be told comes again at once.
+        if !answer.must_close || answer.reason == ReasonCode::NotAuthorized {
+            return Handled::Now(answer);
+        }
+        close_by(answer)
     }
 
     fn tell(&self, reply: Option<&DownlinkMessage>) {

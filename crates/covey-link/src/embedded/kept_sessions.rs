@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use covey_core::budget::Weight;
-use covey_core::device::DeviceIdentity;
+use covey_core::device::{DeviceIdentity, DeviceKind};
 use covey_core::device_session::{SessionContent, Subscription};
 use covey_core::error::{Error, StorageFault};
 use covey_core::id::Sn;
@@ -24,22 +24,28 @@ const CHANGED_ELSEWHERE: &str = "another connection has changed the session";
 
 /// Who comes, and what goes on of its session. What CONNECT changes of it (MQTT 5 §3.1.2.4, §3.1.2.11.2) is kept
 /// when this answers, before CONNACK. None for a certificate that may not connect.
+/// What `check` refuses changes nothing.
 ///
 /// # Errors
 /// The store's.
-pub(super) async fn take_up(
+pub(super) async fn take_up<T, E>(
     engine: &Engine,
     sn: &Sn,
     certificate_serial_hex: &str,
     claim: Claim<'_>,
-) -> Result<Option<(DeviceIdentity, KeptSession)>> {
+    check: impl Fn(DeviceKind) -> std::result::Result<T, E>,
+) -> Result<Option<std::result::Result<(DeviceIdentity, T, KeptSession), E>>> {
     for _ in 0..LOOKS_MAX {
         let Some(admission) = engine.server().session_admit(sn, certificate_serial_hex).await? else {
             return Ok(None);
         };
+        let checked = match check(admission.kind) {
+            Ok(checked) => checked,
+            Err(refused) => return Ok(Some(Err(refused))),
+        };
         let identity = admission.identity;
         let Some(stored) = admission.session else {
-            return Ok(Some((identity, KeptSession::default())));
+            return Ok(Some(Ok((identity, checked, KeptSession::default()))));
         };
         let is_over = engine.server().session_is_over(&stored);
         let goes_on = !is_over && !claim.connect.clean_start && claim.expiry_s > 0;
@@ -62,7 +68,7 @@ pub(super) async fn take_up(
         };
         if let Some(revision) = revision {
             let session = KeptSession { found: number(stored.revision), revision: number(revision), state };
-            return Ok(Some((identity, session)));
+            return Ok(Some(Ok((identity, checked, session))));
         }
     }
     Err(Error::Unavailable { reason: StorageFault::Overloaded })

@@ -8,6 +8,7 @@
 //! | connections, subscriptions and messages as the engine sees them | `devices.rs` |
 //! | devices' sessions in the store | `kept_sessions.rs` |
 //! | a message to a device, as large as it takes | `delivery.rs` |
+//! | microcontrollers, which have topics of their own | `microcontrollers/` |
 //! | who goes on publishing where it may not | `trespass.rs` |
 //!
 //! The PUBACK of a message comes after the commit and has its reason code. No topic is routed between devices.
@@ -17,6 +18,7 @@ mod broker;
 mod delivery;
 mod devices;
 mod kept_sessions;
+mod microcontrollers;
 mod trespass;
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -34,6 +36,8 @@ use delivery::Sent;
 use devices::Devices;
 use trespass::Trespasses;
 
+pub use microcontrollers::Microcontrollers;
+
 pub use broker::{Broker, BrokerError, BrokerOptions, DeviceLimits, HELD_BYTES_MAX, TlsFiles, serving};
 
 /// The name of this link.
@@ -46,6 +50,8 @@ pub struct EmbeddedLink {
     clock: Arc<dyn Clock>,
     refusals: RefusalLog,
     trespasses: Trespasses,
+    /// The microcontrollers, where the server takes any.
+    microcontrollers: OnceLock<Arc<Microcontrollers>>,
     /// The name of this server among those of its deployment.
     server: String,
 }
@@ -57,7 +63,15 @@ impl EmbeddedLink {
     pub fn new(server: &str, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Self> {
         let refusals = RefusalLog::new(observer);
         let trespasses = Trespasses::default();
-        Arc::new(Self { hub: OnceLock::new(), clock, refusals, trespasses, server: server.to_owned() })
+        let (hub, microcontrollers) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { hub, clock, refusals, trespasses, microcontrollers, server: server.to_owned() })
+    }
+
+    /// Takes microcontrollers too, whose topics begin with this prefix if there is one: the link that the engine
+    /// reaches them by, beside this one. Without it they are turned away.
+    pub fn taking_microcontrollers(self: &Arc<Self>, prefix: Option<&str>) -> Arc<Microcontrollers> {
+        let made = || Microcontrollers::new(&Arc::downgrade(self), prefix);
+        Arc::clone(self.microcontrollers.get_or_init(made))
     }
 
     /// How many devices are connected.

@@ -4,13 +4,13 @@
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result;
 use covey_core::id::{Sn, UnixMs};
-use covey_core::port::CertificateIssuer;
+use covey_core::port::{CertificateIssuer, CertificateKey};
 use uuid::Uuid;
 
 pub struct NoCertificates;
 
 impl CertificateIssuer for NoCertificates {
-    fn issue(&self, _: &Sn, _: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+    fn issue(&self, _: &Sn, _: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         Ok(IssuedCertificate {
             record: CertificateRecord {
                 serial_hex: Uuid::new_v4().simple().to_string(),

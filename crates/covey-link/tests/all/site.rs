@@ -155,6 +155,7 @@ impl<B: AnyBroker> Site<B> {
             retention: RetentionDays::default(),
             budgets,
             gauge_types: vec![44],
+            unit_rule: Arc::new(|_| Ok(())),
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,
         }));

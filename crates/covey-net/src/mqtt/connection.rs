@@ -64,8 +64,19 @@ pub(super) struct Core<S: Service> {
     pub(super) hold: Option<Later<()>>,
     /// Something was read after what was sent last, and an answer may come of it.
     owes_answer: bool,
-    /// What the sweep was last told: bytes that wait for the client, and whether nothing is read from it.
-    told: (usize, bool),
+    /// What the sweep was last told.
+    told: Told,
+}
+
+/// What the sweep is told of a connection.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    /// Bytes that wait for the client.
+    unsent_bytes: usize,
+    /// Bytes that came from it and are not handled: they wait for the rest of their packet, or for their turn.
+    unread_bytes: usize,
+    /// Whether nothing is read from it.
+    is_held: bool,
 }
 
 /// What a round came to.
@@ -108,7 +119,7 @@ impl<S: Service> Connection<S> {
             keeping: None,
             hold: None,
             owes_answer: false,
-            told: (0, false),
+            told: Told::default(),
         };
         Self { core, phase: Phase::Live(transport) }
     }
@@ -148,7 +159,8 @@ impl<S: Service> Core<S> {
             flushed.map_err(end_of)?;
         }
         let is_held = self.is_held(transport);
-        self.tell_sweep(transport.unsent_bytes(), is_held);
+        let unread_bytes = self.unread.capacity();
+        self.tell_sweep(Told { unsent_bytes: transport.unsent_bytes(), unread_bytes, is_held });
         let can_go_on = match round {
             Round::Idle => false,
             Round::Held => !is_held,
@@ -239,25 +251,35 @@ impl<S: Service> Core<S> {
         Ok(bytes)
     }
 
-    /// Has the sweep know since when the client takes nothing, and that nothing is read from it.
-    fn tell_sweep(&mut self, unsent_bytes: usize, is_held: bool) {
-        if (unsent_bytes, is_held) == self.told {
+    /// Has the sweep know since when the client takes nothing, that nothing is read from it, and what is kept of what it
+    /// has sent: a client that ends no packet keeps as much as one that takes none.
+    fn tell_sweep(&mut self, now: Told) {
+        if now == self.told {
             return;
         }
-        let mut inner = self.device.lock();
-        if inner.session.epoch() == self.epoch {
-            inner.is_held = is_held;
-            inner.unsent_bytes = unsent_bytes;
-            if unsent_bytes != self.told.0 {
-                inner.blocked_since_ms = (unsent_bytes > 0).then(|| self.hub.now_ms());
+        {
+            let mut inner = self.device.lock();
+            if inner.session.epoch() == self.epoch {
+                inner.is_held = now.is_held;
+                inner.unsent_bytes = now.unsent_bytes;
+                inner.unread_bytes = now.unread_bytes;
+                if now.unsent_bytes != self.told.unsent_bytes {
+                    inner.blocked_since_ms = (now.unsent_bytes > 0).then(|| self.hub.now_ms());
+                }
+                self.device.set_deadline(&inner, self.hub.limits());
             }
-            self.device.set_deadline(&inner, self.hub.limits());
         }
-        self.told = (unsent_bytes, is_held);
+        let is_more = now.unread_bytes > self.told.unread_bytes;
+        self.told = now;
+        if is_more {
+            self.hub.relieve_if_full();
+        }
     }
 
     /// Ends for the owner; answers what the client is still told.
     fn end(&mut self, end: &End) -> Vec<u8> {
+        // It is not handled any more, and the last words may take a while.
+        self.unread = Vec::new();
         let mut last = {
             let mut inner = self.device.lock();
             let is_current = inner.session.epoch() == self.epoch;

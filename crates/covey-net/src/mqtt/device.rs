@@ -85,6 +85,8 @@ pub(super) struct Inner<C> {
     pub(super) blocked_since_ms: Option<u64>,
     /// What the connection has taken to write, and has not written, in bytes.
     pub(super) unsent_bytes: usize,
+    /// What the connection keeps of what the client has sent, in bytes.
+    pub(super) unread_bytes: usize,
     /// Nothing is read from the client for the moment, so that its Keep Alive says nothing.
     pub(super) is_held: bool,
 }
@@ -103,6 +105,7 @@ impl<C> Device<C> {
             close: None,
             blocked_since_ms: None,
             unsent_bytes: 0,
+            unread_bytes: 0,
             is_held: false,
         };
         let all = Arc::clone(all_held);
@@ -149,7 +152,8 @@ impl<C> Device<C> {
     /// To be called with the lock held, whenever the session or the connection may have another deadline, or
     /// more or less is kept.
     pub(super) fn set_deadline(&self, inner: &Inner<C>, limits: &MqttLimits) {
-        self.held.set(inner.bytes.len() + inner.session.kept_bytes() + inner.unsent_bytes);
+        let of_connection = inner.unsent_bytes + inner.unread_bytes;
+        self.held.set(inner.bytes.len() + inner.session.kept_bytes() + of_connection);
         let blocked = inner.blocked_since_ms.map(|since| since.saturating_add(limits.unread_ms_max));
         let deadline = inner.session.deadline_ms().into_iter().chain(blocked).min();
         self.deadline_ms.store(deadline.unwrap_or(NEVER), Ordering::Relaxed);
@@ -213,6 +217,7 @@ impl<C> Inner<C> {
         self.close = None;
         self.blocked_since_ms = None;
         self.unsent_bytes = 0;
+        self.unread_bytes = 0;
         self.is_held = false;
     }
 

@@ -84,8 +84,8 @@ impl<S: Service> Hub<S> {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// How many bytes are kept for all clients: what waits for them or is not acknowledged, and what is not
-    /// written yet.
+    /// How many bytes are kept for all clients: what waits for them or is not acknowledged, what is not
+    /// written yet, and what came of packets that are not whole.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
@@ -107,9 +107,7 @@ impl<S: Service> Hub<S> {
         let client = Arc::clone(&inner.client);
         drop(inner);
         self.settle(&client, outcomes);
-        if self.held_bytes() > self.limits.held_bytes_max {
-            self.relieve();
-        }
+        self.relieve_if_full();
         Some(done)
     }
 
@@ -130,6 +128,13 @@ impl<S: Service> Hub<S> {
         if let Some(Entry(device)) = removed {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             device.lock().close(End::Closed { reason, text: text.into() });
+        }
+    }
+
+    /// Ends some if more is kept than may be.
+    pub(super) fn relieve_if_full(&self) {
+        if self.held_bytes() > self.limits.held_bytes_max {
+            self.relieve();
         }
     }
 

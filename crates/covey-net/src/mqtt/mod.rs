@@ -67,7 +67,7 @@ pub struct MqttLimits {
     /// the client is full, and nothing more is read from it.
     pub unread_bytes_max: usize,
     /// How much may be kept for all clients together, in bytes: what waits for them or is not acknowledged,
-    /// and what is not written yet. Beyond it those for whom most is kept lose their connections (0x97) and
+    /// what is not written yet, and what came of packets that are not whole. Beyond it those for whom most is kept lose their connections (0x97) and
     /// their sessions, until a sixteenth of it is free.
     pub held_bytes_max: usize,
     /// How long a client may take no byte of what waits for it, in milliseconds; then the connection

@@ -1,9 +1,12 @@
 //! What stands in a device certificate.
 
 use covey_pki::{Authority, CertificateLifetimes, PkiError};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 use time::Duration;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::parse_x509_certificate;
+use x509_parser::public_key::PublicKey;
 
 use crate::{NOW, chain, new_authority};
 
@@ -54,6 +57,25 @@ fn certificates_of_one_device_differ_in_key_and_serial() {
     assert_ne!(first.private_key_pem, second.private_key_pem);
     let key = first.private_key_pem.clone().unwrap();
     assert!(!format!("{first:?}").contains(key.expose().lines().nth(1).unwrap()));
+}
+
+#[test]
+fn a_device_that_knows_rsa_alone_gets_such_a_key_of_2048_bits() {
+    let (_dir, authority) = new_authority();
+    let issued = authority.issue_device_with_rsa_key("ft900device1", NOW).unwrap();
+    let chain = chain(&issued.certificate_pem);
+    let (_, leaf) = parse_x509_certificate(&chain[0]).unwrap();
+    assert_eq!(leaf.subject().to_string(), "CN=ft900device1");
+    let PublicKey::RSA(public) = leaf.public_key().parsed().unwrap() else { panic!("no RSA key") };
+    assert_eq!((public.key_size(), public.try_exponent().unwrap()), (2_048, 65_537));
+    let (_, issuing) = parse_x509_certificate(authority.issuing_der()).unwrap();
+    leaf.verify_signature(Some(issuing.public_key())).unwrap();
+    // The private key is that of the certificate.
+    let key = PrivateKeyDer::from_pem_slice(issued.private_key_pem.unwrap().expose().as_bytes()).unwrap();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let of_key = key.public_key().unwrap();
+    assert_eq!(of_key.as_ref(), leaf.public_key().raw);
+    assert!(authority.issue_device_with_rsa_key("a/b", NOW).is_err());
 }
 
 #[test]

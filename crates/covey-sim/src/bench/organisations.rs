@@ -90,7 +90,7 @@ impl Organisation {
             org: Some(name.clone()),
             name: "bench".to_owned(),
             rights: RIGHTS.map(str::to_owned).to_vec(),
-            certificate_pem: None,
+            ..ApiKeyNew::default()
         };
         let made = bed.client.api_key_add(&request).await?;
         let key = made.key.as_deref().unwrap_or_default();

@@ -6,5 +6,5 @@ mod register;
 mod simulation;
 mod telling;
 
-pub use register::{Fleet, FleetOptions, Member};
+pub use register::{Fleet, FleetOptions, Member, discover_broker};
 pub use simulation::{JoinOptions, JoinReport, Simulation, SimulationOptions, Summary};

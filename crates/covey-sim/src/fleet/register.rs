@@ -116,6 +116,15 @@ impl Fleet {
     }
 }
 
+/// Finds the broker for the device of this folder on the local network, as `mqtts://host:port`; `name` is that of the
+/// server, where there are several.
+///
+/// # Errors
+/// Those of the device SDK: a folder that cannot be used, no server, or several.
+pub async fn discover_broker(dir: &Path, name: Option<&str>) -> Result<String> {
+    Ok(covey_device::discover(&Identity::from_dir(dir)?, name).await?)
+}
+
 /// A device that is to be registered.
 struct Wanted {
     sn: String,

@@ -6,15 +6,18 @@ use std::time::Duration;
 use covey_wire::mqtt::{
     Ack, ConnAck, Connect, Delivery, Disconnect, Framing, Packet, PacketId, Place, Properties, Property,
     PropertyList, ProtocolVersion, Publish, Qos, ReasonCode, Sender, Subscribe, SubscribeList,
-    SubscriptionOptions, Violation, decode, frame,
+    SubscriptionOptions, Violation, Will as WillSaid, decode, frame,
 };
 use covey_wire::{Downlink, Uplink, parse_downlink_topic};
 use rand::RngExt;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::message::{Heard, Outgoing, Packed, Said};
-use super::session::{Present, Sent};
+use super::session::{Present, Sent, Subscribed};
+use super::taken_over::LeftOpen;
+use super::will::Will;
 use super::{Device, serial_number};
 use crate::network::{Cut, DeviceEnd};
 use crate::server::task_number;
@@ -60,15 +63,27 @@ pub struct Connection {
     deaf_at: Instant,
     /// It began before the network healed.
     is_from_before: bool,
+    is_deaf: bool,
     how: Cut,
+    /// DISCONNECT goes out before its end.
+    says_goodbye: bool,
+    /// It has.
+    said_goodbye: bool,
+    latency: Duration,
+    /// With which of the servers it is.
+    server: u64,
+    /// Its number among those of the device.
+    number: u64,
+    has_will: bool,
 }
 
 impl Connection {
     /// Says CONNECT.
-    pub fn begin(device: &mut Device, end: DeviceEnd) -> Self {
+    pub fn begin(device: &mut Device, end: DeviceEnd, latency_ms: u64) -> Self {
         let version = device.version();
         let clean_start = device.session.must_clean || device.random.random_bool(device.manner.clean_start);
-        let expected = if clean_start { Present::No } else { device.session.expected() };
+        let killed_at = device.site.door.killed_at(device.session.server);
+        let expected = if clean_start { Present::No } else { device.session.expected(killed_at) };
         let manner = &device.manner;
         let kept_s = match version {
             ProtocolVersion::V5 => u64::from(manner.session_expiry_s).min(SESSION_EXPIRY_S_MAX),
@@ -78,7 +93,7 @@ impl Connection {
         let random = &mut device.random;
         let connected_ms = random.random_range(0..=manner.connected_ms * 2);
         let how = if random.random_bool(manner.silent) {
-            if random.random_bool(0.5) { Cut::Silent } else { Cut::SilentAndLost }
+            [Cut::Silent, Cut::SilentAndLost, Cut::LeftOpen][random.random_range(0..3)]
         } else if random.random_bool(0.8) {
             Cut::Reset
         } else {
@@ -93,6 +108,13 @@ impl Connection {
             now + NEVER
         };
         let never_acks = random.random_bool(manner.never_acks);
+        let says_goodbye = how == Cut::Finished && random.random_bool(manner.says_goodbye);
+        let has_will = random.random_bool(manner.wills);
+        let server = device.site.door.number();
+        device.connections += 1;
+        if let Some(will) = device.wills.last_mut() {
+            will.next(clean_start);
+        }
         let mut connection = Self {
             end,
             version,
@@ -116,12 +138,19 @@ impl Connection {
             cuts_at,
             deaf_at,
             is_from_before: !device.is_healing(),
+            is_deaf: false,
             how,
+            says_goodbye,
+            said_goodbye: false,
+            latency: Duration::from_millis(latency_ms),
+            server,
+            number: device.connections,
+            has_will,
         };
         if clean_start {
             // Whatever becomes of this CONNECT, the device has given its session up.
             let lost = device.session.end();
-            connection.give_back(device, lost);
+            device.work.give_back(&lost);
             device.session.must_clean = true;
         }
         device.session.asked(kept_s);
@@ -144,13 +173,41 @@ impl Connection {
             }
             properties.push(Property::TopicAliasMaximum(manner.topic_alias_max))?;
         }
+        let mut of_will = PropertyList::new(Place::Will);
+        let (will_topic, will_body) =
+            (format!("dev/{}/evt", device.sn), format!(r#"{{"will":{}}}"#, self.number));
+        if self.version == ProtocolVersion::V5 {
+            if let Some(delay_s) = manner.will_delay_s {
+                of_will.push(Property::WillDelayInterval(delay_s))?;
+            }
+            if let Some(expiry_s) = manner.will_expiry_s {
+                of_will.push(Property::MessageExpiryInterval(expiry_s))?;
+            }
+        }
+        let will = self.has_will.then(|| WillSaid {
+            topic: &will_topic,
+            payload: will_body.as_bytes(),
+            qos: manner.event_qos,
+            retain: false,
+            properties: match self.version {
+                ProtocolVersion::V5 => of_will.properties(),
+                ProtocolVersion::V311 => Properties::NONE,
+            },
+        });
+        if self.has_will {
+            let delay_s = match self.version {
+                ProtocolVersion::V5 => u64::from(manner.will_delay_s.unwrap_or(0)).min(self.kept_s),
+                ProtocolVersion::V311 => 0,
+            };
+            device.wills.push(Will::new(self.number, delay_s, manner.keep_alive_s));
+        }
         device.note("CONNECT: clean, version", self.clean_start.into(), self.version as u64);
         self.say(&Packet::Connect(Connect {
             version: self.version,
             clean_start: self.clean_start,
             keep_alive_s: manner.keep_alive_s,
             client_id: &device.sn,
-            will: None,
+            will,
             user_name: None,
             password: None,
             properties: properties.properties(),
@@ -166,11 +223,47 @@ impl Connection {
     }
 
     /// Ends.
-    pub fn cut(self, device: &mut Device, how: Cut) {
+    pub fn cut(mut self, device: &mut Device, how: Cut) {
         if !self.is_up {
             device.session.gave_up();
         }
-        self.end.cut(how);
+        let said_goodbye = self.said_goodbye;
+        if let Some(will) = self.will(device) {
+            will.ended(matches!(how, Cut::Reset | Cut::Finished), said_goodbye);
+        }
+        if how != Cut::LeftOpen || !self.is_up {
+            return self.end.cut(if how == Cut::LeftOpen { Cut::Silent } else { how });
+        }
+        let (tell, taken) = watch::channel(None);
+        device.left_open.push(tell);
+        device.left_open_count += 1;
+        let keep_alive = Duration::from_millis(u64::from(device.manner.keep_alive_s) * 1_500);
+        let left = LeftOpen {
+            end: self.end,
+            unread: self.unread,
+            version: self.version,
+            device: device.number,
+            latency: self.latency,
+            silent_at: self.said_at + keep_alive,
+            server: self.server,
+            is_deaf: self.is_deaf,
+            taken,
+        };
+        tokio::spawn(left.run(device.site.clone()));
+    }
+
+    /// The will of this connection, if it has one.
+    fn will<'d>(&mut self, device: &'d mut Device) -> Option<&'d mut Will> {
+        device.wills.last_mut().filter(|will| will.number == self.number)
+    }
+
+    /// Says that it ends, and wants no will for it.
+    fn say_goodbye(&mut self) -> Result<(), Violation> {
+        self.said_goodbye = true;
+        self.say(&Packet::Disconnect(Disconnect {
+            reason: ReasonCode::Success,
+            properties: Properties::NONE,
+        }))
     }
 
     /// Goes on until it ends; answers how.
@@ -235,10 +328,7 @@ impl Connection {
         let now = Instant::now();
         if now >= device.site.ends_at {
             if self.is_up {
-                self.say(&Packet::Disconnect(Disconnect {
-                    reason: ReasonCode::Success,
-                    properties: Properties::NONE,
-                }))?;
+                self.say_goodbye()?;
             }
             return Ok(Some(Cut::Finished));
         }
@@ -250,10 +340,14 @@ impl Connection {
             self.never_acks = false;
             device.work.heal();
         } else if self.cuts_at <= now {
+            if self.says_goodbye && self.is_up {
+                self.say_goodbye()?;
+            }
             return Ok(Some(self.how));
         } else if self.deaf_at <= now {
             device.note("deaf", 0, 0);
             self.end.go_deaf();
+            self.is_deaf = true;
             self.deaf_at = now + NEVER;
         }
         let is_late = self.heard_at + Duration::from_millis(ANSWER_MS_MAX) <= now;
@@ -271,7 +365,8 @@ impl Connection {
             self.say(&Packet::PingReq)?;
         }
         self.acknowledge(device)?;
-        device.work.tick(&device.manner, &mut device.random);
+        let unix_s = device.unix_s();
+        device.work.tick(&device.manner, &mut device.random, unix_s);
         self.publish_waiting(device)?;
         Ok(None)
     }
@@ -307,7 +402,10 @@ impl Connection {
         }
         self.unread = unread[used..].to_vec();
         if self.is_up {
-            device.session.heard(self.kept_s);
+            device.session.heard(self.kept_s, self.server);
+            if let Some(will) = self.will(device) {
+                will.heard();
+            }
         }
         Ok(None)
     }
@@ -344,7 +442,7 @@ impl Connection {
                     device.broken("a device subscribes to its own topics alone", details);
                 }
                 self.is_subscribed = true;
-                device.session.is_subscribed = true;
+                device.session.subscribed = Subscribed::Yes;
             }
             Packet::PingResp => {}
             Packet::Disconnect(disconnect) => {
@@ -387,28 +485,27 @@ impl Connection {
         }) {
             self.server_receive_max = max.into();
         }
+        if let Some(will) = device.wills.iter_mut().rev().find(|will| will.number + 1 == self.number) {
+            will.next_up(self.number, is_present);
+        }
+        for left_open in device.left_open.drain(..) {
+            // It may have ended by itself.
+            let _ = left_open.send(Some(Instant::now()));
+        }
         if is_present {
             self.send_again(device)?;
         } else {
             let lost = device.session.end();
-            self.give_back(device, lost);
+            device.work.give_back(&lost);
         }
-        device.session.heard(self.kept_s);
-        if !device.session.is_subscribed || device.random.random_bool(0.5) {
+        device.session.heard(self.kept_s, self.server);
+        device.session.is_up();
+        if device.session.subscribed != Subscribed::Yes || device.random.random_bool(0.5) {
             self.subscribe(device)?;
         } else {
             self.is_subscribed = true;
         }
         Ok(None)
-    }
-
-    /// What was under way when the session ended is to be sent anew, if it matters.
-    fn give_back(&self, device: &mut Device, lost: Vec<Sent>) {
-        for sent in lost {
-            if let Outgoing::Result(place) = sent.message {
-                device.work.settled(place, false);
-            }
-        }
     }
 
     /// A session goes on: what was not acknowledged is sent again, in its order \[MQTT-4.4.0-1, MQTT-4.6.0-1\].
@@ -421,9 +518,12 @@ impl Connection {
                 continue;
             }
             device.note("PUBLISH again", sent.id.get().into(), kind_of(&sent.message));
-            if let (Outgoing::Result(place), Qos::AtLeastOnce) = (sent.message, sent.qos) {
+            // With QoS 2 once more only for a server that knows nothing of it.
+            let is_anew = sent.qos == Qos::AtLeastOnce || sent.server != self.server;
+            if let (Outgoing::Result(place), true) = (sent.message, is_anew) {
                 device.work.sent(place);
             }
+            device.session.sent[place].server = self.server;
             self.publish(device, &sent, true)?;
         }
         Ok(())
@@ -451,6 +551,9 @@ impl Connection {
         }
         let packet_id = device.session.new_id();
         self.subscribe_id = Some(packet_id);
+        if device.session.subscribed == Subscribed::No {
+            device.session.subscribed = Subscribed::Asked;
+        }
         device.note("says SUBSCRIBE", packet_id.get().into(), self.own_filters.len() as u64);
         let (filters, properties) = (filters.filters(), Properties::NONE);
         self.say(&Packet::Subscribe(Subscribe { packet_id, filters, properties }))
@@ -467,15 +570,18 @@ impl Connection {
             let message = self.turn_rogue(device, message);
             let qos = match message {
                 Outgoing::Result(_) => device.manner.result_qos,
+                Outgoing::Event(_) => device.manner.event_qos,
                 Outgoing::ForeignTask(_) | Outgoing::ForeignTopic(..) => Qos::AtLeastOnce,
                 _ => device.manner.other_qos,
             };
             let id = device.session.new_id();
             // As the standard lets it: an identifier that a SUBSCRIBE uses is in use.
             let id = if Some(id) == self.subscribe_id { device.session.new_id() } else { id };
-            let sent = Sent { id, message, qos, is_released: false };
-            if let Outgoing::Result(place) = message {
-                device.work.sent(place);
+            let sent = Sent { id, message, qos, is_released: false, server: self.server };
+            match message {
+                Outgoing::Result(place) => device.work.sent(place),
+                Outgoing::Event(place) => device.work.events[place].was_sent = true,
+                _ => {}
             }
             device.note(
                 "PUBLISH",
@@ -514,6 +620,7 @@ impl Connection {
             Outgoing::Ack(task) => Packed::about(Uplink::Ack, Some(task), self.version)?,
             Outgoing::Request(task) => Packed::about(Uplink::Req, task, self.version)?,
             Outgoing::Result(place) => Packed::result(&device.work.results[place].said, self.version)?,
+            Outgoing::Event(place) => Packed::event(&device.work.events[place], self.version)?,
             Outgoing::ForeignTask(task) | Outgoing::ForeignTopic(_, task) => {
                 Packed::result(&foreign(task), self.version)?
             }
@@ -558,6 +665,8 @@ impl Connection {
                 }
                 device.work.settled(place, is_v5 && !reason.is_failure());
             }
+            // Without reason codes what is acknowledged is stored: else the connection is closed.
+            Outgoing::Event(place) => device.work.event_settled(place, !is_v5 || !reason.is_failure()),
             Outgoing::ForeignTask(_) | Outgoing::ForeignTopic(..) if is_v5 && !reason.is_failure() => {
                 device.broken("a device cannot speak for another", format!("{message:?}"));
             }
@@ -613,7 +722,20 @@ impl Connection {
                     }
                 }
             }
-            Heard::NothingToDo | Heard::Event => {}
+            Heard::Event(None, _) if device.manner.packet_bytes_max.is_none() => {
+                device.broken("eva says which event it is about", format!("{publish:?}"));
+            }
+            Heard::Event(None, _) => {}
+            Heard::Event(Some(number), is_stored) => {
+                let place = (number as usize).wrapping_sub(1);
+                match device.work.events.get_mut(place) {
+                    Some(event) => event.is_proved |= is_stored,
+                    // A will has no number.
+                    None if number == 0 => {}
+                    None => device.broken("eva is about an event of the device", number.to_string()),
+                }
+            }
+            Heard::NothingToDo => {}
         }
         Ok(())
     }
@@ -667,6 +789,7 @@ fn kind_of(message: &Outgoing) -> u64 {
         Outgoing::Request(None) => 0,
         Outgoing::Ack(task) | Outgoing::Request(Some(task)) => task_number(*task),
         Outgoing::Result(place) => 1_000_000 + *place as u64,
+        Outgoing::Event(place) => 4_000_000 + *place as u64,
         Outgoing::ForeignTask(task) => 2_000_000 + task_number(*task),
         Outgoing::ForeignTopic(other, _) => 3_000_000 + u64::from(*other),
     }

@@ -59,6 +59,20 @@ pub struct Manner {
     pub rogue: f64,
     /// The delay of each direction of its network at most.
     pub latency_ms_max: u64,
+    /// How often something happens that it tells as an event, on average; 0: never.
+    pub event_ms: u64,
+    /// The quality of service of its events.
+    pub event_qos: Qos,
+    /// How likely a connection has a will.
+    pub wills: f64,
+    /// The will's delay in seconds; none says nothing. In 3.1.1 there is none.
+    pub will_delay_s: Option<u32>,
+    /// The will's Message Expiry Interval in seconds, if it has one.
+    pub will_expiry_s: Option<u32>,
+    /// How likely a connection that ends in good order says so before.
+    pub says_goodbye: f64,
+    /// Whether it relies on announcements alone, and never asks unasked.
+    pub only_listens: bool,
 }
 
 fn qos(random: &mut StdRng) -> Qos {
@@ -79,6 +93,8 @@ impl Manner {
     pub fn draw(random: &mut StdRng) -> Self {
         let is_5 = random.random_bool(0.7);
         let is_pushed = random.random_bool(0.75);
+        let poll_ms =
+            if is_pushed && random.random_bool(0.7) { 0 } else { random.random_range(500..=10_000) };
         Self {
             version: if is_5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 },
             other_version: if one_in(random, 10) { 0.3 } else { 0.0 },
@@ -99,13 +115,20 @@ impl Manner {
             says_ack: random.random_bool(0.5),
             partials_max: random.random_range(0..=3),
             work_ms_max: [0, 500, 5_000][random.random_range(0..3)],
-            poll_ms: if is_pushed && random.random_bool(0.7) { 0 } else { random.random_range(500..=10_000) },
+            poll_ms,
             repeat_ms: random.random_range(3_000..=20_000),
             connected_ms: [3_000, 10_000, 30_000][random.random_range(0..3)],
             away_ms: [300, 3_000, 15_000][random.random_range(0..3)],
             silent: [0.1, 0.5][random.random_range(0..2)],
             rogue: if one_in(random, 10) { 0.1 } else { 0.0 },
             latency_ms_max: [3, 100, 1_500][random.random_range(0..3)],
+            event_ms: [0, 700, 4_000, 12_000][random.random_range(0..4)],
+            event_qos: qos(random),
+            wills: [0.0, 0.7][random.random_range(0..2)],
+            will_delay_s: [None, Some(0), Some(2), Some(10), Some(60)][random.random_range(0..5)],
+            will_expiry_s: [None, Some(1), Some(600)][random.random_range(0..3)],
+            says_goodbye: [0.0, 0.5][random.random_range(0..2)],
+            only_listens: poll_ms == 0 && random.random_bool(0.5),
         }
     }
 }

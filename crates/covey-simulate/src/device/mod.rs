@@ -7,48 +7,140 @@ mod connection;
 mod manner;
 mod message;
 mod session;
+mod taken_over;
+mod will;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use covey_core::Engine;
 use covey_net::PeerCertificate;
-use covey_wire::mqtt::ProtocolVersion;
+use covey_wire::mqtt::{ProtocolVersion, Qos};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::network::{Cut, Network};
-use crate::server::task_number;
+use crate::server::{BEGIN, task_number};
 use crate::trace::Trace;
 use connection::Connection;
 pub use manner::Manner;
+pub use message::Event;
 use session::Session;
+pub use will::Will;
 use work::Work;
 
 /// Whose task is it? By the number of the task.
 #[derive(Clone, Default)]
-pub struct Owners(Arc<Mutex<BTreeMap<u64, u32>>>);
+pub struct Owners(Arc<Mutex<Owned>>);
+
+#[derive(Default)]
+struct Owned {
+    devices: BTreeMap<u64, u32>,
+    /// For which device the server makes tasks at the moment.
+    of_server: Option<u32>,
+}
 
 impl Owners {
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A task is for this device.
     pub fn set(&self, task: Uuid, device: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(task_number(task), device);
+        self.owned().devices.insert(task_number(task), device);
+    }
+
+    /// Tasks that the server makes from now on are for this device.
+    pub fn server_makes_for(&self, device: Option<u32>) {
+        self.owned().of_server = device;
+    }
+
+    /// The server has made the id of a task.
+    pub fn made(&self, task: Uuid) {
+        let mut owned = self.owned();
+        if let Some(device) = owned.of_server {
+            owned.devices.insert(task_number(task), device);
+        }
     }
 
     /// For which device a task is.
     #[must_use]
     pub fn of(&self, task: Uuid) -> Option<u32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&task_number(task)).copied()
+        self.owned().devices.get(&task_number(task)).copied()
     }
 
     /// A task that was made about `back` tasks ago.
     #[must_use]
     pub fn recent(&self, back: usize) -> Option<Uuid> {
-        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.keys().rev().nth(back).map(|number| crate::server::task_of_number(*number))
+        self.owned().devices.keys().rev().nth(back).map(|number| crate::server::task_of_number(*number))
+    }
+
+    /// All tasks that were asked for, also those of which nobody knows whether they were accepted.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Uuid, u32)> {
+        let owned = self.owned();
+        owned
+            .devices
+            .iter()
+            .map(|(number, device)| (crate::server::task_of_number(*number), *device))
+            .collect()
+    }
+}
+
+/// Where the servers are to be found, one after the other.
+#[derive(Clone, Default)]
+pub struct Door(Arc<Mutex<Servers>>);
+
+#[derive(Default)]
+struct Servers {
+    present: Option<Arc<Engine>>,
+    kills: Vec<Instant>,
+}
+
+impl Door {
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A server is there.
+    pub fn open(&self, engine: &Arc<Engine>) {
+        self.servers().present = Some(Arc::clone(engine));
+    }
+
+    /// The server has just been killed.
+    pub fn killed(&self) {
+        let mut servers = self.servers();
+        servers.present = None;
+        servers.kills.push(Instant::now());
+    }
+
+    /// The server that runs, if one does.
+    #[must_use]
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.servers().present.clone()
+    }
+
+    /// The number of the present server, or of the next: how many were killed before.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.servers().kills.len() as u64
+    }
+
+    /// When servers were killed.
+    #[must_use]
+    pub fn kills(&self) -> Vec<Instant> {
+        self.servers().kills.clone()
+    }
+
+    /// When the server with this number was killed, if it was.
+    #[must_use]
+    pub fn killed_at(&self, number: u64) -> Option<Instant> {
+        self.servers().kills.get(usize::try_from(number).ok()?).copied()
     }
 }
 
@@ -57,6 +149,8 @@ impl Owners {
 pub struct Site {
     /// The way to the server.
     pub network: Network,
+    /// The servers as applications find them.
+    pub door: Door,
     /// Where everything is written down.
     pub trace: Trace,
     /// Whose tasks are whose.
@@ -103,6 +197,14 @@ pub struct Report {
     pub results: Vec<Made>,
     /// The tasks that it asked for by their names.
     pub named: Vec<Uuid>,
+    /// Its events, in the order of their numbers.
+    pub events: Vec<Event>,
+    /// Whether its events went out with QoS 1 or 2, so that none may be lost and their order holds.
+    pub are_events_sure: bool,
+    /// Its wills.
+    pub wills: Vec<Will>,
+    /// How many of its connections it left open when it began another.
+    pub left_open: u64,
 }
 
 /// A device.
@@ -115,6 +217,12 @@ pub struct Device {
     site: Site,
     session: Session,
     work: Work,
+    wills: Vec<Will>,
+    /// How many connections it has begun.
+    connections: u64,
+    /// Connections that it left open: they are told when another is up.
+    left_open: Vec<watch::Sender<Option<Instant>>>,
+    left_open_count: u64,
 }
 
 impl Device {
@@ -129,7 +237,22 @@ impl Device {
             serial_hex: certificate_serial_hex.into(),
         };
         let manner = Manner::draw(&mut random);
-        Self { number, sn, certificate, manner, random, site, session: Session::default(), work: Work::new() }
+        let (session, work) = (Session::default(), Work::new());
+        let (wills, left_open) = (Vec::new(), Vec::new());
+        Self {
+            number,
+            sn,
+            certificate,
+            manner,
+            random,
+            site,
+            session,
+            work,
+            wills,
+            connections: 0,
+            left_open,
+            left_open_count: 0,
+        }
     }
 
     /// Lives until the run ends.
@@ -153,7 +276,15 @@ impl Device {
             was_sent: result.sent > 0,
         });
         let named = self.work.known.iter().filter(|(_, known)| known.is_named).map(|(task, _)| *task);
-        Report { device: self.number, results: results.collect(), named: named.collect() }
+        Report {
+            device: self.number,
+            results: results.collect(),
+            named: named.collect(),
+            events: self.work.events,
+            are_events_sure: self.manner.event_qos != Qos::AtMostOnce,
+            wills: self.wills,
+            left_open: self.left_open_count,
+        }
     }
 
     /// One connection, from its first byte to its last.
@@ -162,7 +293,7 @@ impl Device {
             if self.is_healing() { 20 } else { self.random.random_range(1..=self.manner.latency_ms_max) };
         let line_seed = self.random.random();
         let end = self.site.network.dial(self.number, self.certificate.clone(), latency_ms, line_seed);
-        let mut connection = Connection::begin(self, end);
+        let mut connection = Connection::begin(self, end, latency_ms);
         let how = connection.run(self).await;
         connection.cut(self, how);
         how
@@ -171,6 +302,11 @@ impl Device {
     async fn pause(&mut self, average_ms: u64) {
         let ms = self.random.random_range(0..=average_ms.saturating_mul(2));
         sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Seconds since 1970, as the device has it.
+    fn unix_s(&self) -> u64 {
+        u64::try_from(BEGIN.0).unwrap_or_default() / 1_000 + self.site.trace.now_ms() / 1_000
     }
 
     fn is_healing(&self) -> bool {

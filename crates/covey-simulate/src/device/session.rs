@@ -10,6 +10,8 @@ use super::message::Outgoing;
 
 /// How many announcements and answers are remembered in the order in which they came.
 const REMEMBERED_MAX: usize = 128;
+/// How long it takes at most until the store knows that the device is connected, in seconds.
+const PRESENCE_S: u64 = 8;
 /// How much earlier than the device the server may take a connection for ended, in seconds.
 const MARGIN_S: u64 = 5;
 
@@ -24,6 +26,8 @@ pub struct Sent {
     pub qos: Qos,
     /// PUBREC has come, and PUBREL goes out (MQTT 5 §4.3.3).
     pub is_released: bool,
+    /// To which of the servers, one after the other, it was sent last.
+    pub server: u64,
 }
 
 /// What the device knows of its session.
@@ -34,10 +38,14 @@ pub struct Session {
     last_id: u16,
     /// Until when the server must have the session; none if it has none.
     kept: Kept,
-    /// A SUBACK has come since the session began.
-    pub is_subscribed: bool,
+    /// Whether it has subscribed since the session began.
+    pub subscribed: Subscribed,
+    /// When the last CONNACK came.
+    up_at: Option<Instant>,
     /// A clean start was asked for and not answered: until one is, the old session must not go on.
     pub must_clean: bool,
+    /// Of which of the servers something was last heard.
+    pub server: u64,
     /// When something was last heard of the server.
     heard_at: Option<Instant>,
     /// Until when a CONNECT may arrive whose connection is over.
@@ -58,6 +66,18 @@ enum Kept {
     For { seconds: u64, heard_at: Instant },
 }
 
+/// How far a device is with its subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Subscribed {
+    /// It has not said SUBSCRIBE.
+    #[default]
+    No,
+    /// It has, and nobody knows what became of it.
+    Asked,
+    /// A SUBACK has come.
+    Yes,
+}
+
 /// What the server must say about a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Present {
@@ -70,8 +90,9 @@ pub enum Present {
 }
 
 impl Session {
-    /// What CONNACK must say when the device connects without a clean start.
-    pub fn expected(&self) -> Present {
+    /// What CONNACK must say when the device connects without a clean start. If the server was killed that was heard
+    /// of last, what was kept of the session goes on (docs/adr/0018-sessions-in-the-store.md).
+    pub fn expected(&self, killed_at: Option<Instant>) -> Present {
         // What it changed is not known, if it came after the last that was heard.
         if self.late_until > self.heard_at {
             return Present::Unknown;
@@ -80,6 +101,16 @@ impl Session {
             Kept::No => Present::No,
             Kept::Maybe => Present::Unknown,
             Kept::For { seconds, heard_at } => {
+                if let Some(killed_at) = killed_at {
+                    let was_seen =
+                        self.up_at.is_some_and(|up_at| up_at + Duration::from_secs(PRESENCE_S) < killed_at);
+                    match self.subscribed {
+                        Subscribed::No => return Present::No,
+                        Subscribed::Yes if was_seen => {}
+                        // Since when it was away is not known, or not what was kept.
+                        Subscribed::Asked | Subscribed::Yes => return Present::Unknown,
+                    }
+                }
                 let ends = heard_at + Duration::from_secs(seconds.saturating_sub(MARGIN_S));
                 if Instant::now() < ends { Present::Yes } else { Present::Unknown }
             }
@@ -101,7 +132,11 @@ impl Session {
     }
 
     /// Something was heard of the server on a connection whose session is kept for so long after it.
-    pub fn heard(&mut self, seconds: u64) {
+    pub fn heard(&mut self, seconds: u64, server: u64) {
+        if std::mem::replace(&mut self.server, server) != server {
+            // It numbers its packets anew.
+            self.came.clear();
+        }
         self.heard_at = Some(Instant::now());
         self.kept = match seconds {
             0 => Kept::No,
@@ -109,12 +144,17 @@ impl Session {
         };
     }
 
+    /// CONNACK has come.
+    pub fn is_up(&mut self) {
+        self.up_at = Some(Instant::now());
+    }
+
     /// The session is over. Answers what was under way.
-    pub fn end(&mut self) -> Vec<Sent> {
+    pub fn end(&mut self) -> Vec<Outgoing> {
         self.kept = Kept::No;
-        self.is_subscribed = false;
+        self.subscribed = Subscribed::No;
         self.came.clear();
-        std::mem::take(&mut self.sent)
+        self.sent.drain(..).map(|sent| sent.message).collect()
     }
 
     /// A packet identifier that is not in use (MQTT 5 §2.2.1).

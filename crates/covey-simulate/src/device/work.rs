@@ -9,10 +9,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::manner::Manner;
-use super::message::{Outgoing, Said};
+use super::message::{Event, Outgoing, Said};
 
 /// The status code of a partial result (RFC 9110 §15.3.7).
 const PARTIAL: u16 = 206;
+/// How many events a device tells at most.
+const EVENTS_MAX: usize = 40;
+/// Longer than a run.
+const NEVER: Duration = Duration::from_secs(100_000);
 /// How many messages a device has waiting at most: then it asks for nothing more.
 const QUEUE_MAX: usize = 64;
 
@@ -56,11 +60,14 @@ pub struct Work {
     pub known: BTreeMap<Uuid, Known>,
     /// Its results, in the order of their numbers.
     pub results: Vec<Result>,
+    /// Its events, in the order of their numbers.
+    pub events: Vec<Event>,
     /// What waits to be published.
     pub queue: VecDeque<Outgoing>,
     running: Vec<Running>,
     poll_at: Instant,
     repeat_at: Instant,
+    event_at: Instant,
     is_healing: bool,
 }
 
@@ -71,10 +78,12 @@ impl Work {
         Self {
             known: BTreeMap::new(),
             results: Vec::new(),
+            events: Vec::new(),
             queue: VecDeque::new(),
             running: Vec::new(),
             poll_at: now,
             repeat_at: now,
+            event_at: now,
             is_healing: false,
         }
     }
@@ -89,7 +98,7 @@ impl Work {
     /// When there is something to do next.
     pub fn next_at(&self) -> Instant {
         let running = self.running.iter().map(|running| running.next_at);
-        running.chain([self.poll_at, self.repeat_at]).min().unwrap_or(self.poll_at)
+        running.chain([self.poll_at, self.repeat_at, self.event_at]).min().unwrap_or(self.poll_at)
     }
 
     /// A task waits for the device.
@@ -122,9 +131,19 @@ impl Work {
         }
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, manner: &Manner, random: &mut StdRng) {
+    /// Does what is due; it is so many seconds since 1970.
+    pub fn tick(&mut self, manner: &Manner, random: &mut StdRng, unix_s: u64) {
         let now = Instant::now();
+        if self.event_at <= now {
+            let is_over = self.is_healing || manner.event_ms == 0 || self.events.len() >= EVENTS_MAX;
+            self.event_at = now + if is_over { NEVER } else { often(manner.event_ms, random) };
+            if !is_over {
+                let place = self.events.len();
+                let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+                self.events.push(Event::new(number, unix_s));
+                self.queue.push_back(Outgoing::Event(place));
+            }
+        }
         let mut place = 0;
         while place < self.running.len() {
             if self.running[place].next_at > now {
@@ -142,7 +161,7 @@ impl Work {
             }
         }
         if self.poll_at <= now {
-            let poll_ms = if self.is_healing { 4_000 } else { manner.poll_ms };
+            let poll_ms = if self.is_healing && !manner.only_listens { 4_000 } else { manner.poll_ms };
             let polls = poll_ms > 0 && self.queue.len() < QUEUE_MAX;
             if polls && !self.queue.contains(&Outgoing::Request(None)) {
                 self.queue.push_back(Outgoing::Request(None));
@@ -200,6 +219,28 @@ impl Work {
         self.results[place].sent_at = Some(Instant::now());
     }
 
+    /// Nobody waits any more for the acknowledgements of these, which went out in this order: events go out once more,
+    /// before later ones.
+    pub fn give_back(&mut self, lost: &[Outgoing]) {
+        for message in lost.iter().rev() {
+            match *message {
+                Outgoing::Result(place) => self.settled(place, false),
+                Outgoing::Event(place) if !self.events[place].is_proved => self.queue.push_front(*message),
+                _ => {}
+            }
+        }
+    }
+
+    /// An event is stored, or is not and has to be told once more.
+    pub fn event_settled(&mut self, place: usize, is_stored: bool) {
+        let event = &mut self.events[place];
+        event.is_proved |= is_stored;
+        if !event.is_proved {
+            event.was_refused = true;
+            self.queue.push_back(Outgoing::Event(place));
+        }
+    }
+
     /// Nobody waits any more for the acknowledgement of a result.
     pub fn settled(&mut self, place: usize, is_proved: bool) {
         self.results[place].is_under_way = false;
@@ -217,6 +258,10 @@ impl Work {
         self.results[place].is_proved = true;
         Some(place)
     }
+}
+
+fn often(average_ms: u64, random: &mut StdRng) -> Duration {
+    Duration::from_millis(random.random_range(0..=average_ms * 2))
 }
 
 fn later(manner: &Manner, random: &mut StdRng) -> Instant {

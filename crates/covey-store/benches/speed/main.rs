@@ -1,5 +1,5 @@
 //! How fast the stores are: `cargo bench -p covey-store --bench speed`, or one measurement of
-//! `calls`, `events`, `migration` and `turns`: `cargo bench -p covey-store --bench speed -- calls`.
+//! `calls`, `events`, `migration`, `reports` and `turns`: `cargo bench -p covey-store --bench speed -- calls`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,10 +20,11 @@ mod turns;
 #[path = "../../../covey-core/tests/all/world/mod.rs"]
 mod world;
 
-const MEASUREMENTS: [(&str, fn()); 4] = [
+const MEASUREMENTS: [(&str, fn()); 5] = [
     ("calls", stores::calls),
     ("events", stores::events),
     ("migration", migration::migration),
+    ("reports", stores::reports),
     ("turns", turns::turns),
 ];
 

@@ -1,13 +1,15 @@
 //! Calls and events on both stores. A call is a creation, a take and a result, each committed before the
-//! next. Events come in groups, one after the other.
+//! next. Events come in groups, one after the other; reported values while many are under way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use covey_core::event::{AddedEvent, NewEvent};
+use covey_core::event::{AddedEvent, NewEvent, Reported};
 use covey_store::sqlite;
 use covey_testbed::Testbed;
 use futures_executor::block_on;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use crate::database::{Another, say};
 use crate::world::sqlite::SqliteBackend;
@@ -125,6 +127,49 @@ pub fn events() {
             "PostgreSQL",
             Another::new(&own.postgresql_url(&database).unwrap(), "server-1"),
             group_size,
+        );
+    }
+}
+
+/// Reports single values of devices' twins, so many of them under way at a time, of 16 resources of each device in turn.
+fn measure_reports(name: &str, backend: impl Backend, under_way: usize) {
+    let world = World::without_budgets(backend);
+    let devices: Vec<_> = (0..DEVICES).map(|_| world.device(0)).collect();
+    let reports = AtomicU64::new(0);
+    let begun = Instant::now();
+    block_on(async {
+        let report = |number: usize| {
+            let resource = format!("r{}", number / DEVICES % 16);
+            let values = vec![Reported { resource, value: "\"23°C\"".into() }];
+            world.engine().for_device(&devices[number % DEVICES]).twin_report(values)
+        };
+        let mut next = under_way;
+        let mut pending: FuturesUnordered<_> = (0..under_way).map(report).collect();
+        while begun.elapsed() < TIME {
+            pending.next().await.unwrap().unwrap();
+            reports.fetch_add(1, Ordering::Relaxed);
+            pending.push(report(next));
+            next += 1;
+        }
+    });
+    println!(
+        "{name}, {under_way} under way: {:.0} reports/s",
+        reports.into_inner() as f64 / begun.elapsed().as_secs_f64(),
+    );
+}
+
+pub fn reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = Testbed::own(&SETTINGS).unwrap();
+    for under_way in [16, 2_000] {
+        let path = folder.path().join(format!("covey-{under_way}.db"));
+        measure_reports("SQLite", SqliteBackend::at(sqlite::Options::new(path)), under_way);
+        let database = format!("reports_{under_way}");
+        say(&own.postgresql_url("postgres").unwrap(), &[&format!("CREATE DATABASE {database}")]);
+        measure_reports(
+            "PostgreSQL",
+            Another::new(&own.postgresql_url(&database).unwrap(), "server-1"),
+            under_way,
         );
     }
 }

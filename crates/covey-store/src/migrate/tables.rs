@@ -77,7 +77,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 25] = [
+pub(super) static LISTED: [Listed; 30] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("devices", &["id"]),
@@ -85,6 +85,9 @@ pub(super) static LISTED: [Listed; 25] = [
     table("certificates", &["serial", "device_key"]),
     table("connections", &["device_key"]),
     table("device_sessions", &["device_key"]),
+    table("nodes", &["id"]),
+    table("units", &["id"]),
+    table("unit_gateways", &["org_id"]),
     Listed { goal: Goal::ByStatus { open: "tasks_open", done: "tasks_done" }, ..table("tasks", &["id"]) },
     Listed {
         made: &[("task_id", "t.id")],
@@ -103,7 +106,8 @@ pub(super) static LISTED: [Listed; 25] = [
         ..table("task_counts", &["org_id", "status"])
     },
     Listed {
-        made: &[("dev_timestamp", "e.dev_timestamp")],
+        // Who wrote them is of interest as long as they are not counted.
+        made: &[("dev_timestamp", "e.dev_timestamp"), ("writer", "NULL")],
         // An event has the number of its record; 3 is the kind of these.
         from: Some("records s LEFT JOIN events e ON e.id = s.number AND s.kind = 3"),
         ..table("records", &["number"])
@@ -115,6 +119,22 @@ pub(super) static LISTED: [Listed; 25] = [
             "(SELECT org_id, min(slot) AS slot, sum(count)::int8 AS count FROM event_counts GROUP BY org_id) AS t",
         ),
         ..table("event_counts", &["org_id"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT device_key, kept, day, min(slot) AS slot, sum(bytes)::int8 AS bytes \
+             FROM device_kept_bytes GROUP BY device_key, kept, day) AS t",
+        ),
+        ..table("device_kept_bytes", &["device_key", "kept", "day"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT org_id, kept, day, min(slot) AS slot, sum(bytes)::int8 AS bytes \
+             FROM org_kept_bytes GROUP BY org_id, kept, day) AS t",
+        ),
+        ..table("org_kept_bytes", &["org_id", "kept", "day"])
     },
     table("gauges", &["device_key", "type_code"]),
     table("event_offsets", &["caller_id", "device_id"]),
@@ -136,11 +156,13 @@ pub(super) static LISTED: [Listed; 25] = [
 
 /// Sequences of the target, each with the table and the column of the source
 /// whose values come from it.
-pub(super) const SEQUENCES: [(&str, &str, &str); 8] = [
+pub(super) const SEQUENCES: [(&str, &str, &str); 10] = [
     ("orgs_id_seq", "orgs", "id"),
     ("api_keys_id_seq", "api_keys", "id"),
     ("devices_id_seq", "devices", "id"),
     ("device_tags_id_seq", "device_tags", "id"),
+    ("nodes_id_seq", "nodes", "id"),
+    ("units_id_seq", "units", "id"),
     ("task_seq", "tasks", "seq"),
     ("result_seq", "results", "id"),
     ("twin_history_id_seq", "twin_history", "id"),

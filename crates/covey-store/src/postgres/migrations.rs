@@ -51,7 +51,12 @@ async fn migrate(client: &Client, place: &str) -> Result<(), StoreError> {
             let _ = client.batch_execute("ROLLBACK").await;
             return Err(report(error));
         }
-        tracing::info!(version, "database schema migrated");
+        if found > 0 {
+            tracing::info!(version, "database schema migrated");
+        }
+    }
+    if found == 0 {
+        tracing::info!(version = newest(), "database made");
     }
     Ok(())
 }

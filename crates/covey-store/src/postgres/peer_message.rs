@@ -1,6 +1,7 @@
 //! PeerMessage as text: a line each, a message of lines for each notification.
 
-use covey_core::id::{DeviceKey, Sn, TaskId};
+use covey_core::id::{DeviceKey, OrgId, Sn, TaskId};
+use covey_core::node::{GatewayName, NodeName};
 use covey_core::port::PeerMessage;
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub(super) fn line(news: &PeerMessage) -> String {
         PeerMessage::Finished(task) => format!("f{}", task.0.simple()),
         PeerMessage::Recorded => "w".to_owned(),
         PeerMessage::Revoked(sn) => format!("r{sn}"),
+        // No control character is in a name, and so no end of a line.
+        PeerMessage::NodeChanged(org, name) => format!("n{} {} {}", org.0, name.gateway(), name.uid()),
     }
 }
 
@@ -89,6 +92,12 @@ fn one(line: &str) -> Option<PeerMessage> {
         "f" => task(rest).map(PeerMessage::Finished),
         "w" => Some(PeerMessage::Recorded),
         "r" => Sn::parse(rest).ok().map(PeerMessage::Revoked),
+        "n" => {
+            let mut parts = rest.splitn(3, ' ');
+            let org = OrgId(parts.next()?.parse().ok()?);
+            let gateway = GatewayName::parse(parts.next()?).ok()?;
+            Some(PeerMessage::NodeChanged(org, NodeName::listed(gateway, parts.next()?).ok()?))
+        }
         _ => None,
     }
 }
@@ -107,6 +116,10 @@ mod tests {
             PeerMessage::Answered(DeviceKey(3), task),
             PeerMessage::Finished(task),
             PeerMessage::Revoked(Sn::parse(&"x".repeat(64)).unwrap()),
+            PeerMessage::NodeChanged(
+                OrgId(7),
+                NodeName::listed(GatewayName::parse("coap").unwrap(), " a  ü ").unwrap(),
+            ),
         ];
         let told: Vec<_> = kinds.iter().cycle().take(1_000).cloned().collect();
         let lines: Vec<_> = told.iter().map(line).collect();

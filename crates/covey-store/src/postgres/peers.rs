@@ -157,6 +157,10 @@ impl Exchange {
     pub(super) fn set_writer(&self, writer: i32) {
         self.writer.store(writer, Ordering::SeqCst);
     }
+
+    pub(super) fn writer(&self) -> i32 {
+        self.writer.load(Ordering::SeqCst)
+    }
 }
 
 impl Peers for Exchange {

@@ -80,6 +80,7 @@ impl Session {
         };
         let slot = row.try_get(0).map_err(report)?;
         let record_offset = numbers::ensure_offset(&client).await.map_err(report)?;
+        begin_counting(&client, writer, record_offset).await.map_err(report)?;
         let sql = Writing::prepare(&client).await.map_err(report)?;
         let writes = Writes::prepare(&client).await.map_err(report)?;
         Ok(Self { client, sql, writes, writer, slot, record_offset, group_number })
@@ -139,6 +140,14 @@ async fn last_group(client: &Client, writer: WriterId) -> Result<Option<i64>, Fa
     let sql = "SELECT group_number FROM writers WHERE id = $1";
     let row = client.query_opt(sql, &[&writer.0]).await.map_err(report)?;
     row.map(|row| row.try_get(0)).transpose().map_err(report)
+}
+
+/// Notes that nothing is counted yet of what the writer will store: all of it has later numbers.
+async fn begin_counting(client: &Client, writer: WriterId, offset: i64) -> Result<(), tokio_postgres::Error> {
+    let sql = "INSERT INTO kept_counted (writer, counted, marked, parts) SELECT $1, n.number, n.number, 0 \
+         FROM (SELECT ((pg_snapshot_xmin(pg_current_snapshot())::text::int8 + $2::int8) << 16) - 1 AS number) AS n \
+         ON CONFLICT DO NOTHING";
+    client.execute(sql, &[&writer.0, &offset]).await.map(drop)
 }
 
 /// Takes the writer's lock. Its holder is the connection that was lost: it may

@@ -1,8 +1,8 @@
 //! Organisations and API keys.
 
-use covey_core::access::{ApiKey, Rights};
+use covey_core::access::{ApiKey, KeyBounds, Rights};
 
-use crate::rows::{Columns, Read, get, number};
+use crate::rows::{Columns, Damaged, Read, get, number};
 
 /// An organisation of a name: name, now.
 pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
@@ -11,14 +11,15 @@ pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES 
 /// The columns of an API key, in the order that [`api_key`] reads them.
 macro_rules! api_key_columns {
     () => {
-        "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at, last_used_at"
+        "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at, last_used_at, \
+         expires_at, addresses"
     };
 }
 
-/// A new API key: organisation, name, rights, digest, now, serial number of its certificate.
+/// A new API key: organisation, name, rights, digest, now, serial number of its certificate, expiry, addresses.
 pub(crate) const API_KEY_INSERT: &str = concat!(
-    "INSERT INTO api_keys (org_id, name, rights, digest, created_at, certificate_serial) \
-     VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
+    "INSERT INTO api_keys (org_id, name, rights, digest, created_at, certificate_serial, expires_at, addresses) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
     api_key_columns!()
 );
 
@@ -54,5 +55,18 @@ pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
         rights: Rights(number(row, 4)?),
         created_at: get(row, 5)?,
         last_used_at: get(row, 6)?,
+        bounds: KeyBounds {
+            expires_at: get(row, 7)?,
+            addresses: KeyBounds::addresses_of(
+                get::<Option<&str>>(row, 8)?.into_iter().flat_map(|text| text.split(' ')),
+            )
+            .map_err(|_| Damaged::Value(8, "addresses of an API key"))?,
+        },
     })
+}
+
+/// The addresses of an API key as they are stored: with a space between two; none for anywhere.
+pub(crate) fn api_key_addresses(bounds: &KeyBounds) -> Option<String> {
+    let addresses: Vec<_> = bounds.addresses.iter().map(ToString::to_string).collect();
+    (!addresses.is_empty()).then(|| addresses.join(" "))
 }

@@ -1,9 +1,9 @@
 //! Devices: who they are, and their tags.
 
-use covey_core::device::{Device, DeviceIdentity, Tag};
+use covey_core::device::{Device, DeviceIdentity, DeviceKind, NamedDevice, Tag};
 use covey_core::task::Target;
 
-use crate::rows::{Columns, Read, get, presence_at};
+use crate::rows::{Columns, Damaged, Read, get, presence_at};
 
 /// Who a device is, from `id, org_id, device_id, sn`.
 pub(crate) fn identity(row: &dyn Columns) -> Read<DeviceIdentity> {
@@ -18,6 +18,18 @@ pub(crate) fn identity_at(row: &dyn Columns, at: usize) -> Read<DeviceIdentity> 
         device_id: get(row, at + 2)?,
         sn: get(row, at + 3)?,
     })
+}
+
+/// What a device speaks.
+pub(crate) fn device_kind_at(row: &dyn Columns, at: usize) -> Read<DeviceKind> {
+    let number: i64 = get(row, at)?;
+    let kind = DeviceKind::ALL.into_iter().find(|kind| *kind as i64 == number);
+    kind.ok_or(Damaged::Value(at, "kind of a device"))
+}
+
+/// Who is registered under a serial number, from `id, org_id, device_id, sn, kind`.
+pub(crate) fn named_device(row: &dyn Columns) -> Read<NamedDevice> {
+    Ok(NamedDevice { identity: identity(row)?, kind: device_kind_at(row, 4)? })
 }
 
 /// A device as the target of a task, from `id, org_id, device_id, sn`.
@@ -36,13 +48,13 @@ macro_rules! device_columns {
 }
 pub(crate) use device_columns;
 
-/// A device without its tags, from `device_columns!`.
+/// A device without its tags and its node, from `device_columns!`.
 pub(crate) fn device(row: &dyn Columns) -> Read<Device> {
     let presence = match get::<Option<bool>>(row, 5)? {
         None => None,
         Some(_) => Some(presence_at(row, 5)?),
     };
-    Ok(Device { identity: identity(row)?, created_at: get(row, 4)?, tags: Vec::new(), presence })
+    Ok(Device { identity: identity(row)?, created_at: get(row, 4)?, tags: Vec::new(), presence, node: None })
 }
 
 /// A tag, from `tag, value`.
@@ -57,6 +69,13 @@ pub(crate) fn tag_bytes(device: &Device) -> usize {
 
 /// Whether a serial number is taken.
 pub(crate) const SN_IS_TAKEN: &str = "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
+/// Who is registered under a serial number.
+pub(crate) const DEVICE_OF_NAME: &str = "SELECT d.id, d.org_id, d.device_id, d.sn, d.kind FROM devices d WHERE d.sn = $1 AND d.retired_at IS NULL";
+/// Forgets certificates but for the newest, and those that rights were given to: device, the same, how many stay.
+pub(crate) const CERTIFICATES_TRIM: &str = "DELETE FROM certificates WHERE device_key = $1 AND serial NOT IN \
+     (SELECT c.serial FROM certificates c WHERE c.device_key = $2 ORDER BY c.issued_at DESC, c.serial DESC LIMIT $3) \
+     AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.certificate_serial = certificates.serial \
+     AND k.revoked_at IS NULL)";
 /// The next number that no device of an organisation has or had.
 pub(crate) const DEVICE_ID_FREE: &str =
     "SELECT coalesce(max(device_id), 0) + 1 FROM devices WHERE org_id = $1";
@@ -68,12 +87,12 @@ pub(crate) const CERTIFICATES_REVOKE: &str =
     "UPDATE certificates SET revoked_at = $1 WHERE device_key = $2 AND revoked_at IS NULL";
 /// How many tags a device has beside one.
 pub(crate) const TAGS_BESIDE: &str = "SELECT count(*) FROM device_tags WHERE device_key = $1 AND tag <> $2";
-/// The device with a certificate that is registered under a serial number.
+/// The device of the ordinary kind with a certificate that is registered under a serial number.
 pub(crate) const DEVICE_OF_SN: &str = "SELECT d.id, d.org_id, d.device_id, d.sn FROM devices d \
-     WHERE d.sn = $1 AND d.retired_at IS NULL \
+     WHERE d.sn = $1 AND d.retired_at IS NULL AND d.kind = 0 \
      AND EXISTS (SELECT 1 FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL)";
-/// Serial numbers of devices with a certificate: after, limit.
-pub(crate) const DEVICE_SNS: &str = "SELECT d.sn FROM devices d WHERE d.sn > $1 AND d.retired_at IS NULL \
+/// Serial numbers of devices of the ordinary kind with a certificate: after, limit.
+pub(crate) const DEVICE_SNS: &str = "SELECT d.sn FROM devices d WHERE d.sn > $1 AND d.retired_at IS NULL AND d.kind = 0 \
      AND EXISTS (SELECT 1 FROM certificates c WHERE c.device_key = d.id AND c.revoked_at IS NULL) \
      ORDER BY d.sn LIMIT $2";
 /// Who a certificate belongs to: its number, serial number of the device.

@@ -6,11 +6,14 @@ mod columns;
 mod device;
 mod device_session;
 mod event;
+mod node;
 mod presence;
+mod quota;
 mod record;
 mod retention;
 mod task;
 mod twin;
+mod unit;
 mod webhook;
 
 pub(crate) use access::*;
@@ -18,11 +21,14 @@ pub(crate) use columns::*;
 pub(crate) use device::*;
 pub(crate) use device_session::*;
 pub(crate) use event::*;
+pub(crate) use node::*;
 pub(crate) use presence::*;
+pub(crate) use quota::*;
 pub(crate) use record::*;
 pub(crate) use retention::*;
 pub(crate) use task::*;
 pub(crate) use twin::*;
+pub(crate) use unit::*;
 pub(crate) use webhook::*;
 
 #[cfg(test)]
@@ -37,6 +43,8 @@ mod tests {
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,
+            super::DEVICE_OF_NAME,
+            super::CERTIFICATES_TRIM,
             super::DEVICE_ID_FREE,
             super::DEVICE_RETIRE,
             super::CERTIFICATES_REVOKE,
@@ -46,6 +54,27 @@ mod tests {
             super::DEVICE_OF_CERTIFICATE,
             super::SESSION_OF_CERTIFICATE,
             super::SESSION_REMOVE,
+            super::NODE_OF_NAME,
+            super::NODE,
+            super::NODE_OF_DEVICE,
+            super::REGISTERED,
+            super::NODES_REACH,
+            super::NODE_INSERT,
+            super::NODE_UPDATE,
+            super::NODE_REMOVE,
+            super::NODE_REMOVE_OF_DEVICE,
+            super::NODES_PASSING_FROM,
+            super::NODES_PASSING_AT,
+            super::NODE_COUNTS,
+            super::UNIT,
+            super::UNIT_OF_NAME,
+            super::UNIT_AT,
+            super::UNITS_REACH,
+            super::UNIT_INSERT,
+            super::UNIT_UPDATE,
+            super::UNIT_REMOVE,
+            super::UNIT_GATEWAY_CLAIM,
+            super::UNITS_OF,
             super::WEBHOOK_COUNT,
             super::WEBHOOK_UPDATE,
             super::WEBHOOK_DELETE,

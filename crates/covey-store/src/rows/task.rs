@@ -1,8 +1,9 @@
 //! Tasks, results and idempotency keys.
 
 use covey_core::id::UnixMs;
+use covey_core::node::WaitingTask;
 use covey_core::task::{
-    Cause, Change, Idempotency, NewResult, ResultBody, Task, TaskCount, TaskResult, TaskStatus,
+    Cause, Change, Idempotency, Lapse, NewResult, ResultBody, Task, TaskCount, TaskResult, TaskStatus,
 };
 
 use crate::rows::{Columns, Damaged, Read, get, number};
@@ -75,6 +76,16 @@ pub(crate) fn result_at(row: &dyn Columns, at: usize) -> Read<TaskResult> {
     };
     let result = NewResult { ext_id: get(row, at + 1)?, status_code: get(row, at + 2)?, body };
     Ok(TaskResult { id: get(row, at)?, result, received_at: get(row, at + 3)? })
+}
+
+/// A task that waits, from `id, seq, method, payload`.
+pub(crate) fn waiting_task(row: &dyn Columns) -> Read<WaitingTask> {
+    Ok(WaitingTask { id: get(row, 0)?, seq: get(row, 1)?, method: get(row, 2)?, payload: get(row, 3)? })
+}
+
+/// A lease that ran out, from `lease_until, seq, device_key`.
+pub(crate) fn lapse(row: &dyn Columns) -> Read<Lapse> {
+    Ok(Lapse { lease_until: get(row, 0)?, seq: get(row, 1)?, device: get(row, 2)? })
 }
 
 /// The number under which the kind of a body is stored.

@@ -1,6 +1,6 @@
 //! Organisations and API keys.
 
-use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyBounds, KeyDigest, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, ReadKind, Turn, TxResult};
 
@@ -30,8 +30,11 @@ impl AccessSteps for SqliteTransaction<'_> {
         rights: Rights,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
+        bounds: &KeyBounds,
     ) -> TxResult<ApiKey> {
-        let values = (org.0, name, rights.0, digest.as_slice(), self.now.0, certificate_serial_hex);
+        let (expires_at, addresses) = (bounds.expires_at.map(|at| at.0), rows::api_key_addresses(bounds));
+        let (digest, serial) = (digest.as_slice(), certificate_serial_hex);
+        let values = (org.0, name, rights.0, digest, self.now.0, serial, expires_at, addresses);
         self.only(rows::API_KEY_INSERT, values, rows::api_key)
     }
 
@@ -40,8 +43,9 @@ impl AccessSteps for SqliteTransaction<'_> {
     }
 
     fn api_key_count(&mut self, rights: Rights) -> TxResult<i64> {
-        let sql = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND rights & ?1 = ?1";
-        self.only(sql, [rights.0], rows::first)
+        let sql = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND rights & ?1 = ?1 \
+             AND coalesce(expires_at > ?2, TRUE) AND addresses IS NULL";
+        self.only(sql, (rights.0, self.now.0), rows::first)
     }
 
     fn api_key_exists(&mut self) -> TxResult<bool> {

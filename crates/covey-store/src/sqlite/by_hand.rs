@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::queue::{self, Exit, Readers};
 use crate::sqlite::reader::Reads;
 use crate::sqlite::writer::Writer;
-use crate::sqlite::{Sqlite, connection, migrations};
+use crate::sqlite::{Sqlite, connection, migrations, record};
 use crate::write_state::WriteState;
 
 /// The place of a database that is in memory (SQLite "In-Memory Databases").
@@ -78,6 +78,8 @@ impl ByHand {
             disk: None,
             threads: Vec::new(),
             hand: Some(told),
+            // The database is in memory and of our making: that it cannot be read is met by the first job, too.
+            began_after: record::head(&self.writer.connection).unwrap_or_default(),
         }
     }
 

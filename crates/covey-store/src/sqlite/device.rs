@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::device::{
     CertificateRecord, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, DeviceSteps,
-    NewDevice, Tag,
+    NamedDevice, NewDevice, Tag,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
@@ -34,6 +34,11 @@ impl DeviceReader for Sqlite {
         })
     }
 
+    fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {
+        let values = [sn.as_str().to_owned()];
+        self.row(ReadKind::DeviceOfName, Turn::Server, rows::DEVICE_OF_NAME, values, rows::named_device)
+    }
+
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
         let values = [sn.as_str().to_owned()];
         self.row(ReadKind::DeviceOfSn, Turn::Server, rows::DEVICE_OF_SN, values, rows::identity)
@@ -59,6 +64,13 @@ impl DeviceReader for Sqlite {
 fn with_tags(connection: &Connection, mut device: Device) -> rusqlite::Result<Device> {
     let sql = "SELECT tag, value FROM device_tags WHERE device_key = ?1 ORDER BY tag";
     device.tags = connection.rows(sql, [device.identity.device.0], rows::tag)?;
+    Ok(device)
+}
+
+/// A device with the name of the node that it is.
+fn with_node(connection: &Connection, mut device: Device) -> rusqlite::Result<Device> {
+    let sql = "SELECT gateway, uid FROM nodes WHERE device_key = ?1";
+    device.node = connection.row(sql, [device.identity.device.0], rows::node_name)?;
     Ok(device)
 }
 
@@ -98,7 +110,7 @@ fn device_page(
     );
     let mut filling = Filling::up_to(bytes_max);
     for device in conditions.rows(&snapshot, &sql, rows::device)? {
-        let device = with_tags(&snapshot, device)?;
+        let device = with_node(&snapshot, with_tags(&snapshot, device)?)?;
         let bytes = rows::tag_bytes(&device);
         if !filling.add(device, bytes) {
             break;
@@ -137,14 +149,18 @@ impl DeviceSteps for SqliteTransaction<'_> {
         self.exists(rows::SN_IS_TAKEN, [sn.as_str()])
     }
 
+    fn device_of_name(&mut self, sn: &Sn) -> TxResult<Option<NamedDevice>> {
+        self.row(rows::DEVICE_OF_NAME, [sn.as_str()], rows::named_device)
+    }
+
     fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
         self.only(rows::DEVICE_ID_FREE, [org.0], rows::first)
     }
 
     fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
         let key = DeviceKey(self.insert(
-            "INSERT INTO devices (org_id, device_id, sn, created_at) VALUES (?1, ?2, ?3, ?4)",
-            (device.org.0, device.device_id.0, device.sn.as_str(), device.created_at.0),
+            "INSERT INTO devices (org_id, device_id, sn, created_at, kind) VALUES (?1, ?2, ?3, ?4, ?5)",
+            (device.org.0, device.device_id.0, device.sn.as_str(), device.created_at.0, device.kind as i64),
         )?);
         for tag in &device.tags {
             self.tag_put(key, tag)?;
@@ -180,5 +196,9 @@ impl DeviceSteps for SqliteTransaction<'_> {
             (&certificate.serial_hex, device.0, self.now.0, certificate.not_after.0),
         );
         inserted.map(drop)
+    }
+
+    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()> {
+        self.change(rows::CERTIFICATES_TRIM, (device.0, device.0, keep)).map(drop)
     }
 }

@@ -52,7 +52,12 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreE
             transaction.commit()
         };
         step(connection).map_err(|source| StoreError::Migration { version, source })?;
-        tracing::info!(version, "database schema migrated");
+        if found > 0 {
+            tracing::info!(version, "database schema migrated");
+        }
+    }
+    if found == 0 {
+        tracing::info!(version = newest(), "database made");
     }
     Ok(())
 }

@@ -20,7 +20,9 @@ mod event;
 mod event_series;
 mod first;
 mod migrations;
+mod node;
 mod presence;
+mod quota;
 mod reader;
 mod record;
 mod retention;
@@ -28,6 +30,7 @@ mod statement;
 mod task;
 mod transaction;
 mod twin;
+mod unit;
 mod webhook;
 mod writer;
 
@@ -37,6 +40,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use covey_core::error::StorageFault;
+use covey_core::id::RecordNumber;
 use covey_core::port::{Clock, Found, Job, Observer, Reader, Room, Store};
 use covey_core::retention::{Prune, Pruned};
 
@@ -89,6 +93,8 @@ pub struct Sqlite {
     threads: Vec<JoinHandle<()>>,
     /// Told of everything that is put into a queue, where no thread waits for it.
     hand: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// The last record that others had written before it was opened.
+    began_after: RecordNumber,
 }
 
 impl Sqlite {
@@ -108,6 +114,8 @@ impl Sqlite {
             connection::limit_pages(&writing, pages_max)
                 .map_err(|source| StoreError::Open { path: options.path.clone(), source })?;
         }
+        let began_after = record::head(&writing)
+            .map_err(|source| StoreError::Open { path: options.path.clone(), source })?;
         let (jobs, job_queue) = queue::of_jobs(options.queue_max);
         let reads = Reads::new(options.readers, options.queue_max);
         let write_state = Arc::<WriteState>::default();
@@ -121,6 +129,7 @@ impl Sqlite {
             disk: disk.clone(),
             threads: Vec::new(),
             hand: None,
+            began_after,
         };
         store.threads = store.reads.start(options, &write_state)?;
         if disk.as_ref().is_some_and(|disk| disk.is_full()) {

@@ -55,7 +55,7 @@ fn record_span(connection: &Connection, org: Option<OrgId>) -> rusqlite::Result<
 }
 
 /// The last number that was given: with one writer, all up to it are there.
-fn head(connection: &Connection) -> rusqlite::Result<RecordNumber> {
+pub(super) fn head(connection: &Connection) -> rusqlite::Result<RecordNumber> {
     connection.only("SELECT number FROM record_head", [], rows::first)
 }
 

@@ -3,10 +3,11 @@
 
 use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
-use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
+use covey_core::node::WaitingTask;
+use covey_core::port::{Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use covey_core::task::{
-    Idempotency, NewResult, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
-    TaskResults, TaskStatus, TaskSteps,
+    Idempotency, Lapse, NewResult, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage,
+    TaskReader, TaskResults, TaskStatus, TaskSteps,
 };
 use rusqlite::{Connection, params};
 
@@ -41,6 +42,23 @@ const TASK_ANNOUNCEABLE: &str = concat!(
      ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?3"
 );
 
+/// What a device has taken, and then what waits for it, as much of each as `WaitingTask` has: device, now, organisation,
+/// limit.
+const TASKS_TAKEN: &str = "SELECT t.id, t.seq, t.method, t.payload FROM tasks t INDEXED BY tasks_open \
+     WHERE t.device_key = ?1 AND t.status < 3 AND t.status = 2 AND t.expires_at > ?2 AND t.org_id = ?3 \
+     ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?4";
+const TASKS_WAITING: &str = "SELECT t.id, t.seq, t.method, t.payload FROM tasks t INDEXED BY tasks_open \
+     WHERE t.device_key = ?1 AND t.status < 3 AND t.status < 2 AND t.expires_at > ?2 AND t.org_id = ?3 \
+     ORDER BY t.priority DESC, t.expires_at, t.seq LIMIT ?4";
+
+/// The tasks of a device whose time has not run out: device, now, organisation, limit.
+const TASKS_OPEN: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks t INDEXED BY tasks_open \
+     WHERE t.device_key = ?1 AND t.status < 3 AND t.expires_at > ?2 AND t.org_id = ?3 LIMIT ?4"
+);
+
 /// Whether a device has tasks that may be announced: device, now.
 const TASK_WAITING: &str = "SELECT 1 FROM tasks INDEXED BY tasks_open \
      WHERE device_key = ?1 AND status < 3 AND expires_at > ?2 \
@@ -63,13 +81,9 @@ const TASK_OVERDUE_ANY: &str =
     "SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_expiry WHERE status < 3 AND expires_at <= ?1)";
 
 /// Tasks whose lease ran out: after this instant and this `seq`, until, limit.
-const TASK_LAPSED: &str = concat!(
-    "SELECT ",
-    rows::task_columns!(),
-    " FROM tasks t INDEXED BY tasks_lease \
+const TASK_LAPSED: &str = "SELECT t.lease_until, t.seq, t.device_key FROM tasks t INDEXED BY tasks_lease \
      WHERE t.status = 2 AND (t.lease_until, t.seq) > (?1, ?2) AND t.lease_until <= ?3 AND t.expires_at > ?3 \
-     ORDER BY t.lease_until, t.seq LIMIT ?4"
-);
+     ORDER BY t.lease_until, t.seq LIMIT ?4";
 
 /// Whether a device has more than this many open tasks: device, number to skip.
 const TASK_OPEN_BEYOND: &str =
@@ -88,12 +102,15 @@ const TASK_UPDATE: &str = "UPDATE tasks SET status = ?2, pending_at = ?3, locked
      late_results = ?9, result_bytes = ?10, payload = CASE WHEN ?2 <> 5 THEN payload END WHERE seq = ?1";
 
 /// Each of them with its name.
-pub(super) const HOT: [(&str, &str); 10] = [
+pub(super) const HOT: [(&str, &str); 13] = [
     ("task_waiting", TASK_WAITING),
     ("task_final", TASK_FINAL),
     ("task", TASK),
     ("task_best", TASK_BEST),
     ("task_announceable", TASK_ANNOUNCEABLE),
+    ("tasks_taken", TASKS_TAKEN),
+    ("tasks_waiting", TASKS_WAITING),
+    ("tasks_open", TASKS_OPEN),
     ("task_overdue", TASK_OVERDUE),
     ("task_overdue_any", TASK_OVERDUE_ANY),
     ("task_lapsed", TASK_LAPSED),
@@ -135,9 +152,9 @@ impl TaskReader for Sqlite {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> Found<'_, Vec<Task>> {
+    ) -> Found<'_, Vec<Lapse>> {
         let values = (after.0.0, after.1, now.0, limit);
-        self.rows(ReadKind::TaskLapsed, Turn::Server, TASK_LAPSED, values, rows::task)
+        self.rows(ReadKind::TaskLapsed, Turn::Server, TASK_LAPSED, values, rows::lapse)
     }
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
@@ -252,6 +269,45 @@ impl TaskSteps for SqliteTransaction<'_> {
     fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
         let Some(skip) = count.checked_sub(1) else { return Ok(true) };
         self.exists(TASK_OPEN_BEYOND, (device.0, skip))
+    }
+
+    fn tasks_open(&mut self, org: OrgId, device: DeviceKey, limit: u32) -> TxResult<Vec<Task>> {
+        let tasks = self.rows(TASKS_OPEN, (device.0, self.now.0, org.0, limit), rows::task)?;
+        self.stored.extend(tasks.iter().map(|task| (task.seq, task.status)));
+        Ok(tasks)
+    }
+
+    fn tasks_waiting(
+        &mut self,
+        org: OrgId,
+        device: DeviceKey,
+        limit: u32,
+        bytes_max: usize,
+    ) -> TxResult<Vec<WaitingTask>> {
+        let values = (device.0, self.now.0, org.0, limit);
+        self.try_sql(|connection| {
+            let mut filling = Filling::up_to(bytes_max);
+            for sql in [TASKS_TAKEN, TASKS_WAITING] {
+                let mut statement = connection.prepare_cached(sql)?;
+                let mut found = statement.query(values)?;
+                while let Some(row) = found.next()? {
+                    let task = rows::waiting_task(row)?;
+                    let bytes = task.payload.as_ref().map_or(0, |payload| payload.len());
+                    if !filling.add(task, bytes) {
+                        return Ok(filling.done().items);
+                    }
+                }
+            }
+            Ok(filling.done().items)
+        })
+    }
+
+    fn tasks_hold(&mut self, org: OrgId, ids: &[TaskId]) -> TxResult<Vec<Task>> {
+        let mut tasks = Vec::with_capacity(ids.len());
+        for id in ids {
+            tasks.extend(self.task(org, *id)?.filter(|task| !task.status.is_final()));
+        }
+        Ok(tasks)
     }
 
     fn task_insert(&mut self, task: &mut Task) -> TxResult<()> {

@@ -77,6 +77,13 @@ impl TwinSteps for SqliteTransaction<'_> {
         self.change(sql, (device.0, versions.reported, versions.desired)).map(drop)
     }
 
+    fn twin_reported(&mut self, device: DeviceKey) -> TxResult<TwinVersions> {
+        let sql = "INSERT INTO twins (device_key, reported_version, desired_version) VALUES (?1, 1, 0) \
+             ON CONFLICT DO UPDATE SET reported_version = reported_version + 1 \
+             RETURNING reported_version, desired_version";
+        self.only(sql, [device.0], rows::twin_versions)
+    }
+
     fn twin_resource(&mut self, device: DeviceKey, name: &str) -> TxResult<Option<TwinResource>> {
         let sql = concat!(
             "SELECT ",
@@ -88,6 +95,11 @@ impl TwinSteps for SqliteTransaction<'_> {
 
     fn twin_resources(&mut self, device: DeviceKey) -> TxResult<Vec<TwinResource>> {
         self.rows(TWIN_RESOURCES, [device.0], rows::twin_resource)
+    }
+
+    fn twin_resource_count(&mut self, device: DeviceKey) -> TxResult<u32> {
+        let sql = "SELECT count(*) FROM twin_resources WHERE device_key = ?1";
+        self.only(sql, [device.0], |row| rows::number(row, 0))
     }
 
     fn twin_resource_put(&mut self, device: DeviceKey, resource: &TwinResource) -> TxResult<()> {
@@ -114,11 +126,16 @@ impl TwinSteps for SqliteTransaction<'_> {
         put.map(drop)
     }
 
-    fn twin_history_insert(&mut self, device: DeviceKey, name: &str, value: &ReportedValue) -> TxResult<()> {
+    fn twin_history_insert(
+        &mut self,
+        device: &DeviceIdentity,
+        name: &str,
+        value: &ReportedValue,
+    ) -> TxResult<()> {
         let inserted = self.change(
             "INSERT INTO twin_history (org_id, device_key, name, version, at, value) \
-             SELECT org_id, id, ?2, ?3, ?4, ?5 FROM devices WHERE id = ?1",
-            (device.0, name, value.version, value.at.0, value.value.as_deref()),
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            (device.org.0, device.device.0, name, value.version, value.at.0, value.value.as_deref()),
         );
         inserted.map(drop)
     }

@@ -21,7 +21,7 @@ use crate::shape::Link;
 use crate::state::{Broker, Locked, Login, Node};
 
 const ADMIN: &str = "covey.admin";
-const START_SECONDS_MAX: Duration = Duration::from_secs(60);
+const START_SECONDS_MAX: Duration = Duration::from_secs(240);
 const EPMD_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 /// One of the two brokers that a set of services may have.

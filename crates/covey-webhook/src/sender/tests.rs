@@ -197,3 +197,29 @@ async fn what_is_not_there_is_told_as_such() {
     assert!(attempt.status.is_none() && !attempt.is_delivered(), "{attempt:?}");
     assert!(listener.requests.try_recv().is_err(), "nothing was sent in the clear");
 }
+
+#[tokio::test]
+async fn a_change_is_waited_for_until_whoever_tells_has_looked_after_it() {
+    use futures_util::FutureExt as _;
+    let sender = sender("loopback", &[&["127.0.0.1"]]);
+    sender.changed();
+    assert_eq!(sender.taken_up().now_or_never(), Some(()), "nobody tells");
+    sender.take_up(Some(sender.changes()));
+    assert_eq!(sender.taken_up().now_or_never(), Some(()));
+    let before = sender.changes();
+    sender.changed();
+    let waiting = sender.taken_up();
+    sender.changed();
+    // A look that began before the change may not have seen it.
+    sender.take_up(Some(before));
+    let mut waiting = std::pin::pin!(waiting);
+    assert_eq!(waiting.as_mut().now_or_never(), None);
+    sender.take_up(Some(before + 1));
+    assert_eq!(waiting.as_mut().now_or_never(), Some(()), "later changes are not waited for");
+    let began = Instant::now();
+    sender.taken_up().await;
+    assert!(began.elapsed() >= TAKEN_UP_MAX, "it is bounded");
+    let waiting = sender.taken_up();
+    sender.take_up(None);
+    assert_eq!(waiting.now_or_never(), Some(()), "nobody tells any more");
+}

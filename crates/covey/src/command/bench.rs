@@ -16,6 +16,7 @@ use covey_sim::{Rate, parse_duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::connection::{Connection, Target};
+use crate::command::discover;
 use crate::command::output::Output;
 use crate::command::sim::{broker_url, ca_pem, explained, stop_on_signal};
 use crate::fault;
@@ -195,8 +196,11 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// Measures, and tells.
-pub async fn run(args: BenchArgs) -> Result<ExitCode> {
+pub async fn run(mut args: BenchArgs) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
+    if !args.own_server {
+        args.target = discover::settle(args.target).await?;
+    }
     let output = Output::new(args.target.json);
     let folder = match &args.what {
         What::Suite(what) => Some(SuiteFolder::create(&what.out).map_err(fault::setup)?),
@@ -247,7 +251,14 @@ impl Place {
         }
         let program = std::env::current_exe()?;
         let own = OwnServer::start(&program, planned.server_arguments()).await.map_err(fault::setup)?;
-        let target = Target { url: None, key: None, ca: None, data: own.data_dir(), json: args.target.json };
+        let target = Target {
+            url: None,
+            discover: None,
+            key: None,
+            ca: None,
+            data: own.data_dir(),
+            json: args.target.json,
+        };
         Ok(Self { connection: Connection::open(&target)?, target, own: Some(own) })
     }
 

@@ -13,7 +13,7 @@ use crate::fault;
 /// Where a server on this machine keeps its data unless told otherwise.
 pub const DATA_DEFAULT: &str = "./covey-data";
 /// The port of the broker for devices unless the server was told otherwise.
-const MQTTS_PORT: u16 = 8883;
+pub const MQTTS_PORT: u16 = 8883;
 
 /// Which server to speak to. Without --url it is the one on this machine.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +21,19 @@ pub struct Target {
     /// Address of the server, such as https://covey.example:8443; without it, the server on this machine
     #[arg(long, env = "COVEY_URL", value_name = "URL", global = true, help_heading = "Server")]
     pub url: Option<String>,
+    /// Find the server on the local network, where one announces itself (covey up --mdns); with =NAME, one of several. It
+    /// must prove itself by --ca. Not looked at with --url
+    #[arg(
+        long,
+        env = "COVEY_DISCOVER",
+        value_name = "NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = super::discover::ANY,
+        global = true,
+        help_heading = "Server"
+    )]
+    pub discover: Option<String>,
     /// API key; without it, the first key of the server on this machine. Other users of this machine can see
     /// command lines: better put the key in COVEY_KEY
     #[arg(
@@ -131,9 +144,11 @@ impl Connection {
             Error::Interrupted { .. } => {
                 anyhow!("{error}{because}: look at what was done before you try again")
             }
-            Error::Refused { status: 401, .. } => fault::setup(format!(
-                "{} does not accept the API key: give a valid one with --key or COVEY_KEY",
-                self.client.base_url()
+            Error::Refused { status: 401, detail, .. } => fault::setup(format!(
+                "{} does not accept the API key{}: give a valid one with --key or COVEY_KEY",
+                self.client.base_url(),
+                // Of one that it knows it says why.
+                detail.strip_prefix("this API key").map(|why| format!(", which{why}")).unwrap_or_default()
             )),
             Error::Refused { status: 403, detail, .. } => anyhow!(
                 "{detail}: give a key that has it, or make one with \"{}\"",
@@ -167,7 +182,7 @@ pub struct Broker {
 }
 
 /// Splits `host:port`; an IPv6 address loses its brackets.
-fn host_and_port(authority: &str) -> Option<(String, u16)> {
+pub fn host_and_port(authority: &str) -> Option<(String, u16)> {
     let (host, port) = authority.trim_end_matches('/').rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some((host.to_owned(), port.parse().ok()?))
@@ -182,7 +197,8 @@ fn told(error: Error) -> anyhow::Error {
     fault::setup(format!("{error}{because}"))
 }
 
-fn read_ca(path: &Path) -> Result<String> {
+/// Reads a CA certificate.
+pub fn read_ca(path: &Path) -> Result<String> {
     std::fs::read_to_string(path)
         .map_err(|error| fault::setup(format!("cannot read the CA certificate {}: {error}", path.display())))
 }
@@ -226,7 +242,7 @@ mod tests {
     use super::*;
 
     fn target(data: &Path) -> Target {
-        Target { url: None, key: None, ca: None, data: data.to_owned(), json: false }
+        Target { url: None, discover: None, key: None, ca: None, data: data.to_owned(), json: false }
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use covey_client::ApiKeyNew;
 use covey_core::access::RIGHT_NAMES;
+use covey_core::address::parse_range;
+use covey_sim::parse_duration;
 
 use crate::command::connection::{Connection, Target};
 use crate::command::output::cell;
-use crate::command::{key_recover, moment};
+use crate::command::{key_fernet, key_psk, key_recover, moment};
 
 /// What an application needs to call devices; more must be asked for.
 const RIGHTS_DEFAULT: [&str; 3] = ["tasks:read", "tasks:write", "devices:read"];
@@ -34,6 +37,7 @@ enum KeyCommand {
     #[command(after_help = "Examples:\n  \
         covey key add dashboard --right tasks:read --right devices:read\n  \
         covey key add dashboard --certificate dashboard.pem\n  \
+        covey key add visitor --expires 30d --address 10.1.0.0/16\n  \
         COVEY_KEY=$(covey key add ci)")]
     Add {
         /// Name of the key, so that you know later what it is for
@@ -48,6 +52,13 @@ enum KeyCommand {
         /// private key is let in. Standard output gets nothing then
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
+        /// After which time the key is not valid any more, such as 12h or 90d; without it, it does not expire
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        expires: Option<Duration>,
+        /// An address, or a range such as 10.1.0.0/16, from which the key is valid; repeat for more. Without any: from
+        /// anywhere
+        #[arg(long = "address", value_name = "RANGE", value_parser = address_range)]
+        addresses: Vec<String>,
     },
     /// List API keys with their rights and last use (never the keys themselves)
     #[command(after_help = "Example: covey key list")]
@@ -65,6 +76,12 @@ enum KeyCommand {
     /// keys with keys:write or orgs:admin are revoked: whoever found a lost one cannot go on with it.
     #[command(after_help = key_recover::EXAMPLES)]
     Recover(key_recover::RecoverArgs),
+    /// Make the key file that a node broker and its gateways share
+    #[command(after_help = key_fernet::EXAMPLES)]
+    Fernet(key_fernet::FernetArgs),
+    /// Make a pre-shared key of a CoAP node over DTLS, and add it to a key file
+    #[command(after_help = key_psk::EXAMPLES)]
+    Psk(key_psk::PskArgs),
 }
 
 impl KeyArgs {
@@ -72,22 +89,43 @@ impl KeyArgs {
     pub fn recovery(&self) -> Option<&key_recover::RecoverArgs> {
         if let KeyCommand::Recover(args) = &self.command { Some(args) } else { None }
     }
+
+    /// The same for a key file.
+    pub fn fernet(&self) -> Option<&key_fernet::FernetArgs> {
+        if let KeyCommand::Fernet(args) = &self.command { Some(args) } else { None }
+    }
+
+    /// The same for a pre-shared key.
+    pub fn psk(&self) -> Option<&key_psk::PskArgs> {
+        if let KeyCommand::Psk(args) = &self.command { Some(args) } else { None }
+    }
 }
 
 /// Runs `covey key`.
 pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
     let KeyArgs { target, command } = args;
     match command {
-        KeyCommand::Add { name, org, rights, certificate } => {
+        KeyCommand::Add { name, org, rights, certificate, expires, addresses } => {
             let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
             let certificate_pem = certificate.as_deref().map(read_certificate).transpose()?;
-            add(connection, ApiKeyNew { name, org, rights, certificate_pem }).await?;
+            let expires_at = expires.map(moment::after);
+            let request = ApiKeyNew { name, org, rights, certificate_pem, expires_at, addresses };
+            add(connection, request).await?;
         }
         KeyCommand::List => list(connection).await?,
         KeyCommand::Rm { id } => rm(connection, id).await?,
         KeyCommand::Recover(args) => return key_recover::run(&args, &target).await,
+        KeyCommand::Fernet(args) => return key_fernet::run(&args, target.json),
+        KeyCommand::Psk(args) => return key_psk::run(&args, target.json),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A range of addresses, as it was said.
+fn address_range(text: &str) -> Result<String, String> {
+    parse_range(text)
+        .map(|range| range.to_string())
+        .ok_or_else(|| "must be an address, or a range such as 10.1.0.0/16".to_owned())
 }
 
 fn read_certificate(path: &Path) -> Result<String> {
@@ -122,7 +160,7 @@ async fn add(connection: &Connection, request: ApiKeyNew) -> Result<()> {
 
 async fn list(connection: &Connection) -> Result<()> {
     let keys = connection.client.api_key_list().await?;
-    let columns = ["ID", "NAME", "ORG", "MADE", "USED", "RIGHTS"];
+    let columns = ["ID", "NAME", "ORG", "MADE", "USED", "EXPIRES", "FROM", "RIGHTS"];
     Ok(connection.output.list(&columns, &keys, |key| {
         vec![
             cell(key.id.to_string()),
@@ -130,6 +168,8 @@ async fn list(connection: &Connection) -> Result<()> {
             cell(&*key.org),
             cell(moment::of(key.created_at)),
             cell(key.last_used_at.map_or_else(|| "never".to_owned(), moment::of)),
+            cell(key.expires_at.map_or_else(|| "never".to_owned(), moment::of)),
+            cell(if key.addresses.is_empty() { "anywhere".to_owned() } else { key.addresses.join(" ") }),
             cell(key.rights.join(" ")),
         ]
     })?)

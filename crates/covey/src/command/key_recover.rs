@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use covey_core::access::recovery;
-use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Rights};
+use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, KeyBounds, Rights};
 use covey_core::port::Ids;
 use serde_json::{Value, json};
 
@@ -63,6 +63,7 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
         rights: Rights::ALL,
         digest: covey_http::key_digest(&clear_text),
         certificate_serial_hex: None,
+        bounds: KeyBounds::default(),
     };
     let revoke = if args.keep_others { Vec::new() } else { others.iter().map(|key| key.id).collect() };
     let made = recovery::admin_key_recover(&*opened, AdminKeyRecover { add, revoke }).await;
@@ -143,6 +144,7 @@ mod tests {
             rights: Rights::ALL,
             created_at: UnixMs(0),
             last_used_at: None,
+            bounds: KeyBounds::default(),
         }
     }
 

@@ -5,19 +5,26 @@ pub mod bench;
 mod call;
 pub mod connection;
 mod device;
+pub mod discover;
 mod events;
+pub mod gateway;
 mod json_text;
 mod key;
+mod key_fernet;
+mod key_psk;
 mod key_recover;
 mod moment;
+mod node;
 mod output;
 pub mod pki;
 pub mod rabbitmq;
 mod retention;
 pub mod sim;
+mod sim_nodes;
 mod store;
 mod task;
 mod twin;
+mod unit;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -32,6 +39,10 @@ use connection::Connection;
 pub enum ClientCommand {
     /// Register, list, tag and retire devices
     Device(Box<device::DeviceArgs>),
+    /// List nodes behind gateways, say which of them may join, and set their values
+    Node(Box<node::NodeArgs>),
+    /// List, add, change and remove TCP units, which the server connects to
+    Unit(Box<unit::UnitArgs>),
     /// Call a device, and wait for the answer
     ///
     /// The server stores the task before it sends anything, so the task reaches the device even if the device
@@ -59,8 +70,20 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     {
         return key_recover::run(recovery, &args.target).await;
     }
+    if let ClientCommand::Key(args) = &command
+        && let Some(fernet) = args.fernet()
+    {
+        return key_fernet::run(fernet, args.target.json);
+    }
+    if let ClientCommand::Key(args) = &command
+        && let Some(psk) = args.psk()
+    {
+        return key_psk::run(psk, args.target.json);
+    }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
+        ClientCommand::Node(args) => &args.target,
+        ClientCommand::Unit(args) => &args.target,
         ClientCommand::Call(args) => &args.target,
         ClientCommand::Task(args) => &args.target,
         ClientCommand::Events(args) => &args.target,
@@ -69,9 +92,12 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Retention(args) => &args.target,
         ClientCommand::Key(args) => &args.target,
     };
-    let connection = Connection::open(target)?;
+    let target = discover::settle(target.clone()).await?;
+    let connection = Connection::open(&target)?;
     let result = match command {
         ClientCommand::Device(args) => device::run(*args, &connection).await,
+        ClientCommand::Node(args) => node::run(*args, &connection).await,
+        ClientCommand::Unit(args) => unit::run(*args, &connection).await,
         ClientCommand::Call(args) => call::run(*args, &connection).await,
         ClientCommand::Task(args) => task::run(*args, &connection).await,
         ClientCommand::Events(args) => events::run(*args, &connection).await,

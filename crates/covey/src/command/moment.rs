@@ -14,6 +14,12 @@ pub fn ago(at: Time) -> String {
     span(OffsetDateTime::now_utc().unix_timestamp() - at.0.div_euclid(1000))
 }
 
+/// The instant of the API that comes after a span.
+pub fn after(span: Duration) -> Time {
+    let now_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    Time(now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+}
+
 /// An instant of the API as `2026-02-03 04:05:06 UTC`.
 pub fn of(at: Time) -> String {
     of_unix(at.0.div_euclid(1000))

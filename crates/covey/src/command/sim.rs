@@ -18,7 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::connection::{Connection, Target};
+use crate::command::discover;
 use crate::command::output::Output;
+use crate::command::sim_nodes::{self, NodeArgs};
 use crate::fault;
 
 /// How long a device may take to join before the next one takes its turn.
@@ -33,7 +35,10 @@ const MISSING_SHOWN: usize = 3;
     covey sim --count 1000 --latency 5ms..50ms     run a swarm of new devices\n  \
     covey sim --count 10 --failure-rate 0.1 --duplicate-rate 0.1 --offline 30s/10s\n  \
     covey sim --count 10 --sensor-interval 5s      let each send a value that goes up and down\n  \
-    covey sim --event-burst 500 --event-burst-every 10s --event-duplicates 10%\n\n\
+    covey sim --event-burst 500 --event-burst-every 10s --event-duplicates 10%\n  \
+    covey sim --protocol coap --count 10           run nodes that know nothing of Covey, for a gateway\n  \
+    covey sim --protocol mcu --count 3             run microcontrollers for covey up --mcu-http\n  \
+    covey sim --protocol unit --kind read --count 3 --list units.json\n\n\
     What the devices can do (method code or name):\n  \
     20 hello, 21 reboot, 51 open_cell {\"dt\":[{\"cl\":5}]}, 1000 echo, 1001 progress {\"steps\":3},\n    \
     65000 twin.set, for whatever resource\n\n\
@@ -64,6 +69,8 @@ pub struct SimArgs {
     /// Devices that connect at a time
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
+    #[command(flatten)]
+    nodes: NodeArgs,
     #[command(flatten)]
     behaviour: BehaviourArgs,
     #[command(flatten)]
@@ -157,9 +164,22 @@ fn poll_interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs simulated devices until it is told to stop.
-pub async fn run(args: SimArgs) -> Result<ExitCode> {
+pub async fn run(mut args: SimArgs) -> Result<ExitCode> {
     let output = Output::new(args.target.json);
     let stop = stop_on_signal()?;
+    if let Some(options) = args.nodes.options(
+        &args.target,
+        args.broker.as_deref(),
+        args.count,
+        &args.prefix,
+        args.behaviour.seed,
+    )? {
+        if let Some(run_for) = args.run_for {
+            stop_after(run_for, stop.clone());
+        }
+        return sim_nodes::run(options, args.nodes.list.as_deref(), output, &stop).await;
+    }
+    args.settle().await?;
     let (fleet, server) = match (&args.identity, &args.broker) {
         (Some(dir), Some(broker)) => (Fleet::of_folder(dir).map_err(told)?, broker.clone()),
         _ => found(&args, output, &stop).await?,
@@ -183,6 +203,22 @@ pub async fn run(args: SimArgs) -> Result<ExitCode> {
         output.text(&last.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl SimArgs {
+    /// Finds the server where it is to be found. A device that has its identity needs its broker alone, and no API key.
+    async fn settle(&mut self) -> Result<()> {
+        let is_given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+        match (&self.identity, &self.target.discover) {
+            (Some(_), _) if self.broker.is_some() => {}
+            (Some(dir), Some(name)) if is_given(&self.target.discover) && !is_given(&self.target.url) => {
+                let name = Some(name.as_str()).filter(|name| *name != discover::ANY);
+                self.broker = Some(covey_sim::discover_broker(dir, name).await.map_err(told)?);
+            }
+            _ => self.target = discover::settle(self.target.clone()).await?,
+        }
+        Ok(())
+    }
 }
 
 impl BehaviourArgs {
@@ -273,6 +309,15 @@ async fn found(args: &SimArgs, output: Output, stop: &CancellationToken) -> Resu
 /// Says each second how it goes: as a line that changes in a terminal, as
 /// lines of JSON for programs, else not at all.
 async fn show(simulation: &Simulation, output: Output, stop: &CancellationToken) -> Result<()> {
+    show_each_second(|| simulation.summary(), output, stop).await
+}
+
+/// The same of whatever is simulated.
+pub async fn show_each_second<S: serde::Serialize + std::fmt::Display>(
+    summary: impl Fn() -> S,
+    output: Output,
+    stop: &CancellationToken,
+) -> Result<()> {
     let line = if output.json || !stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
@@ -285,9 +330,9 @@ async fn show(simulation: &Simulation, output: Output, stop: &CancellationToken)
             _ = ticks.tick() => {}
         }
         if output.json {
-            output.json(&simulation.summary())?;
+            output.json(&summary())?;
         } else if !line.is_hidden() {
-            line.set_message(simulation.summary().to_string());
+            line.set_message(summary().to_string());
             line.tick();
         }
     }
@@ -340,6 +385,6 @@ pub fn explained(error: covey_sim::Error, connection: &Connection) -> anyhow::Er
     }
 }
 
-fn told(error: covey_sim::Error) -> anyhow::Error {
+pub fn told(error: covey_sim::Error) -> anyhow::Error {
     fault::setup(error)
 }

@@ -48,7 +48,8 @@ pub async fn ensure(data: &DataDir, engine: &Engine) -> Result<AdminKey> {
         data.remove_admin_key()?;
         return Ok(AdminKey::Missing);
     }
-    if engine.server().api_key_check(&clear_text).await?.is_some() {
+    let valid = engine.server().api_key_check(&clear_text).await?;
+    if valid.is_some_and(|key| !key.bounds.is_over_at(engine.now())) {
         return Ok(AdminKey::Valid);
     }
     tracing::warn!(file = %data.admin_key_path().display(), "the admin key is not valid: it was revoked, or is of another deployment");

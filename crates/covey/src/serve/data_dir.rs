@@ -28,13 +28,27 @@ pub struct DataDir {
 }
 
 /// Where the server can be reached, as written to `addresses.json`.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Addresses {
     pub http: String,
     pub https: String,
     pub mqtts: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coap: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coaps: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_nodes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_sn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket_nodes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_broker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcu_http: Option<String>,
 }
 
 impl DataDir {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,6 +84,16 @@ impl DeviceLink {
         }
     }
 
+    /// The link to microcontrollers beside it, where the settings switch that on.
+    pub fn microcontrollers(&self, settings: &Settings) -> Option<Arc<dyn Link>> {
+        match self {
+            Self::Embedded(link) if settings.mcu_http.is_some() => {
+                Some(link.taking_microcontrollers(settings.mcu_topic_prefix.as_deref()) as _)
+            }
+            _ => None,
+        }
+    }
+
     /// Starts it.
     pub async fn start(
         self,
@@ -113,6 +124,14 @@ impl DeviceLink {
 }
 
 impl RunningLink {
+    /// The address at which the server itself listens to devices.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Embedded(broker) => Some(broker.address()),
+            Self::Amqp(_) | Self::Mqtt(_) => None,
+        }
+    }
+
     /// Where devices connect, unless the settings say it.
     pub fn devices_url(&self, settings: &Settings) -> String {
         match self {
@@ -125,6 +144,14 @@ impl RunningLink {
                 format!("mqtts://{host}:8883")
             }
             Self::Mqtt(_) => format!("mqtts://{}", settings.link.host_and_port()),
+        }
+    }
+
+    /// Where the broker in this process listens, if there is one.
+    pub fn listener(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Embedded(broker) => Some(broker.address()),
+            Self::Amqp(_) | Self::Mqtt(_) => None,
         }
     }
 

@@ -3,12 +3,18 @@
 
 pub mod admin_key;
 pub mod data_dir;
+mod discovery;
 mod files;
 mod first_start;
+pub mod gateways;
 mod link;
+mod microcontrollers;
 pub mod parts;
+mod pusher;
 mod renewal;
+mod routes;
 mod store;
+pub mod units;
 mod work;
 
 use std::error::Error as _;
@@ -39,9 +45,13 @@ use crate::fault;
 use crate::serve::admin_key::AdminKey;
 use crate::serve::data_dir::{Addresses, DataDir};
 use crate::serve::files::OpenFiles;
+use crate::serve::gateways::Gateways;
+pub use crate::serve::gateways::{passwords, taken};
 use crate::serve::link::DeviceLink;
+use crate::serve::microcontrollers::Microcontrollers;
 use crate::serve::parts::{Issuer, RandomIds};
 use crate::serve::store::OpenStore;
+use crate::serve::units::UnitRule;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
 /// Runs a server until it is told to stop. `begins_anew`: its operator insists on an
@@ -76,15 +86,26 @@ async fn run(
     let http = bind("HTTP", "--http", settings.http)?;
     let https = bind("HTTPS", "--https", settings.https)?;
     let metrics_alone = settings.metrics.map(|address| bind("metrics", "--metrics", address)).transpose()?;
+    let unit_rule = UnitRule::new(&settings.units_allow)?;
+    let mut gateways = Gateways::bind(&settings, &unit_rule)?;
+    let microcontrollers = Microcontrollers::bind(&settings)?;
+    let pusher = settings.pusher.as_deref().map(covey_gateway::pusher::config::Config::read);
+    let pusher = pusher.transpose().map_err(fault::setup)?;
 
-    let names = server_names(&settings);
+    let mdns_host = discovery::host(&settings.server_name);
+    let hosts = server_hosts(&settings, settings.mdns.then_some(&mdns_host));
+    let names = ServerNames::from_hosts(hosts.iter().map(String::as_str));
     let authority = Arc::new(open_authority(&data, &settings)?);
     let certificate =
         authority.server_certificate(&names, OffsetDateTime::now_utc()).map_err(fault::setup)?;
     let resolver = Arc::new(ServerCertResolver::new(&certificate).map_err(fault::setup)?);
 
+    gateways.ask_of_mqtt_nodes(&settings, &resolver)?;
+
     let metrics = Arc::new(covey_http::Metrics::new());
     let observer: Arc<dyn Observer> = metrics.clone();
+    let watching = Arc::clone(&observer);
+    gateways.count_with(&watching);
     let clock = store::clock(&settings).await?;
     let OpenStore { store, peers, heard } =
         store::open(&settings, &data, disk, &authority.fingerprint_sha256(), &clock, &observer).await?;
@@ -93,7 +114,11 @@ async fn run(
     let sender = webhook_sender(&settings, Arc::clone(&clock))?;
     let engine = Engine::new(Parts {
         store,
-        links: Links::new([Arc::clone(&link_port)]),
+        links: Links::new(
+            std::iter::once(Arc::clone(&link_port))
+                .chain(link.microcontrollers(&settings))
+                .chain(gateways.links()),
+        ),
         peers,
         issuer: Arc::new(Issuer(Arc::clone(&authority))),
         clock,
@@ -104,12 +129,21 @@ async fn run(
         retention: retention(&settings)?,
         budgets: budgets(&settings),
         gauge_types: settings.gauge_types.iter().copied().map(i64::from).collect(),
+        unit_rule: {
+            let rule = Arc::clone(&unit_rule);
+            Arc::new(move |address| rule.check(address))
+        },
         webhooks: sender.clone(),
         webhook_retry_ms: i64::from(settings.webhook_retry_seconds) * 1_000,
     });
     let engine = Arc::new(engine);
     let admin_key = admin_key::ensure(&data, &engine).await?;
-    match engine.server().presence_clear(&settings.server_name).await {
+    let forgotten = async {
+        engine.server().presence_clear(&settings.server_name).await?;
+        // Also where no gateway is switched on now: one may have been before.
+        engine.server().nodes_passing_clear(&settings.server_name).await
+    };
+    match forgotten.await {
         Err(Error::Unavailable { reason: StorageFault::Full }) => {
             tracing::warn!("devices that were connected before this start may be shown so: the disk is full");
         }
@@ -117,8 +151,13 @@ async fn run(
     }
 
     let link = link.start(&engine, &settings, files.as_ref(), &certificate, &authority).await?;
+    let mut listeners = gateways.listeners()?;
+    listeners.extend([http.local_addr()?, https.local_addr()?]);
+    listeners.extend(metrics_alone.as_ref().map(TcpListener::local_addr).transpose()?);
+    listeners.extend(link.address());
+    unit_rule.listens(listeners);
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));
-    let addresses = Addresses {
+    let mut addresses = Addresses {
         http: format!("http://{}", http.local_addr()?),
         https: format!("https://{}", reachable(https.local_addr()?)),
         mqtts: devices_url,
@@ -126,7 +165,16 @@ async fn run(
             Some(listener) => Some(format!("http://{}", reachable(listener.local_addr()?))),
             None => None,
         },
+        ..Addresses::default()
     };
+    gateways.tell(settings.mqtt_nodes_tls, &mut addresses)?;
+    if let Some(Microcontrollers { socket, .. }) = &microcontrollers {
+        addresses.mcu_http = Some(format!("https://{}", reachable(socket.local_addr()?)));
+    }
+    let plan = discovery::Plan::new(
+        &covey_discovery::fingerprint(authority.root_der()),
+        &gateways.reached(settings.mqtt_nodes_tls, https.local_addr()?, link.listener())?,
+    );
 
     let stop = CancellationToken::new();
     let running = TaskTracker::new();
@@ -135,17 +183,38 @@ async fn run(
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));
-    let app = covey_http::router(api);
-    let (http_files, https_files, metrics_files) = match files {
-        Some(files) => (Some(files.http), Some(files.https), Some(files.metrics)),
-        None => (None, None, None),
+    // Before units are asked what they read.
+    let since = engine.server().record_span_of_every_org().await?.settled;
+    let node_files = files.as_ref().map(|files| &files.nodes);
+    let (on_http, units) = gateways.start(&engine, &settings, &unit_rule, node_files, &running, &stop)?;
+    let pusher = match pusher {
+        Some(config) => Some(pusher::open(config, &settings, &engine, units, since, &stop)?),
+        None => None,
+    };
+    let on_http = routes::OnHttp { pusher, ..on_http };
+    let app = covey_http::router_with(api, |door| on_http.routes(door));
+    if let Some(pusher) = on_http.pusher {
+        running.spawn(pusher.run());
+    }
+    let (http_files, https_files, metrics_files, mcu_files) = match files {
+        Some(files) => (Some(files.http), Some(files.https), Some(files.metrics), Some(files.nodes)),
+        None => (None, None, None, None),
     };
     if let Some(listener) = metrics_alone {
         running.spawn(covey_http::serve_http(listener, app.measurements(), metrics_files, stop.clone()));
     }
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
+    if let Some(microcontrollers) = microcontrollers {
+        let app = microcontrollers.app(&app, &settings, hosts)?;
+        let (socket, tls) = (microcontrollers.socket, Arc::clone(&tls));
+        running.spawn(covey_http::serve_https(socket, tls, app, mcu_files, stop.clone()));
+    }
     running.spawn(covey_http::serve_http(http, app.clone(), http_files, stop.clone()));
     running.spawn(covey_http::serve_https(https, tls, app, https_files, stop.clone()));
+    if settings.mdns {
+        let name = settings.server_name.clone();
+        running.spawn(discovery::announce(plan, mdns_host, name, watching, stop.clone()));
+    }
     let background = CancellationToken::new();
     let server_name = settings.server_name.clone();
     running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
@@ -168,12 +237,15 @@ async fn run(
         link.stop().await;
     }
     running.wait().await;
+    if let Err(error) = engine.server().quota_flush().await {
+        tracing::warn!(%error, "what was stored last is not counted");
+    }
     drop(engine);
     tracing::info!("stopped");
     Ok(())
 }
 
-fn bind(what: &str, option: &str, address: SocketAddr) -> Result<TcpListener> {
+pub fn bind(what: &str, option: &str, address: SocketAddr) -> Result<TcpListener> {
     covey_http::bind(address).map_err(|error| {
         let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         fault::setup(format!(
@@ -207,6 +279,8 @@ fn limits(settings: &Settings) -> Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
         announcements_max: settings.announcements_max,
         live_tasks_per_device_max: settings.open_tasks_max,
+        device_bytes_max: settings.device_bytes_max.0,
+        org_bytes_max: settings.organisation_bytes_max.0,
         stream_bytes_max: usize::try_from(settings.stream_bytes_max.0).unwrap_or(usize::MAX),
         ..Limits::default()
     }
@@ -243,25 +317,28 @@ fn budgets(settings: &Settings) -> Budgets {
 }
 
 /// The names and addresses by which this machine is reached.
-fn server_names(settings: &Settings) -> ServerNames {
+fn server_hosts(settings: &Settings, mdns_host: Option<&String>) -> Vec<String> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let addresses = interfaces.iter().map(|interface| interface.ip().to_string());
-    let bound = [settings.https.ip(), settings.mqtts.ip()];
-    let bound = bound.into_iter().filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
-    let hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+    let bound = [settings.https.ip(), settings.mqtts.ip()].into_iter();
+    let bound = bound
+        .chain(settings.mcu_http.map(|address| address.ip()))
+        .filter(|ip| !ip.is_unspecified())
+        .map(|ip| ip.to_string());
+    ["localhost", "127.0.0.1", "::1"]
         .map(str::to_owned)
         .into_iter()
         .chain([host])
         .chain(addresses)
         .chain(bound)
         .chain(settings.names.iter().cloned())
-        .collect();
-    ServerNames::from_hosts(hosts.iter().map(String::as_str))
+        .chain(mdns_host.cloned())
+        .collect()
 }
 
 /// An address at which a client on this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         _ => address,
@@ -298,6 +375,35 @@ fn welcome(
     if let Some(metrics) = &addresses.metrics {
         say!("  metrics    {metrics}/metrics");
     }
+    for (what, url) in [
+        ("CoAP", &addresses.coap),
+        ("CoAP over DTLS", &addresses.coaps),
+        ("MQTT", &addresses.mqtt_nodes),
+        ("MQTT-SN", &addresses.mqtt_sn),
+        ("WebSocket", &addresses.websocket_nodes),
+    ] {
+        if let Some(url) = url {
+            say!("  nodes      {url}   ({what}; who may join: {})", settings.nodes);
+        }
+    }
+    if let Some(url) = &addresses.mcu_http {
+        say!("  boards     {url}   (the calls of microcontrollers, without an API key)");
+    }
+    if settings.pusher.is_some() {
+        let url = addresses.https.replacen("https", "wss", 1);
+        say!(
+            "  Pusher     {url}/app/KEY   (apps of {})",
+            settings.pusher.as_deref().unwrap_or(data.path()).display()
+        );
+    }
+    if let Some(url) = &addresses.node_broker {
+        say!(
+            "  broker     {url}/ws   {url}/gw   (web clients without a credential; gateways with a key file)"
+        );
+    }
+    if settings.mdns {
+        say!("  mDNS       {}   (docs/discovery.md)", covey_discovery::instance_name(&settings.server_name));
+    }
     say!("  data       {folder}   (CA certificate: {folder}/pki/ca.pem)");
     if settings.store.scheme() != SQLITE {
         say!("  store      {}", settings.store);
@@ -327,17 +433,17 @@ fn data_option(data: &DataDir) -> String {
 }
 
 /// What tells a server to stop.
-struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

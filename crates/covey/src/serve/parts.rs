@@ -7,7 +7,7 @@ use std::time::Instant;
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::{Error, Result, StorageFault};
 use covey_core::id::{Sn, TaskId, UnixMs};
-use covey_core::port::{CertificateIssuer, Clock, Ids};
+use covey_core::port::{CertificateIssuer, CertificateKey, Clock, Ids};
 use covey_pki::Authority;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -67,11 +67,12 @@ impl Ids for RandomIds {
 pub struct Issuer(pub Arc<Authority>);
 
 impl CertificateIssuer for Issuer {
-    fn issue(&self, sn: &Sn, csr_pem: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+    fn issue(&self, sn: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let issued = match csr_pem {
-            None => self.0.issue_device(sn.as_str(), now),
-            Some(csr_pem) => self.0.sign_device_request(sn.as_str(), csr_pem, now),
+        let issued = match key {
+            CertificateKey::P256 => self.0.issue_device(sn.as_str(), now),
+            CertificateKey::Rsa2048 => self.0.issue_device_with_rsa_key(sn.as_str(), now),
+            CertificateKey::OfRequest(csr_pem) => self.0.sign_device_request(sn.as_str(), csr_pem, now),
         };
         let issued = issued.map_err(|error| {
             if error.is_request_fault() {

@@ -54,4 +54,13 @@ impl DeviceQueue {
     pub(super) fn is_unread(&self) -> bool {
         self.stored.is_some_and(|stored| stored.loaded < stored.until)
     }
+
+    /// Keeps the first `max` deliveries of those that are stored: the others are read again.
+    pub(super) fn cut(&mut self, max: usize) {
+        let Some(stored) = &mut self.stored else { return };
+        while self.deliveries.len() > max {
+            self.deliveries.pop_last();
+            stored.loaded = self.deliveries.keys().last().copied().unwrap_or_default();
+        }
+    }
 }

@@ -12,6 +12,19 @@ use crate::id::DeviceId;
 
 const RETRY_MS: i64 = 60_000;
 const CONCURRENCY: u32 = 3;
+/// How many deliveries of a device are in memory: few, so that the others are read again and again.
+const DELIVERIES_KEPT: usize = 3;
+
+fn queue(
+    position: RecordNumber,
+    beyond: BTreeSet<RecordNumber>,
+    circuit: CircuitState,
+    now: UnixMs,
+) -> Queue {
+    let mut queue = Queue::new(CONCURRENCY, RETRY_MS, position, beyond, circuit, now);
+    queue.deliveries_max = DELIVERIES_KEPT;
+    queue
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -61,7 +74,7 @@ impl World {
             rows: BTreeMap::new(),
             position,
             circuit: CircuitState::default(),
-            queue: Queue::new(CONCURRENCY, RETRY_MS, position, BTreeSet::new(), CircuitState::default(), now),
+            queue: queue(position, BTreeSet::new(), CircuitState::default(), now),
             fed: position,
             now,
             on_its_way: Vec::new(),
@@ -197,7 +210,7 @@ impl World {
         self.fed = self.position;
         let beyond =
             self.rows.range(RecordNumber(self.position.0 + 1)..).map(|(number, _)| *number).collect();
-        self.queue = Queue::new(CONCURRENCY, RETRY_MS, self.position, beyond, self.circuit, self.now);
+        self.queue = queue(self.position, beyond, self.circuit, self.now);
         let is_deferred = |number: &RecordNumber| {
             self.rows.get(number).is_some_and(|row| row.state == DeliveryState::Deferred)
         };
@@ -363,4 +376,28 @@ fn a_poisonous_message_opens_the_circuit_and_another_device_closes_it() {
     assert!(sending.is_probe && sending.delivery.device == DeviceKey(2));
     queue.settle(DeviceKey(2), attempt(None), now, 0);
     assert!(!queue.is_open());
+}
+
+#[test]
+fn what_comes_again_after_a_crash_is_sent_before_the_newer_ones_that_were_read_from_the_store() {
+    let (device, now) = (DeviceKey(2), UnixMs(0));
+    let stored_before = (11..=13).map(RecordNumber).collect();
+    let mut queue = Queue::new(4, RETRY_MS, RecordNumber(9), stored_before, CircuitState::default(), now);
+    queue.found_stored(device, RecordNumber(13), now);
+    assert_eq!(queue.loads(), [(device, RecordNumber(0))]);
+    queue.loaded(device, RecordNumber(0), &[delivery(11, 2), delivery(12, 2)], true, now);
+    for number in 10..=13 {
+        queue.take_in(delivery(number, 2), now, now);
+    }
+    let mut sent = Vec::new();
+    while let Some(sending) = queue.next(now) {
+        sent.push(sending.delivery.number.0);
+        queue.settle(device, attempt(None), now, 0);
+        let _ = queue.take_progress();
+        for (device, after) in queue.loads() {
+            queue.loaded(device, after, &[delivery(13, 2)], false, now);
+        }
+    }
+    assert_eq!(sent, [10, 11, 12, 13]);
+    assert!(queue.is_idle());
 }

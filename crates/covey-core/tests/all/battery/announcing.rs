@@ -5,7 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use covey_core::announcer::LOOKS_MAX;
+use covey_core::id::UnixMs;
 use covey_core::limits::Limits;
+use covey_core::task::{Lapse, TaskReader};
 use futures_executor::block_on;
 
 use crate::world::{Backend, World, connection, result, spec, urgent};
@@ -79,6 +82,31 @@ pub fn a_lapsed_task_is_announced_again(backend: impl Backend) {
     world.pass_ms(60_000);
     world.sweep();
     assert_eq!(world.announced(), [task.id]);
+}
+
+pub fn lapses_are_read_in_their_order_and_page_by_page(backend: impl Backend) {
+    let world = World::new(backend);
+    let devices = [world.device(0), world.device(1)];
+    let (mut taken, mut first_id) = (Vec::new(), None);
+    for (number, device) in devices.iter().enumerate() {
+        let task = world.create_as(number, spec(device)).unwrap();
+        let task = world.request(device, task.id).unwrap();
+        first_id.get_or_insert(task.id);
+        taken.push(Lapse { lease_until: task.lease_until.unwrap(), seq: task.seq, device: task.device });
+        world.pass_ms(1);
+    }
+    let lapsed = |after: (UnixMs, i64), now: UnixMs, limit: u32| {
+        block_on(world.store().task_lapsed_of_every_org(after, now, limit)).unwrap()
+    };
+    let (all, first) = ((UnixMs(0), 0), taken[0]);
+    assert_eq!(lapsed(all, UnixMs(first.lease_until.0 - 1), 9), []);
+    assert_eq!(lapsed(all, first.lease_until, 9), [first]);
+    let end = taken[1].lease_until;
+    assert_eq!(lapsed(all, end, 9), taken[..]);
+    assert_eq!(lapsed(all, end, 1), [first]);
+    assert_eq!(lapsed((first.lease_until, first.seq), end, 9), taken[1..]);
+    world.finish(&devices[0], first_id.unwrap(), result(200, 0, "")).unwrap();
+    assert_eq!(lapsed(all, end, 9), taken[1..]);
 }
 
 pub fn every_lapse_is_announced_however_many_share_an_instant(backend: impl Backend) {
@@ -166,4 +194,22 @@ pub fn a_look_up_for_an_earlier_connection_is_not_used(backend: impl Backend) {
     });
     world.listen(&device);
     assert_eq!(world.announced(), tasks[1..]);
+}
+
+pub fn devices_that_come_back_at_once_are_looked_at_together_and_no_more_than_may_be(backend: impl Backend) {
+    let world = World::new(backend);
+    let devices: Vec<_> = (0..LOOKS_MAX + 10).map(|_| world.device(0)).collect();
+    let tasks: HashSet<_> = devices.iter().map(|device| world.create(spec(device)).id).collect();
+    for device in &devices {
+        world.engine().for_device(device).connected(connection(""));
+        world.engine().for_device(device).subscribed(crate::world::LINK);
+    }
+    world.announce();
+    let announced = world.announced();
+    assert_eq!(announced.len(), tasks.len());
+    assert_eq!(announced.into_iter().collect::<HashSet<_>>(), tasks);
+    // A call of one of them waits for a look-up at a time, not for as many as there are devices.
+    // A store that is fast has answered the first before the last is asked.
+    let together = world.store().looked_together();
+    assert!((2..=LOOKS_MAX).contains(&together), "{together}");
 }

@@ -2,9 +2,11 @@
 
 use covey_core::Error;
 use covey_core::access::recovery;
-use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, LAST_USED_GRAIN_MS, Rights};
+use covey_core::access::{
+    AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, Grant, KeyBounds, LAST_USED_GRAIN_MS, Rights,
+};
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
-use covey_core::id::{DeviceId, Sn};
+use covey_core::id::{CallerId, DeviceId, Sn};
 use futures_executor::block_on;
 
 use crate::world::parts::{Outside, digest};
@@ -204,6 +206,58 @@ pub fn api_keys_are_known_until_they_are_revoked(backend: impl Backend) {
     assert_eq!(check(&world, &made.clear_text), None);
 }
 
+pub fn api_keys_have_an_end_and_places_and_make_none_that_has_less_of_either(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (root, now) = (world.org(0).clone(), world.now());
+    let bounds = |expires_in_ms: Option<i64>, addresses: &[&str]| KeyBounds {
+        expires_at: expires_in_ms.map(|ms| now.plus_ms(ms)),
+        addresses: KeyBounds::addresses_of(addresses.iter().copied()).unwrap(),
+    };
+    let make = |world: &World, caller: &Caller, bounds| {
+        let grant = Grant { rights: Rights::ALL, bounds };
+        block_on(world.engine().for_caller(caller).api_key_add("first", "bound", grant))
+    };
+    let made = make(&world, &root, bounds(Some(1_000), &["10.0.0.0/8", "fd00::1"])).unwrap();
+    assert_eq!(made.key.bounds, bounds(Some(1_000), &["10.0.0.0/8", "fd00::1"]));
+    world.restart();
+    let found = block_on(world.engine().server().api_key_check(&made.clear_text)).unwrap();
+    assert_eq!(found.as_ref(), Some(&made.key));
+    let keys = block_on(world.engine().for_caller(&root).api_key_list()).unwrap();
+    assert!(keys.contains(&made.key));
+
+    let bound = Caller::of(&made.key);
+    let refused = |field, bounds| {
+        let refused = make(&world, &bound, bounds).map(|made| made.key);
+        assert!(matches!(refused, Err(Error::Invalid { field: found, .. }) if found == field), "{refused:?}");
+    };
+    refused("expires_at", bounds(None, &["10.0.0.0/8"]));
+    refused("expires_at", bounds(Some(1_001), &["10.0.0.0/8"]));
+    refused("addresses", bounds(Some(1_000), &[]));
+    refused("addresses", bounds(Some(1_000), &["10.1.0.0/16", "11.0.0.1"]));
+    refused("expires_at", bounds(Some(0), &["10.1.0.0/16"]));
+    let short = make(&world, &bound, bounds(Some(500), &["10.1.0.0/16"])).unwrap().key;
+
+    let valid = |world: &World| block_on(world.engine().server().callers_valid()).unwrap();
+    assert!(valid(&world).contains(&bound.id) && valid(&world).contains(&CallerId(short.id)));
+    world.pass_ms(500);
+    assert!(valid(&world).contains(&bound.id) && !valid(&world).contains(&CallerId(short.id)));
+
+    // A key that is valid from some addresses, or no longer, is not the one that keeps the door open.
+    let revoke = |id| block_on(world.engine().for_caller(&root).api_key_revoke(id));
+    let open: Vec<_> = keys.iter().filter(|key| key.bounds == KeyBounds::default()).collect();
+    let [first, second] = &open[..] else { panic!("{open:?}") };
+    revoke(first.id).unwrap();
+    assert_eq!(revoke(second.id), Err(Error::LastKey));
+    revoke(short.id).unwrap();
+    revoke(made.key.id).unwrap();
+    let soon = KeyBounds { expires_at: Some(world.now().plus_ms(1_000)), ..KeyBounds::default() };
+    make(&world, &root, soon).unwrap();
+    world.pass_ms(1_000);
+    assert_eq!(revoke(second.id), Err(Error::LastKey), "the other one has expired");
+    make(&world, &root, KeyBounds::default()).unwrap();
+    revoke(second.id).unwrap();
+}
+
 pub fn who_keeps_the_keys_of_an_organisation_reaches_no_other(backend: impl Backend) {
     let world = World::new(backend);
     let (root, rights) = (world.org(0).clone(), Rights(Rights::KEYS_WRITE.0 | Rights::TASKS_READ.0));
@@ -334,6 +388,7 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
             rights: Rights::ALL,
             digest: digest(text),
             certificate_serial_hex: None,
+            bounds: Default::default(),
         };
         block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
     };
@@ -360,6 +415,7 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
         rights: Rights::ALL,
         digest: digest("made"),
         certificate_serial_hex: None,
+        bounds: Default::default(),
     };
     let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");

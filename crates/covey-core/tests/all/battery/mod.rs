@@ -12,12 +12,16 @@ pub mod finishing;
 pub mod following;
 pub mod listing;
 pub mod making;
+pub mod microcontrollers;
+pub mod nodes;
 pub mod presence;
+pub mod quotas;
 pub mod records;
 pub mod retention;
 pub mod series;
 pub mod taking;
 pub mod twins;
+pub mod units;
 pub mod webhooks;
 
 /// Makes a module of tests, one for each part of the battery, on a store's backend.
@@ -62,11 +66,13 @@ macro_rules! battery {
                 a_device_that_connects_is_told_best_first_within_the_window,
                 a_new_task_is_announced_to_a_device_that_listens,
                 a_lapsed_task_is_announced_again,
+                lapses_are_read_in_their_order_and_page_by_page,
                 every_lapse_is_announced_however_many_share_an_instant,
                 a_task_is_announced_even_if_its_maker_hung_up,
                 what_is_answered_during_a_look_up_is_not_announced_again,
                 what_opens_during_a_look_up_is_announced,
                 a_look_up_for_an_earlier_connection_is_not_used,
+                devices_that_come_back_at_once_are_looked_at_together_and_no_more_than_may_be,
             ],
             committing: [
                 concurrent_writes_share_commits,
@@ -88,6 +94,7 @@ macro_rules! battery {
                 presence_keeps_the_instant_of_the_last_connect,
                 tags_are_set_replaced_and_bounded,
                 api_keys_are_known_until_they_are_revoked,
+                api_keys_have_an_end_and_places_and_make_none_that_has_less_of_either,
                 who_keeps_the_keys_of_an_organisation_reaches_no_other,
                 a_certificate_loses_its_rights_with_its_device,
                 an_organisation_is_told_of_taken_serial_numbers_so_often_a_minute,
@@ -117,6 +124,34 @@ macro_rules! battery {
                 a_twin_has_room_for_so_many_resources,
                 changes_of_one_group_come_one_after_the_other,
             ],
+            nodes: [
+                whoever_comes_joins_where_that_is_open_and_is_known_by_a_read_then,
+                a_newcomer_waits_until_somebody_says_yes_and_is_refused_after_a_no,
+                those_that_are_listed_or_registered_join_whoever_else_may,
+                newcomers_that_wait_are_bounded_and_the_oldest_gives_way,
+                a_passing_node_is_a_device_as_long_as_it_is_there,
+                a_node_that_is_retired_leaves_presence_as_any_device,
+                values_are_reported_without_an_event_as_they_came,
+                what_one_device_may_not_report_keeps_back_nothing_of_others,
+                what_is_to_be_written_comes_one_after_the_other,
+                what_no_node_can_do_ends_at_once_and_says_why,
+                a_newer_write_takes_the_place_of_older_ones_that_it_covers,
+            ],
+            units: [
+                a_unit_that_is_listed_is_there_after_a_restart_and_gateways_are_told,
+                no_two_units_have_one_name_or_one_address,
+                a_unit_is_where_units_may_be,
+                one_server_speaks_with_the_units_of_an_organisation,
+                units_of_others_are_neither_seen_nor_changed,
+            ],
+            microcontrollers: [
+                a_name_is_that_of_a_microcontroller_or_of_another_device_and_stays_so,
+                each_registration_adds_a_certificate_and_the_newest_stay_good,
+                a_microcontroller_is_told_of_one_call_at_a_time_for_each_answer,
+                what_no_microcontroller_can_do_ends_at_once_and_says_why,
+                a_call_that_was_left_is_not_made_again_and_comes_before_every_later_one,
+                a_call_lives_as_long_as_an_answer_is_waited_for,
+            ],
             background: [
                 tasks_expire_at_their_instant,
             ],
@@ -124,6 +159,13 @@ macro_rules! battery {
                 each_kind_is_forgotten_at_its_time,
                 organisations_keep_for_times_of_their_own,
                 what_is_kept_for_ever_is,
+            ],
+            quotas: [
+                who_keeps_as_much_as_may_be_stores_nothing_new,
+                an_organisation_has_a_quota_over_all_its_devices,
+                what_a_killed_server_had_counted_is_counted_again,
+                a_server_that_is_killed_while_it_writes_has_counted_all_once,
+                the_parameters_of_a_deleted_task_are_gone_at_once,
             ],
             events: [
                 an_event_is_stored_once,

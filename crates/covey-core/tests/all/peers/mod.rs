@@ -6,6 +6,7 @@ mod servers;
 use std::collections::HashSet;
 
 use covey_core::id::TaskId;
+use covey_core::node::{GatewayName, NodeName};
 use proptest::prelude::*;
 
 use crate::world::spec;
@@ -20,6 +21,18 @@ fn a_task_is_announced_by_the_server_that_holds_the_connection() {
     assert!(servers.announced().is_empty(), "the server that made it does not reach the device");
     servers.deliver();
     assert_eq!(servers.announced(), [task.id]);
+}
+
+#[test]
+fn the_gateways_of_all_servers_hear_that_a_node_may_join() {
+    for is_shared in [false, true] {
+        let servers = Servers::new(2, is_shared);
+        let name = NodeName::parse(GatewayName::parse("coap").unwrap(), "a b").unwrap();
+        servers.list_node(0, name.clone());
+        assert_eq!((servers.changed(0), servers.changed(1)), (vec![name.clone()], vec![]));
+        servers.deliver();
+        assert_eq!((servers.changed(0).len(), servers.changed(1)), (1, vec![name]));
+    }
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker};
 
 use covey_core::access::{Caller, Rights};
 use covey_core::device::{DeviceIdentity, DeviceSpec};
-use covey_core::id::{DeviceKey, Sn, TaskId};
+use covey_core::id::{DeviceKey, OrgId, Sn, TaskId};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
+use covey_core::node::NodeName;
 use covey_core::port::{Announcement, BoxFuture, FromPeers, Link, PeerMessage, Peers, Store};
 use covey_core::task::{Task, TaskSpec};
 use covey_core::watch::Watch;
@@ -39,6 +40,7 @@ const LINK: &str = "broker";
 struct Broker {
     is_shared: bool,
     announced: Arc<Mutex<Vec<TaskId>>>,
+    changed: Arc<Mutex<Vec<NodeName>>>,
 }
 
 impl Link for Broker {
@@ -47,6 +49,10 @@ impl Link for Broker {
     }
 
     fn revoke(&self, _: &Sn) {}
+
+    fn node_changed(&self, _: OrgId, name: &NodeName) {
+        self.changed.lock().unwrap().push(name.clone());
+    }
 
     fn name(&self) -> &'static str {
         LINK
@@ -62,6 +68,7 @@ impl Link for Broker {
 }
 
 struct Server {
+    changed: Arc<Mutex<Vec<NodeName>>>,
     engine: Engine,
     store: Arc<WatchedStore>,
     wire: Arc<Wire>,
@@ -145,6 +152,15 @@ impl Servers {
         self.announce();
     }
 
+    pub fn list_node(&self, at: usize, name: NodeName) {
+        block_on(self.servers[at].engine.for_caller(&self.caller).node_add(name)).unwrap();
+    }
+
+    /// The nodes of which a server's gateways have heard that they may get another answer.
+    pub fn changed(&self, at: usize) -> Vec<NodeName> {
+        self.servers[at].changed.lock().unwrap().clone()
+    }
+
     pub fn watch(&self, at: usize, task: TaskId) -> Waiting {
         Waiting(self.servers[at].engine.for_caller(&self.caller).task_watch(task))
     }
@@ -213,10 +229,11 @@ fn server(
 ) -> Server {
     let Outside { clock, counts, ids, issuer } = outside.clone();
     let store = Arc::new(WatchedStore::new(Arc::clone(store)));
-    let wire = Arc::<Wire>::default();
+    let (wire, changed) = (Arc::<Wire>::default(), Arc::default());
+    let broker = Broker { is_shared, announced: Arc::clone(announced), changed: Arc::clone(&changed) };
     let engine = Engine::new(Parts {
         store: Arc::clone(&store) as _,
-        links: Links::new([Arc::new(Broker { is_shared, announced: Arc::clone(announced) }) as _]),
+        links: Links::new([Arc::new(broker) as _]),
         peers: Arc::clone(&wire) as _,
         issuer,
         clock,
@@ -227,10 +244,11 @@ fn server(
         retention: covey_core::retention::RetentionDays::default(),
         budgets: covey_core::budget::Budgets::default(),
         gauge_types: vec![44],
+        unit_rule: Arc::new(|_| Ok(())),
         webhooks: Arc::new(NoWebhooks),
         webhook_retry_ms: 86_400_000,
     });
-    Server { engine, store, wire }
+    Server { changed, engine, store, wire }
 }
 
 /// Someone who waits for a task.

@@ -46,7 +46,14 @@ pub fn root() -> Caller {
 
 /// A caller of an organisation that may do everything.
 pub fn caller(org: OrgId, id: CallerId) -> Caller {
-    Caller { org, org_name: "org".into(), id, name: "test".into(), rights: Rights::ALL }
+    Caller {
+        org,
+        org_name: "org".into(),
+        id,
+        name: "test".into(),
+        rights: Rights::ALL,
+        bounds: Default::default(),
+    }
 }
 
 /// An engine over a store, and the world around it.
@@ -58,6 +65,13 @@ pub struct World {
     pub link: Arc<RecordingLink>,
     server: Option<(Arc<Engine>, Arc<WatchedStore>)>,
     orgs: Vec<Caller>,
+}
+
+/// An address at which no unit may be in these tests.
+pub const NO_UNIT: &str = "192.0.2.99:8888";
+
+fn unit_rule(address: std::net::SocketAddr) -> Result<(), &'static str> {
+    if address.to_string() == NO_UNIT { Err("must not be this one") } else { Ok(()) }
 }
 
 impl World {
@@ -112,6 +126,7 @@ impl World {
             retention: covey_core::retention::RetentionDays::default(),
             budgets: self.budgets,
             gauge_types: vec![44],
+            unit_rule: Arc::new(unit_rule),
             webhooks: Arc::new(NoWebhooks),
             webhook_retry_ms: 86_400_000,
         });

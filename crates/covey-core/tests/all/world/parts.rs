@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result;
-use covey_core::id::{Sn, TaskId, UnixMs};
-use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Event, Ids, Link, Observer, Step};
+use covey_core::id::{OrgId, Sn, TaskId, UnixMs};
+use covey_core::node::NodeName;
+use covey_core::port::{
+    Announcement, BoxFuture, CertificateIssuer, CertificateKey, Clock, Event, Ids, Link, Observer, Step,
+};
 
 /// The instant at which every test begins.
 pub const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
@@ -43,6 +46,7 @@ impl Clock for TestClock {
 pub struct RecordingLink {
     announced: Mutex<Vec<Announcement>>,
     revoked: Mutex<Vec<Sn>>,
+    changed: Mutex<Vec<(OrgId, NodeName)>>,
 }
 
 impl RecordingLink {
@@ -53,6 +57,11 @@ impl RecordingLink {
 
     pub fn revoked(&self) -> Vec<Sn> {
         self.revoked.lock().unwrap().clone()
+    }
+
+    /// The nodes of which gateways may get another answer, since the last call.
+    pub fn changed(&self) -> Vec<(OrgId, NodeName)> {
+        std::mem::take(&mut self.changed.lock().unwrap())
     }
 }
 
@@ -66,6 +75,10 @@ impl Link for RecordingLink {
 
     fn revoke(&self, sn: &Sn) {
         self.revoked.lock().unwrap().push(sn.clone());
+    }
+
+    fn node_changed(&self, org: OrgId, name: &NodeName) {
+        self.changed.lock().unwrap().push((org, name.clone()));
     }
 
     fn name(&self) -> &'static str {
@@ -148,7 +161,7 @@ impl Ids for CountedIds {
 pub struct FakeIssuer(AtomicU64);
 
 impl CertificateIssuer for FakeIssuer {
-    fn issue(&self, sn: &Sn, _: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+    fn issue(&self, sn: &Sn, _: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         let serial = self.0.fetch_add(1, Ordering::SeqCst) + 0xa0;
         Ok(IssuedCertificate {
             record: CertificateRecord {

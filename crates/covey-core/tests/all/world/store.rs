@@ -2,9 +2,10 @@
 //! look-up, and lets it act while one is under way.
 
 use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice};
+use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
-use covey_core::task::{Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
+use covey_core::task::{Lapse, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,11 +15,13 @@ use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
     Gauge, GaugeFilter, SeriesQuery,
 };
-use covey_core::id::{DeviceId, DeviceKey, RecordNumber, ResultId, Sn, TaskId, UnixMs};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
+use covey_core::node::{KnownName, Node, NodeCount, NodeFilter, NodeName, NodeReader};
 use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Room, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
+use covey_core::unit::{Unit, UnitFilter, UnitReader};
 
 /// What a test does when a look-up has read and not yet answered.
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -26,17 +29,28 @@ type Meanwhile = Box<dyn FnOnce() + Send>;
 pub struct WatchedStore {
     pub(super) inner: Arc<dyn Store>,
     looking: AtomicUsize,
+    looked_together: AtomicUsize,
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl WatchedStore {
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, looking: AtomicUsize::new(0), meanwhile: Mutex::default() }
+        Self {
+            inner,
+            looking: AtomicUsize::new(0),
+            looked_together: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
+        }
     }
 
     /// Whether a look-up for tasks to announce is under way.
     pub fn is_looking(&self) -> bool {
         self.looking.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many look-ups were under way at a time at most.
+    pub fn looked_together(&self) -> usize {
+        self.looked_together.load(Ordering::SeqCst)
     }
 
     /// Acts once, between what the next look-up reads and its answer.
@@ -81,7 +95,8 @@ impl TaskReader for WatchedStore {
 
     fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
         Box::pin(async move {
-            self.looking.fetch_add(1, Ordering::SeqCst);
+            let looking = self.looking.fetch_add(1, Ordering::SeqCst) + 1;
+            self.looked_together.fetch_max(looking, Ordering::SeqCst);
             let found = self.inner.task_announceable(device, now, limit).await;
             self.looking.fetch_sub(1, Ordering::SeqCst);
             let act = self.meanwhile.lock().unwrap().take();
@@ -97,7 +112,7 @@ impl TaskReader for WatchedStore {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> Found<'_, Vec<Task>> {
+    ) -> Found<'_, Vec<Lapse>> {
         self.inner.task_lapsed_of_every_org(after, now, limit)
     }
 
@@ -127,6 +142,10 @@ impl DeviceReader for WatchedStore {
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
         self.inner.device_list(caller, filter, page, bytes_max)
+    }
+
+    fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {
+        self.inner.device_of_name_of_every_org(sn)
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {
@@ -169,6 +188,20 @@ impl AccessReader for WatchedStore {
 impl RetentionReader for WatchedStore {
     fn retention_of_every_org(&self) -> Found<'_, Vec<OrgRetention>> {
         self.inner.retention_of_every_org()
+    }
+}
+
+impl QuotaReader for WatchedStore {
+    fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>> {
+        self.inner.kept_of_devices_of_every_org(wanted)
+    }
+
+    fn kept_of_orgs_of_every_org(&self) -> Found<'_, Vec<OrgDay>> {
+        self.inner.kept_of_orgs_of_every_org()
+    }
+
+    fn kept_left_of_every_org(&self) -> Found<'_, Vec<LeftBehind>> {
+        self.inner.kept_left_of_every_org()
     }
 }
 
@@ -231,6 +264,30 @@ impl PresenceReader for WatchedStore {
 
     fn presence_due_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {
         self.inner.presence_due_of_every_org(now)
+    }
+}
+
+impl NodeReader for WatchedStore {
+    fn node_of_name(&self, org: OrgId, name: NodeName) -> Found<'_, KnownName> {
+        self.inner.node_of_name(org, name)
+    }
+
+    fn node_list(&self, caller: &Caller, filter: NodeFilter, page: PageRequest) -> Found<'_, Page<Node>> {
+        self.inner.node_list(caller, filter, page)
+    }
+
+    fn node_counts_of_every_org(&self) -> Found<'_, Vec<NodeCount>> {
+        self.inner.node_counts_of_every_org()
+    }
+}
+
+impl UnitReader for WatchedStore {
+    fn unit_list(&self, caller: &Caller, filter: UnitFilter, page: PageRequest) -> Found<'_, Page<Unit>> {
+        self.inner.unit_list(caller, filter, page)
+    }
+
+    fn units_to_speak_with(&self, org: OrgId) -> Found<'_, Vec<Unit>> {
+        self.inner.units_to_speak_with(org)
     }
 }
 

@@ -29,8 +29,9 @@ use crate::amqp::management::Management;
 use crate::amqp::{AmqpError, AmqpLink, Options};
 use crate::outage::Outage;
 
-/// How long a registration waits for its account.
-const ADMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a registration waits for its account: a RabbitMQ with much to do takes a while. One that answers with an
+/// error, or not at all, is not waited for.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many requests may wait; beyond, all accounts are compared.
 const ASKS_WAITING_MAX: usize = 16_384;
 /// How long the worker waits after a failure.

@@ -10,7 +10,7 @@ use covey_core::Engine;
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result;
 use covey_core::id::{Sn, UnixMs};
-use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, Clock, Observer};
+use covey_core::port::{Announcement, BoxFuture, CertificateIssuer, CertificateKey, Clock, Observer};
 use covey_link::TlsFiles;
 use covey_link::embedded::{Broker as Embedded, BrokerOptions, EmbeddedLink, TlsFiles as ServerFiles};
 use covey_pki::{Authority, CertificateLifetimes, ServerNames};
@@ -32,7 +32,7 @@ struct Issuer {
 }
 
 impl CertificateIssuer for Issuer {
-    fn issue(&self, sn: &Sn, _: Option<&str>, now: UnixMs) -> Result<IssuedCertificate> {
+    fn issue(&self, sn: &Sn, _: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap();
         let issued = self.authority.issue_device(sn.as_str(), now).unwrap();
         let file = |kind: &str, text: &str| -> PathBuf {

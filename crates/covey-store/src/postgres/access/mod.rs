@@ -29,9 +29,9 @@ prepared! {
             WHERE id = $1 AND revoked_at IS NULL";
         /// The API key of a number.
         api_key_of_id: rows::API_KEY_OF_ID;
-        /// How many keys have rights. Who would revoke one of them waits.
+        /// How many keys that are valid now, and from anywhere, have rights: rights, now. Who would revoke one of them waits.
         api_key_count: "SELECT count(*) FROM (SELECT 1 FROM api_keys WHERE revoked_at IS NULL AND rights & $1 = $1 \
-            ORDER BY id FOR NO KEY UPDATE) AS k";
+            AND coalesce(expires_at > $2, TRUE) AND addresses IS NULL ORDER BY id FOR NO KEY UPDATE) AS k";
         /// Revokes what stands for the certificates of a device: device, now.
         api_keys_revoke_of_device: "UPDATE api_keys SET revoked_at = $2, \
             digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL \

@@ -1,6 +1,6 @@
 //! Steps on organisations and API keys.
 
-use covey_core::access::{AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::access::{AccessSteps, ApiKey, KeyBounds, KeyDigest, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::TxResult;
 
@@ -22,10 +22,12 @@ impl AccessSteps for PostgresTransaction<'_> {
         rights: Rights,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
+        bounds: &KeyBounds,
     ) -> TxResult<ApiKey> {
-        let serial = certificate_serial_hex.map(ToOwned::to_owned);
-        let values =
-            values![org.0, name.to_owned(), i64::from(rights.0), digest.to_vec(), self.now.0, serial];
+        let (serial, name) = (certificate_serial_hex.map(ToOwned::to_owned), name.to_owned());
+        let (expires_at, addresses) = (bounds.expires_at.map(|at| at.0), rows::api_key_addresses(bounds));
+        let rights = i64::from(rights.0);
+        let values = values![org.0, name, rights, digest.to_vec(), self.now.0, serial, expires_at, addresses];
         self.write_only(|sql| &sql.access.api_key_insert, values, rows::api_key)
     }
 
@@ -34,7 +36,7 @@ impl AccessSteps for PostgresTransaction<'_> {
     }
 
     fn api_key_count(&mut self, rights: Rights) -> TxResult<i64> {
-        self.ask_only(|sql| &sql.access.api_key_count, values![i64::from(rights.0)], rows::first)
+        self.ask_only(|sql| &sql.access.api_key_count, values![i64::from(rights.0), self.now.0], rows::first)
     }
 
     /// Waits for those who are about to make the first key.

@@ -5,6 +5,7 @@ mod steps;
 
 use covey_core::device::{Device, Tag};
 use covey_core::error::Result;
+use covey_core::node::NodeName;
 
 use crate::postgres::prepared::prepared;
 use crate::rows::{self, Columns, Damaged, Read};
@@ -15,14 +16,15 @@ macro_rules! device_columns {
         concat!(
             rows::device_columns!(),
             ", (SELECT coalesce(json_agg(json_build_array(g.tag, g.value) ORDER BY g.tag), '[]') \
-         ::text FROM device_tags g WHERE g.device_key = d.id) AS tags"
+         ::text FROM device_tags g WHERE g.device_key = d.id) AS tags, (SELECT json_build_array(n.gateway, n.uid)::text \
+         FROM nodes n WHERE n.device_key = d.id) AS node"
         )
     };
 }
 use device_columns;
 
 /// How many columns that are.
-pub(crate) const DEVICE_COLUMNS: usize = 13;
+pub(crate) const DEVICE_COLUMNS: usize = 14;
 
 prepared! {
     /// Those of the connection that writes.
@@ -43,12 +45,17 @@ prepared! {
              WHERE d.org_id = $1 AND d.device_id = $2 AND d.retired_at IS NULL FOR NO KEY UPDATE OF d");
         /// Whether a serial number is taken.
         sn_is_taken: rows::SN_IS_TAKEN;
+        /// Who is registered under a serial number: nobody retires it meanwhile.
+        device_of_name: "SELECT d.id, d.org_id, d.device_id, d.sn, d.kind FROM devices d \
+             WHERE d.sn = $1 AND d.retired_at IS NULL FOR NO KEY UPDATE OF d";
+        /// Forgets certificates but for the newest.
+        certificates_trim: rows::CERTIFICATES_TRIM;
         /// Waits for those who are giving a device of an organisation its number.
         device_id_lock: "SELECT pg_advisory_xact_lock($1::int4, hashint8($2::int8))";
         /// The next free number of an organisation.
         device_id_free: rows::DEVICE_ID_FREE;
         /// A new device.
-        device_insert: "INSERT INTO devices (org_id, device_id, sn, created_at) VALUES ($1, $2, $3, $4) RETURNING id";
+        device_insert: "INSERT INTO devices (org_id, device_id, sn, created_at, kind) VALUES ($1, $2, $3, $4, $5) RETURNING id";
         /// Retires a device.
         device_retire: rows::DEVICE_RETIRE;
         /// Revokes its certificates.
@@ -67,6 +74,8 @@ prepared! {
 prepared! {
     /// Those of a connection that reads.
     Reading {
+        /// Who is registered under a serial number.
+        device_of_name: rows::DEVICE_OF_NAME;
         /// The device with a certificate that is registered under a serial number.
         device_of_sn: rows::DEVICE_OF_SN;
         /// Serial numbers of devices with a certificate: after, limit.
@@ -83,7 +92,15 @@ pub(crate) fn tags(column: usize, text: &str) -> Read<Vec<Tag>> {
     Ok(tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect())
 }
 
-/// A device with its tags, from `device_columns!`.
+/// The name of a node, as JSON: `["gateway", "uid"]`.
+fn node(column: usize, text: &str) -> Read<NodeName> {
+    let parts: Option<(String, String)> = serde_json::from_str(text).ok();
+    let name = parts.and_then(|(gateway, uid)| rows::node_name_of(&gateway, &uid));
+    name.ok_or(Damaged::Value(column, "name of a node"))
+}
+
+/// A device with its tags and its node, from `device_columns!`.
 pub(crate) fn device(row: &dyn Columns) -> Read<Device> {
-    Ok(Device { tags: tags(12, rows::get(row, 12)?)?, ..rows::device(row)? })
+    let node = rows::get::<Option<&str>>(row, 13)?.map(|text| node(13, text)).transpose()?;
+    Ok(Device { tags: tags(12, rows::get(row, 12)?)?, node, ..rows::device(row)? })
 }

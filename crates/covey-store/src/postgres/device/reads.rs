@@ -1,7 +1,7 @@
 //! Reads of devices.
 
 use covey_core::access::Caller;
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice};
 use covey_core::id::{OrgId, Sn};
 use covey_core::port::{Entries, Found, Page, PageRequest, ReadKind, Turn};
 use tokio_postgres::types::Type;
@@ -26,6 +26,16 @@ impl DeviceReader for Postgres {
             let filter = filter.clone();
             Box::pin(async move { device_page(session, org, &filter, page, bytes_max).await })
         })
+    }
+
+    fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {
+        self.row(
+            ReadKind::DeviceOfName,
+            Turn::Server,
+            |sql| &sql.device.device_of_name,
+            values![sn.as_str().to_owned()],
+            rows::named_device,
+        )
     }
 
     fn device_of_sn_of_every_org(&self, sn: Sn) -> Found<'_, Option<DeviceIdentity>> {

@@ -1,6 +1,6 @@
 //! Steps on devices.
 
-use covey_core::device::{CertificateRecord, Device, DeviceSteps, NewDevice, Tag};
+use covey_core::device::{CertificateRecord, Device, DeviceSteps, NamedDevice, NewDevice, Tag};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::TxResult;
 use covey_core::task::{DeviceRef, Target};
@@ -42,6 +42,10 @@ impl DeviceSteps for PostgresTransaction<'_> {
         Ok(!self.ask(step)?.is_empty())
     }
 
+    fn device_of_name(&mut self, sn: &Sn) -> TxResult<Option<NamedDevice>> {
+        self.ask_first(|sql| &sql.device.device_of_name, values![sn.as_str().to_owned()], rows::named_device)
+    }
+
     fn device_id_free(&mut self, org: OrgId) -> TxResult<DeviceId> {
         let steps = vec![
             self.query(|sql| &sql.device.device_id_lock, values![LockClass::DeviceId.number(), org.0]),
@@ -52,8 +56,8 @@ impl DeviceSteps for PostgresTransaction<'_> {
     }
 
     fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey> {
-        let values =
-            values![device.org.0, device.device_id.0, device.sn.as_str().to_owned(), device.created_at.0];
+        let (sn, kind) = (device.sn.as_str().to_owned(), device.kind as i64);
+        let values = values![device.org.0, device.device_id.0, sn, device.created_at.0, kind];
         let key = self.write_only(|sql| &sql.device.device_insert, values, rows::first)?;
         for tag in &device.tags {
             self.tag_put(key, tag)?;
@@ -89,5 +93,10 @@ impl DeviceSteps for PostgresTransaction<'_> {
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()> {
         let values = values![certificate.serial_hex.clone(), device.0, self.now.0, certificate.not_after.0];
         self.write(|sql| &sql.device.certificate_insert, values).map(drop)
+    }
+
+    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()> {
+        let values = values![device.0, device.0, i64::from(keep)];
+        self.write(|sql| &sql.device.certificates_trim, values).map(drop)
     }
 }

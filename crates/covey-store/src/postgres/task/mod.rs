@@ -73,6 +73,22 @@ prepared! {
              FROM unnest($1::int8[], $2::int8[]) AS n (org_id, device_key) LEFT JOIN LATERAL \
              (SELECT t.* FROM tasks_open t WHERE t.device_key = n.device_key AND t.org_id = n.org_id AND ",
             eligible!("$3"), " ", by_rank!(), " LIMIT 1 FOR UPDATE SKIP LOCKED) t ON true");
+        /// The tasks of a device whose time has not run out, but for those that somebody is about to change: organisation,
+        /// device, now, limit.
+        tasks_open_of: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.org_id = $1 \
+             AND t.device_key = $2 AND t.expires_at > $3 ", by_rank!(), " LIMIT $4 FOR UPDATE SKIP LOCKED");
+        /// What a device has taken, and then what waits for it, as much of each as `WaitingTask` has: organisation,
+        /// device, now, limit, how many bytes their parameters may have.
+        tasks_waiting: "SELECT p.id, p.seq, p.method, p.payload FROM (SELECT o.*, \
+             row_number() OVER up_to AS at, sum(octet_length(o.payload)) OVER up_to AS bytes \
+             FROM (SELECT t.id, t.seq, t.method, t.payload, t.priority, t.expires_at, t.status \
+             FROM tasks_open t WHERE t.org_id = $1 AND t.device_key = $2 AND t.expires_at > $3 \
+             ORDER BY t.status = 2 DESC, t.priority DESC, t.expires_at, t.seq LIMIT $4) AS o \
+             WINDOW up_to AS (ORDER BY o.status = 2 DESC, o.priority DESC, o.expires_at, o.seq)) AS p \
+             WHERE p.at = 1 OR coalesce(p.bytes, 0) <= $5::int8 ORDER BY p.at";
+        /// Open tasks by their ids, but for those that somebody is about to change.
+        tasks_hold: concat!("SELECT ", rows::task_columns!(),
+            " FROM tasks_open t WHERE t.id = ANY($1::uuid[]) ORDER BY t.id FOR UPDATE SKIP LOCKED");
         /// Tasks whose time ran out: now, limit.
         tasks_overdue: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.expires_at <= $1 \
              ORDER BY t.expires_at LIMIT $2 FOR UPDATE SKIP LOCKED");
@@ -118,10 +134,10 @@ prepared! {
         task_announceable: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.device_key = $1 \
              AND t.expires_at > $2 AND (t.status < 2 OR t.lease_until IS NULL OR t.lease_until <= $2) ",
             by_rank!(), " LIMIT $3");
-        /// Tasks whose lease ran out: after this instant and this `seq`, until, limit.
-        task_lapsed: concat!("SELECT ", rows::task_columns!(), " FROM tasks_open t WHERE t.status = 2 \
+        /// Leases that ran out: after this instant and this `seq`, until, limit.
+        task_lapsed: "SELECT t.lease_until, t.seq, t.device_key FROM tasks_open t WHERE t.status = 2 \
              AND (t.lease_until, t.seq) > ($1::int8, $2::int8) AND t.lease_until <= $3 AND t.expires_at > $3 \
-             ORDER BY t.lease_until, t.seq LIMIT $4");
+             ORDER BY t.lease_until, t.seq LIMIT $4";
         /// Whether there is any task whose time ran out: now.
         task_overdue_any: "SELECT EXISTS (SELECT 1 FROM tasks_open WHERE expires_at <= $1)";
         /// Which devices have tasks that may be announced: devices, now.

@@ -6,7 +6,7 @@ use covey_core::access::Caller;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn};
 use covey_core::task::{
-    RESULTS_BYTES_MAX, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
+    Lapse, RESULTS_BYTES_MAX, RESULTS_MAX, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader,
     TaskResults, TaskStatus,
 };
 use tokio_postgres::Row;
@@ -98,9 +98,9 @@ impl TaskReader for Postgres {
         after: (UnixMs, i64),
         now: UnixMs,
         limit: u32,
-    ) -> Found<'_, Vec<Task>> {
+    ) -> Found<'_, Vec<Lapse>> {
         let values = values![after.0.0, after.1, now.0, i64::from(limit)];
-        self.rows(ReadKind::TaskLapsed, Turn::Server, |sql| &sql.task.task_lapsed, values, rows::task)
+        self.rows(ReadKind::TaskLapsed, Turn::Server, |sql| &sql.task.task_lapsed, values, rows::lapse)
     }
 
     fn task_overdue_of_every_org(&self, now: UnixMs) -> Found<'_, bool> {

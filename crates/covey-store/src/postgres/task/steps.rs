@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use covey_core::error::StorageFault;
 use covey_core::id::{DeviceKey, OrgId, ResultId, TaskId, UnixMs};
+use covey_core::node::WaitingTask;
 use covey_core::port::TxResult;
 use covey_core::task::{Idempotency, NewResult, Task, TaskResult, TaskResults, TaskSteps};
 use tokio_postgres::Row;
@@ -52,12 +53,7 @@ impl TaskSteps for PostgresTransaction<'_> {
     fn tasks_overdue_of_every_org(&mut self, limit: u32) -> TxResult<Vec<Task>> {
         let values = values![self.now.0, i64::from(limit)];
         let rows = self.ask(self.query(|sql| &sql.task.tasks_overdue, values))?;
-        let mut tasks = Vec::new();
-        for row in &rows {
-            let task = self.read(rows::task(row))?;
-            tasks.push(self.cache.remember(task, Place::Open, None).clone());
-        }
-        Ok(tasks)
+        self.hold_tasks(&rows)
     }
 
     fn tasks_live_reach(&mut self, _org: OrgId, device: DeviceKey, count: u32) -> TxResult<bool> {
@@ -75,6 +71,34 @@ impl TaskSteps for PostgresTransaction<'_> {
         let counted: i64 =
             self.ask_only(|sql| &sql.task.open_count, values![device.0, count], rows::first)?;
         Ok(counted >= count)
+    }
+
+    fn tasks_open(&mut self, org: OrgId, device: DeviceKey, limit: u32) -> TxResult<Vec<Task>> {
+        let values = values![org.0, device.0, self.now.0, i64::from(limit)];
+        let rows = self.ask(self.query(|sql| &sql.task.tasks_open_of, values))?;
+        self.hold_tasks(&rows)
+    }
+
+    fn tasks_waiting(
+        &mut self,
+        org: OrgId,
+        device: DeviceKey,
+        limit: u32,
+        bytes_max: usize,
+    ) -> TxResult<Vec<WaitingTask>> {
+        let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        let values = values![org.0, device.0, self.now.0, i64::from(limit), bytes_max];
+        let rows = self.ask(self.query(|sql| &sql.task.tasks_waiting, values))?;
+        self.read(rows::each(&rows, rows::waiting_task))
+    }
+
+    fn tasks_hold(&mut self, org: OrgId, ids: &[TaskId]) -> TxResult<Vec<Task>> {
+        let uuids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let rows = self.ask(self.query(|sql| &sql.task.tasks_hold, values![uuids]))?;
+        let mut tasks = self.hold_tasks(&rows)?;
+        tasks.retain(|task| task.org == org && !task.status.is_final());
+        tasks.sort_by_key(|task| ids.iter().position(|id| *id == task.id));
+        Ok(tasks)
     }
 
     fn task_insert(&mut self, task: &mut Task) -> TxResult<()> {
@@ -210,6 +234,16 @@ impl PostgresTransaction<'_> {
     fn remember_task(&mut self, rows: &[Row], place: Place) -> TxResult<Option<TaskId>> {
         let Some(task) = self.first(rows, rows::task)? else { return Ok(None) };
         Ok(Some(self.cache.remember(task, place, None).id))
+    }
+
+    /// Open tasks that this transaction holds now, as they are after the jobs so far.
+    fn hold_tasks(&mut self, rows: &[Row]) -> TxResult<Vec<Task>> {
+        let mut tasks = Vec::with_capacity(rows.len());
+        for row in rows {
+            let task = self.read(rows::task(row))?;
+            tasks.push(self.cache.remember(task, Place::Open, None).clone());
+        }
+        Ok(tasks)
     }
 
     fn eligible(&self, id: TaskId, org: OrgId) -> Option<&Task> {

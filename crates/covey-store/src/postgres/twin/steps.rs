@@ -5,6 +5,7 @@ use crate::postgres::pipeline::{Reply, values};
 use crate::postgres::twin::CachedTwin;
 use crate::postgres::write::transaction::{PostgresTransaction, Prepared};
 use crate::rows;
+use covey_core::device::DeviceIdentity;
 use covey_core::id::DeviceKey;
 use covey_core::port::TxResult;
 use covey_core::twin::{ReportedValue, TwinResource, TwinSteps, TwinVersions};
@@ -24,12 +25,23 @@ impl TwinSteps for PostgresTransaction<'_> {
         Ok(())
     }
 
+    fn twin_reported(&mut self, device: DeviceKey) -> TxResult<TwinVersions> {
+        let mut versions = self.twin_versions(device)?;
+        versions.reported += 1;
+        self.twin_versions_put(device, versions)?;
+        Ok(versions)
+    }
+
     fn twin_resource(&mut self, device: DeviceKey, name: &str) -> TxResult<Option<TwinResource>> {
         self.hold_twin(device).map(|twin| twin.resources.get(name).cloned())
     }
 
     fn twin_resources(&mut self, device: DeviceKey) -> TxResult<Vec<TwinResource>> {
         self.hold_twin(device).map(|twin| twin.resources.values().cloned().collect())
+    }
+
+    fn twin_resource_count(&mut self, device: DeviceKey) -> TxResult<u32> {
+        self.hold_twin(device).map(|twin| u32::try_from(twin.resources.len()).unwrap_or(u32::MAX))
     }
 
     fn twin_resource_put(&mut self, device: DeviceKey, resource: &TwinResource) -> TxResult<()> {
@@ -47,8 +59,13 @@ impl TwinSteps for PostgresTransaction<'_> {
         Ok(())
     }
 
-    fn twin_history_insert(&mut self, device: DeviceKey, name: &str, value: &ReportedValue) -> TxResult<()> {
-        self.batch.twins.history.push((device, name.to_owned(), value.clone()));
+    fn twin_history_insert(
+        &mut self,
+        device: &DeviceIdentity,
+        name: &str,
+        value: &ReportedValue,
+    ) -> TxResult<()> {
+        self.batch.twins.history.push((device.device, name.to_owned(), value.clone()));
         Ok(())
     }
 }

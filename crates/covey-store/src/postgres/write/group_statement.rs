@@ -87,7 +87,7 @@ impl Parts {
     /// Takes, in this order: the columns of new tasks; those of `changes` of open
     /// tasks; the same of tasks that became final; the columns of results; the
     /// instant and then the columns of gauges; the offset of numbers, how many
-    /// records the transaction has written before, the instant and the columns of
+    /// records the transaction has written before, the instant, the writer and the columns of
     /// records, and of events their records' places among these and their
     /// columns, the slot, and of each organisation how many; the writer's number,
     /// that of the group, the writer's slot, and of each count that changed the
@@ -152,7 +152,7 @@ impl Parts {
     /// Writes records and events under numbers that are made here, where that of
     /// the transaction is known ([`crate::postgres::numbers`]).
     fn tell(self, values: &mut Values, parts: &mut Vec<String>) {
-        let [offset, before, at] = [values.next(), values.next(), values.next()];
+        let [offset, before, at, writer] = [(); 4].map(|()| values.next());
         parts.push(format!(
             "base AS MATERIALIZED (SELECT ((pg_current_xact_id()::text::int8 + ${offset}::int8) << 16) \
              + ${before}::int8 - 1 AS number)"
@@ -160,8 +160,8 @@ impl Parts {
         let arrays = values.arrays(&RECORDS_TYPES);
         let columns = of("n", RECORDS);
         parts.push(format!(
-            "told AS (INSERT INTO records (number, at, {RECORDS}) \
-             SELECT b.number + n.place, ${at}::int8, {columns} FROM base b CROSS JOIN unnest({arrays}) \
+            "told AS (INSERT INTO records (number, at, writer, {RECORDS}) \
+             SELECT b.number + n.place, ${at}::int8, ${writer}::int4, {columns} FROM base b CROSS JOIN unnest({arrays}) \
              WITH ORDINALITY AS n ({RECORDS}, place))"
         ));
         if self.outbox == Outbox::Events {

@@ -58,13 +58,18 @@ impl OutboxBatch {
 
     /// Takes out what is there; what comes after it has later places.
     pub(crate) fn take(&mut self) -> Self {
-        let records_before = self.records_before + self.record_count();
+        let records_before = self.records_so_far();
         std::mem::replace(self, Self { records_before, ..Self::default() })
     }
 
     fn record_count(&self) -> u32 {
         // No more than `PLACES_MAX` are taken in.
         u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many records the transaction has written, and has yet to send.
+    pub(crate) fn records_so_far(&self) -> u32 {
+        self.records_before + self.record_count()
     }
 
     /// Adds a record, unless the transaction has as many as a number has places.
@@ -113,7 +118,8 @@ impl OutboxBatch {
     }
 
     pub(crate) fn record_values<'v>(&self, session: &Session, now: UnixMs) -> Vec<Value<'v>> {
-        let mut values = values![session.record_offset, i64::from(self.records_before), now.0];
+        let before = i64::from(self.records_before);
+        let mut values = values![session.record_offset, before, now.0, session.writer.number()];
         let rows = || self.records.iter().map(|(_, row)| row);
         values.extend(device_values(self.records.iter().map(|(device, _)| device)));
         values.extend([

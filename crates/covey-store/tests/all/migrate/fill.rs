@@ -7,14 +7,16 @@ use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
 use covey_core::device_session::{SessionContent, Subscription};
 use covey_core::event::{EventTypes, NewEvent};
 use covey_core::id::{Sn, TaskId, UnixMs};
+use covey_core::node::{Admission, GatewayName, NodeAdmit, NodeName};
 use covey_core::retention::RetentionClass;
 use covey_core::task::{IdempotencyKey, NewResult, ResultBody, TaskSpec};
 use covey_core::twin::TwinPatch;
+use covey_core::unit::{UnitKind, UnitPlace, UnitSpec};
 use futures_executor::block_on;
 use uuid::{Builder, Uuid};
 
 use super::random::Random;
-use crate::world::{World, connection, spec};
+use crate::world::{SERVER, World, connection, spec};
 
 /// What can be asked for afterwards.
 #[derive(Default)]
@@ -62,6 +64,8 @@ pub fn live(world: &World, seed: u64, steps: usize) -> History {
             _ => world.pass_ms(1),
         }
     }
+    nodes(world);
+    units(world);
     super::hooks::fill(world);
     history
 }
@@ -79,6 +83,47 @@ fn register(world: &World, history: &mut History, random: &mut Random, number: u
         history.serials.push((device.identity.sn.clone(), serial));
         history.devices.push((org, device.identity));
     }
+}
+
+/// Nodes of every kind: listed, waiting, with a device of their own or for one connection.
+fn nodes(world: &World) {
+    for (number, text) in TEXTS.iter().cycle().take(24).enumerate() {
+        let uid = format!("node {number} {}", text.replace(char::is_control, ""));
+        let name = NodeName::parse(GatewayName::parse("coap").unwrap(), &uid).unwrap();
+        let caller = world.org(number % 2);
+        if number % 3 == 0 {
+            block_on(world.engine().for_caller(caller).node_add(name)).unwrap();
+            continue;
+        }
+        let asked = NodeAdmit {
+            org: caller.org,
+            name,
+            address: "192.0.2.7".to_owned(),
+            is_passing: number % 3 == 1 && number % 4 < 2,
+            admission: if number % 3 == 1 { Admission::Open } else { Admission::Approve },
+            server: SERVER.to_owned(),
+        };
+        block_on(world.engine().server().node_admit(asked)).unwrap();
+    }
+}
+
+/// Units of both kinds, of which one organisation's are spoken with.
+fn units(world: &World) {
+    for number in 0..12_u8 {
+        let address = match number % 3 {
+            0 => format!("[2001:db8::{number}]:8888"),
+            _ => format!("192.0.2.{number}:{}", 8_888 + u16::from(number)),
+        };
+        let place = UnitPlace {
+            address: address.parse().unwrap(),
+            kind: UnitKind::ALL[usize::from(number % 2)],
+            resource: format!("value/{number}"),
+        };
+        let spec = UnitSpec { name: (number % 4 > 0).then(|| format!("unit {number} ä")), place };
+        let caller = world.org(usize::from(number) % 2);
+        block_on(world.engine().for_caller(caller).unit_add(spec)).unwrap();
+    }
+    assert!(block_on(world.engine().server().unit_gateway_claim(world.org(0).org, SERVER)).unwrap());
 }
 
 fn retire(world: &World, history: &mut History, random: &mut Random) {

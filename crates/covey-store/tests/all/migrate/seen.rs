@@ -3,9 +3,11 @@
 use covey_core::device::DeviceFilter;
 use covey_core::event::{EventFilter, EventTypes, EventsFrom, GaugeFilter};
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, UnixMs};
+use covey_core::node::NodeFilter;
 use covey_core::port::{PageRequest, Store};
 use covey_core::record::RecordRequest;
 use covey_core::task::{TaskFilter, TaskStatus};
+use covey_core::unit::UnitFilter;
 use futures_executor::block_on;
 
 use super::fill::History;
@@ -50,6 +52,10 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             let answer = block_on(store.device_list(caller, filter.clone(), everything, usize::MAX)).unwrap();
             add(format!("devices {filter:?} of {org}"), &answer);
         }
+        let nodes = block_on(store.node_list(caller, NodeFilter::default(), everything)).unwrap();
+        add(format!("nodes of {org}"), &nodes);
+        let units = block_on(store.unit_list(caller, UnitFilter::default(), everything)).unwrap();
+        add(format!("units of {org}"), &units);
         let page = EventsFrom::Page(everything);
         for include in [EventTypes::OfDevices, EventTypes::Any] {
             let filter = EventFilter { include, ..EventFilter::default() };
@@ -115,6 +121,7 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
     let mut retention = block_on(store.retention_of_every_org()).unwrap();
     retention.sort_by_key(|own| (own.org, own.kept));
     add("retention".to_owned(), &retention);
+    add("node counts".to_owned(), &block_on(store.node_counts_of_every_org()).unwrap());
     add("keys".to_owned(), &block_on(store.api_key_list_of_every_org()).unwrap());
     add("counts".to_owned(), &block_on(store.task_counts_of_every_org()).unwrap());
     seen.extend(super::hooks::seen(store));

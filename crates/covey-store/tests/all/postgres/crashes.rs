@@ -204,6 +204,8 @@ fn a_full_disk_is_told_as_such_and_reads_go_on() {
                 Error::Unavailable { reason }
             );
             world.delete(0, other.id).unwrap();
+            let org = world.org(0).org;
+            assert!(block_on(world.engine().server().unit_gateway_claim(org, "here")).unwrap());
             // Another fault in between does not end it.
             cut(&url);
             assert!(!has_room_within(&world, Duration::from_secs(4)));

@@ -41,7 +41,12 @@ fn servers_that_start_together_migrate_once() {
             ["9", "2"],
             ["10", "2"],
             ["11", "2"],
-            ["12", "2"]
+            ["12", "2"],
+            ["13", "2"],
+            ["14", "2"],
+            ["15", "2"],
+            ["16", "2"],
+            ["17", "2"]
         ]
     );
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \

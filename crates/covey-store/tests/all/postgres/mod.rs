@@ -12,6 +12,7 @@ mod months;
 mod outbox;
 mod peers;
 mod plans;
+mod quotas;
 mod read_only;
 mod scans;
 mod servers;

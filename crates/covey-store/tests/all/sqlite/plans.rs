@@ -20,6 +20,9 @@ fn expected(name: &str, device: &DeviceIdentity, now: i64) -> (&'static str, Vec
         "task_final" => ("sqlite_autoindex_tasks_1", vec![id.into()]),
         "task_best" => ("tasks_open", vec![device_key.into(), now.into(), org.into()]),
         "task_announceable" => ("tasks_open", vec![device_key.into(), now.into(), 33.into()]),
+        "tasks_taken" | "tasks_waiting" | "tasks_open" => {
+            ("tasks_open", vec![device_key.into(), now.into(), org.into(), 1_000.into()])
+        }
         "task_overdue" => ("tasks_expiry", vec![now.into(), 1_000.into()]),
         "task_overdue_any" => ("tasks_expiry", vec![now.into()]),
         "task_lapsed" => ("tasks_lease", vec![0.into(), 0.into(), now.into(), 1_000.into()]),

@@ -20,11 +20,13 @@ use crate::command::{json_text, moment};
 /// The exit code when the wait ended before the task did.
 const STILL_OPEN_EXIT_CODE: u8 = 3;
 /// How long to wait unless told otherwise, in seconds.
-const WAIT_DEFAULT_S: &str = "30";
+pub const WAIT_DEFAULT_S: u64 = 30;
+/// The same as it is typed.
+const WAIT_DEFAULT: &str = "30";
 /// Longest wait: a week, in seconds.
-const WAIT_MAX_S: u64 = 7 * 24 * 3600;
+pub const WAIT_MAX_S: u64 = 7 * 24 * 3600;
 /// Longest life of a task, in minutes (rest-api "Tasks").
-const TTL_MINUTES_MAX: u64 = 44_639;
+pub const TTL_MINUTES_MAX: u64 = 44_639;
 
 /// `covey call`.
 #[derive(Args)]
@@ -51,8 +53,8 @@ pub struct CallArgs {
         long,
         value_name = "SECONDS",
         num_args = 0..=1,
-        default_value = WAIT_DEFAULT_S,
-        default_missing_value = WAIT_DEFAULT_S,
+        default_value = WAIT_DEFAULT,
+        default_missing_value = WAIT_DEFAULT,
         value_parser = clap::value_parser!(u64).range(1..=WAIT_MAX_S)
     )]
     wait: u64,
@@ -106,8 +108,8 @@ async fn build(args: &CallArgs, connection: &Connection) -> Result<TaskRequest> 
     Ok(request)
 }
 
-/// A task that ends before the wait for it does would be of little use.
-fn ttl_for(wait_s: u64) -> u32 {
+/// For how many minutes a task lives that is waited for: one that ends before would be of little use.
+pub fn ttl_for(wait_s: u64) -> u32 {
     u32::try_from(wait_s.div_ceil(60).clamp(1, TTL_MINUTES_MAX)).unwrap_or(1)
 }
 
@@ -127,7 +129,11 @@ async fn create(request: &TaskRequest, connection: &Connection) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-async fn wait(request: &TaskRequest, wait: Duration, connection: &Connection) -> Result<ExitCode> {
+/// Calls, waits, and prints what came of it.
+///
+/// # Errors
+/// A refusal, or the transport's.
+pub async fn wait(request: &TaskRequest, wait: Duration, connection: &Connection) -> Result<ExitCode> {
     let began = Instant::now();
     let spinner = spinner();
     let mut calling = pin!(connection.client.call(request, wait));

@@ -64,6 +64,9 @@ pub fn show(connection: &Connection, device: &Device) -> Result<()> {
         let known = ["address", "protocol", "reason"].into_iter();
         rows.extend(known.filter_map(|name| Some((name, printable(details.get(name)?)))));
     }
+    if let Some(node) = &device.node {
+        rows.push(("node", printable(&format!("{}/{}", node.gateway, node.uid))));
+    }
     rows.push(("registered", moment::of(device.created_at)));
     for (index, tag) in device.device_tags.iter().enumerate() {
         rows.push((if index == 0 { "tags" } else { "" }, tag_text(&tag.tag, &tag.value)));

@@ -1,0 +1,6 @@
+//! Gateways as nodes see them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod coap;
+mod mqtt_sn;
+mod pusher;

@@ -1,0 +1,43 @@
+//! What several servers on one database have counted, each for itself.
+
+use crate::battery::quotas::{count, flush, kept, large, until_kept};
+use crate::database::{Another, PostgresBackend, say};
+use crate::world::World;
+
+#[test]
+fn of_a_killed_server_is_counted_what_it_has_stored_and_not_what_others_have() {
+    let backend = PostgresBackend::new();
+    let (url, another) = (backend.url(), Another::new(&backend.url(), "server-2"));
+    let first = World::new(backend);
+    let mut second = World::on_what_is_there(another, 1_000_000);
+    let (device, other) = (first.device(0), first.device(0));
+    let create = |first: &World, second: &World| {
+        for _ in 0..3 {
+            first.create(large(&device));
+            second.create(large(&device));
+            second.create(large(&other));
+        }
+    };
+    count(&first);
+    count(&second);
+    create(&first, &second);
+    flush(&first);
+    create(&first, &second);
+    second.restart_quietly();
+    count(&second);
+    // The six of the first that are not written yet are not the second's to count.
+    until_kept(&second, 30_000);
+    flush(&first);
+    flush(&second);
+    assert_eq!([&first, &second].map(kept), [36_000; 2]);
+    create(&first, &second);
+    drop(second);
+    flush(&first);
+    assert_eq!(kept(&first), 42_000, "the second may have lost its connection alone");
+    // So the servers do when its lock was free for an hour.
+    say(&url, &["DELETE FROM writers WHERE server = 'server-2'"]);
+    flush(&first);
+    assert_eq!(kept(&first), 54_000);
+    flush(&first);
+    assert_eq!(kept(&first), 54_000);
+}
