@@ -1,5 +1,5 @@
 """Nodes, web clients and gateways that are programs with libraries of the field: MQTT.js, ws, libcoap, mqttsn, and
-chumicro-mqtt on MicroPython."""
+chumicro-mqtt and umqtt.simple on MicroPython."""
 
 import itertools
 import json
@@ -82,10 +82,11 @@ def test_a_node_of_mqtt_js(site, app, new_node, tmp_path, level):
     has(app, device, {"led": "1"})
 
 
-def test_a_node_of_micropython(site, app, new_node, tmp_path):
+@pytest.mark.parametrize("file", ["chumicro_node.py", "umqtt_node.py"])
+def test_a_node_of_micropython(site, app, new_node, tmp_path, file):
     uid, said = fresh("mpy"), {"led": "0", "temperature": "23°C"}
     host, port = site.addresses["mqtt_nodes"].removeprefix("mqtt://").rsplit(":", 1)
-    node = new_node(Program.micropython, tmp_path, "chumicro_node.py", host, port, uid, json.dumps(said))
+    node = new_node(Program.micropython, tmp_path, file, host, port, uid, json.dumps(said))
     device = wait_for(lambda: device_of(app, f"mqtt-{uid}", online=True))
     assert device, node.heard()
     has(app, device, {**said, "protocol": "MQTT", "id": uid})

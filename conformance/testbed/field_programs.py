@@ -36,7 +36,8 @@ class Program:
         interpreter = Path(sys.executable).parent / "micropython"
         if not interpreter.exists():
             pytest.skip("MicroPython is not installed")
-        path = f"MICROPYPATH=.frozen:{sysconfig.get_paths()['purelib']}"
+        # What `unpackaged.py` has fetched, then what pip has installed.
+        path = f"MICROPYPATH=.frozen:{Path(sys.prefix) / 'micropython'}:{sysconfig.get_paths()['purelib']}"
         return cls(folder, "env", path, str(interpreter), str(HERE / file), *arguments)
 
     def say(self, line: str) -> None:

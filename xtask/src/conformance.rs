@@ -173,7 +173,8 @@ pub fn prepare() -> Result<PathBuf> {
     prepare_node()?;
     let python = venv().join("bin/python");
     let requirements = root().join("conformance/requirements.txt");
-    let wanted = std::fs::read(&requirements)?;
+    let unpackaged = root().join("conformance/testbed/unpackaged.py");
+    let wanted = [std::fs::read(&requirements)?, std::fs::read(&unpackaged)?].concat();
     let stamp = venv().join("requirements.installed");
     if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
@@ -182,6 +183,7 @@ pub fn prepare() -> Result<PathBuf> {
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
         .arg(&requirements))?;
+    run(Command::new(&python).arg(&unpackaged).arg(venv().join("micropython")))?;
     std::fs::write(stamp, wanted)?;
     Ok(python)
 }
