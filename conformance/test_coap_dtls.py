@@ -231,6 +231,20 @@ def test_after_a_kill_a_node_opens_another_session(new_server, new_api, new_node
     assert server.stop() == 0
 
 
+def test_the_first_value_of_a_session_says_who_is_there_if_that_can_be_one_node_alone(new_server, new_api, new_node, tmp_path):
+    keys = key_file(tmp_path / "psk", f"lamp:{KEY.hex()}", f"roof:{KEY.hex()}:north,south")
+    server = new_server("--coaps", "127.0.0.1:0", "--coap-psk", str(keys))
+    app = new_api(server)
+    lamp = new_node(DtlsNode, server.addresses["coaps"], "lamp", {"led": "0"}, "lamp", KEY)
+    assert str(lamp.say("temperature", "21").code) == "2.04 Changed"
+    device = joined(app, "lamp")
+    assert wait_for(lambda: values(app, device["device_id"]).get("temperature") == "21", 30)
+    roof = new_node(DtlsNode, server.addresses["coaps"], "north", {"led": "0"}, "roof", KEY)
+    assert str(roof.say("temperature", "21").code) == "2.04 Changed"
+    assert counted(server, "not_heard") == 1
+    assert device_of(app, "coap-north") is None
+
+
 def test_a_key_file_that_is_wrong_is_said_before_the_start(tmp_path):
     keys = key_file(tmp_path / "psk", f"lamp:{KEY.hex()}")
 

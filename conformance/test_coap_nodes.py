@@ -172,9 +172,12 @@ def test_of_two_uids_on_one_address_the_last_one_is_who_speaks(gateway, app, new
 
 def test_whoever_never_was_alive_is_answered_and_not_heard(gateway, app, new_node):
     node = new_node(CoapNode, gateway.addresses["coap"], a_uid(), {"led": "0"})
+    counted = {"link": "coap", "what": "not_heard"}
+    before = gateway.metric("covey_link_messages_total", **counted)
     assert str(node.say("led", "5").code) == "2.04 Changed"
-    time.sleep(0.2)
+    assert wait_for(lambda: gateway.metric("covey_link_messages_total", **counted) == before + 1)
     assert device_of(app, f"coap-{node.uid}") is None
+    assert node.address in gateway.log_text()
 
 
 def test_a_silent_node_is_out_and_a_write_waits_for_it(new_server, new_api, new_node):
@@ -231,6 +234,35 @@ def test_libcoap_is_served(gateway):
     assert "4.04" in ask("-m", "get", path="nothing")
     assert "4.05" in ask("-m", "get", path="alive")
     assert "Received 'led:1'" in ask("-m", "post", "-e", "led:1", path="server")
+
+
+@pytest.mark.skipif(not shutil.which("coap-server-notls"), reason="libcoap3-bin is not installed")
+def test_a_long_value_is_written_to_libcoap(gateway, app):
+    # Its server answers the last block with 2.01 (4.3.1).
+    uid, address, long = a_uid(), next(ADDRESSES), "x" * 3000
+    host, port = gateway.addresses["coap"].removeprefix("coap://").rsplit(":", 1)
+    server = subprocess.Popen(["coap-server-notls", "-A", address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+            node.bind((address, 0))
+            node.sendto(b"\x40\x02\x00\x01\xb5alive\xff" + f"alive:{uid}".encode(), (host, int(port)))
+        device = joined(app, uid)
+        task = call(app, device, example_data=long)
+        assert (task["status"], task["results"][0]["result"]) == (DONE, {"example_data": long})
+        assert values(app, device["device_id"])["example_data"] == long
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_a_number_that_is_written_is_text_as_all_that_a_node_says(gateway, app, new_node):
+    uid = a_uid()
+    node = new_node(CoapNode, gateway.addresses["coap"], uid, {"led": "0"})
+    node.alive()
+    device = joined(app, uid)
+    task = call(app, device, led=1)
+    assert (task["status"], task["results"][0]["result"]) == (DONE, {"led": "1"})
+    assert node.written == ["led=1"] and values(app, device["device_id"])["led"] == "1"
 
 
 def test_after_a_kill_a_node_that_is_alive_is_there_again(new_server, new_api, new_node):

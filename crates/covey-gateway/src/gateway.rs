@@ -170,6 +170,16 @@ impl<P: Port> Gateway<P> {
         self.act(|roster, _, actions| roster.reset(uid, actions));
     }
 
+    /// It is not known what a node has: it is asked again. To others nothing has changed.
+    pub fn discover_again(&self, uid: &str) {
+        self.act(|roster, _, actions| roster.discover_again(uid, actions));
+    }
+
+    /// Whether what a node says is kept, or may be once it has joined.
+    pub fn is_heard(&self, uid: &str) -> bool {
+        self.lock().is_heard(uid)
+    }
+
     /// A node is gone.
     pub fn gone(&self, uid: &str, why: Gone) {
         self.act(|roster, _, actions| roster.gone(uid, why, actions));

@@ -572,6 +572,21 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
         }
     }
 
+    /// It is not known what a node has: it is asked again.
+    pub fn discover_again(&self, uid: &str, actions: &mut Actions<H, W, A>) {
+        if let Some((uid, node)) = self.nodes.get_key_value(uid)
+            && matches!(node.stage, Stage::Joined(_))
+        {
+            actions.push_back(Action::Discover { uid: Arc::clone(uid), is_missed: true });
+        }
+    }
+
+    /// Whether what a node says is kept, or may be once it has joined.
+    #[must_use]
+    pub fn is_heard(&self, uid: &str) -> bool {
+        self.nodes.get(uid).is_some_and(|node| !matches!(node.stage, Stage::Refused { .. }))
+    }
+
     /// A node is gone.
     pub fn gone(&mut self, uid: &str, why: Gone, actions: &mut Actions<H, W, A>) {
         let Some((uid, mut node)) = self.nodes.remove_entry(uid) else { return };

@@ -1,6 +1,7 @@
 //! One task for all nodes: it has the socket, the exchange layer, its owner, and one timer.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use super::socket::CoapSocket;
 const BATCHES_MAX: usize = 8;
 /// How many commands are done before others have their turn.
 const COMMANDS_TOGETHER_MAX: usize = 64;
-/// From how many sources bad datagrams are told in one minute.
+/// Of how many sources bad datagrams, and what else is amiss, are told in one minute.
 /// Limit for each gateway: those of others are counted only.
 pub const SOURCES_TOLD_MAX: usize = 256;
 /// How often a source of bad datagrams is told, in milliseconds.
@@ -76,13 +77,13 @@ impl From<CoapSocket> for Listeners {
 
 /// An exchange layer with what it has to say.
 #[derive(Debug)]
-struct Side {
-    exchange: Exchange,
-    out: Output,
+pub(super) struct Side {
+    pub exchange: Exchange,
+    pub out: Output,
 }
 
 impl Side {
-    const fn new(exchange: Exchange) -> Self {
+    pub const fn new(exchange: Exchange) -> Self {
         Self { exchange, out: Output { datagrams: Vec::new(), events: Vec::new(), sent_again: 0 } }
     }
 }
@@ -91,10 +92,10 @@ impl Side {
 #[derive(Debug)]
 pub struct Coap<'a> {
     /// That of addresses, and that of sessions.
-    plain: &'a mut Side,
-    secure: &'a mut Side,
-    now: Instant,
-    now_ms: u64,
+    pub(super) plain: &'a mut Side,
+    pub(super) secure: &'a mut Side,
+    pub(super) now: Instant,
+    pub(super) now_ms: u64,
 }
 
 impl Coap<'_> {
@@ -190,8 +191,14 @@ pub struct Counts {
     pub unmatched: AtomicU64,
     /// Datagrams that were sent to many.
     pub multicast: AtomicU64,
-    /// Requests for which there was no room.
+    /// Requests for which there was no room, and newcomers for whom there was none.
     pub no_room: AtomicU64,
+    /// Values of nodes that are not known or may not join: they were acknowledged, and not kept.
+    pub not_heard: AtomicU64,
+    /// Resources of nodes that were asked for in vain.
+    pub not_read: AtomicU64,
+    /// Resources that could be observed, and are not, or not any more.
+    pub not_observed: AtomicU64,
     /// Sessions of DTLS that were opened.
     pub dtls_opened: AtomicU64,
     /// Handshakes and sessions that failed or gave way.
@@ -220,6 +227,9 @@ impl Counts {
             ("unmatched", &self.unmatched),
             ("multicast", &self.multicast),
             ("no_room", &self.no_room),
+            ("not_heard", &self.not_heard),
+            ("not_read", &self.not_read),
+            ("not_observed", &self.not_observed),
             ("dtls_opened", &self.dtls_opened),
             ("dtls_failed", &self.dtls_failed),
             ("dtls_no_session", &self.dtls_no_session),
@@ -254,7 +264,7 @@ impl Counts {
     }
 }
 
-fn add(counter: &AtomicU64, count: u64) {
+pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
@@ -555,17 +565,13 @@ fn is_of_a_peer(error: &std::io::Error) -> bool {
     )
 }
 
-/// Which sources of bad datagrams were told in this minute.
-struct Told {
+/// Which sources of bad datagrams, or of what else is amiss, were told in this minute.
+pub(super) struct Told<K = Address> {
     since: Option<Instant>,
-    sources: HashSet<Address>,
+    sources: HashSet<K>,
 }
 
 impl Told {
-    fn new() -> Self {
-        Self { since: None, sources: HashSet::new() }
-    }
-
     fn tell(&mut self, address: Address, dropped: Dropped, now: Instant) {
         // What is late or comes twice is the way of the network.
         if matches!(dropped, Dropped::Malformed(_) | Dropped::BadRequest(..)) && self.is_first(address, now) {
@@ -588,14 +594,20 @@ impl Told {
             tracing::warn!(address = %address.ip, identity, reason = %dropped, "CoAP over DTLS refused");
         }
     }
+}
+
+impl<K: Eq + Hash> Told<K> {
+    pub fn new() -> Self {
+        Self { since: None, sources: HashSet::new() }
+    }
 
     /// Whether nothing was told of a source in this minute.
-    fn is_first(&mut self, address: Address, now: Instant) -> bool {
+    pub fn is_first(&mut self, source: K, now: Instant) -> bool {
         let is_over = |since| now >= since + Duration::from_millis(TELL_MS);
         if self.since.is_none_or(is_over) {
             self.since = Some(now);
             self.sources.clear();
         }
-        self.sources.len() < SOURCES_TOLD_MAX && self.sources.insert(address)
+        self.sources.len() < SOURCES_TOLD_MAX && self.sources.insert(source)
     }
 }

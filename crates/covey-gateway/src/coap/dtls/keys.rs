@@ -87,6 +87,13 @@ impl Identity {
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }
+
+    /// The node that it speaks for, if it is one alone.
+    #[must_use]
+    pub fn only_uid(&self) -> Option<&str> {
+        let uids = self.uids.as_ref().filter(|uids| uids.len() == 1)?;
+        uids.iter().next().map(|uid| &**uid)
+    }
 }
 
 /// All identities of a key file.
@@ -207,7 +214,7 @@ impl Keys {
     }
 
     /// The identity of this name.
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Identity>> {
+    pub(in crate::coap) fn find(&self, name: &[u8]) -> Option<&Arc<Identity>> {
         self.by_name.get(std::str::from_utf8(name).ok()?)
     }
 
