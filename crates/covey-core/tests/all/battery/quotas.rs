@@ -14,7 +14,7 @@ use covey_core::quota::{
     DayKept, FirstDays, KeptAdd, KeptMark, PARTS, PARTS_ALL, QuotaReader, ROW_BYTES, part_of,
 };
 use covey_core::retention::RetentionClass;
-use covey_core::task::{TaskSpec, TaskStatus};
+use covey_core::task::{Task, TaskSpec, TaskStatus};
 use covey_core::twin::TwinPatch;
 use futures_executor::block_on;
 
@@ -284,4 +284,21 @@ pub fn the_parameters_of_a_deleted_task_are_gone_at_once(backend: impl Backend) 
     assert!(world.get(done).task.payload.is_none());
     count(&world);
     assert_eq!(kept(&world), left);
+}
+
+pub fn what_is_told_of_a_task_that_has_ended_is_new(backend: impl Backend) {
+    let world = World::with_limits(backend, Limits { device_bytes_max: 10_000, ..Limits::default() });
+    let device = world.device(0);
+    count(&world);
+    let tasks: Vec<_> = (0..5).map(|_| world.create(large(&device))).collect();
+    count(&world);
+    let finish = |task: &Task, ext_id| world.finish(&device, task.id, result(200, ext_id, "body"));
+    assert!(finish(&tasks[0], 0).unwrap().finished.is_some(), "it was asked for when there was room");
+    let before = (kept(&world), world.outside.counts.of(Event::Refused(Refusal::Quota)));
+    assert!(is_refused(finish(&tasks[0], 1)));
+    assert_eq!((kept(&world), world.get(tasks[0].id).results.len()), (before.0, 1));
+    assert_eq!(world.outside.counts.of(Event::Refused(Refusal::Quota)), before.1 + 1);
+    assert!(finish(&tasks[0], 0).unwrap().duplicate, "it is stored already");
+    world.delete(0, tasks[1].id).unwrap();
+    assert!(finish(&tasks[0], 1).unwrap().not_stored.is_none());
 }
