@@ -108,13 +108,13 @@ pub struct OrgDay {
     pub class: Option<RetentionClass>,
     /// Days since the Unix epoch.
     pub day: i64,
-    /// How many bytes.
+    /// How many bytes; fewer than none where more was taken back than was counted.
     pub bytes: i64,
 }
 
 /// The reads of what is kept.
 pub trait QuotaReader {
-    /// How many bytes each of these devices has stored since the first days.
+    /// How many bytes each of these devices has stored since the first days; of a day never fewer than none.
     fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>>;
 
     /// What organisations have stored.

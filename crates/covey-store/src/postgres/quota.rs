@@ -66,10 +66,12 @@ prepared! {
 prepared! {
     /// Those of a connection that reads.
     Reading {
-        /// What devices have stored: devices, and of each class the first day.
-        kept_of_devices: "SELECT coalesce((SELECT sum(k.bytes) FROM device_kept_bytes k \
-             WHERE k.device_key = n.device_key \
-             AND k.day >= CASE k.kept WHEN 0 THEN n.tasks WHEN 1 THEN n.events ELSE n.twins END), 0)::int8 \
+        /// What devices have stored: devices, and of each class the first day. What one writer takes back may be what
+        /// another has counted, so no day is less than nothing, and a writer's part of it may be.
+        kept_of_devices: "SELECT coalesce((SELECT sum(greatest(s.bytes, 0)) FROM ( \
+             SELECT sum(k.bytes) AS bytes FROM device_kept_bytes k WHERE k.device_key = n.device_key \
+             AND k.day >= CASE k.kept WHEN 0 THEN n.tasks WHEN 1 THEN n.events ELSE n.twins END \
+             GROUP BY k.kept, k.day) AS s), 0)::int8 \
              FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
              AS n (device_key, tasks, events, twins, place) ORDER BY n.place";
         /// What organisations have stored.

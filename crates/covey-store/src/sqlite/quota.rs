@@ -16,7 +16,7 @@ impl QuotaReader for Sqlite {
     fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>> {
         self.read(ReadKind::KeptOfDevices, Turn::Server, move |connection| {
             let sum = |(device, first): (DeviceKey, FirstDays)| {
-                let sql = "SELECT coalesce(sum(bytes), 0) FROM device_kept_bytes \
+                let sql = "SELECT coalesce(sum(max(bytes, 0)), 0) FROM device_kept_bytes \
                      WHERE device_key = ?1 AND day >= CASE kept WHEN 0 THEN ?2 WHEN 1 THEN ?3 ELSE ?4 END";
                 let [tasks, events, twins] = first.of_devices();
                 connection.only(sql, (device.0, tasks, events, twins), rows::first)

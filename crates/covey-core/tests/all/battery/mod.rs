@@ -167,6 +167,7 @@ macro_rules! battery {
                 a_server_that_is_killed_while_it_writes_has_counted_all_once,
                 the_parameters_of_a_deleted_task_are_gone_at_once,
                 what_is_told_of_a_task_that_has_ended_is_new,
+                what_was_never_counted_frees_nothing_when_it_is_deleted,
             ],
             events: [
                 an_event_is_stored_once,

@@ -19,6 +19,7 @@ use covey_core::twin::TwinPatch;
 use futures_executor::block_on;
 
 use super::events::{add, event};
+use crate::world::steps::run;
 use crate::world::{Backend, World, lasting, result, spec};
 
 const DAY_MS: i64 = 86_400_000;
@@ -54,7 +55,7 @@ pub fn until_kept(world: &World, bytes: u64) {
 }
 
 /// What the store says that devices keep.
-fn stored(world: &World, devices: &[&DeviceIdentity]) -> Vec<i64> {
+pub fn stored(world: &World, devices: &[&DeviceIdentity]) -> Vec<i64> {
     let wanted = devices.iter().map(|device| (device.device, FirstDays::EVER)).collect();
     block_on(world.store().kept_of_devices_of_every_org(wanted)).unwrap()
 }
@@ -301,4 +302,30 @@ pub fn what_is_told_of_a_task_that_has_ended_is_new(backend: impl Backend) {
     assert!(finish(&tasks[0], 0).unwrap().duplicate, "it is stored already");
     world.delete(0, tasks[1].id).unwrap();
     assert!(finish(&tasks[0], 1).unwrap().not_stored.is_none());
+}
+
+/// Takes back what was counted of a task, as if it had been made before there was any counting.
+fn uncount(world: &World, task: &Task, bytes: i64) {
+    let (org, device) = (task.org, task.device);
+    let day = DayKept::at(RetentionClass::Tasks, task.created_at, -bytes);
+    run(world, move |tx| tx.kept_add(&[(device, day)], &[(org, day)]));
+}
+
+pub fn what_was_never_counted_frees_nothing_when_it_is_deleted(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    count(&world);
+    let old = world.create(TaskSpec { ttl_minutes: LONG, ..large(&device) });
+    flush(&world);
+    uncount(&world, &old, 2_000);
+    world.pass_ms(DAY_MS);
+    world.create(large(&device));
+    flush(&world);
+    assert_eq!(kept(&world), 2_000);
+    world.delete(0, old.id).unwrap();
+    flush(&world);
+    assert_eq!((kept(&world), stored(&world, &[&device])), (2_000, vec![2_000]));
+    world.restart();
+    count(&world);
+    until_kept(&world, 2_000);
 }
