@@ -37,11 +37,13 @@ pub trait QuotaSteps {
     /// This server stops, and has told the store of everything.
     fn kept_leave(&mut self) -> TxResult<()>;
 
-    /// Forgets days of a class that are over for everybody; answers how many rows went.
+    /// Forgets what these organisations have stored of a class in a day: so many rows of their devices at most, whose
+    /// number it answers, and those of the organisations once there are no more of these.
     fn kept_forget_of_every_org(
         &mut self,
         class: RetentionClass,
-        before_day: i64,
+        day: i64,
+        orgs: &[OrgId],
         limit: u32,
     ) -> TxResult<u64>;
 }

@@ -168,6 +168,7 @@ macro_rules! battery {
                 the_parameters_of_a_deleted_task_are_gone_at_once,
                 what_is_told_of_a_task_that_has_ended_is_new,
                 what_was_never_counted_frees_nothing_when_it_is_deleted,
+                days_are_forgotten_of_each_organisation_at_its_time,
             ],
             events: [
                 an_event_is_stored_once,

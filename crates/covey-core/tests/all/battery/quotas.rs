@@ -329,3 +329,38 @@ pub fn what_was_never_counted_frees_nothing_when_it_is_deleted(backend: impl Bac
     count(&world);
     until_kept(&world, 2_000);
 }
+
+/// The bytes of all days of which the store still knows what an organisation has stored.
+fn stored_of_org(world: &World, org: usize) -> i64 {
+    let days = block_on(world.store().kept_of_orgs_of_every_org()).unwrap();
+    days.iter().filter(|day| day.org == world.org(org).org).map(|day| day.bytes).sum()
+}
+
+pub fn days_are_forgotten_of_each_organisation_at_its_time(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, foreign) = (world.device(0), world.device(1));
+    let put = |org, days| {
+        let days = vec![(RetentionClass::Tasks, days)];
+        block_on(world.engine().for_caller(world.org(org)).retention_put(days)).unwrap();
+    };
+    let left = |world: &World| {
+        flush(world);
+        let of_devices = stored(world, &[&device, &foreign]);
+        (of_devices, [0, 1].map(|org| stored_of_org(world, org)))
+    };
+    put(1, Some(0));
+    count(&world);
+    world.create(large(&device));
+    world.create_as(1, large(&foreign)).unwrap();
+    let (org, key, today) = (device.org, device.device, DayKept::at(RetentionClass::Tasks, world.now(), 1));
+    run(&world, move |tx| {
+        let days = (1..=95).map(|ago| DayKept { day: today.day - ago, ..today });
+        let (of_device, of_org): (Vec<_>, Vec<_>) = days.map(|day| ((key, day), (org, day))).unzip();
+        tx.kept_add(&of_device, &of_org)
+    });
+    assert_eq!(left(&world), (vec![2_090, 2_000], [2_090, 2_000]), "a day is over when all of it is too old");
+    world.pass_ms(92 * DAY_MS);
+    assert_eq!(left(&world), (vec![0, 2_000], [0, 2_000]), "the second organisation keeps everything");
+    put(1, Some(1));
+    assert_eq!(left(&world), (vec![0, 0], [0, 0]));
+}
