@@ -169,6 +169,7 @@ macro_rules! battery {
                 what_is_told_of_a_task_that_has_ended_is_new,
                 what_was_never_counted_frees_nothing_when_it_is_deleted,
                 days_are_forgotten_of_each_organisation_at_its_time,
+                what_the_server_answers_for_a_device_is_counted,
             ],
             events: [
                 an_event_is_stored_once,

@@ -364,3 +364,29 @@ pub fn days_are_forgotten_of_each_organisation_at_its_time(backend: impl Backend
     put(1, Some(1));
     assert_eq!(left(&world), (vec![0, 0], [0, 0]));
 }
+
+pub fn what_the_server_answers_for_a_device_is_counted(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (node, microcontroller) = (world.device(0), world.device(0));
+    count(&world);
+    let tasks = [&node, &microcontroller].map(|device| {
+        let spec = lasting(device, LONG);
+        world.create(TaskSpec { method: Some("blink".to_owned()), ..spec })
+    });
+    let before = kept(&world);
+    assert_eq!(block_on(world.engine().for_device(&node).write_next(&[])).unwrap(), None);
+    let next = world.engine().for_device(&microcontroller).microcontroller_next(Vec::new(), true);
+    assert_eq!(block_on(next).unwrap(), None);
+    let bytes = tasks.map(|task| {
+        let ended = world.get(task.id);
+        assert_eq!(ended.task.status, TaskStatus::Failed);
+        ended.results[0].result.body.bytes() + ROW_BYTES as u64
+    });
+    let all = before + bytes.iter().sum::<u64>();
+    assert_eq!(kept(&world), all);
+    flush(&world);
+    assert_eq!(kept(&world), all);
+    world.restart();
+    count(&world);
+    until_kept(&world, all);
+}
