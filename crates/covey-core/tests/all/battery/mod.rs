@@ -170,6 +170,7 @@ macro_rules! battery {
                 what_was_never_counted_frees_nothing_when_it_is_deleted,
                 days_are_forgotten_of_each_organisation_at_its_time,
                 what_the_server_answers_for_a_device_is_counted,
+                an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook,
             ],
             events: [
                 an_event_is_stored_once,

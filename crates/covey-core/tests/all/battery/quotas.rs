@@ -16,6 +16,7 @@ use covey_core::quota::{
 use covey_core::retention::RetentionClass;
 use covey_core::task::{Task, TaskSpec, TaskStatus};
 use covey_core::twin::TwinPatch;
+use covey_core::webhook::{EndpointRef, EndpointSpec, SetError, WebhookType};
 use futures_executor::block_on;
 
 use super::events::{add, event};
@@ -389,4 +390,20 @@ pub fn what_the_server_answers_for_a_device_is_counted(backend: impl Backend) {
     world.restart();
     count(&world);
     until_kept(&world, all);
+}
+
+pub fn an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook(backend: impl Backend) {
+    let world = World::with_limits(backend, Limits { org_bytes_max: 2_000, ..Limits::default() });
+    let device = world.device(0);
+    count(&world);
+    let set = |of, url: &str| {
+        let spec = EndpointSpec { is_active: false, ..EndpointSpec::new(of, url) };
+        let caller = world.engine().for_caller(world.org(0));
+        block_on(caller.webhook_set(EndpointRef::Default(of), move |_| Ok(spec), None))
+    };
+    assert!(set(WebhookType::Event, "https://receiver.example/a").unwrap().is_new);
+    world.create(large(&device));
+    let refused = set(WebhookType::TaskResult, "https://receiver.example/b");
+    assert!(matches!(refused, Err(SetError::Refused(Error::OverQuota { .. }))), "{refused:?}");
+    assert!(!set(WebhookType::Event, "https://receiver.example/b").unwrap().is_new);
 }
