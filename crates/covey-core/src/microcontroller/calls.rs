@@ -13,6 +13,7 @@ use crate::microcontroller::{
     MicrocontrollerRetire, NextCall, Request,
 };
 use crate::port::{CertificateKey, Step};
+use crate::retention::RetentionClass;
 use crate::task::{Call, DeviceRef, TaskSpec};
 
 /// How urgent a call is: as a task that does not say.
@@ -137,12 +138,15 @@ impl ForDevice<'_> {
         is_numbered: bool,
     ) -> Result<Option<MicrocontrollerCall>> {
         let (began_us, key) = (self.engine.parts.clock.monotonic_us(), self.device.device);
+        let of = (self.device.org, key);
         loop {
             let limits = self.engine.parts.limits;
             let (device, busy) = (self.device.clone(), busy.clone());
             let operation = MicrocontrollerNext { device, busy, is_numbered, limits };
             let then = move |after: &AfterCommit, next: &NextCall| {
                 next.ended.iter().for_each(|detail| after.finished(detail));
+                let kept = |bytes: &usize| after.kept(of, RetentionClass::Tasks, *bytes, 1);
+                next.answered.iter().for_each(kept);
                 if let Some(task) = &next.taken {
                     after.answered(key, task.id);
                     after.taken(task);

@@ -137,6 +137,8 @@ pub struct NextCall {
     pub taken: Option<Arc<Task>>,
     /// Tasks that ended: no microcontroller can do them, or nobody waits for their answers any more.
     pub ended: Vec<Arc<TaskDetail>>,
+    /// How many bytes the body of each of their results has.
+    pub answered: Vec<usize>,
     /// Whether so many ended that it is to be asked again.
     pub is_more: bool,
 }
@@ -170,7 +172,10 @@ impl Operation for MicrocontrollerNext {
                 Ok(_) => LEFT,
                 Err(refused) => refused,
             };
-            next.ended.extend(refuse(tx, task, refused, &self.limits)?);
+            if let Some((ended, bytes)) = refuse(tx, task, refused, &self.limits)? {
+                next.ended.push(ended);
+                next.answered.push(bytes);
+            }
             if next.ended.len() >= ENDED_MAX {
                 next.is_more = true;
                 return Ok(next);

@@ -12,6 +12,7 @@ use crate::node::{
     NodeName, NodeRemove, NodeRename, NodeTold, NodeWrite, NodesLeave, NodesPassing, WriteNext,
 };
 use crate::port::{Page, PageRequest, ReadKind, Turn};
+use crate::retention::RetentionClass;
 
 /// How many passing nodes that a server has left behind are retired in one step.
 /// Limit for each step: the rest follows at once.
@@ -197,6 +198,8 @@ impl ForDevice<'_> {
             };
             let then = move |after: &AfterCommit, next: &NextWrite| {
                 next.ended.iter().for_each(|detail| after.finished(detail));
+                let kept = |bytes: &usize| after.kept((org, key), RetentionClass::Tasks, *bytes, 1);
+                next.answered.iter().for_each(kept);
                 next.freed.iter().for_each(|freed| after.freed((org, key), freed));
                 if let Some(task) = &next.taken {
                     after.answered(key, task.id);

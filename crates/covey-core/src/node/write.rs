@@ -136,6 +136,8 @@ pub struct NextWrite {
     pub taken: Option<Arc<Task>>,
     /// Tasks that ended: a node cannot do them, or newer ones are in their places.
     pub ended: Vec<Arc<TaskDetail>>,
+    /// How many bytes the body of each result has that was stored for the node.
+    pub answered: Vec<usize>,
     /// What is no longer kept: the parameters of the latter.
     pub freed: Vec<DayKept>,
     /// Whether so many ended that it is to be asked again.
@@ -177,8 +179,11 @@ impl WriteNext {
             let values = match candidate.values() {
                 Ok(values) => values,
                 Err(refused) => {
-                    if let Some(task) = held(tx, org, candidate.id)? {
-                        next.ended.extend(refuse(tx, task, refused, &self.limits)?);
+                    if let Some(task) = held(tx, org, candidate.id)?
+                        && let Some((ended, bytes)) = refuse(tx, task, refused, &self.limits)?
+                    {
+                        next.ended.push(ended);
+                        next.answered.push(bytes);
                     }
                     if next.ended.len() >= ENDED_MAX {
                         next.is_more = true;

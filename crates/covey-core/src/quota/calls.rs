@@ -1,10 +1,13 @@
 //! What is asked of what is kept.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::Engine;
 use crate::engine::ForServer;
 use crate::error::Result;
-use crate::id::UnixMs;
-use crate::quota::{FLUSH_MS, KeptForget, KeptLeave, KeptMark, KeptRecount, day_of, first_days};
+use crate::id::{OrgId, UnixMs};
+use crate::quota::{FLUSH_MS, KeptForget, KeptLeave, KeptMark, KeptRecount, OrgDay, first_days};
 use crate::retention::{OrgRetention, Prune, RetentionClass};
 
 /// Of how many devices the store is asked at once.
@@ -53,10 +56,16 @@ impl ForServer<'_> {
         let prunes = engine.prunes(&of_orgs, engine.now());
         if is_due {
             let days = engine.parts.store.kept_of_orgs_of_every_org().await?;
-            holdings.set_orgs(days, |day| {
-                day.class.is_none_or(|class| day.day >= first_days(&prunes, day.org).of(class))
-            });
-            self.forget_days(&prunes).await?;
+            let is_over =
+                |day: &OrgDay| day.class.filter(|class| day.day < first_days(&prunes, day.org).of(*class));
+            let mut over: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for day in &days {
+                if let Some(class) = is_over(day) {
+                    over.entry((class, day.day)).or_default().push(day.org);
+                }
+            }
+            holdings.set_orgs(days, |day| is_over(day).is_none());
+            self.forget_days(over).await?;
             holdings.forget_silent(now_ms);
             engine.swept().counted_at_ms = Some(now_ms);
         }
@@ -113,13 +122,12 @@ impl ForServer<'_> {
         Ok(())
     }
 
-    /// Forgets days that are over for everybody.
-    async fn forget_days(self, prunes: &[Prune]) -> Result<()> {
-        for prune in prunes {
-            let Some(oldest) = prune.oldest() else { continue };
-            let (class, before_day) = (prune.kept, day_of(oldest));
-            let forget = || self.engine.execute(KeptForget { class, before_day, limit: FORGET_MAX });
-            while forget().await? >= u64::from(FORGET_MAX) {}
+    /// Forgets days that are over, each for some organisations: others may keep longer, or for ever.
+    async fn forget_days(self, over: BTreeMap<(RetentionClass, i64), Vec<OrgId>>) -> Result<()> {
+        for ((class, day), orgs) in over {
+            let orgs: Arc<[OrgId]> = orgs.into();
+            let forget = || KeptForget { class, day, orgs: Arc::clone(&orgs), limit: FORGET_MAX };
+            while self.engine.execute(forget()).await? >= u64::from(FORGET_MAX) {}
         }
         Ok(())
     }

@@ -202,7 +202,8 @@ impl Holdings {
         }
     }
 
-    /// What the store has said of all organisations. Nothing is being written meanwhile.
+    /// What the store has said of all organisations. Nothing is being written meanwhile. A day of which more was deleted
+    /// than was counted says nothing of other days.
     pub(crate) fn set_orgs(&self, days: Vec<OrgDay>, is_kept: impl Fn(&OrgDay) -> bool) {
         let mut orgs = locked(&self.orgs);
         orgs.is_known = true;
@@ -211,7 +212,7 @@ impl Holdings {
             known.bytes = Some(bytes_of(unwritten, *org));
         }
         for day in days {
-            let bytes = if is_kept(&day) { day.bytes } else { 0 };
+            let bytes = if is_kept(&day) { day.bytes.max(0) } else { 0 };
             let new = || OfOrg { bytes: Some(bytes_of(unwritten, day.org)), ..OfOrg::default() };
             let known = by_id.entry(day.org).or_insert_with(new);
             known.bytes = known.bytes.map(|known| known.saturating_add(bytes));

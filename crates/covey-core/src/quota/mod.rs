@@ -56,7 +56,8 @@ pub struct DayKept {
     pub class: RetentionClass,
     /// Days since the Unix epoch.
     pub day: i64,
-    /// How many bytes; fewer than none where something was taken back.
+    /// How many bytes; fewer than none where something was taken back. A day whose sum is fewer than none, because of what
+    /// was stored before there was any counting, counts as nothing.
     pub bytes: i64,
 }
 

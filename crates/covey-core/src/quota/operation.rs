@@ -1,6 +1,7 @@
 //! Operations on what is kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::{DeviceKey, OrgId};
@@ -119,17 +120,20 @@ impl Operation for KeptRecount {
     }
 }
 
-/// Forgets days that are over.
+/// Forgets a day that is over.
 pub struct KeptForget {
     /// Of what.
     pub class: RetentionClass,
-    /// Those before this one.
-    pub before_day: i64,
-    /// How many rows at most.
+    /// The day.
+    pub day: i64,
+    /// For whom it is.
+    pub orgs: Arc<[OrgId]>,
+    /// How many rows of devices at most.
     pub limit: u32,
 }
 
 impl Operation for KeptForget {
+    /// How many rows of devices went; there may be more if they are as many as may be.
     type Output = u64;
 
     const NEED: Need = Need::Relief;
@@ -139,6 +143,6 @@ impl Operation for KeptForget {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
-        Ok(tx.kept_forget_of_every_org(self.class, self.before_day, self.limit)?)
+        Ok(tx.kept_forget_of_every_org(self.class, self.day, &self.orgs, self.limit)?)
     }
 }

@@ -37,11 +37,13 @@ pub trait QuotaSteps {
     /// This server stops, and has told the store of everything.
     fn kept_leave(&mut self) -> TxResult<()>;
 
-    /// Forgets days of a class that are over for everybody; answers how many rows went.
+    /// Forgets what these organisations have stored of a class in a day: so many rows of their devices at most, whose
+    /// number it answers, and those of the organisations once there are no more of these.
     fn kept_forget_of_every_org(
         &mut self,
         class: RetentionClass,
-        before_day: i64,
+        day: i64,
+        orgs: &[OrgId],
         limit: u32,
     ) -> TxResult<u64>;
 }
@@ -108,13 +110,13 @@ pub struct OrgDay {
     pub class: Option<RetentionClass>,
     /// Days since the Unix epoch.
     pub day: i64,
-    /// How many bytes.
+    /// How many bytes; fewer than none where more was taken back than was counted.
     pub bytes: i64,
 }
 
 /// The reads of what is kept.
 pub trait QuotaReader {
-    /// How many bytes each of these devices has stored since the first days.
+    /// How many bytes each of these devices has stored since the first days; of a day never fewer than none.
     fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>>;
 
     /// What organisations have stored.

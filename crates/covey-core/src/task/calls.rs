@@ -212,7 +212,8 @@ impl ForDevice<'_> {
         let limits = self.engine.parts.limits;
         let room = self.engine.parts.store.room();
         let bytes = result.body.text().len();
-        let operation = TaskFinish { device: self.device.clone(), id, result, limits, room };
+        let after_commit = Arc::clone(&self.engine.after_commit);
+        let operation = TaskFinish { device: self.device.clone(), id, result, limits, room, after_commit };
         let (key, of) = (self.device.device, (self.device.org, self.device.device));
         let then = move |after: &AfterCommit, outcome: &FinishedTask| {
             if !outcome.duplicate && outcome.not_stored.is_none() {

@@ -37,18 +37,20 @@ pub(crate) fn hand_out(
     Ok(Some(task))
 }
 
-/// Ends a task that is held and that its device cannot do, as if the device had said so.
+/// Ends a task that is held and that its device cannot do, as if the device had said so; answers it, and how many bytes
+/// the body has that says why.
 pub(crate) fn refuse(
     tx: &mut dyn Transaction,
     mut task: Task,
     refused: Refused,
     limits: &Limits,
-) -> Result<Option<Arc<TaskDetail>>, Abort> {
+) -> Result<Option<(Arc<TaskDetail>, usize)>, Abort> {
     if !task.is_live(tx.now()) {
         return Ok(None);
     }
     let Refused { status_code, why } = refused;
     let result = NewResult { ext_id: 0, status_code, body: ResultBody::Text(Arc::from(why)) };
     let result_id = receive(tx, &mut task, &result, limits.lease_ms)?;
-    ended_with(tx, task, result_id, &result).map(Some)
+    let detail = ended_with(tx, task, result_id, &result)?;
+    Ok(Some((detail, why.len())))
 }

@@ -216,6 +216,8 @@ pub struct TaskFinish {
     pub limits: Limits,
     /// How much room there is.
     pub room: Room,
+    /// Who knows how much the device keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 /// The answer to a result.
@@ -287,8 +289,11 @@ impl Operation for TaskFinish {
             return Err(Error::Exhausted { limit: "the task has too many results" }.into());
         }
         // What is told of a call that has ended is new: nobody waits for it.
-        if !was_live && let Some(fault) = self.room.refuses(Need::New) {
-            return Err(Error::from(fault).into());
+        if !was_live {
+            if let Some(fault) = self.room.refuses(Need::New) {
+                return Err(Error::from(fault).into());
+            }
+            self.after_commit.demand_quota(self.device.org, Some(self.device.device))?;
         }
         // A task that is overdue stays so for the sweep, which tells those who wait.
         let result_id = receive(tx, &mut task, &self.result, self.limits.lease_ms)?;

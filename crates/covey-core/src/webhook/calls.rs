@@ -102,7 +102,8 @@ impl ForCaller<'_> {
         let is_secret_given = secret.is_some();
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let (caller, room) = (self.caller.clone(), self.engine.parts.store.room());
-        let set = WebhookSet { caller, wanted, spec, version, secret, is_secret_given, room };
+        let after_commit = Arc::clone(&self.engine.after_commit);
+        let set = WebhookSet { caller, wanted, spec, version, secret, is_secret_given, room, after_commit };
         Ok(self.changed_at_once(set).await?)
     }
 

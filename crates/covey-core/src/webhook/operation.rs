@@ -1,6 +1,9 @@
 //! Operations on webhooks.
 
+use std::sync::Arc;
+
 use crate::access::Caller;
+use crate::engine::after_commit::AfterCommit;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
 use crate::operation::{Abort, Operation};
@@ -81,6 +84,8 @@ pub struct WebhookSet {
     pub is_secret_given: bool,
     /// How much room there is.
     pub room: Room,
+    /// Who knows how much the organisation keeps.
+    pub(crate) after_commit: Arc<AfterCommit>,
 }
 
 impl Operation for WebhookSet {
@@ -103,6 +108,7 @@ impl Operation for WebhookSet {
             if let Some(fault) = self.room.refuses(Need::New) {
                 return Err(Error::from(fault).into());
             }
+            self.after_commit.demand_quota(self.caller.org, None)?;
             if tx.webhook_count(self.caller.org)? >= ENDPOINTS_MAX {
                 return Err(
                     Error::Exhausted { limit: "an organisation may have at most 100 webhooks" }.into()

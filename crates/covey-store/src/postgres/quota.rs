@@ -54,22 +54,26 @@ prepared! {
         kept_counted_put: "UPDATE kept_counted SET counted = $2, marked = $3, parts = $4 WHERE writer = $1";
         /// All is counted that a writer has stored.
         kept_counted_remove: "DELETE FROM kept_counted WHERE writer = $1";
-        /// Forgets days of devices that are over: what, which, how many.
+        /// Forgets a day of devices: what, which, of which organisations, how many.
         device_kept_forget: "DELETE FROM device_kept_bytes WHERE ctid = ANY (ARRAY( \
-             SELECT ctid FROM device_kept_bytes WHERE kept = $1 AND day < $2 LIMIT $3 FOR UPDATE SKIP LOCKED))";
-        /// The same of organisations.
+             SELECT k.ctid FROM device_kept_bytes k JOIN devices d ON d.id = k.device_key \
+             WHERE k.kept = $1 AND k.day = $2 AND d.org_id = ANY ($3::int8[]) LIMIT $4 FOR UPDATE OF k SKIP LOCKED))";
+        /// The same of these organisations themselves: what, which, whose.
         org_kept_forget: "DELETE FROM org_kept_bytes WHERE ctid = ANY (ARRAY( \
-             SELECT ctid FROM org_kept_bytes WHERE kept = $1 AND day < $2 LIMIT $3 FOR UPDATE SKIP LOCKED))";
+             SELECT ctid FROM org_kept_bytes WHERE kept = $1 AND day = $2 AND org_id = ANY ($3::int8[]) \
+             FOR UPDATE SKIP LOCKED))";
     }
 }
 
 prepared! {
     /// Those of a connection that reads.
     Reading {
-        /// What devices have stored: devices, and of each class the first day.
-        kept_of_devices: "SELECT coalesce((SELECT sum(k.bytes) FROM device_kept_bytes k \
-             WHERE k.device_key = n.device_key \
-             AND k.day >= CASE k.kept WHEN 0 THEN n.tasks WHEN 1 THEN n.events ELSE n.twins END), 0)::int8 \
+        /// What devices have stored: devices, and of each class the first day. What one writer takes back may be what
+        /// another has counted, so no day is less than nothing, and a writer's part of it may be.
+        kept_of_devices: "SELECT coalesce((SELECT sum(greatest(s.bytes, 0)) FROM ( \
+             SELECT sum(k.bytes) AS bytes FROM device_kept_bytes k WHERE k.device_key = n.device_key \
+             AND k.day >= CASE k.kept WHEN 0 THEN n.tasks WHEN 1 THEN n.events ELSE n.twins END \
+             GROUP BY k.kept, k.day) AS s), 0)::int8 \
              FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[]) WITH ORDINALITY \
              AS n (device_key, tasks, events, twins, place) ORDER BY n.place";
         /// What organisations have stored.
@@ -189,12 +193,18 @@ impl QuotaSteps for PostgresTransaction<'_> {
     fn kept_forget_of_every_org(
         &mut self,
         class: RetentionClass,
-        before_day: i64,
+        day: i64,
+        orgs: &[OrgId],
         limit: u32,
     ) -> TxResult<u64> {
-        let values = || values![i16::from(class.number()), before_day, i64::from(limit)];
-        self.write(|sql| &sql.quota.org_kept_forget, values())?;
-        self.write(|sql| &sql.quota.device_kept_forget, values())
+        let number = i16::from(class.number());
+        let orgs = || orgs.iter().map(|org| org.0).collect::<Vec<_>>();
+        let of_devices = values![number, day, orgs(), i64::from(limit)];
+        let gone = self.write(|sql| &sql.quota.device_kept_forget, of_devices)?;
+        if gone < u64::from(limit) {
+            self.write(|sql| &sql.quota.org_kept_forget, values![number, day, orgs()])?;
+        }
+        Ok(gone)
     }
 }
 

@@ -16,7 +16,7 @@ impl QuotaReader for Sqlite {
     fn kept_of_devices_of_every_org(&self, wanted: Vec<(DeviceKey, FirstDays)>) -> Found<'_, Vec<i64>> {
         self.read(ReadKind::KeptOfDevices, Turn::Server, move |connection| {
             let sum = |(device, first): (DeviceKey, FirstDays)| {
-                let sql = "SELECT coalesce(sum(bytes), 0) FROM device_kept_bytes \
+                let sql = "SELECT coalesce(sum(max(bytes, 0)), 0) FROM device_kept_bytes \
                      WHERE device_key = ?1 AND day >= CASE kept WHEN 0 THEN ?2 WHEN 1 THEN ?3 ELSE ?4 END";
                 let [tasks, events, twins] = first.of_devices();
                 connection.only(sql, (device.0, tasks, events, twins), rows::first)
@@ -124,16 +124,27 @@ impl QuotaSteps for SqliteTransaction<'_> {
     fn kept_forget_of_every_org(
         &mut self,
         class: RetentionClass,
-        before_day: i64,
+        day: i64,
+        orgs: &[OrgId],
         limit: u32,
     ) -> TxResult<u64> {
         let number = class.number();
-        self.change("DELETE FROM org_kept_bytes WHERE kept = ?1 AND day < ?2", (number, before_day))?;
+        let orgs: Vec<_> = orgs.iter().map(|org| org.0.to_string()).collect();
+        let orgs = format!("[{}]", orgs.join(","));
+        // The rows of the day first, by their index: an organisation may have more devices than have stored something.
         let gone = self.change(
             "DELETE FROM device_kept_bytes WHERE (device_key, kept, day) IN \
-             (SELECT device_key, kept, day FROM device_kept_bytes WHERE kept = ?1 AND day < ?2 LIMIT ?3)",
-            (number, before_day, limit),
+             (SELECT k.device_key, k.kept, k.day FROM device_kept_bytes k CROSS JOIN devices d ON d.id = k.device_key \
+             WHERE k.kept = ?1 AND k.day = ?2 AND d.org_id IN (SELECT value FROM json_each(?3)) LIMIT ?4)",
+            (number, day, &orgs, limit),
         )?;
+        if gone < limit as usize {
+            self.change(
+                "DELETE FROM org_kept_bytes WHERE kept = ?1 AND day = ?2 \
+                 AND org_id IN (SELECT value FROM json_each(?3))",
+                (number, day, &orgs),
+            )?;
+        }
         Ok(gone as u64)
     }
 }

@@ -166,6 +166,11 @@ macro_rules! battery {
                 what_a_killed_server_had_counted_is_counted_again,
                 a_server_that_is_killed_while_it_writes_has_counted_all_once,
                 the_parameters_of_a_deleted_task_are_gone_at_once,
+                what_is_told_of_a_task_that_has_ended_is_new,
+                what_was_never_counted_frees_nothing_when_it_is_deleted,
+                days_are_forgotten_of_each_organisation_at_its_time,
+                what_the_server_answers_for_a_device_is_counted,
+                an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook,
             ],
             events: [
                 an_event_is_stored_once,

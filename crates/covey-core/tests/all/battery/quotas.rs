@@ -14,11 +14,13 @@ use covey_core::quota::{
     DayKept, FirstDays, KeptAdd, KeptMark, PARTS, PARTS_ALL, QuotaReader, ROW_BYTES, part_of,
 };
 use covey_core::retention::RetentionClass;
-use covey_core::task::{TaskSpec, TaskStatus};
+use covey_core::task::{Task, TaskSpec, TaskStatus};
 use covey_core::twin::TwinPatch;
+use covey_core::webhook::{EndpointRef, EndpointSpec, SetError, WebhookType};
 use futures_executor::block_on;
 
 use super::events::{add, event};
+use crate::world::steps::run;
 use crate::world::{Backend, World, lasting, result, spec};
 
 const DAY_MS: i64 = 86_400_000;
@@ -54,7 +56,7 @@ pub fn until_kept(world: &World, bytes: u64) {
 }
 
 /// What the store says that devices keep.
-fn stored(world: &World, devices: &[&DeviceIdentity]) -> Vec<i64> {
+pub fn stored(world: &World, devices: &[&DeviceIdentity]) -> Vec<i64> {
     let wanted = devices.iter().map(|device| (device.device, FirstDays::EVER)).collect();
     block_on(world.store().kept_of_devices_of_every_org(wanted)).unwrap()
 }
@@ -284,4 +286,124 @@ pub fn the_parameters_of_a_deleted_task_are_gone_at_once(backend: impl Backend) 
     assert!(world.get(done).task.payload.is_none());
     count(&world);
     assert_eq!(kept(&world), left);
+}
+
+pub fn what_is_told_of_a_task_that_has_ended_is_new(backend: impl Backend) {
+    let world = World::with_limits(backend, Limits { device_bytes_max: 10_000, ..Limits::default() });
+    let device = world.device(0);
+    count(&world);
+    let tasks: Vec<_> = (0..5).map(|_| world.create(large(&device))).collect();
+    count(&world);
+    let finish = |task: &Task, ext_id| world.finish(&device, task.id, result(200, ext_id, "body"));
+    assert!(finish(&tasks[0], 0).unwrap().finished.is_some(), "it was asked for when there was room");
+    let before = (kept(&world), world.outside.counts.of(Event::Refused(Refusal::Quota)));
+    assert!(is_refused(finish(&tasks[0], 1)));
+    assert_eq!((kept(&world), world.get(tasks[0].id).results.len()), (before.0, 1));
+    assert_eq!(world.outside.counts.of(Event::Refused(Refusal::Quota)), before.1 + 1);
+    assert!(finish(&tasks[0], 0).unwrap().duplicate, "it is stored already");
+    world.delete(0, tasks[1].id).unwrap();
+    assert!(finish(&tasks[0], 1).unwrap().not_stored.is_none());
+}
+
+/// Takes back what was counted of a task, as if it had been made before there was any counting.
+fn uncount(world: &World, task: &Task, bytes: i64) {
+    let (org, device) = (task.org, task.device);
+    let day = DayKept::at(RetentionClass::Tasks, task.created_at, -bytes);
+    run(world, move |tx| tx.kept_add(&[(device, day)], &[(org, day)]));
+}
+
+pub fn what_was_never_counted_frees_nothing_when_it_is_deleted(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let device = world.device(0);
+    count(&world);
+    let old = world.create(TaskSpec { ttl_minutes: LONG, ..large(&device) });
+    flush(&world);
+    uncount(&world, &old, 2_000);
+    world.pass_ms(DAY_MS);
+    world.create(large(&device));
+    flush(&world);
+    assert_eq!(kept(&world), 2_000);
+    world.delete(0, old.id).unwrap();
+    flush(&world);
+    assert_eq!((kept(&world), stored(&world, &[&device])), (2_000, vec![2_000]));
+    world.restart();
+    count(&world);
+    until_kept(&world, 2_000);
+}
+
+/// The bytes of all days of which the store still knows what an organisation has stored.
+fn stored_of_org(world: &World, org: usize) -> i64 {
+    let days = block_on(world.store().kept_of_orgs_of_every_org()).unwrap();
+    days.iter().filter(|day| day.org == world.org(org).org).map(|day| day.bytes).sum()
+}
+
+pub fn days_are_forgotten_of_each_organisation_at_its_time(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, foreign) = (world.device(0), world.device(1));
+    let put = |org, days| {
+        let days = vec![(RetentionClass::Tasks, days)];
+        block_on(world.engine().for_caller(world.org(org)).retention_put(days)).unwrap();
+    };
+    let left = |world: &World| {
+        flush(world);
+        let of_devices = stored(world, &[&device, &foreign]);
+        (of_devices, [0, 1].map(|org| stored_of_org(world, org)))
+    };
+    put(1, Some(0));
+    count(&world);
+    world.create(large(&device));
+    world.create_as(1, large(&foreign)).unwrap();
+    let (org, key, today) = (device.org, device.device, DayKept::at(RetentionClass::Tasks, world.now(), 1));
+    run(&world, move |tx| {
+        let days = (1..=95).map(|ago| DayKept { day: today.day - ago, ..today });
+        let (of_device, of_org): (Vec<_>, Vec<_>) = days.map(|day| ((key, day), (org, day))).unzip();
+        tx.kept_add(&of_device, &of_org)
+    });
+    assert_eq!(left(&world), (vec![2_090, 2_000], [2_090, 2_000]), "a day is over when all of it is too old");
+    world.pass_ms(92 * DAY_MS);
+    assert_eq!(left(&world), (vec![0, 2_000], [0, 2_000]), "the second organisation keeps everything");
+    put(1, Some(1));
+    assert_eq!(left(&world), (vec![0, 0], [0, 0]));
+}
+
+pub fn what_the_server_answers_for_a_device_is_counted(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (node, microcontroller) = (world.device(0), world.device(0));
+    count(&world);
+    let tasks = [&node, &microcontroller].map(|device| {
+        let spec = lasting(device, LONG);
+        world.create(TaskSpec { method: Some("blink".to_owned()), ..spec })
+    });
+    let before = kept(&world);
+    assert_eq!(block_on(world.engine().for_device(&node).write_next(&[])).unwrap(), None);
+    let next = world.engine().for_device(&microcontroller).microcontroller_next(Vec::new(), true);
+    assert_eq!(block_on(next).unwrap(), None);
+    let bytes = tasks.map(|task| {
+        let ended = world.get(task.id);
+        assert_eq!(ended.task.status, TaskStatus::Failed);
+        ended.results[0].result.body.bytes() + ROW_BYTES as u64
+    });
+    let all = before + bytes.iter().sum::<u64>();
+    assert_eq!(kept(&world), all);
+    flush(&world);
+    assert_eq!(kept(&world), all);
+    world.restart();
+    count(&world);
+    until_kept(&world, all);
+}
+
+pub fn an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook(backend: impl Backend) {
+    let world = World::with_limits(backend, Limits { org_bytes_max: 2_000, ..Limits::default() });
+    let device = world.device(0);
+    count(&world);
+    let set = |of, url: &str| {
+        let spec = EndpointSpec { is_active: false, ..EndpointSpec::new(of, url) };
+        let caller = world.engine().for_caller(world.org(0));
+        block_on(caller.webhook_set(EndpointRef::Default(of), move |_| Ok(spec), None))
+    };
+    assert!(set(WebhookType::Event, "https://receiver.example/a").unwrap().is_new);
+    world.create(large(&device));
+    let refused = set(WebhookType::TaskResult, "https://receiver.example/b");
+    assert!(matches!(refused, Err(SetError::Refused(Error::OverQuota { .. }))), "{refused:?}");
+    assert!(!set(WebhookType::Event, "https://receiver.example/b").unwrap().is_new);
 }

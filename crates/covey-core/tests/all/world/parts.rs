@@ -12,6 +12,10 @@ use covey_core::node::NodeName;
 use covey_core::port::{
     Announcement, BoxFuture, CertificateIssuer, CertificateKey, Clock, Event, Ids, Link, Observer, Step,
 };
+use covey_core::record::Record;
+use covey_core::webhook::{
+    Attempt, Endpoint, EndpointSpec, NoWebhooks, ProbeFault, WebhookSecret, WebhookSender,
+};
 
 /// The instant at which every test begins.
 pub const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
@@ -191,4 +195,27 @@ pub struct Outside {
     pub counts: Arc<Counts>,
     pub ids: Arc<CountedIds>,
     pub issuer: Arc<FakeIssuer>,
+}
+
+/// Lets every webhook be kept, and sends nothing.
+pub struct SilentSender;
+
+impl WebhookSender for SilentSender {
+    fn secret(&self) -> WebhookSecret {
+        WebhookSecret::new("whsec_c2VjcmV0")
+    }
+
+    fn check(&self, _: &str, _: Option<&WebhookSecret>) -> Result<()> {
+        Ok(())
+    }
+
+    fn probe(&self, _: EndpointSpec) -> BoxFuture<'_, std::result::Result<(), ProbeFault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn send(&self, endpoint: Arc<Endpoint>, record: Arc<Record>, id: String) -> BoxFuture<'_, Attempt> {
+        NoWebhooks.send(endpoint, record, id)
+    }
+
+    fn changed(&self) {}
 }

@@ -1,6 +1,6 @@
 //! What several servers on one database have counted, each for itself.
 
-use crate::battery::quotas::{count, flush, kept, large, until_kept};
+use crate::battery::quotas::{count, flush, kept, large, stored, until_kept};
 use crate::database::{Another, PostgresBackend, say};
 use crate::world::World;
 
@@ -40,4 +40,22 @@ fn of_a_killed_server_is_counted_what_it_has_stored_and_not_what_others_have() {
     assert_eq!(kept(&first), 54_000);
     flush(&first);
     assert_eq!(kept(&first), 54_000);
+}
+
+#[test]
+fn what_one_server_deletes_is_taken_off_what_another_has_counted() {
+    let backend = PostgresBackend::new();
+    let another = Another::new(&backend.url(), "server-2");
+    let first = World::new(backend);
+    let second = World::on_what_is_there(another, 1_000_000);
+    let device = first.device(0);
+    count(&first);
+    count(&second);
+    let [task, _] = [(); 2].map(|()| first.create(large(&device)));
+    flush(&first);
+    second.delete(0, task.id).unwrap();
+    for world in [&first, &second] {
+        flush(world);
+        assert_eq!((kept(world), stored(world, &[&device])), (2_256, vec![2_256]));
+    }
 }
