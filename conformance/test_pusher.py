@@ -253,6 +253,13 @@ def test_a_signature_opens_one_channel_of_one_connection(served):
         assert frame(other)["event"] == "pusher:pong"
 
 
+def test_the_close_of_a_client_is_answered(served):
+    with hello(served) as socket:
+        frame(socket)
+        socket.close(1000, "done")
+        assert socket.protocol.close_rcvd and socket.close_code == 1000
+
+
 def test_a_request_that_the_secret_has_not_signed_is_refused(served):
     body = json.dumps({"name": "e", "channels": ["news"], "data": "x"}).encode()
     events = "/apps/1/events"
