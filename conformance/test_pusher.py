@@ -14,6 +14,7 @@ import httpx
 import pusher as pusher_of_python
 import pysher
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as websocket
 
 import testbed.pusher
@@ -251,6 +252,24 @@ def test_a_signature_opens_one_channel_of_one_connection(served):
         assert said["event"] == "pusher:error"
         other.send(json.dumps({"event": "pusher:ping", "data": ""}))
         assert frame(other)["event"] == "pusher:pong"
+
+
+def test_a_client_that_is_back_subscribes_to_all_its_channels_at_once(served):
+    with hello(served) as socket:
+        frame(socket)
+        names = [f"news-{number}" for number in range(100)]
+        for name in names:
+            socket.send(json.dumps({"event": "pusher:subscribe", "data": {"channel": name}}))
+        assert [frame(socket)["channel"] for _ in names] == names
+        socket.send(json.dumps({"event": "pusher:ping", "data": {}}))
+        assert frame(socket)["event"] == "pusher:pong"
+        # Who goes on like that is closed.
+        with pytest.raises(ConnectionClosed):
+            for _ in range(1_000):
+                socket.send(json.dumps({"event": "pusher:pong", "data": {}}))
+            while True:
+                frame(socket)
+        assert socket.close_code == 4100
 
 
 def test_the_close_of_a_client_is_answered(served):

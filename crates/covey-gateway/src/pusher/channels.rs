@@ -185,7 +185,7 @@ impl Channels {
         if self.connections.len() >= CONNECTIONS_MAX {
             return Err(Refusal::TOO_MANY);
         }
-        let events = Rate::new(CLIENT_EVENTS_PER_SECOND_MAX, now_ms);
+        let events = Rate::new(CLIENT_EVENTS_PER_SECOND_MAX, CLIENT_EVENTS_PER_SECOND_MAX, now_ms);
         let connection = Connection { socket_id: Arc::clone(socket_id), channels: HashMap::new(), events };
         self.connections.insert(id, connection);
         self.by_socket_id.insert(Arc::clone(socket_id), id);
