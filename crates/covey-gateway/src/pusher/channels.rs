@@ -98,6 +98,22 @@ pub enum HookEvent {
 }
 
 impl HookEvent {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::ChannelOccupied { channel } | Self::ChannelVacated { channel } => channel.len(),
+            Self::MemberAdded { channel, user_id } | Self::MemberRemoved { channel, user_id } => {
+                channel.len() + user_id.len()
+            }
+            Self::ClientEvent { channel, event, data, socket_id, user_id } => {
+                let user_id = user_id.as_deref().map_or(0, str::len);
+                channel.len() + event.len() + data.len() + socket_id.len() + user_id
+            }
+        };
+        size_of::<Self>() + texts
+    }
+
     fn new(make: fn(Arc<str>) -> Self, channel: &Channel) -> Self {
         make(Arc::from(channel.as_str()))
     }
