@@ -621,6 +621,31 @@ def test_a_covey_comes_again_as_the_code_of_the_close_says(tmp_path, new_server)
     assert front.log_text().count("there is no app with this key") == 1
 
 
+def test_what_a_batch_asks_of_units_is_stored_together_or_not_at_all(tmp_path, new_server, new_api, new_node):
+    lamp, [closed] = new_node(Unit), kept_ports(1)
+    units = tmp_path / "units.json"
+    away = {"address": "127.0.0.1", "port": closed, "kind": "update", "name": "away"}
+    units.write_text(json.dumps({"units": [entry(lamp, "update", name="lamp", resource="color"), away]}))
+    server = new_server(
+        "--pusher", file_of(tmp_path, app()), "--units", str(units), "--units-allow", "loopback", "--open-tasks-max", "2"
+    )  # fmt: skip
+    api = new_api(server)
+    assert wait_for(lambda: device_of(api, "unit-lamp", online=True) and device_of(api, "unit-away"))
+
+    def batch(*asked: tuple[str, str]) -> int:
+        events = [
+            {"name": "update.request", "channel": "private-requests", "data": json.dumps({"ip": unit, "payload": payload})}
+            for unit, payload in asked
+        ]
+        return signed(server, "POST", "/apps/1/batch_events", json.dumps({"batch": events}).encode()).status_code
+
+    for _ in range(2):
+        assert batch(("lamp", "red"), *[("away", color) for color in ("red", "green", "blue")]) == 429
+    assert batch(("lamp", "green"), ("nowhere", "x"), ("away", "green")) == 200
+    assert wait_for(lambda: lamp.taken == ["green"], seconds=30), lamp.taken
+    assert len(api.get("/device-tasks").json()["items"]) == 2
+
+
 def test_a_dashboards_request_is_a_write_of_this_servers_unit(tmp_path, new_server, new_api, new_node):
     lamp = new_node(Unit)
     units = tmp_path / "units.json"

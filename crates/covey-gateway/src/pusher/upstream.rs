@@ -201,9 +201,9 @@ impl Following {
             rights: Rights::TASKS_WRITE,
             bounds: Default::default(),
         };
-        match self.pusher.request(&caller, request, Whose::Ours).await {
-            Ok(true) => {}
-            Ok(false) => tracing::debug!(unit = %request.ip, "a dashboard asks for a unit that is not here"),
+        match self.pusher.request(&caller, std::slice::from_ref(request), Whose::Ours).await {
+            Ok(1..) => {}
+            Ok(0) => tracing::debug!(unit = %request.ip, "a dashboard asks for a unit that is not here"),
             Err(error) => {
                 tracing::warn!(unit = %request.ip, %error, "a dashboard's request for a unit was not stored");
             }
