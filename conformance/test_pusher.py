@@ -447,11 +447,12 @@ def test_a_webhook_of_channels_goes_nowhere_that_the_operator_does_not_allow(tmp
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     Thread(target=receiver.serve_forever, daemon=True).start()
     try:
-        one = app(webhooks=[f"https://127.0.0.1:{receiver.server_port}/hook"])
+        one = app(webhooks=[f"https://127.0.0.1:{receiver.server_port}/hook?token=SECRET"])
         server = new_server("--pusher", file_of(tmp_path, one), log="info,covey_gateway=debug")
         new_node(Client, server, "key-1").subscribe("news")
         assert wait_for(lambda: "webhook of channels is tried again" in server.log_text(), seconds=30)
         assert "leads to an address that webhooks may not go to" in server.log_text() and not received
+        assert f"127.0.0.1:{receiver.server_port}/hook" in server.log_text() and "SECRET" not in server.log_text()
     finally:
         receiver.shutdown()
         receiver.server_close()

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::channels::HookEvent;
 use super::config::AppConfig;
-use super::outgoing::{Method, Outgoing, ToSend};
+use super::outgoing::{Method, Outgoing, ToSend, shown};
 
 /// How many events wait for a webhook of channels.
 /// Limit for each webhook of channels: the oldest are left out, and counted in the log.
@@ -136,10 +136,10 @@ async fn deliver(app: &AppConfig, url: &Url, body: &Bytes, outgoing: &dyn Outgoi
             Err(why) => why,
         };
         if began.elapsed() + Duration::from_millis(pause_ms) > Duration::from_millis(TRIED_MS_MAX) {
-            tracing::warn!(app = %app.id, %url, "a webhook of channels was given up: {why}");
+            tracing::warn!(app = %app.id, url = shown(url), "a webhook of channels was given up: {why}");
             return;
         }
-        tracing::debug!(app = %app.id, %url, "a webhook of channels is tried again: {why}");
+        tracing::debug!(app = %app.id, url = shown(url), "a webhook of channels is tried again: {why}");
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         pause_ms = (2 * pause_ms).min(PAUSE_MS_MAX);
     }

@@ -20,7 +20,7 @@ use super::Pusher;
 use super::channel::REQUESTS;
 use super::client::{Action, Again, Client, again};
 use super::config::ServiceConfig;
-use super::outgoing::{Method, ToSend};
+use super::outgoing::{Method, ToSend, shown};
 use super::requests::{UpdateRequest, Whose};
 use crate::broker::dial::{self, DIAL_MS_MAX, Stream};
 
@@ -184,7 +184,7 @@ impl Following {
         };
         let answer = self.pusher.parts.outgoing.send(request).await?;
         if !answer.is_success() {
-            return Err(format!("the dashboard answers {} at {}", answer.status, self.service.auth));
+            return Err(format!("the dashboard answers {} at {}", answer.status, shown(&self.service.auth)));
         }
         let signed: Result<Signed, _> = serde_json::from_slice(&answer.body);
         signed.map(|signed| signed.auth).map_err(|_| "the dashboard's answer has no auth".to_owned())
