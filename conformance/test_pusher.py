@@ -16,6 +16,7 @@ import pysher
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as websocket
+from websockets.sync.server import serve
 
 import testbed.pusher
 from testbed.api import DONE
@@ -620,6 +621,71 @@ def test_a_covey_comes_again_as_the_code_of_the_close_says(tmp_path, new_server)
     front.start()
     assert wait_for(lambda: back.log_text().count("requests of a dashboard are heard") == 2, seconds=60), back.log_text()
     assert front.log_text().count("there is no app with this key") == 1
+
+
+class Service:
+    """A dashboard with its Pusher service, which refuses everything once. It closes the first connection on which it has
+    opened the channel."""
+
+    def __init__(self):
+        service = self
+        self.signatures, self.subscriptions, self.opened, self.answered = 0, 0, 0, []
+
+        class Dashboard(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                service.signatures += 1
+                body = b'{"auth": "k:00"}'
+                self.send_response(403 if service.signatures == 1 else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.dashboard = ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
+        self.pusher = serve(self.connection, "127.0.0.1", 0)
+        for server in (self.dashboard, self.pusher):
+            Thread(target=server.serve_forever, daemon=True).start()
+
+    def connection(self, socket) -> None:
+        hello = {"socket_id": "1.2", "activity_timeout": 120}
+        socket.send(json.dumps({"event": "pusher:connection_established", "data": json.dumps(hello)}))
+        for said in socket:
+            assert json.loads(said)["event"] == "pusher:subscribe", said
+            self.subscriptions += 1
+            answer = {"channel": "private-requests", "data": "{}"}
+            if self.subscriptions == 1:
+                socket.send(json.dumps(answer | {"event": "pusher:subscription_error"}))
+                continue
+            socket.send(json.dumps(answer | {"event": "pusher_internal:subscription_succeeded"}))
+            self.opened += 1
+            if self.opened == 1:
+                socket.close(4200, "again")
+                self.answered.append(socket.protocol.close_rcvd)
+
+    def close(self) -> None:
+        self.pusher.shutdown()
+        self.dashboard.shutdown()
+        self.dashboard.server_close()
+
+    def file(self) -> dict:
+        api = f"http://127.0.0.1:{self.dashboard.server_port}"
+        url = f"ws://127.0.0.1:{self.pusher.socket.getsockname()[1]}"
+        return {"api": {"url": api, "token": "t-1"}, "pusher": {"app-key": "k", "url": url, "auth": "/auth?token=SECRET"}}
+
+
+def test_a_covey_asks_again_for_a_channel_that_was_refused(tmp_path, new_server, new_node):
+    service = new_node(Service)
+    server = new_server("--pusher", file_of(tmp_path, services=[service.file()]), "--webhook-allow", "loopback")
+    assert wait_for(lambda: service.opened == 2, seconds=30), server.log_text()
+    assert (service.signatures, service.subscriptions) == (4, 3)
+    # Its close was answered.
+    assert service.answered[0] and service.answered[0].code == 4200, service.answered
+    log = server.log_text()
+    assert log.count("the channel private-requests was not opened") == 2, log
+    assert "the dashboard answers 403 at http://127.0.0.1" in log and "SECRET" not in log, log
 
 
 def test_what_a_batch_asks_of_units_is_stored_together_or_not_at_all(tmp_path, new_server, new_api, new_node):
