@@ -14,7 +14,9 @@ import httpx
 import pusher as pusher_of_python
 import pysher
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as websocket
+from websockets.sync.server import serve
 
 import testbed.pusher
 from testbed.api import DONE
@@ -253,6 +255,31 @@ def test_a_signature_opens_one_channel_of_one_connection(served):
         assert frame(other)["event"] == "pusher:pong"
 
 
+def test_a_client_that_is_back_subscribes_to_all_its_channels_at_once(served):
+    with hello(served) as socket:
+        frame(socket)
+        names = [f"news-{number}" for number in range(100)]
+        for name in names:
+            socket.send(json.dumps({"event": "pusher:subscribe", "data": {"channel": name}}))
+        assert [frame(socket)["channel"] for _ in names] == names
+        socket.send(json.dumps({"event": "pusher:ping", "data": {}}))
+        assert frame(socket)["event"] == "pusher:pong"
+        # Who goes on like that is closed.
+        with pytest.raises(ConnectionClosed):
+            for _ in range(1_000):
+                socket.send(json.dumps({"event": "pusher:pong", "data": {}}))
+            while True:
+                frame(socket)
+        assert socket.close_code == 4100
+
+
+def test_the_close_of_a_client_is_answered(served):
+    with hello(served) as socket:
+        frame(socket)
+        socket.close(1000, "done")
+        assert socket.protocol.close_rcvd and socket.close_code == 1000
+
+
 def test_a_request_that_the_secret_has_not_signed_is_refused(served):
     body = json.dumps({"name": "e", "channels": ["news"], "data": "x"}).encode()
     events = "/apps/1/events"
@@ -421,11 +448,12 @@ def test_a_webhook_of_channels_goes_nowhere_that_the_operator_does_not_allow(tmp
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     Thread(target=receiver.serve_forever, daemon=True).start()
     try:
-        one = app(webhooks=[f"https://127.0.0.1:{receiver.server_port}/hook"])
+        one = app(webhooks=[f"https://127.0.0.1:{receiver.server_port}/hook?token=SECRET"])
         server = new_server("--pusher", file_of(tmp_path, one), log="info,covey_gateway=debug")
         new_node(Client, server, "key-1").subscribe("news")
         assert wait_for(lambda: "webhook of channels is tried again" in server.log_text(), seconds=30)
         assert "leads to an address that webhooks may not go to" in server.log_text() and not received
+        assert f"127.0.0.1:{receiver.server_port}/hook" in server.log_text() and "SECRET" not in server.log_text()
     finally:
         receiver.shutdown()
         receiver.server_close()
@@ -593,6 +621,96 @@ def test_a_covey_comes_again_as_the_code_of_the_close_says(tmp_path, new_server)
     front.start()
     assert wait_for(lambda: back.log_text().count("requests of a dashboard are heard") == 2, seconds=60), back.log_text()
     assert front.log_text().count("there is no app with this key") == 1
+
+
+class Service:
+    """A dashboard with its Pusher service, which refuses everything once. It closes the first connection on which it has
+    opened the channel."""
+
+    def __init__(self):
+        service = self
+        self.signatures, self.subscriptions, self.opened, self.answered = 0, 0, 0, []
+
+        class Dashboard(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                service.signatures += 1
+                body = b'{"auth": "k:00"}'
+                self.send_response(403 if service.signatures == 1 else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.dashboard = ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
+        self.pusher = serve(self.connection, "127.0.0.1", 0)
+        for server in (self.dashboard, self.pusher):
+            Thread(target=server.serve_forever, daemon=True).start()
+
+    def connection(self, socket) -> None:
+        hello = {"socket_id": "1.2", "activity_timeout": 120}
+        socket.send(json.dumps({"event": "pusher:connection_established", "data": json.dumps(hello)}))
+        for said in socket:
+            assert json.loads(said)["event"] == "pusher:subscribe", said
+            self.subscriptions += 1
+            answer = {"channel": "private-requests", "data": "{}"}
+            if self.subscriptions == 1:
+                socket.send(json.dumps(answer | {"event": "pusher:subscription_error"}))
+                continue
+            socket.send(json.dumps(answer | {"event": "pusher_internal:subscription_succeeded"}))
+            self.opened += 1
+            if self.opened == 1:
+                socket.close(4200, "again")
+                self.answered.append(socket.protocol.close_rcvd)
+
+    def close(self) -> None:
+        self.pusher.shutdown()
+        self.dashboard.shutdown()
+        self.dashboard.server_close()
+
+    def file(self) -> dict:
+        api = f"http://127.0.0.1:{self.dashboard.server_port}"
+        url = f"ws://127.0.0.1:{self.pusher.socket.getsockname()[1]}"
+        return {"api": {"url": api, "token": "t-1"}, "pusher": {"app-key": "k", "url": url, "auth": "/auth?token=SECRET"}}
+
+
+def test_a_covey_asks_again_for_a_channel_that_was_refused(tmp_path, new_server, new_node):
+    service = new_node(Service)
+    server = new_server("--pusher", file_of(tmp_path, services=[service.file()]), "--webhook-allow", "loopback")
+    assert wait_for(lambda: service.opened == 2, seconds=30), server.log_text()
+    assert (service.signatures, service.subscriptions) == (4, 3)
+    # Its close was answered.
+    assert service.answered[0] and service.answered[0].code == 4200, service.answered
+    log = server.log_text()
+    assert log.count("the channel private-requests was not opened") == 2, log
+    assert "the dashboard answers 403 at http://127.0.0.1" in log and "SECRET" not in log, log
+
+
+def test_what_a_batch_asks_of_units_is_stored_together_or_not_at_all(tmp_path, new_server, new_api, new_node):
+    lamp, [closed] = new_node(Unit), kept_ports(1)
+    units = tmp_path / "units.json"
+    away = {"address": "127.0.0.1", "port": closed, "kind": "update", "name": "away"}
+    units.write_text(json.dumps({"units": [entry(lamp, "update", name="lamp", resource="color"), away]}))
+    server = new_server(
+        "--pusher", file_of(tmp_path, app()), "--units", str(units), "--units-allow", "loopback", "--open-tasks-max", "2"
+    )  # fmt: skip
+    api = new_api(server)
+    assert wait_for(lambda: device_of(api, "unit-lamp", online=True) and device_of(api, "unit-away"))
+
+    def batch(*asked: tuple[str, str]) -> int:
+        events = [
+            {"name": "update.request", "channel": "private-requests", "data": json.dumps({"ip": unit, "payload": payload})}
+            for unit, payload in asked
+        ]
+        return signed(server, "POST", "/apps/1/batch_events", json.dumps({"batch": events}).encode()).status_code
+
+    for _ in range(2):
+        assert batch(("lamp", "red"), *[("away", color) for color in ("red", "green", "blue")]) == 429
+    assert batch(("lamp", "green"), ("nowhere", "x"), ("away", "green")) == 200
+    assert wait_for(lambda: lamp.taken == ["green"], seconds=30), lamp.taken
+    assert len(api.get("/device-tasks").json()["items"]) == 2
 
 
 def test_a_dashboards_request_is_a_write_of_this_servers_unit(tmp_path, new_server, new_api, new_node):

@@ -14,8 +14,8 @@ use crate::port::{Event, PageRequest, ReadKind, Step};
 use crate::retention::RetentionClass;
 use crate::task::{
     Call, CreatedTask, DeletedTask, FinishedTask, IdempotencyKey, NewResult, Task, TaskAck, TaskCreate,
-    TaskDelete, TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep, TaskTooLarge,
-    Verdict,
+    TaskCreateAll, TaskDelete, TaskDetail, TaskFilter, TaskFinish, TaskNext, TaskPage, TaskSpec, TaskSweep,
+    TaskTooLarge, Verdict,
 };
 use crate::watch::Watch;
 
@@ -43,6 +43,20 @@ impl ForCaller<'_> {
         let began_us = self.engine.parts.clock.monotonic_us();
         let operation = self.creation(id, spec, None, idempotency)?;
         let then = move |after: &AfterCommit, created: &CreatedTask| created_then(after, created, began_us);
+        self.engine.execute_then(operation, then).await
+    }
+
+    /// Makes several tasks in their order, all of them or none, and announces them.
+    ///
+    /// # Errors
+    /// As of [`Self::task_create`]: then there is none of them.
+    pub async fn task_create_all(self, specs: Vec<TaskSpec>) -> Result<Vec<CreatedTask>> {
+        let began_us = self.engine.parts.clock.monotonic_us();
+        let tasks = specs.into_iter().map(|spec| self.creation(self.engine.task_id(), spec, None, None));
+        let operation = TaskCreateAll { caller: self.caller.clone(), tasks: tasks.collect::<Result<_>>()? };
+        let then = move |after: &AfterCommit, created: &Vec<CreatedTask>| {
+            created.iter().for_each(|created| created_then(after, created, began_us));
+        };
         self.engine.execute_then(operation, then).await
     }
 

@@ -13,7 +13,8 @@ pub use call::Call;
 pub(crate) use hand_out::{Refused, hand_out, held, refuse};
 pub use operation::{
     CreatedTask, DeletedTask, FinishedTask, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, ResultNotStored,
-    SweptTasks, TaskAck, TaskCreate, TaskDelete, TaskFinish, TaskNext, TaskSweep, TaskTooLarge,
+    SweptTasks, TaskAck, TaskCreate, TaskCreateAll, TaskDelete, TaskFinish, TaskNext, TaskSweep,
+    TaskTooLarge,
 };
 pub(crate) use operation::{ended_with, parameters_gone, receive, record_changes, results_of};
 pub use port::{Idempotency, Lapse, TaskCount, TaskPage, TaskReader, TaskSteps};

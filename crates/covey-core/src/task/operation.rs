@@ -14,7 +14,8 @@ use crate::quota::DayKept;
 use crate::record::NewRecord;
 use crate::retention::RetentionClass;
 use crate::task::{
-    Idempotency, NewResult, RESULT_BYTES_MAX, Task, TaskDetail, TaskResult, TaskResults, TaskSpec, Verdict,
+    Idempotency, NewResult, RESULT_BYTES_MAX, Target, Task, TaskDetail, TaskResult, TaskResults, TaskSpec,
+    Verdict,
 };
 
 /// Makes a task, once for each idempotency key.
@@ -92,16 +93,31 @@ impl Operation for TaskCreate {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<CreatedTask, Abort> {
-        let now = tx.now();
         if let Some(replayed) = self.replay(tx)? {
             return Ok(replayed);
         }
+        let target = self.target(tx, &[])?;
+        self.make(tx, target)
+    }
+}
+
+impl TaskCreate {
+    /// The device that gets the task, which may have one more beside those that are about to be made for these.
+    fn target(&self, tx: &mut dyn Transaction, before: &[Target]) -> Result<Target, Abort> {
         let target =
             tx.device_target(self.caller.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
         self.after_commit.demand_quota(self.caller.org, Some(target.device))?;
-        if tx.tasks_live_reach(self.caller.org, target.device, self.limits.live_tasks_per_device_max)? {
+        let before = before.iter().filter(|other| other.device == target.device).count();
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let counted_to = self.limits.live_tasks_per_device_max.saturating_sub(before);
+        if tx.tasks_live_reach(self.caller.org, target.device, counted_to)? {
             return Err(Error::Exhausted { limit: "the device has too many open tasks" }.into());
         }
+        Ok(target)
+    }
+
+    fn make(&self, tx: &mut dyn Transaction, target: Target) -> Result<CreatedTask, Abort> {
+        let now = tx.now();
         let mut task = self.spec.clone().into_task(self.id, target, &self.caller, &self.limits, now);
         if let Some(life_ms) = self.life_ms {
             task.expires_at = now.plus_ms(life_ms);
@@ -114,9 +130,7 @@ impl Operation for TaskCreate {
         }
         Ok(CreatedTask { task: Arc::new(task), replayed: false })
     }
-}
 
-impl TaskCreate {
     fn replay(&self, tx: &mut dyn Transaction) -> Result<Option<CreatedTask>, Abort> {
         let Some(IdempotencyKey { key, request_digest }) = &self.idempotency else { return Ok(None) };
         let Some(entry) = tx.idempotency(self.caller.org, key)? else { return Ok(None) };
@@ -128,6 +142,42 @@ impl TaskCreate {
         }
         let task = tx.task(self.caller.org, entry.task)?;
         Ok(task.map(|task| CreatedTask { task: Arc::new(task), replayed: true }))
+    }
+}
+
+/// Makes several tasks of one organisation in their order, all of them or none; without idempotency keys.
+pub struct TaskCreateAll {
+    /// Who asks.
+    pub caller: Caller,
+    /// What is asked for.
+    pub tasks: Vec<TaskCreate>,
+}
+
+impl Operation for TaskCreateAll {
+    type Output = Vec<CreatedTask>;
+
+    const NEED: Need = Need::New;
+
+    fn turn(&self) -> Turn {
+        Turn::Org(self.caller.org)
+    }
+
+    fn bytes(&self) -> usize {
+        self.tasks.iter().map(TaskCreate::bytes).sum()
+    }
+
+    fn read_set(&self, reads: &mut ReadSet) {
+        self.tasks.iter().for_each(|task| task.read_set(reads));
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<CreatedTask>, Abort> {
+        // All are looked at before the first is written.
+        let mut targets = Vec::with_capacity(self.tasks.len());
+        for task in &self.tasks {
+            let target = task.target(tx, &targets)?;
+            targets.push(target);
+        }
+        self.tasks.iter().zip(targets).map(|(task, target)| task.make(tx, target)).collect()
     }
 }
 

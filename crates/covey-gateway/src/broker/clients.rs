@@ -1,5 +1,6 @@
 //! `/ws`: web clients. Each follows the board; what it sets becomes a task.
 
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::board::TooSlow;
+use crate::broker::board::{Follower, TooSlow};
 use crate::broker::messages::{FromClient, NoMessage, Set, from_client};
 use crate::broker::{Broker, say_goodbye, send_all};
 
@@ -55,16 +56,14 @@ pub(super) async fn connection<S>(
                     tracing::warn!(address = %address.ip(), "a web client did not take what it was sent, and is cut off");
                     break None;
                 }
-                let sent = tokio::select! {
-                    biased;
-                    sent = send_all(&mut socket, messages.drain(..).map(Message::Text)) => sent,
-                    () = follower.until_cut() => {
+                match tell(&mut socket, &follower, &mut messages, &stop, &revoked).await {
+                    Told::All => {}
+                    Told::Closing => continue,
+                    Told::Lost => break None,
+                    Told::TooSlow => {
                         tracing::warn!(address = %address.ip(), "a web client did not take what it was sent, and is cut off");
-                        false
+                        break None;
                     }
-                };
-                if !sent {
-                    break None;
                 }
             }
             Some(()) = sets.next(), if !sets.is_empty() => {}
@@ -104,6 +103,36 @@ pub(super) async fn connection<S>(
     while sets.next().await.is_some() {}
 }
 
+/// What has become of messages to a client.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    All,
+    /// It is to be closed, which does not wait for what it has not taken.
+    Closing,
+    Lost,
+    TooSlow,
+}
+
+async fn tell<S, K>(
+    socket: &mut WebSocketStream<S>,
+    follower: &Follower<K>,
+    messages: &mut Vec<Utf8Bytes>,
+    stop: &CancellationToken,
+    revoked: &CancellationToken,
+) -> Told
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    K: Eq + Hash + Clone,
+{
+    tokio::select! {
+        biased;
+        sent = send_all(socket, messages.drain(..).map(Message::Text)) => if sent { Told::All } else { Told::Lost },
+        () = follower.until_cut() => Told::TooSlow,
+        () = stop.cancelled() => Told::Closing,
+        () = revoked.cancelled() => Told::Closing,
+    }
+}
+
 impl Broker {
     /// What a client sets becomes a task; nothing, if there is no such node. The future is begun in the order in which it
     /// was made.
@@ -123,5 +152,34 @@ impl Broker {
                 tracing::warn!(address = %address.ip(), %uid, %error, "what a web client sets was not stored");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::broker::board::Board;
+    use crate::broker::config;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_does_not_keep_the_broker_from_ending() {
+        let (below, _client) = tokio::io::duplex(64);
+        let mut socket = WebSocketStream::from_raw_socket(below, Role::Server, Some(config())).await;
+        let follower = Arc::new(Board::<u64>::new()).follow();
+        let mut messages = vec!["x".repeat(1024).into()];
+        let (stop, revoked) = (CancellationToken::new(), CancellationToken::new());
+        let began = Instant::now();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stop.cancel();
+        };
+        let telling = tell(&mut socket, &follower, &mut messages, &stop, &revoked);
+        let (told, ()) = tokio::join!(telling, stopping);
+        assert_eq!((told, began.elapsed()), (Told::Closing, Duration::from_millis(10)));
     }
 }

@@ -222,7 +222,13 @@ impl<P: Port> GatewayNodes<P> {
                     while messages.len() < WRITTEN_MAX && let Ok(message) = outgoing.try_recv() {
                         messages.push(message);
                     }
-                    if !send_all(&mut stream, messages.into_iter()).await {
+                    let sent = tokio::select! {
+                        biased;
+                        sent = send_all(&mut stream, messages.into_iter()) => sent,
+                        // What it has not taken is not waited for.
+                        () = socket.cut.cancelled() => continue,
+                    };
+                    if !sent {
                         break None;
                     }
                 }

@@ -69,7 +69,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 const STALL_MS_MAX: u64 = 30_000;
 /// How long one who is closed may take for the last words to it, in milliseconds.
 /// Limit for each connection that is closed: it is cut.
-const GOODBYE_MS_MAX: u64 = 1_000;
+pub(crate) const GOODBYE_MS_MAX: u64 = 1_000;
 /// How much of what such a one still sends is thrown away, in bytes.
 /// Limit for each connection that is closed: it is cut.
 const GOODBYE_BYTES_MAX: usize = 1024 * 1024;
@@ -386,9 +386,29 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// Sends messages in as few writes as there can be. Answers whether that was done in time.
+/// Sends messages in as few writes as there can be. Answers whether that was done in time. One who stops waiting for it may
+/// send something else: no message is cut in the middle, and those that were not begun are left out.
 pub(crate) async fn send_all<S>(
     socket: &mut WebSocketStream<S>,
+    messages: impl Iterator<Item = Message>,
+) -> bool
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    send_within(socket, Duration::from_millis(STALL_MS_MAX), messages).await
+}
+
+/// Sends the last message before a connection is closed. Answers whether that was done in time.
+pub(crate) async fn send_last<S>(socket: &mut WebSocketStream<S>, message: Message) -> bool
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    send_within(socket, Duration::from_millis(GOODBYE_MS_MAX), std::iter::once(message)).await
+}
+
+async fn send_within<S>(
+    socket: &mut WebSocketStream<S>,
+    time: Duration,
     messages: impl Iterator<Item = Message>,
 ) -> bool
 where
@@ -401,9 +421,24 @@ where
         }
         socket.flush().await
     };
-    let sent: Result<Result<(), Error>, _> =
-        tokio::time::timeout(Duration::from_millis(STALL_MS_MAX), sending).await;
+    let sent: Result<Result<(), Error>, _> = tokio::time::timeout(time, sending).await;
     matches!(sent, Ok(Ok(())))
+}
+
+/// Answers the close that the other side has sent (RFC 6455 §5.5.1): the library has the answer ready, and sends it with the
+/// next flush.
+pub(crate) async fn answer_close<S>(socket: &mut WebSocketStream<S>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    use futures_util::SinkExt;
+    use tokio::io::AsyncWriteExt;
+    let answering = async {
+        if socket.flush().await.is_ok() {
+            let _ = socket.get_mut().shutdown().await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(GOODBYE_MS_MAX), answering).await;
 }
 
 /// Closes a connection, and reads what was on its way meanwhile: with that unread the close would be a reset, which may

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::board::{Board, Follower, Said, TooSlow, rank};
 use crate::broker::dial::{Dial, DialError, Stream};
 use crate::broker::messages::{self, FromClient, NoMessage, Set, from_broker};
-use crate::broker::send_all;
+use crate::broker::{answer_close, send_all};
 use crate::node::{Gone, Outcome, Uid, Verdict, Write};
 use crate::port::{Hint, Later, Newcomer, Port, Report, Reported};
 
@@ -127,19 +127,23 @@ impl RemotePort {
                     if follower.take(TAKE_BYTES, &mut messages) == Err(TooSlow) {
                         return "it did not take what it was told";
                     }
-                    if !self.tell(&mut socket, &follower, &mut messages).await {
+                    if !self.tell(&mut socket, &follower, &mut messages, stop).await {
                         return "it did not take what it was told";
                     }
                 }
                 _ = alive.tick() => {
                     messages.push(messages::alive().into());
-                    if !self.tell(&mut socket, &follower, &mut messages).await {
+                    if !self.tell(&mut socket, &follower, &mut messages, stop).await {
                         return "it did not take a sign of life";
                     }
                 }
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => self.hear(&text, &mut follower),
-                    Some(Ok(Message::Close(_))) | None => return "it closed the connection",
+                    Some(Ok(Message::Close(_))) => {
+                        answer_close(&mut socket).await;
+                        return "it closed the connection";
+                    }
+                    None => return "it closed the connection",
                     Some(Ok(_)) => {}
                     Some(Err(_)) => return "the connection broke",
                 }
@@ -152,11 +156,14 @@ impl RemotePort {
         socket: &mut WebSocketStream<Stream>,
         follower: &Follower<Uid>,
         messages: &mut Vec<Utf8Bytes>,
+        stop: &CancellationToken,
     ) -> bool {
         tokio::select! {
             biased;
             sent = send_all(socket, messages.drain(..).map(Message::Text)) => sent,
             () = follower.until_cut() => false,
+            // What the broker has not taken is not waited for.
+            () = stop.cancelled() => true,
         }
     }
 

@@ -98,6 +98,22 @@ pub enum HookEvent {
 }
 
 impl HookEvent {
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::ChannelOccupied { channel } | Self::ChannelVacated { channel } => channel.len(),
+            Self::MemberAdded { channel, user_id } | Self::MemberRemoved { channel, user_id } => {
+                channel.len() + user_id.len()
+            }
+            Self::ClientEvent { channel, event, data, socket_id, user_id } => {
+                let user_id = user_id.as_deref().map_or(0, str::len);
+                channel.len() + event.len() + data.len() + socket_id.len() + user_id
+            }
+        };
+        size_of::<Self>() + texts
+    }
+
     fn new(make: fn(Arc<str>) -> Self, channel: &Channel) -> Self {
         make(Arc::from(channel.as_str()))
     }
@@ -185,7 +201,7 @@ impl Channels {
         if self.connections.len() >= CONNECTIONS_MAX {
             return Err(Refusal::TOO_MANY);
         }
-        let events = Rate::new(CLIENT_EVENTS_PER_SECOND_MAX, now_ms);
+        let events = Rate::new(CLIENT_EVENTS_PER_SECOND_MAX, CLIENT_EVENTS_PER_SECOND_MAX, now_ms);
         let connection = Connection { socket_id: Arc::clone(socket_id), channels: HashMap::new(), events };
         self.connections.insert(id, connection);
         self.by_socket_id.insert(Arc::clone(socket_id), id);

@@ -16,7 +16,7 @@ const SILENCE_S_MIN: u64 = 5;
 /// How long a dashboard's Pusher service may take to say that it is there, in milliseconds.
 /// Limit for each connection to a service: it is closed, and made again.
 const PONG_MS_MAX: u64 = 30_000;
-/// How long a dashboard's Pusher service may take until it has greeted, in milliseconds.
+/// How long a dashboard's Pusher service may take until it has greeted, and again until requests are heard, in milliseconds.
 /// Limit for each connection to a service: it is closed, and made again.
 const GREETING_MS_MAX: u64 = 15_000;
 
@@ -26,6 +26,8 @@ pub struct Client {
     silence_ms: u64,
     heard_ms: u64,
     asked_ms: Option<u64>,
+    /// When what is waited for before requests are heard began.
+    step_ms: u64,
     is_greeted: bool,
     is_subscribed: bool,
 }
@@ -50,9 +52,11 @@ pub enum Action {
         code: Option<u16>,
         /// And this text.
         text: String,
+        /// Whether that was to open the channel: without it the connection is of no use.
+        is_of_channel: bool,
     },
-    /// The connection is of no use any more.
-    Close,
+    /// The connection is of no use any more, for this reason.
+    Close(&'static str),
 }
 
 /// Whether it is of use to connect again.
@@ -92,6 +96,7 @@ impl Client {
             silence_ms: SILENCE_MS,
             heard_ms: now_ms,
             asked_ms: None,
+            step_ms: now_ms,
             is_greeted: false,
             is_subscribed: false,
         }
@@ -126,6 +131,7 @@ impl Client {
                 }
                 let Greeting { socket_id, activity_timeout } = serde_json::from_str(&data).ok()?;
                 self.is_greeted = true;
+                self.step_ms = now_ms;
                 if let Some(seconds) = activity_timeout {
                     self.silence_ms = seconds.max(SILENCE_S_MIN).saturating_mul(1_000).min(SILENCE_MS);
                 }
@@ -146,7 +152,12 @@ impl Client {
                 let fault =
                     serde_json::from_str(&data).unwrap_or(Fault { code: None, message: None, error: None });
                 let text = fault.message.or(fault.error).unwrap_or_default();
-                Some(Action::Refused { code: fault.code, text })
+                let is_of_channel = match frame.event.as_str() {
+                    "pusher:subscription_error" => true,
+                    // Some services say it so. Nothing else was asked for by then.
+                    _ => self.is_greeted && !self.is_subscribed,
+                };
+                Some(Action::Refused { code: fault.code, text, is_of_channel })
             }
             UPDATE_REQUEST if is_requests && self.is_subscribed => {
                 UpdateRequest::parse(&data).map(Action::Request)
@@ -157,7 +168,8 @@ impl Client {
 
     /// Subscribes with the signature that was asked for.
     #[must_use]
-    pub fn authorised(&self, auth: &str) -> Utf8Bytes {
+    pub fn authorised(&mut self, auth: &str, now_ms: u64) -> Utf8Bytes {
+        self.step_ms = now_ms;
         let data = serde_json::json!({"channel": REQUESTS, "auth": auth});
         serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string().into()
     }
@@ -166,9 +178,10 @@ impl Client {
     #[must_use]
     pub const fn due_ms(&self) -> u64 {
         match self.asked_ms {
+            // Whatever else the service says meanwhile.
+            _ if !self.is_subscribed => self.step_ms + GREETING_MS_MAX,
             Some(asked_ms) => asked_ms + PONG_MS_MAX,
-            None if self.is_greeted => self.heard_ms + self.silence_ms,
-            None => self.heard_ms + GREETING_MS_MAX,
+            None => self.heard_ms + self.silence_ms,
         }
     }
 
@@ -177,8 +190,14 @@ impl Client {
         if now_ms < self.due_ms() {
             return None;
         }
-        if self.asked_ms.is_some() || !self.is_greeted {
-            return Some(Action::Close);
+        if !self.is_greeted {
+            return Some(Action::Close("it did not greet in time"));
+        }
+        if !self.is_subscribed {
+            return Some(Action::Close("it did not open the channel in time"));
+        }
+        if self.asked_ms.is_some() {
+            return Some(Action::Close("it does not say that it is there"));
         }
         self.asked_ms = Some(now_ms);
         Some(Action::Send(message::ping()))
@@ -189,6 +208,7 @@ impl Client {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::pusher::error::Refusal;
 
     fn greeted() -> Client {
         let mut client = Client::new(0);
@@ -203,7 +223,7 @@ mod tests {
         let request = message::event(REQUESTS, UPDATE_REQUEST, r#"{"ip":"192.0.2.7","payload":"red"}"#);
         assert_eq!(client.hear(&request, 2), None);
         assert_eq!(
-            client.authorised("k:00").as_str(),
+            client.authorised("k:00", 2).as_str(),
             r#"{"data":{"auth":"k:00","channel":"private-requests"},"event":"pusher:subscribe"}"#
         );
         assert_eq!(client.hear(&message::subscribed(REQUESTS, "{}"), 3), Some(Action::Subscribed));
@@ -227,15 +247,46 @@ mod tests {
     #[test]
     fn a_service_that_is_silent_is_asked_and_then_left() {
         let mut client = greeted();
+        assert_eq!(client.hear(&message::subscribed(REQUESTS, "{}"), 1), Some(Action::Subscribed));
         assert_eq!(client.due(30_000), None);
         assert_eq!(client.due(30_001), Some(Action::Send(message::ping())));
         assert_eq!(client.hear(&message::pong(), 40_000), None);
         assert_eq!(client.due(60_001), None);
         assert_eq!(client.due(70_000), Some(Action::Send(message::ping())));
-        assert_eq!(client.due(100_000), Some(Action::Close));
-        let mut mute = Client::new(0);
-        assert_eq!((mute.due(14_999), mute.due(15_000)), (None, Some(Action::Close)));
+        assert!(matches!(client.due(100_000), Some(Action::Close(_))));
         assert_eq!(client.hear(&message::ping(), 1), Some(Action::Send(message::pong())));
+    }
+
+    #[test]
+    fn a_service_that_does_not_greet_or_does_not_open_the_channel_is_left_whatever_else_it_says() {
+        let mut mute = Client::new(0);
+        assert_eq!(mute.hear(&message::ping(), 14_999), Some(Action::Send(message::pong())));
+        assert_eq!(mute.due(14_999), None);
+        assert!(matches!(mute.due(15_000), Some(Action::Close(_))));
+        let mut deaf = greeted();
+        // The dashboard took its time for the signature.
+        let _ = deaf.authorised("k:00", 10_000);
+        assert_eq!(deaf.hear(&message::ping(), 24_999), Some(Action::Send(message::pong())));
+        assert_eq!((deaf.due_ms(), deaf.due(24_999)), (25_000, None));
+        assert!(matches!(deaf.due(25_000), Some(Action::Close(_))));
+    }
+
+    #[test]
+    fn a_channel_that_is_refused_is_told_from_other_things_that_are() {
+        let is_of_channel = |client: &mut Client, text: &str| match client.hear(text, 2) {
+            Some(Action::Refused { is_of_channel, .. }) => is_of_channel,
+            other => panic!("{other:?}"),
+        };
+        let refused = message::subscription_error(REQUESTS, &Refusal::SIGNATURE);
+        let error = message::error(&Refusal::SIGNATURE);
+        assert!(is_of_channel(&mut greeted(), &refused));
+        assert!(is_of_channel(&mut greeted(), &error));
+        // The service closes by itself, and says with which code.
+        assert!(!is_of_channel(&mut Client::new(0), &error));
+        let mut client = greeted();
+        client.hear(&message::subscribed(REQUESTS, "{}"), 2);
+        assert!(!is_of_channel(&mut client, &error));
+        assert!(is_of_channel(&mut client, &refused));
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl Refusal {
     pub const TOO_SLOW: Self =
         Self::new(Some(4100), 503, "more came than was taken; connect again after a pause");
     /// It says too much.
-    pub const FLOOD: Self = Self::new(Some(4100), 429, "a client may send 50 messages a second");
+    pub const FLOOD: Self =
+        Self::new(Some(4100), 429, "a client may send 50 messages a second, and 150 at once");
 
     /// A message that cannot be understood.
     #[must_use]

@@ -13,11 +13,14 @@ use url::Url;
 
 use super::channels::HookEvent;
 use super::config::AppConfig;
-use super::outgoing::{Method, Outgoing, ToSend};
+use super::outgoing::{Method, Outgoing, ToSend, shown};
 
 /// How many events wait for a webhook of channels.
 /// Limit for each webhook of channels: the oldest are left out, and counted in the log.
 const WAITING_MAX: usize = 10_000;
+/// How many bytes the events may have that wait for a webhook of channels.
+/// Limit for each webhook of channels: the oldest are left out, and counted in the log.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many events are told at once.
 const TOLD_AT_ONCE: usize = 50;
 /// How long a webhook of channels is tried, in milliseconds.
@@ -39,7 +42,28 @@ pub struct Hooks {
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<HookEvent>,
+    bytes: usize,
     left_out: u64,
+}
+
+impl Waiting {
+    fn push(&mut self, event: HookEvent) {
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        while self.events.len() > WAITING_MAX || self.bytes > WAITING_BYTES_MAX {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+            self.left_out += 1;
+        }
+    }
+
+    /// The oldest ones, and how many were left out before.
+    fn take(&mut self) -> (Vec<HookEvent>, u64) {
+        let count = self.events.len().min(TOLD_AT_ONCE);
+        let taken: Vec<_> = self.events.drain(..count).collect();
+        self.bytes -= taken.iter().map(HookEvent::bytes).sum::<usize>();
+        (taken, std::mem::take(&mut self.left_out))
+    }
 }
 
 #[derive(Serialize)]
@@ -61,12 +85,7 @@ impl Hooks {
 
     /// An event waits from now on.
     pub fn push(&self, event: HookEvent) {
-        let mut waiting = self.waiting();
-        if waiting.events.len() >= WAITING_MAX {
-            waiting.events.pop_front();
-            waiting.left_out += 1;
-        }
-        waiting.events.push_back(event);
+        self.waiting().push(event);
         self.news.notify_one();
     }
 
@@ -75,9 +94,7 @@ impl Hooks {
             {
                 let mut waiting = self.waiting();
                 if !waiting.events.is_empty() {
-                    let count = waiting.events.len().min(TOLD_AT_ONCE);
-                    let left_out = std::mem::take(&mut waiting.left_out);
-                    return (waiting.events.drain(..count).collect(), left_out);
+                    return waiting.take();
                 }
             }
             self.news.notified().await;
@@ -119,11 +136,52 @@ async fn deliver(app: &AppConfig, url: &Url, body: &Bytes, outgoing: &dyn Outgoi
             Err(why) => why,
         };
         if began.elapsed() + Duration::from_millis(pause_ms) > Duration::from_millis(TRIED_MS_MAX) {
-            tracing::warn!(app = %app.id, %url, "a webhook of channels was given up: {why}");
+            tracing::warn!(app = %app.id, url = shown(url), "a webhook of channels was given up: {why}");
             return;
         }
-        tracing::debug!(app = %app.id, %url, "a webhook of channels is tried again: {why}");
+        tracing::debug!(app = %app.id, url = shown(url), "a webhook of channels is tried again: {why}");
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         pause_ms = (2 * pause_ms).min(PAUSE_MS_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: usize, bytes: usize) -> HookEvent {
+        HookEvent::ClientEvent {
+            channel: "private-a".into(),
+            event: number.to_string().into(),
+            data: "x".repeat(bytes).into(),
+            socket_id: "1.2".into(),
+            user_id: None,
+        }
+    }
+
+    /// What waits after so many of so many bytes.
+    fn after(count: usize, bytes: usize) -> Waiting {
+        let mut waiting = Waiting::default();
+        (0..count).for_each(|number| waiting.push(event(number, bytes)));
+        waiting
+    }
+
+    #[test]
+    fn the_oldest_events_are_left_out_when_too_many_or_too_large_ones_wait() {
+        assert_eq!(after(WAITING_MAX + 3, 1).left_out, 3);
+        let waiting = after(1_000, 10 * 1024);
+        assert!(waiting.bytes <= WAITING_BYTES_MAX && waiting.bytes > WAITING_BYTES_MAX - 11 * 1024);
+        assert_eq!(waiting.bytes, waiting.events.iter().map(HookEvent::bytes).sum::<usize>());
+        assert_eq!(waiting.left_out as usize + waiting.events.len(), 1_000);
+        assert_eq!(waiting.events.back(), Some(&event(999, 10 * 1024)));
+    }
+
+    #[test]
+    fn what_is_taken_makes_room() {
+        let mut waiting = after(TOLD_AT_ONCE + 1, 1);
+        assert_eq!(waiting.take().0, (0..TOLD_AT_ONCE).map(|number| event(number, 1)).collect::<Vec<_>>());
+        assert_eq!(waiting.bytes, event(TOLD_AT_ONCE, 1).bytes());
+        waiting.take();
+        assert_eq!(waiting.bytes, 0);
     }
 }

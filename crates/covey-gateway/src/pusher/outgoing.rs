@@ -44,8 +44,31 @@ impl Answered {
     }
 }
 
+/// A URL as it may stand in a log: what follows its path, or stands before its host, may be a credential.
+pub(super) fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
 /// Who sends requests.
 pub trait Outgoing: Send + Sync + 'static {
     /// Sends a request, and answers within some seconds: what came, or why nothing did.
     fn send(&self, request: ToSend) -> BoxFuture<'static, Result<Answered, String>>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_credential() {
+        for (url, expected) in [
+            ("https://hooks.example/a/b?token=secret", "https://hooks.example/a/b"),
+            ("https://user:secret@hooks.example:8443/#secret", "https://hooks.example:8443/"),
+            ("http://[2001:db8::1]:80/a?secret", "http://[2001:db8::1]/a"),
+        ] {
+            assert_eq!(shown(&Url::parse(url).unwrap()), expected);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use covey_core::record::{Change, Record, RecordFilter, RecordKind, TwinSide};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Pusher;
 use super::config::ServiceConfig;
@@ -30,6 +30,8 @@ const PAUSE_MS: u64 = 1_000;
 /// Longest pause before a dashboard is told readings again, in milliseconds.
 /// Limit for each dashboard: it is tried again after so long.
 const PAUSE_MS_MAX: u64 = 60_000;
+/// How often it is said that a dashboard takes readings too slowly.
+const LEFT_OUT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// What a segment of a path may have (RFC 3986 §3.3); all else is encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -42,6 +44,53 @@ struct Waiting {
     /// Units of which something is under way.
     busy: HashSet<String>,
     left_out: u64,
+}
+
+/// How long is waited before a reading is told.
+#[derive(Debug, Default)]
+struct Pause {
+    ms: u64,
+}
+
+impl Pause {
+    /// The dashboard is there.
+    fn answered(&mut self) {
+        self.ms = 0;
+    }
+
+    /// It is not, as one that was told after so long has found. Those that were begun together say it once.
+    fn failed(&mut self, after_ms: u64) {
+        if after_ms == self.ms {
+            self.ms = (2 * self.ms).clamp(PAUSE_MS, PAUSE_MS_MAX);
+        }
+    }
+}
+
+/// Tells in the log how many readings were left out, at most once a minute.
+struct LeftOut<'a> {
+    host: &'a str,
+    told_at: Option<Instant>,
+}
+
+impl LeftOut<'_> {
+    fn tell(&mut self, waiting: &mut Waiting, now: Instant) {
+        if let Some(count) = self.due(waiting, now) {
+            tracing::warn!(
+                host = self.host,
+                count,
+                "readings of units were left out: a dashboard takes them too slowly"
+            );
+        }
+    }
+
+    fn due(&mut self, waiting: &mut Waiting, now: Instant) -> Option<u64> {
+        let is_due = self.told_at.is_none_or(|at| now.duration_since(at) >= LEFT_OUT_TOLD_EVERY);
+        if waiting.left_out == 0 || !is_due {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut waiting.left_out))
+    }
 }
 
 impl Waiting {
@@ -90,14 +139,14 @@ pub async fn tell(pusher: Arc<Pusher>, service: Arc<ServiceConfig>) {
     let host = service.api.host_str().unwrap_or_default().to_owned();
     let mut follower = of_org(&pusher, pusher.parts.since);
     let (mut waiting, mut under_way) = (Waiting::default(), FuturesUnordered::new());
-    let mut pause_ms = 0;
+    let (mut pause, mut left_out) = (Pause::default(), LeftOut { host: &host, told_at: None });
     loop {
-        while pause_ms == 0 || under_way.is_empty() {
+        while pause.ms == 0 || under_way.is_empty() {
             if under_way.len() >= AT_ONCE {
                 break;
             }
             let Some((unit, value)) = waiting.begin() else { break };
-            under_way.push(put(&pusher, &service, unit, value, pause_ms));
+            under_way.push(put(&pusher, &service, unit, value, pause.ms));
         }
         tokio::select! {
             batch = follower.next() => match batch {
@@ -114,22 +163,29 @@ pub async fn tell(pusher: Arc<Pusher>, service: Arc<ServiceConfig>) {
                     follower = of_org(&pusher, follower.cursor());
                 }
             },
-            Some(Put { unit, value, why }) = under_way.next(), if !under_way.is_empty() => match why {
-                None => {
-                    pause_ms = 0;
-                    waiting.end(unit, None);
-                }
-                Some(Fault::Refused(status)) => {
-                    tracing::warn!(%host, %unit, status, "a dashboard refuses a reading of a unit");
-                    waiting.end(unit, None);
-                }
-                Some(Fault::Away(why)) => {
-                    let left_out = std::mem::take(&mut waiting.left_out);
-                    tracing::warn!(%host, left_out, "a dashboard does not take readings of units: {why}");
-                    pause_ms = (2 * pause_ms).clamp(PAUSE_MS, PAUSE_MS_MAX);
-                    waiting.end(unit, Some(value));
-                }
+            Some(put) = under_way.next(), if !under_way.is_empty() => {
+                ended(&host, put, &mut pause, &mut waiting);
+                left_out.tell(&mut waiting, Instant::now());
             },
+        }
+    }
+}
+
+fn ended(host: &str, Put { unit, value, after_ms, why }: Put, pause: &mut Pause, waiting: &mut Waiting) {
+    match why {
+        None => {
+            pause.answered();
+            waiting.end(unit, None);
+        }
+        Some(Fault::Refused(status)) => {
+            tracing::warn!(%host, %unit, status, "a dashboard refuses a reading of a unit");
+            pause.answered();
+            waiting.end(unit, None);
+        }
+        Some(Fault::Away(why)) => {
+            tracing::warn!(%host, "a dashboard does not take readings of units: {why}");
+            pause.failed(after_ms);
+            waiting.end(unit, Some(value));
         }
     }
 }
@@ -157,11 +213,13 @@ enum Fault {
 struct Put {
     unit: String,
     value: String,
+    /// How long was waited before.
+    after_ms: u64,
     why: Option<Fault>,
 }
 
-async fn put(pusher: &Pusher, service: &ServiceConfig, unit: String, value: String, pause_ms: u64) -> Put {
-    sleep(Duration::from_millis(pause_ms)).await;
+async fn put(pusher: &Pusher, service: &ServiceConfig, unit: String, value: String, after_ms: u64) -> Put {
+    sleep(Duration::from_millis(after_ms)).await;
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
     let mut url = service.api.clone();
     url.set_path(&format!("{}webhook/update-unit/{}/{}", url.path(), encoded(&unit), encoded(&value)));
@@ -175,12 +233,52 @@ async fn put(pusher: &Pusher, service: &ServiceConfig, unit: String, value: Stri
         Ok(answer) => Some(Fault::Away(format!("it answers {}", answer.status))),
         Err(why) => Some(Fault::Away(why)),
     };
-    Put { unit, value, why }
+    Put { unit, value, after_ms, why }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readings_that_were_begun_together_and_fail_lengthen_the_pause_once() {
+        let mut pause = Pause::default();
+        let mut waiting = Waiting::default();
+        let mut end = |pause: &mut Pause, after_ms, why| {
+            let (unit, value) = ("a".to_owned(), "1".to_owned());
+            ended("dash.example", Put { unit, value, after_ms, why }, pause, &mut waiting);
+            pause.ms
+        };
+        let away = || Some(Fault::Away("it answers 503".to_owned()));
+        assert_eq!([0; AT_ONCE].map(|after_ms| end(&mut pause, after_ms, away())), [PAUSE_MS; AT_ONCE]);
+        assert_eq!(end(&mut pause, PAUSE_MS, away()), 2 * PAUSE_MS);
+        assert_eq!(end(&mut pause, PAUSE_MS, away()), 2 * PAUSE_MS);
+        for _ in 0..10 {
+            let after_ms = pause.ms;
+            end(&mut pause, after_ms, away());
+        }
+        assert_eq!(pause.ms, PAUSE_MS_MAX);
+        // Who refuses is there, too.
+        assert_eq!(end(&mut pause, PAUSE_MS_MAX, Some(Fault::Refused(422))), 0);
+        assert_eq!(end(&mut pause, 0, away()), PAUSE_MS);
+        assert_eq!(end(&mut pause, PAUSE_MS, None), 0);
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_at_most_once_a_minute() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let mut left_out = LeftOut { host: "dash.example", told_at: None };
+        let mut waiting = Waiting::default();
+        assert_eq!(left_out.due(&mut waiting, began), None);
+        for value in 0..WAITING_PER_UNIT_MAX + 3 {
+            waiting.push("a".to_owned(), value.to_string());
+        }
+        assert_eq!(left_out.due(&mut waiting, began), Some(3));
+        waiting.push("a".to_owned(), "next".to_owned());
+        assert_eq!(left_out.due(&mut waiting, began + 59 * second), None);
+        assert_eq!(left_out.due(&mut waiting, began + 60 * second), Some(1));
+        assert_eq!(left_out.due(&mut waiting, began + 120 * second), None);
+    }
 
     #[test]
     fn readings_of_a_unit_keep_their_order_and_units_take_turns() {

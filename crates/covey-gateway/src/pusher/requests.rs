@@ -169,27 +169,44 @@ pub enum Whose {
 }
 
 impl Pusher {
-    /// Carries out what a dashboard asks for, if there is such a unit: the write is stored when this is answered. Answers
-    /// whether there is.
+    /// Carries out what a dashboard asks for, all of it or nothing, as far as there are such units: the writes are stored
+    /// when this is answered. Answers how many there are.
     ///
     /// # Errors
     /// A missing right, a limit, or the store's.
     pub(super) async fn request(
         &self,
         caller: &Caller,
+        requests: &[UpdateRequest],
+        whose: Whose,
+    ) -> Result<usize, Error> {
+        let mut specs = Vec::new();
+        for request in requests {
+            specs.extend(self.write(caller, request, whose).await?);
+        }
+        if specs.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.parts.engine.for_caller(caller).task_create_all(specs).await?.len())
+    }
+
+    /// The task that a request asks for, if there is such a unit.
+    async fn write(
+        &self,
+        caller: &Caller,
         request: &UpdateRequest,
         whose: Whose,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<TaskSpec>, Error> {
         if caller.org != self.parts.org {
-            return Ok(false);
+            return Ok(None);
         }
         let unit = match self.parts.units.called(&request.ip) {
             None if whose == Whose::Anybodys => self.stored_unit(&request.ip).await?,
             unit => unit,
         };
-        let Some(unit) = unit else { return Ok(false) };
+        let Some(unit) = unit else { return Ok(None) };
         let (resource, value) = (json_of(&unit.resource), json_of(&request.payload));
-        let spec = TaskSpec {
+        Ok(Some(TaskSpec {
             device: DeviceRef::Sn(unit.sn),
             ext_task_id: String::new(),
             method_code: SET_METHOD_CODE,
@@ -197,10 +214,7 @@ impl Pusher {
             priority: SET_PRIORITY,
             ttl_minutes: self.parts.ttl_minutes,
             payload: Some(format!("{{{resource}:{value}}}").into()),
-        };
-        let engine = &self.parts.engine;
-        engine.for_caller(caller).task_create(engine.task_id(), spec, None).await?;
-        Ok(true)
+        }))
     }
 
     /// A unit with which another server may speak.

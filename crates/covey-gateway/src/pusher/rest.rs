@@ -186,6 +186,15 @@ struct Checked {
     info: Option<String>,
 }
 
+impl Checked {
+    /// What it asks of a unit.
+    fn request(&self) -> Option<UpdateRequest> {
+        let is_request =
+            self.name == UPDATE_REQUEST && self.channels.iter().any(|channel| channel.as_str() == REQUESTS);
+        is_request.then(|| UpdateRequest::parse(&self.data))?
+    }
+}
+
 impl Triggered {
     fn check(self) -> Result<Checked, Refused> {
         let Self { name, data, channel, channels, socket_id, info } = self;
@@ -216,17 +225,14 @@ impl Triggered {
     }
 }
 
-/// Publishes events that were checked: first what they ask of units is stored, then all who are subscribed are told.
+/// Publishes events that were checked: first what they ask of units is stored, all of it or nothing, then all who are
+/// subscribed are told.
 async fn publish(shared: &Shared, signed: &Signed, events: &[Checked]) -> Result<(), Refused> {
-    for event in events {
-        let is_request =
-            event.name == UPDATE_REQUEST && event.channels.iter().any(|channel| channel.as_str() == REQUESTS);
-        if let Some(request) = UpdateRequest::parse(&event.data).filter(|_| is_request)
-            && let Err(error) = shared.pusher.request(&signed.owner, &request, Whose::Anybodys).await
-        {
-            tracing::warn!(app = %signed.app.config.id, unit = %request.ip, %error, "a request for a unit was not stored");
-            return Err(Refused::As(Box::new(failed(&error))));
-        }
+    let requests: Vec<_> = events.iter().filter_map(Checked::request).collect();
+    if let Err(error) = shared.pusher.request(&signed.owner, &requests, Whose::Anybodys).await {
+        let units: Vec<_> = requests.iter().map(|request| &request.ip).collect();
+        tracing::warn!(app = %signed.app.config.id, ?units, %error, "requests for units were not stored");
+        return Err(Refused::As(Box::new(failed(&error))));
     }
     signed.app.change(|channels, effects| {
         for Checked { name, data, channels: told, socket_id, .. } in events {

@@ -1,7 +1,7 @@
 //! What a connection may do before it is asked for anything, and how long it may be silent. No I/O and no clock.
 
 use super::channel::{Channel, Kind};
-use super::channels::Member;
+use super::channels::{CHANNELS_PER_CONNECTION_MAX, Member};
 use super::config::AppConfig;
 use super::error::Refusal;
 use super::rate::Rate;
@@ -17,6 +17,9 @@ const PONG_MS_MAX: u64 = 30_000;
 /// How many messages a Pusher client may send in a second.
 /// Limit for each connection: 4100.
 pub const MESSAGES_PER_SECOND_MAX: u64 = 50;
+/// How many messages a Pusher client may send at once: libraries subscribe to all channels together when they are back.
+/// Limit for each connection: 4100.
+pub const MESSAGES_AT_ONCE_MAX: u64 = CHANNELS_PER_CONNECTION_MAX as u64 + MESSAGES_PER_SECOND_MAX;
 /// The versions of the protocol that are spoken.
 const PROTOCOLS: std::ops::RangeInclusive<u32> = 5..=7;
 
@@ -82,7 +85,8 @@ impl Session {
     /// One that begins now.
     #[must_use]
     pub const fn new(now_ms: u64) -> Self {
-        Self { heard_ms: now_ms, asked_ms: None, messages: Rate::new(MESSAGES_PER_SECOND_MAX, now_ms) }
+        let messages = Rate::new(MESSAGES_PER_SECOND_MAX, MESSAGES_AT_ONCE_MAX, now_ms);
+        Self { heard_ms: now_ms, asked_ms: None, messages }
     }
 
     /// Something came.
@@ -152,6 +156,15 @@ mod tests {
         let again_ms = session.due_ms();
         assert_eq!(session.due(again_ms), Due::Ask);
         assert_eq!(session.due(again_ms + PONG_MS_MAX), Due::Gone);
+    }
+
+    #[test]
+    fn a_client_may_subscribe_to_all_its_channels_at_once_and_may_not_go_on_like_that() {
+        let mut session = Session::new(0);
+        assert!((0..CHANNELS_PER_CONNECTION_MAX).all(|_| session.heard(1).is_ok()));
+        let more = (0..1_000).filter(|_| session.heard(1_001).is_ok()).count() as u64;
+        assert_eq!(more, 2 * MESSAGES_PER_SECOND_MAX);
+        assert_eq!(session.heard(1_001), Err(Refusal::FLOOD));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use covey_core::access::{Caller, Rights};
 use futures_util::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::channels::ConnectionId;
@@ -18,7 +20,7 @@ use super::line::{Line, WAITING_BYTES_MAX};
 use super::message::{self, FromClient, NoMessage};
 use super::session::{self, ACTIVITY_TIMEOUT_S, Due, Session};
 use super::{App, Pusher, socket_id};
-use crate::broker::{say_goodbye, send_all};
+use crate::broker::{answer_close, say_goodbye, send_all, send_last};
 use crate::web::Held;
 use crate::web::upgrade::Below;
 
@@ -41,16 +43,19 @@ pub(super) async fn refuse(mut socket: WebSocketStream<Below>, refusal: Refusal)
     goodbye(&mut socket, &refusal).await;
 }
 
-async fn goodbye(socket: &mut WebSocketStream<Below>, refusal: &Refusal) {
-    if send_all(socket, std::iter::once(Message::Text(message::error(refusal)))).await {
+async fn goodbye<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, refusal: &Refusal) {
+    if send_last(socket, Message::Text(message::error(refusal))).await {
         let code = CloseCode::from(refusal.code.unwrap_or(4000));
         say_goodbye(socket, code, &refusal.text).await;
     }
 }
 
 /// Why a connection ends.
+#[derive(Debug, PartialEq, Eq)]
 enum End {
     Gone,
+    /// The client closes the connection.
+    Left,
     Refused(Refusal),
     Closed(CloseCode, &'static str),
 }
@@ -92,6 +97,7 @@ pub(super) async fn serve(
     drop(connection);
     match end {
         End::Gone => {}
+        End::Left => answer_close(&mut socket).await,
         End::Refused(refusal) => {
             if refusal != Refusal::RESTART {
                 tracing::info!(%address, app = %app.config.id, code = refusal.code, "a Pusher client is closed: {}", refusal.text);
@@ -106,6 +112,29 @@ pub(super) async fn serve(
     drop(held);
 }
 
+/// Sends what waits for a client. Answers why the connection ends, if it does.
+async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<S>,
+    line: &Line,
+    stop: &CancellationToken,
+) -> Option<End> {
+    let (texts, closed) = line.take();
+    let sent = tokio::select! {
+        biased;
+        sent = send_all(socket, texts.into_iter().map(Message::Text)) => sent,
+        () = line.until_closed(), if closed.is_none() => {
+            // What it was being sent may be cut in the middle.
+            return Some(End::Gone);
+        }
+        () = stop.cancelled() => return Some(End::Refused(Refusal::RESTART)),
+    };
+    match closed {
+        _ if !sent => Some(End::Gone),
+        Some(refusal) => Some(End::Refused(refusal)),
+        None => None,
+    }
+}
+
 impl Connection {
     async fn run(&self, socket: &mut WebSocketStream<Below>) -> End {
         let stop = self.pusher.stop.child_token();
@@ -116,19 +145,8 @@ impl Connection {
             tokio::select! {
                 () = stop.cancelled() => return End::Refused(Refusal::RESTART),
                 () = self.line.news() => {
-                    let (texts, closed) = self.line.take();
-                    let sent = tokio::select! {
-                        biased;
-                        sent = send_all(socket, texts.into_iter().map(Message::Text)) => sent,
-                        () = self.line.until_closed(), if closed.is_none() => {
-                            // What it was being sent may be cut in the middle.
-                            return End::Gone;
-                        }
-                    };
-                    match closed {
-                        Some(refusal) if sent => return End::Refused(refusal),
-                        _ if !sent => return End::Gone,
-                        _ => {}
+                    if let Some(end) = tell(socket, &self.line, &stop).await {
+                        return end;
                     }
                 }
                 () = tokio::time::sleep_until(due) => match session.due(self.pusher.now_ms()) {
@@ -155,7 +173,8 @@ impl Connection {
                             return End::Closed(CloseCode::Size, "a message has at most 32 KiB");
                         }
                         Some(Err(Error::Utf8(_))) => return End::Closed(CloseCode::Invalid, "not UTF-8"),
-                        Some(Ok(_) | Err(_)) | None => return End::Gone,
+                        Some(Ok(Message::Close(_))) => return End::Left,
+                        Some(Ok(Message::Frame(_)) | Err(_)) | None => return End::Gone,
                     }
                 }
             }
@@ -237,5 +256,39 @@ impl Pusher {
                 Err(Refusal::UNAVAILABLE)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+    use tokio::time::Instant;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::broker::GOODBYE_MS_MAX;
+
+    /// A connection whose client reads nothing of what waits for it.
+    async fn unread() -> (WebSocketStream<DuplexStream>, DuplexStream, Line) {
+        let (below, client) = tokio::io::duplex(64);
+        let line = Line::default();
+        line.push("x".repeat(1024).into());
+        (WebSocketStream::from_raw_socket(below, Role::Server, Some(config())).await, client, line)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_does_not_keep_the_server_from_ending() {
+        let (mut socket, _client, line) = unread().await;
+        let stop = CancellationToken::new();
+        let began = Instant::now();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stop.cancel();
+        };
+        let (end, ()) = tokio::join!(tell(&mut socket, &line, &stop), stopping);
+        assert_eq!(end, Some(End::Refused(Refusal::RESTART)));
+        assert_eq!(began.elapsed(), Duration::from_millis(10));
+        goodbye(&mut socket, &Refusal::RESTART).await;
+        assert!(began.elapsed() <= Duration::from_millis(10 + GOODBYE_MS_MAX + 1));
     }
 }

@@ -10,6 +10,7 @@ use covey_core::id::CallerId;
 use futures_util::{SinkExt, StreamExt};
 use rand::RngExt;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
@@ -20,9 +21,10 @@ use super::Pusher;
 use super::channel::REQUESTS;
 use super::client::{Action, Again, Client, again};
 use super::config::ServiceConfig;
-use super::outgoing::{Method, ToSend};
+use super::outgoing::{Method, ToSend, shown};
 use super::requests::{UpdateRequest, Whose};
 use crate::broker::dial::{self, DIAL_MS_MAX, Stream};
+use crate::broker::{GOODBYE_MS_MAX, answer_close};
 
 /// Largest message of a dashboard's Pusher service, in bytes.
 /// Limit for each message: the connection is closed, and made again.
@@ -73,6 +75,20 @@ pub async fn follow(pusher: Arc<Pusher>, service: Arc<ServiceConfig>) {
     }
 }
 
+/// Closes a connection. A code that the service itself closes it with, because of what it said before, counts; an answer has
+/// none, as there was none.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> Option<u16> {
+    let closing = async {
+        socket.close(None).await.ok()?;
+        loop {
+            if let Message::Close(frame) = socket.next().await?.ok()? {
+                return frame.map(|frame| u16::from(frame.code));
+            }
+        }
+    };
+    timeout(Duration::from_millis(GOODBYE_MS_MAX), closing).await.ok().flatten()
+}
+
 struct Following {
     pusher: Arc<Pusher>,
     service: Arc<ServiceConfig>,
@@ -116,6 +132,7 @@ impl Following {
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => client.hear(&text, self.pusher.now_ms()),
                     Some(Ok(Message::Close(frame))) => {
+                        answer_close(socket).await;
                         return frame.map(|frame| u16::from(frame.code)).or(told);
                     }
                     Some(Ok(_)) => {
@@ -133,11 +150,10 @@ impl Following {
                 None => continue,
                 Some(Action::Send(text)) => text,
                 Some(Action::Authorise { socket_id }) => match self.authorise(&socket_id).await {
-                    Ok(auth) => client.authorised(&auth),
+                    Ok(auth) => client.authorised(&auth, self.pusher.now_ms()),
                     Err(why) => {
                         tracing::warn!(host = %self.host, "the channel {REQUESTS} was not opened: {why}");
-                        let _ = timeout(Duration::from_millis(STALL_MS_MAX), socket.close(None)).await;
-                        return None;
+                        return close(socket).await;
                     }
                 },
                 Some(Action::Subscribed) => {
@@ -148,12 +164,19 @@ impl Following {
                     self.request(&request).await;
                     continue;
                 }
-                Some(Action::Refused { code, text }) => {
+                Some(Action::Refused { code, text, is_of_channel: true }) => {
+                    tracing::warn!(host = %self.host, code, said = text, "the channel {REQUESTS} was not opened: the Pusher service of a dashboard refuses it");
+                    return close(socket).await;
+                }
+                Some(Action::Refused { code, text, is_of_channel: false }) => {
                     tracing::warn!(host = %self.host, code, said = text, "the Pusher service of a dashboard refuses something");
                     told = code.filter(|code| (4000..4300).contains(code)).or(told);
                     continue;
                 }
-                Some(Action::Close) => return None,
+                Some(Action::Close(why)) => {
+                    tracing::warn!(host = %self.host, "the Pusher service of a dashboard is left: {why}");
+                    return close(socket).await;
+                }
             };
             let sending = timeout(Duration::from_millis(STALL_MS_MAX), socket.send(Message::Text(text)));
             if !matches!(sending.await, Ok(Ok(()))) {
@@ -184,7 +207,7 @@ impl Following {
         };
         let answer = self.pusher.parts.outgoing.send(request).await?;
         if !answer.is_success() {
-            return Err(format!("the dashboard answers {} at {}", answer.status, self.service.auth));
+            return Err(format!("the dashboard answers {} at {}", answer.status, shown(&self.service.auth)));
         }
         let signed: Result<Signed, _> = serde_json::from_slice(&answer.body);
         signed.map(|signed| signed.auth).map_err(|_| "the dashboard's answer has no auth".to_owned())
@@ -201,9 +224,9 @@ impl Following {
             rights: Rights::TASKS_WRITE,
             bounds: Default::default(),
         };
-        match self.pusher.request(&caller, request, Whose::Ours).await {
-            Ok(true) => {}
-            Ok(false) => tracing::debug!(unit = %request.ip, "a dashboard asks for a unit that is not here"),
+        match self.pusher.request(&caller, std::slice::from_ref(request), Whose::Ours).await {
+            Ok(1..) => {}
+            Ok(0) => tracing::debug!(unit = %request.ip, "a dashboard asks for a unit that is not here"),
             Err(error) => {
                 tracing::warn!(unit = %request.ip, %error, "a dashboard's request for a unit was not stored");
             }

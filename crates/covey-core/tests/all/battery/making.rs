@@ -143,6 +143,35 @@ pub fn a_device_has_no_more_open_tasks_than_the_limit(backend: impl Backend) {
     assert!(matches!(world.create_as(0, spec(&device)), Err(Error::Exhausted { .. })));
 }
 
+pub fn several_tasks_are_made_together_in_their_order_or_not_at_all(backend: impl Backend) {
+    let limits = Limits { live_tasks_per_device_max: 3, ..Limits::default() };
+    let mut world = World::with_limits(backend, limits);
+    let (device, other) = (world.device(0), world.device(0));
+    let create = |world: &World, specs| {
+        block_on(world.engine().for_caller(world.org(0)).task_create_all(specs)).map(|all| all.len())
+    };
+    let unknown = TaskSpec { device: DeviceRef::Id(DeviceId(77)), ..spec(&device) };
+    let refused = create(&world, vec![spec(&device), unknown, spec(&other)]);
+    assert_eq!(refused, Err(Error::not_found("device")));
+    // Those of one device count together, beside those that it has.
+    world.create(spec(&device));
+    let too_many = create(&world, vec![spec(&device), spec(&other), spec(&device), spec(&device)]);
+    assert!(matches!(too_many, Err(Error::Exhausted { .. })));
+    assert_eq!(world.list(0, TaskFilter::default(), 1, 10).total, 1);
+    let named = |device, name: &str| TaskSpec { ext_task_id: name.to_owned(), ..spec(device) };
+    let made = create(
+        &world,
+        vec![named(&other, "1"), named(&device, "2"), named(&other, "3"), named(&device, "4")],
+    );
+    assert_eq!(made, Ok(4));
+    world.restart();
+    let page = world.list(0, TaskFilter::default(), 1, 10);
+    let names: Vec<_> = page.items.iter().rev().map(|task| task.ext_task_id.as_str()).collect();
+    assert_eq!(names[1..], ["1", "2", "3", "4"]);
+    assert!(matches!(world.create_as(0, spec(&device)), Err(Error::Exhausted { .. })));
+    assert_eq!(create(&world, Vec::new()), Ok(0));
+}
+
 pub fn a_foreign_organisation_sees_nothing(backend: impl Backend) {
     let world = World::new(backend);
     let device = world.device(0);

@@ -36,6 +36,7 @@ macro_rules! battery {
                 a_call_that_makes_no_task_does_not_wait,
                 an_idempotency_key_is_forgotten_after_its_time,
                 a_device_has_no_more_open_tasks_than_the_limit,
+                several_tasks_are_made_together_in_their_order_or_not_at_all,
                 a_foreign_organisation_sees_nothing,
                 a_foreign_device_can_neither_take_nor_finish,
             ],
