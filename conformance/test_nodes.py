@@ -280,6 +280,15 @@ def test_rubbish_over_websocket_closes_the_socket_with_a_reason(gateway, text, c
         assert socket.close_code == code and socket.close_reason
 
 
+def test_a_websocket_node_that_says_rubbish_is_lost_and_not_revoked(gateway, app, new_node):
+    name = f"w-{uuid.uuid4().hex[:8]}"
+    node = new_node(WebSocketNode, gateway.addresses["websocket_nodes"], {"name": name})
+    joined(app, f"websocket-{name}")
+    node.socket.send("no json")
+    device = wait_for(lambda: device_of(app, f"websocket-{name}", online=False))
+    assert device["connection"]["details"]["reason"] == "connection lost", device
+
+
 def test_only_pages_of_the_own_host_or_of_the_list_may_connect(new_server):
     server = new_server(*LISTENERS, "--node-origins", "https://dashboard.example")
     url = f"{server.addresses['websocket_nodes']}/node"
