@@ -215,6 +215,13 @@ def test_an_mqtt_sn_node_that_subscribes_is_asked_and_takes_writes(gateway, app,
     assert values(app, device["device_id"])["led"] == "2"
 
 
+def test_what_gateways_count_is_on_the_page_of_measurements(gateway, app, new_node):
+    new_node(SnNode, gateway.addresses["mqtt_sn"], f"sn-{uuid.uuid4().hex[:8]}", {}).check()
+    assert gateway.metric("covey_link_messages_total", link="mqttsn", what="received") > 0
+    for link in ("mqtt", "mqttsn", "websocket"):
+        assert gateway.metric("covey_link_messages_total", link=link, what="not_heard") == 0
+
+
 def test_a_websocket_node_that_says_its_name_is_a_device_that_stays(gateway, app, new_node):
     name = f"w-{uuid.uuid4().hex[:8]}"
     node = new_node(WebSocketNode, gateway.addresses["websocket_nodes"], {"id": name, "led": "0", "n": 1})

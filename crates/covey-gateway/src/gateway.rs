@@ -180,6 +180,11 @@ impl<P: Port> Gateway<P> {
         self.lock().address(uid).map(Arc::clone)
     }
 
+    /// How many newcomers were not heard since there was no room.
+    pub fn not_heard(&self) -> u64 {
+        self.lock().not_heard()
+    }
+
     /// How many nodes there are, those that may not join included.
     pub fn len(&self) -> usize {
         self.lock().len()

@@ -48,11 +48,26 @@ enum Command {
     Disconnect(Client),
 }
 
+/// What has happened on a socket, for whoever wants to know it meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Counting(Arc<Mutex<Counts>>);
+
+impl Counting {
+    /// As of now.
+    #[must_use]
+    pub fn now(&self) -> Counts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
 /// How an owner asks its gateway. None of it waits.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: Sender<Command>,
-    counts: Arc<Mutex<Counts>>,
 }
 
 impl Handle {
@@ -82,12 +97,6 @@ impl Handle {
         self.ask(Command::Disconnect(client))
     }
 
-    /// What has happened.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn ask(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
     }
@@ -98,6 +107,7 @@ impl Handle {
 pub struct Socket {
     udp: UdpSocket,
     is_ipv6: bool,
+    counting: Counting,
 }
 
 impl Socket {
@@ -118,7 +128,8 @@ impl Socket {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        Ok(Self { udp: UdpSocket::from_std(socket.into())?, is_ipv6: address.is_ipv6() })
+        let udp = UdpSocket::from_std(socket.into())?;
+        Ok(Self { udp, is_ipv6: address.is_ipv6(), counting: Counting::default() })
     }
 
     /// Binds a port of all addresses, of IPv6 and IPv4; of IPv4 alone where the system has no IPv6.
@@ -138,6 +149,12 @@ impl Socket {
         self.udp.local_addr()
     }
 
+    /// What happens on it, once it is started.
+    #[must_use]
+    pub fn counting(&self) -> Counting {
+        self.counting.clone()
+    }
+
     /// Starts a gateway. It runs as long as the future is polled, and ends soon after `stop`, or when the events are not
     /// received any more. Its clients then hear DISCONNECT.
     pub fn start(
@@ -148,15 +165,13 @@ impl Socket {
         settings.seed ^= RandomState::new().hash_one(0);
         let (commands, of_owner) = channel(COMMANDS_MAX);
         let (events, to_owner) = channel(EVENTS_MAX);
-        let counts = Arc::new(Mutex::new(Counts::default()));
-        let handle = Handle { commands, counts: Arc::clone(&counts) };
+        let handle = Handle { commands };
         let running = Running {
             socket: self,
             gateway: Gateway::new(settings),
             began: Instant::now(),
             out: Output::default(),
             told: Told::new(),
-            counts,
         };
         (handle, to_owner, running.run(events, of_owner, stop))
     }
@@ -178,7 +193,6 @@ struct Running {
     began: Instant,
     out: Output,
     told: Told,
-    counts: Arc<Mutex<Counts>>,
 }
 
 impl Running {
@@ -212,7 +226,7 @@ impl Running {
                 }
             }
             self.send_all().await;
-            *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.gateway.counts();
+            self.socket.counting.set(self.gateway.counts());
         }
         self.gateway.shut_down(&mut self.out);
         self.send_all().await;

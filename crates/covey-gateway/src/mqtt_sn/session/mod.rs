@@ -58,6 +58,21 @@ pub struct Counts {
     pub connected: usize,
 }
 
+impl Counts {
+    /// What only grows, each with its name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("received", self.received),
+            ("refused", self.refused),
+            ("repetitions", self.repetitions),
+            ("retransmissions", self.retransmissions),
+            ("unanswered", self.unanswered),
+            ("lost", self.lost),
+        ]
+    }
+}
+
 /// A gateway. See the [module](self).
 pub struct Gateway {
     settings: Settings,
