@@ -577,6 +577,7 @@ impl<P: Port> Protocol for GatewayNodes<P> {
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
         let held = self.nodes.get(uid).map(|held| held.value().clone());
         let set = |held: Held| held.socket.send(messages::set(&held.announced, resource, value, &self.uid));
+        self.gateway.sent(uid, number);
         if !held.is_some_and(set) {
             self.gateway.written(uid, number, Answer::None);
         }

@@ -44,6 +44,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 enum Command {
     Publish { client: Client, token: u64, topic: Arc<str>, payload: Box<[u8]>, is_acknowledged: bool },
+    Withdraw { client: Client, token: u64 },
     Accepted(Receipt, Answer),
     Disconnect(Client),
 }
@@ -71,8 +72,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Publishes to a client. One [`Event::Delivered`] with the token follows. False if the gateway has ended, or has too
-    /// much to do.
+    /// Publishes to a client. One [`Event::Delivered`] with the token follows, unless it is withdrawn. False if the
+    /// gateway has ended, or has too much to do.
     #[must_use]
     pub fn publish(
         &self,
@@ -83,6 +84,12 @@ impl Handle {
         is_acknowledged: bool,
     ) -> bool {
         self.ask(Command::Publish { client, token, topic, payload, is_acknowledged })
+    }
+
+    /// A message that waits for a client is not to be sent any more.
+    pub fn withdraw(&self, client: Client, token: u64) {
+        // Otherwise it is sent: that does no harm.
+        self.ask(Command::Withdraw { client, token });
     }
 
     /// Answers a message of a client.
@@ -267,11 +274,11 @@ impl Running {
                 let message = Message { token, topic: &topic, payload: &payload, is_acknowledged };
                 let delivery = match self.gateway.publish(client, &message, now_ms, &mut self.out) {
                     Sent::Taken => return,
-                    Sent::Unacknowledged => Delivery::Unacknowledged,
                     sent => Delivery::NotSent(sent),
                 };
                 self.out.events.push_back(Event::Delivered { client, token, delivery });
             }
+            Command::Withdraw { client, token } => self.gateway.withdraw(client, token),
         }
     }
 

@@ -393,6 +393,7 @@ impl<P: Port> Protocol for WebSocketNodes<P> {
 
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
         let resource = json_of(resource);
+        self.gateway.sent(uid, number);
         if !self.send(uid, format!(r#"{{"endpoint": {resource}, "payload": {value}}}"#)) {
             self.gateway.written(uid, number, Answer::None);
         }

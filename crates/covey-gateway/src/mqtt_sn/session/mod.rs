@@ -294,7 +294,7 @@ const NOT_CONNECTED: Violation = Violation::new("6.12", "the sender is not conne
 fn drop_messages(session: &mut Session, client: Client, queued_bytes: &mut usize, out: &mut Output) {
     let Some(work) = session.work.take() else { return };
     *queued_bytes -= work.bytes;
-    for message in work.outgoing.into_iter().filter(|message| message.qos == Qos::AtLeastOnce) {
+    for message in work.outgoing {
         out.tell(Event::Delivered { client, token: message.token, delivery: Delivery::Dropped });
     }
 }
