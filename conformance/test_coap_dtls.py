@@ -241,7 +241,7 @@ def test_the_first_value_of_a_session_says_who_is_there_if_that_can_be_one_node_
     assert wait_for(lambda: values(app, device["device_id"]).get("temperature") == "21", 30)
     roof = new_node(DtlsNode, server.addresses["coaps"], "north", {"led": "0"}, "roof", KEY)
     assert str(roof.say("temperature", "21").code) == "2.04 Changed"
-    assert counted(server, "not_heard") == 1
+    assert counted(server, "not_kept") == 1
     assert device_of(app, "coap-north") is None
 
 

@@ -172,7 +172,7 @@ def test_of_two_uids_on_one_address_the_last_one_is_who_speaks(gateway, app, new
 
 def test_whoever_never_was_alive_is_answered_and_not_heard(gateway, app, new_node):
     node = new_node(CoapNode, gateway.addresses["coap"], a_uid(), {"led": "0"})
-    counted = {"link": "coap", "what": "not_heard"}
+    counted = {"link": "coap", "what": "not_kept"}
     before = gateway.metric("covey_link_messages_total", **counted)
     assert str(node.say("led", "5").code) == "2.04 Changed"
     assert wait_for(lambda: gateway.metric("covey_link_messages_total", **counted) == before + 1)

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from testbed.api import DONE
+from testbed.api import DONE, LOCK
 from testbed.nodes import MqttNode, SnNode, WebSocketNode, device_of, nodes, values, wait_for
 from testbed.server import BINARY, NotStarted, Server, kept_ports, serving
 
@@ -215,6 +215,48 @@ def test_an_mqtt_sn_node_that_subscribes_is_asked_and_takes_writes(gateway, app,
     assert values(app, device["device_id"])["led"] == "2"
 
 
+@pytest.mark.parametrize("kind", ["mqtt", "mqttsn"])
+def test_a_write_waits_for_a_node_that_speaks_before_it_subscribes(gateway, app, new_node, kind):
+    uid = f"late-{uuid.uuid4().hex[:8]}"
+    device = app.post("/devices", json={"sn": f"{kind}-{uid}", "certificate": "none"}).json()["device"]
+    body = {"ext_task_id": "n", "device_id": device["device_id"], "method": "set", "ttl": 5, "payload": {"led": "1"}}
+    task = app.post("/device-tasks", json=body).json()["id"]
+    if kind == "mqtt":
+        node = new_node(MqttNode, gateway.addresses["mqtt_nodes"], uid, {"led": "0"}, listens=False)
+    else:
+        node = new_node(SnNode, gateway.addresses["mqtt_sn"], uid, {"led": "0"})
+    node.check()
+    joined(app, f"{kind}-{uid}")
+    # It is under way.
+    assert wait_for(lambda: app.status(task) == LOCK), app.task(task)
+    for value in range(10):
+        said = node.say("temperature", str(value))
+        if kind == "mqtt":
+            said.wait_for_publish(5)
+    assert wait_for(lambda: values(app, device["device_id"]).get("temperature") == "9")
+    assert app.status(task) == LOCK, app.task(task)
+    node.listen()
+    assert wait_for(lambda: app.status(task) == DONE), app.task(task)
+    assert app.task(task)["results"][0]["result"] == {"led": "1"}
+
+
+def test_an_mqtt_node_that_subscribes_to_nothing_takes_no_writes(gateway, app, new_node):
+    uid = f"deaf-{uuid.uuid4().hex[:8]}"
+    node = new_node(MqttNode, gateway.addresses["mqtt_nodes"], uid, {"led": "0"}, listens=False)
+    device = joined(app, f"mqtt-{uid}")
+    node.say("led", "0").wait_for_publish(5)
+    for _ in range(2):
+        result = call(app, device, payload={"led": "1"}).json()["results"][0]
+        assert result["status_code"] == 409, result
+
+
+def test_what_gateways_count_is_on_the_page_of_measurements(gateway, app, new_node):
+    new_node(SnNode, gateway.addresses["mqtt_sn"], f"sn-{uuid.uuid4().hex[:8]}", {}).check()
+    assert gateway.metric("covey_link_messages_total", link="mqttsn", what="received") > 0
+    for link in ("mqtt", "mqttsn", "websocket"):
+        assert gateway.metric("covey_link_messages_total", link=link, what="not_heard") == 0
+
+
 def test_a_websocket_node_that_says_its_name_is_a_device_that_stays(gateway, app, new_node):
     name = f"w-{uuid.uuid4().hex[:8]}"
     node = new_node(WebSocketNode, gateway.addresses["websocket_nodes"], {"id": name, "led": "0", "n": 1})
@@ -278,6 +320,15 @@ def test_rubbish_over_websocket_closes_the_socket_with_a_reason(gateway, text, c
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=5)
         assert socket.close_code == code and socket.close_reason
+
+
+def test_a_websocket_node_that_says_rubbish_is_lost_and_not_revoked(gateway, app, new_node):
+    name = f"w-{uuid.uuid4().hex[:8]}"
+    node = new_node(WebSocketNode, gateway.addresses["websocket_nodes"], {"name": name})
+    joined(app, f"websocket-{name}")
+    node.socket.send("no json")
+    device = wait_for(lambda: device_of(app, f"websocket-{name}", online=False))
+    assert device["connection"]["details"]["reason"] == "connection lost", device
 
 
 def test_only_pages_of_the_own_host_or_of_the_list_may_connect(new_server):

@@ -48,8 +48,10 @@ def nodes(api, **params) -> list[dict]:
 class MqttNode:
     """A node as in the field: an empty client id, a clean session, values as strings, a check of its own."""
 
-    def __init__(self, url: str, uid: str, resources: dict[str, str], protocol=mqtt.MQTTv311, qos: int = 1, **more):
-        self.uid, self.resources, self.qos = uid, resources, qos
+    def __init__(
+        self, url: str, uid: str, resources: dict[str, str], protocol=mqtt.MQTTv311, qos: int = 1, listens=True, **more
+    ):
+        self.uid, self.resources, self.qos, self.listens = uid, resources, qos, listens
         self.is_mute = False
         self.asked: list[str] = []
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=protocol, **more)
@@ -59,10 +61,14 @@ class MqttNode:
         self.client.connect(host.strip("[]"), int(port), keepalive=9)
         self.client.loop_start()
 
-    def _connected(self, client, *_):
-        for topic in ("gateway/check", f"gateway/{self.uid}/discover", f"gateway/{self.uid}/+/set"):
-            client.subscribe(topic, 1)
+    def _connected(self, *_):
+        if self.listens:
+            self.listen()
         self.check()
+
+    def listen(self):
+        for topic in ("gateway/check", f"gateway/{self.uid}/discover", f"gateway/{self.uid}/+/set"):
+            self.client.subscribe(topic, 1)
 
     def check(self):
         self.client.publish("node/check", json.dumps({"id": self.uid}), self.qos)
@@ -141,10 +147,13 @@ class SnNode:
         self.thread.start()
         assert self._ask(self.CONNECT, b"\x04\x01\x00\x3c" + uid.encode(), self.CONNACK)[0] == 0
         if listens:
-            for topic in (f"gateway/{uid}/discover", f"gateway/{uid}/+/set"):
-                number = self._next()
-                answer = self._ask(self.SUBSCRIBE, b"\x20" + number + topic.encode(), self.SUBACK)
-                self.names[answer[1:3]] = topic
+            self.listen()
+
+    def listen(self) -> None:
+        for topic in (f"gateway/{self.uid}/discover", f"gateway/{self.uid}/+/set"):
+            with self.lock:
+                answer = self._ask(self.SUBSCRIBE, b"\x20" + self._next() + topic.encode(), self.SUBACK)
+            self.names[answer[1:3]] = topic
 
     def say(self, resource: str, value: str) -> int:
         """Says a value; answers the return code of the acknowledgement."""

@@ -28,8 +28,12 @@ pub trait Protocol: Send + Sync + 'static {
     /// [`Gateway::said`].
     fn discover(&self, uid: &Arc<str>, is_missed: bool);
 
-    /// Writes a value, which is JSON text. What the node answers comes by [`Gateway::written`], with the number.
+    /// Writes a value, which is JSON text. What the node answers comes by [`Gateway::written`], with the number; where
+    /// nodes answer by a report, that the value leaves comes by [`Gateway::sent`].
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>);
+
+    /// A value that has not left is not to be sent any more. A protocol that sends each at once has nothing to do.
+    fn withdraw(&self, _uid: &Arc<str>, _number: u64) {}
 
     /// A node is gone.
     fn forget(&self, uid: &Arc<str>);
@@ -160,6 +164,22 @@ impl<P: Port> Gateway<P> {
         self.act(|roster, now_ms, actions| roster.said(uid, resource, value, Some(ack), now_ms, actions));
     }
 
+    /// A value that was to be written to a node has left. A protocol that hands it over at once says so just before, since
+    /// the answer may come at once, too.
+    pub fn sent(&self, uid: &str, number: u64) {
+        self.act(|roster, now_ms, actions| roster.sent(uid, number, now_ms, actions));
+    }
+
+    /// Nodes listen to something that they did not.
+    pub fn listen<'a>(&self, uids: impl IntoIterator<Item = &'a str>) {
+        self.act(|roster, _, actions| uids.into_iter().for_each(|uid| roster.listens(uid, actions)));
+    }
+
+    /// Somebody listens to what may be for any node.
+    pub fn all_listen(&self) {
+        self.act(|roster, _, actions| roster.all_listen(actions));
+    }
+
     /// A node has answered to a value that was written to it.
     pub fn written(&self, uid: &str, number: u64, answer: Answer) {
         self.act(|roster, now_ms, actions| roster.written(uid, number, answer, now_ms, actions));
@@ -188,6 +208,11 @@ impl<P: Port> Gateway<P> {
     /// Where a node was last heard.
     pub fn address(&self, uid: &str) -> Option<Arc<str>> {
         self.lock().address(uid).map(Arc::clone)
+    }
+
+    /// How many newcomers were not heard since there was no room.
+    pub fn not_heard(&self) -> u64 {
+        self.lock().not_heard()
     }
 
     /// How many nodes there are, those that may not join included.
@@ -248,6 +273,7 @@ impl<P: Port> Gateway<P> {
                 match action {
                     Action::Discover { .. }
                     | Action::Set { .. }
+                    | Action::Withdraw { .. }
                     | Action::Forget { .. }
                     | Action::Close { .. } => {
                         for_protocol.push(action);
@@ -265,6 +291,7 @@ impl<P: Port> Gateway<P> {
                     Action::Set { uid, number, resource, value } => {
                         protocol.set(&uid, number, &resource, &value)
                     }
+                    Action::Withdraw { uid, number } => protocol.withdraw(&uid, number),
                     Action::Forget { uid } => protocol.forget(&uid),
                     Action::Close { uid } => protocol.close(&uid),
                     _ => {}
@@ -302,17 +329,20 @@ impl<P: Port> Gateway<P> {
             Action::NextWrite { uid, visit, node } => {
                 let asked = self.port.next_write(&node, now_ms);
                 self.then(asked, move |gateway, write| {
-                    gateway.act(|roster, now_ms, actions| {
-                        roster.next_write(&uid, visit, write, now_ms, actions)
-                    });
+                    gateway.act(|roster, _, actions| roster.next_write(&uid, visit, write, actions));
                 });
             }
             Action::Finish { node, write, outcome } => {
                 self.tell_gathered();
                 self.then(self.port.finish(&node, write, outcome), |_, ()| {});
             }
+            Action::GiveBack { node, write } => self.port.given_back(&node, write),
             Action::Tell { ack, heard } => ack.tell(heard),
-            Action::Discover { .. } | Action::Set { .. } | Action::Forget { .. } | Action::Close { .. } => {}
+            Action::Discover { .. }
+            | Action::Set { .. }
+            | Action::Withdraw { .. }
+            | Action::Forget { .. }
+            | Action::Close { .. } => {}
         }
     }
 

@@ -5,8 +5,14 @@
 //! Of one node at most one write is under way, and one report but when a write ends: what it has said until then is told
 //! before that. What it says meanwhile is told with the next report, so a node that says much costs fewer commits, not more.
 
+mod words;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+use crate::value::text_of;
+
+pub use words::{Action, Answer, Confirmation, Gone, Habits, Heard, Outcome, Seen, Uid, Verdict, Write};
 
 /// How many nodes a gateway knows at once.
 /// Limit for each gateway: a newcomer is not heard, and counted.
@@ -39,224 +45,10 @@ const FAILED_MS: u64 = 1_000;
 /// How often a write is handed to a node that does not answer.
 /// Limit for each write: 504.
 const ATTEMPTS_MAX: u8 = 3;
-
-/// The uid under which a node is known to its gateway.
-pub type Uid = Arc<str>;
-
-/// How a gateway's protocol tells that a write was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confirmation {
-    /// By an answer, which the protocol passes on ([`Roster::written`]).
-    Answer,
-    /// By the node's next report of the resource, if one comes within so many milliseconds.
-    Report {
-        /// How long it is waited for.
-        ms_max: u64,
-    },
-}
-
-/// What a gateway's protocol is like.
-#[derive(Clone, Copy, Debug)]
-pub struct Habits {
-    /// After how long a silence a node is out, in milliseconds; none where its connection tells.
-    pub silence_ms_max: Option<u64>,
-    /// How a write is confirmed.
-    pub confirmation: Confirmation,
-    /// Whether a report is a sign of life, too.
-    pub reports_are_life: bool,
-    /// For how long the reports of nodes are gathered that come close upon each other, in milliseconds, so that they are
-    /// stored together; 0: each is told at once. One that comes alone is always told at once.
-    pub together_ms: u64,
-}
-
-/// Whether a node may join, in the words of the port.
-#[derive(Clone, Debug)]
-pub enum Verdict<H> {
-    /// It may, and is this to the port.
-    Joined(H),
-    /// Not now: somebody must say yes first, or has said no.
-    Refused(&'static str),
-    /// Nobody can tell now.
-    Failed,
-}
-
-/// Whether a node that gave a sign of life was known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It was not, and is now.
-    New,
-    /// It was.
-    Known,
-    /// It was not, and there is no room for it.
-    NoRoom,
-}
-
-/// Why a node is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gone {
-    /// It said goodbye.
-    Clean,
-    /// Its connection was lost.
-    Lost,
-    /// It was silent for too long.
-    Silent,
-    /// It may no longer take part.
-    Revoked,
-    /// The gateway ends.
-    Stopped,
-}
-
-/// What became of something that a node said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// It is stored, or may be forgotten: nobody wants it of this node.
-    Done,
-    /// It is refused for good.
-    Refused,
-    /// It can be said again later.
-    Later,
-}
-
-/// A write that the port hands out: values in the order in which they are set, as JSON text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write<W> {
-    /// Which one, in words of the port.
-    pub id: W,
-    /// Resource and value.
-    pub values: Vec<(String, Arc<str>)>,
-    /// When nobody wants it any more, in milliseconds of the roster's clock.
-    pub until_ms: u64,
-}
-
-/// What came of a write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// A status code as of HTTP.
-    pub status: u16,
-    /// JSON text.
-    pub body: String,
-}
-
-/// What a node answered to one value that was written, in the words of its protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It has taken the value, and it is now this JSON text.
-    Set(Arc<str>),
-    /// It has refused it.
-    Refused {
-        /// A status code as of HTTP.
-        status: u16,
-        /// Why.
-        text: String,
-    },
-    /// It has not answered.
-    None,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action<H, W, A> {
-    /// The port is asked whether a node may join; it answers to [`Roster::joined`].
-    Ask {
-        /// Which node.
-        uid: Uid,
-        /// Which of its appearances.
-        visit: u64,
-        /// Where it was heard.
-        address: Arc<str>,
-    },
-    /// The port is told that a node is here.
-    Came {
-        /// Which node.
-        uid: Uid,
-        /// What it is to the port.
-        node: H,
-        /// Which of its appearances.
-        visit: u64,
-        /// Where it was heard.
-        address: Arc<str>,
-    },
-    /// The port is told values; it answers to [`Roster::reported`].
-    Report {
-        /// Which node.
-        uid: Uid,
-        /// Which of its appearances.
-        visit: u64,
-        /// What it is to the port.
-        node: H,
-        /// Resource and value, as JSON text, in the order in which they came.
-        values: Vec<(String, Arc<str>)>,
-        /// Who waits to hear that it is done.
-        acks: Vec<A>,
-    },
-    /// The port is told that a node is gone.
-    Went {
-        /// What it is to the port.
-        node: H,
-        /// Which of its appearances.
-        visit: u64,
-        /// Why.
-        why: Gone,
-    },
-    /// The port is asked for the next write of a node; it answers to [`Roster::next_write`].
-    NextWrite {
-        /// Which node.
-        uid: Uid,
-        /// Which of its appearances.
-        visit: u64,
-        /// What it is to the port.
-        node: H,
-    },
-    /// The port is told what came of a write.
-    Finish {
-        /// What the node is to the port.
-        node: H,
-        /// Which write.
-        write: W,
-        /// What came of it.
-        outcome: Outcome,
-    },
-    /// The port is told that a node has begun anew.
-    Reset {
-        /// What it is to the port.
-        node: H,
-    },
-    /// The protocol asks the node what it has.
-    Discover {
-        /// Which node.
-        uid: Uid,
-        /// Whether something that it said was not heard.
-        is_missed: bool,
-    },
-    /// The protocol writes a value.
-    Set {
-        /// Which node.
-        uid: Uid,
-        /// Which of the writes of the roster: given back with the answer.
-        number: u64,
-        /// The resource.
-        resource: String,
-        /// The value, as JSON text.
-        value: Arc<str>,
-    },
-    /// The protocol need not know the node any more.
-    Forget {
-        /// Which node.
-        uid: Uid,
-    },
-    /// The protocol closes what it holds of the node.
-    Close {
-        /// Which node.
-        uid: Uid,
-    },
-    /// Who waits hears what became of it.
-    Tell {
-        /// Who waits.
-        ack: A,
-        /// What became of it.
-        heard: Heard,
-    },
-}
+/// How long a node may be connected and not listen for a value that waits to be written, in milliseconds: nodes subscribe
+/// after they have said that they are there.
+/// Limit for each write: 409.
+const DEAF_MS_MAX: u64 = 10_000;
 
 enum Stage<H> {
     /// The port is being asked.
@@ -267,6 +59,19 @@ enum Stage<H> {
     Joined(H),
 }
 
+/// What a value waits for that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// For the protocol: it has not left, or the node answers by itself.
+    Protocol,
+    /// It has left, and the node's report is waited for until then.
+    Report { by_ms: u64 },
+    /// It was not answered, and waits until the node is heard of.
+    Life,
+    /// The node does not listen. It is tried again when it does, and then, or when the node is heard of.
+    Ears { again_ms: Option<u64> },
+}
+
 /// The write that is under way.
 struct UnderWay<W> {
     write: Write<W>,
@@ -274,10 +79,11 @@ struct UnderWay<W> {
     /// Which of the values is being written.
     place: usize,
     attempts: u8,
-    /// When it is over, for protocols whose nodes answer by a report.
-    confirm_by_ms: Option<u64>,
-    /// It was not answered, and waits until the node is heard of.
-    is_waiting_for_life: bool,
+    waits: Waits,
+    /// The node has begun to listen to something since the protocol was handed the value.
+    may_listen: bool,
+    /// What the node has said of the resource before it was known that the value has left: its answer may come first.
+    early: Option<Arc<str>>,
     /// Whether every value so far was confirmed.
     is_confirmed: bool,
     /// What the values are now.
@@ -299,6 +105,8 @@ struct Node<H, W, A> {
     write: Option<Box<UnderWay<W>>>,
     is_write_asked: bool,
     is_write_wanted: bool,
+    /// Since when it is known not to listen for a value that was to be written.
+    deaf_since_ms: Option<u64>,
 }
 
 /// The nodes of one gateway. `H` is what a node is to the port, `W` what a write is, `A` who waits for an answer.
@@ -314,7 +122,7 @@ pub struct Roster<H, W, A> {
     to_ask: VecDeque<(Uid, u64)>,
     /// How many bytes of all nodes wait to be told.
     waiting_bytes: usize,
-    /// Those of whom a write waits for a confirmation or for a sign of life.
+    /// Those of whom a write waits for something that time may end.
     writing: HashSet<Uid>,
     not_heard: u64,
 }
@@ -383,7 +191,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
                 self.ask_later(Arc::clone(&uid), visit);
                 self.ask_next(now_ms, actions);
             }
-            self.go_on_writing(&uid, now_ms, actions);
+            self.go_on_writing(&uid, actions);
             return Seen::Known;
         }
         if self.nodes.len() >= NODES_MAX {
@@ -406,6 +214,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             write: None,
             is_write_asked: false,
             is_write_wanted: false,
+            deaf_since_ms: None,
         };
         self.nodes.insert(Arc::clone(&uid), node);
         self.ask_later(uid, visit);
@@ -548,9 +357,9 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
         }
         node.acks.extend(ack);
         tell_next(&uid, node, &mut self.waiting_bytes, actions);
-        self.confirm(&uid, resource, value, now_ms, actions);
+        self.confirm(&uid, resource, value, actions);
         if self.habits.reports_are_life {
-            self.go_on_writing(&uid, now_ms, actions);
+            self.go_on_writing(&uid, actions);
         }
     }
 
@@ -641,7 +450,6 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
         uid: &str,
         visit: u64,
         write: Option<Write<W>>,
-        now_ms: u64,
         actions: &mut Actions<H, W, A>,
     ) {
         let Some((uid, node)) = current(&mut self.nodes, uid, visit) else { return };
@@ -657,12 +465,47 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             number: 0,
             place: 0,
             attempts: 0,
-            confirm_by_ms: None,
-            is_waiting_for_life: false,
+            waits: Waits::Protocol,
+            may_listen: false,
+            early: None,
             is_confirmed: true,
             done: Vec::new(),
         }));
-        self.set(&uid, now_ms, actions);
+        self.set(&uid, actions);
+    }
+
+    /// A value that was to be written has left, or is handed over now: where nodes answer by a report, it is waited for
+    /// from now on.
+    pub fn sent(&mut self, uid: &str, number: u64, now_ms: u64, actions: &mut Actions<H, W, A>) {
+        let Some((uid, node)) = known(&mut self.nodes, uid) else { return };
+        let Some(under_way) = node.write.as_mut().filter(|write| write.number == number) else { return };
+        let Confirmation::Report { ms_max } = self.habits.confirmation else { return };
+        if under_way.waits != Waits::Protocol {
+            return;
+        }
+        under_way.waits = Waits::Report { by_ms: now_ms + ms_max };
+        let wanted = under_way.value();
+        if let Some(early) = under_way.early.take().filter(|early| text_of(early) == text_of(&wanted)) {
+            self.done(&uid, early, true, actions);
+        }
+    }
+
+    /// A node listens to something that it did not: what waits for that is written.
+    pub fn listens(&mut self, uid: &str, actions: &mut Actions<H, W, A>) {
+        let Some((uid, node)) = known(&mut self.nodes, uid) else { return };
+        let Some(under_way) = node.write.as_mut() else { return };
+        match under_way.waits {
+            Waits::Ears { .. } => self.set(&uid, actions),
+            // The protocol may be about to say that nobody listened.
+            Waits::Protocol | Waits::Report { .. } => under_way.may_listen = true,
+            Waits::Life => {}
+        }
+    }
+
+    /// Somebody listens to what may be for any node.
+    pub fn all_listen(&mut self, actions: &mut Actions<H, W, A>) {
+        let uids: Vec<Uid> = self.writing.iter().map(Arc::clone).collect();
+        uids.iter().for_each(|uid| self.listens(uid, actions));
     }
 
     /// A node has answered to a value that was written, or has not.
@@ -684,7 +527,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
                 if self.habits.confirmation == Confirmation::Answer {
                     self.said(&uid, &resource, Arc::clone(&value), None, now_ms, actions);
                 }
-                self.done(&uid, value, true, now_ms, actions);
+                self.done(&uid, value, true, actions);
             }
             Answer::Refused { status, text } => {
                 let body = serde_json::json!({ "error": text }).to_string();
@@ -692,11 +535,25 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             }
             Answer::None => {
                 under_way.number = 0;
-                under_way.is_waiting_for_life = true;
-                under_way.confirm_by_ms = None;
+                under_way.waits = Waits::Life;
                 self.writing.insert(Arc::clone(&uid));
                 if under_way.attempts >= ATTEMPTS_MAX || under_way.write.until_ms <= now_ms {
                     self.finish(&uid, not_answered(), actions);
+                }
+            }
+            Answer::NotListening { connected_ms } => {
+                under_way.number = 0;
+                under_way.attempts = under_way.attempts.saturating_sub(1);
+                let since_ms = *node.deaf_since_ms.get_or_insert(now_ms);
+                let deaf_ms =
+                    connected_ms.map(|connected_ms| connected_ms.min(now_ms.saturating_sub(since_ms)));
+                let again_ms = deaf_ms.map(|deaf_ms| now_ms + DEAF_MS_MAX.saturating_sub(deaf_ms));
+                under_way.waits = Waits::Ears { again_ms };
+                self.writing.insert(Arc::clone(&uid));
+                if std::mem::take(&mut under_way.may_listen) {
+                    self.set(&uid, actions);
+                } else if again_ms.is_some_and(|again_ms| again_ms <= now_ms) {
+                    self.finish(&uid, not_listening(), actions);
                 }
             }
         }
@@ -710,11 +567,19 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
                 self.writing.remove(&uid);
                 continue;
             };
-            if under_way.confirm_by_ms.is_some_and(|by_ms| by_ms <= now_ms) {
-                let value = under_way.value();
-                self.done(&uid, value, false, now_ms, actions);
-            } else if under_way.is_waiting_for_life && under_way.write.until_ms <= now_ms {
-                self.finish(&uid, not_answered(), actions);
+            let is_over = under_way.write.until_ms <= now_ms;
+            match under_way.waits {
+                Waits::Report { by_ms } if by_ms <= now_ms => {
+                    let value = under_way.value();
+                    self.done(&uid, value, false, actions);
+                }
+                Waits::Protocol if is_over => self.give_back(&uid, actions),
+                Waits::Life if is_over => self.finish(&uid, not_answered(), actions),
+                Waits::Ears { .. } if is_over => self.finish(&uid, not_listening(), actions),
+                Waits::Ears { again_ms: Some(again_ms) } if again_ms <= now_ms => {
+                    self.set(&uid, actions);
+                }
+                Waits::Protocol | Waits::Report { .. } | Waits::Life | Waits::Ears { .. } => {}
             }
         }
         if let Some(silence_ms_max) = self.habits.silence_ms_max {
@@ -726,39 +591,27 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
     }
 
     /// A report may be what a write waits for.
-    fn confirm(
-        &mut self,
-        uid: &Uid,
-        resource: &str,
-        value: Arc<str>,
-        now_ms: u64,
-        actions: &mut Actions<H, W, A>,
-    ) {
-        let under_way = self.nodes.get(uid).and_then(|node| node.write.as_ref());
-        let is_it = under_way
-            .is_some_and(|under_way| under_way.confirm_by_ms.is_some() && under_way.resource() == resource);
-        if is_it {
-            self.done(uid, value, true, now_ms, actions);
+    fn confirm(&mut self, uid: &Uid, resource: &str, value: Arc<str>, actions: &mut Actions<H, W, A>) {
+        let under_way = self.nodes.get_mut(uid).and_then(|node| node.write.as_mut());
+        let Some(under_way) = under_way.filter(|under_way| under_way.resource() == resource) else { return };
+        match under_way.waits {
+            Waits::Report { .. } => self.done(uid, value, true, actions),
+            Waits::Protocol => under_way.early = Some(value),
+            Waits::Life | Waits::Ears { .. } => {}
         }
     }
 
     /// One value of a write is done: the next one follows, or the write is over.
-    fn done(
-        &mut self,
-        uid: &Uid,
-        value: Arc<str>,
-        is_confirmed: bool,
-        now_ms: u64,
-        actions: &mut Actions<H, W, A>,
-    ) {
-        let Some(under_way) = self.nodes.get_mut(uid).and_then(|node| node.write.as_mut()) else { return };
+    fn done(&mut self, uid: &Uid, value: Arc<str>, is_confirmed: bool, actions: &mut Actions<H, W, A>) {
+        let Some(node) = self.nodes.get_mut(uid) else { return };
+        let Some(under_way) = node.write.as_mut() else { return };
+        node.deaf_since_ms = None;
         under_way.done.push((under_way.resource().to_owned(), value));
         under_way.is_confirmed &= is_confirmed;
         under_way.place += 1;
         under_way.attempts = 0;
-        under_way.confirm_by_ms = None;
         if under_way.place < under_way.write.values.len() {
-            self.set(uid, now_ms, actions);
+            self.set(uid, actions);
             return;
         }
         let body = object(&under_way.done);
@@ -768,6 +621,20 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             Outcome { status: 202, body: format!(r#"{{"sent":{body}}}"#) }
         };
         self.finish(uid, outcome, actions);
+    }
+
+    /// A write has not left for as long as it was wanted. Who is away or sleeps must not lose it: the port hands it out
+    /// again if it is still wanted.
+    fn give_back(&mut self, uid: &Uid, actions: &mut Actions<H, W, A>) {
+        self.writing.remove(uid);
+        let Some(node) = self.nodes.get_mut(uid) else { return };
+        let Some(under_way) = node.write.take() else { return };
+        actions.push_back(Action::Withdraw { uid: Arc::clone(uid), number: under_way.number });
+        if let Stage::Joined(handle) = &node.stage {
+            actions.push_back(Action::GiveBack { node: handle.clone(), write: under_way.write.id });
+        }
+        node.is_write_wanted = true;
+        ask_for_write(uid, node, actions);
     }
 
     fn finish(&mut self, uid: &Uid, outcome: Outcome, actions: &mut Actions<H, W, A>) {
@@ -783,7 +650,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
     }
 
     /// Hands the present value of a write to the protocol.
-    fn set(&mut self, uid: &Uid, now_ms: u64, actions: &mut Actions<H, W, A>) {
+    fn set(&mut self, uid: &Uid, actions: &mut Actions<H, W, A>) {
         let Some(under_way) = self.nodes.get_mut(uid).and_then(|node| node.write.as_mut()) else { return };
         let Some((resource, value)) = under_way.write.values.get(under_way.place).cloned() else {
             // Without values there is nothing to do.
@@ -793,19 +660,23 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
         self.last_write += 1;
         under_way.number = self.last_write;
         under_way.attempts += 1;
-        under_way.is_waiting_for_life = false;
-        if let Confirmation::Report { ms_max } = self.habits.confirmation {
-            under_way.confirm_by_ms = Some(now_ms + ms_max);
+        under_way.waits = Waits::Protocol;
+        (under_way.may_listen, under_way.early) = (false, None);
+        // A node that answers by itself is asked until its protocol gives up.
+        if self.habits.confirmation != Confirmation::Answer {
             self.writing.insert(Arc::clone(uid));
         }
         actions.push_back(Action::Set { uid: Arc::clone(uid), number: self.last_write, resource, value });
     }
 
     /// A node that is heard of gets what it has not answered to.
-    fn go_on_writing(&mut self, uid: &Uid, now_ms: u64, actions: &mut Actions<H, W, A>) {
+    fn go_on_writing(&mut self, uid: &Uid, actions: &mut Actions<H, W, A>) {
         let under_way = self.nodes.get(uid).and_then(|node| node.write.as_ref());
-        if under_way.is_some_and(|under_way| under_way.is_waiting_for_life) {
-            self.set(uid, now_ms, actions);
+        // One that is connected and does not listen is looked at when it does.
+        if under_way
+            .is_some_and(|under_way| matches!(under_way.waits, Waits::Life | Waits::Ears { again_ms: None }))
+        {
+            self.set(uid, actions);
         }
     }
 }
@@ -905,6 +776,10 @@ fn tell<H, W, A>(ack: Option<A>, heard: Heard, actions: &mut Actions<H, W, A>) {
 
 fn not_answered() -> Outcome {
     Outcome { status: 504, body: r#"{"error":"the node did not answer"}"#.to_owned() }
+}
+
+fn not_listening() -> Outcome {
+    Outcome { status: 409, body: r#"{"error":"the node hears no writes of this resource"}"#.to_owned() }
 }
 
 /// A JSON object of values that are JSON text.

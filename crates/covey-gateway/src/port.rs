@@ -65,6 +65,9 @@ pub trait Port: Send + Sync + 'static {
     /// The next write of a node, if there is one; `now_ms` is the present instant of the gateway's clock.
     fn next_write(&self, node: &Self::Node, now_ms: u64) -> Later<Option<Write<Self::Write>>>;
 
+    /// A write has not left for as long as it was wanted. It is asked for the next one now, which may be the same.
+    fn given_back(&self, _node: &Self::Node, _write: Self::Write) {}
+
     /// What came of a write.
     fn finish(&self, node: &Self::Node, write: Self::Write, outcome: Outcome) -> Later<()>;
 

@@ -48,7 +48,6 @@ struct State<K> {
     followers: BTreeMap<u64, Member>,
     last_follower: u64,
     bytes: usize,
-    not_kept: u64,
 }
 
 /// A node that is there.
@@ -137,7 +136,6 @@ impl<K: Clone + Eq + Hash> Board<K> {
             followers: BTreeMap::new(),
             last_follower: 0,
             bytes: 0,
-            not_kept: 0,
         };
         Self { state: Mutex::new(state) }
     }
@@ -161,11 +159,6 @@ impl<K: Clone + Eq + Hash> Board<K> {
     /// How many followers there are.
     pub fn followers(&self) -> usize {
         self.lock().followers.len()
-    }
-
-    /// How many values were not kept, since there was no room.
-    pub fn not_kept(&self) -> u64 {
-        self.lock().not_kept
     }
 
     /// Begins to follow; nothing is told before the [question](Follower::ask) for all.
@@ -209,7 +202,6 @@ impl<K: Clone + Eq + Hash> State<K> {
         };
         let bytes = self.bytes - before + value.bytes();
         if bytes > VALUES_BYTES_MAX || (found.is_none() && node.values.len() >= VALUES_MAX) {
-            self.not_kept += 1;
             if let Some(found) = found {
                 // What is not so any more is not told.
                 node.values.remove(found);

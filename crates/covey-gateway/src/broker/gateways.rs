@@ -36,7 +36,7 @@ use crate::port::Port;
 use crate::value::text_of;
 
 /// How many nodes a gateway may announce.
-/// Limit for each connection of a gateway: what is said of a further one is dropped, and counted.
+/// Limit for each connection of a gateway: what is said of a further one is dropped, and logged.
 const NODES_MAX: usize = 20_000;
 /// How many values of a gateway may be on their way into the store: as many as may wait of one node, so that none is lost.
 /// Limit for each connection of a gateway: it is not read until one is there.
@@ -54,10 +54,10 @@ const WRITTEN_MAX: usize = 256;
 /// Limit for each node: it joins without a name.
 const NAME_MS_MAX: u64 = 250;
 /// How many values of such a node are kept meanwhile.
-/// Limit for each node: what follows is dropped, and counted.
+/// Limit for each node: what follows is dropped, and logged.
 const UNNAMED_VALUES_MAX: usize = 256;
 /// How many bytes they may take.
-/// Limit for each node: what follows is dropped, and counted.
+/// Limit for each node: what follows is dropped, and logged.
 const UNNAMED_BYTES_MAX: usize = 64 * 1024;
 /// How long a gateway may take to say what a value is that was written, in milliseconds.
 const CONFIRM_MS: u64 = 5_000;
@@ -69,7 +69,7 @@ const ASKED_MAX: u32 = 10;
 /// How long what is for one web client waits, in milliseconds: the same may be on its way through the store to all.
 const ANSWER_MS: u64 = 100;
 /// How much may wait so.
-/// Limit for each connection of a gateway: what follows is dropped, and counted.
+/// Limit for each connection of a gateway: what follows is dropped, and logged.
 const ANSWERS_MAX: usize = 1_024;
 /// After how long a silence a gateway gives up a node to another that announces it, in milliseconds: two signs of life are
 /// missing.
@@ -583,6 +583,7 @@ impl<P: Port> Protocol for GatewayNodes<P> {
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
         let held = self.nodes.get(uid).map(|held| held.value().clone());
         let set = |held: Held| held.socket.send(messages::set(&held.announced, resource, value, &self.uid));
+        self.gateway.sent(uid, number);
         if !held.is_some_and(set) {
             self.gateway.written(uid, number, Answer::None);
         }

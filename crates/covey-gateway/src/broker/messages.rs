@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::value::text_of;
 
 /// Longest uid of a node, in bytes.
-/// Limit for each node: what is said of it is dropped, and counted.
+/// Limit for each node: what is said of it is dropped, and logged.
 pub const UID_BYTES_MAX: usize = 128;
 /// To whom a message goes that is for all.
 pub const ALL: &str = "all";

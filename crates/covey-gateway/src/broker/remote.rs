@@ -274,6 +274,10 @@ impl Port for Remote {
         Box::pin(std::future::ready(write))
     }
 
+    fn given_back(&self, node: &Uid, (): ()) {
+        tracing::warn!(uid = %node, "a write is dropped: it could not be sent to the node in time");
+    }
+
     fn finish(&self, node: &Uid, (): (), outcome: Outcome) -> Later<()> {
         // A value that was set, the node has said. What was not done there is no message for.
         if outcome.status >= 300 {

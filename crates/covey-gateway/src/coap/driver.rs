@@ -194,7 +194,7 @@ pub struct Counts {
     /// Requests for which there was no room, and newcomers for whom there was none.
     pub no_room: AtomicU64,
     /// Values of nodes that are not known or may not join: they were acknowledged, and not kept.
-    pub not_heard: AtomicU64,
+    pub not_kept: AtomicU64,
     /// Resources of nodes that were asked for in vain.
     pub not_read: AtomicU64,
     /// Resources that could be observed, and are not, or not any more.
@@ -227,7 +227,7 @@ impl Counts {
             ("unmatched", &self.unmatched),
             ("multicast", &self.multicast),
             ("no_room", &self.no_room),
-            ("not_heard", &self.not_heard),
+            ("not_kept", &self.not_kept),
             ("not_read", &self.not_read),
             ("not_observed", &self.not_observed),
             ("dtls_opened", &self.dtls_opened),

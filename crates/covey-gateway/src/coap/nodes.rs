@@ -596,7 +596,7 @@ impl<P: Port> Nodes<P> {
         let uid = self.by_address.get(&asked.from).and_then(|here| here.uids.last()).map(Arc::clone);
         let is_kept = uid.as_ref().is_some_and(|uid| self.gateway.is_heard(uid));
         if !is_kept {
-            add(&self.counts.not_heard, 1);
+            add(&self.counts.not_kept, 1);
             if self.is_to_tell("not heard", asked.from, coap) {
                 let (address, uid) = (asked.from.ip, uid.as_deref());
                 tracing::warn!(%address, uid, "a value is not kept: no node that may join is known there");

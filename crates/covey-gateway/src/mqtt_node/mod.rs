@@ -22,7 +22,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Gateway, Protocol};
@@ -66,6 +66,7 @@ pub struct Connection {
     /// With whose password it came.
     user: Option<Box<str>>,
     address: SocketAddr,
+    since: Instant,
     listening: Listening,
 }
 
@@ -74,6 +75,17 @@ impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
         self.client_id == other.client_id && self.user == other.user
     }
+}
+
+/// What became of a message for whoever listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    /// It has been sent to somebody, or will be.
+    Over,
+    /// Nobody has subscribed to it.
+    ToNobody,
+    /// Who has subscribed cannot take it now.
+    Not,
 }
 
 /// The gateway of MQTT nodes.
@@ -131,9 +143,9 @@ impl<P: Port> MqttNodes<P> {
     }
 
     /// Publishes to all who have subscribed to topics of this second level, which most often is the id of the node that
-    /// they are. Answers whether it has been sent to anybody, or will be.
-    fn publish(&self, level: &str, topic: &str, body: &str) -> bool {
-        let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return false };
+    /// they are.
+    fn publish(&self, level: &str, topic: &str, body: &str) -> Handed {
+        let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return Handed::Not };
         let message = Message {
             token: 0,
             topic,
@@ -142,11 +154,33 @@ impl<P: Port> MqttNodes<P> {
             properties: Properties::NONE,
             payload: body.as_bytes(),
         };
-        let mut is_sent = false;
+        let mut handed = Handed::ToNobody;
         for client in self.listeners.of(level) {
-            is_sent |= matches!(hub.send(&client, &message), Some(Sent::Written | Sent::Waiting));
+            match hub.send(&client, &message) {
+                Some(Sent::Written | Sent::Waiting) => handed = Handed::Over,
+                Some(Sent::NotSubscribed) | None => {}
+                Some(_) if handed == Handed::ToNobody => handed = Handed::Not,
+                Some(_) => {}
+            }
         }
-        is_sent
+        handed
+    }
+
+    /// For how long the connection has been there that speaks for a node, in milliseconds.
+    fn connected_ms(&self, uid: &str) -> Option<u64> {
+        let hub = self.hub.get().and_then(Weak::upgrade)?;
+        let client = self.by.get(uid)?.clone();
+        let since = hub.with(&client, |client| client.is_connected().then(|| client.client().since))??;
+        Some(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A connection listens to a filter that it did not: what waited for it is written.
+    fn listens(&self, connection: &Connection, filter: &str) {
+        self.listeners.subscribed(&connection.listening, filter);
+        match topic::listened(filter) {
+            topic::ANY_LEVEL => self.gateway.all_listen(),
+            uid => self.gateway.listen([uid]),
+        }
     }
 
     /// A node was heard by a connection. Whoever says an id first has it, until that connection is over.
@@ -249,9 +283,13 @@ impl<P: Port> Protocol for MqttNodes<P> {
     }
 
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
-        if !self.publish(uid, &topic::set(uid, resource), &text_of(value)) {
-            self.gateway.written(uid, number, Answer::None);
-        }
+        self.gateway.sent(uid, number);
+        let answer = match self.publish(uid, &topic::set(uid, resource), &text_of(value)) {
+            Handed::Over => return,
+            Handed::ToNobody => Answer::NotListening { connected_ms: self.connected_ms(uid) },
+            Handed::Not => Answer::None,
+        };
+        self.gateway.written(uid, number, answer);
     }
 
     fn forget(&self, uid: &Arc<str>) {
@@ -279,7 +317,8 @@ impl<P: Port> Service for Nodes<P> {
         let client_id = assigned.clone().unwrap_or_else(|| Box::from(given));
         let number = self.0.last_connection.fetch_add(1, Ordering::Relaxed);
         let listening = Listening::new(client_id.clone(), number);
-        let client = Arc::new(Connection { client_id, user, address: claim.address, listening });
+        let (address, since) = (claim.address, Instant::now());
+        let client = Arc::new(Connection { client_id, user, address, since, listening });
         Ok(Admitted { client, assigned_client_id: assigned, session: KeptSession::default() })
     }
 
@@ -294,7 +333,7 @@ impl<P: Port> Service for Nodes<P> {
             })
         });
         for filter in filters.unwrap_or_default() {
-            self.0.listeners.subscribed(&connection.listening, &filter);
+            self.0.listens(connection, &filter);
         }
     }
 
@@ -345,7 +384,7 @@ impl<P: Port> Service for Nodes<P> {
 
     fn subscribed(&self, connection: &Arc<Connection>, filter: &str, _: Qos, is_new: bool) {
         if is_new {
-            self.0.listeners.subscribed(&connection.listening, filter);
+            self.0.listens(connection, filter);
         }
     }
 

@@ -3,12 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{Answer, Client, Delivery, Event, Receipt, Sent, Settings};
@@ -24,7 +23,7 @@ use crate::value::{json_of, text_of};
 const CHECK_MS: u64 = 30_000;
 /// How long a node may take to say what a value is that was written, in milliseconds.
 const CONFIRM_MS: u64 = 5_000;
-/// Of messages of which nobody wants to know what became of them.
+/// Of messages of which nobody wants to know what became of them; writes have numbers from 1.
 const NO_TOKEN: u64 = 0;
 
 /// How MQTT-SN nodes behave, silent for so long at most.
@@ -42,13 +41,14 @@ pub const fn habits(silence: Duration) -> Habits {
 struct Nodes<P: Port> {
     gateway: Arc<Gateway<P>>,
     handle: Handle,
-    last_token: AtomicU64,
     state: Mutex<State>,
 }
 
 /// A client that is connected.
 struct Here {
     from: SocketAddr,
+    /// Since when it is connected, or awake for good: after that it subscribes.
+    since: Instant,
     /// The nodes that it was the last to speak for, each of which has its place in the roster.
     uids: HashSet<Arc<str>>,
 }
@@ -61,8 +61,15 @@ struct State {
     asleep: HashSet<Client>,
     /// By which client a node was heard last; each has its place in the roster.
     by: HashMap<Arc<str>, Client>,
-    /// Writes of which it is not known yet whether they have left, by their tokens: one of a node at a time.
-    sent: HashMap<u64, (Arc<str>, u64)>,
+    /// Writes of which it is not known yet whether they have left, by the numbers that the roster gives them, which are
+    /// their tokens: one of a node at a time.
+    sent: HashMap<u64, Writing>,
+}
+
+/// A write on its way to a client.
+struct Writing {
+    uid: Arc<str>,
+    client: Client,
 }
 
 /// Serves nodes until `stop`.
@@ -73,8 +80,7 @@ pub async fn serve<P: Port>(
     stop: CancellationToken,
 ) {
     let (handle, events, running) = socket.start(settings, stop.clone());
-    let (last_token, state) = (AtomicU64::new(NO_TOKEN), Mutex::default());
-    let nodes = Arc::new(Nodes { gateway: Arc::clone(&gateway), handle, last_token, state });
+    let nodes = Arc::new(Nodes { gateway: Arc::clone(&gateway), handle, state: Mutex::default() });
     gateway.speak(&nodes);
     tokio::join!(running, gateway.run(stop.clone()), nodes.hear(events), nodes.check(stop));
 }
@@ -100,7 +106,11 @@ impl<P: Port> Nodes<P> {
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(again.tick()).await.is_some() {
             self.let_sleep();
-            let clients: Vec<Client> = self.state().clients.keys().copied().collect();
+            // What waits for one that sleeps would leave no room for writes.
+            let clients: Vec<Client> = {
+                let state = self.state();
+                state.clients.keys().filter(|client| !state.asleep.contains(client)).copied().collect()
+            };
             let topic: Arc<str> = Arc::from(topic::CHECK);
             for client in clients {
                 // Whoever has not subscribed is not asked; without room, in the next round.
@@ -128,7 +138,8 @@ impl<P: Port> Nodes<P> {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Connected { client, from, .. } => {
-                    self.state().clients.insert(client, Here { from, uids: HashSet::new() });
+                    let here = Here { from, since: Instant::now(), uids: HashSet::new() };
+                    self.state().clients.insert(client, here);
                 }
                 Event::Published { client, topic, payload, receipt } => {
                     self.take(Some(client), None, &topic, &payload, receipt);
@@ -152,9 +163,14 @@ impl<P: Port> Nodes<P> {
                     self.state().asleep.insert(client);
                 }
                 Event::Active { client } => {
-                    self.state().asleep.remove(&client);
+                    let mut state = self.state();
+                    state.asleep.remove(&client);
+                    if let Some(here) = state.clients.get_mut(&client) {
+                        here.since = Instant::now();
+                    }
                 }
-                Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
+                Event::Subscribed { client, filter } => self.subscribed(client, &filter),
+                Event::Unsubscribed { .. } => {}
             }
         }
     }
@@ -181,7 +197,7 @@ impl<P: Port> Nodes<P> {
             Ok(Said::Check { .. }) => answer(Answer::Taken),
             Ok(Said::Resources { uid }) => {
                 answer(Answer::Taken);
-                self.publish(uid, NO_TOKEN, topic::discover(uid), "values");
+                self.say(uid, topic::discover(uid), "values");
             }
             Ok(Said::Value { uid, resource, value }) => {
                 let Some(receipt) = receipt else {
@@ -237,20 +253,43 @@ impl<P: Port> Nodes<P> {
         Ok(())
     }
 
-    /// Publishes to the client by which a node was heard last. Answers whether that was handed over.
-    fn publish(&self, uid: &str, token: u64, topic: String, body: &str) -> bool {
-        let client = self.state().by.get(uid).copied();
-        client.is_some_and(|client| {
-            self.handle.publish(client, token, Arc::from(topic), body.as_bytes().into(), token != NO_TOKEN)
-        })
+    /// Says something to the client by which a node was heard last.
+    fn say(&self, uid: &str, topic: String, body: &str) {
+        if let Some(client) = self.state().by.get(uid).copied() {
+            // Without room it is not said.
+            let _ = self.handle.publish(client, NO_TOKEN, Arc::from(topic), body.as_bytes().into(), false);
+        }
+    }
+
+    /// A client has a new subscription: what waited for it is written.
+    fn subscribed(&self, client: Client, filter: &str) {
+        let level = topic::listened(filter);
+        let uids: Vec<Arc<str>> = {
+            let state = self.state();
+            let Some(here) = state.clients.get(&client) else { return };
+            match here.uids.get(level) {
+                Some(uid) => vec![Arc::clone(uid)],
+                None if level == topic::ANY_LEVEL => here.uids.iter().map(Arc::clone).collect(),
+                None => return,
+            }
+        };
+        self.gateway.listen(uids.iter().map(AsRef::as_ref));
     }
 
     /// A write has left, or has not. What the node then says confirms it.
-    fn delivered(&self, token: u64, delivery: Delivery) {
-        let Some((uid, number)) = self.state().sent.remove(&token) else { return };
+    fn delivered(&self, number: u64, delivery: Delivery) {
+        let (uid, since) = {
+            let mut state = self.state();
+            let Some(Writing { uid, client }) = state.sent.remove(&number) else { return };
+            (uid, state.clients.get(&client).map(|here| here.since))
+        };
         let answer = match delivery {
-            Delivery::Accepted | Delivery::Unacknowledged => return,
-            Delivery::NotSent(Sent::NotSubscribed | Sent::NotATopic | Sent::TooLarge) => {
+            Delivery::Accepted | Delivery::Unacknowledged => return self.gateway.sent(&uid, number),
+            Delivery::NotSent(Sent::NotSubscribed) => Written::NotListening {
+                connected_ms: since
+                    .map(|since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            },
+            Delivery::NotSent(Sent::NotATopic | Sent::TooLarge) => {
                 Written::Refused { status: 409, text: "the node hears no writes of this resource".to_owned() }
             }
             Delivery::Refused(code) => {
@@ -264,22 +303,37 @@ impl<P: Port> Nodes<P> {
 
 impl<P: Port> Protocol for Nodes<P> {
     fn discover(&self, uid: &Arc<str>, _: bool) {
-        self.publish(uid, NO_TOKEN, topic::discover(uid), "resources");
+        self.say(uid, topic::discover(uid), "resources");
     }
 
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
-        let token = self.last_token.fetch_add(1, Ordering::Relaxed) + 1;
-        self.state().sent.insert(token, (Arc::clone(uid), number));
-        if !self.publish(uid, token, topic::set(uid, resource), &text_of(value)) {
-            self.state().sent.remove(&token);
+        let client = self.state().by.get(uid).copied();
+        let is_handed_over = client.is_some_and(|client| {
+            self.state().sent.insert(number, Writing { uid: Arc::clone(uid), client });
+            let (topic, body) = (Arc::from(topic::set(uid, resource)), text_of(value));
+            self.handle.publish(client, number, topic, body.as_bytes().into(), true)
+        });
+        if !is_handed_over {
+            self.state().sent.remove(&number);
             self.gateway.written(uid, number, Written::None);
         }
     }
 
+    fn withdraw(&self, _: &Arc<str>, number: u64) {
+        let withdrawn = self.state().sent.remove(&number);
+        if let Some(Writing { client, .. }) = withdrawn {
+            self.handle.withdraw(client, number);
+        }
+    }
+
     fn forget(&self, uid: &Arc<str>) {
-        let mut state = self.state();
-        state.forget(uid);
-        state.sent.retain(|_, (of, _)| of != uid);
+        let withdrawn: Vec<(u64, Writing)> = {
+            let mut state = self.state();
+            state.forget(uid);
+            state.sent.extract_if(|_, writing| writing.uid == *uid).collect()
+        };
+        // It is handed out again when the node comes back.
+        withdrawn.iter().for_each(|(number, writing)| self.handle.withdraw(writing.client, *number));
     }
 
     fn close(&self, _: &Arc<str>) {

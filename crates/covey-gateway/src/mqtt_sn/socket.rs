@@ -44,20 +44,36 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 enum Command {
     Publish { client: Client, token: u64, topic: Arc<str>, payload: Box<[u8]>, is_acknowledged: bool },
+    Withdraw { client: Client, token: u64 },
     Accepted(Receipt, Answer),
     Disconnect(Client),
+}
+
+/// What has happened on a socket, for whoever wants to know it meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Counting(Arc<Mutex<Counts>>);
+
+impl Counting {
+    /// As of now.
+    #[must_use]
+    pub fn now(&self) -> Counts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
 }
 
 /// How an owner asks its gateway. None of it waits.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: Sender<Command>,
-    counts: Arc<Mutex<Counts>>,
 }
 
 impl Handle {
-    /// Publishes to a client. One [`Event::Delivered`] with the token follows. False if the gateway has ended, or has too
-    /// much to do.
+    /// Publishes to a client. One [`Event::Delivered`] with the token follows, unless it is withdrawn. False if the
+    /// gateway has ended, or has too much to do.
     #[must_use]
     pub fn publish(
         &self,
@@ -68,6 +84,12 @@ impl Handle {
         is_acknowledged: bool,
     ) -> bool {
         self.ask(Command::Publish { client, token, topic, payload, is_acknowledged })
+    }
+
+    /// A message that waits for a client is not to be sent any more.
+    pub fn withdraw(&self, client: Client, token: u64) {
+        // Otherwise it is sent: that does no harm.
+        self.ask(Command::Withdraw { client, token });
     }
 
     /// Answers a message of a client.
@@ -82,12 +104,6 @@ impl Handle {
         self.ask(Command::Disconnect(client))
     }
 
-    /// What has happened.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn ask(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
     }
@@ -98,6 +114,7 @@ impl Handle {
 pub struct Socket {
     udp: UdpSocket,
     is_ipv6: bool,
+    counting: Counting,
 }
 
 impl Socket {
@@ -118,7 +135,8 @@ impl Socket {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        Ok(Self { udp: UdpSocket::from_std(socket.into())?, is_ipv6: address.is_ipv6() })
+        let udp = UdpSocket::from_std(socket.into())?;
+        Ok(Self { udp, is_ipv6: address.is_ipv6(), counting: Counting::default() })
     }
 
     /// Binds a port of all addresses, of IPv6 and IPv4; of IPv4 alone where the system has no IPv6.
@@ -138,6 +156,12 @@ impl Socket {
         self.udp.local_addr()
     }
 
+    /// What happens on it, once it is started.
+    #[must_use]
+    pub fn counting(&self) -> Counting {
+        self.counting.clone()
+    }
+
     /// Starts a gateway. It runs as long as the future is polled, and ends soon after `stop`, or when the events are not
     /// received any more. Its clients then hear DISCONNECT.
     pub fn start(
@@ -148,15 +172,13 @@ impl Socket {
         settings.seed ^= RandomState::new().hash_one(0);
         let (commands, of_owner) = channel(COMMANDS_MAX);
         let (events, to_owner) = channel(EVENTS_MAX);
-        let counts = Arc::new(Mutex::new(Counts::default()));
-        let handle = Handle { commands, counts: Arc::clone(&counts) };
+        let handle = Handle { commands };
         let running = Running {
             socket: self,
             gateway: Gateway::new(settings),
             began: Instant::now(),
             out: Output::default(),
             told: Told::new(),
-            counts,
         };
         (handle, to_owner, running.run(events, of_owner, stop))
     }
@@ -178,7 +200,6 @@ struct Running {
     began: Instant,
     out: Output,
     told: Told,
-    counts: Arc<Mutex<Counts>>,
 }
 
 impl Running {
@@ -212,7 +233,7 @@ impl Running {
                 }
             }
             self.send_all().await;
-            *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = self.gateway.counts();
+            self.socket.counting.set(self.gateway.counts());
         }
         self.gateway.shut_down(&mut self.out);
         self.send_all().await;
@@ -253,11 +274,11 @@ impl Running {
                 let message = Message { token, topic: &topic, payload: &payload, is_acknowledged };
                 let delivery = match self.gateway.publish(client, &message, now_ms, &mut self.out) {
                     Sent::Taken => return,
-                    Sent::Unacknowledged => Delivery::Unacknowledged,
                     sent => Delivery::NotSent(sent),
                 };
                 self.out.events.push_back(Event::Delivered { client, token, delivery });
             }
+            Command::Withdraw { client, token } => self.gateway.withdraw(client, token),
         }
     }
 

@@ -13,6 +13,13 @@ const BY_ANSWER: Habits = Habits {
     together_ms: 0,
 };
 
+const BY_REPORT: Habits = Habits {
+    silence_ms_max: None,
+    confirmation: Confirmation::Report { ms_max: 5_000 },
+    reports_are_life: true,
+    together_ms: 0,
+};
+
 fn value(text: &str) -> Arc<str> {
     Arc::from(format!("\"{text}\""))
 }
@@ -32,7 +39,7 @@ fn with_lamp(habits: Habits) -> (TestRoster, u64) {
         matches!(told[..], [Action::Came { .. }, Action::Discover { .. }, Action::NextWrite { .. }]),
         "{told:?}"
     );
-    roster.next_write("lamp", visit, None, 0, &mut actions);
+    roster.next_write("lamp", visit, None, &mut actions);
     assert!(actions.is_empty());
     (roster, visit)
 }
@@ -80,7 +87,7 @@ fn what_a_write_has_set_is_told_before_it_is_over_also_while_an_older_report_is_
     roster.said("lamp", "dim", value("7"), None, 0, &mut actions);
     assert!(matches!(all(&mut actions)[..], [Action::Report { .. }]));
     roster.write_wanted("lamp", &mut actions);
-    roster.next_write("lamp", visit, Some(write(5, &[("led", "1")])), 0, &mut actions);
+    roster.next_write("lamp", visit, Some(write(5, &[("led", "1")])), &mut actions);
     let [Action::NextWrite { .. }, Action::Set { number, .. }] = all(&mut actions)[..] else {
         unreachable!("the value")
     };
@@ -107,7 +114,7 @@ fn a_node_has_one_write_at_a_time_and_the_next_when_it_is_over() {
     roster.write_wanted("lamp", &mut actions);
     roster.write_wanted("lamp", &mut actions);
     assert!(matches!(all(&mut actions)[..], [Action::NextWrite { .. }]));
-    roster.next_write("lamp", visit, Some(write(5, &[("led", "1"), ("dim", "9")])), 0, &mut actions);
+    roster.next_write("lamp", visit, Some(write(5, &[("led", "1"), ("dim", "9")])), &mut actions);
     let [Action::Set { number, .. }] = all(&mut actions)[..] else { unreachable!("the first value") };
     roster.write_wanted("lamp", &mut actions);
     assert!(actions.is_empty(), "one is under way");
@@ -132,7 +139,7 @@ fn a_write_that_is_not_answered_is_tried_when_the_node_is_heard_of_and_ends_afte
     let (mut roster, visit) = with_lamp(BY_ANSWER);
     let mut actions = VecDeque::new();
     roster.write_wanted("lamp", &mut actions);
-    roster.next_write("lamp", visit, Some(write(5, &[("led", "1")])), 0, &mut actions);
+    roster.next_write("lamp", visit, Some(write(5, &[("led", "1")])), &mut actions);
     for attempt in 1..=3 {
         let set = all(&mut actions).into_iter().find_map(|action| match action {
             Action::Set { number, .. } => Some(number),
@@ -148,28 +155,224 @@ fn a_write_that_is_not_answered_is_tried_when_the_node_is_heard_of_and_ends_afte
 
 #[test]
 fn a_report_confirms_a_write_and_its_absence_is_said() {
-    let habits = Habits {
-        silence_ms_max: None,
-        confirmation: Confirmation::Report { ms_max: 5_000 },
-        reports_are_life: true,
-        together_ms: 0,
-    };
-    let (mut roster, visit) = with_lamp(habits);
+    let (mut roster, visit) = with_lamp(BY_REPORT);
     let mut actions = VecDeque::new();
-    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), 0, &mut actions);
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let number = set(&mut actions);
+    roster.sent("lamp", number, 5, &mut actions);
     roster.said("lamp", "temperature", value("20"), None, 10, &mut actions);
     roster.said("lamp", "led", value("1"), None, 10, &mut actions);
     let told = all(&mut actions);
     let is_done =
         |action: &TestAction| matches!(action, Action::Finish { outcome, .. } if outcome.status == 200);
     assert_eq!(told.iter().filter(|action| is_done(action)).count(), 1, "{told:?}");
-    roster.next_write("lamp", visit, Some(write(2, &[("led", "0")])), 10, &mut actions);
+    roster.next_write("lamp", visit, Some(write(2, &[("led", "0")])), &mut actions);
+    let number = set(&mut actions);
+    roster.sent("lamp", number, 10, &mut actions);
     roster.tick(5_009, &mut actions);
     assert!(!all(&mut actions).iter().any(|action| matches!(action, Action::Finish { .. })));
     roster.tick(5_010, &mut actions);
     let told = all(&mut actions);
     let [Action::Finish { outcome, .. }, ..] = &told[..] else { unreachable!("it is over: {told:?}") };
     assert_eq!((outcome.status, &*outcome.body), (202, r#"{"sent":{"led":"0"}}"#));
+}
+
+/// The number of the value that is to be written, which there is.
+fn set(actions: &mut VecDeque<TestAction>) -> u64 {
+    let told = all(actions);
+    let number = told.iter().find_map(|action| match action {
+        Action::Set { number, .. } => Some(*number),
+        _ => None,
+    });
+    let Some(number) = number else { unreachable!("nothing is to be written: {told:?}") };
+    number
+}
+
+/// With which status a write is over, which it is.
+fn finished(actions: &mut VecDeque<TestAction>) -> u16 {
+    let told = all(actions);
+    let status = told.iter().find_map(|action| match action {
+        Action::Finish { outcome, .. } => Some(outcome.status),
+        _ => None,
+    });
+    let Some(status) = status else { unreachable!("no write is over: {told:?}") };
+    status
+}
+
+#[test]
+fn a_write_stays_open_until_its_value_has_left() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let number = set(&mut actions);
+    // Its node sleeps, and says what it has before it knows.
+    roster.said("lamp", "led", value("0"), None, 1_000, &mut actions);
+    roster.reported("lamp", visit, &mut actions);
+    assert!(matches!(all(&mut actions)[..], [Action::Report { .. }]));
+    roster.tick(299_000, &mut actions);
+    assert!(actions.is_empty(), "it has not left: {actions:?}");
+    roster.sent("lamp", number, 300_000, &mut actions);
+    roster.tick(304_999, &mut actions);
+    assert!(actions.is_empty(), "{actions:?}");
+    roster.tick(305_000, &mut actions);
+    assert_eq!(finished(&mut actions), 202);
+}
+
+#[test]
+fn an_answer_that_comes_before_it_is_known_that_the_value_has_left_is_one() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let number = set(&mut actions);
+    roster.said("lamp", "led", value("1"), None, 1_000, &mut actions);
+    roster.sent("lamp", number, 1_001, &mut actions);
+    assert_eq!(finished(&mut actions), 200);
+}
+
+#[test]
+fn a_value_that_did_not_arrive_is_written_again_when_the_node_is_back() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let number = set(&mut actions);
+    roster.written("lamp", number, Answer::None, 60_000, &mut actions);
+    assert!(actions.is_empty());
+    roster.seen("lamp", "192.0.2.1", 61_000, &mut actions);
+    let again = set(&mut actions);
+    roster.written(
+        "lamp",
+        again,
+        Answer::Refused { status: 502, text: "no".to_owned() },
+        61_000,
+        &mut actions,
+    );
+    assert_eq!(finished(&mut actions), 502);
+}
+
+#[test]
+fn a_write_that_could_not_leave_in_time_is_asked_for_again() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let number = set(&mut actions);
+    roster.tick(1_000_000, &mut actions);
+    let told = all(&mut actions);
+    let [
+        Action::Withdraw { number: withdrawn, .. },
+        Action::GiveBack { write: 1, .. },
+        Action::NextWrite { .. },
+    ] = told[..]
+    else {
+        unreachable!("{told:?}")
+    };
+    assert_eq!(withdrawn, number);
+    // What becomes of the old one is that of no write.
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    let again = set(&mut actions);
+    roster.sent("lamp", number, 1_000_001, &mut actions);
+    roster.written("lamp", number, Answer::None, 1_000_001, &mut actions);
+    assert!(actions.is_empty());
+    roster.sent("lamp", again, 1_000_001, &mut actions);
+    roster.said("lamp", "led", value("1"), None, 1_000_002, &mut actions);
+    assert_eq!(finished(&mut actions), 200);
+}
+
+#[test]
+fn a_write_waits_for_a_node_that_speaks_before_it_listens() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    for now_ms in 0..2_000 {
+        let number = set(&mut actions);
+        roster.written(
+            "lamp",
+            number,
+            Answer::NotListening { connected_ms: Some(now_ms) },
+            now_ms,
+            &mut actions,
+        );
+        roster.seen("lamp", "192.0.2.1", now_ms, &mut actions);
+        roster.said("lamp", "led", value("0"), None, now_ms, &mut actions);
+        roster.reported("lamp", visit, &mut actions);
+        roster.tick(now_ms, &mut actions);
+        let is_reported = all(&mut actions).iter().all(|action| matches!(action, Action::Report { .. }));
+        assert!(is_reported, "no attempt, and no end");
+        // It listens, to something else most often.
+        roster.listens("lamp", &mut actions);
+    }
+    let number = set(&mut actions);
+    roster.sent("lamp", number, 2_000, &mut actions);
+    roster.said("lamp", "led", value("1"), None, 2_001, &mut actions);
+    assert_eq!(finished(&mut actions), 200);
+}
+
+#[test]
+fn a_node_that_does_not_listen_for_ten_seconds_hears_no_writes_and_the_next_one_ends_at_once() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    let deaf = |roster: &mut TestRoster, actions: &mut VecDeque<TestAction>, connected_ms, now_ms| {
+        let number = set(actions);
+        // A protocol that hands values over at once says so before it knows.
+        roster.sent("lamp", number, now_ms, actions);
+        roster.written("lamp", number, Answer::NotListening { connected_ms }, now_ms, actions);
+    };
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    // Its connection is old: it may have lost a subscription, or hear by another that is about to come.
+    deaf(&mut roster, &mut actions, Some(60_000), 0);
+    roster.tick(9_999, &mut actions);
+    assert!(actions.is_empty());
+    // It has connected anew.
+    roster.tick(10_000, &mut actions);
+    deaf(&mut roster, &mut actions, Some(4_000), 10_000);
+    roster.tick(15_999, &mut actions);
+    assert!(actions.is_empty());
+    roster.tick(16_000, &mut actions);
+    deaf(&mut roster, &mut actions, Some(10_000), 16_000);
+    assert_eq!(finished(&mut actions), 409);
+    roster.next_write("lamp", visit, Some(write(2, &[("led", "1")])), &mut actions);
+    deaf(&mut roster, &mut actions, Some(14_000), 20_000);
+    assert_eq!(finished(&mut actions), 409);
+}
+
+#[test]
+fn a_node_that_is_not_connected_is_written_to_when_it_is_heard_of_however_long_that_takes() {
+    let (mut roster, visit) = with_lamp(BY_REPORT);
+    let mut actions = VecDeque::new();
+    roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+    for attempt in 0..10 {
+        let number = set(&mut actions);
+        roster.written(
+            "lamp",
+            number,
+            Answer::NotListening { connected_ms: None },
+            attempt * 60_000,
+            &mut actions,
+        );
+        roster.tick(attempt * 60_000 + 59_000, &mut actions);
+        assert!(actions.is_empty(), "{actions:?}");
+        roster.seen("lamp", "192.0.2.1", (attempt + 1) * 60_000, &mut actions);
+    }
+    let number = set(&mut actions);
+    roster.written("lamp", number, Answer::NotListening { connected_ms: None }, 600_000, &mut actions);
+    roster.tick(1_000_000, &mut actions);
+    assert_eq!(finished(&mut actions), 409);
+}
+
+#[test]
+fn a_node_that_begins_to_listen_while_it_is_looked_who_does_is_written_to() {
+    for is_said_to_be_sent in [false, true] {
+        let (mut roster, visit) = with_lamp(BY_REPORT);
+        let mut actions = VecDeque::new();
+        roster.next_write("lamp", visit, Some(write(1, &[("led", "1")])), &mut actions);
+        let number = set(&mut actions);
+        if is_said_to_be_sent {
+            roster.sent("lamp", number, 0, &mut actions);
+        }
+        roster.all_listen(&mut actions);
+        assert!(actions.is_empty());
+        roster.written("lamp", number, Answer::NotListening { connected_ms: Some(0) }, 0, &mut actions);
+        assert_ne!(set(&mut actions), number);
+    }
 }
 
 #[test]
@@ -300,6 +503,8 @@ enum Step {
     Gone(u8),
     Wanted(u8),
     Answer(u8),
+    Sent(u8),
+    Listens(u8),
     Pass(u32),
 }
 
@@ -310,6 +515,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0..3_u8).prop_map(Step::Gone),
         (0..3_u8).prop_map(Step::Wanted),
         any::<u8>().prop_map(Step::Answer),
+        (0..3_u8).prop_map(Step::Sent),
+        (0..4_u8).prop_map(Step::Listens),
         (0..60_000_u32).prop_map(Step::Pass),
     ]
 }
@@ -317,7 +524,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// Whatever comes in whatever order: of a node at most one write is under way, and one report but for those that the
     /// ends of writes did not wait for; each who waits hears once what became of it, and values of a resource are told in
-    /// the order in which they came.
+    /// the order in which they came. No write is said to be handed over of which no value has left, and each that is handed
+    /// out comes to its end, is given back, or is left with its node.
     #[test]
     fn one_report_and_one_write_at_a_time_and_every_ack_once(
         steps in proptest::collection::vec(step(), 1..200),
@@ -334,6 +542,8 @@ proptest! {
         let mut told: HashMap<(Uid, String), u64> = HashMap::new();
         let mut writing: HashMap<(Uid, u64), u64> = HashMap::new();
         let mut ended: HashMap<&str, usize> = HashMap::new();
+        // Writes that were handed out, each with its node and whether a value of it has left.
+        let mut open: HashMap<u64, (Uid, bool)> = HashMap::new();
         let end = [Step::Gone(0), Step::Gone(1), Step::Gone(2)];
         for step in steps.into_iter().chain(end) {
             match step {
@@ -348,6 +558,20 @@ proptest! {
                 }
                 Step::Gone(node) => roster.gone(uids[usize::from(node)], Gone::Lost, &mut actions),
                 Step::Wanted(node) => roster.write_wanted(uids[usize::from(node)], &mut actions),
+                Step::Sent(node) => {
+                    let uid = uids[usize::from(node)];
+                    let under_way = roster.nodes.get(uid).and_then(|node| node.write.as_ref());
+                    if let Some((id, number)) = under_way.map(|under_way| (under_way.write.id, under_way.number)) {
+                        if number > 0 && let Some((_, has_left)) = open.get_mut(&id) {
+                            *has_left = true;
+                        }
+                        roster.sent(uid, number, now_ms, &mut actions);
+                    }
+                }
+                Step::Listens(node) => match uids.get(usize::from(node)) {
+                    Some(uid) => roster.listens(uid, &mut actions),
+                    None => roster.all_listen(&mut actions),
+                },
                 Step::Pass(ms) => {
                     now_ms += u64::from(ms);
                     roster.tick(now_ms, &mut actions);
@@ -374,13 +598,16 @@ proptest! {
                             let write = (which % 2 == 0).then(|| write(next_write, &[("r0", "1"), ("r1", "2")]));
                             if write.is_some() && roster.nodes.get(&uid).is_some_and(|node| node.visit == visit) {
                                 writing.insert((Arc::clone(&uid), visit), next_write);
+                                open.insert(next_write, (Arc::clone(&uid), false));
                             }
-                            roster.next_write(&uid, visit, write, now_ms, &mut actions);
+                            roster.next_write(&uid, visit, write, &mut actions);
                         }
                         Action::Set { uid, number, value, .. } => {
-                            let answer = match which % 3 {
+                            let answer = match which % 5 {
                                 0 => Answer::Set(value),
                                 1 => Answer::Refused { status: 400, text: "no".to_owned() },
+                                2 => Answer::NotListening { connected_ms: None },
+                                3 => Answer::NotListening { connected_ms: Some(u64::from(which) * 100) },
                                 _ => Answer::None,
                             };
                             roster.written(&uid, number, answer, now_ms, &mut actions);
@@ -403,15 +630,37 @@ proptest! {
                         }
                     }
                 }
-                if let Action::Finish { write, node, .. } = &action {
+                if let Action::Finish { write, node, outcome } = &action {
                     writing.retain(|_, id| id != write);
                     *ended.entry(node).or_default() += 1;
+                    let Some((_, has_left)) = open.remove(write) else {
+                        return Err(TestCaseError::fail("a write ends once"));
+                    };
+                    prop_assert!(outcome.status != 202 || has_left, "what is handed over has left");
+                }
+                if let Action::GiveBack { write, .. } = &action {
+                    prop_assert!(is_by_report);
+                    prop_assert!(open.remove(write).is_some(), "what is given back was handed out");
+                }
+                if let Action::Went { node, .. } = &action {
+                    open.retain(|_, (uid, _)| **uid != **node);
                 }
                 pending.push(action);
             }
             let waiting = roster.nodes.values().map(|node| node.waiting_bytes + node.waiting.len() * VALUE_WAITING_BYTES);
             prop_assert_eq!(roster.waiting_bytes, waiting.sum::<usize>());
+            let under_way = roster.nodes.values().filter_map(|node| node.write.as_ref());
+            let mut left: Vec<u64> = under_way.map(|under_way| under_way.write.id).collect();
+            let mut expected: Vec<u64> = open.keys().copied().collect();
+            left.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(left, expected, "no write is lost");
             for (uid, node) in &roster.nodes {
+                if let Some(under_way) = &node.write {
+                    let is_asked = !is_by_report && under_way.waits == Waits::Protocol;
+                    prop_assert!(is_asked || roster.writing.contains(uid), "time ends each write");
+                    prop_assert!(under_way.attempts <= ATTEMPTS_MAX);
+                }
                 let of_node = |action: &&TestAction| match action {
                     Action::NextWrite { uid: of, visit, .. } => of == uid && *visit == node.visit,
                     _ => false,

@@ -7,6 +7,7 @@ mod origin;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use covey_net::listener::{self, Established, Life};
@@ -85,8 +86,40 @@ pub struct WebSocketNodes<P: Port> {
 
 struct Socket {
     outgoing: mpsc::Sender<Message>,
-    cut: CancellationToken,
+    cut: Cut,
     is_passing: bool,
+}
+
+/// What cuts a connection off; the end of the server does, too.
+#[derive(Clone)]
+struct Cut {
+    token: CancellationToken,
+    is_revoked: Arc<AtomicBool>,
+}
+
+impl Cut {
+    /// The node does not take what waits for it.
+    fn stalled(&self) {
+        self.token.cancel();
+    }
+
+    /// The node may no longer take part.
+    fn revoked(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Why the connection is cut off.
+    fn why(&self, is_stopping: bool) -> Closed {
+        if self.is_revoked.load(Ordering::Acquire) {
+            let reason = "the node may not take part now";
+            Closed { code: CloseCode::Policy, reason, why: Gone::Revoked }
+        } else if is_stopping {
+            Closed { code: CloseCode::Restart, reason: "the gateway ends", why: Gone::Stopped }
+        } else {
+            Closed::at_fault(CloseCode::Policy, "it does not take what waits for it")
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,9 +206,19 @@ fn config() -> WebSocketConfig {
 }
 
 /// Why a connection is closed by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Closed {
     code: CloseCode,
     reason: &'static str,
+    /// As which the node is gone.
+    why: Gone,
+}
+
+impl Closed {
+    /// The other end does not do what it must.
+    const fn at_fault(code: CloseCode, reason: &'static str) -> Self {
+        Self { code, reason, why: Gone::Lost }
+    }
 }
 
 impl<P: Port> WebSocketNodes<P> {
@@ -184,22 +227,19 @@ impl<P: Port> WebSocketNodes<P> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let ip = address.ip().to_canonical();
-        let mut node = Connected { nodes: self, ip, uid: None, cut: self.stop.child_token() };
+        let cut = Cut { token: self.stop.child_token(), is_revoked: Arc::default() };
+        let mut node = Connected { nodes: self, ip, uid: None, cut: cut.clone() };
         let (sender, mut outgoing) = mpsc::channel(OUTGOING_MAX);
         let asked = timeout(Duration::from_millis(STALL_MS_MAX), socket.send(Message::text(DISCOVER))).await;
         if !matches!(asked, Ok(Ok(()))) {
             return;
         }
         let named_by = Instant::now() + Duration::from_millis(NAME_MS_MAX);
-        let cut = node.cut.clone();
         let closed = loop {
             let is_named = node.uid.is_some();
             tokio::select! {
                 biased;
-                () = cut.cancelled() => {
-                    let code = if self.stop.is_cancelled() { CloseCode::Restart } else { CloseCode::Policy };
-                    break Some(Closed { code, reason: "the node may not take part now" });
-                }
+                () = cut.token.cancelled() => break Some(cut.why(self.stop.is_cancelled())),
                 Some(message) = outgoing.recv() => {
                     let sent = timeout(Duration::from_millis(STALL_MS_MAX), socket.send(message)).await;
                     if !matches!(sent, Ok(Ok(()))) {
@@ -214,19 +254,18 @@ impl<P: Port> WebSocketNodes<P> {
                         }
                     }
                     Some(Ok(Message::Binary(_))) => {
-                        break Some(Closed { code: CloseCode::Unsupported, reason: "not a text message" });
+                        break Some(Closed::at_fault(CloseCode::Unsupported, "not a text message"));
                     }
                     Some(Ok(_)) => {}
                     Some(Err(Error::Capacity(_))) => {
-                        break Some(Closed { code: CloseCode::Size, reason: "a message has at most 64 KiB" });
+                        break Some(Closed::at_fault(CloseCode::Size, "a message has at most 64 KiB"));
                     }
                     Some(Err(_)) | None => break None,
                 }
             }
         };
-        let why = if closed.is_some() { Gone::Revoked } else { Gone::Lost };
-        node.leave(why);
-        if let Some(Closed { code, reason }) = closed {
+        node.leave(closed.map_or(Gone::Lost, |closed| closed.why));
+        if let Some(Closed { code, reason, .. }) = closed {
             tracing::warn!(address = %address.ip(), code = u16::from(code), "connection of a node closed: {reason}");
             let frame = CloseFrame { code, reason: reason.into() };
             let _ = timeout(Duration::from_millis(STALL_MS_MAX), socket.close(Some(frame))).await;
@@ -238,7 +277,7 @@ impl<P: Port> WebSocketNodes<P> {
         let is_sent = socket.outgoing.try_send(Message::text(text)).is_ok();
         if !is_sent {
             // It does not take what waits for it.
-            socket.cut.cancel();
+            socket.cut.stalled();
         }
         is_sent
     }
@@ -250,14 +289,13 @@ struct Connected<'a, P: Port> {
     ip: IpAddr,
     /// Under which it has joined.
     uid: Option<Arc<str>>,
-    cut: CancellationToken,
+    cut: Cut,
 }
 
 impl<P: Port> Connected<'_, P> {
     /// Takes a message of the node.
     async fn hear(&mut self, text: &[u8], outgoing: &mpsc::Sender<Message>) -> Result<(), Closed> {
-        let closed = |code, reason| Closed { code, reason };
-        let unsupported = |reason| closed(CloseCode::Unsupported, reason);
+        let unsupported = |reason| Closed::at_fault(CloseCode::Unsupported, reason);
         let said: Said<'_> =
             serde_json::from_slice(text).map_err(|_| unsupported("not a JSON object with a type"))?;
         match &*said.kind {
@@ -269,7 +307,7 @@ impl<P: Port> Connected<'_, P> {
         let data: BTreeMap<String, &RawValue> = serde_json::from_str(data.get())
             .map_err(|_| unsupported("the data of an update is no object"))?;
         if data.len() > RESOURCES_MAX {
-            return Err(closed(CloseCode::Policy, "an update has at most 256 resources"));
+            return Err(Closed::at_fault(CloseCode::Policy, "an update has at most 256 resources"));
         }
         let name = ["id", "name"].into_iter().find_map(|name| name_of(data.get(name)?));
         self.join(name.as_deref(), outgoing);
@@ -355,6 +393,7 @@ impl<P: Port> Protocol for WebSocketNodes<P> {
 
     fn set(&self, uid: &Arc<str>, number: u64, resource: &str, value: &Arc<str>) {
         let resource = json_of(resource);
+        self.gateway.sent(uid, number);
         if !self.send(uid, format!(r#"{{"endpoint": {resource}, "payload": {value}}}"#)) {
             self.gateway.written(uid, number, Answer::None);
         }
@@ -366,11 +405,30 @@ impl<P: Port> Protocol for WebSocketNodes<P> {
 
     fn close(&self, uid: &Arc<str>) {
         if let Some(socket) = self.by_uid.get(uid) {
-            socket.cut.cancel();
+            socket.cut.revoked();
         }
     }
 
     fn is_passing(&self, uid: &Arc<str>) -> bool {
         self.by_uid.get(uid).is_some_and(|socket| socket.is_passing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_revoked_alone_if_it_may_no_longer_take_part() {
+        let cut = || Cut { token: CancellationToken::new(), is_revoked: Arc::default() };
+        let (ends, stalled, revoked) = (cut(), cut(), cut());
+        stalled.stalled();
+        revoked.revoked();
+        assert!(stalled.token.is_cancelled() && revoked.token.is_cancelled());
+        assert_eq!((ends.why(true).why, ends.why(true).code), (Gone::Stopped, CloseCode::Restart));
+        assert_eq!((stalled.why(false).why, stalled.why(false).code), (Gone::Lost, CloseCode::Policy));
+        for is_stopping in [false, true] {
+            assert_eq!(revoked.why(is_stopping).why, Gone::Revoked);
+        }
     }
 }

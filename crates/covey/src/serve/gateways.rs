@@ -268,7 +268,9 @@ impl Gateways {
             let realms = realms.into_iter().map(|(link, keys)| {
                 let announced = Announced::default();
                 let port = port_of(&link, "gateway", &policy, Some(Arc::clone(&announced)))?;
-                Ok(Realm { keys, gateway: Gateway::new(port, broker::HABITS), announced })
+                let gateway = Gateway::new(port, broker::HABITS);
+                count(&link, &gateway, Vec::new);
+                Ok(Realm { keys, gateway, announced })
             });
             let parts = broker::Parts {
                 engine: Arc::clone(engine),
@@ -288,7 +290,7 @@ impl Gateways {
             getrandom::fill(&mut seed).map_err(fault::setup)?;
             let counts = Arc::<coap::driver::Counts>::default();
             let counted = Arc::clone(&counts);
-            link.count_with(Box::new(move || counted.named()));
+            count(&link, &gateway, move || counted.named());
             running.spawn(coap::nodes::serve(gateway, listeners, seed, counts, stop.clone()));
         }
         if let Some(listener) = self.mqtt {
@@ -296,12 +298,15 @@ impl Gateways {
                 port(&listener.link, "MQTT", &policy)?,
                 mqtt_node::habits(settings.nodes_silence(MQTT)),
             );
+            count(&listener.link, &gateway, Vec::new);
             let access = self.mqtt_access;
             running.spawn(mqtt_node::serve(gateway, listener.socket, access, files.cloned(), stop.clone()));
         }
         if let Some((link, socket)) = self.mqtt_sn {
             let habits = mqtt_sn::nodes::habits(settings.nodes_silence(MQTT_SN));
             let gateway = Gateway::new(port(&link, "MQTT-SN", &policy)?, habits);
+            let counting = socket.counting();
+            count(&link, &gateway, move || counting.now().named());
             running.spawn(mqtt_sn::nodes::serve(
                 gateway,
                 socket,
@@ -311,6 +316,7 @@ impl Gateways {
         }
         if let Some(listener) = self.websocket {
             let gateway = Gateway::new(port(&listener.link, "WebSocket", &policy)?, websocket::HABITS);
+            count(&listener.link, &gateway, Vec::new);
             let origins = websocket::Origins::new(settings.node_origins.iter().cloned());
             let nodes = WebSocketNodes::open(gateway, origins, stop.clone());
             // Whoever reaches the HTTPS listener would join by itself where nobody has insisted on that.
@@ -330,7 +336,7 @@ impl Gateways {
             let gateway = Gateway::new(port(&link, "TCP", &policy)?, unit::habits());
             let counts = Arc::<unit::Counts>::default();
             let counted = Arc::clone(&counts);
-            link.count_with(Box::new(move || counted.named()));
+            count(&link, &gateway, move || counted.named());
             let listed = self.units.iter().flat_map(|(_, units)| units.iter().map(|unit| unit.address));
             let (tell, looks) = mpsc::channel(1);
             let rule = Arc::clone(unit_rule);
@@ -353,7 +359,7 @@ impl Gateways {
             };
             let counts = Arc::<unit::Counts>::default();
             let counted = Arc::clone(&counts);
-            listing.link.count_with(Box::new(move || counted.named()));
+            count(&listing.link, &gateway, move || counted.named());
             let (sender, listed) = watch::channel(listing.of_file.clone());
             spoken_with = Some(listed.clone());
             let stop = stop.clone();
@@ -367,6 +373,21 @@ impl Gateways {
         }
         Ok((on_http, spoken_with))
     }
+}
+
+/// Has a link tell what its gateway counts, beside what its protocol does.
+fn count(
+    link: &GatewayLink,
+    gateway: &Arc<Gateway<EnginePort>>,
+    of_protocol: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+) {
+    // The engine has the link, and the gateway has the engine.
+    let gateway = Arc::downgrade(gateway);
+    link.count_with(Box::new(move || {
+        let mut counts = of_protocol();
+        counts.extend(gateway.upgrade().map(|gateway| ("not_heard", gateway.not_heard())));
+        counts
+    }));
 }
 
 /// An address for datagrams that is not to be had.

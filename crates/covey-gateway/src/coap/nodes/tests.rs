@@ -495,17 +495,17 @@ async fn only_a_body_that_begins_with_reset_is_told_as_a_reset() {
 async fn what_nobody_keeps_is_answered_and_counted() {
     let mut bed = Bed::new(Book { refused: ["bad"].into(), ..Book::default() }, None);
     bed.say(1, "led:1").await;
-    assert_eq!((bed.answered.pop(), bed.count(|counts| &counts.not_heard)), (Some(Code::CHANGED), 1));
+    assert_eq!((bed.answered.pop(), bed.count(|counts| &counts.not_kept)), (Some(Code::CHANGED), 1));
     bed.devices.insert(at(1), Device::new(""));
     for body in ["alive:1234", "alive:bad"] {
         bed.alive(1, body).await;
     }
     bed.say(1, "led:2").await;
-    assert_eq!((bed.answered.pop(), bed.count(|counts| &counts.not_heard)), (Some(Code::CHANGED), 2));
+    assert_eq!((bed.answered.pop(), bed.count(|counts| &counts.not_kept)), (Some(Code::CHANGED), 2));
     bed.alive(1, "alive:1234").await;
     bed.say(1, "led:3").await;
     assert_eq!(
-        (bed.value("1234", "led").as_deref(), bed.count(|counts| &counts.not_heard)),
+        (bed.value("1234", "led").as_deref(), bed.count(|counts| &counts.not_kept)),
         (Some("\"3\""), 2)
     );
 }
@@ -520,7 +520,7 @@ async fn when_who_spoke_last_has_gone_the_one_before_it_speaks() {
     bed.settle().await;
     bed.say(1, "led:1").await;
     assert_eq!(bed.value("9", "led").as_deref(), Some("\"1\""));
-    assert_eq!(bed.count(|counts| &counts.not_heard), 0);
+    assert_eq!(bed.count(|counts| &counts.not_kept), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -537,7 +537,7 @@ async fn a_session_that_can_be_of_one_node_alone_is_that_node_with_its_first_val
     assert_eq!((bed.value("1234", "led").as_deref(), bed.address_of("1234")), (Some("\"2\""), at(2)));
     bed.open(3, "roof").await;
     bed.post(at(3), "server", "led:66", true).await;
-    assert_eq!(bed.count(|counts| &counts.not_heard), 2);
+    assert_eq!(bed.count(|counts| &counts.not_kept), 2);
     assert!(bed.resets().is_empty(), "another session is no reset");
     bed.open(1, "1234").await;
     bed.post(at(1), "alive", "reset:1234", true).await;

@@ -72,10 +72,8 @@ pub enum Reason {
 /// What became of a message when it was given to a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// It was sent, or waits; with QoS 1 its [`Delivery`] is told later.
+    /// It was sent, or waits; its [`Delivery`] is told later.
     Taken,
-    /// The same, and nothing is told later: the client has subscribed with QoS 0, or the message has it.
-    Unacknowledged,
     /// The connection is over.
     NotConnected,
     /// No subscription of the client matches.
@@ -99,8 +97,7 @@ pub enum Delivery {
     Unanswered,
     /// The client is gone.
     Dropped,
-    /// The client acknowledges nothing of this topic, and what becomes of the message is not known. Only a
-    /// [socket](super::super::socket) tells it.
+    /// It was sent, with QoS 0: the client has subscribed so, or the message has it. Whether it came is not known.
     Unacknowledged,
     /// It was not sent. Only a [socket](super::super::socket) tells it.
     NotSent(Sent),
@@ -154,7 +151,7 @@ pub enum Event {
         /// To what.
         filter: Box<str>,
     },
-    /// A message to a client has come to its end, with QoS 1.
+    /// A message to a client has come to its end.
     Delivered {
         /// To whom.
         client: Client,

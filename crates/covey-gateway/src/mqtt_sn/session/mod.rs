@@ -58,6 +58,21 @@ pub struct Counts {
     pub connected: usize,
 }
 
+impl Counts {
+    /// What only grows, each with its name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("received", self.received),
+            ("refused", self.refused),
+            ("repetitions", self.repetitions),
+            ("retransmissions", self.retransmissions),
+            ("unanswered", self.unanswered),
+            ("lost", self.lost),
+        ]
+    }
+}
+
 /// A gateway. See the [module](self).
 pub struct Gateway {
     settings: Settings,
@@ -279,7 +294,7 @@ const NOT_CONNECTED: Violation = Violation::new("6.12", "the sender is not conne
 fn drop_messages(session: &mut Session, client: Client, queued_bytes: &mut usize, out: &mut Output) {
     let Some(work) = session.work.take() else { return };
     *queued_bytes -= work.bytes;
-    for message in work.outgoing.into_iter().filter(|message| message.qos == Qos::AtLeastOnce) {
+    for message in work.outgoing {
         out.tell(Event::Delivered { client, token: message.token, delivery: Delivery::Dropped });
     }
 }

@@ -76,7 +76,23 @@ impl Gateway {
         if session.state != State::Asleep {
             self.send_next(client.slot, now_ms, out);
         }
-        if qos == Qos::AtLeastOnce { Sent::Taken } else { Sent::Unacknowledged }
+        Sent::Taken
+    }
+
+    /// A message that waits for a client is not wanted any more, and nothing more is told of it. One that was sent already
+    /// goes on its way.
+    pub fn withdraw(&mut self, client: Client, token: u64) {
+        let Some(work) = self.table.of_client(client).and_then(|session| session.work.as_mut()) else {
+            return;
+        };
+        let is_it = |(place, message): (usize, &Outgoing)| {
+            let is_under_way = message.msg_id.is_some() || (place == 0 && work.flight.is_some());
+            message.token == token && !is_under_way
+        };
+        let Some(place) = work.outgoing.iter().enumerate().position(is_it) else { return };
+        let Some(message) = work.outgoing.remove(place) else { return };
+        work.bytes -= message.payload.len();
+        self.queued_bytes -= message.payload.len();
     }
 
     /// Sends what can be sent now.
@@ -107,7 +123,7 @@ impl Gateway {
             }
             if front.qos == Qos::AtMostOnce {
                 out.send(peer, &published(front, 0, false));
-                self.pop(slot, None, out);
+                self.pop(slot, Delivery::Unacknowledged, out);
                 continue;
             }
             let was_sent = front.msg_id.is_some();
@@ -134,16 +150,14 @@ impl Gateway {
     }
 
     /// The first message has come to its end.
-    fn pop(&mut self, slot: u32, delivery: Option<Delivery>, out: &mut Output) {
+    fn pop(&mut self, slot: u32, delivery: Delivery, out: &mut Output) {
         let client = self.table.client(slot);
         let Some(work) = self.table.get_mut(slot).and_then(|session| session.work.as_mut()) else { return };
         work.flight = None;
         let Some(message) = work.outgoing.pop_front() else { return };
         work.bytes -= message.payload.len();
         self.queued_bytes -= message.payload.len();
-        if let Some(delivery) = delivery.filter(|_| message.qos == Qos::AtLeastOnce) {
-            out.tell(Event::Delivered { client, token: message.token, delivery });
-        }
+        out.tell(Event::Delivered { client, token: message.token, delivery });
     }
 
     /// REGACK: the client knows the id of a topic (§6.10), or does not want to.
@@ -166,7 +180,7 @@ impl Gateway {
             session.topics.set_known(front.topic.id(), true);
             work.flight = None;
         } else {
-            self.pop(slot, Some(Delivery::Refused(ack.code)), out);
+            self.pop(slot, Delivery::Refused(ack.code), out);
         }
         self.send_next(slot, now_ms, out);
         Ok(())
@@ -193,7 +207,7 @@ impl Gateway {
         let Some(work) = &mut session.work else { return Ok(()) };
         let Some(front) = work.outgoing.front_mut() else { return Ok(()) };
         match (ack.code, front.topic) {
-            (ReturnCode::ACCEPTED, _) => self.pop(slot, Some(Delivery::Accepted), out),
+            (ReturnCode::ACCEPTED, _) => self.pop(slot, Delivery::Accepted, out),
             // The client has forgotten the id, and is told it anew (§6.10).
             (ReturnCode::INVALID_TOPIC_ID, Topic::Normal(id)) if !front.was_registered_again => {
                 front.was_registered_again = true;
@@ -207,7 +221,7 @@ impl Gateway {
                 work.flight = None;
                 session.takes_no_dup = true;
             }
-            (code, _) => self.pop(slot, Some(Delivery::Refused(code)), out),
+            (code, _) => self.pop(slot, Delivery::Refused(code), out),
         }
         self.send_next(slot, now_ms, out);
         Ok(())
@@ -250,7 +264,7 @@ impl Gateway {
             }
         }
         self.counts.unanswered += 1;
-        self.pop(slot, Some(Delivery::Unanswered), out);
+        self.pop(slot, Delivery::Unanswered, out);
         self.send_next(slot, now_ms, out);
     }
 

@@ -7,6 +7,7 @@ mod emcute;
 mod foreign;
 mod generate;
 mod network;
+mod nodes;
 mod publishing;
 mod refused;
 mod round_trip;

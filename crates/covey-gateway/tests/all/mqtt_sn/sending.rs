@@ -139,8 +139,9 @@ fn a_client_that_refuses_qos_0_for_its_id_is_told_it_with_the_next() {
     let client = world.subscribed(1, "n1", "a/b");
     let quick = Message { token: 1, topic: "a/b", payload: b"x", is_acknowledged: false };
     let send = |world: &mut World| world.gateway.publish(client, &quick, world.now_ms, &mut world.out);
-    assert_eq!(send(&mut world), Sent::Unacknowledged);
+    assert_eq!(send(&mut world), Sent::Taken);
     world.expect(&[publish(Qos::AtMostOnce, Topic::Normal(1), 0, "x")]);
+    assert_eq!(world.events(), [delivered(client, 1, Delivery::Unacknowledged)]);
     world.say(1, &Packet::PubAck(ack(1, 0, 2)));
     send(&mut world);
     assert_eq!(world.sent()[0][1], 0x0A);
@@ -178,8 +179,9 @@ fn the_lower_qos_is_taken() {
     );
     world.out.clear_datagrams();
     world.events();
-    assert_eq!(world.publish(client, 1, "a/b", "x"), Sent::Unacknowledged);
+    assert_eq!(world.publish(client, 1, "a/b", "x"), Sent::Taken);
     world.expect(&[publish(Qos::AtMostOnce, Topic::Normal(1), 0, "x")]);
+    assert_eq!(world.events(), [delivered(client, 1, Delivery::Unacknowledged)]);
     // The higher one of two subscriptions.
     world.say(1, &super::subscribe(2, "a/+"));
     world.out.clear_datagrams();

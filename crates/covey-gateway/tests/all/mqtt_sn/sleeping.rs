@@ -1,7 +1,7 @@
 //! Clients that sleep (§6.14).
 
 use covey_gateway::mqtt_sn::packet::{Name, Packet, Qos, ReturnCode, Topic, WillTopic};
-use covey_gateway::mqtt_sn::session::{Client, Delivery, Event, QUEUE_MAX, Reason, Sent};
+use covey_gateway::mqtt_sn::session::{Client, Delivery, Event, Message, QUEUE_MAX, Reason, Sent};
 
 use super::{World, ack, again, at, connect, connect_with, publish};
 
@@ -121,6 +121,40 @@ fn an_active_client_is_not_moved_by_a_ping() {
     assert_eq!(world.sent_to(), (at(2), vec![2, 0x18]));
     world.say(1, &WAKE);
     world.expect(&[Packet::PingResp]);
+}
+
+/// It has not left before that, and is lost with its client like any other.
+#[test]
+fn what_a_sleeper_does_not_acknowledge_is_told_as_sent_when_it_is() {
+    let (mut world, client) = asleep();
+    let quick = |token| Message { token, topic: "a/b", payload: b"x", is_acknowledged: false };
+    assert_eq!(world.gateway.publish(client, &quick(1), world.now_ms, &mut world.out), Sent::Taken);
+    assert_eq!(world.events(), []);
+    world.say(1, &WAKE);
+    world.expect(&[publish(Qos::AtMostOnce, Topic::Normal(1), 0, "x"), Packet::PingResp]);
+    assert_eq!(world.events(), [Event::Delivered { client, token: 1, delivery: Delivery::Unacknowledged }]);
+    world.gateway.publish(client, &quick(2), world.now_ms, &mut world.out);
+    world.pass(900_000);
+    let dropped = Event::Delivered { client, token: 2, delivery: Delivery::Dropped };
+    assert_eq!(world.events(), [dropped, Event::Gone { client, reason: Reason::Lost, will: None }]);
+}
+
+#[test]
+fn what_is_withdrawn_before_it_was_sent_is_not_sent() {
+    let (mut world, client) = asleep();
+    for (token, payload) in [(1, "x"), (2, "y"), (3, "z")] {
+        world.publish(client, token, "a/b", payload);
+    }
+    world.gateway.withdraw(client, 2);
+    world.gateway.check();
+    world.say(1, &WAKE);
+    world.expect(&[message(1, "x")]);
+    // That one is under way.
+    world.gateway.withdraw(client, 1);
+    world.say(1, &Packet::PubAck(ack(1, 1, 0)));
+    world.expect(&[message(2, "z")]);
+    let accepted = Event::Delivered { client, token: 1, delivery: Delivery::Accepted };
+    assert_eq!(world.events(), [accepted]);
 }
 
 #[test]
