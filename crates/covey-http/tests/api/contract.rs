@@ -1,7 +1,9 @@
 //! What holds for every operation: rights, problems, paths.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use covey_core::event::NewEvent;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -171,6 +173,48 @@ async fn a_key_is_valid_until_it_expires_and_from_its_addresses_alone() {
     last.assert_problem(401, "expired");
     assert!(time::OffsetDateTime::now_utc().unix_timestamp() >= at.unix_timestamp());
     assert!(last.body["detail"].as_str().unwrap().contains("expired"), "{}", last.text);
+}
+
+#[tokio::test]
+async fn a_stream_tells_nothing_that_happens_after_its_key_has_expired() {
+    let stage = Stage::new().await;
+    let device = stage.device("d-1").await;
+    let engine = Arc::clone(&stage.engine);
+    let _feed = tokio::spawn(async move { while engine.server().feed_next().await.is_ok() {} });
+    let happens = async |number: u32| {
+        let (payload, reported) = (Arc::from(format!(r#"{{"n":{number}}}"#)), Vec::new());
+        let event = NewEvent {
+            type_code: 13,
+            dev_event_id: number,
+            dev_timestamp: None,
+            correlation: None,
+            payload,
+            reported,
+        };
+        stage.engine.for_device(&device).event_add(event, true).await.unwrap();
+    };
+    let at = time::OffsetDateTime::now_utc() + Duration::from_secs(3);
+    let expires_at = covey_api::Time(at.unix_timestamp() * 1_000);
+    let body = json!({"name": "soon", "rights": ["events:read"], "expires_at": expires_at});
+    let made = answer(stage.post("/api/v1/api-keys", &body.to_string())).await;
+    let with_key = |path: &str| {
+        stage.bare(Method::GET, path).header("x-api-key", made.body["key"].as_str().unwrap().to_owned())
+    };
+    let mut stream = with_key("/api/v1/stream?kind=event").send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    happens(1).await;
+    let mut told = String::new();
+    while !told.contains(r#""n":1"#) {
+        told.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    while answer(with_key("/api/v1/whoami")).await.status == 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    happens(2).await;
+    told.push_str(&stream.text().await.unwrap());
+    assert!(!told.contains(r#""n":2"#), "{told}");
+    let end = told.split_once("event: end\n").unwrap().1;
+    assert!(end.contains("unauthorized") && end.contains("expired"), "{end}");
 }
 
 #[tokio::test]
