@@ -1,5 +1,6 @@
 //! What holds for every operation: rights, problems, paths.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,6 +216,32 @@ async fn a_stream_tells_nothing_that_happens_after_its_key_has_expired() {
     assert!(!told.contains(r#""n":2"#), "{told}");
     let end = told.split_once("event: end\n").unwrap().1;
     assert!(end.contains("unauthorized") && end.contains("expired"), "{end}");
+}
+
+#[tokio::test]
+async fn a_key_counts_as_used_when_it_lets_somebody_in_and_not_before() {
+    let stage = Stage::new().await;
+    let body = json!({"name": "elsewhere", "rights": ["tasks:read"], "addresses": ["127.0.0.2"]});
+    let made = answer(stage.post("/api/v1/api-keys", &body.to_string())).await;
+    let last_used_at = async || {
+        let keys = answer(stage.get("/api/v1/api-keys")).await.body;
+        let found = keys.as_array().unwrap().iter().find(|found| found["id"] == made.body["id"]);
+        found.unwrap()["last_used_at"].clone()
+    };
+    let ask = async |from: u8| {
+        let client = reqwest::Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, from]));
+        let url = format!("http://{}/api/v1/whoami", stage.address);
+        let key = made.body["key"].as_str().unwrap();
+        answer(client.build().unwrap().get(url).header("x-api-key", key)).await.status.as_u16()
+    };
+    assert_eq!(ask(1).await, 401);
+    // What was submitted before it is committed when this is answered.
+    assert!(stage.engine.server().api_key_exists().await.unwrap());
+    assert_eq!(last_used_at().await, json!(null));
+    // It may have been looked up for the one who was refused.
+    assert_eq!((ask(1).await, ask(2).await), (401, 200));
+    assert!(stage.engine.server().api_key_exists().await.unwrap());
+    assert!(last_used_at().await.is_string());
 }
 
 #[tokio::test]
