@@ -84,9 +84,9 @@ impl NodeSteps for SqliteTransaction<'_> {
         self.row(rows::NODE_OF_DEVICE, [device.0], rows::node)
     }
 
-    fn nodes_reach(&mut self, org: OrgId, state: NodeState, count: u32) -> TxResult<bool> {
+    fn nodes_reach(&mut self, org: OrgId, count: u32) -> TxResult<bool> {
         let Some(skip) = count.checked_sub(1) else { return Ok(true) };
-        self.exists(rows::NODES_REACH, (org.0, state.name(), skip))
+        self.exists(rows::NODES_REACH, (org.0, skip))
     }
 
     fn node_insert(&mut self, node: &NewNode) -> TxResult<NodeId> {

@@ -17,6 +17,7 @@ use covey_core::task::{Cause, ResultBody, Task, TaskSpec, TaskStatus};
 use covey_core::twin::{DeviceReport, RESOURCES_MAX, TwinPatch, TwinResource};
 use futures_executor::block_on;
 
+use crate::world::steps::run;
 use crate::world::{Backend, SERVER, World, connection, result, spec};
 
 fn gateway(text: &str) -> GatewayName {
@@ -242,6 +243,24 @@ pub fn newcomers_that_wait_are_bounded_and_the_oldest_gives_way(backend: impl Ba
     );
     let other = NodeAdmit { org: world.org(1).org, ..asked(&world, "theirs", Admission::Approve) };
     assert_eq!(admit(&world, other), Admitted::Waiting, "another organisation has a bound of its own");
+}
+
+pub fn nodes_that_are_blocked_count_and_those_that_wait_do_not(backend: impl Backend) {
+    let world = World::new(backend);
+    let (org, other) = (world.org(0).org, world.org(1).org);
+    let reaches = |org| run(&world, move |tx| (1..=4).map(|count| tx.nodes_reach(org, count)).collect());
+    joined(&world, asked(&world, "admitted", Admission::Open));
+    block_on(world.engine().for_caller(world.org(0)).node_add(name("listed"))).unwrap();
+    for uid in ["blocked", "waiting", "waits too"] {
+        assert_eq!(admit(&world, asked(&world, uid, Admission::Approve)), Admitted::Waiting);
+    }
+    let found: Vec<bool> = reaches(org);
+    assert_eq!(found, [true, true, false, false]);
+    block(&world, node(&world, "blocked").id);
+    let found: Vec<bool> = reaches(org);
+    assert_eq!(found, [true, true, true, false]);
+    let found: Vec<bool> = reaches(other);
+    assert_eq!(found, [false; 4]);
 }
 
 pub fn a_passing_node_is_a_device_as_long_as_it_is_there(backend: impl Backend) {

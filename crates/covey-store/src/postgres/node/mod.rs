@@ -22,7 +22,7 @@ prepared! {
             " WHERE n.org_id = $1 AND n.id = $2 FOR UPDATE OF n");
         /// A node by its device.
         node_of_device: rows::NODE_OF_DEVICE;
-        /// Whether there are more than so many in a state: organisation, state, number to skip.
+        /// Whether there are more than so many, those that wait aside: organisation, number to skip.
         nodes_reach: rows::NODES_REACH;
         /// A new node.
         node_insert: rows::NODE_INSERT;
