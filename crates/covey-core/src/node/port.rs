@@ -75,4 +75,8 @@ pub trait NodeReader {
 
     /// How many nodes are in each state.
     fn node_counts_of_every_org(&self) -> Found<'_, Vec<NodeCount>>;
+
+    /// The servers that are said to hold connections of passing nodes and do not run, in the order of their names, up to
+    /// `limit`. Where there can be one server alone it is all: it has no connection yet when it asks.
+    fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>>;
 }

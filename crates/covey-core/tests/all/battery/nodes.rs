@@ -321,6 +321,11 @@ pub fn a_passing_node_is_a_device_as_long_as_it_is_there(backend: impl Backend) 
     let numbers: Vec<_> =
         world.devices(0, DeviceFilter::default()).items.iter().map(|device| device.identity.device).collect();
     assert_eq!(numbers, [elsewhere.device, stays.device]);
+    // One that is alone clears up after those that do not run, too.
+    block_on(world.engine().server().nodes_passing_clear_all()).unwrap();
+    let numbers: Vec<_> =
+        world.devices(0, DeviceFilter::default()).items.iter().map(|device| device.identity.device).collect();
+    assert_eq!(numbers, [stays.device]);
     assert_eq!(world.get(task.id).task.status, TaskStatus::Failed);
     // None but passing nodes go so.
     block_on(world.engine().server().node_leave(&stays)).unwrap();

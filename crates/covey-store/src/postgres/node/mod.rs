@@ -53,5 +53,8 @@ prepared! {
         registered: rows::REGISTERED;
         /// How many nodes are in each state.
         node_counts: rows::NODE_COUNTS;
+        /// The servers that are said to hold connections of passing nodes and have no name any more: limit.
+        servers_gone: "SELECT DISTINCT n.passing_at FROM nodes n WHERE n.passing_at IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.name = n.passing_at) ORDER BY n.passing_at LIMIT $1";
     }
 }
