@@ -363,6 +363,10 @@ def test_a_channel_of_a_device_opens_for_what_the_key_may_read(tmp_path, new_ser
         assert auth(server.key, socket_id="1.1:private-device-x").status_code == 400
         assert auth(blind, channel_name="private-requests").status_code == 200
         assert auth(strange, channel_name="private-requests").status_code == 403
+        # A subscription outlasts the key that signs it.
+        for bounds in ({"expires_at": "2999-01-01T00:00:00Z"}, {"addresses": ["127.0.0.0/8"]}):
+            made = api.post("/api-keys", json={"name": "bound", "rights": ["events:read"], **bounds})
+            assert auth(made.json()["key"]).status_code == 403, bounds
         # A key that is revoked closes what it has opened.
     with hello(server, "key-3") as socket:
         frame(socket)
@@ -526,10 +530,6 @@ def test_a_base_unit_tells_readings_encoded_or_raw(served, new_api):
     assert values(api, device["device_id"]) == {"value": "23%°"}
 
 
-def test_a_covey_takes_a_base_units_place_at_another_covey(tmp_path, new_server, new_api, new_node):
-    """A dashboard publishes at the first; the units are at the second, which hears the first over TLS."""
-    front = new_server("--pusher", file_of(tmp_path, app(), name="front.json"), name="front", ports=kept_ports())
-    front_api = new_api(front)
 def test_a_reading_of_a_unit_of_this_server_is_of_its_resource(tmp_path, new_server, new_api, new_node):
     lamp = new_node(Unit)
     units = tmp_path / "units.json"
@@ -554,6 +554,10 @@ def test_a_reading_of_a_unit_of_this_server_is_of_its_resource(tmp_path, new_ser
     assert [one["uid"] for one in nodes(api)] == ["lamp"]
 
 
+def test_a_covey_takes_a_base_units_place_at_another_covey(tmp_path, new_server, new_api, new_node):
+    """A dashboard publishes at the first; the units are at the second, which hears the first over TLS."""
+    front = new_server("--pusher", file_of(tmp_path, app(), name="front.json"), name="front", ports=kept_ports())
+    front_api = new_api(front)
     token = front_api.key_with(["tasks:read", "devices:write"])
     lamp, scale = new_node(Unit), new_node(Unit, [b"512\n"])
     units = tmp_path / "units.json"
