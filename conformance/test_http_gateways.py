@@ -2,6 +2,7 @@
 
 import queue
 import ssl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import websocket
@@ -70,12 +71,16 @@ def test_nobody_sees_nodes_without_a_key_that_may(site, keys, new_api):
     assert status(f"{ws(site.http)}/node", origin="https://elsewhere.example") == 403
 
 
-def test_a_key_that_is_revoked_closes_its_page(site, new_node, new_api):
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_the_end_of_a_key_closes_its_page(site, new_node, new_api, end):
     api = new_api(site)
-    key = api.key_with(["devices:read", "tasks:write"])
-    page = new_node(KeyClient, ws(site.http), key)
-    [number] = [one["id"] for one in api.get("/api-keys").json() if one["name"] == "conformance"]
-    assert api.delete(f"/api-keys/{number}").status_code in (200, 204)
+    body = {"org": "default", "name": "page", "rights": ["devices:read", "tasks:write"]}
+    if end == "expired":
+        body["expires_at"] = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    made = api.post("/api-keys", json=body).json()
+    page = new_node(KeyClient, ws(site.http), made["key"])
+    if end == "revoked":
+        assert api.delete(f"/api-keys/{made['id']}").status_code == 200
     assert page.close_code() == 1008
 
 

@@ -21,7 +21,7 @@ from websockets.sync.server import serve
 import testbed.pusher
 from testbed.api import DONE
 from testbed.field_programs import NODE_LIBRARIES
-from testbed.nodes import Unit, device_of, values, wait_for
+from testbed.nodes import Unit, WebSocketNode, device_of, nodes, values, wait_for
 from testbed.pusher import SECRET, Client, Library, app, file_of, place, published
 from testbed.server import NotStarted, Server, kept_ports
 from test_browser import browser  # noqa: F401
@@ -342,6 +342,19 @@ def test_what_happens_to_a_device_is_told_in_its_channel(served, new_api, connec
     assert trigger(served, channel, "event", {}).status_code == 403
 
 
+def test_what_a_node_says_is_told_in_its_channel(tmp_path, new_server, new_api, new_node):
+    server = new_server("--pusher", file_of(tmp_path, app()), "--websocket-nodes", "127.0.0.1:0", "--nodes", "open")
+    api = new_api(server)
+    node = new_node(WebSocketNode, server.addresses["websocket_nodes"], {"id": "lamp", "led": "0"})
+    assert wait_for(lambda: device_of(api, "websocket-lamp", online=True), seconds=30)
+    client = new_node(Client, server, "key-1")
+    channel = "private-device-websocket-lamp"
+    client.subscribe(channel)
+    node.say({"led": "1"})
+    told = client.hear(channel=channel, event="twin")["data"]
+    assert told["sn"] == "websocket-lamp" and '"led"' in json.dumps(told), told
+
+
 def test_a_channel_of_a_device_opens_for_what_the_key_may_read(tmp_path, new_server, new_api):
     server = new_server("--pusher", file_of(tmp_path, app(), app(2, 2), app(3, 3)))
     api = new_api(server)
@@ -377,6 +390,10 @@ def test_a_channel_of_a_device_opens_for_what_the_key_may_read(tmp_path, new_ser
         assert auth(server.key, socket_id="1.1:private-device-x").status_code == 400
         assert auth(blind, channel_name="private-requests").status_code == 200
         assert auth(strange, channel_name="private-requests").status_code == 403
+        # A subscription outlasts the key that signs it.
+        for bounds in ({"expires_at": "2999-01-01T00:00:00Z"}, {"addresses": ["127.0.0.0/8"]}):
+            made = api.post("/api-keys", json={"name": "bound", "rights": ["events:read"], **bounds})
+            assert auth(made.json()["key"]).status_code == 403, bounds
         # A key that is revoked closes what it has opened.
     with hello(server, "key-3") as socket:
         frame(socket)
@@ -539,6 +556,30 @@ def test_a_base_unit_tells_readings_encoded_or_raw(served, new_api):
         )
         assert raw.recv(4096).startswith(b"HTTP/1.1 204"), "raw"
     assert values(api, device["device_id"]) == {"value": "23%°"}
+
+
+def test_a_reading_of_a_unit_of_this_server_is_of_its_resource(tmp_path, new_server, new_api, new_node):
+    lamp = new_node(Unit)
+    units = tmp_path / "units.json"
+    units.write_text(json.dumps({"units": [entry(lamp, "update", name="lamp", resource="color")]}))
+    server = new_server("--pusher", file_of(tmp_path, app()), "--units", str(units), "--units-allow", "loopback")
+    api = new_api(server)
+    device = wait_for(lambda: device_of(api, "unit-lamp", online=True))
+    key, strange = api.key_with(["devices:write"]), api.key_with(["devices:write"], org="other")
+
+    def put(unit: str, value: str, token: str = key) -> int:
+        path = f"/webhook/update-unit/{unit}/{value}"
+        return httpx.put(f"{server.http}{path}", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    for unit, value in (("lamp", "5"), (f"127.0.0.1:{lamp.port}", "6")):
+        assert put(unit, value) == 204, unit
+        assert values(api, device["device_id"])["color"] == value
+    assert put("lamp", "7", strange) == 409, "its serial number is that of another organisation's device"
+    [node] = nodes(api)
+    assert api.post(f"/nodes/{node['id']}/block").status_code == 200
+    assert put("lamp", "8") == 409
+    assert values(api, device["device_id"])["color"] == "6"
+    assert [one["uid"] for one in nodes(api)] == ["lamp"]
 
 
 def test_a_covey_takes_a_base_units_place_at_another_covey(tmp_path, new_server, new_api, new_node):

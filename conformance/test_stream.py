@@ -4,6 +4,7 @@ import json
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -217,15 +218,25 @@ def test_what_asks_for_another_protocol_is_no_stream(api):
 
 
 @pytest.mark.timeout(90)
-def test_a_stream_ends_when_its_key_is_revoked(api, device, curl, new_api, server):
-    body = {"org": "default", "name": "to be revoked", "rights": ["events:read"]}
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_a_stream_ends_when_its_key_does(api, device, curl, new_api, server, end):
+    body = {"org": "default", "name": f"to be {end}", "rights": ["events:read"]}
+    if end == "expired":
+        body["expires_at"] = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
     made = api.post("/api-keys", json=body).json()
     stream = curl(new_api(server, made["key"]), kind="event")
     reported(device, 1)
     stream.wait(lambda: len(stream.messages) == 1)
-    assert api.delete(f"/api-keys/{made['id']}").status_code == 200
+    if end == "revoked":
+        assert api.delete(f"/api-keys/{made['id']}").status_code == 200
+    else:
+        shown = new_api(server, made["key"])
+        while shown.get("/whoami").status_code == 200:
+            time.sleep(0.05)
+        reported(device, 2)
     stream.wait(lambda: stream.messages[-1]["event"] == "end", 40)
     assert stream.messages[-1]["data"]["reason"] == "unauthorized"
+    assert numbers(stream.messages) == [1]
 
 
 def test_a_server_that_stops_says_so_with_the_cursor(new_server, new_api, connect, tmp_path, curl):

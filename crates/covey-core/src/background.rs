@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::Engine;
 use crate::error::Error;
 use crate::id::DeviceKey;
+use crate::node::ServersGone;
 use crate::port::BoxFuture;
 use crate::retention::RetentionClass;
 
@@ -32,6 +33,9 @@ pub enum Work {
     Quota,
     /// Forgets what is too old of the log and the dead letters of webhooks.
     WebhookLog,
+    /// Looks for servers that do not come back, and retires the passing nodes that they
+    /// have left behind. Only for servers that are not alone.
+    LeftBehind,
     /// Looks for ends of tasks that other servers stored and did not tell of.
     /// Only for servers that are not alone.
     CatchUp,
@@ -51,6 +55,9 @@ impl Work {
         Self::WebhookLog,
     ];
 
+    /// What comes to it for a server that is not alone.
+    pub const WITH_PEERS: [Self; 2] = [Self::CatchUp, Self::LeftBehind];
+
     /// The name, for the log.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -64,6 +71,7 @@ impl Work {
             Self::Retention => "retention",
             Self::Quota => "quota",
             Self::WebhookLog => "webhook log",
+            Self::LeftBehind => "left behind",
             Self::CatchUp => "catch up",
         }
     }
@@ -93,6 +101,8 @@ const QUOTA_INTERVAL_MS: u64 = 1_000;
 const WEBHOOK_LOG_INTERVAL_MS: u64 = 60_000;
 /// The shortest pause between two bounded amounts of it, in milliseconds.
 const WEBHOOK_LOG_PAUSE_MS: u64 = 10;
+/// How often is looked for servers that do not come back, in milliseconds.
+const LEFT_BEHIND_INTERVAL_MS: u64 = 60_000;
 /// The pause after the store has failed, in milliseconds.
 const RETRY_INTERVAL_MS: u64 = 1_000;
 
@@ -103,6 +113,7 @@ impl Work {
         match self {
             Self::Retention => RETENTION_INTERVAL_MS,
             Self::WebhookLog => WEBHOOK_LOG_INTERVAL_MS,
+            Self::LeftBehind => LEFT_BEHIND_INTERVAL_MS,
             _ => RETRY_INTERVAL_MS,
         }
     }
@@ -118,11 +129,18 @@ pub trait Timer: Send + Sync + 'static {
     fn forgotten(&self, kept: RetentionClass, count: u64);
 }
 
+/// How far work has come that goes on over several steps.
+struct Progress {
+    /// The device that was looked at last.
+    after: DeviceKey,
+    gone: ServersGone,
+}
+
 /// Does one kind of work for ever. To end it, drop the future.
 pub async fn run(work: Work, engine: Arc<Engine>, timer: Arc<dyn Timer>) {
-    let mut after = DeviceKey(0);
+    let mut progress = Progress { after: DeviceKey(0), gone: ServersGone::default() };
     loop {
-        let pause_ms = match step(work, &engine, &*timer, &mut after).await {
+        let pause_ms = match step(work, &engine, &*timer, &mut progress).await {
             Ok(pause_ms) => pause_ms,
             Err(error) => {
                 timer.failed(work, &error);
@@ -136,7 +154,7 @@ pub async fn run(work: Work, engine: Arc<Engine>, timer: Arc<dyn Timer>) {
 }
 
 /// Does what is due now; answers after how many milliseconds to look again.
-async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut DeviceKey) -> Result<u64, Error> {
+async fn step(work: Work, engine: &Engine, timer: &dyn Timer, progress: &mut Progress) -> Result<u64, Error> {
     let server = engine.server();
     let unless_more = |is_more: bool, pause_ms: u64| if is_more { 0 } else { pause_ms };
     Ok(match work {
@@ -151,13 +169,13 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut Device
         }
         Work::History => unless_more(server.history_next().await, HISTORY_PAUSE_MS),
         Work::Presence => unless_more(server.presence_sweep().await?, PRESENCE_INTERVAL_MS),
-        Work::LookAgain => match server.task_look_again(*after).await? {
+        Work::LookAgain => match server.task_look_again(progress.after).await? {
             Some(next) => {
-                *after = next;
+                progress.after = next;
                 0
             }
             None => {
-                *after = DeviceKey(0);
+                progress.after = DeviceKey(0);
                 LOOK_AGAIN_INTERVAL_MS
             }
         },
@@ -177,6 +195,10 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, after: &mut Device
                 true => (clock.monotonic_us().saturating_sub(began_us) / 1_000).max(WEBHOOK_LOG_PAUSE_MS),
                 false => WEBHOOK_LOG_INTERVAL_MS,
             }
+        }
+        Work::LeftBehind => {
+            server.nodes_left_behind(&mut progress.gone).await?;
+            LEFT_BEHIND_INTERVAL_MS
         }
         Work::CatchUp => {
             server.feed_wake();

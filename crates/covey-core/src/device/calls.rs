@@ -4,7 +4,7 @@ use crate::access::Rights;
 use crate::budget::Weight;
 use crate::device::{
     CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
-    DeviceSpec, IssuedCertificate, Tag, TagPut,
+    DeviceSpec, IssuedCertificate, NamedDevice, Tag, TagPut,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -121,6 +121,15 @@ impl ForServer<'_> {
     /// The store's.
     pub async fn device_of_sn(self, sn: &Sn) -> Result<Option<DeviceIdentity>> {
         self.engine.parts.store.device_of_sn_of_every_org(sn.clone()).await
+    }
+
+    /// Who is registered under a serial number, whatever it speaks and whoever speaks for it. That proves nothing: who asks
+    /// looks at the organisation.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn device_of_name(self, sn: &Sn) -> Result<Option<NamedDevice>> {
+        self.engine.parts.store.device_of_name_of_every_org(sn.clone()).await
     }
 
     /// The serial numbers of registered devices in their order, those after

@@ -176,7 +176,8 @@ impl NodeAdmit {
         device: Option<DeviceIdentity>,
     ) -> Result<Admitted, Abort> {
         let at = tx.now();
-        if node.as_ref().is_none_or(|node| node.state != NodeState::Admitted) {
+        // One that waits does not count yet.
+        if node.as_ref().is_none_or(|node| node.state == NodeState::Waiting) {
             demand_room(tx, self.org)?;
         }
         let device = match device {
@@ -202,9 +203,9 @@ impl NodeAdmit {
     }
 }
 
-/// Refuses one more node that is admitted or listed if there is no room for it.
+/// Refuses one more node that does not wait if there is no room for it.
 pub(super) fn demand_room(tx: &mut dyn Transaction, org: OrgId) -> Result<(), Abort> {
-    if tx.nodes_reach(org, NodeState::Admitted, NODES_MAX)? {
+    if tx.nodes_reach(org, NODES_MAX)? {
         return Err(Error::Exhausted { limit: "the organisation has 100000 nodes" }.into());
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! What can be asked of nodes.
 
+use std::collections::BTreeMap;
+
 use crate::access::Rights;
 use crate::budget::Weight;
 use crate::device::{DeviceIdentity, TagPut};
@@ -17,6 +19,27 @@ use crate::retention::RetentionClass;
 /// How many passing nodes that a server has left behind are retired in one step.
 /// Limit for each step: the rest follows at once.
 const LEFT_BEHIND_MAX: u32 = 100;
+/// How many servers that have left passing nodes behind are found with one look.
+/// Limit for each look, and each start: the others are found with a later one.
+const SERVERS_GONE_MAX: u32 = 100;
+/// With how many looks in a row a server must be gone before its passing nodes are retired. One that has lost the
+/// database alone still has its nodes.
+pub(crate) const LOOKS_GONE: u32 = 10;
+
+/// Servers that were gone whenever one looked, and how often that was.
+#[derive(Debug, Default)]
+pub struct ServersGone(BTreeMap<String, u32>);
+
+impl ServersGone {
+    /// After a look that found these gone: those that have been for long enough.
+    fn looked(&mut self, gone: Vec<String>) -> Vec<String> {
+        let looks = |server: &String| self.0.get(server).map_or(1, |looks| looks.saturating_add(1));
+        self.0 = gone.iter().map(|server| (server.clone(), looks(server))).collect();
+        gone.into_iter()
+            .filter(|server| self.0.get(server).is_some_and(|looks| *looks >= LOOKS_GONE))
+            .collect()
+    }
+}
 
 impl ForCaller<'_> {
     /// A page of nodes, in the order of their numbers.
@@ -155,6 +178,31 @@ impl ForServer<'_> {
             }
             self.nodes_leave(devices, Turn::Server).await?;
         }
+    }
+
+    /// The same of all servers that do not run, for one that is alone and has no node yet: it may have been called
+    /// something else when it ran last.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn nodes_passing_clear_all(self) -> Result<()> {
+        for server in self.engine.parts.store.servers_gone_of_every_org(SERVERS_GONE_MAX).await? {
+            self.nodes_passing_clear(&server).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks once for servers that do not run, and retires the passing nodes of those that have not for [`LOOKS_GONE`]
+    /// looks. Each server of a deployment does so.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn nodes_left_behind(self, gone: &mut ServersGone) -> Result<()> {
+        let found = self.engine.parts.store.servers_gone_of_every_org(SERVERS_GONE_MAX).await?;
+        for server in gone.looked(found) {
+            self.nodes_passing_clear(&server).await?;
+        }
+        Ok(())
     }
 
     async fn nodes_leave(self, devices: Vec<DeviceIdentity>, turn: Turn) -> Result<()> {

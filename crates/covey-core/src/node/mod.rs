@@ -8,6 +8,8 @@ mod operation;
 mod port;
 mod write;
 
+pub(crate) use calls::ServersGone;
+
 pub use admission::{Admitted, KnownName, NodeAdmit, Registered};
 pub use operation::{
     LeftNodes, NodeAdd, NodeApprove, NodeBlock, NodeRemove, NodeRename, NodeTold, NodesLeave, NodesPassing,

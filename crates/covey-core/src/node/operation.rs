@@ -100,7 +100,7 @@ impl Operation for NodeApprove {
         if node.state == NodeState::Admitted && !needs_device {
             return Ok(NodeTold { node, put_out: Vec::new() });
         }
-        if node.state != NodeState::Admitted {
+        if node.state == NodeState::Waiting {
             demand_room(tx, org)?;
         }
         if needs_device {

@@ -42,8 +42,8 @@ pub trait NodeSteps {
     fn node(&mut self, org: OrgId, id: NodeId) -> TxResult<Option<Node>>;
     /// The node whose device this is.
     fn node_of_device(&mut self, device: DeviceKey) -> TxResult<Option<Node>>;
-    /// Whether an organisation has at least this many nodes in a state.
-    fn nodes_reach(&mut self, org: OrgId, state: NodeState, count: u32) -> TxResult<bool>;
+    /// Whether an organisation has at least this many nodes, those that wait aside.
+    fn nodes_reach(&mut self, org: OrgId, count: u32) -> TxResult<bool>;
     /// Stores a new node.
     fn node_insert(&mut self, node: &NewNode) -> TxResult<NodeId>;
     /// Stores what has changed of a node: its state, its device, where it was last heard from and when it was asked about.
@@ -75,4 +75,8 @@ pub trait NodeReader {
 
     /// How many nodes are in each state.
     fn node_counts_of_every_org(&self) -> Found<'_, Vec<NodeCount>>;
+
+    /// The servers that are said to hold connections of passing nodes and do not run, in the order of their names, up to
+    /// `limit`. Where there can be one server alone it is all: it has no connection yet when it asks.
+    fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>>;
 }

@@ -90,6 +90,8 @@ named! {
         NodeList => "node_list",
         /// How many nodes there are.
         NodeCounts => "node_counts",
+        /// Which servers have left passing nodes behind.
+        ServersGone => "servers_gone",
         /// Units.
         UnitList => "unit_list",
         /// A twin.
@@ -177,6 +179,7 @@ impl ReadKind {
             | Self::EventList
             | Self::Gauges
             | Self::NodeCounts
+            | Self::ServersGone
             | Self::Twin
             | Self::TwinHistory
             | Self::PresenceOnline

@@ -7,6 +7,7 @@
 mod battery;
 #[macro_use]
 mod model;
+mod bounds;
 mod peers;
 mod world;
 

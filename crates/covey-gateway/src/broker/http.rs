@@ -90,7 +90,7 @@ fn client(shared: &Arc<Shared>, caller: Caller, request: Request, address: Socke
     upgrade::accept(request, config(), &shared.broker.sockets, async move |socket| {
         let revoked = CancellationToken::new();
         let watching = async {
-            sharing.owners.until_revoked(caller.id.0).await;
+            sharing.owners.until_revoked(&caller).await;
             revoked.cancel();
             std::future::pending().await
         };

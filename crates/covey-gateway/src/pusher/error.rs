@@ -47,6 +47,12 @@ impl Refusal {
     /// The caller may not read it.
     pub const KEY_FORBIDDEN: Self =
         Self::new(None, 403, "this key needs the right events:read, for private-requests tasks:read");
+    /// What the caller signs outlasts its key.
+    pub const KEY_BOUND: Self = Self::new(
+        None,
+        403,
+        "this key expires, or is valid from some addresses alone: subscriptions need one without such bounds",
+    );
     /// The caller's organisation has no such app.
     pub const NO_APP_OF_KEY: Self =
         Self::new(None, 403, "no app of this key's organisation has a connection with this socket_id");

@@ -34,6 +34,10 @@ pub const VALUE_BYTES_MAX: usize = 1_024;
 pub struct OwnUnit {
     /// The serial number of its device.
     pub sn: Sn,
+    /// Its name as a node.
+    pub name: NodeName,
+    /// Where it is.
+    pub address: IpAddr,
     /// What it is called towards dashboards: its IP address, with its port where that is not 8888.
     pub shown: String,
     /// Its one resource.
@@ -66,12 +70,13 @@ impl UnitList {
     pub fn new(units: &[Unit]) -> Result<Self, Error> {
         let mut list = Self::default();
         for unit in units {
-            let sn = name_of(&unit.uid)?.sn();
+            let name = name_of(&unit.uid)?;
+            let (sn, address) = (name.sn(), unit.address.ip());
             let shown = shown(unit.address);
             list.by_name.insert(unit.uid.clone(), sn.clone());
             list.by_name.insert(shown.clone(), sn.clone());
             let (resource, is_read) = (unit.resource.clone(), unit.kind == Kind::Read);
-            list.by_sn.insert(sn.clone(), OwnUnit { sn, shown, resource, is_read });
+            list.by_sn.insert(sn.clone(), OwnUnit { sn, name, address, shown, resource, is_read });
         }
         Ok(list)
     }
@@ -234,28 +239,26 @@ impl Pusher {
             return Err(Error::invalid("value", "must be at most 1024 bytes"));
         }
         let own = self.parts.units.called(unit).filter(|_| caller.org == self.parts.org);
-        let server = self.parts.engine.server();
-        let (device, resource) = match own {
-            Some(OwnUnit { sn, resource, .. }) => (server.device_of_sn(&sn).await?, resource),
-            None => {
-                let asked = NodeAdmit {
-                    org: caller.org,
-                    name: name_of(unit)?,
-                    address: unit.to_owned(),
-                    is_passing: false,
-                    // Whoever may register devices has said yes to it.
-                    admission: Admission::Open,
-                    server: self.parts.server.clone(),
-                };
-                match server.node_admit(asked).await? {
-                    Admitted::Yes(device) => (Some(device), UNIT_RESOURCE.to_owned()),
-                    Admitted::SnTaken => return Err(Error::SnTaken),
-                    Admitted::Blocked => return Err(Error::Conflict { problem: "this unit is blocked" }),
-                    Admitted::Waiting | Admitted::Unknown => (None, UNIT_RESOURCE.to_owned()),
-                }
-            }
+        let (name, address, resource) = match own {
+            // As its gateway has it.
+            Some(OwnUnit { name, address, resource, .. }) => (name, address.to_string(), resource),
+            None => (name_of(unit)?, unit.to_owned(), UNIT_RESOURCE.to_owned()),
         };
-        let device = device.ok_or(Error::NotFound { what: "unit" })?;
+        let asked = NodeAdmit {
+            org: caller.org,
+            name,
+            address,
+            is_passing: false,
+            // Whoever may register devices has said yes to it.
+            admission: Admission::Open,
+            server: self.parts.server.clone(),
+        };
+        let device = match self.parts.engine.server().node_admit(asked).await? {
+            Admitted::Yes(device) => device,
+            Admitted::SnTaken => return Err(Error::SnTaken),
+            Admitted::Blocked => return Err(Error::Conflict { problem: "this unit is blocked" }),
+            Admitted::Waiting | Admitted::Unknown => return Err(Error::NotFound { what: "unit" }),
+        };
         let reported = vec![Reported { resource, value: json_of(value) }];
         self.parts.engine.for_device(&device).twin_report(reported).await
     }

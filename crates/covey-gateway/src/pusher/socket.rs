@@ -248,8 +248,8 @@ impl Pusher {
     pub(super) async fn may_hear(&self, caller: &Caller, channel: &Channel) -> Result<(), Refusal> {
         caller.require(Rights::EVENTS_READ).map_err(|_| Refusal::FORBIDDEN)?;
         let sn = channel.device().ok_or(Refusal::NO_DEVICE)?;
-        match self.parts.engine.server().device_of_sn(&sn).await {
-            Ok(Some(device)) if device.org == caller.org => Ok(()),
+        match self.parts.engine.server().device_of_name(&sn).await {
+            Ok(Some(device)) if device.identity.org == caller.org => Ok(()),
             Ok(_) => Err(Refusal::NO_DEVICE),
             Err(error) => {
                 tracing::warn!(%error, "a device cannot be looked up");

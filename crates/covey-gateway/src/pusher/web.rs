@@ -11,7 +11,7 @@ use axum::http::request::Parts as Head;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use covey_core::access::{Caller, Rights};
+use covey_core::access::{Caller, KeyBounds, Rights};
 use covey_core::error::Error;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
@@ -198,6 +198,10 @@ impl Pusher {
             .is_some_and(|(one, other)| is_number(one) && is_number(other) && socket_id.len() <= 64);
         if !is_socket_id {
             return Err(Refusal::no_message("socket_id must be as pusher:connection_established has it"));
+        }
+        // The subscription lasts as long as its connection, wherever that is from.
+        if caller.bounds != KeyBounds::default() {
+            return Err(Refusal::KEY_BOUND);
         }
         let wanted = if channel.as_str() == REQUESTS { Rights::TASKS_READ } else { Rights::EVENTS_READ };
         caller.require(wanted).map_err(|_| Refusal::KEY_FORBIDDEN)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use covey_core::Engine;
 use covey_core::access::Caller;
+use covey_core::id::UnixMs;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -25,6 +26,15 @@ struct Known {
     callers: Option<HashMap<i64, Caller>>,
 }
 
+impl Known {
+    /// The caller of a key, if that is valid now.
+    fn of(&self, api_key: i64, now: UnixMs) -> Result<Option<Caller>, NotKnown> {
+        let callers = self.callers.as_ref().ok_or(NotKnown)?;
+        // Its end is known, however long ago the keys were read.
+        Ok(callers.get(&api_key).filter(|caller| !caller.bounds.is_over_at(now)).cloned())
+    }
+}
+
 /// It could not be read yet which keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotKnown;
@@ -36,15 +46,15 @@ impl Owners {
         Self { engine, known: Mutex::default() }
     }
 
-    /// Waits until a key is not valid any more.
-    pub async fn until_revoked(&self, api_key: i64) {
-        while self.of(api_key).await != Ok(None) {
+    /// Waits until the key of a caller is not valid any more.
+    pub async fn until_revoked(&self, caller: &Caller) {
+        while !caller.bounds.is_over_at(self.engine.now()) && self.of(caller.id.0).await != Ok(None) {
             tokio::time::sleep(KNOWN_FOR).await;
         }
     }
 
-    /// The caller that the key with this number stands for, if it is valid. While the store does not answer, keys stay as
-    /// they were.
+    /// The caller that the key with this number stands for, if it is valid. While the store does not answer, keys that
+    /// have not expired stay as they were.
     ///
     /// # Errors
     /// [`NotKnown`].
@@ -60,7 +70,34 @@ impl Owners {
             };
             *known = Some(Known { since: Instant::now(), callers });
         }
-        let callers = known.as_ref().and_then(|known| known.callers.as_ref()).ok_or(NotKnown)?;
-        Ok(callers.get(&api_key).cloned())
+        known.as_ref().ok_or(NotKnown)?.of(api_key, self.engine.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use covey_core::access::{KeyBounds, Rights};
+    use covey_core::id::{CallerId, OrgId};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_read_before_it_expired_stands_for_nobody_after() {
+        let caller = Caller {
+            org: OrgId(1),
+            org_name: Arc::from("acme"),
+            id: CallerId(7),
+            name: Arc::from("page"),
+            rights: Rights::ALL,
+            bounds: KeyBounds { expires_at: Some(UnixMs(1_000)), ..KeyBounds::default() },
+        };
+        let lasting = Caller { id: CallerId(8), bounds: KeyBounds::default(), ..caller.clone() };
+        let callers = [caller.clone(), lasting.clone()].into_iter().map(|one| (one.id.0, one)).collect();
+        let known = Known { since: Instant::now(), callers: Some(callers) };
+        assert_eq!(known.of(7, UnixMs(999)), Ok(Some(caller)));
+        assert_eq!(known.of(7, UnixMs(1_000)), Ok(None));
+        assert_eq!(known.of(8, UnixMs(1_000)), Ok(Some(lasting)));
+        assert_eq!(Known { callers: None, ..known }.of(8, UnixMs(0)), Err(NotKnown));
     }
 }

@@ -1,10 +1,11 @@
 //! Callers who were let in a moment ago, so that the store is not asked for every request.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use covey_core::access::{Caller, KeyDigest};
+use covey_core::Engine;
+use covey_core::access::{ApiKey, Caller, KeyDigest};
 use covey_core::id::UnixMs;
 use subtle::ConstantTimeEq;
 
@@ -20,7 +21,35 @@ const REMEMBERED_MAX: usize = 4_096;
 /// A caller, and where it is counted what it takes.
 pub(super) type Known = (Caller, Arc<Account>);
 
-type ByDigest = HashMap<KeyDigest, (Known, UnixMs)>;
+/// What a credential was found to be.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) known: Known,
+    pub(super) key_use: Arc<KeyUse>,
+}
+
+/// The use of an API key. It is noted when the key lets somebody in, which may be later than it was found.
+pub(super) struct KeyUse {
+    key: ApiKey,
+    certificate_serial_hex: Option<String>,
+    is_noted: AtomicBool,
+}
+
+impl KeyUse {
+    pub(super) fn new(key: ApiKey, certificate_serial_hex: Option<String>) -> Arc<Self> {
+        Arc::new(Self { key, certificate_serial_hex, is_noted: AtomicBool::new(false) })
+    }
+
+    /// The key has let somebody in.
+    pub(super) fn note(&self, engine: &Engine) {
+        // Most requests only read it.
+        if !self.is_noted.load(Ordering::Relaxed) && !self.is_noted.swap(true, Ordering::Relaxed) {
+            engine.server().api_key_used(&self.key, self.certificate_serial_hex.clone());
+        }
+    }
+}
+
+type ByDigest = HashMap<KeyDigest, (Found, UnixMs)>;
 
 /// Callers whose credentials were found valid a moment ago.
 #[derive(Default)]
@@ -36,11 +65,11 @@ impl Callers {
         self.by_digest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Known> {
+    pub(super) fn recall(&self, digest: &KeyDigest, now: UnixMs) -> Option<Found> {
         let callers = self.by_digest();
-        let (found, (known, since)) = callers.get_key_value(digest)?;
-        let is_same = bool::from(found.ct_eq(digest));
-        (is_same && is_fresh(*since, now)).then(|| known.clone())
+        let (kept, (found, since)) = callers.get_key_value(digest)?;
+        let is_same = bool::from(kept.ct_eq(digest));
+        (is_same && is_fresh(*since, now)).then(|| found.clone())
     }
 
     /// What to give to [`remember`](Self::remember); taken before the store is asked.
@@ -48,7 +77,7 @@ impl Callers {
         self.forgotten.load(Ordering::Acquire)
     }
 
-    pub(super) fn remember(&self, digest: KeyDigest, known: Known, now: UnixMs, before: u64) {
+    pub(super) fn remember(&self, digest: KeyDigest, found: Found, now: UnixMs, before: u64) {
         let mut callers = self.by_digest();
         if self.before() != before {
             return;
@@ -59,7 +88,7 @@ impl Callers {
                 callers.clear();
             }
         }
-        callers.insert(digest, (known, now));
+        callers.insert(digest, (found, now));
     }
 
     /// Whether this one was found valid once, and not forgotten since, though it may be too long ago to rely
@@ -89,23 +118,26 @@ fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
 #[cfg(test)]
 mod tests {
     use covey_core::access::{KeyBounds, Rights};
-    use covey_core::id::{CallerId, OrgId};
+    use covey_core::id::OrgId;
 
     use super::*;
     use crate::auth::key_digest;
     use crate::shares::Shares;
 
-    fn caller() -> Known {
-        let caller = Caller {
+    fn caller() -> Found {
+        let key = ApiKey {
+            id: 1,
             org: OrgId(1),
-            org_name: Arc::from("acme"),
-            id: CallerId(1),
-            name: Arc::from("first"),
+            org_name: "acme".to_owned(),
+            name: "first".to_owned(),
             rights: Rights::ALL,
+            created_at: UnixMs(0),
+            last_used_at: None,
             bounds: KeyBounds::default(),
         };
+        let caller = Caller::of(&key);
         let account = Shares::default().account(&caller);
-        (caller, account)
+        Found { known: (caller, account), key_use: KeyUse::new(key, None) }
     }
 
     #[test]

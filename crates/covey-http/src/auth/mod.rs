@@ -24,7 +24,7 @@ use crate::door::PeerAddress;
 use crate::problem::{Answer, Kind, Problem};
 use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
-use callers::Known;
+use callers::{Found, KeyUse, Known};
 use credential::Credential;
 
 /// The header in which a proxy says for whom it asks.
@@ -104,7 +104,7 @@ pub(crate) async fn visitor(parts: &Parts, api: &Api) -> Result<(Caller, Slot), 
 async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
     let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
     let now = api.engine.now();
-    let known = match Credential::of(parts, api.proxies.as_ref(), now) {
+    let found = match Credential::of(parts, api.proxies.as_ref(), now) {
         Some(Credential::Key(key)) => find(api, key, None).await?,
         Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
             refused();
@@ -114,13 +114,13 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
         Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
         None => None,
     };
-    let known = known.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         refused();
         let detail =
             "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
-    let bounds = &known.0.bounds;
+    let bounds = &found.known.0.bounds;
     let out_of_bounds = if bounds.is_over_at(now) {
         Some(Problem::new(Kind::Unauthenticated, "this API key has expired"))
     } else if bounds.admits(address_of(parts, api, now)) {
@@ -132,10 +132,11 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
         refused();
         return Err(problem);
     }
+    found.key_use.note(&api.engine);
     if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
         connection.called_by_somebody();
     }
-    Ok(known)
+    Ok(found.known)
 }
 
 /// Where a request comes from: what a proxy that is trusted says of it, else the other end of its connection.
@@ -167,12 +168,12 @@ fn refusal(api: &Api, full: Full) -> Problem {
     full.into()
 }
 
-async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Known>, Problem> {
+async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Found>, Problem> {
     let digest = key_digest(text);
     // Taken before the store is asked, so that the time that takes is counted.
     let now = api.engine.now();
-    if let Some(known) = api.callers.recall(&digest, now) {
-        return Ok(Some(known));
+    if let Some(found) = api.callers.recall(&digest, now) {
+        return Ok(Some(found));
     }
     // Who was known a moment ago is nobody new: however many ask with keys that are none, he is looked up.
     let _stranger = match api.callers.has_known(&digest) {
@@ -180,13 +181,13 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
         false => Some(api.shares.stranger().map_err(|full| refusal(api, full))?),
     };
     let before = api.callers.before();
-    let Some(found) = api.engine.server().api_key_check(text).await? else {
+    let Some(key) = api.engine.server().api_key_check(text).await? else {
         api.callers.forget_one(&digest);
         return Ok(None);
     };
-    api.engine.server().api_key_used(&found, serial_hex);
-    let caller = Caller::of(&found);
+    let caller = Caller::of(&key);
     let account = api.shares.account(&caller);
-    api.callers.remember(digest, (caller.clone(), Arc::clone(&account)), now, before);
-    Ok(Some((caller, account)))
+    let found = Found { known: (caller, account), key_use: KeyUse::new(key, serial_hex) };
+    api.callers.remember(digest, found.clone(), now, before);
+    Ok(Some(found))
 }

@@ -66,7 +66,7 @@ async fn stream(
     let slot = asked.take(shares::Kind::Streams)?;
     let follower = asked.engine().record_follow(query.into_filter(), cursor).await?;
     let api = &asked.api;
-    let stream = api.streams.open(&api.engine, asked.caller.id, follower, slot, &api.shutdown);
+    let stream = api.streams.open(&api.engine, &asked.caller, follower, slot, &api.shutdown);
     Ok(match upgrade {
         Ok(upgrade) => socket::answer(upgrade, stream),
         Err(_) => events::answer(stream),

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use covey_api::StreamEnd;
 use covey_core::Engine;
+use covey_core::access::Caller;
 use covey_core::feed::{Batch, FollowError, Follower};
-use covey_core::id::{CallerId, RecordNumber};
+use covey_core::id::{CallerId, RecordNumber, UnixMs};
 use covey_core::record::Record;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -42,7 +43,7 @@ impl Streams {
     pub(super) fn open(
         self: &Arc<Self>,
         engine: &Arc<Engine>,
-        caller: CallerId,
+        caller: &Caller,
         follower: Follower,
         slot: Slot,
         shutdown: &CancellationToken,
@@ -50,7 +51,8 @@ impl Streams {
         OpenStream {
             streams: Arc::clone(self),
             engine: Arc::clone(engine),
-            caller,
+            caller: caller.id,
+            expires_at: caller.bounds.expires_at,
             admitted_at: Instant::now(),
             follower,
             _slot: slot,
@@ -65,6 +67,8 @@ pub(super) struct OpenStream {
     pub(super) streams: Arc<Streams>,
     engine: Arc<Engine>,
     caller: CallerId,
+    /// When the caller's credential expires, if it does.
+    expires_at: Option<UnixMs>,
     /// When the caller's credential was last found valid.
     admitted_at: Instant,
     follower: Follower,
@@ -92,10 +96,16 @@ impl OpenStream {
     /// [`CHUNK_BYTES`], or one.
     pub(super) async fn next(&mut self) -> Next {
         if !self.is_admitted().await {
-            return self.end("unauthorized", "the credential was revoked; connect again with a valid one");
+            return self.end_unauthorized();
         }
-        let following = timeout(HEARTBEAT, self.follower.peek(CHUNK_BYTES));
-        match self.shutdown.run_until_cancelled(following).await {
+        let wait = self.before_expiry().map_or(HEARTBEAT, |left| left.min(HEARTBEAT));
+        let following = timeout(wait, self.follower.peek(CHUNK_BYTES));
+        let followed = self.shutdown.run_until_cancelled(following).await;
+        // What comes after its end is not for it any more.
+        if self.has_expired() {
+            return self.end_unauthorized();
+        }
+        match followed {
             Some(Ok(Ok(batch))) => Next::Records(batch),
             Some(Ok(Err(FollowError::TooSlow))) => self.end(
                 "too_slow",
@@ -130,8 +140,26 @@ impl OpenStream {
         })
     }
 
+    fn end_unauthorized(&self) -> Next {
+        self.end("unauthorized", "the credential was revoked or has expired; connect again with a valid one")
+    }
+
+    /// How long the caller's credential is valid yet, if it expires.
+    fn before_expiry(&self) -> Option<Duration> {
+        let left_ms = self.expires_at?.since_ms(self.engine.now());
+        Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)))
+    }
+
+    /// Whether the caller's credential has expired, which needs no store.
+    fn has_expired(&self) -> bool {
+        self.before_expiry().is_some_and(|left| left.is_zero())
+    }
+
     /// Whether the caller may still hear the stream.
     async fn is_admitted(&mut self) -> bool {
+        if self.has_expired() {
+            return false;
+        }
         if self.admitted_at.elapsed() < ADMITTED_FOR {
             return true;
         }
@@ -148,8 +176,8 @@ impl OpenStream {
 struct ValidCallers(Mutex<Option<(Instant, HashSet<CallerId>)>>);
 
 impl ValidCallers {
-    /// Whether a caller's credential is valid. While the store does not answer,
-    /// every caller is taken for valid.
+    /// Whether a caller's credential is valid, which has not expired. While the store
+    /// does not answer, every caller is taken for valid.
     async fn contains(&self, engine: &Engine, caller: CallerId) -> bool {
         let mut known = self.0.lock().await;
         if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= VALID_FOR) {

@@ -1,7 +1,10 @@
 //! What holds for every operation: rights, problems, paths.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use covey_core::event::NewEvent;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -171,6 +174,74 @@ async fn a_key_is_valid_until_it_expires_and_from_its_addresses_alone() {
     last.assert_problem(401, "expired");
     assert!(time::OffsetDateTime::now_utc().unix_timestamp() >= at.unix_timestamp());
     assert!(last.body["detail"].as_str().unwrap().contains("expired"), "{}", last.text);
+}
+
+#[tokio::test]
+async fn a_stream_tells_nothing_that_happens_after_its_key_has_expired() {
+    let stage = Stage::new().await;
+    let device = stage.device("d-1").await;
+    let engine = Arc::clone(&stage.engine);
+    let _feed = tokio::spawn(async move { while engine.server().feed_next().await.is_ok() {} });
+    let happens = async |number: u32| {
+        let (payload, reported) = (Arc::from(format!(r#"{{"n":{number}}}"#)), Vec::new());
+        let event = NewEvent {
+            type_code: 13,
+            dev_event_id: number,
+            dev_timestamp: None,
+            correlation: None,
+            payload,
+            reported,
+        };
+        stage.engine.for_device(&device).event_add(event, true).await.unwrap();
+    };
+    let at = time::OffsetDateTime::now_utc() + Duration::from_secs(3);
+    let expires_at = covey_api::Time(at.unix_timestamp() * 1_000);
+    let body = json!({"name": "soon", "rights": ["events:read"], "expires_at": expires_at});
+    let made = answer(stage.post("/api/v1/api-keys", &body.to_string())).await;
+    let with_key = |path: &str| {
+        stage.bare(Method::GET, path).header("x-api-key", made.body["key"].as_str().unwrap().to_owned())
+    };
+    let mut stream = with_key("/api/v1/stream?kind=event").send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    happens(1).await;
+    let mut told = String::new();
+    while !told.contains(r#""n":1"#) {
+        told.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    while answer(with_key("/api/v1/whoami")).await.status == 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    happens(2).await;
+    told.push_str(&stream.text().await.unwrap());
+    assert!(!told.contains(r#""n":2"#), "{told}");
+    let end = told.split_once("event: end\n").unwrap().1;
+    assert!(end.contains("unauthorized") && end.contains("expired"), "{end}");
+}
+
+#[tokio::test]
+async fn a_key_counts_as_used_when_it_lets_somebody_in_and_not_before() {
+    let stage = Stage::new().await;
+    let body = json!({"name": "elsewhere", "rights": ["tasks:read"], "addresses": ["127.0.0.2"]});
+    let made = answer(stage.post("/api/v1/api-keys", &body.to_string())).await;
+    let last_used_at = async || {
+        let keys = answer(stage.get("/api/v1/api-keys")).await.body;
+        let found = keys.as_array().unwrap().iter().find(|found| found["id"] == made.body["id"]);
+        found.unwrap()["last_used_at"].clone()
+    };
+    let ask = async |from: u8| {
+        let client = reqwest::Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, from]));
+        let url = format!("http://{}/api/v1/whoami", stage.address);
+        let key = made.body["key"].as_str().unwrap();
+        answer(client.build().unwrap().get(url).header("x-api-key", key)).await.status.as_u16()
+    };
+    assert_eq!(ask(1).await, 401);
+    // What was submitted before it is committed when this is answered.
+    assert!(stage.engine.server().api_key_exists().await.unwrap());
+    assert_eq!(last_used_at().await, json!(null));
+    // It may have been looked up for the one who was refused.
+    assert_eq!((ask(1).await, ask(2).await), (401, 200));
+    assert!(stage.engine.server().api_key_exists().await.unwrap());
+    assert!(last_used_at().await.is_string());
 }
 
 #[tokio::test]

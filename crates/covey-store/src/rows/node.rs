@@ -92,8 +92,9 @@ pub(crate) const NODE_OF_DEVICE: &str =
 pub(crate) const REGISTERED: &str = "SELECT d.id, d.org_id, d.device_id, d.sn, \
      EXISTS (SELECT 1 FROM certificates c WHERE c.device_key = d.id) FROM devices d \
      WHERE d.sn = $1 AND d.retired_at IS NULL";
-/// Whether an organisation has more than so many nodes in a state: organisation, state, number to skip.
-pub(crate) const NODES_REACH: &str = "SELECT 1 FROM nodes WHERE org_id = $1 AND state = $2 LIMIT 1 OFFSET $3";
+/// Whether an organisation has more than so many nodes, those that wait aside: organisation, number to skip.
+pub(crate) const NODES_REACH: &str =
+    "SELECT 1 FROM nodes WHERE org_id = $1 AND state <> 'waiting' LIMIT 1 OFFSET $2";
 /// A new node: organisation, gateway, uid, address, state, device, server, now, now.
 pub(crate) const NODE_INSERT: &str = "INSERT INTO nodes (org_id, gateway, uid, address, state, device_key, \
      passing_at, first_seen, last_asked) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";

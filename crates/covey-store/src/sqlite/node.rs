@@ -15,6 +15,9 @@ use crate::sqlite::conditions::Conditions;
 use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
 
+/// The servers that are said to hold connections of passing nodes: limit. The one that runs has none yet.
+const SERVERS_GONE: &str =
+    "SELECT DISTINCT passing_at FROM nodes WHERE passing_at IS NOT NULL ORDER BY passing_at LIMIT ?1";
 /// Forgets those that wait but for the last ones: organisation, limit, how many are kept.
 const NODES_WAITING_PRUNE: &str = "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes \
      WHERE org_id = ?1 AND state = 'waiting' ORDER BY last_asked DESC, id DESC LIMIT ?2 OFFSET ?3)";
@@ -36,6 +39,10 @@ impl NodeReader for Sqlite {
 
     fn node_counts_of_every_org(&self) -> Found<'_, Vec<NodeCount>> {
         self.rows(ReadKind::NodeCounts, Turn::Server, rows::NODE_COUNTS, [], rows::node_count)
+    }
+
+    fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>> {
+        self.rows(ReadKind::ServersGone, Turn::Server, SERVERS_GONE, [limit], rows::first)
     }
 }
 
@@ -84,9 +91,9 @@ impl NodeSteps for SqliteTransaction<'_> {
         self.row(rows::NODE_OF_DEVICE, [device.0], rows::node)
     }
 
-    fn nodes_reach(&mut self, org: OrgId, state: NodeState, count: u32) -> TxResult<bool> {
+    fn nodes_reach(&mut self, org: OrgId, count: u32) -> TxResult<bool> {
         let Some(skip) = count.checked_sub(1) else { return Ok(true) };
-        self.exists(rows::NODES_REACH, (org.0, state.name(), skip))
+        self.exists(rows::NODES_REACH, (org.0, skip))
     }
 
     fn node_insert(&mut self, node: &NewNode) -> TxResult<NodeId> {

@@ -141,7 +141,10 @@ async fn run(
     let forgotten = async {
         engine.server().presence_clear(&settings.server_name).await?;
         // Also where no gateway is switched on now: one may have been before.
-        engine.server().nodes_passing_clear(&settings.server_name).await
+        match heard {
+            Some(_) => engine.server().nodes_passing_clear(&settings.server_name).await,
+            None => engine.server().nodes_passing_clear_all().await,
+        }
     };
     match forgotten.await {
         Err(Error::Unavailable { reason: StorageFault::Full }) => {

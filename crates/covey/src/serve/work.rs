@@ -38,8 +38,8 @@ pub fn spawn(
     stop: &CancellationToken,
 ) {
     let timer: Arc<dyn Timer> = Arc::new(TokioTimer);
-    let catch_up = peers.is_some().then_some(Work::CatchUp);
-    for work in Work::ALONE.into_iter().chain(catch_up) {
+    let with_peers = peers.is_some().then_some(Work::WITH_PEERS);
+    for work in Work::ALONE.into_iter().chain(with_peers.into_iter().flatten()) {
         let doing = background::run(work, Arc::clone(engine), Arc::clone(&timer));
         running.spawn(stop.clone().run_until_cancelled_owned(doing));
     }

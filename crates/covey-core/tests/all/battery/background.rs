@@ -39,7 +39,7 @@ impl Timer for Jumping {
 }
 
 /// Does one kind of work for so many milliseconds of the world's clock.
-fn work_for(world: &World, work: Work, ms: i64) {
+pub fn work_for(world: &World, work: Work, ms: i64) {
     let (end, ended) = futures_channel::oneshot::channel();
     let timer = Arc::new(Jumping {
         clock: Arc::clone(&world.outside.clock),

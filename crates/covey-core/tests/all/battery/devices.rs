@@ -78,10 +78,16 @@ pub fn a_device_without_a_certificate_is_called_and_not_admitted(backend: impl B
     let server = world.engine().server();
     assert_eq!(block_on(server.device_of_sn(&node.sn)).unwrap(), None);
     assert_eq!(block_on(server.device_of_sn(&device.identity.sn)).unwrap(), Some(device.identity.clone()));
+    let registered = |sn: &Sn| block_on(server.device_of_name(sn)).unwrap().map(|found| found.identity);
+    assert_eq!(
+        (registered(&node.sn), registered(&device.identity.sn)),
+        (Some(node.clone()), Some(device.identity.clone()))
+    );
     assert_eq!(block_on(server.device_sns(None, 10)).unwrap(), [device.identity.sn], "accounts at a broker");
     // The serial number is taken all the same.
     assert_eq!(world.register(1, named("sensor", None)).unwrap_err(), Error::SnTaken);
     assert!(block_on(world.engine().for_caller(world.org(0)).device_retire(node.device_id)).is_ok());
+    assert_eq!(registered(&node.sn), None);
 }
 
 pub fn a_reused_serial_number_inherits_nothing(backend: impl Backend) {

@@ -54,6 +54,7 @@ pub fn a_name_is_that_of_a_microcontroller_or_of_another_device_and_stays_so(bac
     let server = world.engine().server();
     assert_eq!(block_on(server.device_of_sn(&sn("ft1"))).unwrap(), None);
     assert_eq!(block_on(server.device_sns(None, 10)).unwrap(), [sn("lamp")]);
+    assert_eq!(block_on(server.device_of_name(&sn("ft1"))).unwrap().unwrap().identity, device);
 
     let is_conflict = |outcome: Result<(), Error>| matches!(outcome, Err(Error::Conflict { .. }));
     for (org, name) in [(0, "lamp"), (0, "sensor"), (1, "ft1"), (1, "lamp")] {

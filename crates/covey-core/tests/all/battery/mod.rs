@@ -130,6 +130,7 @@ macro_rules! battery {
                 a_newcomer_waits_until_somebody_says_yes_and_is_refused_after_a_no,
                 those_that_are_listed_or_registered_join_whoever_else_may,
                 newcomers_that_wait_are_bounded_and_the_oldest_gives_way,
+                nodes_that_are_blocked_count_and_those_that_wait_do_not,
                 a_passing_node_is_a_device_as_long_as_it_is_there,
                 a_node_that_is_retired_leaves_presence_as_any_device,
                 values_are_reported_without_an_event_as_they_came,

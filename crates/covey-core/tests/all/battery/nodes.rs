@@ -17,6 +17,7 @@ use covey_core::task::{Cause, ResultBody, Task, TaskSpec, TaskStatus};
 use covey_core::twin::{DeviceReport, RESOURCES_MAX, TwinPatch, TwinResource};
 use futures_executor::block_on;
 
+use crate::world::steps::run;
 use crate::world::{Backend, SERVER, World, connection, result, spec};
 
 fn gateway(text: &str) -> GatewayName {
@@ -244,6 +245,24 @@ pub fn newcomers_that_wait_are_bounded_and_the_oldest_gives_way(backend: impl Ba
     assert_eq!(admit(&world, other), Admitted::Waiting, "another organisation has a bound of its own");
 }
 
+pub fn nodes_that_are_blocked_count_and_those_that_wait_do_not(backend: impl Backend) {
+    let world = World::new(backend);
+    let (org, other) = (world.org(0).org, world.org(1).org);
+    let reaches = |org| run(&world, move |tx| (1..=4).map(|count| tx.nodes_reach(org, count)).collect());
+    joined(&world, asked(&world, "admitted", Admission::Open));
+    block_on(world.engine().for_caller(world.org(0)).node_add(name("listed"))).unwrap();
+    for uid in ["blocked", "waiting", "waits too"] {
+        assert_eq!(admit(&world, asked(&world, uid, Admission::Approve)), Admitted::Waiting);
+    }
+    let found: Vec<bool> = reaches(org);
+    assert_eq!(found, [true, true, false, false]);
+    block(&world, node(&world, "blocked").id);
+    let found: Vec<bool> = reaches(org);
+    assert_eq!(found, [true, true, true, false]);
+    let found: Vec<bool> = reaches(other);
+    assert_eq!(found, [false; 4]);
+}
+
 pub fn a_passing_node_is_a_device_as_long_as_it_is_there(backend: impl Backend) {
     let mut world = World::new(backend);
     let device = joined(&world, passing(&world, "u-1", "192.0.2.7", Admission::Open));
@@ -302,6 +321,11 @@ pub fn a_passing_node_is_a_device_as_long_as_it_is_there(backend: impl Backend) 
     let numbers: Vec<_> =
         world.devices(0, DeviceFilter::default()).items.iter().map(|device| device.identity.device).collect();
     assert_eq!(numbers, [elsewhere.device, stays.device]);
+    // One that is alone clears up after those that do not run, too.
+    block_on(world.engine().server().nodes_passing_clear_all()).unwrap();
+    let numbers: Vec<_> =
+        world.devices(0, DeviceFilter::default()).items.iter().map(|device| device.identity.device).collect();
+    assert_eq!(numbers, [stays.device]);
     assert_eq!(world.get(task.id).task.status, TaskStatus::Failed);
     // None but passing nodes go so.
     block_on(world.engine().server().node_leave(&stays)).unwrap();

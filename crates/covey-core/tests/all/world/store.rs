@@ -279,6 +279,10 @@ impl NodeReader for WatchedStore {
     fn node_counts_of_every_org(&self) -> Found<'_, Vec<NodeCount>> {
         self.inner.node_counts_of_every_org()
     }
+
+    fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>> {
+        self.inner.servers_gone_of_every_org(limit)
+    }
 }
 
 impl UnitReader for WatchedStore {

@@ -22,7 +22,7 @@ prepared! {
             " WHERE n.org_id = $1 AND n.id = $2 FOR UPDATE OF n");
         /// A node by its device.
         node_of_device: rows::NODE_OF_DEVICE;
-        /// Whether there are more than so many in a state: organisation, state, number to skip.
+        /// Whether there are more than so many, those that wait aside: organisation, number to skip.
         nodes_reach: rows::NODES_REACH;
         /// A new node.
         node_insert: rows::NODE_INSERT;
@@ -53,5 +53,8 @@ prepared! {
         registered: rows::REGISTERED;
         /// How many nodes are in each state.
         node_counts: rows::NODE_COUNTS;
+        /// The servers that are said to hold connections of passing nodes and have no name any more: limit.
+        servers_gone: "SELECT DISTINCT n.passing_at FROM nodes n WHERE n.passing_at IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.name = n.passing_at) ORDER BY n.passing_at LIMIT $1";
     }
 }

@@ -49,6 +49,11 @@ impl NodeReader for Postgres {
             rows::node_count,
         )
     }
+
+    fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>> {
+        let values = values![i64::from(limit)];
+        self.rows(ReadKind::ServersGone, Turn::Server, |sql| &sql.node.servers_gone, values, rows::first)
+    }
 }
 
 async fn node_page(

@@ -2,7 +2,7 @@
 
 use covey_core::device::DeviceIdentity;
 use covey_core::id::{DeviceKey, NodeId, OrgId};
-use covey_core::node::{KnownName, NewNode, Node, NodeName, NodeState, NodeSteps};
+use covey_core::node::{KnownName, NewNode, Node, NodeName, NodeSteps};
 use covey_core::port::TxResult;
 
 use crate::postgres::pipeline::{Reply, values};
@@ -30,10 +30,9 @@ impl NodeSteps for PostgresTransaction<'_> {
         self.ask_first(|sql| &sql.node.node_of_device, values![device.0], rows::node)
     }
 
-    fn nodes_reach(&mut self, org: OrgId, state: NodeState, count: u32) -> TxResult<bool> {
+    fn nodes_reach(&mut self, org: OrgId, count: u32) -> TxResult<bool> {
         let Some(skip) = count.checked_sub(1) else { return Ok(true) };
-        let values = values![org.0, state.name(), i64::from(skip)];
-        let step = self.query(|sql| &sql.node.nodes_reach, values);
+        let step = self.query(|sql| &sql.node.nodes_reach, values![org.0, i64::from(skip)]);
         Ok(!self.ask(step)?.is_empty())
     }
 

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use covey_core::background::Work;
 use covey_core::device::{Connection, DeviceFilter};
 use covey_core::id::TaskId;
+use covey_core::node::{Admission, Admitted, GatewayName, NodeAdmit, NodeName};
 use covey_core::port::Clock;
 use covey_core::task::{IdempotencyKey, TaskFilter, TaskStatus};
 use covey_core::twin::TwinPatch;
@@ -13,9 +15,10 @@ use covey_store::StoreError;
 use covey_store::postgres::{DatabaseClock, Options, Postgres};
 use futures_executor::block_on;
 
+use crate::battery::background::work_for;
 use crate::database::{Another, PostgresBackend, has_deadlocked, say};
 use crate::world::parts::{Counts, TestClock};
-use crate::world::{SERVER, World, result, spec};
+use crate::world::{SERVER, World, lasting, result, spec};
 
 /// Two servers on one database.
 fn two() -> (World, World) {
@@ -222,6 +225,42 @@ fn the_connections_of_a_server_that_is_gone_are_marked_as_ended() {
     assert_eq!(online(), 1, "those of a server that runs go on");
     assert!(begun.elapsed() > Duration::from_secs(8), "a server has time to come back");
     assert_eq!(say(&url, &["SELECT name FROM servers"]), [[SERVER]]);
+}
+
+#[test]
+fn the_passing_nodes_of_a_server_that_does_not_come_back_are_retired() {
+    let (first, second) = two();
+    let joined = |uid: &str, is_passing: bool, server: &str| {
+        let asked = NodeAdmit {
+            org: first.org(0).org,
+            name: NodeName::parse(GatewayName::parse("ws").unwrap(), uid).unwrap(),
+            address: "192.0.2.7".to_owned(),
+            is_passing,
+            admission: Admission::Open,
+            server: server.to_owned(),
+        };
+        match block_on(first.engine().server().node_admit(asked)).unwrap() {
+            Admitted::Yes(device) => device,
+            other => panic!("{other:?}"),
+        }
+    };
+    let gone = joined("gone", true, "server-3");
+    let stay = [
+        joined("own", true, SERVER),
+        joined("theirs", true, "server-2"),
+        joined("comes again", false, "server-3"),
+    ];
+    let task = first.create(lasting(&gone, 60)).id;
+    let there = || {
+        let found = first.devices(0, DeviceFilter::default()).items.into_iter();
+        found.map(|device| device.identity.device).collect::<Vec<_>>()
+    };
+    // It may have lost the database alone, so it has time to come back.
+    work_for(&second, Work::LeftBehind, 8 * 60_000);
+    assert_eq!(there().len(), 4);
+    work_for(&second, Work::LeftBehind, 11 * 60_000);
+    assert_eq!(there(), stay.map(|device| device.device));
+    assert_eq!(first.get(task).task.status, TaskStatus::Failed);
 }
 
 #[test]
