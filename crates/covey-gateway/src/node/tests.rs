@@ -195,6 +195,19 @@ fn a_silent_node_is_out_and_one_that_may_not_join_is_asked_about_again() {
 }
 
 #[test]
+fn a_node_that_is_approved_while_it_is_asked_about_need_not_wait() {
+    let (mut roster, mut actions) = (TestRoster::new(BY_ANSWER), VecDeque::new());
+    roster.seen("lamp", "192.0.2.1", 0, &mut actions);
+    assert!(matches!(all(&mut actions)[..], [Action::Ask { .. }]));
+    roster.ask_again(1, &mut actions);
+    assert!(actions.is_empty(), "the first answer is waited for");
+    roster.joined("lamp", 1, Verdict::Refused("waits"), 2, &mut actions);
+    assert!(matches!(all(&mut actions)[..], [Action::Ask { visit: 1, .. }]));
+    roster.joined("lamp", 1, Verdict::Refused("waits"), 3, &mut actions);
+    assert!(actions.is_empty(), "once for each change");
+}
+
+#[test]
 fn newcomers_are_asked_about_a_few_at_a_time_and_each_in_the_end() {
     let (mut roster, mut actions) = (TestRoster::new(BY_ANSWER), VecDeque::new());
     for number in 0..100 {
@@ -298,6 +311,8 @@ enum Step {
     Seen(u8),
     Said(u8, u8),
     Gone(u8),
+    Revoked(u8),
+    Changed,
     Wanted(u8),
     Answer(u8),
     Pass(u32),
@@ -308,6 +323,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0..3_u8).prop_map(Step::Seen),
         (0..3_u8, 0..3_u8).prop_map(|(node, resource)| Step::Said(node, resource)),
         (0..3_u8).prop_map(Step::Gone),
+        (0..3_u8).prop_map(Step::Revoked),
+        Just(Step::Changed),
         (0..3_u8).prop_map(Step::Wanted),
         any::<u8>().prop_map(Step::Answer),
         (0..60_000_u32).prop_map(Step::Pass),
@@ -317,7 +334,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// Whatever comes in whatever order: of a node at most one write is under way, and one report but for those that the
     /// ends of writes did not wait for; each who waits hears once what became of it, and values of a resource are told in
-    /// the order in which they came.
+    /// the order in which they came. Each node is asked about once at a time, none is refused by an answer that is older
+    /// than a change of who may join, and none that is revoked is known.
     #[test]
     fn one_report_and_one_write_at_a_time_and_every_ack_once(
         steps in proptest::collection::vec(step(), 1..200),
@@ -334,6 +352,7 @@ proptest! {
         let mut told: HashMap<(Uid, String), u64> = HashMap::new();
         let mut writing: HashMap<(Uid, u64), u64> = HashMap::new();
         let mut ended: HashMap<&str, usize> = HashMap::new();
+        let (mut changes, mut asked_after): (u64, HashMap<u64, u64>) = (0, HashMap::new());
         let end = [Step::Gone(0), Step::Gone(1), Step::Gone(2)];
         for step in steps.into_iter().chain(end) {
             match step {
@@ -347,6 +366,14 @@ proptest! {
                     next_ack += 1;
                 }
                 Step::Gone(node) => roster.gone(uids[usize::from(node)], Gone::Lost, &mut actions),
+                Step::Revoked(node) => {
+                    roster.revoked(uids[usize::from(node)], &mut actions);
+                    prop_assert!(!roster.nodes.contains_key(uids[usize::from(node)]));
+                }
+                Step::Changed => {
+                    changes += 1;
+                    roster.ask_again(now_ms, &mut actions);
+                }
                 Step::Wanted(node) => roster.write_wanted(uids[usize::from(node)], &mut actions),
                 Step::Pass(ms) => {
                     now_ms += u64::from(ms);
@@ -395,6 +422,9 @@ proptest! {
                     *heard.entry(*ack).or_default() += 1;
                     continue;
                 }
+                if let Action::Ask { visit, .. } = &action {
+                    asked_after.insert(*visit, changes);
+                }
                 if let Action::Report { uid, values, .. } = &action {
                     for (resource, value) in values {
                         let Ok(number) = value.parse::<u64>() else { continue };
@@ -412,6 +442,17 @@ proptest! {
             let waiting = roster.nodes.values().map(|node| node.waiting_bytes + node.waiting.len() * VALUE_WAITING_BYTES);
             prop_assert_eq!(roster.waiting_bytes, waiting.sum::<usize>());
             for (uid, node) in &roster.nodes {
+                let asks = |action: &&TestAction| matches!(action, Action::Ask { visit, .. } if *visit == node.visit);
+                let asks = pending.iter().filter(asks).count()
+                    + roster.to_ask.iter().filter(|(_, visit)| *visit == node.visit).count();
+                match node.stage {
+                    Stage::Asking { .. } => prop_assert_eq!(asks, 1, "it is asked about once at a time"),
+                    Stage::Refused { .. } => {
+                        prop_assert_eq!(asked_after.get(&node.visit), Some(&changes), "it is refused as of now");
+                        prop_assert_eq!(asks, 0);
+                    }
+                    Stage::Joined(_) => prop_assert_eq!(asks, 0),
+                }
                 let of_node = |action: &&TestAction| match action {
                     Action::NextWrite { uid: of, visit, .. } => of == uid && *visit == node.visit,
                     _ => false,
