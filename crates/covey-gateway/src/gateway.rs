@@ -402,4 +402,4 @@ impl<P: Port> Gateway<P> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
