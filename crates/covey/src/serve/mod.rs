@@ -154,6 +154,7 @@ async fn run(
     let mut listeners = gateways.listeners()?;
     listeners.extend([http.local_addr()?, https.local_addr()?]);
     listeners.extend(metrics_alone.as_ref().map(TcpListener::local_addr).transpose()?);
+    listeners.extend(microcontrollers.as_ref().map(|listener| listener.socket.local_addr()).transpose()?);
     listeners.extend(link.address());
     unit_rule.listens(listeners);
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));
