@@ -185,11 +185,12 @@ def test_two_units_that_change_places_never_have_two_connections(new_server, new
 
 @pytest.mark.embedded
 def test_a_unit_is_no_listener_of_the_server_and_only_where_the_operator_allows(new_server, new_api):
-    server = new_server(*ON, "--mqtt-nodes", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+    server = new_server(*ON, *(word for name in ("mqtt-nodes", "metrics", "mcu-http") for word in (f"--{name}", "127.0.0.1:0")))
     app = new_api(server)
     addresses = json.loads((server.data / "addresses.json").read_text())
-    ports = {int(addresses[name].rsplit(":", 1)[1]) for name in ("http", "https", "mqtts", "mqtt_nodes", "metrics")}
-    assert len(ports) == 5
+    listeners = ("http", "https", "mqtts", "mqtt_nodes", "metrics", "mcu_http")
+    ports = {int(addresses[name].rsplit(":", 1)[1]) for name in listeners}
+    assert len(ports) == len(listeners)
     for port in ports:
         refused = app.post("/units", json={"address": "127.0.0.1", "port": port, "kind": "update"})
         assert refused.status_code == 422 and refused.json()["field"] == "address", refused.text

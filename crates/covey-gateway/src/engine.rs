@@ -2,7 +2,8 @@
 //! link (`docs/adr/0025-nodes-are-devices-that-a-gateway-speaks-for.md`).
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use covey_core::Engine;
 use covey_core::device::{Connection, DeviceIdentity};
@@ -33,6 +34,9 @@ pub struct GatewayLink {
     name: &'static str,
     /// The uids of the nodes that are here, by their serial numbers.
     here: DashMap<Sn, Arc<str>>,
+    /// The open questions whether a node may join, a few at a time ([`ASKED_MAX`](crate::node::ASKED_MAX)), and those
+    /// that nobody waits for any more, until the next one.
+    asked: Mutex<Vec<(Sn, Weak<Question>)>>,
     told: Mutex<Told>,
     news: Notify,
     changed: Notify,
@@ -41,6 +45,13 @@ pub struct GatewayLink {
 
 /// What a gateway counts, each with its name.
 pub type Counts = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// Whether a node may join: open from before the store is asked until the node is here.
+#[derive(Debug, Default)]
+struct Question {
+    /// Somebody has shut the node out since it was asked. Whatever is answered may be older than that.
+    is_shut_out: AtomicBool,
+}
 
 /// What was told since the gateway looked last. Each node is there once, so it is bounded by their number.
 #[derive(Default)]
@@ -57,6 +68,7 @@ impl GatewayLink {
         Arc::new(Self {
             name,
             here: DashMap::new(),
+            asked: Mutex::default(),
             told: Mutex::default(),
             news: Notify::new(),
             changed: Notify::new(),
@@ -72,6 +84,38 @@ impl GatewayLink {
     /// Somebody has changed what is known of a node, or what is listed of the gateway, since this was last waited for.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<(Sn, Weak<Question>)>> {
+        // What it guards is whole at every moment.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is about to be asked whether a node may join.
+    fn ask(&self, sn: Sn) -> Arc<Question> {
+        let question = Arc::new(Question::default());
+        let mut asked = self.asked();
+        asked.retain(|(_, question)| question.strong_count() > 0);
+        asked.push((sn, Arc::downgrade(&question)));
+        question
+    }
+
+    /// A node is here that was allowed to join. If it was shut out meanwhile it is put out at once.
+    fn come(&self, sn: &Sn, uid: &Arc<str>, question: &Arc<Question>) {
+        // Before the question is closed: whoever shuts it out looks here after he has looked for questions.
+        self.here.insert(sn.clone(), Arc::clone(uid));
+        self.asked().retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(question)));
+        if question.is_shut_out.load(Ordering::Acquire) {
+            self.put_out(sn);
+        }
+    }
+
+    fn put_out(&self, sn: &Sn) {
+        if let Some((_, uid)) = self.here.remove(sn) {
+            self.tell(|told| {
+                told.revoked.insert(uid);
+            });
+        }
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -121,11 +165,12 @@ impl Link for GatewayLink {
     }
 
     fn revoke(&self, sn: &Sn) {
-        if let Some((_, uid)) = self.here.remove(sn) {
-            self.tell(|told| {
-                told.revoked.insert(uid);
-            });
+        for (_, question) in self.asked().iter().filter(|(asked, _)| asked == sn) {
+            if let Some(question) = question.upgrade() {
+                question.is_shut_out.store(true, Ordering::Release);
+            }
         }
+        self.put_out(sn);
     }
 
     fn admit(&self, _: &Sn) -> BoxFuture<'static, ()> {
@@ -184,6 +229,8 @@ struct Known {
     identity: DeviceIdentity,
     uid: Arc<str>,
     is_passing: bool,
+    /// The question that it was the answer to.
+    question: Arc<Question>,
     /// Writes that are over, until that is stored.
     finishing: Mutex<Vec<TaskId>>,
 }
@@ -259,6 +306,7 @@ impl Port for EnginePort {
                 return Box::pin(std::future::ready(Verdict::Refused("it has a name that cannot be kept")));
             }
         };
+        let question = self.link.ask(name.sn());
         let asked = NodeAdmit {
             org: self.policy.org,
             name,
@@ -275,6 +323,7 @@ impl Port for EnginePort {
                         identity,
                         uid,
                         is_passing,
+                        question,
                         finishing: Mutex::default(),
                     })));
                 }
@@ -294,7 +343,7 @@ impl Port for EnginePort {
 
     fn came(&self, uid: &Arc<str>, node: &EngineNode, visit: u64, address: &str) {
         let identity = &node.0.identity;
-        self.link.here.insert(identity.sn.clone(), Arc::clone(uid));
+        self.link.come(&identity.sn, uid, &node.0.question);
         let shown = self.shown_uid(uid);
         let details = [("address", address), ("protocol", self.protocol), (UID, &shown)];
         self.engine.for_device(identity).connected(Connection {
@@ -412,5 +461,75 @@ const fn reason(why: Gone) -> (Reason, &'static str) {
         Gone::Silent => (Reason::KeepAlive, "not heard of for a while"),
         Gone::Revoked => (Reason::Revoked, "not authorised"),
         Gone::Stopped => (Reason::Unknown, "the gateway ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    const ROUNDS: usize = 2_000;
+
+    fn lamp() -> (Sn, Arc<str>) {
+        (Sn::parse("mqtt-lamp").unwrap(), Arc::from("lamp"))
+    }
+
+    fn put_out(link: &GatewayLink) -> Vec<Arc<str>> {
+        link.told().revoked.drain().collect()
+    }
+
+    #[test]
+    fn who_was_shut_out_before_it_was_asked_about_or_is_another_may_come() {
+        let (link, (sn, uid)) = (GatewayLink::new("mqtt"), lamp());
+        link.revoke(&sn);
+        let question = link.ask(sn.clone());
+        link.revoke(&Sn::parse("mqtt-lamp2").unwrap());
+        link.come(&sn, &uid, &question);
+        assert_eq!(put_out(&link), Vec::<Arc<str>>::new());
+        assert!(link.here.contains_key(&sn));
+    }
+
+    #[test]
+    fn each_question_of_a_node_that_is_asked_about_twice_hears_that_it_was_shut_out() {
+        let (link, (sn, uid)) = (GatewayLink::new("mqtt"), lamp());
+        let questions = [link.ask(sn.clone()), link.ask(sn.clone())];
+        link.revoke(&sn);
+        for question in questions {
+            link.come(&sn, &uid, &question);
+            assert_eq!(put_out(&link), [Arc::clone(&uid)]);
+        }
+        assert!(link.here.is_empty() && link.asked().is_empty());
+    }
+
+    #[test]
+    fn of_questions_that_nobody_waits_for_none_is_kept() {
+        let link = GatewayLink::new("mqtt");
+        for _ in 0..100 {
+            drop(link.ask(lamp().0));
+        }
+        assert_eq!(link.asked().len(), 1);
+    }
+
+    #[test]
+    fn whoever_is_shut_out_while_it_comes_is_put_out() {
+        let (link, (sn, uid)) = (GatewayLink::new("mqtt"), lamp());
+        let both = Barrier::new(2);
+        for _ in 0..ROUNDS {
+            let question = link.ask(sn.clone());
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    link.revoke(&sn);
+                });
+                both.wait();
+                link.come(&sn, &uid, &question);
+            });
+            assert_eq!(put_out(&link), [Arc::clone(&uid)]);
+            assert!(link.here.is_empty());
+        }
     }
 }

@@ -442,4 +442,4 @@ impl<P: Port> Gateway<P> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

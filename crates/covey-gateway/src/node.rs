@@ -51,8 +51,9 @@ const ATTEMPTS_MAX: u8 = 3;
 const DEAF_MS_MAX: u64 = 10_000;
 
 enum Stage<H> {
-    /// The port is being asked.
-    Asking,
+    /// The port is being asked. `is_changed`: since then somebody has changed who may join, and what it answers may be
+    /// older than that.
+    Asking { is_changed: bool },
     /// It may not join, and is not asked about again before this.
     Refused { until_ms: u64 },
     /// It is here.
@@ -186,7 +187,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             if let Stage::Refused { until_ms } = node.stage
                 && until_ms <= now_ms
             {
-                node.stage = Stage::Asking;
+                node.stage = Stage::Asking { is_changed: false };
                 let visit = node.visit;
                 self.ask_later(Arc::clone(&uid), visit);
                 self.ask_next(now_ms, actions);
@@ -205,7 +206,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             visit,
             address,
             heard_ms: now_ms,
-            stage: Stage::Asking,
+            stage: Stage::Asking { is_changed: false },
             waiting: Vec::new(),
             waiting_bytes: 0,
             acks: Vec::new(),
@@ -245,6 +246,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
             let Some((uid, node)) = current(&mut self.nodes, &uid, visit) else { continue };
             self.asked += 1;
             self.asked_in.1 += 1;
+            node.stage = Stage::Asking { is_changed: false };
             actions.push_back(Action::Ask { uid, visit, address: Arc::clone(&node.address) });
         }
     }
@@ -279,20 +281,31 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
                 let is_failed = matches!(verdict, Verdict::Failed);
                 let pause_ms = if is_failed { FAILED_MS } else { REFUSED_MS };
                 let heard = if is_failed { Heard::Later } else { Heard::Done };
+                let is_changed = matches!(node.stage, Stage::Asking { is_changed: true });
                 node.stage = Stage::Refused { until_ms: now_ms + pause_ms };
                 node.is_missed = true;
                 forget_waiting(node, &mut self.waiting_bytes, heard, actions);
+                if is_changed {
+                    node.stage = Stage::Asking { is_changed: false };
+                    self.ask_later(uid, visit);
+                    self.ask_next(now_ms, actions);
+                }
             }
         }
     }
 
-    /// Somebody has changed who may join: those that may not are asked about again at once.
+    /// Somebody has changed who may join: those that may not are asked about again at once, and so are those about whom the
+    /// port is being asked if it says that they may not. Who was shut out is told by [`Roster::revoked`].
     pub fn ask_again(&mut self, now_ms: u64, actions: &mut Actions<H, W, A>) {
         let mut asked = Vec::new();
         for (uid, node) in &mut self.nodes {
-            if matches!(node.stage, Stage::Refused { .. }) {
-                node.stage = Stage::Asking;
-                asked.push((Arc::clone(uid), node.visit));
+            match &mut node.stage {
+                Stage::Asking { is_changed } => *is_changed = true,
+                Stage::Refused { .. } => {
+                    node.stage = Stage::Asking { is_changed: false };
+                    asked.push((Arc::clone(uid), node.visit));
+                }
+                Stage::Joined(_) => {}
             }
         }
         asked.into_iter().for_each(|(uid, visit)| self.ask_later(uid, visit));
@@ -412,7 +425,7 @@ impl<H: Clone, W: Clone, A> Roster<H, W, A> {
                 // A write that is under way is handed out again when the node comes back.
                 actions.push_back(Action::Went { node: handle, visit: node.visit, why });
             }
-            Stage::Asking | Stage::Refused { .. } => {
+            Stage::Asking { .. } | Stage::Refused { .. } => {
                 forget_waiting(&mut node, &mut self.waiting_bytes, Heard::Later, actions)
             }
         }

@@ -9,7 +9,7 @@ const TOGETHER_MS: u64 = 20;
 
 /// What the port was told: which nodes said something together, which one went, and what came of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     Reports(Vec<String>),
     Went(String),
     Finished(u16),
@@ -17,9 +17,9 @@ enum Told {
 
 /// A port to which every node may come, and that writes down what it is told. It refuses what is called `bad`.
 #[derive(Default)]
-struct Diary {
+pub(crate) struct Diary {
     told: Mutex<Vec<Told>>,
-    to_write: Mutex<Option<Write<()>>>,
+    pub(crate) to_write: Mutex<Option<Write<()>>>,
 }
 
 impl Diary {
@@ -27,7 +27,7 @@ impl Diary {
         self.told.lock().unwrap().push(told);
     }
 
-    fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 }

@@ -398,6 +398,19 @@ fn a_silent_node_is_out_and_one_that_may_not_join_is_asked_about_again() {
 }
 
 #[test]
+fn a_node_that_is_approved_while_it_is_asked_about_need_not_wait() {
+    let (mut roster, mut actions) = (TestRoster::new(BY_ANSWER), VecDeque::new());
+    roster.seen("lamp", "192.0.2.1", 0, &mut actions);
+    assert!(matches!(all(&mut actions)[..], [Action::Ask { .. }]));
+    roster.ask_again(1, &mut actions);
+    assert!(actions.is_empty(), "the first answer is waited for");
+    roster.joined("lamp", 1, Verdict::Refused("waits"), 2, &mut actions);
+    assert!(matches!(all(&mut actions)[..], [Action::Ask { visit: 1, .. }]));
+    roster.joined("lamp", 1, Verdict::Refused("waits"), 3, &mut actions);
+    assert!(actions.is_empty(), "once for each change");
+}
+
+#[test]
 fn newcomers_are_asked_about_a_few_at_a_time_and_each_in_the_end() {
     let (mut roster, mut actions) = (TestRoster::new(BY_ANSWER), VecDeque::new());
     for number in 0..100 {
@@ -501,6 +514,8 @@ enum Step {
     Seen(u8),
     Said(u8, u8),
     Gone(u8),
+    Revoked(u8),
+    Changed,
     Wanted(u8),
     Answer(u8),
     Sent(u8),
@@ -513,6 +528,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0..3_u8).prop_map(Step::Seen),
         (0..3_u8, 0..3_u8).prop_map(|(node, resource)| Step::Said(node, resource)),
         (0..3_u8).prop_map(Step::Gone),
+        (0..3_u8).prop_map(Step::Revoked),
+        Just(Step::Changed),
         (0..3_u8).prop_map(Step::Wanted),
         any::<u8>().prop_map(Step::Answer),
         (0..3_u8).prop_map(Step::Sent),
@@ -525,7 +542,8 @@ proptest! {
     /// Whatever comes in whatever order: of a node at most one write is under way, and one report but for those that the
     /// ends of writes did not wait for; each who waits hears once what became of it, and values of a resource are told in
     /// the order in which they came. No write is said to be handed over of which no value has left, and each that is handed
-    /// out comes to its end, is given back, or is left with its node.
+    /// out comes to its end, is given back, or is left with its node. Each node is asked about once at a time, none is refused by an answer that is older
+    /// than a change of who may join, and none that is revoked is known.
     #[test]
     fn one_report_and_one_write_at_a_time_and_every_ack_once(
         steps in proptest::collection::vec(step(), 1..200),
@@ -544,6 +562,7 @@ proptest! {
         let mut ended: HashMap<&str, usize> = HashMap::new();
         // Writes that were handed out, each with its node and whether a value of it has left.
         let mut open: HashMap<u64, (Uid, bool)> = HashMap::new();
+        let (mut changes, mut asked_after): (u64, HashMap<u64, u64>) = (0, HashMap::new());
         let end = [Step::Gone(0), Step::Gone(1), Step::Gone(2)];
         for step in steps.into_iter().chain(end) {
             match step {
@@ -557,6 +576,14 @@ proptest! {
                     next_ack += 1;
                 }
                 Step::Gone(node) => roster.gone(uids[usize::from(node)], Gone::Lost, &mut actions),
+                Step::Revoked(node) => {
+                    roster.revoked(uids[usize::from(node)], &mut actions);
+                    prop_assert!(!roster.nodes.contains_key(uids[usize::from(node)]));
+                }
+                Step::Changed => {
+                    changes += 1;
+                    roster.ask_again(now_ms, &mut actions);
+                }
                 Step::Wanted(node) => roster.write_wanted(uids[usize::from(node)], &mut actions),
                 Step::Sent(node) => {
                     let uid = uids[usize::from(node)];
@@ -622,6 +649,9 @@ proptest! {
                     *heard.entry(*ack).or_default() += 1;
                     continue;
                 }
+                if let Action::Ask { visit, .. } = &action {
+                    asked_after.insert(*visit, changes);
+                }
                 if let Action::Report { uid, values, .. } = &action {
                     for (resource, value) in values {
                         let Ok(number) = value.parse::<u64>() else { continue };
@@ -660,6 +690,17 @@ proptest! {
                     let is_asked = !is_by_report && under_way.waits == Waits::Protocol;
                     prop_assert!(is_asked || roster.writing.contains(uid), "time ends each write");
                     prop_assert!(under_way.attempts <= ATTEMPTS_MAX);
+                }
+                let asks = |action: &&TestAction| matches!(action, Action::Ask { visit, .. } if *visit == node.visit);
+                let asks = pending.iter().filter(asks).count()
+                    + roster.to_ask.iter().filter(|(_, visit)| *visit == node.visit).count();
+                match node.stage {
+                    Stage::Asking { .. } => prop_assert_eq!(asks, 1, "it is asked about once at a time"),
+                    Stage::Refused { .. } => {
+                        prop_assert_eq!(asked_after.get(&node.visit), Some(&changes), "it is refused as of now");
+                        prop_assert_eq!(asks, 0);
+                    }
+                    Stage::Joined(_) => prop_assert_eq!(asks, 0),
                 }
                 let of_node = |action: &&TestAction| match action {
                     Action::NextWrite { uid: of, visit, .. } => of == uid && *visit == node.visit,

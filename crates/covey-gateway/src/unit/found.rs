@@ -20,9 +20,9 @@ pub const UNITS_FOUND_MAX: usize = 1_000;
 const LOOKS_MISSED_MAX: u8 = 3;
 
 /// The gateway of such units: those that were approved are spoken with as those that are listed.
-struct FoundUnits<P: Port> {
+pub(super) struct FoundUnits<P: Port> {
     gateway: Arc<Gateway<P>>,
-    approved: Arc<Units<P>>,
+    pub(super) approved: Arc<Units<P>>,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -54,8 +54,7 @@ pub async fn serve_found<P: Port>(
         stop: stop.clone(),
         this: Weak::clone(this),
     });
-    let found = FoundUnits { gateway: Arc::clone(&gateway), approved, known: Mutex::default() };
-    let found = Arc::new(found);
+    let found = FoundUnits::new(Arc::clone(&gateway), approved);
     gateway.speak(&found);
     let hearing = async {
         while let Some(Some(units)) = stop.run_until_cancelled(looks.recv()).await {
@@ -67,13 +66,17 @@ pub async fn serve_found<P: Port>(
 }
 
 impl<P: Port> FoundUnits<P> {
+    pub(super) fn new(gateway: Arc<Gateway<P>>, approved: Arc<Units<P>>) -> Arc<Self> {
+        Arc::new(Self { gateway, approved, known: Mutex::default() })
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         // What it guards is whole at every moment.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what was found. The gateway is told without the lock: it may ask for something at once.
-    fn hear(&self, units: Vec<Unit>) {
+    pub(super) fn hear(&self, units: Vec<Unit>) {
         let (mut here, mut out, mut left_out) = (Vec::new(), Vec::new(), 0_usize);
         {
             let mut all = self.lock();
@@ -115,7 +118,8 @@ impl<P: Port> FoundUnits<P> {
             self.leave(&uid);
             self.gateway.gone(&uid, Gone::Silent);
         }
-        for unit in here {
+        // One that rests says itself when that is over.
+        for unit in here.iter().filter(|unit| !self.approved.rests(&unit.uid)) {
             self.gateway.seen(&unit.uid, &unit.address.ip().to_string());
         }
     }

@@ -16,7 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +39,8 @@ const PAUSE_MS: u64 = 1_000;
 /// And the longest.
 /// Limit for each unit: it is tried again after so long, for ever.
 const PAUSE_MS_MAX: u64 = 60_000;
+/// How long a unit that could not be reached is left alone before a write is tried again, in milliseconds.
+const REST_MS: u64 = 5_000;
 /// How often an updatable unit is said to be here, in milliseconds.
 const STAY_MS: u64 = 10_000;
 /// For how long the lines of units are gathered that come close upon each other, in milliseconds: units say one in a
@@ -117,9 +119,20 @@ struct Spoken {
     unit: Arc<Unit>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Until when it is left alone, since it could not be reached.
+    rests_until: Mutex<Option<Instant>>,
 }
 
 impl Spoken {
+    fn rest_until(&self, until: Instant) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn rests(&self) -> bool {
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| until > Instant::now())
+    }
+
     /// Does something with the unit, as long as it is listed so.
     fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -186,14 +199,18 @@ impl<P: Port> Units<P> {
 
     fn begin(&self, unit: Unit) {
         let Some(this) = self.this.upgrade() else { return };
-        let unit = Arc::new(unit);
-        let spoken =
-            Spoken { unit: Arc::clone(&unit), stop: self.stop.child_token(), tasks: TaskTracker::new() };
+        let spoken = Arc::new(Spoken {
+            unit: Arc::new(unit),
+            stop: self.stop.child_token(),
+            tasks: TaskTracker::new(),
+            rests_until: Mutex::default(),
+        });
+        let (unit, stays) = (Arc::clone(&spoken.unit), Arc::clone(&spoken));
         match unit.kind {
-            Kind::Update => spoken.spawn(async move { this.stay(&unit).await }),
+            Kind::Update => spoken.spawn(async move { this.stay(&stays).await }),
             Kind::Read => spoken.spawn(async move { this.read(unit).await }),
         }
-        self.lock().insert(spoken.unit.uid.clone(), Arc::new(spoken));
+        self.lock().insert(spoken.unit.uid.clone(), spoken);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Spoken>>> {
@@ -207,11 +224,23 @@ impl<P: Port> Units<P> {
 
     /// An updatable unit gives no sign of life. It is here as long as it is listed, also when the store could not tell
     /// at first whether it may join, and when its device was retired.
-    async fn stay(&self, unit: &Unit) {
+    async fn stay(&self, spoken: &Spoken) {
         loop {
-            self.is_here(unit);
+            self.is_here_unless_it_rests(spoken);
             sleep(jittered(STAY_MS)).await;
         }
+    }
+
+    /// A unit that is said to be here is tried at once, so that is not said of one that rests.
+    fn is_here_unless_it_rests(&self, spoken: &Spoken) {
+        if !spoken.rests() {
+            self.is_here(&spoken.unit);
+        }
+    }
+
+    /// Whether a unit rests that is spoken with.
+    fn rests(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|spoken| spoken.rests())
     }
 
     /// Reads what a unit says, for ever.
@@ -298,14 +327,15 @@ impl<P: Port> Units<P> {
     }
 
     /// Writes to a unit; one that cannot be reached is tried again after a pause.
-    async fn write(&self, unit: Arc<Unit>, number: u64, value: Arc<str>) {
+    async fn write(&self, spoken: &Spoken, number: u64, value: Arc<str>) {
+        let unit = &spoken.unit;
         let line = text_of(&value);
         if line.len() > LINE_BYTES_MAX || line.contains(['\r', '\n']) {
             let text = "a value for a unit is one line of at most 1024 bytes".to_owned();
             self.gateway.written(&unit.uid, number, Answer::Refused { status: 400, text });
             return;
         }
-        match self.send(&unit, &line).await {
+        match self.send(unit, &line).await {
             Ok(()) => {
                 add(&self.counts.writes);
                 self.gateway.written(&unit.uid, number, Answer::Set(Arc::clone(&value)));
@@ -313,9 +343,12 @@ impl<P: Port> Units<P> {
             Err(error) => {
                 add(&self.counts.writes_failed);
                 tracing::warn!(address = %unit.address.ip(), "a unit could not be reached: {error}");
+                let until = Instant::now() + jittered(REST_MS);
+                spoken.rest_until(until);
                 self.gateway.written(&unit.uid, number, Answer::None);
-                sleep(jittered(PAUSE_MS * 5)).await;
-                self.is_here(&unit);
+                sleep_until(until).await;
+                // Another write may have failed meanwhile: then it rests longer.
+                self.is_here_unless_it_rests(spoken);
             }
         }
     }
@@ -338,8 +371,8 @@ impl<P: Port> Protocol for Units<P> {
             self.gateway.written(uid, number, Answer::Refused { status: 404, text });
             return;
         };
-        let (unit, value) = (Arc::clone(&spoken.unit), Arc::clone(value));
-        spoken.spawn(async move { this.write(unit, number, value).await });
+        let (writes_to, value) = (Arc::clone(&spoken), Arc::clone(value));
+        spoken.spawn(async move { this.write(&writes_to, number, value).await });
     }
 
     fn forget(&self, _: &Arc<str>) {}
@@ -371,25 +404,84 @@ fn jittered(ms: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::broker::remote::{Naming, Remote, RemotePort};
+    use crate::gateway::tests::{Diary, Told};
+    use crate::node::Write;
 
     /// What the task of a read unit takes beside its socket, in bytes.
     const READ_TASK_BYTES_MAX: usize = 1_024;
 
-    #[tokio::test]
-    async fn the_task_of_a_read_unit_is_small() {
-        let gateway = Gateway::new(Arc::new(Remote(RemotePort::new(Naming::AsSaid))), habits());
-        let units = Arc::new_cyclic(|this| Units {
+    fn units_of<P: Port>(gateway: Arc<Gateway<P>>) -> Arc<Units<P>> {
+        Arc::new_cyclic(|this| Units {
             gateway,
             counts: Arc::default(),
             spoken_with: Mutex::default(),
             stop: CancellationToken::new(),
             this: Weak::clone(this),
-        });
+        })
+    }
+
+    /// One at which nothing listens.
+    fn unit(kind: Kind) -> Unit {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let unit = Unit { uid: "u".to_owned(), address, kind: Kind::Read, resource: "value".to_owned() };
-        let bytes = size_of_val(&units.read(Arc::new(unit)));
+        Unit { uid: "u".to_owned(), address, kind, resource: "value".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn the_task_of_a_read_unit_is_small() {
+        let units = units_of(Gateway::new(Arc::new(Remote(RemotePort::new(Naming::AsSaid))), habits()));
+        let bytes = size_of_val(&units.read(Arc::new(unit(Kind::Read))));
         assert!(bytes <= READ_TASK_BYTES_MAX, "{bytes} bytes");
+    }
+
+    /// A write to a unit that cannot be reached and that somebody says to be here all the time. It is tried three times,
+    /// each after a rest.
+    async fn demand_rests(port: &Diary, units: &Units<Diary>, say_that_it_is_here: impl Fn()) {
+        let each = Duration::from_millis(50);
+        let mut tried = Vec::new();
+        let told = loop {
+            say_that_it_is_here();
+            sleep(each).await;
+            let count = units.counts.not_connected.load(Ordering::Relaxed);
+            tried.resize(usize::try_from(count).unwrap(), Instant::now());
+            if let Some(Told::Finished(status)) = port.told().pop() {
+                break status;
+            }
+        };
+        let shortest = jittered_min(REST_MS) - each;
+        assert_eq!((told, tried.len()), (504, 3));
+        assert!(tried.is_sorted_by(|one, next| *next - *one >= shortest), "{tried:?}");
+    }
+
+    fn jittered_min(ms: u64) -> Duration {
+        Duration::from_millis(ms - ms / 4)
+    }
+
+    fn to_write() -> Arc<Diary> {
+        let port = Arc::new(Diary::default());
+        *port.to_write.lock().unwrap() =
+            Some(Write { id: (), values: vec![("value".to_owned(), Arc::from("1"))], until_ms: 1_000_000 });
+        port
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_unit_that_could_not_be_reached_rests_before_it_is_tried_again() {
+        let port = to_write();
+        let units = units_of(Gateway::new(Arc::clone(&port), habits()));
+        units.gateway.speak(&units);
+        units.begin(unit(Kind::Update));
+        let spoken = Arc::clone(&units.lock()["u"]);
+        demand_rests(&port, &units, || units.is_here_unless_it_rests(&spoken)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn and_so_does_one_that_announces_itself_all_the_time() {
+        let port = to_write();
+        let gateway = Gateway::new(Arc::clone(&port), habits());
+        let found = found::FoundUnits::new(Arc::clone(&gateway), units_of(Arc::clone(&gateway)));
+        gateway.speak(&found);
+        demand_rests(&port, &found.approved, || found.hear(vec![unit(Kind::Update)])).await;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
@@ -28,10 +28,10 @@ const KEY_BYTES_MIN: usize = 16;
 /// Limit for the key file: the server does not start.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The hosts under which a listener is reached.
+/// The hosts under which a listener is reached; clones have the same ones at any time.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    names: HashSet<String>,
+    names: Arc<RwLock<HashSet<String>>>,
     port: u16,
 }
 
@@ -39,7 +39,16 @@ impl Hosts {
     /// These names and addresses, at this port.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>, port: u16) -> Self {
-        Self { names: names.into_iter().map(|name| name.to_ascii_lowercase()).collect(), port }
+        let hosts = Self { names: Arc::default(), port };
+        hosts.replace(names);
+        hosts
+    }
+
+    /// From now on these names and addresses, at the same port.
+    pub fn replace(&self, names: impl IntoIterator<Item = String>) {
+        let names = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        // What it guards is whole at every moment.
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Whether a client that names this host means the listener.
@@ -49,7 +58,8 @@ impl Hosts {
         // However an address is written.
         let host = host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |address| address.to_string());
         let has_user = authority.as_str().contains('@');
-        !has_user && authority.port_u16().unwrap_or(DEFAULT_PORT) == self.port && self.names.contains(&host)
+        let is_named = || self.names.read().unwrap_or_else(PoisonError::into_inner).contains(&host);
+        !has_user && authority.port_u16().unwrap_or(DEFAULT_PORT) == self.port && is_named()
     }
 
     /// Whether all that a request says of its host means the listener.
@@ -130,6 +140,15 @@ mod tests {
         let key = key.map(|key| Key::parse(key).unwrap());
         let refused = refusal(&hosts, key.as_ref(), &request.body(Body::empty()).unwrap());
         refused.map(|problem| problem.into_response().status().as_u16())
+    }
+
+    #[test]
+    fn a_listener_is_reached_under_the_names_of_the_moment() {
+        let hosts = Hosts::new(["192.0.2.7".to_owned()], 4443);
+        let shared = hosts.clone();
+        hosts.replace(["192.0.2.8".to_owned()]);
+        let has = |host: &'static str| shared.has(&Authority::from_static(host));
+        assert!(has("192.0.2.8:4443") && !has("192.0.2.7:4443"));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl ServerNames {
         names
     }
 
+    /// All of them as text.
+    pub fn hosts(&self) -> impl Iterator<Item = String> + '_ {
+        self.dns.iter().cloned().chain(self.ip.iter().map(ToString::to_string))
+    }
+
     pub(crate) fn check(&self) -> Result<(), PkiError> {
         if self.dns.is_empty() && self.ip.is_empty() {
             return Err(PkiError::ServerNamesEmpty);
@@ -101,6 +106,7 @@ mod tests {
         let names = ServerNames::from_hosts(["covey.example", "10.1.2.3", "[::1]", "fe80::1"]);
         assert_eq!(names.dns, ["covey.example"]);
         assert_eq!(names.ip.len(), 3);
+        assert!(names.hosts().eq(["covey.example", "10.1.2.3", "::1", "fe80::1"]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use covey_core::id::OrgId;
 use covey_http::{App, MicrocontrollerHosts, MicrocontrollerKey, MicrocontrollerOptions};
+use covey_pki::ServerNames;
 use tokio::net::TcpListener;
 
 use crate::fault;
@@ -31,13 +32,18 @@ impl Microcontrollers {
         Ok(Some(Self { socket, key }))
     }
 
-    /// What it serves: under the names that the server's certificate has.
-    pub fn app(&self, app: &App, settings: &Settings, hosts: Vec<String>) -> Result<App> {
-        Ok(app.microcontrollers(MicrocontrollerOptions {
+    /// Under which hosts it is reached: by the names that the server's certificate has.
+    pub fn hosts(&self, names: &ServerNames) -> Result<MicrocontrollerHosts> {
+        Ok(MicrocontrollerHosts::new(names.hosts(), self.socket.local_addr()?.port()))
+    }
+
+    /// What it serves.
+    pub fn app(&self, app: &App, settings: &Settings, hosts: MicrocontrollerHosts) -> App {
+        app.microcontrollers(MicrocontrollerOptions {
             org: OrgId(settings.nodes_org),
-            hosts: MicrocontrollerHosts::new(hosts, self.socket.local_addr()?.port()),
+            hosts,
             key: self.key.clone(),
-        }))
+        })
     }
 }
 

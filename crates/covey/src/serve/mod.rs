@@ -9,6 +9,7 @@ mod first_start;
 pub mod gateways;
 mod link;
 mod microcontrollers;
+mod names;
 pub mod parts;
 mod pusher;
 mod renewal;
@@ -32,7 +33,7 @@ use covey_core::port::{Clock, Observer};
 use covey_core::retention::{RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
-use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames};
+use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver};
 use covey_store::sqlite::Disk;
 use covey_webhook::HttpSender;
 use time::OffsetDateTime;
@@ -49,6 +50,7 @@ use crate::serve::gateways::Gateways;
 pub use crate::serve::gateways::{passwords, taken};
 use crate::serve::link::DeviceLink;
 use crate::serve::microcontrollers::Microcontrollers;
+use crate::serve::names::Hosts;
 use crate::serve::parts::{Issuer, RandomIds};
 use crate::serve::store::OpenStore;
 use crate::serve::units::UnitRule;
@@ -93,8 +95,8 @@ async fn run(
     let pusher = pusher.transpose().map_err(fault::setup)?;
 
     let mdns_host = discovery::host(&settings.server_name);
-    let hosts = server_hosts(&settings, settings.mdns.then_some(&mdns_host));
-    let names = ServerNames::from_hosts(hosts.iter().map(String::as_str));
+    let hosts = Hosts::of(&settings, settings.mdns.then_some(&mdns_host));
+    let names = hosts.with(&names::own_addresses().unwrap_or_default());
     let authority = Arc::new(open_authority(&data, &settings)?);
     let certificate =
         authority.server_certificate(&names, OffsetDateTime::now_utc()).map_err(fault::setup)?;
@@ -157,6 +159,7 @@ async fn run(
     let mut listeners = gateways.listeners()?;
     listeners.extend([http.local_addr()?, https.local_addr()?]);
     listeners.extend(metrics_alone.as_ref().map(TcpListener::local_addr).transpose()?);
+    listeners.extend(microcontrollers.as_ref().map(|listener| listener.socket.local_addr()).transpose()?);
     listeners.extend(link.address());
     unit_rule.listens(listeners);
     let devices_url = settings.devices_url.clone().unwrap_or_else(|| link.devices_url(&settings));
@@ -207,8 +210,9 @@ async fn run(
         running.spawn(covey_http::serve_http(listener, app.measurements(), metrics_files, stop.clone()));
     }
     let tls = covey_pki::https_server_config(Arc::clone(&resolver)).map_err(fault::setup)?;
-    if let Some(microcontrollers) = microcontrollers {
-        let app = microcontrollers.app(&app, &settings, hosts)?;
+    let mcu_hosts = microcontrollers.as_ref().map(|listener| listener.hosts(&names)).transpose()?;
+    if let (Some(microcontrollers), Some(hosts)) = (microcontrollers, &mcu_hosts) {
+        let app = microcontrollers.app(&app, &settings, hosts.clone());
         let (socket, tls) = (microcontrollers.socket, Arc::clone(&tls));
         running.spawn(covey_http::serve_https(socket, tls, app, mcu_files, stop.clone()));
     }
@@ -222,8 +226,9 @@ async fn run(
     let server_name = settings.server_name.clone();
     running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
     work::spawn(&running, &engine, heard, &background);
-    let renewal = renewal::Renewal { authority, names, resolver, link, renew_at: certificate.renew_at() };
-    let renewing = tokio::spawn(renewal::run(renewal, background.clone()));
+    let renew_at = certificate.renew_at();
+    let certified = renewal::Certified { authority, hosts, names, resolver, mcu_hosts, renew_at };
+    let renewing = tokio::spawn(renewal::run(certified, link, background.clone()));
     running.close();
 
     // Whoever reads the addresses may also send a signal.
@@ -317,27 +322,6 @@ fn budgets(settings: &Settings) -> Budgets {
     defaults
         .with_device_bytes_a_day(settings.device_bytes_per_day_max.0)
         .with_org_bytes_per_second(settings.organisation_bytes_per_second_max.0)
-}
-
-/// The names and addresses by which this machine is reached.
-fn server_hosts(settings: &Settings, mdns_host: Option<&String>) -> Vec<String> {
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let addresses = interfaces.iter().map(|interface| interface.ip().to_string());
-    let bound = [settings.https.ip(), settings.mqtts.ip()].into_iter();
-    let bound = bound
-        .chain(settings.mcu_http.map(|address| address.ip()))
-        .filter(|ip| !ip.is_unspecified())
-        .map(|ip| ip.to_string());
-    ["localhost", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([host])
-        .chain(addresses)
-        .chain(bound)
-        .chain(settings.names.iter().cloned())
-        .chain(mdns_host.cloned())
-        .collect()
 }
 
 /// An address at which a client on this machine reaches a listener.
