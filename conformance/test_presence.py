@@ -54,6 +54,21 @@ def test_lists_of_events_show_it_to_those_who_name_it(api, server, identity, con
     assert (noted["event_type_code"], noted["payload"]["online"]) == (ONLINE, True)
 
 
+@pytest.mark.embedded
+def test_no_device_stays_connected_to_a_server_that_had_another_name(new_server, new_api, connect, tmp_path):
+    """A container has another host name each time, and a backup comes up on another machine."""
+    server = new_server("--server-name", "before")
+    identity = new_api(server).register(tmp_path)
+    device = connect(server, identity)
+    api = new_api(server)
+    assert wait_for(lambda: (connection(api, device) or {}).get("last_checked_result"))
+    server.kill()
+    device.close()
+    server.options = ("--server-name", "after")
+    api = new_api(server.start())
+    assert not connection(api, device)["last_checked_result"]
+
+
 def test_a_connection_that_breaks_is_told_as_lost(api, server, identity, connect):
     device = connect(server, identity)
     assert wait_for(lambda: told(api, device) == [(True, "connected")])

@@ -1,5 +1,7 @@
 //! What devices and their links tell by connecting, subscribing and going.
 
+use std::collections::BTreeSet;
+
 use crate::device::{Connection, Presence};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForDevice, ForServer, SWEEP_MAX};
@@ -117,6 +119,25 @@ impl ForServer<'_> {
         let clear = || PresenceClear { server: server.to_owned(), limit: SWEEP_MAX };
         while self.engine.execute(clear()).await? >= SWEEP_MAX as usize {}
         Ok(())
+    }
+
+    /// The same of every server, for one that is alone: it may have been called something else when it ran last, on
+    /// another machine or in another container.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn presence_clear_all(self) -> Result<()> {
+        let mut after = DeviceKey(0);
+        loop {
+            let online = self.presence_online(after, SWEEP_MAX).await?;
+            let Some(last) = online.last() else { return Ok(()) };
+            after = last.device.device;
+            let servers: BTreeSet<_> = online.iter().map(|online| &online.server).collect();
+            // What a broker holds is its to tell.
+            for server in servers.into_iter().filter(|server| !server.is_empty()) {
+                self.presence_clear(server).await?;
+            }
+        }
     }
 
     /// Tells of devices that came and went too often to be told of at once, and

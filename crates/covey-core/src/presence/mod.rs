@@ -19,6 +19,8 @@ pub struct OnlineDevice {
     pub device: DeviceIdentity,
     /// The session, as its link calls it.
     pub session: String,
+    /// The server that holds the connection; empty where a broker does.
+    pub server: String,
     /// More about the connection, by name.
     pub details: Vec<(String, String)>,
 }

@@ -37,7 +37,8 @@ pub(crate) fn told_at(row: &dyn Columns, at: usize) -> Read<PresenceTold> {
 
 /// A device that is connected, from `id, org_id, device_id, sn, session, details`.
 pub(crate) fn online(row: &dyn Columns) -> Read<OnlineDevice> {
-    Ok(OnlineDevice { device: identity(row)?, session: get(row, 4)?, details: details_at(row, 5)? })
+    let (session, server) = (get(row, 4)?, get(row, 5)?);
+    Ok(OnlineDevice { device: identity(row)?, session, server, details: details_at(row, 6)? })
 }
 
 fn details_at(row: &dyn Columns, at: usize) -> Read<Vec<(String, String)>> {

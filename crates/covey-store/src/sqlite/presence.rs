@@ -15,7 +15,7 @@ impl PresenceReader for Sqlite {
         self.rows(
             ReadKind::PresenceOnline,
             Turn::Server,
-            "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.details FROM connections c \
+            "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.server, c.details FROM connections c \
              JOIN devices d ON d.id = c.device_key \
              WHERE c.online = 1 AND c.device_key > ?1 ORDER BY c.device_key LIMIT ?2",
             (after.0, limit),

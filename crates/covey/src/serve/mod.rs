@@ -141,11 +141,13 @@ async fn run(
     let engine = Arc::new(engine);
     let admin_key = admin_key::ensure(&data, &engine).await?;
     let forgotten = async {
-        engine.server().presence_clear(&settings.server_name).await?;
-        // Also where no gateway is switched on now: one may have been before.
-        match heard {
-            Some(_) => engine.server().nodes_passing_clear(&settings.server_name).await,
-            None => engine.server().nodes_passing_clear_all().await,
+        // Nodes also where no gateway is switched on now: one may have been before.
+        if heard.is_some() {
+            engine.server().presence_clear(&settings.server_name).await?;
+            engine.server().nodes_passing_clear(&settings.server_name).await
+        } else {
+            engine.server().presence_clear_all().await?;
+            engine.server().nodes_passing_clear_all().await
         }
     };
     match forgotten.await {

@@ -206,4 +206,14 @@ pub fn what_a_server_held_is_told_later_and_not_of_those_who_came_back(backend: 
     assert_eq!(told_of(&world, &returns).len(), 1);
     assert!(many.iter().all(|device| told_of(&world, device).len() == 2));
     assert_eq!((are_online(&world), told_of(&world, &elsewhere).len()), (2, 1));
+
+    // A server that is alone, and had another name before, holds nothing yet.
+    let of_a_broker = world.device(0);
+    let connection = Connection { server: String::new(), ..connection("a") };
+    world.engine().for_device(&of_a_broker).connected(connection);
+    block_on(world.engine().server().presence_clear_all()).unwrap();
+    world.pass_ms(QUIET_MS);
+    sweep(&world);
+    assert_eq!((are_online(&world), told_of(&world, &of_a_broker).len()), (1, 1));
+    assert_eq!(told_of(&world, &elsewhere), [(true, Reason::Connected), (false, Reason::Unknown)]);
 }

@@ -67,7 +67,7 @@ prepared! {
     /// Those of a connection that reads.
     Reading {
         /// Devices that are connected: after, limit.
-        presence_online: "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.details FROM connections c \
+        presence_online: "SELECT d.id, d.org_id, d.device_id, d.sn, c.session, c.server, c.details FROM connections c \
              JOIN devices d ON d.id = c.device_key WHERE c.online AND c.device_key > $1 \
              ORDER BY c.device_key LIMIT $2";
         /// Whether something is to be told of any device: now.
