@@ -33,9 +33,9 @@ pub(super) struct FieldsQuery {
     #[serde(default, deserialize_with = "from_text")]
     #[param(value_type = i32, required = false, default = 44)]
     event_type_code: Option<TypeCode>,
-    /// The tag.
+    /// The tag. An empty one is as if it were not given.
     #[serde(default)]
-    #[param(nullable = false, min_length = 1, max_length = 64, default = "338", example = "310")]
+    #[param(nullable = false, max_length = 64, default = "338", example = "310")]
     tag: Option<String>,
     /// Of events received in the last minutes, so many.
     #[serde(default, deserialize_with = "from_text")]
