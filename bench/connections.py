@@ -127,6 +127,7 @@ use_identity_as_username true
 sys_interval 0
 log_type error
 max_connections -1
+set_tcp_nodelay true
 """
 
 
