@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, RawPathParams, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -70,11 +70,12 @@ const fn unauthorised(text: &'static str) -> Refused {
     Refused::With(StatusCode::UNAUTHORIZED, text)
 }
 
-/// A request that was signed.
+/// A request that the secret of an app has signed.
 struct Signed {
     app: Arc<App>,
     owner: Caller,
     parameters: Vec<(String, String)>,
+    body: Bytes,
     _running: Held,
 }
 
@@ -84,13 +85,29 @@ impl Signed {
     }
 }
 
+impl FromRequest<Arc<Shared>> for Signed {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let names = RawPathParams::from_request_parts(&mut parts, shared).await;
+        let names = names.map_err(IntoResponse::into_response)?;
+        let id = names.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id).to_owned();
+        let Ok(uri) = OriginalUri::from_request_parts(&mut parts, shared).await;
+        let method = parts.method.clone();
+        let body = Bytes::from_request(Request::from_parts(parts, body), shared).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        signed(shared, &id, &method, &uri, body).await.map_err(IntoResponse::into_response)
+    }
+}
+
 /// Finds out whether the secret of an app has signed a request.
 async fn signed(
     shared: &Shared,
     id: &str,
     method: &Method,
     OriginalUri(uri): &OriginalUri,
-    body: &[u8],
+    body: Bytes,
 ) -> Result<Signed, Refused> {
     let query = uri.query().unwrap_or("");
     let parameters: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
@@ -121,7 +138,7 @@ async fn signed(
         return Err(unauthorised("auth_timestamp is more than 600 s away from this server's time"));
     }
     let digest = of("body_md5");
-    if (!body.is_empty() || digest.is_some()) && digest.is_none_or(|digest| !is_same(digest, &md5_hex(body)))
+    if (!body.is_empty() || digest.is_some()) && digest.is_none_or(|digest| !is_same(digest, &md5_hex(&body)))
     {
         return Err(unauthorised("body_md5 is not the MD5 digest of the body"));
     }
@@ -130,7 +147,7 @@ async fn signed(
         Refused::As(Box::new((status, format!("{}\n", refusal.text)).into_response()))
     })?;
     let running = shared.door.request(&owner).map_err(Refused::As)?;
-    Ok(Signed { app: Arc::clone(app), owner, parameters, _running: running })
+    Ok(Signed { app: Arc::clone(app), owner, parameters, body, _running: running })
 }
 
 fn answer(json: &Value) -> Response {
@@ -243,15 +260,8 @@ async fn publish(shared: &Shared, signed: &Signed, events: &[Checked]) -> Result
     Ok(())
 }
 
-async fn events(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: OriginalUri,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signed = signed(&shared, &id, &method, &uri, &body).await?;
-    let event: Triggered = serde_json::from_slice(&body)
+async fn events(State(shared): State<Arc<Shared>>, signed: Signed) -> Result<Response, Refused> {
+    let event: Triggered = serde_json::from_slice(&signed.body)
         .map_err(|_| bad("the body must be a JSON object with name, data (a string) and channels"))?;
     let event = event.check()?;
     let info = Info::read(event.info.as_deref());
@@ -272,15 +282,8 @@ struct Batch {
     batch: Vec<Triggered>,
 }
 
-async fn batch(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: OriginalUri,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signed = signed(&shared, &id, &method, &uri, &body).await?;
-    let Batch { batch } = serde_json::from_slice(&body)
+async fn batch(State(shared): State<Arc<Shared>>, signed: Signed) -> Result<Response, Refused> {
+    let Batch { batch } = serde_json::from_slice(&signed.body)
         .map_err(|_| bad("the body must be a JSON object with batch, a list of events"))?;
     if batch.len() > BATCH_MAX {
         return Err(bad("a batch has at most 10 events"));
@@ -300,14 +303,7 @@ async fn batch(
     Ok(answer(&json!({"batch": told.collect::<Vec<_>>()})))
 }
 
-async fn channels(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    method: Method,
-    uri: OriginalUri,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signed = signed(&shared, &id, &method, &uri, &body).await?;
+async fn channels(signed: Signed) -> Result<Response, Refused> {
     let prefix = signed.parameter("filter_by_prefix").unwrap_or("");
     let info = Info::read(signed.parameter("info"));
     if info.users && !prefix.starts_with("presence-") {
@@ -325,14 +321,7 @@ fn named(name: &str) -> Result<Channel, Refused> {
     Channel::parse(name).map_err(|_| bad("there is no channel with such a name"))
 }
 
-async fn channel(
-    State(shared): State<Arc<Shared>>,
-    Path((id, name)): Path<(String, String)>,
-    method: Method,
-    uri: OriginalUri,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signed = signed(&shared, &id, &method, &uri, &body).await?;
+async fn channel(Path((_, name)): Path<(String, String)>, signed: Signed) -> Result<Response, Refused> {
     let channel = named(&name)?;
     let info = Info::read(signed.parameter("info"));
     if info.users && channel.kind() != Kind::Presence {
@@ -344,14 +333,7 @@ async fn channel(
     Ok(answer(&Value::Object(said)))
 }
 
-async fn users(
-    State(shared): State<Arc<Shared>>,
-    Path((id, name)): Path<(String, String)>,
-    method: Method,
-    uri: OriginalUri,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signed = signed(&shared, &id, &method, &uri, &body).await?;
+async fn users(Path((_, name)): Path<(String, String)>, signed: Signed) -> Result<Response, Refused> {
     let channel = named(&name)?;
     if channel.kind() != Kind::Presence {
         return Err(bad("users are known of presence channels alone"));
