@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Time;
+use crate::{Grant, Time};
 
 /// An API key, without its clear text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct ApiKey<'a> {
     pub org: Cow<'a, str>,
     /// What its owner calls it.
     pub name: Cow<'a, str>,
-    /// What it may do.
+    /// What it may do in the whole organisation.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
     /// When it was made.
@@ -32,6 +32,10 @@ pub struct ApiKey<'a> {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
     pub addresses: Vec<String>,
+    /// What it may do with some devices, methods or kinds of data alone.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub grants: Vec<Grant>,
 }
 
 /// An API key that was just made.
@@ -44,7 +48,7 @@ pub struct ApiKeyMade<'a> {
     pub org: Cow<'a, str>,
     /// What its owner calls it.
     pub name: Cow<'a, str>,
-    /// What it may do.
+    /// What it may do in the whole organisation.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
     /// When it was made.
@@ -56,6 +60,10 @@ pub struct ApiKeyMade<'a> {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
     pub addresses: Vec<String>,
+    /// What it may do with some devices, methods or kinds of data alone.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub grants: Vec<Grant>,
     /// The key itself. Shown once and never again. Not there for a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -86,7 +94,11 @@ pub struct Whoami<'a> {
     /// What the owner of the key or certificate calls it.
     #[cfg_attr(feature = "openapi", schema(example = "dashboard"))]
     pub name: Cow<'a, str>,
-    /// What it may do.
+    /// What kind of credential it is.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::CallerKindName, required = true))]
+    pub kind: Cow<'a, str>,
+    /// What it may do in the whole organisation.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
     /// From when on the key or certificate is not valid here. None if it does not expire.
@@ -96,4 +108,8 @@ pub struct Whoami<'a> {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true, example = json!(["10.1.0.0/16"])))]
     pub addresses: Vec<String>,
+    /// What it may do with some devices, methods or kinds of data alone.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub grants: Vec<Grant>,
 }

@@ -18,6 +18,7 @@ mod device;
 mod event;
 #[cfg(feature = "core")]
 mod from_core;
+mod grant;
 mod health;
 mod instant;
 mod node;
@@ -39,6 +40,7 @@ pub use access::{ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
+pub use grant::{Grant, GrantMethod};
 pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
 pub use node::{Node, NodePage, NodeRenamed};
@@ -53,7 +55,9 @@ pub use request::{
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
-pub use schema::{NodeStateName, RecordKindName, RightName, UnitKindName};
+pub use schema::{
+    CallerKindName, GrantableRightName, NodeStateName, RecordKindName, RightName, RoleName, UnitKindName,
+};
 pub use serde_json::value::RawValue;
 pub use task::{
     Task, TaskChange, TaskCreated, TaskDeleted, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus,

@@ -3,18 +3,18 @@
 
 use std::borrow::Cow;
 
-use covey_core::access::RIGHT_NAMES;
+use covey_core::access::{CallerKind, GRANTABLE, RIGHT_NAMES, Role};
 use covey_core::node::NodeState;
 use covey_core::presence::Reason;
 use covey_core::record::RecordKind;
-use covey_core::task::Cause;
+use covey_core::task::{Cause, METHOD_CHARS_MAX, METHOD_CODE_MAX};
 use covey_core::unit::UnitKind;
 use serde_json::json;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::{TaskStatus, Time};
+use crate::{GrantMethod, TaskStatus, Time};
 
 impl PartialSchema for Time {
     fn schema() -> RefOr<Schema> {
@@ -45,6 +45,30 @@ impl PartialSchema for TaskStatus {
 }
 
 impl ToSchema for TaskStatus {}
+
+impl PartialSchema for GrantMethod {
+    fn schema() -> RefOr<Schema> {
+        let code = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .minimum(Some(0))
+            .maximum(Some(METHOD_CODE_MAX))
+            .description(Some("The number of the method of tasks that name none."));
+        let name = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .min_length(Some(1))
+            .max_length(Some(METHOD_CHARS_MAX))
+            .pattern(Some(r"^[^\x00-\x1F\x7F-\x9F]+$"))
+            .description(Some("The name of the method of tasks that name one, whatever its number."));
+        let one = OneOfBuilder::new()
+            .item(code)
+            .item(name)
+            .description(Some("A method of tasks."))
+            .examples([json!(20), json!("open")]);
+        RefOr::T(Schema::OneOf(one.build()))
+    }
+}
+
+impl ToSchema for GrantMethod {}
 
 /// Types that stand for the schema of a name out of a fixed set.
 macro_rules! names {
@@ -79,6 +103,12 @@ names! {
     TaskCause as "TaskCause" = Cause::NAMES.map(|(_, name)| name), "Why the state of a task changed.";
     /// What a record is about.
     RecordKindName as "RecordKindName" = RecordKind::NAMES.map(|(_, name)| name), "What changed.";
+    /// A right that may be had for some devices alone.
+    GrantableRightName as "GrantableRightName" = GRANTABLE.names(), "A right that may be had for some devices alone.";
+    /// By what somebody is known who asks.
+    CallerKindName as "CallerKind" = CallerKind::NAMES.map(|(_, name)| name), "By what somebody is known who asks: an API key, or a certificate that stands for one; a token; a person who has signed in; the server itself.";
+    /// Rights that go together.
+    RoleName as "RoleName" = Role::NAMES.map(|(_, name)| name), "Rights that go together.";
     /// Why a device came or went.
     ReasonName as "ReasonName" = Reason::NAMES.map(|(_, name)| name), "Why.";
     /// What a unit does.

@@ -55,6 +55,14 @@ pub enum Error {
         /// The name of the right.
         right: &'static str,
     },
+    /// The caller has the right for some devices, methods or kinds of data, of which this is none.
+    #[error(
+        "the right {right} is not granted here: not for this device, method or kind of data, or not for all"
+    )]
+    NotGranted {
+        /// The name of the right.
+        right: &'static str,
+    },
     /// A limit was reached; the caller may try again later.
     #[error("{limit}")]
     Exhausted {

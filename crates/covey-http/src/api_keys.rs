@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
-use covey_api::{ApiKey, ApiKeyMade, ApiKeyNew, ApiKeyRevoked};
-use covey_core::access::{Grant, KeyBounds, Rights};
+use covey_api::{ApiKey, ApiKeyMade, ApiKeyNew, ApiKeyRevoked, Grant};
+use covey_core::access::{Access, KeyBounds, Rights, Role};
 use covey_core::id::UnixMs;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -49,11 +49,12 @@ async fn api_key_list(asked: Asked) -> Answer {
 async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<ApiKeyNew>()?;
     let rights = Rights::parse(wanted.rights.iter().map(String::as_str))?;
+    let rights = Rights(rights.0 | wanted.role.as_deref().map_or(Ok(0), role_rights)?);
     let bounds = KeyBounds {
         expires_at: wanted.expires_at.map(|at| UnixMs(at.0)),
         addresses: KeyBounds::addresses_of(wanted.addresses.iter().map(String::as_str))?,
     };
-    let grant = Grant { rights, bounds };
+    let access = Access { rights, grants: Grant::all_to_core(wanted.grants)?, bounds };
     let org = wanted.org.as_deref().unwrap_or(&asked.caller.org_name);
     let certificate =
         wanted.certificate_pem.as_deref().map(|pem| certificate(&asked.api, pem)).transpose()?;
@@ -61,10 +62,10 @@ async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
         Some(shown) => {
             let text = shown.credential();
             let serial = shown.serial_hex();
-            (asked.engine().credential_add(org, &wanted.name, grant, &text, serial).await?, None)
+            (asked.engine().credential_add(org, &wanted.name, access, &text, serial).await?, None)
         }
         None => {
-            let made = asked.engine().api_key_add(org, &wanted.name, grant).await?;
+            let made = asked.engine().api_key_add(org, &wanted.name, access).await?;
             (made.key, Some(made.clear_text))
         }
     };
@@ -73,6 +74,12 @@ async fn api_key_add(asked: Asked, body: RawBody) -> Answer {
     let mut response = json(StatusCode::CREATED, &answer);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+fn role_rights(name: &str) -> Result<u32, Problem> {
+    let role = Role::from_name(name);
+    let problem = "must be admin, operator, integrator or viewer";
+    role.map(|role| role.rights().0).ok_or_else(|| Problem::invalid("role", problem))
 }
 
 /// The certificate of a request, if it can be a credential from now on.

@@ -208,7 +208,7 @@ impl From<Error> for Problem {
             Error::LastKey => Kind::LastKey,
             Error::Gone { .. } => Kind::Gone,
             Error::Precondition { .. } => Kind::Precondition,
-            Error::Forbidden { .. } => Kind::Forbidden,
+            Error::Forbidden { .. } | Error::NotGranted { .. } => Kind::Forbidden,
             Error::Exhausted { .. } | Error::OverBudget { .. } => Kind::LimitReached,
             Error::OverQuota { .. } => Kind::QuotaReached,
             Error::Unavailable { reason: StorageFault::Full | StorageFault::Short } => Kind::NoRoom,

@@ -373,7 +373,7 @@ impl Drop for Stranger<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use covey_core::access::{KeyBounds, Rights};
+    use covey_core::access::Rights;
     use proptest::prelude::*;
 
     use super::*;
@@ -387,14 +387,7 @@ mod tests {
 
     /// The caller with this number: three of each organisation.
     fn caller(number: i64) -> Caller {
-        Caller {
-            org: OrgId(number / 3),
-            org_name: Arc::from("acme"),
-            id: CallerId(number),
-            name: Arc::from("a key"),
-            rights: Rights::ALL,
-            bounds: KeyBounds::default(),
-        }
+        Caller { id: CallerId(number), ..Caller::server(OrgId(number / 3), "a key", Rights::ALL) }
     }
 
     /// What a test holds of a slot.

@@ -279,7 +279,9 @@ impl From<Error> for Refused {
             | Error::SnTaken
             | Error::LastKey
             | Error::Precondition { .. } => (Refusal::Payload, RefusedKind::Malformed),
-            Error::Forbidden { .. } => (Refusal::PublishTopic, RefusedKind::Forbidden),
+            Error::Forbidden { .. } | Error::NotGranted { .. } => {
+                (Refusal::PublishTopic, RefusedKind::Forbidden)
+            }
             Error::Exhausted { .. } | Error::Blocked => (Refusal::Limit, RefusedKind::Limit),
             Error::Unavailable { reason } => (Refusal::Storage, RefusedKind::Unavailable(*reason)),
             // No device asks for what may take long.

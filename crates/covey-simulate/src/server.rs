@@ -9,7 +9,7 @@ use covey_core::access::{Caller, Rights};
 use covey_core::background::{self, Timer, Work};
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::Result as CoreResult;
-use covey_core::id::{CallerId, OrgId, Sn, TaskId, UnixMs};
+use covey_core::id::{OrgId, Sn, TaskId, UnixMs};
 use covey_core::limits::Limits;
 use covey_core::links::Links;
 use covey_core::port::{
@@ -310,14 +310,7 @@ impl Server {
     /// # Errors
     /// What the engine refuses.
     pub async fn add_caller(&self) -> Result<Caller, ServerError> {
-        let root = Caller {
-            org: OrgId(0),
-            org_name: "root".into(),
-            id: CallerId(0),
-            name: "root".into(),
-            rights: Rights::ALL,
-            bounds: Default::default(),
-        };
+        let root = Caller::server(OrgId(0), "root", Rights::ALL);
         let made = self.engine.for_caller(&root).api_key_add("acme", "application", Rights::ALL).await?;
         Ok(Caller::of(&made.key))
     }

@@ -3,6 +3,7 @@
 mod access;
 mod device;
 mod event;
+mod grant;
 mod health;
 mod node;
 mod record;

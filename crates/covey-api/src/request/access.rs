@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Time;
+use crate::{Grant, Time};
 
 /// An API key to be made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,9 +26,20 @@ pub struct ApiKeyNew {
         )
     )]
     pub name: String,
-    /// What it may do: no more than the caller may.
+    /// What it may do in the whole organisation: no more than the caller may.
+    #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<String>,
+    /// Rights that go together, beside `rights`: a viewer looks on, an integrator also calls devices and has webhooks, an
+    /// operator calls and manages devices and units, an admin may do everything in the organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RoleName>, nullable = false))]
+    pub role: Option<String>,
+    /// What it may do with some devices, methods or kinds of data alone: no more than the caller may. They come to at most
+    /// 10,000 pairs of a tag with a method or a type of events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1000))]
+    pub grants: Vec<Grant>,
     /// A client certificate in PEM that is to stand for this key: whoever shows it over TLS, and holds its
     /// private key, is let in. No key is made then. Any issuer will do, also the certificate itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::access::Rights;
+use crate::access::{Grants, Rights};
 use crate::address::{IpNet, parse_range};
 use crate::error::{Error, Result};
 use crate::id::UnixMs;
@@ -23,17 +23,19 @@ pub struct KeyBounds {
 
 /// What a credential is good for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// What may be done with it.
+pub struct Access {
+    /// What may be done with it in the whole organisation.
     pub rights: Rights,
+    /// What may be done with it with some devices alone.
+    pub grants: Grants,
     /// Until when, and from where.
     pub bounds: KeyBounds,
 }
 
-impl From<Rights> for Grant {
-    /// Always, and from anywhere.
+impl From<Rights> for Access {
+    /// In the whole organisation, always, and from anywhere.
     fn from(rights: Rights) -> Self {
-        Self { rights, bounds: KeyBounds::default() }
+        Self { rights, ..Self::default() }
     }
 }
 

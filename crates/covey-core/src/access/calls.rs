@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::access::{
-    ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd, Grant, LAST_USED_GRAIN_MS,
-    MadeKey, Rights,
+    Access, ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd,
+    LAST_USED_GRAIN_MS, MadeKey, Rights,
 };
 use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
@@ -18,12 +18,11 @@ impl Engine {
         self.parts.ids.api_key()
     }
 
-    fn key_to_add(&self, org_name: &str, name: &str, grant: Grant, clear_text: &str) -> Result<ApiKeyAdd> {
+    fn key_to_add(&self, org_name: &str, name: &str, access: Access, clear_text: &str) -> Result<ApiKeyAdd> {
         ApiKeyAdd::validate(org_name, name)?;
-        let Grant { rights, bounds } = grant;
         let digest = (self.parts.key_hasher)(clear_text);
         let (org_name, name) = (org_name.to_owned(), name.to_owned());
-        Ok(ApiKeyAdd { org_name, name, rights, digest, certificate_serial_hex: None, bounds })
+        Ok(ApiKeyAdd { org_name, name, access, digest, certificate_serial_hex: None })
     }
 }
 
@@ -32,12 +31,12 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a field out of range, or the store's.
-    pub async fn api_key_add(self, org_name: &str, name: &str, grant: impl Into<Grant>) -> Result<MadeKey> {
-        let grant = grant.into();
-        may_grant(self.caller, org_name, &grant)?;
+    pub async fn api_key_add(self, org_name: &str, name: &str, access: impl Into<Access>) -> Result<MadeKey> {
+        let access = access.into();
+        may_grant(self.caller, org_name, &access)?;
         self.charge(Weight::WRITE)?;
         let clear_text = self.engine.parts.ids.api_key();
-        let operation = self.engine.key_to_add(org_name, name, grant, &clear_text)?;
+        let operation = self.engine.key_to_add(org_name, name, access, &clear_text)?;
         Ok(MadeKey { key: self.engine.execute(operation).await?, clear_text })
     }
 
@@ -53,14 +52,14 @@ impl ForCaller<'_> {
         self,
         org_name: &str,
         name: &str,
-        grant: impl Into<Grant>,
+        access: impl Into<Access>,
         text: &str,
         serial_hex: &str,
     ) -> Result<ApiKey> {
-        let grant = grant.into();
-        may_grant(self.caller, org_name, &grant)?;
+        let access = access.into();
+        may_grant(self.caller, org_name, &access)?;
         self.charge(Weight::WRITE)?;
-        let mut operation = self.engine.key_to_add(org_name, name, grant, text)?;
+        let mut operation = self.engine.key_to_add(org_name, name, access, text)?;
         operation.certificate_serial_hex = Some(serial_hex.to_owned());
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
@@ -153,13 +152,16 @@ impl ForServer<'_> {
 
 /// Nobody hands out a right that it does not hold, or for longer or elsewhere than it holds it, or makes keys for others
 /// without the right to.
-fn may_grant(caller: &Caller, org_name: &str, grant: &Grant) -> Result<()> {
+fn may_grant(caller: &Caller, org_name: &str, access: &Access) -> Result<()> {
     caller.require(Rights::KEYS_WRITE)?;
     if org_name != &*caller.org_name {
         caller.require(Rights::ORGS_ADMIN)?;
     }
-    if !caller.rights.contains(grant.rights) {
+    let grants = access.grants.list();
+    if !caller.rights.contains(access.rights)
+        || !grants.iter().all(|grant| caller.grants.contains(caller.rights, grant))
+    {
         return Err(Error::Forbidden { right: "of the key to be made" });
     }
-    caller.bounds.require(&grant.bounds)
+    caller.bounds.require(&access.bounds)
 }

@@ -1,23 +1,32 @@
 //! Who calls: the organisation and the rights that an operation is given.
 
 mod bounds;
+mod caller;
 mod calls;
+mod grant;
+mod look;
 mod operation;
 mod port;
 pub mod recovery;
+mod role;
 mod taken_names;
 
-pub use bounds::{Grant, KEY_ADDRESSES_MAX, KeyBounds};
+pub use bounds::{Access, KEY_ADDRESSES_MAX, KeyBounds};
+pub use caller::{Caller, CallerKind};
+pub use grant::{
+    GRANT_NAMES_MAX, GRANT_PAIRS_MAX, GRANTABLE, GRANTS_MAX, Grant, Grants, Matter, Method, Place, Scope,
+    ScopeOf,
+};
+pub(crate) use look::demand;
 pub use operation::{
     AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
 };
 pub use port::{AccessReader, AccessSteps};
+pub use role::Role;
 pub(crate) use taken_names::TakenNames;
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
-use crate::id::{CallerId, OrgId, UnixMs};
+use crate::id::{OrgId, UnixMs};
 
 /// What a caller may do. Stored as bits, shown as names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -99,56 +108,6 @@ impl Rights {
     }
 }
 
-/// Who asks: an organisation's credential with its rights, taken from the
-/// credential alone.
-///
-/// Every operation and every read for an application takes one, so that a
-/// tenant cannot be forgotten, and so that an operation can decide what the
-/// caller may do once it has read what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The caller's organisation.
-    pub org: OrgId,
-    /// The organisation's name.
-    pub org_name: Arc<str>,
-    /// The credential.
-    pub id: CallerId,
-    /// What the owner of the credential calls it.
-    pub name: Arc<str>,
-    /// What the caller may do.
-    pub rights: Rights,
-    /// Until when, and from where.
-    pub bounds: KeyBounds,
-}
-
-impl Caller {
-    /// The caller that an API key stands for.
-    #[must_use]
-    pub fn of(key: &ApiKey) -> Self {
-        Self {
-            org: key.org,
-            org_name: Arc::from(key.org_name.as_str()),
-            id: CallerId(key.id),
-            name: Arc::from(key.name.as_str()),
-            rights: key.rights,
-            bounds: key.bounds.clone(),
-        }
-    }
-
-    /// Demands a right.
-    ///
-    /// # Errors
-    /// [`Error::Forbidden`] naming the right.
-    pub fn require(&self, wanted: Rights) -> Result<()> {
-        if self.rights.contains(wanted) {
-            Ok(())
-        } else {
-            let right = wanted.names().next().unwrap_or("unknown");
-            Err(Error::Forbidden { right })
-        }
-    }
-}
-
 /// A digest under which an API key is kept; the key itself is never stored.
 pub type KeyDigest = [u8; 32];
 
@@ -163,8 +122,10 @@ pub struct ApiKey {
     pub org_name: String,
     /// What its owner calls it.
     pub name: String,
-    /// What it may do.
+    /// What it may do in the whole organisation.
     pub rights: Rights,
+    /// What it may do with some devices alone.
+    pub grants: Grants,
     /// When it was made.
     pub created_at: UnixMs,
     /// When it last let somebody in, as of at most [`LAST_USED_GRAIN_MS`] ago;
@@ -189,22 +150,5 @@ mod tests {
         assert_eq!(all, RIGHT_NAMES);
         assert_eq!(Rights::parse(all).unwrap(), Rights::ALL);
         assert!(Rights::parse(["root"]).is_err());
-    }
-
-    #[test]
-    fn a_caller_without_the_right_is_refused_by_name() {
-        let key = ApiKey {
-            id: 1,
-            org: OrgId(1),
-            org_name: "acme".to_owned(),
-            name: "reader".to_owned(),
-            rights: Rights::TASKS_READ,
-            created_at: UnixMs(0),
-            last_used_at: None,
-            bounds: KeyBounds::default(),
-        };
-        let caller = Caller::of(&key);
-        assert!(caller.require(Rights::TASKS_READ).is_ok());
-        assert_eq!(caller.require(Rights::TASKS_WRITE), Err(Error::Forbidden { right: "tasks:write" }));
     }
 }

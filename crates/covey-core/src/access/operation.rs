@@ -1,6 +1,6 @@
 //! Operations on API keys.
 
-use crate::access::{ApiKey, Caller, KeyBounds, KeyDigest, LAST_USED_GRAIN_MS, Rights};
+use crate::access::{Access, ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::error::{Error, Result};
 use crate::id::OrgId;
 use crate::operation::{Abort, Operation};
@@ -25,14 +25,12 @@ pub struct ApiKeyAdd {
     pub org_name: String,
     /// What the owner calls the key.
     pub name: String,
-    /// What it may do.
-    pub rights: Rights,
+    /// What it is good for.
+    pub access: Access,
     /// The digest of its clear text.
     pub digest: KeyDigest,
     /// The serial number of the certificate that stands for it, in hexadecimal digits.
     pub certificate_serial_hex: Option<String>,
-    /// Until when, and from where, it may be used.
-    pub bounds: KeyBounds,
 }
 
 impl ApiKeyAdd {
@@ -70,16 +68,16 @@ impl Operation for ApiKeyAdd {
         }
         // The last key that may keep all others would go with the device.
         if let Some(serial) = serial
-            && self.rights.contains(Rights::ORGS_ADMIN)
+            && self.access.rights.contains(Rights::ORGS_ADMIN)
             && tx.certificate_is_of_device(serial)?
         {
             return Err(Error::invalid("rights", "orgs:admin is not for the certificate of a device").into());
         }
-        if self.bounds.is_over_at(tx.now()) {
+        if self.access.bounds.is_over_at(tx.now()) {
             return Err(Error::invalid("expires_at", "is past").into());
         }
         let org = tx.org_ensure(&self.org_name)?;
-        Ok(tx.api_key_insert(org, &self.name, self.rights, &self.digest, serial, &self.bounds)?)
+        Ok(tx.api_key_insert(org, &self.name, &self.access, &self.digest, serial)?)
     }
 }
 

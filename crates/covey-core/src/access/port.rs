@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of organisations and API keys.
 
-use crate::access::{ApiKey, KeyBounds, KeyDigest, Rights};
+use crate::access::{Access, ApiKey, KeyDigest, Rights};
 use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, TxResult};
 
@@ -13,10 +13,9 @@ pub trait AccessSteps {
         &mut self,
         org: OrgId,
         name: &str,
-        rights: Rights,
+        access: &Access,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
-        bounds: &KeyBounds,
     ) -> TxResult<ApiKey>;
     /// The API key of this number, unless it was revoked.
     fn api_key(&mut self, id: i64) -> TxResult<Option<ApiKey>>;

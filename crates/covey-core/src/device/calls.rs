@@ -1,6 +1,6 @@
 //! What can be asked of devices: the registry.
 
-use crate::access::Rights;
+use crate::access::{Matter, Rights};
 use crate::budget::Weight;
 use crate::device::{
     CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
@@ -19,8 +19,12 @@ impl ForCaller<'_> {
     /// A missing right, a field out of range, a request that cannot be signed,
     /// [`Error::SnTaken`], [`Error::Conflict`] for a number that is taken, or the store's.
     pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         DeviceRegister::validate(spec.sn.as_ref(), spec.device_id, &spec.tags)?;
+        if self.caller.is_bound(Rights::DEVICES_WRITE) {
+            let granted = self.caller.grants.giving(Rights::DEVICES_WRITE, &spec.tags, Matter::Device);
+            granted.ok_or(Error::NotGranted { right: "devices:write" })?;
+        }
         self.charge(Weight::WRITE)?;
         if spec.sn.is_none() {
             return self.register(spec).await;
@@ -72,7 +76,7 @@ impl ForCaller<'_> {
         page: PageRequest,
         bytes_max: usize,
     ) -> Result<DevicePage> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         let page = page.validate()?;
         let _scan = self.begin_read(ReadKind::of_devices(&filter))?;
         self.engine.parts.store.device_list(self.caller, filter, page, bytes_max).await?.whole()
@@ -83,7 +87,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`crate::Error::NotFound`], or the store's.
     pub async fn device_retire(self, device_id: DeviceId) -> Result<DeviceIdentity> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = DeviceRetire { caller: self.caller.clone(), device_id };
         let tell = |after: &AfterCommit, identity: &DeviceIdentity| {
@@ -98,7 +102,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a tag out of range, [`crate::Error::NotFound`], or the store's.
     pub async fn tag_put(self, device_id: DeviceId, tag: Tag) -> Result<i64> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         TagPut::validate(&tag)?;
         self.charge(Weight::WRITE)?;
         self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await

@@ -6,7 +6,7 @@ mod port;
 
 pub use operation::{DeviceRegister, DeviceRetire, TagPut};
 pub(crate) use operation::{register, register_as, retire};
-pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice};
+pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice, TagsOf};
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 use crate::named::named;
@@ -53,7 +53,7 @@ pub struct DeviceIdentity {
 }
 
 /// A name with a value, given to a device by an application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tag {
     /// The name.
     pub tag: String,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::Caller;
+use crate::access::{Caller, Matter, Rights};
 use crate::device::{
     CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, DeviceKind, NewDevice, Presence, TAG_CHARS_MAX,
     TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag,
@@ -134,6 +134,7 @@ impl Operation for DeviceRetire {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         retire(tx, device, Reason::Revoked)
     }
 }
@@ -197,6 +198,11 @@ impl Operation for TagPut {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
+        if self.caller.is_bound(Rights::DEVICES_WRITE) && self.caller.grants.names_tag(&self.tag.tag) {
+            // By it the caller could give itself what it was not granted.
+            return Err(Error::NotGranted { right: "devices:write" }.into());
+        }
         if tx.tags_beside(device.identity.device, &self.tag.tag)? >= TAGS_MAX {
             return Err(Error::invalid("tag", "a device may have at most 64 tags").into());
         }

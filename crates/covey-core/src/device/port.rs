@@ -35,6 +35,15 @@ pub struct NamedDevice {
     pub kind: DeviceKind,
 }
 
+/// Whose tags are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagsOf {
+    /// Those of a registration, also one that has ended.
+    Key(DeviceKey),
+    /// Those of the device that has this number now.
+    Id(DeviceId),
+}
+
 /// The steps on devices inside a transaction.
 pub trait DeviceSteps {
     /// The device that a caller names.
@@ -52,6 +61,8 @@ pub trait DeviceSteps {
     fn device_insert(&mut self, device: &NewDevice) -> TxResult<DeviceKey>;
     /// Marks a device as retired and all of its certificates as revoked.
     fn device_retire(&mut self, device: DeviceKey) -> TxResult<()>;
+    /// The tags of a device.
+    fn device_tags(&mut self, device: DeviceKey) -> TxResult<Vec<Tag>>;
     /// Sets a tag of a device; answers the tag's number.
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64>;
     /// How many tags a device has beside the one of this name.
@@ -72,6 +83,9 @@ pub trait DeviceReader {
         page: PageRequest,
         bytes_max: usize,
     ) -> Found<'_, DevicePage>;
+
+    /// The tags of a device of the caller's organisation; none if there is no such device.
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>>;
 
     /// Who is registered under a serial number, whatever it speaks.
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>>;

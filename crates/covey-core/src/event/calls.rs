@@ -1,7 +1,7 @@
 //! What can be asked of events.
 
-use crate::access::Rights;
-use crate::device::Device;
+use crate::access::{Matter, Rights};
+use crate::device::{Device, TagsOf};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, SCANS_PER_ORG_MAX};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::event::{
 };
 use crate::id::{DeviceId, DeviceKey, RecordNumber};
 use crate::port::{Event, Lane, Page, PageRequest, ReadKind, Step};
-use crate::record::NEVER_ISSUED;
+use crate::record::{NEVER_ISSUED, RecordKind};
 use crate::retention::RetentionClass;
 
 impl Engine {
@@ -29,7 +29,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a parameter out of range, or the store's.
     pub async fn event_list(self, filter: EventFilter, from: EventsFrom) -> Result<EventPage> {
-        self.caller.require(Rights::EVENTS_READ)?;
+        self.caller.require_some(Rights::EVENTS_READ)?;
         filter.validate()?;
         let page = match from {
             EventsFrom::Page(page) => page,
@@ -41,7 +41,8 @@ impl ForCaller<'_> {
         {
             return Err(Error::invalid("cursor", NEVER_ISSUED));
         }
-        let _scan = self.begin_read(ReadKind::of_events(&filter, from))?;
+        let kind = ReadKind::of_events(&filter, from).within(self.caller.is_bound(Rights::EVENTS_READ));
+        let _scan = self.begin_read(kind)?;
         let found = self.engine.parts.store.event_list(self.caller, filter, from).await?;
         // By cursor one goes on from the last one; on the next page those that are left out would not be.
         if found.is_cut && matches!(from, EventsFrom::Page(_)) {
@@ -76,13 +77,14 @@ impl ForCaller<'_> {
         after: Option<RecordNumber>,
         limit: u32,
     ) -> Result<Vec<DeviceEvent>> {
-        self.caller.require(Rights::EVENTS_READ)?;
+        self.caller.require_some(Rights::EVENTS_READ)?;
         types.validate()?;
         if !(1..=INCREMENTAL_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 100"));
         }
         let Some(after) = after else { return self.event_next_of_caller(device, types, limit).await };
-        let _scan = self.begin_read(ReadKind::of_events_after(&types))?;
+        let kind = ReadKind::of_events_after(&types).within(self.caller.is_bound(Rights::EVENTS_READ));
+        let _scan = self.begin_read(kind)?;
         let events =
             self.engine.parts.store.event_list_after(self.caller, device, types, after, limit).await?;
         if events.is_empty() && !self.may_be_issued(after).await? {
@@ -100,7 +102,7 @@ impl ForCaller<'_> {
         limit: u32,
     ) -> Result<Vec<DeviceEvent>> {
         let caller = || self.caller.clone();
-        let kind = ReadKind::of_events_after(&types);
+        let kind = ReadKind::of_events_after(&types).within(self.caller.is_bound(Rights::EVENTS_READ));
         if kind.lane() != Lane::Scan {
             return self.engine.execute(EventNext { caller: caller(), device, types, limit }).await;
         }
@@ -123,9 +125,18 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, or the store's.
     pub async fn event_fields(self, query: FieldQuery) -> Result<Vec<Field>> {
-        self.caller.require(Rights::EVENTS_READ)?;
+        self.caller.require_some(Rights::EVENTS_READ)?;
+        self.demand_events(query.device_id, Some(query.type_code)).await?;
         let _scan = self.begin_read(ReadKind::EventFields)?;
         self.engine.parts.store.event_fields(self.caller, query).await?.whole("limit")
+    }
+
+    async fn demand_events(self, device: DeviceId, type_code: Option<i64>) -> Result<()> {
+        // Those of every type are there for whom none is kept from.
+        let kind = RecordKind::Event;
+        let all = Matter::Data { kind, event_type: None, method: None };
+        let matter = type_code.map_or(all, Matter::event);
+        self.demand(Rights::EVENTS_READ, TagsOf::Id(device), matter, "device").await
     }
 
     /// Numbers out of the events of a device, gathered in buckets.
@@ -133,8 +144,9 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a span or width out of range, or the store's.
     pub async fn event_series(self, query: SeriesQuery) -> Result<Vec<Bucket>> {
-        self.caller.require(Rights::EVENTS_READ)?;
+        self.caller.require_some(Rights::EVENTS_READ)?;
         query.validate()?;
+        self.demand_events(query.device_id, query.type_code).await?;
         let _scan = self.begin_read(ReadKind::EventSeries)?;
         let Engine { parts, series, .. } = self.engine;
         let read = |query| parts.store.event_series(self.caller, query);
@@ -146,7 +158,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a page out of range, or the store's.
     pub async fn gauge_list(self, filter: GaugeFilter, page: PageRequest) -> Result<Page<Gauge>> {
-        self.caller.require(Rights::EVENTS_READ)?;
+        self.caller.require_some(Rights::EVENTS_READ)?;
         if filter.type_code.is_some_and(|code| !(0..=EVENT_TYPE_CODE_MAX).contains(&code)) {
             return Err(Error::invalid("type", "must be 0 to 2147483647"));
         }
@@ -160,7 +172,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, bodies of more bytes, or the store's.
     pub async fn gauges_of(self, devices: &[Device], bytes_max: usize) -> Result<Vec<Gauge>> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         let devices: Vec<DeviceKey> = devices.iter().map(|device| device.identity.device).collect();
         if devices.is_empty() {
             return Ok(Vec::new());

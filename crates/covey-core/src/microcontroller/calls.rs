@@ -1,11 +1,11 @@
 //! What can be asked of microcontrollers.
 
-use crate::access::Rights;
+use crate::access::{Matter, Rights};
 use crate::budget::Weight;
-use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate};
+use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate, TagsOf};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForDevice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{Sn, TaskId};
 use crate::microcontroller::operation::{NOT_OURS, TAKEN, is_own};
 use crate::microcontroller::{
@@ -40,9 +40,16 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::Conflict`](crate::Error::Conflict) for a name that is another's or nobody's, or the
     /// store's.
     pub async fn microcontroller(self, sn: &Sn) -> Result<OwnMicrocontroller> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         let found = self.engine.parts.store.device_of_name_of_every_org(sn.clone()).await?;
         let found = found.filter(|found| is_own(found, self.caller)).ok_or(NOT_OURS)?;
+        let device = TagsOf::Key(found.identity.device);
+        self.demand(Rights::DEVICES_READ, device, Matter::Device, "device").await.map_err(
+            |error| match error {
+                Error::NotFound { .. } => NOT_OURS,
+                other => other,
+            },
+        )?;
         Ok(OwnMicrocontroller(found.identity))
     }
 

@@ -47,7 +47,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a page out of range, or the store's.
     pub async fn node_list(self, filter: NodeFilter, page: PageRequest) -> Result<Page<Node>> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         let page = page.validate()?;
         let _scan = self.begin_read(ReadKind::NodeList)?;
         self.engine.parts.store.node_list(self.caller, filter, page).await
@@ -88,7 +88,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn node_block(self, id: NodeId) -> Result<Node> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = NodeBlock { caller: self.caller.clone(), id };
         Ok(self.engine.execute_then(operation, told(self.caller.org)).await?.node)
@@ -99,7 +99,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn node_remove(self, id: NodeId) -> Result<Node> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = NodeRemove { caller: self.caller.clone(), id };
         Ok(self.engine.execute_then(operation, told(self.caller.org)).await?.node)
@@ -111,7 +111,7 @@ impl ForCaller<'_> {
     /// A missing right, a name out of range, [`Error::NotFound`], [`Error::Conflict`] for a node without a device, or
     /// the store's.
     pub async fn node_rename(self, id: NodeId, name: String) -> Result<()> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         let operation = NodeRename { caller: self.caller.clone(), id, name };
         TagPut::validate(&operation.tag()).map_err(|error| match error {
             Error::Invalid { problem, fault, .. } => Error::Invalid { field: "name", problem, fault },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::access::Caller;
+use crate::access::{Caller, Matter, Rights, demand};
 use crate::device::{DeviceIdentity, Tag, TagPut, register, retire};
 use crate::error::{Error, Result};
 use crate::id::NodeId;
@@ -73,7 +73,15 @@ fn told(
 }
 
 fn node_of(tx: &mut dyn Transaction, caller: &Caller, id: NodeId) -> Result<Node, Abort> {
-    tx.node(caller.org, id)?.ok_or_else(|| Error::not_found("node").into())
+    let node = tx.node(caller.org, id)?.ok_or(Error::not_found("node"))?;
+    match &node.device {
+        Some(device) => {
+            demand(tx, caller, Rights::DEVICES_WRITE, device.device, Matter::Device, "node")?;
+        }
+        // Without a device it has no tags.
+        None => caller.demand(Rights::DEVICES_WRITE, &[], Matter::Device, "node")?,
+    }
+    Ok(node)
 }
 
 /// Somebody says yes to a node: it gets its device. Of an address it is noted that passing nodes may come from there.

@@ -52,6 +52,8 @@ named! {
         DeviceSns => "device_sns",
         /// A device as applications see it.
         Device => "device",
+        /// The tags of a device.
+        DeviceTags => "device_tags",
         /// Devices, counted.
         DeviceList => "device_list",
         /// A task with its results.
@@ -156,6 +158,7 @@ impl ReadKind {
             | Self::DeviceOfCertificate
             | Self::DeviceOfSn
             | Self::DeviceOfName
+            | Self::DeviceTags
             | Self::Device
             | Self::Task
             | Self::TaskAnnounceable
@@ -198,6 +201,16 @@ impl ReadKind {
             | Self::EventFields
             | Self::EventSeries
             | Self::GaugeList => Lane::Scan,
+        }
+    }
+
+    /// The same for who may see some of the list alone: what is seen is sought, and counted.
+    #[must_use]
+    pub const fn within(self, is_bound: bool) -> Self {
+        match self {
+            Self::TaskList if is_bound => Self::TaskSearch,
+            Self::EventList if is_bound => Self::EventSearch,
+            other => other,
         }
     }
 

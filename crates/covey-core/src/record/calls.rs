@@ -31,9 +31,16 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a filter out of bounds, [`Error::Invalid`] for a cursor
     /// that was never given, or the store's.
-    pub async fn record_follow(self, filter: RecordFilter, cursor: Option<RecordNumber>) -> Result<Follower> {
-        self.caller.require(Rights::EVENTS_READ)?;
+    pub async fn record_follow(
+        self,
+        mut filter: RecordFilter,
+        cursor: Option<RecordNumber>,
+    ) -> Result<Follower> {
+        self.caller.require_some(Rights::EVENTS_READ)?;
         filter.validate()?;
+        if self.caller.is_bound(Rights::EVENTS_READ) {
+            filter.granted = Some(self.caller.grants.clone());
+        }
         let span = self.engine.parts.store.record_span(self.caller).await?;
         let from = match cursor {
             None => span.settled,

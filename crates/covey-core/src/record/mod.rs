@@ -9,6 +9,7 @@ pub use port::{RecordReader, RecordSteps};
 
 use std::sync::Arc;
 
+use crate::access::{Grants, Rights};
 use crate::device::{DeviceIdentity, TAG_CHARS_MAX, TAG_VALUE_CHARS_MAX, Tag};
 use crate::event::{DeviceEvent, EVENT_TYPE_CODE_MAX};
 use crate::id::{DeviceId, OrgId, RecordNumber, ResultId, TaskId, UnixMs};
@@ -213,6 +214,8 @@ pub struct RecordFilter {
     pub kinds: Vec<RecordKind>,
     /// Of events, those of these types; all if there is none.
     pub event_types: Vec<i64>,
+    /// Of these, those that somebody may read by these grants; all if there are none.
+    pub granted: Option<Grants>,
 }
 
 /// How many devices, tags or types a filter may name.
@@ -253,7 +256,7 @@ impl RecordFilter {
     /// Whether the tags of devices decide.
     #[must_use]
     pub fn looks_at_tags(&self) -> bool {
-        !self.tags.is_empty()
+        !self.tags.is_empty() || self.granted.is_some()
     }
 
     /// Whether a record is one of those that are wanted.
@@ -275,6 +278,10 @@ impl RecordFilter {
             && (self.devices.is_empty() || self.devices.contains(&record.device.identity.device_id))
             && is_of_type
             && (self.tags.is_empty() || record.device.tags.as_deref().is_some_and(one_of))
+            && self.granted.as_ref().is_none_or(|grants| {
+                let tags = record.device.tags.as_deref().unwrap_or_default();
+                grants.giving(Rights::EVENTS_READ, tags, record.into()).is_some()
+            })
     }
 }
 

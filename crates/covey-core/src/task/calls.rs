@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::access::Rights;
+use crate::access::{Matter, Rights};
 use crate::budget::Weight;
+use crate::device::TagsOf;
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{Engine, ForCaller, ForDevice, ForServer, KEYS_SWEEP_MS, SWEEP_MAX, SWEEP_TASKS_MIN};
 use crate::error::{Error, Result};
@@ -60,12 +61,15 @@ impl ForCaller<'_> {
         self.engine.execute_then(operation, then).await
     }
 
-    /// Makes a task, for somebody who waits for its end.
+    /// Makes a task, for somebody who waits for its end and may read it.
     ///
     /// # Errors
     /// As of [`Self::task_create`]; those of the store also come from the call.
     pub fn task_call(self, id: TaskId, spec: TaskSpec, idempotency: Option<IdempotencyKey>) -> Result<Call> {
-        let operation = self.creation(id, spec, None, idempotency)?;
+        // Before anything is made: the answer is one for which this right is needed.
+        self.caller.require_some(Rights::TASKS_READ)?;
+        let mut operation = self.creation(id, spec, None, idempotency)?;
+        operation.is_read = true;
         self.call(operation)
     }
 
@@ -96,7 +100,7 @@ impl ForCaller<'_> {
         life_ms: Option<i64>,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<TaskCreate> {
-        self.caller.require(Rights::TASKS_WRITE)?;
+        self.caller.require_some(Rights::TASKS_WRITE)?;
         spec.validate()?;
         idempotency.as_ref().map_or(Ok(()), IdempotencyKey::validate)?;
         self.charge(Weight::task(spec.payload.as_ref().map_or(0, |payload| payload.len())))?;
@@ -109,6 +113,7 @@ impl ForCaller<'_> {
             spec,
             idempotency,
             life_ms,
+            is_read: false,
             limits: self.engine.parts.limits,
             after_commit: Arc::clone(&self.engine.after_commit),
         })
@@ -127,8 +132,12 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_get_before(self, id: TaskId, before: Option<ResultId>) -> Result<TaskDetail> {
-        self.caller.require(Rights::TASKS_READ)?;
-        self.engine.parts.store.task_get(self.caller, id, before).await?.ok_or(Error::not_found("task"))
+        self.caller.require_some(Rights::TASKS_READ)?;
+        let found = self.engine.parts.store.task_get(self.caller, id, before).await?;
+        let found = found.ok_or(Error::not_found("task"))?;
+        self.demand(Rights::TASKS_READ, TagsOf::Key(found.task.device), Matter::of(&found.task), "task")
+            .await?;
+        Ok(found)
     }
 
     /// Begins to wait for a task to become final. Begin before looking at it.
@@ -142,9 +151,10 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a page out of range, or the store's.
     pub async fn task_list(self, filter: TaskFilter, page: PageRequest) -> Result<TaskPage> {
-        self.caller.require(Rights::TASKS_READ)?;
+        self.caller.require_some(Rights::TASKS_READ)?;
         let page = page.validate()?;
-        let _scan = self.begin_read(ReadKind::of_tasks(&filter, page))?;
+        let kind = ReadKind::of_tasks(&filter, page).within(self.caller.is_bound(Rights::TASKS_READ));
+        let _scan = self.begin_read(kind)?;
         self.engine.parts.store.task_list(self.caller, filter, page).await
     }
 
@@ -153,7 +163,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_delete(self, id: TaskId) -> Result<Arc<TaskDetail>> {
-        self.caller.require(Rights::TASKS_WRITE)?;
+        self.caller.require_some(Rights::TASKS_WRITE)?;
         self.charge_after(Weight::WRITE);
         let operation = TaskDelete { caller: self.caller.clone(), id };
         let then = |after: &AfterCommit, deleted: &DeletedTask| {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::access::Caller;
+use crate::access::{Caller, Matter, Rights, demand};
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
-use crate::id::{ResultId, TaskId};
+use crate::id::{DeviceKey, ResultId, TaskId};
 use crate::limits::Limits;
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Room, Transaction, Turn};
@@ -30,6 +30,8 @@ pub struct TaskCreate {
     pub idempotency: Option<IdempotencyKey>,
     /// How long it lives, in milliseconds, if not for as many minutes as are asked for.
     pub life_ms: Option<i64>,
+    /// Whether the caller will read what becomes of it.
+    pub is_read: bool,
     /// The limits in force.
     pub limits: Limits,
     /// Who knows how much the device keeps.
@@ -102,10 +104,19 @@ impl Operation for TaskCreate {
 }
 
 impl TaskCreate {
+    fn demand(&self, tx: &mut dyn Transaction, device: DeviceKey, matter: Matter<'_>) -> Result<(), Abort> {
+        demand(tx, &self.caller, Rights::TASKS_WRITE, device, matter, "device")?;
+        match self.is_read {
+            true => demand(tx, &self.caller, Rights::TASKS_READ, device, matter, "device"),
+            false => Ok(()),
+        }
+    }
+
     /// The device that gets the task, which may have one more beside those that are about to be made for these.
     fn target(&self, tx: &mut dyn Transaction, before: &[Target]) -> Result<Target, Abort> {
         let target =
             tx.device_target(self.caller.org, &self.spec.device)?.ok_or(Error::not_found("device"))?;
+        self.demand(tx, target.device, Matter::asked(&self.spec))?;
         self.after_commit.demand_quota(self.caller.org, Some(target.device))?;
         let before = before.iter().filter(|other| other.device == target.device).count();
         let before = u32::try_from(before).unwrap_or(u32::MAX);
@@ -141,6 +152,9 @@ impl TaskCreate {
             return Err(Error::contradiction("Idempotency-Key", "was used with another body").into());
         }
         let task = tx.task(self.caller.org, entry.task)?;
+        if let Some(task) = &task {
+            self.demand(tx, task.device, Matter::of(task))?;
+        }
         Ok(task.map(|task| CreatedTask { task: Arc::new(task), replayed: true }))
     }
 }
@@ -470,6 +484,7 @@ impl Operation for TaskDelete {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeletedTask, Abort> {
         let now = tx.now();
         let mut task = tx.task(self.caller.org, self.id)?.ok_or(Error::not_found("task"))?;
+        demand(tx, &self.caller, Rights::TASKS_WRITE, task.device, Matter::of(&task), "task")?;
         let freed = parameters_gone(&task);
         let told = task.timeline.len();
         if task.delete(now) == Verdict::Changed {

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::access::Rights;
+use crate::access::{Matter, Rights};
 use crate::budget::Weight;
+use crate::device::TagsOf;
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForDevice, ForServer};
 use crate::error::{Error, Result, StorageFault};
@@ -22,7 +23,8 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn twin_get(self, device: DeviceId) -> Result<Twin> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
+        self.demand(Rights::DEVICES_READ, TagsOf::Id(device), Matter::Device, "device").await?;
         self.engine.parts.store.twin_get(self.caller, device).await?.ok_or(Error::not_found("device"))
     }
 
@@ -37,11 +39,12 @@ impl ForCaller<'_> {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<ReportedValue>> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         validate(&resource, "")?;
         if !(1..=HISTORY_MAX).contains(&limit) {
             return Err(Error::invalid("limit", "must be 1 to 1000"));
         }
+        self.demand(Rights::DEVICES_READ, TagsOf::Id(device), Matter::Device, "device").await?;
         let history =
             self.engine.parts.store.twin_history(self.caller, device, resource, before, limit).await?;
         history.ok_or(Error::not_found("device"))
@@ -56,10 +59,10 @@ impl ForCaller<'_> {
     /// [`Error::Precondition`], a limit, a link that is blocked, or the store's.
     pub async fn twin_patch(self, device_id: DeviceId, patch: TwinPatch) -> Result<Twin> {
         if !patch.reported.is_empty() || patch.desired.is_empty() {
-            self.caller.require(Rights::DEVICES_WRITE)?;
+            self.caller.require_some(Rights::DEVICES_WRITE)?;
         }
         if !patch.desired.is_empty() {
-            self.caller.require(Rights::TASKS_WRITE)?;
+            self.caller.require_some(Rights::TASKS_WRITE)?;
         }
         patch.validate()?;
         self.charge(patch.weight())?;

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::access::Caller;
-use crate::device::DeviceIdentity;
+use crate::access::{Caller, Matter, Rights};
+use crate::device::{DeviceIdentity, Tag};
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::event::Reported;
@@ -69,7 +69,9 @@ impl Operation for TwinChangeAll {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
-        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?.identity;
+        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        self.demand(&device.tags)?;
+        let device = device.identity;
         self.after_commit.demand_quota(device.org, Some(device.device))?;
         let mut versions = tx.twin_versions(device.device)?;
         if !self.patch.holds(versions) {
@@ -119,6 +121,20 @@ struct Changes {
 }
 
 impl TwinChangeAll {
+    /// Demands the rights that the patch needs on a device with these tags.
+    fn demand(&self, tags: &[Tag]) -> Result<()> {
+        let (caller, patch) = (&self.caller, &self.patch);
+        if !patch.reported.is_empty() || patch.desired.is_empty() {
+            caller.demand(Rights::DEVICES_WRITE, tags, Matter::Device, "device")?;
+        }
+        if !patch.desired.is_empty() {
+            let code = u16::try_from(SET_METHOD_CODE).unwrap_or(u16::MAX);
+            let matter = Matter::Task { code, name: Some(SET_METHOD) };
+            caller.demand(Rights::TASKS_WRITE, tags, matter, "device")?;
+        }
+        Ok(())
+    }
+
     /// A value is wanted, or no longer: the task that was to tell the device of
     /// an older one, and was not taken yet, is not needed any more.
     fn desire(

@@ -10,7 +10,7 @@ use covey_core::access::{Caller, Rights};
 use covey_core::device::{DeviceFilter, DeviceIdentity, Presence};
 use covey_core::error::Error;
 use covey_core::feed::{Batch, FollowError};
-use covey_core::id::{CallerId, DeviceId, DeviceKey, OrgId, Sn};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::node::GATEWAY_CHARS_MAX;
 use covey_core::port::PageRequest;
 use covey_core::record::{Change, Record, RecordFilter, RecordKind, TwinSide};
@@ -57,14 +57,7 @@ impl Key {
 
 /// A caller of the server's own in an organisation, with these rights and no other.
 pub(super) fn caller(org: OrgId, rights: Rights) -> Caller {
-    Caller {
-        org,
-        org_name: Arc::from(""),
-        id: CallerId(0),
-        name: Arc::from("node-broker"),
-        rights,
-        bounds: Default::default(),
-    }
+    Caller::server(org, "node-broker", rights)
 }
 
 /// Follows the nodes of an organisation.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use covey_core::access::{Caller, Rights};
-use covey_core::id::CallerId;
 use futures_util::{SinkExt, StreamExt};
 use rand::RngExt;
 use serde::Deserialize;
@@ -216,14 +215,7 @@ impl Following {
     async fn request(&self, request: &UpdateRequest) {
         let parts = &self.pusher.parts;
         // The file is the operator's, so what it names may write the server's own units, and nothing else.
-        let caller = Caller {
-            org: parts.org,
-            org_name: Arc::from(""),
-            id: CallerId(0),
-            name: Arc::from("pusher"),
-            rights: Rights::TASKS_WRITE,
-            bounds: Default::default(),
-        };
+        let caller = Caller::server(parts.org, "pusher", Rights::TASKS_WRITE);
         match self.pusher.request(&caller, std::slice::from_ref(request), Whose::Ours).await {
             Ok(1..) => {}
             Ok(0) => tracing::debug!(unit = %request.ip, "a dashboard asks for a unit that is not here"),

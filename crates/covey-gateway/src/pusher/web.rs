@@ -112,7 +112,7 @@ pub(super) fn failed(error: &Error) -> Response {
             StatusCode::CONFLICT
         }
         Error::Gone { .. } => StatusCode::GONE,
-        Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+        Error::Forbidden { .. } | Error::NotGranted { .. } => StatusCode::FORBIDDEN,
         Error::Exhausted { .. } | Error::OverQuota { .. } | Error::OverBudget { .. } => {
             StatusCode::TOO_MANY_REQUESTS
         }

@@ -85,12 +85,9 @@ mod tests {
     #[test]
     fn a_key_that_was_read_before_it_expired_stands_for_nobody_after() {
         let caller = Caller {
-            org: OrgId(1),
-            org_name: Arc::from("acme"),
             id: CallerId(7),
-            name: Arc::from("page"),
-            rights: Rights::ALL,
             bounds: KeyBounds { expires_at: Some(UnixMs(1_000)), ..KeyBounds::default() },
+            ..Caller::server(OrgId(1), "page", Rights::ALL)
         };
         let lasting = Caller { id: CallerId(8), bounds: KeyBounds::default(), ..caller.clone() };
         let callers = [caller.clone(), lasting.clone()].into_iter().map(|one| (one.id.0, one)).collect();

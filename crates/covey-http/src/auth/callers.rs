@@ -117,7 +117,7 @@ fn is_fresh(since: UnixMs, now: UnixMs) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use covey_core::access::{KeyBounds, Rights};
+    use covey_core::access::{Grants, KeyBounds, Rights};
     use covey_core::id::OrgId;
 
     use super::*;
@@ -131,6 +131,7 @@ mod tests {
             org_name: "acme".to_owned(),
             name: "first".to_owned(),
             rights: Rights::ALL,
+            grants: Grants::default(),
             created_at: UnixMs(0),
             last_used_at: None,
             bounds: KeyBounds::default(),

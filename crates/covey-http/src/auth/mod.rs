@@ -120,10 +120,11 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
             "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
+    let from = address_of(parts, api, now);
     let bounds = &found.known.0.bounds;
     let out_of_bounds = if bounds.is_over_at(now) {
         Some(Problem::new(Kind::Unauthenticated, "this API key has expired"))
-    } else if bounds.admits(address_of(parts, api, now)) {
+    } else if bounds.admits(from) {
         None
     } else {
         Some(Problem::new(Kind::Unauthenticated, "this API key is not valid from this address"))
@@ -136,7 +137,8 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
     if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
         connection.called_by_somebody();
     }
-    Ok(found.known)
+    let (caller, account) = found.known;
+    Ok((caller.at(from), account))
 }
 
 /// Where a request comes from: what a proxy that is trusted says of it, else the other end of its connection.

@@ -83,7 +83,7 @@ pub(super) async fn event_incremental(
     let device = query.device_id.map(|DeviceNumber(id)| id);
     if method == Method::HEAD {
         // It changes nothing (RFC 9110 §9.2.1): nobody would see the events.
-        asked.caller.require(Rights::EVENTS_READ)?;
+        asked.caller.require_some(Rights::EVENTS_READ)?;
         // Of no known length, so that none is told (§8.6).
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response());

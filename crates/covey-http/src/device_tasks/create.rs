@@ -102,8 +102,8 @@ async fn create_and_wait(
     idempotency: Option<IdempotencyKey>,
     wait: Wait,
 ) -> Answer {
-    // Before anything is made: the answer is one for which this right is needed.
-    asked.caller.require(Rights::TASKS_READ)?;
+    // Before a place among those who wait is taken.
+    asked.caller.require_some(Rights::TASKS_READ)?;
     let _waiting = wait::begin(asked)?;
     let engine = asked.engine();
     let call = engine.task_call(asked.api.engine.task_id(), spec, idempotency)?;

@@ -16,9 +16,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
-use covey_core::access::{Caller, KeyBounds, Rights};
+use covey_core::access::{Caller, Rights};
 use covey_core::error::{Error, StorageFault};
-use covey_core::id::{CallerId, OrgId, Sn};
+use covey_core::id::{OrgId, Sn};
 use covey_core::microcontroller::{ANSWER_MS_MAX, Api as Call};
 use covey_core::task::{TaskDetail, TaskStatus};
 use serde::Serialize;
@@ -63,14 +63,7 @@ impl App {
     pub fn microcontrollers(&self, options: Options) -> Self {
         let Options { org, hosts, key } = options;
         let rights = Rights(Rights::DEVICES_READ.0 | Rights::DEVICES_WRITE.0 | Rights::TASKS_WRITE.0);
-        let caller = Caller {
-            org,
-            org_name: Arc::from(""),
-            id: CallerId(0),
-            name: Arc::from(CALLER_NAME),
-            rights,
-            bounds: KeyBounds::default(),
-        };
+        let caller = Caller::server(org, CALLER_NAME, rights);
         let api = Arc::clone(&self.api);
         let shared = Arc::new(Shared { api, caller, hosts, key, bounds: Arc::default() });
         let router = Call::ALL.into_iter().fold(Router::new(), |router, call| {

@@ -81,6 +81,7 @@ impl StreamQuery {
             tags: self.tag.into_iter().map(TagWanted::into_pair).collect(),
             kinds: self.kind.into_iter().map(|KindName(kind)| kind).collect(),
             event_types: self.event_type_code.into_iter().map(|TypeCode(code)| code).collect(),
+            granted: None,
         }
     }
 }

@@ -20,6 +20,7 @@ fn record_filter(filter: WebhookFilter) -> RecordFilter {
         tags: filter.tag.iter().map(|text| TagWanted::read(text).into_pair()).collect(),
         kinds: Vec::new(),
         event_types: filter.event_type_code,
+        granted: None,
     }
 }
 

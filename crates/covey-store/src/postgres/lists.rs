@@ -7,10 +7,16 @@ use tokio_postgres::{Client, Row};
 
 use crate::postgres::pipeline::{Reply, Step, Value};
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Columns, Read};
+use crate::rows::{self, Columns, Dialect, ListScope, Read};
 
 /// Begins a transaction whose statements all see the same moment.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// How a scope is asked for.
+const DIALECT: Dialect = Dialect {
+    entries: "jsonb_array_elements(CAST(# AS jsonb)) AS s (value)",
+    value_is: "left(k.value, 64) = left(s.value ->> 1, 64) AND k.value = s.value ->> 1",
+};
 
 /// The conditions of a list, each with its value.
 #[derive(Default)]
@@ -44,6 +50,16 @@ impl Conditions {
         } else if !values.is_empty() {
             let sql = if is_one { "= ANY(#)" } else { "<> ALL(#)" };
             self.add(&format!("{column} {sql}"), values.to_vec(), Type::INT8_ARRAY);
+        }
+    }
+
+    /// That a row is where a caller may see it.
+    pub(crate) fn scope(&mut self, scope: Option<&ListScope>) {
+        if let Some(scope) = scope {
+            let json = scope.json();
+            for sql in scope.conditions(DIALECT) {
+                self.add(&sql, json.clone(), Type::TEXT);
+            }
         }
     }
 

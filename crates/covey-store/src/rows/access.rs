@@ -2,7 +2,7 @@
 
 use covey_core::access::{ApiKey, KeyBounds, Rights};
 
-use crate::rows::{Columns, Damaged, Read, get, number};
+use crate::rows::{Columns, Damaged, Read, get, grants, number};
 
 /// An organisation of a name: name, now.
 pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
@@ -12,14 +12,14 @@ pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES 
 macro_rules! api_key_columns {
     () => {
         "id, org_id, (SELECT o.name FROM orgs o WHERE o.id = org_id), name, rights, created_at, last_used_at, \
-         expires_at, addresses"
+         expires_at, addresses, grants"
     };
 }
 
-/// A new API key: organisation, name, rights, digest, now, serial number of its certificate, expiry, addresses.
+/// A new API key: organisation, name, rights, digest, now, serial number of its certificate, expiry, addresses, grants.
 pub(crate) const API_KEY_INSERT: &str = concat!(
-    "INSERT INTO api_keys (org_id, name, rights, digest, created_at, certificate_serial, expires_at, addresses) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
+    "INSERT INTO api_keys (org_id, name, rights, digest, created_at, certificate_serial, expires_at, addresses, grants) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING ",
     api_key_columns!()
 );
 
@@ -53,6 +53,7 @@ pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
         org_name: get(row, 2)?,
         name: get(row, 3)?,
         rights: Rights(number(row, 4)?),
+        grants: grants(9, get(row, 9)?)?,
         created_at: get(row, 5)?,
         last_used_at: get(row, 6)?,
         bounds: KeyBounds {

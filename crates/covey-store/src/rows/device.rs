@@ -62,6 +62,13 @@ pub(crate) fn tag(row: &dyn Columns) -> Read<Tag> {
     Ok(Tag { tag: get(row, 0)?, value: get(row, 1)? })
 }
 
+/// The tags of a registration: device, organisation.
+pub(crate) const TAGS_OF_KEY: &str =
+    "SELECT k.tag, k.value FROM device_tags k WHERE k.device_key = $1 AND k.org_id = $2 ORDER BY k.tag";
+/// The tags of the device that has a number: number, organisation.
+pub(crate) const TAGS_OF_ID: &str = "SELECT k.tag, k.value FROM devices d JOIN device_tags k ON k.device_key = d.id \
+     WHERE d.device_id = $1 AND d.org_id = $2 AND d.retired_at IS NULL ORDER BY k.tag";
+
 /// How many bytes the tags of a device have.
 pub(crate) fn tag_bytes(device: &Device) -> usize {
     device.tags.iter().map(|tag| tag.tag.len() + tag.value.len()).sum()

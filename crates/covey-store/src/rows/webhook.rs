@@ -234,7 +234,7 @@ type FilterParts = (Vec<i64>, Vec<(String, Option<String>)>, Vec<i64>);
 fn filter_from(text: &str) -> Option<RecordFilter> {
     let (devices, tags, event_types): FilterParts = serde_json::from_str(text).ok()?;
     let devices = devices.into_iter().map(DeviceId).collect();
-    Some(RecordFilter { devices, tags, kinds: Vec::new(), event_types })
+    Some(RecordFilter { devices, tags, kinds: Vec::new(), event_types, granted: None })
 }
 
 /// The state of a delivery as a number.

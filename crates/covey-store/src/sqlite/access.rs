@@ -1,6 +1,6 @@
 //! Organisations and API keys.
 
-use covey_core::access::{AccessReader, AccessSteps, ApiKey, KeyBounds, KeyDigest, Rights};
+use covey_core::access::{Access, AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, ReadKind, Turn, TxResult};
 
@@ -27,14 +27,14 @@ impl AccessSteps for SqliteTransaction<'_> {
         &mut self,
         org: OrgId,
         name: &str,
-        rights: Rights,
+        access: &Access,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
-        bounds: &KeyBounds,
     ) -> TxResult<ApiKey> {
+        let Access { rights, grants, bounds } = access;
         let (expires_at, addresses) = (bounds.expires_at.map(|at| at.0), rows::api_key_addresses(bounds));
-        let (digest, serial) = (digest.as_slice(), certificate_serial_hex);
-        let values = (org.0, name, rights.0, digest, self.now.0, serial, expires_at, addresses);
+        let (digest, serial, grants) = (digest.as_slice(), certificate_serial_hex, rows::grants_text(grants));
+        let values = (org.0, name, rights.0, digest, self.now.0, serial, expires_at, addresses, grants);
         self.only(rows::API_KEY_INSERT, values, rows::api_key)
     }
 

@@ -4,7 +4,7 @@ use covey_core::event::EventTypes;
 use covey_core::port::Entries;
 use rusqlite::{Connection, ToSql, params_from_iter};
 
-use crate::rows::{Columns, Read};
+use crate::rows::{Columns, Dialect, ListScope, Read};
 use crate::sqlite::statement::within;
 
 /// The conditions of a list, each with its value.
@@ -29,6 +29,17 @@ impl Conditions {
         let word = if is_one { "IN" } else { "NOT IN" };
         self.sql.push(format!("{column} {word} ({})", vec!["?"; values.len()].join(", ")));
         self.values.extend(values.iter().map(|value| Box::new(*value) as Box<dyn ToSql>));
+    }
+
+    /// That a row is where a caller may see it.
+    pub(super) fn add_scope(&mut self, scope: Option<&ListScope>) {
+        const DIALECT: Dialect = Dialect { entries: "json_each(#) s", value_is: "k.value = s.value ->> 1" };
+        if let Some(scope) = scope {
+            let json = scope.json();
+            for sql in scope.conditions(DIALECT) {
+                self.add(&sql.replace('#', "?"), json.clone());
+            }
+        }
     }
 
     /// That an event `e` is of one of these types.

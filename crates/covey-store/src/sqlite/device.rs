@@ -3,14 +3,14 @@
 use covey_core::access::Caller;
 use covey_core::device::{
     CertificateRecord, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, DeviceSteps,
-    NamedDevice, NewDevice, Tag,
+    NamedDevice, NewDevice, Tag, TagsOf,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use covey_core::task::{DeviceRef, Target};
 use rusqlite::Connection;
 
-use crate::rows;
+use crate::rows::{self, ListColumns, ListScope};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::statement::Ask;
@@ -28,10 +28,18 @@ impl DeviceReader for Sqlite {
         page: PageRequest,
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
         self.read(ReadKind::of_devices(&filter), Turn::Org(org), move |connection| {
-            device_page(connection, org, &filter, page, bytes_max)
+            device_page(connection, org, scope.as_ref(), &filter, page, bytes_max)
         })
+    }
+
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+        let (sql, number) = match device {
+            TagsOf::Key(DeviceKey(key)) => (rows::TAGS_OF_KEY, key),
+            TagsOf::Id(DeviceId(id)) => (rows::TAGS_OF_ID, id),
+        };
+        self.rows(ReadKind::DeviceTags, Turn::Org(caller.org), sql, (number, caller.org.0), rows::tag)
     }
 
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {
@@ -77,12 +85,14 @@ fn with_node(connection: &Connection, mut device: Device) -> rusqlite::Result<De
 fn device_page(
     connection: &Connection,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &DeviceFilter,
     page: PageRequest,
     bytes_max: usize,
 ) -> rusqlite::Result<DevicePage> {
     let mut conditions = Conditions::default();
     conditions.add("d.org_id = ?", org.0);
+    conditions.add_scope(scope);
     conditions.add_if("d.device_id = ?", filter.device_id.map(|id| id.0));
     conditions.add_if("d.sn = ?", filter.sn.clone());
     conditions.add_if("coalesce(c.online, 0) = ?", filter.online);
@@ -173,6 +183,11 @@ impl DeviceSteps for SqliteTransaction<'_> {
             self.change(sql, (self.now.0, device.0))?;
         }
         Ok(())
+    }
+
+    fn device_tags(&mut self, device: DeviceKey) -> TxResult<Vec<Tag>> {
+        let sql = "SELECT tag, value FROM device_tags WHERE device_key = ?1 ORDER BY tag";
+        self.rows(sql, [device.0], rows::tag)
     }
 
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64> {

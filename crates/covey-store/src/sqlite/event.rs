@@ -11,7 +11,7 @@ use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Tur
 use covey_core::record::RecordKind;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::rows;
+use crate::rows::{self, ListColumns, ListScope};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::event_series::{event_fields, event_series};
@@ -21,9 +21,11 @@ use crate::sqlite::transaction::SqliteTransaction;
 
 impl EventReader for Sqlite {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
-        let org = caller.org;
-        let kind = ReadKind::of_events(&filter, from);
-        self.read(kind, Turn::Org(org), move |connection| event_page(connection, org, &filter, from))
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::EVENTS));
+        let kind = ReadKind::of_events(&filter, from).within(scope.is_some());
+        self.read(kind, Turn::Org(org), move |connection| {
+            event_page(connection, org, scope.as_ref(), &filter, from)
+        })
     }
 
     fn event_list_after(
@@ -34,10 +36,10 @@ impl EventReader for Sqlite {
         after: RecordNumber,
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
-        let org = caller.org;
-        let kind = ReadKind::of_events_after(&types);
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::EVENTS));
+        let kind = ReadKind::of_events_after(&types).within(scope.is_some());
         self.read(kind, Turn::Org(org), move |connection| {
-            events_after(connection, org, device, &types, after, limit)
+            events_after(connection, (org, scope.as_ref()), device, &types, after, limit)
         })
     }
 
@@ -56,10 +58,11 @@ impl EventReader for Sqlite {
     }
 
     fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::GAUGES));
         self.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |connection| {
             let mut conditions = Conditions::default();
             conditions.add("g.org_id = ?", org.0);
+            conditions.add_scope(scope.as_ref());
             conditions.add_if("g.device_id = ?", filter.device_id.map(|id| id.0));
             conditions.add_if("g.type_code = ?", filter.type_code);
             let from = format!(
@@ -110,7 +113,7 @@ impl EventReader for Sqlite {
 /// Events after one, in the order of their numbers.
 fn events_after(
     connection: &Connection,
-    org: OrgId,
+    (org, scope): (OrgId, Option<&ListScope>),
     device: Option<DeviceId>,
     types: &EventTypes,
     after: RecordNumber,
@@ -118,6 +121,7 @@ fn events_after(
 ) -> rusqlite::Result<Vec<DeviceEvent>> {
     let mut conditions = Conditions::default();
     conditions.add("e.org_id = ?", org.0);
+    conditions.add_scope(scope);
     conditions.add("e.id > ?", after.0);
     conditions.add_if("e.device_id = ?", device.map(|id| id.0));
     conditions.add_types(types);
@@ -132,12 +136,14 @@ fn events_after(
 fn event_page(
     connection: &Connection,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &EventFilter,
     from: EventsFrom,
 ) -> rusqlite::Result<EventPage> {
     let snapshot = connection.unchecked_transaction()?;
     let mut conditions = Conditions::default();
     conditions.add("e.org_id = ?", org.0);
+    conditions.add_scope(scope);
     let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
     conditions.add_among("e.device_id", true, &device_ids);
     conditions.add_types(&filter.include);
@@ -157,7 +163,7 @@ fn event_page(
     let clause = conditions.clause();
     let total = match from {
         EventsFrom::Before(..) => None,
-        EventsFrom::Page(_) if *filter == EventFilter::default() => {
+        EventsFrom::Page(_) if scope.is_none() && *filter == EventFilter::default() => {
             let sql = "SELECT coalesce(max(count), 0) FROM event_counts WHERE org_id = ?1";
             Some(conditions.total(&snapshot, sql)?)
         }
@@ -269,7 +275,7 @@ impl EventSteps for SqliteTransaction<'_> {
         after: RecordNumber,
         limit: u32,
     ) -> TxResult<Vec<DeviceEvent>> {
-        self.try_sql(|connection| events_after(connection, org, device, types, after, limit))
+        self.try_sql(|connection| events_after(connection, (org, None), device, types, after, limit))
     }
 
     fn event_offset(&mut self, caller: CallerId, device: Option<DeviceId>) -> TxResult<RecordNumber> {

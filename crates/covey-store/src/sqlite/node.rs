@@ -9,7 +9,7 @@ use covey_core::node::{
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use rusqlite::{Connection, params};
 
-use crate::rows;
+use crate::rows::{self, ListColumns, ListScope};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::statement::Ask;
@@ -31,9 +31,9 @@ impl NodeReader for Sqlite {
     }
 
     fn node_list(&self, caller: &Caller, filter: NodeFilter, page: PageRequest) -> Found<'_, Page<Node>> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::NODES));
         self.read(ReadKind::NodeList, Turn::Org(org), move |connection| {
-            node_page(connection, org, &filter, page)
+            node_page(connection, org, scope.as_ref(), &filter, page)
         })
     }
 
@@ -56,11 +56,13 @@ fn known_name(connection: &Connection, org: OrgId, name: &NodeName) -> rusqlite:
 fn node_page(
     connection: &Connection,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &NodeFilter,
     page: PageRequest,
 ) -> rusqlite::Result<Page<Node>> {
     let mut conditions = Conditions::default();
     conditions.add("n.org_id = ?", org.0);
+    conditions.add_scope(scope);
     conditions.add_if("n.id = ?", filter.id.map(|id| id.0));
     conditions.add_if("n.state = ?", filter.state.map(NodeState::name));
     conditions.add_if("n.gateway = ?", filter.gateway.as_ref().map(GatewayName::to_string));

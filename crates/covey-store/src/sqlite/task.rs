@@ -11,7 +11,7 @@ use covey_core::task::{
 };
 use rusqlite::{Connection, params};
 
-use crate::rows;
+use crate::rows::{self, ListColumns, ListScope};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::statement::Ask;
@@ -137,9 +137,11 @@ impl TaskReader for Sqlite {
     }
 
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
-        let org = caller.org;
-        let kind = ReadKind::of_tasks(&filter, page);
-        self.read(kind, Turn::Org(org), move |connection| task_page(connection, org, &filter, page))
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::TASKS));
+        let kind = ReadKind::of_tasks(&filter, page).within(scope.is_some());
+        self.read(kind, Turn::Org(org), move |connection| {
+            task_page(connection, org, scope.as_ref(), &filter, page)
+        })
     }
 
     fn task_announceable(&self, device: DeviceKey, now: UnixMs, limit: u32) -> Found<'_, Vec<Task>> {
@@ -220,11 +222,13 @@ fn results(
 fn task_page(
     connection: &Connection,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &TaskFilter,
     page: PageRequest,
 ) -> rusqlite::Result<TaskPage> {
     let mut conditions = Conditions::default();
     conditions.add("t.org_id = ?", org.0);
+    conditions.add_scope(scope);
     conditions.add_if("t.device_id = ?", filter.device_id.map(|id| id.0));
     conditions.add_if("t.ext_task_id = ?", filter.ext_task_id.clone());
     conditions.add_if("t.status = ?", filter.status.map(TaskStatus::number));
@@ -232,7 +236,7 @@ fn task_page(
     conditions.add_if("t.created_at < ?", filter.created_before.map(|at| at.0));
     let clause = conditions.clause();
     let snapshot = connection.unchecked_transaction()?;
-    let total = if *filter == TaskFilter::default() {
+    let total = if scope.is_none() && *filter == TaskFilter::default() {
         let sql = "SELECT coalesce(sum(count), 0) FROM task_counts WHERE org_id = ?1";
         conditions.total(&snapshot, sql)?
     } else {

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use covey_client::ApiKeyNew;
-use covey_core::access::RIGHT_NAMES;
+use covey_client::{ApiKeyNew, Grant};
+use covey_core::access::{RIGHT_NAMES, Role};
 use covey_core::address::parse_range;
 use covey_sim::parse_duration;
 
 use crate::command::connection::{Connection, Target};
 use crate::command::output::cell;
-use crate::command::{key_fernet, key_psk, key_recover, moment};
+use crate::command::{key_fernet, key_grant, key_psk, key_recover, moment};
 
 /// What an application needs to call devices; more must be asked for.
 const RIGHTS_DEFAULT: [&str; 3] = ["tasks:read", "tasks:write", "devices:read"];
@@ -38,6 +38,7 @@ enum KeyCommand {
         covey key add dashboard --right tasks:read --right devices:read\n  \
         covey key add dashboard --certificate dashboard.pem\n  \
         covey key add visitor --expires 30d --address 10.1.0.0/16\n  \
+        covey key add berlin --grant 'tasks:read,tasks:write tag:site=berlin method:20' --grant 'events:read tag:site=berlin'\n  \
         COVEY_KEY=$(covey key add ci)")]
     Add {
         /// Name of the key, so that you know later what it is for
@@ -45,9 +46,19 @@ enum KeyCommand {
         /// Organisation of the key, made if it does not exist; without it, your own
         #[arg(long, value_name = "ORG")]
         org: Option<String>,
-        /// A right of the key; repeat for more. Without any: tasks:read, tasks:write and devices:read
+        /// A right of the key; repeat for more. Without any, without role and grants: tasks:read, tasks:write and devices:read
         #[arg(long = "right", value_name = "RIGHT", value_parser = PossibleValuesParser::new(RIGHT_NAMES))]
         rights: Vec<String>,
+        /// Rights that go together: viewer, integrator, operator, or admin of the organisation
+        #[arg(long, value_name = "ROLE", value_parser = PossibleValuesParser::new(Role::NAMES.map(|(_, name)| name)))]
+        role: Option<String>,
+        /// Rights for some devices, methods or kinds of data alone, such as "tasks:write tag:site=berlin method:20";
+        /// repeat for more
+        #[arg(long = "grant", value_name = "GRANT", value_parser = key_grant::parse)]
+        grants: Vec<Grant>,
+        /// The same for many: a file with a JSON array, as the REST API takes it
+        #[arg(long, value_name = "FILE")]
+        grants_file: Option<PathBuf>,
         /// Register this client certificate (PEM) in place of a key: whoever shows it over HTTPS and holds its
         /// private key is let in. Standard output gets nothing then
         #[arg(long, value_name = "FILE")]
@@ -105,11 +116,26 @@ impl KeyArgs {
 pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
     let KeyArgs { target, command } = args;
     match command {
-        KeyCommand::Add { name, org, rights, certificate, expires, addresses } => {
-            let rights = if rights.is_empty() { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
+        KeyCommand::Add {
+            name,
+            org,
+            rights,
+            role,
+            mut grants,
+            grants_file,
+            certificate,
+            expires,
+            addresses,
+        } => {
+            if let Some(file) = &grants_file {
+                grants.extend(key_grant::read(file)?);
+            }
+            let is_bare = rights.is_empty() && role.is_none() && grants.is_empty();
+            let rights = if is_bare { RIGHTS_DEFAULT.map(str::to_owned).to_vec() } else { rights };
             let certificate_pem = certificate.as_deref().map(read_certificate).transpose()?;
             let expires_at = expires.map(moment::after);
-            let request = ApiKeyNew { name, org, rights, certificate_pem, expires_at, addresses };
+            let request =
+                ApiKeyNew { name, org, rights, role, grants, certificate_pem, expires_at, addresses };
             add(connection, request).await?;
         }
         KeyCommand::List => list(connection).await?,
@@ -152,7 +178,7 @@ async fn add(connection: &Connection, request: ApiKeyNew) -> Result<()> {
         "key {} of {} may {}; {how}. Revoke it with: {}",
         key.id,
         key.org,
-        key.rights.join(", "),
+        key_grant::shown(&key.rights, &key.grants),
         connection.command(&format!("key rm {}", key.id))
     ));
     Ok(())
@@ -170,7 +196,7 @@ async fn list(connection: &Connection) -> Result<()> {
             cell(key.last_used_at.map_or_else(|| "never".to_owned(), moment::of)),
             cell(key.expires_at.map_or_else(|| "never".to_owned(), moment::of)),
             cell(if key.addresses.is_empty() { "anywhere".to_owned() } else { key.addresses.join(" ") }),
-            cell(key.rights.join(" ")),
+            cell(key_grant::shown(&key.rights, &key.grants)),
         ]
     })?)
 }

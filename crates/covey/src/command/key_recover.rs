@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use covey_core::access::recovery;
-use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, KeyBounds, Rights};
+use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Rights};
 use covey_core::port::Ids;
 use serde_json::{Value, json};
 
@@ -60,10 +60,9 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
     let add = ApiKeyAdd {
         org_name: FIRST_ORG.to_owned(),
         name: FIRST_NAME.to_owned(),
-        rights: Rights::ALL,
+        access: Rights::ALL.into(),
         digest: covey_http::key_digest(&clear_text),
         certificate_serial_hex: None,
-        bounds: KeyBounds::default(),
     };
     let revoke = if args.keep_others { Vec::new() } else { others.iter().map(|key| key.id).collect() };
     let made = recovery::admin_key_recover(&*opened, AdminKeyRecover { add, revoke }).await;
@@ -130,6 +129,7 @@ fn document(made: &ApiKey, clear_text: &str, path: Option<&Path>, others: &[ApiK
 
 #[cfg(test)]
 mod tests {
+    use covey_core::access::{Grants, KeyBounds};
     use covey_core::id::{OrgId, UnixMs};
 
     use super::*;
@@ -142,6 +142,7 @@ mod tests {
             org_name,
             name,
             rights: Rights::ALL,
+            grants: Grants::default(),
             created_at: UnixMs(0),
             last_used_at: None,
             bounds: KeyBounds::default(),

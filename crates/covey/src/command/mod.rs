@@ -11,6 +11,7 @@ pub mod gateway;
 mod json_text;
 mod key;
 mod key_fernet;
+mod key_grant;
 mod key_psk;
 mod key_recover;
 mod moment;

@@ -3,7 +3,7 @@
 use covey_core::Error;
 use covey_core::access::recovery;
 use covey_core::access::{
-    AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, Grant, KeyBounds, LAST_USED_GRAIN_MS, Rights,
+    Access, AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, KeyBounds, LAST_USED_GRAIN_MS, Rights,
 };
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{CallerId, DeviceId, Sn};
@@ -220,8 +220,8 @@ pub fn api_keys_have_an_end_and_places_and_make_none_that_has_less_of_either(bac
         addresses: KeyBounds::addresses_of(addresses.iter().copied()).unwrap(),
     };
     let make = |world: &World, caller: &Caller, bounds| {
-        let grant = Grant { rights: Rights::ALL, bounds };
-        block_on(world.engine().for_caller(caller).api_key_add("first", "bound", grant))
+        let access = Access { rights: Rights::ALL, bounds, ..Access::default() };
+        block_on(world.engine().for_caller(caller).api_key_add("first", "bound", access))
     };
     let made = make(&world, &root, bounds(Some(1_000), &["10.0.0.0/8", "fd00::1"])).unwrap();
     assert_eq!(made.key.bounds, bounds(Some(1_000), &["10.0.0.0/8", "fd00::1"]));
@@ -391,10 +391,9 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
         let add = ApiKeyAdd {
             org_name,
             name,
-            rights: Rights::ALL,
+            access: Rights::ALL.into(),
             digest: digest(text),
             certificate_serial_hex: None,
-            bounds: Default::default(),
         };
         block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
     };
@@ -418,10 +417,9 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
     let add = ApiKeyAdd {
         org_name,
         name,
-        rights: Rights::ALL,
+        access: Rights::ALL.into(),
         digest: digest("made"),
         certificate_serial_hex: None,
-        bounds: Default::default(),
     };
     let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");

@@ -22,10 +22,10 @@ use crate::world::{Backend, World};
 const LIVE_AFTER: Duration = Duration::from_millis(500);
 
 /// Hands records to followers until it is dropped.
-struct Feeding(Option<oneshot::Sender<()>>, Option<thread::JoinHandle<()>>);
+pub struct Feeding(Option<oneshot::Sender<()>>, Option<thread::JoinHandle<()>>);
 
 impl Feeding {
-    fn start(engine: &Arc<Engine>) -> Self {
+    pub fn start(engine: &Arc<Engine>) -> Self {
         let engine = Arc::clone(engine);
         let (stop, mut stopped) = oneshot::channel();
         let run = move || {

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod events;
 pub mod finishing;
 pub mod following;
+pub mod grants;
 pub mod listing;
 pub mod making;
 pub mod microcontrollers;
@@ -124,6 +125,12 @@ macro_rules! battery {
                 what_a_device_reports_with_an_event_is_told_after_it,
                 a_twin_has_room_for_so_many_resources,
                 changes_of_one_group_come_one_after_the_other,
+            ],
+            grants: [
+                whoever_was_granted_a_part_sees_that_part_and_no_more,
+                whoever_was_granted_a_part_changes_that_part_and_no_more,
+                a_stream_tells_what_was_granted_and_no_more,
+                grants_come_back_as_they_were_given_and_are_not_given_on_beyond_themselves,
             ],
             nodes: [
                 whoever_comes_joins_where_that_is_open_and_is_known_by_a_read_then,

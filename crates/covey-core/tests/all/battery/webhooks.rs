@@ -32,6 +32,7 @@ fn full_spec() -> EndpointSpec {
             tags: vec![("room".to_owned(), None), ("site".to_owned(), Some("a\"b".to_owned()))],
             kinds: Vec::new(),
             event_types: vec![13, -1],
+            granted: None,
         },
         format: WebhookFormat::CloudEvents,
         concurrency: 3,

@@ -45,14 +45,7 @@ pub fn root() -> Caller {
 
 /// A caller of an organisation that may do everything.
 pub fn caller(org: OrgId, id: CallerId) -> Caller {
-    Caller {
-        org,
-        org_name: "org".into(),
-        id,
-        name: "test".into(),
-        rights: Rights::ALL,
-        bounds: Default::default(),
-    }
+    Caller { id, org_name: "org".into(), ..Caller::server(org, "test", Rights::ALL) }
 }
 
 /// An engine over a store, and the world around it.

@@ -2,7 +2,7 @@
 //! look-up, and lets it act while one is under way.
 
 use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
 use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
 use covey_core::task::{Lapse, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
@@ -142,6 +142,10 @@ impl DeviceReader for WatchedStore {
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
         self.inner.device_list(caller, filter, page, bytes_max)
+    }
+
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+        self.inner.device_tags(caller, device)
     }
 
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {

@@ -1,6 +1,6 @@
 //! Steps on organisations and API keys.
 
-use covey_core::access::{AccessSteps, ApiKey, KeyBounds, KeyDigest, Rights};
+use covey_core::access::{Access, AccessSteps, ApiKey, KeyDigest, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::TxResult;
 
@@ -19,15 +19,16 @@ impl AccessSteps for PostgresTransaction<'_> {
         &mut self,
         org: OrgId,
         name: &str,
-        rights: Rights,
+        access: &Access,
         digest: &KeyDigest,
         certificate_serial_hex: Option<&str>,
-        bounds: &KeyBounds,
     ) -> TxResult<ApiKey> {
+        let Access { rights, grants, bounds } = access;
         let (serial, name) = (certificate_serial_hex.map(ToOwned::to_owned), name.to_owned());
         let (expires_at, addresses) = (bounds.expires_at.map(|at| at.0), rows::api_key_addresses(bounds));
-        let rights = i64::from(rights.0);
-        let values = values![org.0, name, rights, digest.to_vec(), self.now.0, serial, expires_at, addresses];
+        let (rights, grants) = (i64::from(rights.0), rows::grants_text(grants));
+        let values =
+            values![org.0, name, rights, digest.to_vec(), self.now.0, serial, expires_at, addresses, grants];
         self.write_only(|sql| &sql.access.api_key_insert, values, rows::api_key)
     }
 

@@ -63,6 +63,8 @@ prepared! {
         /// Sets a tag.
         tag_put: "INSERT INTO device_tags (org_id, device_key, tag, value) SELECT org_id, id, $2::text, $3::text FROM devices \
              WHERE id = $1 ON CONFLICT (device_key, tag) DO UPDATE SET value = excluded.value RETURNING id";
+        /// The tags of a device.
+        device_tags: "SELECT tag, value FROM device_tags WHERE device_key = $1 ORDER BY tag";
         /// How many other tags a device has.
         tags_beside: rows::TAGS_BESIDE;
         /// Remembers a certificate.
@@ -76,6 +78,10 @@ prepared! {
     Reading {
         /// Who is registered under a serial number.
         device_of_name: rows::DEVICE_OF_NAME;
+        /// The tags of a registration: device, organisation.
+        tags_of_key: rows::TAGS_OF_KEY;
+        /// The tags of a device by its number: number, organisation.
+        tags_of_id: rows::TAGS_OF_ID;
         /// The device with a certificate that is registered under a serial number.
         device_of_sn: rows::DEVICE_OF_SN;
         /// Serial numbers of devices with a certificate: after, limit.

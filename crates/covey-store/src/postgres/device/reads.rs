@@ -1,8 +1,8 @@
 //! Reads of devices.
 
 use covey_core::access::Caller;
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice};
-use covey_core::id::{OrgId, Sn};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
+use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{Entries, Found, Page, PageRequest, ReadKind, Turn};
 use tokio_postgres::types::Type;
 
@@ -11,7 +11,7 @@ use crate::postgres::device::{DEVICE_COLUMNS, device, device_columns};
 use crate::postgres::lists::{Conditions, entries, page, within};
 use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, ListColumns, ListScope, Read};
 
 impl DeviceReader for Postgres {
     fn device_list(
@@ -21,11 +21,23 @@ impl DeviceReader for Postgres {
         page: PageRequest,
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
         self.reads.read(ReadKind::of_devices(&filter), Turn::Org(org), move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { device_page(session, org, &filter, page, bytes_max).await })
+            let (filter, scope) = (filter.clone(), scope.clone());
+            Box::pin(async move { device_page(session, org, scope.as_ref(), &filter, page, bytes_max).await })
         })
+    }
+
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+        let (kind, turn, org) = (ReadKind::DeviceTags, Turn::Org(caller.org), caller.org.0);
+        match device {
+            TagsOf::Key(DeviceKey(key)) => {
+                self.rows(kind, turn, |sql| &sql.device.tags_of_key, values![key, org], rows::tag)
+            }
+            TagsOf::Id(DeviceId(id)) => {
+                self.rows(kind, turn, |sql| &sql.device.tags_of_id, values![id, org], rows::tag)
+            }
+        }
     }
 
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {
@@ -73,12 +85,14 @@ impl DeviceReader for Postgres {
 pub(crate) async fn device_page(
     session: &ReadSession,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &DeviceFilter,
     request: PageRequest,
     bytes_max: usize,
 ) -> Read<DevicePage> {
     let mut conditions = Conditions::default();
     conditions.number("d.org_id = #", Some(org.0));
+    conditions.scope(scope);
     conditions.number("d.device_id = #", filter.device_id.map(|id| id.0));
     conditions.text("d.sn = #", filter.sn.as_deref());
     if let Some(online) = filter.online {

@@ -79,6 +79,13 @@ impl DeviceSteps for PostgresTransaction<'_> {
         Ok(())
     }
 
+    fn device_tags(&mut self, device: DeviceKey) -> TxResult<Vec<Tag>> {
+        let step = self.query(|sql| &sql.device.device_tags, values![device.0]);
+        let found = self.ask(step)?;
+        let tags = rows::each(&found, rows::tag);
+        self.read(tags)
+    }
+
     fn tag_put(&mut self, device: DeviceKey, tag: &Tag) -> TxResult<i64> {
         let values = values![device.0, tag.tag.clone(), tag.value.clone()];
         self.write_only(|sql| &sql.device.tag_put, values, rows::first)

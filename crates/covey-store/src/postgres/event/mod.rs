@@ -64,6 +64,12 @@ prepared! {
         events_after: events_after!("");
         /// Events of a device, which is the last value.
         events_of_device_after: events_after!("AND e.device_id = $7");
+        /// Events that somebody may see: the last two values are the number of a device or null, and the scope.
+        events_granted_after: events_after!("AND ($7::int8 IS NULL OR e.device_id = $7) AND EXISTS \
+             (SELECT 1 FROM jsonb_array_elements($8::text::jsonb) AS s (value) WHERE e.type_code \
+             BETWEEN CAST(s.value ->> 2 AS INTEGER) AND CAST(s.value ->> 3 AS INTEGER) AND (s.value ->> 0 IS NULL \
+             OR EXISTS (SELECT 1 FROM device_tags k WHERE k.device_key = e.device_key AND k.tag = s.value ->> 0 \
+             AND k.value = s.value ->> 1)))");
         /// The gauges of devices: devices, organisation, how many bytes their bodies may take. The last column is how
         /// many there are without that bound.
         gauges_of: concat!("SELECT * FROM (SELECT ", rows::gauge_columns!(), ", sum(octet_length(g.payload)) OVER up_to \

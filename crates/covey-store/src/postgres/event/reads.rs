@@ -15,17 +15,18 @@ use crate::postgres::lists::{Conditions, entries, page, within};
 use crate::postgres::numbers::{LOOK_PAUSE, Looks, Settled};
 use crate::postgres::pipeline::{Reply, Value, query, values};
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, ListColumns, ListScope, Read};
 
 /// How many bytes an entry with a body takes.
 const PAYLOAD_BYTES: &str = "octet_length(w.payload)";
 
 impl EventReader for Postgres {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
-        let org = caller.org;
-        self.reads.read(ReadKind::of_events(&filter, from), Turn::Org(org), move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { event_page(session, org, &filter, from).await })
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::EVENTS));
+        let kind = ReadKind::of_events(&filter, from).within(scope.is_some());
+        self.reads.read(kind, Turn::Org(org), move |session| {
+            let (filter, scope) = (filter.clone(), scope.clone());
+            Box::pin(async move { event_page(session, org, scope.as_ref(), &filter, from).await })
         })
     }
 
@@ -38,18 +39,25 @@ impl EventReader for Postgres {
         limit: u32,
     ) -> Found<'_, Vec<DeviceEvent>> {
         let org = caller.org;
-        self.reads.read(ReadKind::of_events_after(&types), Turn::Org(org), move |session| {
-            let types = types.clone();
+        let scope = ListScope::of(caller, ListColumns::EVENTS).map(|scope| scope.json());
+        let kind = ReadKind::of_events_after(&types).within(scope.is_some());
+        self.reads.read(kind, Turn::Org(org), move |session| {
+            let (types, scope) = (types.clone(), scope.clone());
             Box::pin(async move {
                 let sql = &session.sql;
-                let statement = if device.is_some() {
-                    &sql.event.events_of_device_after
-                } else {
-                    &sql.event.events_after
+                let statement = match (&scope, device) {
+                    (Some(_), _) => &sql.event.events_granted_after,
+                    (None, Some(_)) => &sql.event.events_of_device_after,
+                    (None, None) => &sql.event.events_after,
                 };
                 let mut looks = Looks::default();
                 loop {
-                    let values = values_after(org, device, &types, after, limit);
+                    let mut values = values_after(org, device, &types, after, limit);
+                    if let Some(scope) = &scope {
+                        // The number of a device is the last value, if there is one.
+                        values.truncate(AFTER_VALUES);
+                        values.extend(values![device.map(|device| device.0), scope.clone()]);
+                    }
                     let rows = query(&session.client, statement, values).await?.rows();
                     let Some(row) = rows.first() else { return Ok(Vec::new()) };
                     if looks.are_enough(&Settled::from_row(row, 0)?) {
@@ -83,11 +91,13 @@ impl EventReader for Postgres {
         filter: GaugeFilter,
         request: PageRequest,
     ) -> Found<'_, Page<Gauge>> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::GAUGES));
         self.reads.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |session| {
+            let scope = scope.clone();
             Box::pin(async move {
                 let mut conditions = Conditions::default();
                 conditions.number("g.org_id = #", Some(org.0));
+                conditions.scope(scope.as_ref());
                 conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
                 conditions.number("g.type_code = #", filter.type_code);
                 let from = format!(
@@ -130,11 +140,13 @@ impl EventReader for Postgres {
 async fn event_page(
     session: &ReadSession,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &EventFilter,
     from: EventsFrom,
 ) -> Read<EventPage> {
     let mut conditions = Conditions::default();
     conditions.number("e.org_id = #", Some(org.0));
+    conditions.scope(scope);
     let device_ids: Vec<i64> = filter.device_ids.iter().map(|id| id.0).collect();
     conditions.among("e.device_id", true, &device_ids);
     conditions.types(&filter.include);
@@ -157,7 +169,7 @@ async fn event_page(
             (None, found)
         }
         EventsFrom::Page(_) => {
-            let total = if *filter == EventFilter::default() {
+            let total = if scope.is_none() && *filter == EventFilter::default() {
                 "SELECT coalesce(sum(count), 0)::int8 FROM event_counts WHERE org_id = $1".to_owned()
             } else {
                 format!("SELECT count(*) FROM events e WHERE {clause}")
@@ -174,6 +186,9 @@ async fn event_page(
 fn bytes_max() -> i64 {
     i64::try_from(LIST_BYTES_MAX).unwrap_or(i64::MAX)
 }
+
+/// How many values `events_after!` takes without that of a device.
+const AFTER_VALUES: usize = 6;
 
 /// The values that `events_after!` takes.
 pub(crate) fn values_after<'v>(

@@ -11,7 +11,7 @@ use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, SNAPSHOT, page};
 use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, ListColumns, ListScope, Read};
 
 impl NodeReader for Postgres {
     fn node_of_name(&self, org: OrgId, name: NodeName) -> Found<'_, KnownName> {
@@ -33,10 +33,10 @@ impl NodeReader for Postgres {
     }
 
     fn node_list(&self, caller: &Caller, filter: NodeFilter, page: PageRequest) -> Found<'_, Page<Node>> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::NODES));
         self.reads.read(ReadKind::NodeList, Turn::Org(org), move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { node_page(session, org, &filter, page).await })
+            let (filter, scope) = (filter.clone(), scope.clone());
+            Box::pin(async move { node_page(session, org, scope.as_ref(), &filter, page).await })
         })
     }
 
@@ -59,11 +59,13 @@ impl NodeReader for Postgres {
 async fn node_page(
     session: &ReadSession,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &NodeFilter,
     request: PageRequest,
 ) -> Read<Page<Node>> {
     let mut conditions = Conditions::default();
     conditions.number("n.org_id = #", Some(org.0));
+    conditions.scope(scope);
     conditions.number("n.id = #", filter.id.map(|id| id.0));
     conditions.text("n.state = #", filter.state.map(NodeState::name));
     conditions.text("n.gateway = #", filter.gateway.as_ref().map(GatewayName::as_str));

@@ -17,7 +17,7 @@ use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, page};
 use crate::postgres::pipeline::{Value, values};
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, ListColumns, ListScope, Read};
 
 /// The same for tasks that are sought by their ids. A month that is made late
 /// takes in rows of before: to one who looked first it would be there, and empty.
@@ -75,10 +75,11 @@ impl TaskReader for Postgres {
     }
 
     fn task_list(&self, caller: &Caller, filter: TaskFilter, page: PageRequest) -> Found<'_, TaskPage> {
-        let org = caller.org;
-        self.reads.read(ReadKind::of_tasks(&filter, page), Turn::Org(org), move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { task_page(session, org, &filter, page).await })
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::TASKS));
+        let kind = ReadKind::of_tasks(&filter, page).within(scope.is_some());
+        self.reads.read(kind, Turn::Org(org), move |session| {
+            let (filter, scope) = (filter.clone(), scope.clone());
+            Box::pin(async move { task_page(session, org, scope.as_ref(), &filter, page).await })
         })
     }
 
@@ -163,11 +164,13 @@ impl TaskReader for Postgres {
 pub(crate) async fn task_page(
     session: &ReadSession,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &TaskFilter,
     request: PageRequest,
 ) -> Read<TaskPage> {
     let mut conditions = Conditions::default();
     conditions.number("t.org_id = #", Some(org.0));
+    conditions.scope(scope);
     conditions.number("t.device_id = #", filter.device_id.map(|id| id.0));
     conditions.text("t.ext_task_id = #", filter.ext_task_id.as_deref());
     conditions.number("t.status = #", filter.status.map(|status| i64::from(status.number())));
@@ -184,7 +187,7 @@ pub(crate) async fn task_page(
     };
     let counts: Vec<_> =
         tables.iter().map(|table| format!("(SELECT count(*) FROM {table} t WHERE {clause})")).collect();
-    let total = if *filter == TaskFilter::default() {
+    let total = if scope.is_none() && *filter == TaskFilter::default() {
         "SELECT coalesce(sum(count), 0)::int8 FROM task_counts WHERE org_id = $1".to_owned()
     } else {
         format!("SELECT {}", counts.join(" + "))
