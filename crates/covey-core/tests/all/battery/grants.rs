@@ -268,7 +268,7 @@ pub fn a_stream_tells_what_was_granted_and_no_more(backend: impl Backend) {
         for (device, _) in &devices {
             add(&world, device, event(14, number, "{}"));
         }
-        add(&world, last, event(13, number, "{}"));
+        add(&world, last, event(13, number + 10, "{}"));
         let mut records = Vec::new();
         while records.len() < wanted {
             records.extend(block_on(follower.next()).unwrap().records);
@@ -281,7 +281,7 @@ pub fn a_stream_tells_what_was_granted_and_no_more(backend: impl Backend) {
     // It may be narrowed, not widened.
     let narrow = RecordFilter { devices: vec![devices[0].0.device_id], ..RecordFilter::default() };
     let mut follower = follow(narrow).unwrap();
-    add(&world, &devices[0].0, super::events::event(13, 10, "{}"));
+    add(&world, &devices[0].0, super::events::event(13, 30, "{}"));
     assert!(block_on(heard_within(&mut follower)).is_none());
     drop(feeding);
 }

@@ -27,28 +27,10 @@ fn servers_that_start_together_migrate_once() {
         opening.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(stores.len(), 8);
-    assert_eq!(
-        say(&url, &["SELECT version, requires FROM covey_schema"]),
-        [
-            ["1", "1"],
-            ["2", "2"],
-            ["3", "2"],
-            ["4", "2"],
-            ["5", "2"],
-            ["6", "2"],
-            ["7", "2"],
-            ["8", "2"],
-            ["9", "2"],
-            ["10", "2"],
-            ["11", "2"],
-            ["12", "2"],
-            ["13", "2"],
-            ["14", "2"],
-            ["15", "2"],
-            ["16", "2"],
-            ["17", "2"]
-        ]
-    );
+    // From the second on all need a server that knows of it.
+    let versions: Vec<_> =
+        (1..=18).map(|version: u32| vec![version.to_string(), version.min(2).to_string()]).collect();
+    assert_eq!(say(&url, &["SELECT version, requires FROM covey_schema"]), versions);
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(say(&url, &[slots])[0][0], "8", "each writer has a slot of its own");
