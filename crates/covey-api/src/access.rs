@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Grant, Time};
+use crate::{DeviceTag, Grant, Time};
 
 /// An API key, without its clear text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,4 +112,44 @@ pub struct Whoami<'a> {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub grants: Vec<Grant>,
+}
+
+/// What came of a right that an operation takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AccessReason<'a> {
+    /// The right.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RightName))]
+    pub right: Cow<'a, str>,
+    /// Whether the key has it here.
+    pub has: bool,
+    /// Why, in words.
+    pub why: Cow<'a, str>,
+    /// The grant that gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub grant: Option<Grant>,
+}
+
+/// Why a key may do something, or may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AccessExplanation<'a> {
+    /// Whether it may. Of a list or a stream, whether it is answered; what is not granted is left out there.
+    pub allowed: bool,
+    /// The operation.
+    #[cfg_attr(feature = "openapi", schema(example = "POST /api/v1/device-tasks"))]
+    pub operation: Cow<'a, str>,
+    /// The number of the key.
+    pub key_id: i64,
+    /// What its owner calls it.
+    pub key: Cow<'a, str>,
+    /// Whether the key has expired.
+    pub expired: bool,
+    /// The addresses from which it is valid; from anywhere if there are none.
+    pub addresses: Vec<String>,
+    /// The tags of the device that was asked about.
+    pub tags: Vec<DeviceTag<'static>>,
+    /// What came of each right that the operation takes.
+    pub rights: Vec<AccessReason<'a>>,
 }

@@ -36,7 +36,7 @@ mod twin;
 mod unit;
 mod webhook;
 
-pub use access::{ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};

@@ -19,6 +19,7 @@
 //! asked for ([`Client::with_refused_retry`]), and there is no global state:
 //! the crypto provider is passed to TLS, not installed.
 
+mod access;
 mod api_key;
 mod client;
 mod device;
@@ -36,6 +37,7 @@ mod twin;
 mod unit;
 mod webhook;
 
+pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
 pub use client::Client;
 pub use covey_api::{

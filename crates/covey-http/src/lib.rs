@@ -8,6 +8,7 @@
 //! middleware (id, limits, measurement), the extractor that finds the caller
 //! by its credential, and the handler of the resource.
 
+mod access;
 mod answer;
 mod answers;
 mod api;

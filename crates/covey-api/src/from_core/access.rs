@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use covey_core::access as core;
 
-use crate::{ApiKey, ApiKeyMade, Grant, Whoami};
+use crate::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, DeviceTag, Grant, Whoami};
 
 impl<'a> ApiKey<'a> {
     /// How an API key looks.
@@ -51,6 +51,45 @@ impl<'a> Whoami<'a> {
             grants: grants(&caller.grants),
         }
     }
+}
+
+impl<'a> AccessExplanation<'a> {
+    /// How an explanation looks, of an operation by its method and its path.
+    #[must_use]
+    pub fn of(explained: &'a core::Explanation, method: &str, template: &str) -> Self {
+        let tag = |tag: &covey_core::device::Tag| DeviceTag {
+            tag: Cow::Owned(tag.tag.clone()),
+            value: Cow::Owned(tag.value.clone()),
+        };
+        Self {
+            allowed: explained.is_allowed(),
+            operation: Cow::Owned(format!("{method} /api/v1{template}")),
+            key_id: explained.key.id,
+            key: Cow::Borrowed(&explained.key.name),
+            expired: explained.is_expired,
+            addresses: addresses(&explained.key.bounds),
+            tags: explained.tags.iter().map(tag).collect(),
+            rights: explained.rights.iter().map(|(right, because)| reason(right, because)).collect(),
+        }
+    }
+}
+
+fn reason(right: &'static str, because: &core::Because) -> AccessReason<'static> {
+    let (why, grant) = match because {
+        core::Because::Right => ("the key has it for the whole organisation", None),
+        core::Because::Grant(grant) => ("this grant of the key gives it here", Some(Grant::of(grant))),
+        core::Because::SomeGrants => {
+            ("grants of the key give it for some devices; name one to ask about that", None)
+        }
+        core::Because::NoRight => ("neither the rights nor the grants of the key have it", None),
+        core::Because::NoGrant => {
+            ("grants of the key give it, none for this device with this method or kind of data", None)
+        }
+        core::Because::NotWhole => {
+            ("grants of the key give it for some devices, and this takes it for the whole organisation", None)
+        }
+    };
+    AccessReason { right: Cow::Borrowed(right), has: because.is_yes(), why: Cow::Borrowed(why), grant }
 }
 
 fn addresses(bounds: &core::KeyBounds) -> Vec<String> {

@@ -3,6 +3,7 @@
 mod bounds;
 mod caller;
 mod calls;
+mod explain;
 mod grant;
 mod look;
 mod operation;
@@ -13,6 +14,7 @@ mod taken_names;
 
 pub use bounds::{Access, KEY_ADDRESSES_MAX, KeyBounds};
 pub use caller::{Caller, CallerKind};
+pub use explain::{Because, Explanation, Question};
 pub use grant::{
     GRANT_NAMES_MAX, GRANT_PAIRS_MAX, GRANTABLE, GRANTS_MAX, Grant, Grants, Matter, Method, Place, Scope,
     ScopeOf,

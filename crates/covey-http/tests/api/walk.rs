@@ -9,7 +9,9 @@ use crate::stage::{KEY, Stage, answer};
 /// Operations that need no credential. This list may only become shorter.
 const NEED_NO_CREDENTIAL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Operations that need a credential and no right. This list may only become shorter.
-const NEED_NO_RIGHT: [&str; 1] = ["/api/v1/whoami"];
+const NEED_NO_RIGHT: [&str; 2] = ["/api/v1/access/explain", "/api/v1/whoami"];
+/// Operations that take one right or the other, as the body says.
+const EITHER_RIGHT: [&str; 1] = ["PATCH /api/v1/devices/{device_id}/twin"];
 /// Operations on what belongs to the deployment and not to an organisation: who
 /// may manage keys manages those of all. This list may only become shorter.
 const OF_EVERY_ORGANISATION: [&str; 2] = ["/api/v1/api-keys", "/api/v1/api-keys/{id}"];
@@ -115,6 +117,7 @@ fn query(template: &str, operation: &Value) -> String {
             "from" => "0",
             "to" => "60",
             "bucket_s" => "60",
+            "operation" => "GET%20/devices",
             _ => panic!("{name} is required, and this walk does not know it"),
         };
         format!("{name}={value}")
@@ -169,6 +172,45 @@ async fn without_rights_every_operation_is_refused_with_403() {
             assert_eq!(found.status, 200, "{} is in the list of those that need no right", call.name());
         } else {
             found.assert_problem(403, &call.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rights_that_an_operation_is_explained_to_take_are_those_that_it_takes() {
+    let Walk { stage, calls, .. } = Walk::new().await;
+    let exempt = |call: &Call| {
+        let template = call.template.as_str();
+        NEED_NO_CREDENTIAL.contains(&template) || NEED_NO_RIGHT.contains(&template)
+    };
+    let named = |explained: &Value| {
+        let rights = explained["rights"].as_array().unwrap().iter();
+        rights.map(|one| one["right"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for call in calls.iter().filter(|call| !exempt(call)) {
+        let path = format!("/api/v1/access/explain?operation={}", call.name().replace(' ', "%20"));
+        let explained = answer(stage.get(&path)).await;
+        assert_eq!(
+            (explained.status.as_u16(), &explained.body["allowed"]),
+            (200, &json!(true)),
+            "{}",
+            call.name()
+        );
+        let rights = named(&explained.body);
+        assert!(!rights.is_empty(), "{}", call.name());
+        // They are enough: of another organisation, so that nothing is changed that is asked about next.
+        let only: Vec<_> = rights.iter().map(String::as_str).collect();
+        let found = answer(call.request(&stage, Some(&stage.key("rival", &only).await))).await;
+        assert_ne!(found.status, 403, "{} as {only:?}: {}", call.name(), found.text);
+        // And none of them can be missing.
+        for right in &rights {
+            let rest = covey_core::access::RIGHT_NAMES.into_iter().filter(|name| name != right);
+            let key = stage.key("acme", &rest.collect::<Vec<_>>()).await;
+            let explained = answer(stage.bare(Method::GET, &path).header("x-api-key", &key)).await;
+            assert_eq!(explained.body["allowed"], json!(false), "{} without {right}", call.name());
+            if !EITHER_RIGHT.contains(&call.name().as_str()) {
+                answer(call.request(&stage, Some(&key))).await.assert_problem(403, &call.name());
+            }
         }
     }
 }

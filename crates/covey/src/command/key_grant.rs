@@ -68,7 +68,7 @@ pub fn shown(rights: &[Cow<'_, str>], grants: &[Grant]) -> String {
 }
 
 /// A grant as it is typed.
-fn words(grant: &Grant) -> String {
+pub fn words(grant: &Grant) -> String {
     let mut words = vec![grant.rights.join(",")];
     words.extend(grant.tags.iter().map(|tag| format!("tag:{}={}", tag.tag, tag.value)));
     words.extend(grant.methods.iter().map(|method| match method {

@@ -1,6 +1,7 @@
 //! The commands that speak to a server: one noun, one file. Each says to which
 //! server by the same options ([`connection::Target`]).
 
+mod access;
 pub mod bench;
 mod call;
 pub mod connection;
@@ -62,6 +63,8 @@ pub enum ClientCommand {
     Retention(Box<retention::RetentionArgs>),
     /// Make, list and revoke API keys
     Key(Box<key::KeyArgs>),
+    /// Say why a key may do something, or may not
+    Access(Box<access::AccessArgs>),
 }
 
 /// Runs a command that speaks to a server.
@@ -92,6 +95,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Webhooks(args) => &args.target,
         ClientCommand::Retention(args) => &args.target,
         ClientCommand::Key(args) => &args.target,
+        ClientCommand::Access(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
     let connection = Connection::open(&target)?;
@@ -106,6 +110,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Webhooks(args) => webhooks::run(*args, &connection).await,
         ClientCommand::Retention(args) => retention::run(*args, &connection).await,
         ClientCommand::Key(args) => key::run(*args, &connection).await,
+        ClientCommand::Access(args) => access::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))
 }
