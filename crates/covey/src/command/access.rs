@@ -30,7 +30,7 @@ enum AccessCommand {
     Explain {
         /// Number of the key, as covey key list shows it; own for the one that asks
         #[arg(value_name = "KEY")]
-        key: String,
+        key_id: String,
         /// Method of the operation, such as POST
         #[arg(value_name = "METHOD", value_parser = ["GET", "POST", "PUT", "PATCH", "DELETE"], ignore_case = true)]
         verb: String,
@@ -51,8 +51,8 @@ enum AccessCommand {
 
 /// Runs `covey access`.
 pub async fn run(args: AccessArgs, connection: &Connection) -> Result<ExitCode> {
-    let AccessCommand::Explain { key, verb, path, device, method, event_type } = args.command;
-    let key_id = match key.as_str() {
+    let AccessCommand::Explain { key_id, verb, path, device, method, event_type } = args.command;
+    let key_id = match key_id.as_str() {
         "own" => None,
         number => {
             Some(number.parse().map_err(|_| anyhow!("a key is its number, or own: {number} is neither"))?)
