@@ -23,6 +23,7 @@ mod health;
 mod instant;
 mod node;
 mod number;
+mod org;
 mod problem;
 mod record;
 #[cfg(feature = "proptest")]
@@ -45,6 +46,7 @@ pub use health::{Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
 pub use node::{Node, NodePage, NodeRenamed};
 pub use number::Whole;
+pub use org::{Org, OrgNamed, OrgPage};
 pub use problem::{Problem, UnknownName};
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
 #[cfg(feature = "openapi")]

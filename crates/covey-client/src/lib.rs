@@ -29,6 +29,7 @@ mod health;
 mod local;
 mod microcontroller;
 mod node;
+mod org;
 mod retention;
 mod stream;
 mod task;
@@ -53,6 +54,7 @@ pub use health::metric_value;
 pub use local::{Addresses, LocalServer};
 pub use microcontroller::MicrocontrollerKeys;
 pub use node::{Node, NodeFilter, NodePage};
+pub use org::{Org, OrgPage};
 pub use serde_json::value::RawValue;
 pub use stream::{Stream, StreamFilter, Told};
 pub use task::{

@@ -33,6 +33,7 @@ mod http2;
 mod metrics;
 mod microcontrollers;
 mod nodes;
+mod orgs;
 mod outgoing;
 mod problem;
 mod request_id;

@@ -6,6 +6,7 @@ mod event;
 mod grant;
 mod health;
 mod node;
+mod org;
 mod record;
 mod task;
 mod twin;

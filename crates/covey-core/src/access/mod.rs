@@ -7,6 +7,7 @@ mod explain;
 mod grant;
 mod look;
 mod operation;
+mod org;
 mod port;
 pub mod recovery;
 mod role;
@@ -23,6 +24,7 @@ pub(crate) use look::demand;
 pub use operation::{
     AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
 };
+pub use org::{Org, OrgAdd, OrgRename};
 pub use port::{AccessReader, AccessSteps};
 pub use role::Role;
 pub(crate) use taken_names::TakenNames;

@@ -39,16 +39,16 @@ impl ApiKeyAdd {
     /// # Errors
     /// [`Error::Invalid`] naming the first field that is out of range.
     pub fn validate(org_name: &str, name: &str) -> Result<()> {
-        let good = |text: &str| {
-            !text.is_empty() && text.chars().count() <= NAME_CHARS_MAX && !text.chars().any(char::is_control)
-        };
-        if !good(org_name) {
-            return Err(Error::invalid("org", "must be 1 to 128 characters without control characters"));
-        }
-        if !good(name) {
-            return Err(Error::invalid("name", "must be 1 to 128 characters without control characters"));
-        }
-        Ok(())
+        Self::validate_named("org", org_name)?;
+        Self::validate_named("name", name)
+    }
+
+    /// Checks a name, which is in this field.
+    pub(super) fn validate_named(field: &'static str, text: &str) -> Result<()> {
+        let is_good =
+            (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let problem = "must be 1 to 128 characters without control characters";
+        is_good.then_some(()).ok_or(Error::invalid(field, problem))
     }
 }
 

@@ -1,13 +1,19 @@
 //! What operations and callers ask the store of organisations and API keys.
 
-use crate::access::{Access, ApiKey, KeyDigest, Rights};
+use crate::access::{Access, ApiKey, KeyDigest, Org, Rights};
 use crate::id::{DeviceKey, OrgId, UnixMs};
-use crate::port::{Found, TxResult};
+use crate::port::{Found, Page, PageRequest, TxResult};
 
 /// The steps on organisations and API keys inside a transaction.
 pub trait AccessSteps {
     /// The organisation with this name, made if there is none.
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId>;
+    /// Makes an organisation; none if there is one of that name.
+    fn org_insert(&mut self, name: &str) -> TxResult<Option<Org>>;
+    /// The organisation with this name.
+    fn org_named(&mut self, name: &str) -> TxResult<Option<OrgId>>;
+    /// Gives an organisation a name that no other has; answers it, if it is there.
+    fn org_rename(&mut self, id: OrgId, name: &str) -> TxResult<Option<Org>>;
     /// Stores an API key's digest, and the serial number of the certificate that stands for it.
     fn api_key_insert(
         &mut self,
@@ -42,6 +48,9 @@ pub trait AccessSteps {
 pub trait AccessReader {
     /// The API key with this digest, unless it was revoked; also one that has expired.
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>>;
+
+    /// Organisations in the order of their numbers, or this one alone.
+    fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>>;
 
     /// All API keys that were not revoked, also those that have expired.
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>>;

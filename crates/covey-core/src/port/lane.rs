@@ -40,6 +40,8 @@ named! {
         ApiKey => "api_key",
         /// All API keys.
         ApiKeyList => "api_key_list",
+        /// Organisations, counted.
+        OrgList => "org_list",
         /// Whether a device may connect, and its session.
         SessionOfCertificate => "session_of_certificate",
         /// A device by its certificate.
@@ -195,6 +197,7 @@ impl ReadKind {
             | Self::WebhookQueue => Lane::Page,
             Self::DeviceList
             | Self::NodeList
+            | Self::OrgList
             | Self::UnitList
             | Self::TaskSearch
             | Self::EventSearch

@@ -1,12 +1,42 @@
 //! Organisations and API keys.
 
-use covey_core::access::{ApiKey, KeyBounds, Rights};
+use covey_core::access::{ApiKey, KeyBounds, Org, Rights};
 
 use crate::rows::{Columns, Damaged, Read, get, grants, number};
 
 /// An organisation of a name: name, now.
 pub(crate) const ORG_ENSURE: &str = "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
      ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
+
+/// The columns of an organisation `o`, in the order that [`org`] reads them.
+macro_rules! org_columns {
+    () => {
+        "o.id, o.name, o.created_at, \
+         (SELECT count(*) FROM devices d WHERE d.org_id = o.id AND d.retired_at IS NULL), \
+         (SELECT count(*) FROM api_keys k WHERE k.org_id = o.id AND k.revoked_at IS NULL)"
+    };
+}
+
+/// A new organisation, none if the name is taken: name, now.
+pub(crate) const ORG_INSERT: &str = "INSERT INTO orgs (name, created_at) VALUES ($1, $2) \
+     ON CONFLICT (name) DO NOTHING RETURNING id, name, created_at, 0, 0";
+/// The organisation of a name.
+pub(crate) const ORG_NAMED: &str = "SELECT id FROM orgs WHERE name = $1";
+/// Gives an organisation another name: name, organisation.
+pub(crate) const ORG_RENAME: &str = "UPDATE orgs SET name = $1 WHERE id = $2";
+/// An organisation.
+pub(crate) const ORG: &str = concat!("SELECT ", org_columns!(), " FROM orgs o WHERE o.id = $1");
+/// Organisations in the order of their numbers: limit, offset.
+pub(crate) const ORG_LIST: &str =
+    concat!("SELECT ", org_columns!(), " FROM orgs o ORDER BY o.id LIMIT $1 OFFSET $2");
+/// How many there are.
+pub(crate) const ORG_COUNT: &str = "SELECT count(*) FROM orgs";
+
+/// An organisation, from `org_columns!`.
+pub(crate) fn org(row: &dyn Columns) -> Read<Org> {
+    let (id, name, created_at) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
+    Ok(Org { id, name, created_at, devices: number(row, 3)?, keys: number(row, 4)? })
+}
 
 /// The columns of an API key, in the order that [`api_key`] reads them.
 macro_rules! api_key_columns {

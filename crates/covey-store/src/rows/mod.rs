@@ -42,6 +42,9 @@ mod tests {
     fn statements_for_both_name_their_parameters_in_the_order_in_which_they_appear() {
         for sql in [
             super::ORG_ENSURE,
+            super::ORG_INSERT,
+            super::ORG_RENAME,
+            super::ORG_LIST,
             super::API_KEY_INSERT,
             super::API_KEY,
             super::RETENTION_PUT,

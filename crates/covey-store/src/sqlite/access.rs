@@ -1,16 +1,31 @@
 //! Organisations and API keys.
 
-use covey_core::access::{Access, AccessReader, AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::access::{Access, AccessReader, AccessSteps, ApiKey, KeyDigest, Org, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
-use covey_core::port::{Found, ReadKind, Turn, TxResult};
+use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
 
 use crate::rows;
 use crate::sqlite::Sqlite;
+use crate::sqlite::statement::Ask;
 use crate::sqlite::transaction::SqliteTransaction;
 
 impl AccessReader for Sqlite {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>> {
         self.row(ReadKind::ApiKey, Turn::Server, rows::API_KEY, [digest], rows::api_key)
+    }
+
+    fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {
+        self.read(ReadKind::OrgList, Turn::Server, move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            if let Some(only) = only {
+                let items = snapshot.rows(rows::ORG, [only.0], rows::org)?;
+                return Ok(Page { total: items.len() as u64, items, is_cut: false });
+            }
+            let offset = i64::try_from(page.offset()).unwrap_or(i64::MAX);
+            let items = snapshot.rows(rows::ORG_LIST, (page.size, offset), rows::org)?;
+            let total = snapshot.only(rows::ORG_COUNT, [], |row| rows::number(row, 0))?;
+            Ok(Page { items, total, is_cut: false })
+        })
     }
 
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {
@@ -21,6 +36,19 @@ impl AccessReader for Sqlite {
 impl AccessSteps for SqliteTransaction<'_> {
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         self.only(rows::ORG_ENSURE, (name, self.now.0), rows::first)
+    }
+
+    fn org_insert(&mut self, name: &str) -> TxResult<Option<Org>> {
+        self.row(rows::ORG_INSERT, (name, self.now.0), rows::org)
+    }
+
+    fn org_named(&mut self, name: &str) -> TxResult<Option<OrgId>> {
+        self.row(rows::ORG_NAMED, [name], rows::first)
+    }
+
+    fn org_rename(&mut self, id: OrgId, name: &str) -> TxResult<Option<Org>> {
+        self.change(rows::ORG_RENAME, (name, id.0))?;
+        self.row(rows::ORG, [id.0], rows::org)
     }
 
     fn api_key_insert(

@@ -17,6 +17,7 @@ mod key_psk;
 mod key_recover;
 mod moment;
 mod node;
+mod org;
 mod output;
 pub mod pki;
 pub mod rabbitmq;
@@ -63,6 +64,8 @@ pub enum ClientCommand {
     Retention(Box<retention::RetentionArgs>),
     /// Make, list and revoke API keys
     Key(Box<key::KeyArgs>),
+    /// Make, list and rename organisations
+    Org(Box<org::OrgArgs>),
     /// Say why a key may do something, or may not
     Access(Box<access::AccessArgs>),
 }
@@ -95,6 +98,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Webhooks(args) => &args.target,
         ClientCommand::Retention(args) => &args.target,
         ClientCommand::Key(args) => &args.target,
+        ClientCommand::Org(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
@@ -110,6 +114,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Webhooks(args) => webhooks::run(*args, &connection).await,
         ClientCommand::Retention(args) => retention::run(*args, &connection).await,
         ClientCommand::Key(args) => key::run(*args, &connection).await,
+        ClientCommand::Org(args) => org::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))

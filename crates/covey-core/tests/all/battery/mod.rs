@@ -15,6 +15,7 @@ pub mod listing;
 pub mod making;
 pub mod microcontrollers;
 pub mod nodes;
+pub mod organisations;
 pub mod presence;
 pub mod quotas;
 pub mod records;
@@ -125,6 +126,9 @@ macro_rules! battery {
                 what_a_device_reports_with_an_event_is_told_after_it,
                 a_twin_has_room_for_so_many_resources,
                 changes_of_one_group_come_one_after_the_other,
+            ],
+            organisations: [
+                organisations_are_made_renamed_and_seen_by_who_keeps_them,
             ],
             grants: [
                 whoever_was_granted_a_part_sees_that_part_and_no_more,

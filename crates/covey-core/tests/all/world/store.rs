@@ -1,7 +1,7 @@
 //! A store around a store, which tells a test when the engine waits for a
 //! look-up, and lets it act while one is under way.
 
-use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest};
+use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest, Org};
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
 use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
@@ -182,6 +182,10 @@ impl SessionReader for WatchedStore {
 impl AccessReader for WatchedStore {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>> {
         self.inner.api_key_of_every_org(digest)
+    }
+
+    fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {
+        self.inner.org_list_of_every_org(only, page)
     }
 
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {

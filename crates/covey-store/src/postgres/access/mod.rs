@@ -13,6 +13,14 @@ prepared! {
     Writing {
         /// An organisation of a name.
         org_ensure: rows::ORG_ENSURE;
+        /// A new organisation.
+        org_insert: rows::ORG_INSERT;
+        /// The organisation of a name.
+        org_named: rows::ORG_NAMED;
+        /// Gives an organisation another name.
+        org_rename: rows::ORG_RENAME;
+        /// An organisation.
+        org: rows::ORG;
         /// A new API key.
         api_key_insert: rows::API_KEY_INSERT;
         /// Whether there is or was a key, after those who are about to make one.
@@ -48,6 +56,12 @@ prepared! {
     Reading {
         /// The API key of a digest.
         api_key: rows::API_KEY;
+        /// An organisation.
+        org: rows::ORG;
+        /// Organisations.
+        org_list: rows::ORG_LIST;
+        /// How many there are.
+        org_count: rows::ORG_COUNT;
         /// All API keys.
         api_key_list: rows::API_KEY_LIST;
     }

@@ -1,10 +1,12 @@
 //! Reads of organisations and API keys.
 
-use covey_core::access::{AccessReader, ApiKey, KeyDigest};
-use covey_core::port::{Found, ReadKind, Turn};
+use covey_core::access::{AccessReader, ApiKey, KeyDigest, Org};
+use covey_core::id::OrgId;
+use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn};
 
 use crate::postgres::Postgres;
-use crate::postgres::pipeline::values;
+use crate::postgres::lists::SNAPSHOT;
+use crate::postgres::pipeline::{query, values};
 use crate::rows;
 
 impl AccessReader for Postgres {
@@ -16,6 +18,26 @@ impl AccessReader for Postgres {
             values![digest.to_vec()],
             rows::api_key,
         )
+    }
+
+    fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {
+        self.reads.read(ReadKind::OrgList, Turn::Server, move |session| {
+            Box::pin(async move {
+                if let Some(OrgId(only)) = only {
+                    let found = query(&session.client, &session.sql.access.org, values![only]).await?.rows();
+                    let items = rows::each(&found, rows::org)?;
+                    return Ok(Page { total: items.len() as u64, items, is_cut: false });
+                }
+                let values = values![i64::from(page.size), i64::try_from(page.offset()).unwrap_or(i64::MAX)];
+                let steps = [
+                    session.query(|sql| &sql.access.org_list, values),
+                    session.query(|sql| &sql.access.org_count, Vec::new()),
+                ];
+                let [items, total] = session.at_one_moment(SNAPSHOT, steps).await?;
+                let total = total.first().map_or(Ok(0), |row| rows::number(row, 0))?;
+                Ok(Page { items: rows::each(&items, rows::org)?, total, is_cut: false })
+            })
+        })
     }
 
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {

@@ -1,6 +1,6 @@
 //! Steps on organisations and API keys.
 
-use covey_core::access::{Access, AccessSteps, ApiKey, KeyDigest, Rights};
+use covey_core::access::{Access, AccessSteps, ApiKey, KeyDigest, Org, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::TxResult;
 
@@ -13,6 +13,20 @@ impl AccessSteps for PostgresTransaction<'_> {
     fn org_ensure(&mut self, name: &str) -> TxResult<OrgId> {
         let values = values![name.to_owned(), self.now.0];
         self.write_only(|sql| &sql.access.org_ensure, values, rows::first)
+    }
+
+    fn org_insert(&mut self, name: &str) -> TxResult<Option<Org>> {
+        let values = values![name.to_owned(), self.now.0];
+        self.write_first(|sql| &sql.access.org_insert, values, rows::org)
+    }
+
+    fn org_named(&mut self, name: &str) -> TxResult<Option<OrgId>> {
+        self.ask_first(|sql| &sql.access.org_named, values![name.to_owned()], rows::first)
+    }
+
+    fn org_rename(&mut self, id: OrgId, name: &str) -> TxResult<Option<Org>> {
+        self.write(|sql| &sql.access.org_rename, values![name.to_owned(), id.0])?;
+        self.ask_first(|sql| &sql.access.org, values![id.0], rows::org)
     }
 
     fn api_key_insert(

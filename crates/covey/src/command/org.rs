@@ -1,0 +1,104 @@
+//! `covey org`: organisations.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::{Args, Subcommand};
+use covey_client::{Org, PageRequest};
+
+use crate::command::connection::{Connection, Target};
+use crate::command::moment;
+use crate::command::output::cell;
+
+/// How many organisations are asked for at once.
+const PAGE_SIZE: u32 = 1_000;
+
+/// `covey org`.
+#[derive(Args)]
+pub struct OrgArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(subcommand)]
+    command: OrgCommand,
+}
+
+#[derive(Subcommand)]
+enum OrgCommand {
+    /// Make an organisation; what belongs to one does not exist for the others
+    #[command(after_help = "Example: covey org add acme && covey key add admin --org acme --role admin")]
+    Add {
+        /// Its name, which no other has
+        name: String,
+    },
+    /// List organisations, with how many devices and keys each has
+    #[command(after_help = "Example: covey org list   (with the right orgs:admin all, else your own)")]
+    List,
+    /// Give an organisation another name; its devices, keys and tasks stay
+    #[command(after_help = "Example: covey org rename acme acme-north")]
+    Rename {
+        /// Its number or its name
+        #[arg(value_name = "ORG")]
+        org: String,
+        /// Its name from now on
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// Runs `covey org`.
+pub async fn run(args: OrgArgs, connection: &Connection) -> Result<ExitCode> {
+    let output = connection.output;
+    match args.command {
+        OrgCommand::Add { name } => {
+            let org = connection.client.org_add(&name).await?;
+            if output.json {
+                output.json(&org)?;
+            } else {
+                output.text(&format!("organisation {} {} is made", org.id, org.name))?;
+                let first_key =
+                    connection.command(&format!("key add admin --org '{}' --role admin", org.name));
+                output.note(&format!("make its first key with: {first_key}"));
+            }
+        }
+        OrgCommand::List => {
+            let columns = ["ID", "NAME", "MADE", "DEVICES", "KEYS"];
+            output.list(&columns, &all(connection).await?, |org| {
+                vec![
+                    cell(org.id.to_string()),
+                    cell(&*org.name),
+                    cell(moment::of(org.created_at)),
+                    cell(org.devices.to_string()),
+                    cell(org.keys.to_string()),
+                ]
+            })?;
+        }
+        OrgCommand::Rename { org, name } => {
+            let orgs = all(connection).await?;
+            let is_named = |known: &&Org| *known.name == *org || known.id.to_string() == org;
+            let found = orgs.iter().find(is_named).ok_or_else(|| {
+                anyhow!("there is no organisation {org}: see \"{}\"", connection.command("org list"))
+            })?;
+            let renamed = connection.client.org_rename(found.id, &name).await?;
+            if output.json {
+                output.json(&renamed)?;
+            } else {
+                output.text(&format!("organisation {} is called {} now", renamed.id, renamed.name))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All organisations that may be seen.
+async fn all(connection: &Connection) -> Result<Vec<Org>> {
+    let mut orgs = Vec::new();
+    loop {
+        let page = u32::try_from(orgs.len() / PAGE_SIZE as usize + 1)?;
+        let found = connection.client.org_list(PageRequest { page, size: PAGE_SIZE }).await?;
+        let is_last = found.items.len() < PAGE_SIZE as usize;
+        orgs.extend(found.items);
+        if is_last {
+            return Ok(orgs);
+        }
+    }
+}
