@@ -1,15 +1,13 @@
 """What an operator sees while a part of the server is broken: `/readyz`, `/metrics`, the log, and what a start says."""
 
-import json
 import re
-import subprocess
 import time
 
 import httpx
 import pytest
 
 from testbed.api import Api, is_problem
-from testbed.fault_services import FaultDeployment
+from testbed.fault_services import FaultDeployment, turn_read_only
 from testbed.server import Server
 
 # How long a broker that was up may be away before its server is not ready (docs/operating.md).
@@ -133,28 +131,6 @@ def test_a_broker_that_is_away_is_seen_at_once_and_so_is_its_return(server_on, o
     wait_until_ready(server)
     assert re.search(r" INFO .*is up again", new_log(server, seen)), new_log(server, seen)
     assert server.stop() == 0
-
-
-def psql(own, name: str, *statements: str) -> None:
-    """Carries out statements as the administrator of the database server."""
-    known = json.loads((own.dir / "services.json").read_text())["postgresql"]
-    command = [known["programs"] + "/psql", "-h", "127.0.0.1", "-p", str(known["port"])]
-    command += ["-U", known["admin"]["user"], "-d", name, "-v", "ON_ERROR_STOP=1"]
-    for statement in statements:
-        command += ["-c", statement]
-    environment = {"PGPASSWORD": known["admin"]["password"]}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
-
-
-def turn_read_only(own, database: str, on: bool) -> None:
-    """As a primary becomes a standby: new sessions cannot write, and those that there were have ended."""
-    psql(
-        own,
-        "postgres",
-        f'ALTER DATABASE "{database}" SET default_transaction_read_only = {"on" if on else "off"}',
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'",
-    )
 
 
 @pytest.mark.timeout(180)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 import uuid
@@ -65,3 +66,25 @@ class FaultDeployment(Deployment):
 
     def drop(self) -> None:
         self.own.do("drop", self.name)
+
+
+def psql(own: FaultServices, name: str, *statements: str) -> None:
+    """Carries out statements as the administrator of the database server."""
+    known = json.loads((own.dir / "services.json").read_text())["postgresql"]
+    command = [known["programs"] + "/psql", "-h", "127.0.0.1", "-p", str(known["port"])]
+    command += ["-U", known["admin"]["user"], "-d", name, "-v", "ON_ERROR_STOP=1"]
+    for statement in statements:
+        command += ["-c", statement]
+    environment = {"PGPASSWORD": known["admin"]["password"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def turn_read_only(own: FaultServices, database: str, on: bool) -> None:
+    """As a primary becomes a standby: new sessions cannot write, and those that there were have ended."""
+    psql(
+        own,
+        "postgres",
+        f'ALTER DATABASE "{database}" SET default_transaction_read_only = {"on" if on else "off"}',
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'",
+    )

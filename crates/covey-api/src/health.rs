@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Time;
+
 /// How the server is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -43,4 +45,42 @@ pub struct ServerPart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, example = "no connection to the broker"))]
     pub why: Option<Cow<'static, str>>,
+}
+
+/// What is wrong around a server, as its last look found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Findings<'a> {
+    /// `ok`; `warning` or `error` as the most severe finding is; `unknown` before the first look, in the first second.
+    #[cfg_attr(feature = "openapi", schema(example = "warning"))]
+    pub status: Cow<'a, str>,
+    /// What the server's own clock shows, which an answer in time can be compared with.
+    pub server_time: Time,
+    /// When it was looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub looked_at: Option<Time>,
+    /// What is wrong, the most severe first, at most 100.
+    pub findings: Vec<Finding<'a>>,
+}
+
+/// Something that is wrong around a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Finding<'a> {
+    /// What it is; it stays the same over versions. `docs/operating.md` lists the codes.
+    #[cfg_attr(feature = "openapi", schema(example = "server_certificate_ends"))]
+    pub code: Cow<'a, str>,
+    /// `error`: something does not work, or a secret is open; `warning`: it will not, unless somebody acts in time.
+    #[cfg_attr(feature = "openapi", schema(example = "error"))]
+    pub severity: Cow<'a, str>,
+    /// What it is about: a file, a listener, a link, a webhook.
+    #[cfg_attr(feature = "openapi", schema(example = "/var/lib/covey/pki/server.pem"))]
+    pub about: Cow<'a, str>,
+    /// What was seen.
+    #[cfg_attr(feature = "openapi", schema(example = "it ends at 2026-12-08 11:00 UTC, in 7 days"))]
+    pub seen: Cow<'a, str>,
+    /// What to type or do.
+    #[cfg_attr(feature = "openapi", schema(example = "restart the server, which makes itself a new one"))]
+    pub remedy: Cow<'a, str>,
 }

@@ -42,7 +42,7 @@ pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use grant::{Grant, GrantMethod};
-pub use health::{Health, Readiness, ServerPart};
+pub use health::{Finding, Findings, Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
 pub use node::{Node, NodePage, NodeRenamed};
 pub use number::Whole;

@@ -1,6 +1,6 @@
 //! How a server is: ready or not, and what it measures.
 
-use covey_api::Readiness;
+use covey_api::{Findings, Readiness};
 use reqwest::Method;
 
 use crate::client::Client;
@@ -13,6 +13,14 @@ impl Client {
     /// [`crate::Error::Refused`] with status 503 if it cannot, or the transport's.
     pub async fn ready(&self) -> Result<Readiness> {
         self.request(Method::GET, &["readyz"]).send().await?.json()
+    }
+
+    /// What is wrong around the server, as its last look found it. Needs the right `metrics:read`.
+    ///
+    /// # Errors
+    /// A refusal, or the transport's.
+    pub async fn findings(&self) -> Result<Findings<'static>> {
+        self.request(Method::GET, &["api", "v1", "health", "findings"]).send().await?.json()
     }
 
     /// Everything that the server measures, as OpenMetrics text. Over plain HTTP no

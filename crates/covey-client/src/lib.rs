@@ -42,10 +42,10 @@ pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
 pub use client::Client;
 pub use covey_api::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Grant, GrantMethod, NodeNew, Readiness,
-    Record, Retention, RetentionChange, RetentionRun, SecretRotation, ServerPart, TaskChange, TaskCreated,
-    TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange,
-    UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Finding, Findings, Grant, GrantMethod,
+    NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun, SecretRotation, ServerPart,
+    TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch,
+    TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

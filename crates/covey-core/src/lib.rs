@@ -21,6 +21,7 @@ mod engine;
 pub mod error;
 pub mod event;
 pub mod feed;
+pub mod finding;
 pub mod health;
 pub mod id;
 pub mod json;

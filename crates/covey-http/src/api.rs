@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::MethodRouter;
 use covey_core::Engine;
+use covey_core::finding::Board;
 use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -42,6 +43,8 @@ pub struct Api {
     /// Who reads the measurements.
     pub(crate) scrapes: Scrapes,
     pub(crate) readiness_log: ReadinessLog,
+    /// What is wrong around the server, as somebody else looks for it.
+    pub(crate) findings: Arc<Board>,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
 }
@@ -65,6 +68,7 @@ impl Api {
             outgoing: Arc::new(Outgoing::within(ANSWER_BYTES_MAX)),
             scrapes: Scrapes::default(),
             readiness_log: ReadinessLog::default(),
+            findings: Arc::default(),
             parameters: KnownParameters::default(),
         }
     }
@@ -88,6 +92,13 @@ impl Api {
     pub fn bounding_answers(mut self, bytes_max: usize) -> Self {
         self.answers = Answers::new(bytes_max);
         self.outgoing = Arc::new(Outgoing::within(bytes_max));
+        self
+    }
+
+    /// Shows what this board has of what is wrong around the server.
+    #[must_use]
+    pub fn showing_findings(mut self, board: Arc<Board>) -> Self {
+        self.findings = board;
         self
     }
 

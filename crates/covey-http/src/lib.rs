@@ -27,6 +27,7 @@ mod docs;
 mod door;
 mod ended;
 mod extract;
+mod findings;
 mod gauges;
 mod health;
 mod http2;

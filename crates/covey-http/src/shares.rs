@@ -40,6 +40,9 @@ pub(crate) enum Kind {
 impl Kind {
     const COUNT: usize = 4;
 
+    /// Each of them.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Requests, Self::Waiters, Self::Streams, Self::Probes];
+
     /// Its name as a label.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -146,6 +149,9 @@ pub(crate) enum Holder {
 }
 
 impl Holder {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Key, Self::Organisation, Self::Strangers, Self::Server];
+
     /// Its name as a label.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -383,7 +389,7 @@ mod tests {
     }
 
     static SMALL: Limits = [limit(9, 6, 4), limit(5, 4, 2), limit(7, 5, 3), limit(2, 2, 1)];
-    const KINDS: [Kind; Kind::COUNT] = [Kind::Requests, Kind::Waiters, Kind::Streams, Kind::Probes];
+    const KINDS: [Kind; Kind::COUNT] = Kind::ALL;
 
     /// The caller with this number: three of each organisation.
     fn caller(number: i64) -> Caller {

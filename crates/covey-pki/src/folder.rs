@@ -83,7 +83,7 @@ impl Folder {
         Self { path: path.to_owned() }
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
@@ -111,7 +111,7 @@ impl Folder {
     }
 
     /// The file's content, or `None` if there is no such file.
-    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PkiError> {
+    pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, PkiError> {
         let path = self.path(name);
         match File::open(&path) {
             Ok(file) => read_bounded(file).map(Some).map_err(|source| PkiError::Read { path, source }),

@@ -17,6 +17,7 @@
 
 mod authority;
 mod certificate;
+mod dates;
 mod device;
 mod error;
 mod folder;
@@ -26,6 +27,7 @@ mod server;
 mod service;
 
 pub use authority::{Authority, Notice};
+pub use dates::{CertificateDates, certificate_dates};
 pub use device::{
     DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,
 };

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use covey_doctor::backup::Trace;
 use covey_store::sqlite;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -56,6 +57,7 @@ pub fn backup(data: &Path, to: &Path) -> Result<Manifest> {
         )));
     }
     make_new_folder(to)?;
+    let began_at = time::OffsetDateTime::now_utc().unix_timestamp();
     let mut files = copy_secrets(data, to)?;
     let copy = sqlite::file_in(to);
     sqlite::backup(&database, &copy).map_err(fault::setup)?;
@@ -66,7 +68,26 @@ pub fn backup(data: &Path, to: &Path) -> Result<Manifest> {
     let manifest = Manifest { version: env!("CARGO_PKG_VERSION").to_owned(), created_at, files };
     write_new(&to.join(MANIFEST), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
     sync_folders(to)?;
+    let to = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
+    // The backup is whole, whatever becomes of this.
+    if let Err(error) = trace(began_at, Some(to)).leave(data) {
+        eprintln!(
+            "covey: covey doctor will not know of this backup: cannot write {}: {error}",
+            data.display()
+        );
+    }
     Ok(manifest)
+}
+
+/// Leaves word that a backup was made by another program just now.
+pub fn note_made_elsewhere(data: &Path) -> Result<()> {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let left = trace(now, None).leave(data);
+    left.map_err(|error| fault::setup(format!("cannot write to {}: {error}", data.display())))
+}
+
+fn trace(at: i64, to: Option<PathBuf>) -> Trace {
+    Trace { at, to, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// Fills a data directory that does not exist, or is empty, from a backup.

@@ -52,19 +52,26 @@ enum Command {
     Pki(command::pki::PkiArgs),
     /// Configure RabbitMQ for a deployment, check its accounts, handle its dead letters
     Rabbitmq(Box<command::rabbitmq::RabbitmqArgs>),
+    /// Find out what is wrong with a server, running or stopped, and what to do about it
+    Doctor(Box<command::doctor::DoctorArgs>),
     /// Check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Back up the data directory, keys included, while the server runs or not
     #[command(after_help = "Example: covey backup --to /backups/covey-2026-11-21\n\
-        The copy holds private keys: keep it as safe as the data directory itself.")]
+        The copy holds private keys: keep it as safe as the data directory itself.\n\
+        What covey doctor knows of the last backup is in backup.json of the data directory. Where another program makes\n\
+        backups (pg_dump, snapshots), run this after each: covey backup --made-elsewhere")]
     Backup {
         /// The data directory
         #[arg(long, env = "COVEY_DATA", value_name = "DIR", default_value = "covey-data")]
         data: PathBuf,
         /// The folder to write the backup to; it must not exist yet, or be empty
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        #[arg(long, value_name = "DIR", required_unless_present = "made_elsewhere")]
+        to: Option<PathBuf>,
+        /// Only note that another program has made a backup just now
+        #[arg(long, conflicts_with_all = ["to", "json"])]
+        made_elsewhere: bool,
         /// Print what was copied as JSON
         #[arg(long)]
         json: bool,
@@ -123,14 +130,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(args) => return runtime()?.block_on(command::bench::run(*args)),
         Command::Pki(args) => command::pki::run(args)?,
         Command::Rabbitmq(args) => return runtime()?.block_on(command::rabbitmq::run(*args)),
+        Command::Doctor(args) => return runtime()?.block_on(command::doctor::run(*args)),
         Command::Config(ConfigCommand::Check { config, options }) => {
             let settings = Settings::settle(*options, config.as_deref())?;
             print!("{}", toml::to_string(&settings)?);
         }
-        Command::Backup { data, to, json } => {
+        Command::Backup { data, to: Some(to), json, .. } => {
             let manifest = backup::backup(&data, &to)?;
             tell_copied(&manifest, "backed up to", &to, json)?;
         }
+        // The parser lets none of both be missing.
+        Command::Backup { data, to: None, .. } => backup::note_made_elsewhere(&data)?,
         Command::Restore { from, data, json } => {
             let manifest = backup::restore(&from, &data)?;
             tell_copied(&manifest, "restored to", &data, json)?;

@@ -7,6 +7,7 @@ mod backup;
 mod cli;
 mod command;
 mod deployment;
+mod doctor;
 mod fault;
 mod logging;
 mod memory;

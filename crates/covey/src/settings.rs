@@ -338,6 +338,10 @@ pub struct Options {
     /// [default: 1GiB, or a twentieth of the disk where that is less]
     #[arg(long, env = "COVEY_DISK_FREE_MIN", value_name = "SIZE")]
     pub disk_free_min: Option<Bytes>,
+    /// How many days old the last backup may be before covey doctor and /metrics say so; 0 if others look after
+    /// backups [default: 7]
+    #[arg(long, env = "COVEY_BACKUP_DAYS_MAX", value_name = "N")]
+    pub backup_days_max: Option<u32>,
     /// How many sessions of devices the broker holds [default: 100000]
     #[arg(long, env = "COVEY_SESSIONS_MAX", value_name = "N")]
     pub sessions_max: Option<u32>,
@@ -381,7 +385,7 @@ impl Options {
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
             device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
-            webhook_retry_seconds disk_free_min sessions_max sessions_bytes_max packet_bytes_max
+            webhook_retry_seconds disk_free_min backup_days_max sessions_max sessions_bytes_max packet_bytes_max
             stream_bytes_max answer_bytes_max server_certificate_seconds
         }
     }
@@ -464,6 +468,7 @@ pub struct Settings {
     pub webhook_retry_seconds: u32,
     /// None for what suits the disk.
     pub disk_free_min: Option<Bytes>,
+    pub backup_days_max: u32,
     pub sessions_max: u32,
     pub sessions_bytes_max: Bytes,
     pub packet_bytes_max: u32,
@@ -519,6 +524,8 @@ const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
 /// How long a message of a webhook is repeated, in seconds.
 /// Limit for each message, set by `--webhook-retry-seconds`: it becomes a dead letter.
 const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
+/// How old the last backup may be before somebody is told.
+const DEFAULT_BACKUP_DAYS: u32 = 7;
 /// How much streams, and large answers, may take.
 const DEFAULT_BYTES_MAX: Bytes = Bytes(64 << 20);
 
@@ -595,6 +602,7 @@ impl Settings {
             webhook_ca: options.webhook_ca,
             webhook_retry_seconds: options.webhook_retry_seconds.unwrap_or(DEFAULT_WEBHOOK_RETRY_SECONDS),
             disk_free_min: options.disk_free_min,
+            backup_days_max: options.backup_days_max.unwrap_or(DEFAULT_BACKUP_DAYS),
             sessions_max: options.sessions_max.unwrap_or(DEFAULT_SESSIONS_MAX),
             sessions_bytes_max: options
                 .sessions_bytes_max
@@ -710,6 +718,7 @@ impl Settings {
             ("record_retention_days", self.record_retention_days, 0..=DAYS_MAX),
             ("twin_retention_days", self.twin_retention_days, 0..=DAYS_MAX),
             ("lease_seconds", self.lease_seconds, 1..=86_400),
+            ("backup_days_max", self.backup_days_max, 0..=DAYS_MAX),
             ("announcements_max", self.announcements_max, 1..=1_000),
             ("open_tasks_max", self.open_tasks_max, 1..=1_000_000),
             ("events_per_second_max", self.events_per_second_max, 0..=1_000_000),

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use covey_core::finding as found;
 use covey_core::health as core;
+use covey_core::id::UnixMs;
 
-use crate::{Readiness, ServerPart};
+use crate::{Finding, Findings, Readiness, ServerPart};
 
 impl Readiness {
     /// What a server says that can do its work.
@@ -37,5 +39,38 @@ impl ServerPart {
             why: link.state.status.why().map(Cow::Borrowed),
         });
         [store, disk].into_iter().chain(links).collect()
+    }
+}
+
+impl<'a> Findings<'a> {
+    /// How what a look found looks; none if there was none yet.
+    #[must_use]
+    pub fn of(report: Option<&'a found::Report>, server_time: UnixMs) -> Self {
+        let findings = report.map_or(&[][..], |report| &report.findings);
+        let status = match (report, found::worst(findings)) {
+            (None, _) => "unknown",
+            (Some(_), None) => "ok",
+            (Some(_), Some(worst)) => worst.name(),
+        };
+        Self {
+            status: Cow::Borrowed(status),
+            server_time: server_time.into(),
+            looked_at: report.map(|report| report.at.into()),
+            findings: findings.iter().map(Finding::of).collect(),
+        }
+    }
+}
+
+impl<'a> Finding<'a> {
+    /// How a finding looks.
+    #[must_use]
+    pub fn of(finding: &'a found::Finding) -> Self {
+        Self {
+            code: Cow::Borrowed(finding.code.name()),
+            severity: Cow::Borrowed(finding.severity.name()),
+            about: Cow::Borrowed(&finding.about),
+            seen: Cow::Borrowed(&finding.seen),
+            remedy: Cow::Borrowed(&finding.remedy),
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Rights {
     pub const ORGS_ADMIN: Self = Self(1 << 7);
     /// Make and revoke the keys of all organisations.
     pub const ALL_KEYS_WRITE: Self = Self(Self::KEYS_WRITE.0 | Self::ORGS_ADMIN.0);
-    /// Read the measurements of the server over HTTPS.
+    /// Read the measurements of the server over HTTPS, and what is wrong around it.
     pub const METRICS_READ: Self = Self(1 << 8);
     /// Read with which units the server speaks.
     pub const GATEWAYS_READ: Self = Self(1 << 9);

@@ -3,6 +3,7 @@
 //! moment of a scrape.
 
 mod exposition;
+mod findings;
 pub(crate) mod page;
 mod parts;
 mod process;
@@ -21,9 +22,10 @@ use axum::http::{Method, StatusCode};
 use covey_core::node::{NodeCount, NodeState};
 use covey_core::port::{Event, Observer, Refusal, Step};
 use covey_core::task::{TaskCount, TaskStatus};
+use covey_core::webhook::Outcome;
 
 use crate::ended::Ended;
-use crate::shares::Full;
+use crate::shares::{Full, Holder, Kind};
 
 /// Bounds of the buckets of durations, in seconds.
 const SECONDS: [f64; 18] = [
@@ -57,6 +59,7 @@ pub struct Metrics {
     webhooks: Family<WebhookOutcome, Counter>,
     webhook_states: webhooks::Webhooks,
     parts: parts::Parts,
+    findings: findings::Findings,
     commits: Counter,
     group_size: Histogram,
     requests: Family<Request, Counter>,
@@ -193,6 +196,7 @@ impl Metrics {
             webhooks: Family::default(),
             webhook_states: webhooks::Webhooks::default(),
             parts: parts::Parts::default(),
+            findings: findings::Findings::default(),
             commits: Counter::default(),
             group_size: Histogram::new(OPERATIONS),
             requests: Family::default(),
@@ -207,6 +211,21 @@ impl Metrics {
             connections_ended: Ended::NAMES.map(|(_, reason)| ended.get_or_create_owned(&Reason { reason })),
             unsent: Gauge::default(),
         };
+        // What has not happened yet is 0 and not missing, so that an alert sees it begin.
+        for (_, outcome) in Outcome::NAMES {
+            metrics.webhooks.get_or_create(&WebhookOutcome { outcome }).inc_by(0);
+        }
+        for what in Kind::ALL {
+            for holder in Holder::ALL
+                .into_iter()
+                .filter(|holder| *holder != Holder::Strangers || what == Kind::Requests)
+            {
+                metrics
+                    .shares_full
+                    .get_or_create(&ShareName { what: what.name(), holder: holder.name() })
+                    .inc_by(0);
+            }
+        }
         metrics.register(steps, refusals, ended);
         metrics
     }
@@ -231,6 +250,7 @@ impl Metrics {
         r.register("covey_webhook_attempts", "Messages of webhooks that were sent", self.webhooks.clone());
         self.webhook_states.register(r);
         self.parts.register(r);
+        self.findings.register(r);
         r.register("covey_store_commits", "Commits of the store", self.commits.clone());
         r.register("covey_store_group_size", "Operations that shared a commit", self.group_size.clone());
         r.register("covey_http_requests", "Requests over HTTP", self.requests.clone());

@@ -20,6 +20,7 @@ use crate::api::Api;
 use crate::auth;
 use crate::connection::Connection;
 use crate::docs::GuardProblems;
+use crate::findings::own_time;
 use crate::metrics::Metrics;
 use crate::metrics::exposition::{self, Format};
 use crate::problem::{Answer, Kind, Problem};
@@ -114,6 +115,9 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
         Err(error) => tracing::warn!(%error, "webhooks not read for this scrape"),
     }
     api.metrics.parts.set(&api.engine.server().health());
+    if let Some(report) = api.findings.last() {
+        api.metrics.findings.set(&report, own_time().0.saturating_sub(report.at.0));
+    }
     api.metrics.parts.count(api.engine.server().link_counts());
     api.metrics.set_kept(api.engine.server().kept_by_org());
     api.metrics.set_unsent(api.outgoing.bytes());

@@ -18,6 +18,7 @@ mod event;
 mod fault;
 mod lists;
 pub(crate) mod locks;
+mod look;
 mod migrations;
 mod node;
 pub(crate) mod numbers;
@@ -68,6 +69,7 @@ use crate::queue::{self, Entrance};
 use crate::write_state::WriteState;
 
 pub use clock::DatabaseClock;
+pub use look::{Look, look};
 pub use options::{Options, TlsMode};
 pub use peers::OnHeard;
 

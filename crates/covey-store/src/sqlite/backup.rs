@@ -35,6 +35,14 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
     verify(to)
 }
 
+/// Checks that a database can be opened and is one that this program can use; what is in it is not looked through.
+///
+/// # Errors
+/// A file that cannot be read, is not ours, or is newer than this program.
+pub fn look(path: &Path) -> Result<(), StoreError> {
+    check_ours(&connection::open_for_reading(path)?, path)
+}
+
 /// Checks that a database is whole and one that this program can use.
 ///
 /// # Errors

@@ -27,6 +27,34 @@ const MORE_PART: u64 = 16;
 /// How much is written to find out whether a failed write found no room, in bytes.
 const PROBE_BYTES: u64 = 256 << 10;
 
+/// How much room a disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// How many bytes are free.
+    pub free_bytes: u64,
+    /// How many must be.
+    pub free_min_bytes: u64,
+}
+
+impl DiskRoom {
+    /// The room on the disk of a data directory, of which so many bytes must be free; by default as
+    /// [`Disk::open`] has it. Nothing is changed.
+    ///
+    /// # Errors
+    /// A folder that cannot be looked at.
+    pub fn of(folder: &Path, free_min_bytes: Option<u64>) -> io::Result<Self> {
+        let seen = statvfs(folder)?;
+        let by_default = free_min_of(seen.f_blocks.saturating_mul(seen.f_frsize));
+        let free_bytes = seen.f_bavail.saturating_mul(seen.f_frsize);
+        Ok(Self { free_bytes, free_min_bytes: free_min_bytes.unwrap_or(by_default) })
+    }
+}
+
+/// How much of a disk must be free unless told otherwise.
+fn free_min_of(total_bytes: u64) -> u64 {
+    (total_bytes / FREE_MIN_PART).min(FREE_MIN_DEFAULT_MAX_BYTES)
+}
+
 /// The disk under a database.
 #[derive(Debug)]
 pub struct Disk {
@@ -52,7 +80,7 @@ impl Disk {
     pub fn open(folder: &Path, free_min_bytes: Option<u64>) -> io::Result<Self> {
         let seen = statvfs(folder)?;
         let total_bytes = seen.f_blocks.saturating_mul(seen.f_frsize);
-        let by_default = (total_bytes / FREE_MIN_PART).min(FREE_MIN_DEFAULT_MAX_BYTES);
+        let by_default = free_min_of(total_bytes);
         let disk = Self {
             folder: folder.to_owned(),
             free_min_bytes: free_min_bytes.unwrap_or(by_default),

@@ -49,9 +49,9 @@ use crate::queue::{self, Entrance, Readers};
 use crate::sqlite::reader::Reads;
 use crate::write_state::WriteState;
 
-pub use backup::{backup, verify};
+pub use backup::{backup, look, verify};
 pub use by_hand::ByHand;
-pub use disk::Disk;
+pub use disk::{Disk, DiskRoom};
 pub use first::{has_keys, is_missing, make};
 
 /// How a SQLite store is run.

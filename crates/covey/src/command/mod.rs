@@ -7,6 +7,7 @@ mod call;
 pub mod connection;
 mod device;
 pub mod discover;
+pub mod doctor;
 mod events;
 pub mod gateway;
 mod json_text;

@@ -100,6 +100,19 @@ impl DataDir {
         }
     }
 
+    /// Whether a server runs on a directory; nothing in it is changed.
+    pub fn is_held(path: &Path) -> std::io::Result<bool> {
+        let lock = match File::open(path.join("lock")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            lock => lock?,
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -5,6 +5,7 @@ pub mod admin_key;
 pub mod data_dir;
 mod discovery;
 mod files;
+pub mod findings;
 mod first_start;
 pub mod gateways;
 mod link;
@@ -42,6 +43,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::doctor::Surroundings;
 use crate::fault;
 use crate::serve::admin_key::AdminKey;
 use crate::serve::data_dir::{Addresses, DataDir};
@@ -200,6 +202,8 @@ async fn run(
         None => None,
     };
     let on_http = routes::OnHttp { pusher, ..on_http };
+    let board = Arc::default();
+    let api = api.showing_findings(Arc::clone(&board));
     let app = covey_http::router_with(api, |door| on_http.routes(door));
     if let Some(pusher) = on_http.pusher {
         running.spawn(pusher.run());
@@ -228,6 +232,14 @@ async fn run(
     let server_name = settings.server_name.clone();
     running.spawn(covey_webhook::run(Arc::clone(&engine), sender, server_name, background.clone()));
     work::spawn(&running, &engine, heard, &background);
+    let watch = findings::Watch {
+        surroundings: Surroundings::of(&settings),
+        engine: Arc::clone(&engine),
+        link: Arc::clone(&link_port),
+        board,
+        settings: settings.clone(),
+    };
+    running.spawn(background.clone().run_until_cancelled_owned(watch.run()));
     let renew_at = certificate.renew_at();
     let certified = renewal::Certified { authority, hosts, names, resolver, mcu_hosts, renew_at };
     let renewing = tokio::spawn(renewal::run(certified, link, background.clone()));

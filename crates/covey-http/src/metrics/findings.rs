@@ -1,0 +1,112 @@
+//! What is wrong around the server, and what was measured in looking for it.
+
+use std::sync::atomic::AtomicU64;
+
+use covey_core::finding::{Code, Report, Severity};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    code: &'static str,
+    severity: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateName {
+    certificate: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClockName {
+    clock: &'static str,
+}
+
+type Real = Gauge<f64, AtomicU64>;
+
+/// One line for each kind of finding, and one for each measurement: not a number (NaN) while it is not known, which no
+/// alert takes for anything.
+#[derive(Default)]
+pub(super) struct Findings {
+    findings: Family<Kind, Gauge>,
+    certificates: Family<CertificateName, Real>,
+    clocks: Family<ClockName, Real>,
+    backup_age: Real,
+    disk_free: Gauge,
+    looked_ago: Real,
+}
+
+impl Findings {
+    pub(super) fn register(&self, r: &mut Registry) {
+        r.register(
+            "covey_finding",
+            "Findings of the server about itself, by what it is",
+            self.findings.clone(),
+        );
+        let left = self.certificates.clone();
+        r.register_with_unit(
+            "covey_certificate_left",
+            "How long a certificate is valid yet",
+            Unit::Seconds,
+            left,
+        );
+        let clocks = self.clocks.clone();
+        r.register_with_unit(
+            "covey_clock_ahead",
+            "How far another clock is ahead of the server's",
+            Unit::Seconds,
+            clocks,
+        );
+        let age = self.backup_age.clone();
+        r.register_with_unit("covey_backup_age", "How old the last backup is", Unit::Seconds, age);
+        let free = self.disk_free.clone();
+        r.register_with_unit(
+            "covey_disk_free",
+            "What is free on the disk of the data directory",
+            Unit::Bytes,
+            free,
+        );
+        let ago = self.looked_ago.clone();
+        r.register_with_unit(
+            "covey_finding_age",
+            "How long ago the server looked at itself",
+            Unit::Seconds,
+            ago,
+        );
+        self.backup_age.set(f64::NAN);
+        self.looked_ago.set(f64::NAN);
+        // Each has a line from the start, so that an alert sees it come and go.
+        for (_, code) in Code::NAMES {
+            for (_, severity) in Severity::NAMES {
+                self.findings.get_or_create(&Kind { code, severity }).set(0);
+            }
+        }
+    }
+
+    /// Takes note of what a look found, so many milliseconds ago.
+    #[allow(clippy::cast_precision_loss)] // far below 2^53 seconds
+    pub(super) fn set(&self, report: &Report, age_ms: i64) {
+        for (code, code_name) in Code::NAMES {
+            for (severity, severity_name) in Severity::NAMES {
+                let found = report.findings.iter().filter(|one| (one.code, one.severity) == (code, severity));
+                let kind = Kind { code: code_name, severity: severity_name };
+                self.findings.get_or_create(&kind).set(i64::try_from(found.count()).unwrap_or(i64::MAX));
+            }
+        }
+        let measures = &report.measures;
+        self.certificates.clear();
+        for (certificate, left_s) in &measures.certificates_left_s {
+            self.certificates.get_or_create(&CertificateName { certificate }).set(*left_s as f64);
+        }
+        self.clocks.clear();
+        for (clock, ahead_s) in &measures.clock_offsets_s {
+            self.clocks.get_or_create(&ClockName { clock }).set(*ahead_s);
+        }
+        self.backup_age.set(measures.backup_age_s.map_or(f64::NAN, |age_s| age_s as f64));
+        self.disk_free
+            .set(measures.disk_free_bytes.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)));
+        self.looked_ago.set(age_ms as f64 / 1_000.0);
+    }
+}

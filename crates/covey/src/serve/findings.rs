@@ -1,0 +1,85 @@
+//! What is wrong around this server: it looks by itself, every few seconds, so that whoever asks gets an answer at once
+//! and nobody makes it look more often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use covey_core::Engine;
+use covey_core::finding::{Board, Finding, Report};
+use covey_core::id::UnixMs;
+use covey_core::port::{Clock, Link};
+use covey_doctor::clock::Offset;
+use covey_doctor::{parts, webhooks};
+use covey_store::sqlite;
+use tokio::time::timeout;
+
+use crate::doctor::{Surroundings, whole};
+use crate::serve::parts::SystemClock;
+use crate::settings::{SQLITE, Settings};
+
+/// How often the server looks. A look reads some twenty small files and one short list of the store.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the store is waited for.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What looks, and where it puts up what it found.
+pub struct Watch {
+    pub surroundings: Surroundings,
+    pub engine: Arc<Engine>,
+    /// The link that the settings name.
+    pub link: Arc<dyn Link>,
+    pub board: Arc<Board>,
+    pub settings: Settings,
+}
+
+impl Watch {
+    /// Looks until it is dropped.
+    pub async fn run(self) {
+        let mut of_webhooks = Vec::new();
+        let clock = SystemClock::start();
+        loop {
+            self.look(&*clock, &mut of_webhooks).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Looks once. Without a store webhooks are as they were known last.
+    async fn look(&self, own: &SystemClock, of_webhooks: &mut Vec<Finding>) {
+        let at = own.now();
+        let surroundings = self.surroundings.clone();
+        let looked = tokio::task::spawn_blocking(move || surroundings.look(at.seconds())).await;
+        let Ok((mut found, mut measures)) = looked else { return };
+
+        let health = self.engine.server().health();
+        let (place, broker) = (place(&self.settings), self.settings.link.to_string());
+        let problem = self.link.problem();
+        found.extend(parts::findings(
+            &health,
+            &whole(&self.settings.data),
+            &place,
+            &broker,
+            problem.as_deref(),
+        ));
+
+        let ahead_ms = self.engine.now().0.saturating_sub(own.now().0);
+        let offset = Offset { ours: "this server", other: "the database", ahead_ms, error_ms: 0 };
+        found.extend(offset.finding());
+        #[allow(clippy::cast_precision_loss)] // far below 2^53 milliseconds
+        measures.clock_offsets_s.push(("database", ahead_ms as f64 / 1_000.0));
+
+        let states = timeout(STORE_TIMEOUT, self.engine.server().webhook_states_of_every_org()).await;
+        if let Ok(Ok(states)) = states {
+            *of_webhooks = webhooks::findings(&states, self.engine.now());
+        }
+        found.extend(of_webhooks.iter().cloned());
+        self.board.put_up(Report::new(UnixMs(at.0), found, measures));
+    }
+}
+
+/// Where the store is.
+pub fn place(settings: &Settings) -> String {
+    match settings.store.scheme() {
+        SQLITE => sqlite::file_in(&whole(&settings.data)).display().to_string(),
+        _ => settings.store.to_string(),
+    }
+}
