@@ -8,11 +8,23 @@ import time
 import pytest
 
 from testbed import fault_load
-from testbed.patients import KINDS, Ward
+from testbed.patients import (
+    KINDS,
+    BackupOld,
+    BrokerDown,
+    CaEnds,
+    CertificateEnds,
+    DatabaseReadOnly,
+    DiskFull,
+    FileMode,
+    Ward,
+)
 from testbed.prometheus import DEPLOYED, Prometheus
 
 # From the fault to the alert.
 ALERT_SECONDS_MAX = 60.0
+# What the settings and the data directory tell of by themselves.
+STOPPED_TOO = [BrokerDown, DiskFull, CertificateEnds, DatabaseReadOnly, FileMode, CaEnds, BackupOld]
 # A running server looks every five seconds.
 FOUND_SECONDS_MAX = 30.0
 
@@ -65,6 +77,16 @@ def test_the_fault_is_named_with_its_remedy_and_its_alert_fires(ward, kind):
     if patient.server.is_running():
         over_rest = {one["code"] for one in patient.api().get("/health/findings").json()["findings"]}
         assert kind.code in over_rest, over_rest
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", STOPPED_TOO, ids=lambda kind: kind.__name__)
+def test_the_fault_is_named_when_the_server_is_stopped_too(ward, kind):
+    patient = ward.patients[kind]
+    patient.server.stop()
+    _, found = patient.doctor()
+    named = [one for one in found if one["code"] in (kind.code, kind.stopped_code)]
+    assert any(patient.remedy in one["remedy"] for one in named), found
 
 
 @pytest.mark.timeout(60)

@@ -24,6 +24,8 @@ class Patient:
 
     code: str
     alert: str
+    # What it is called when the server is stopped, if that differs.
+    stopped_code = ""
     severity = "error"
     # The exit code of `covey doctor` while it lasts.
     exit_code = 1
@@ -93,7 +95,7 @@ class BrokerDown(Patient):
 
 
 class DiskFull(Patient):
-    code, alert, remedy = "disk_short", "CoveyDiskShort", "df -h "
+    code, alert, remedy, stopped_code = "disk_short", "CoveyDiskShort", "df -h ", "disk_full"
 
     def data_folder(self):
         disk = self.folder / "disk"

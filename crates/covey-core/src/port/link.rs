@@ -116,4 +116,10 @@ pub trait Link: Send + Sync + 'static {
     fn problem(&self) -> Option<String> {
         None
     }
+
+    /// How many milliseconds the clock of the broker is ahead of that of this machine, and how exactly that is known, in
+    /// milliseconds. None where the broker says nothing of it.
+    fn clock_ahead_ms(&self) -> Option<(i64, i64)> {
+        None
+    }
 }

@@ -1,14 +1,16 @@
 //! RabbitMQ's management API, as far as it is needed: accounts, rights,
 //! connections and bindings.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::header::DATE;
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::amqp::broker_clock::BrokerClock;
 use crate::amqp::{AmqpError, Options};
 use crate::tls::{self, TlsFiles};
 
@@ -33,6 +35,7 @@ pub(super) struct Management {
     password: String,
     vhost: String,
     tls: Option<TlsFiles>,
+    clock: Arc<BrokerClock>,
     client: Mutex<Option<(Instant, Client)>>,
 }
 
@@ -136,7 +139,8 @@ impl Management {
         // Both only fail for addresses without a host, and this one has one.
         let _ = (base.set_username(""), base.set_password(None));
         let (vhost, tls) = (options.vhost().to_owned(), options.tls.clone());
-        Some(Self { base, user, password, vhost, tls, client: Mutex::default() })
+        let clock = Arc::clone(&options.clock);
+        Some(Self { base, user, password, vhost, tls, clock, client: Mutex::default() })
     }
 
     /// The virtual host that all of this is about.
@@ -190,6 +194,7 @@ impl Management {
         if let Some(body) = body {
             request = request.json(body);
         }
+        let began = Instant::now();
         // Without the address: it is known, and an error must not show more than that.
         let answer = request.send().await.map_err(|error| {
             let error = error.without_url();
@@ -200,6 +205,10 @@ impl Management {
             let port = self.base.port_or_known_default().unwrap_or_default();
             failed(&what(), format!("{place}:{port}: {error}{cause}"), None)
         })?;
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+        if let Some(date) = date {
+            self.clock.heard(date, began.elapsed());
+        }
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

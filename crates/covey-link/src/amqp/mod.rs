@@ -12,6 +12,7 @@
 
 mod accounts;
 mod acks;
+mod broker_clock;
 mod connection;
 mod dead;
 mod deployment;
@@ -164,5 +165,9 @@ impl Link for AmqpLink {
 
     fn problem(&self) -> Option<String> {
         self.state.outage.problem()
+    }
+
+    fn clock_ahead_ms(&self) -> Option<(i64, i64)> {
+        self.options.clock.ahead_ms()
     }
 }

@@ -1,12 +1,14 @@
 //! Where RabbitMQ is, and how this server speaks to it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use covey_wire::downlink::ResponseForm;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use reqwest::Url;
 
 use crate::amqp::AmqpError;
+use crate::amqp::broker_clock::BrokerClock;
 use crate::tls::TlsFiles;
 
 /// After how many seconds without a sign of life a connection is given up.
@@ -24,6 +26,8 @@ pub struct Options {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) management: Option<Url>,
     pub(crate) server: String,
+    /// What is heard of the broker's clock by the way.
+    pub(crate) clock: Arc<BrokerClock>,
     /// How many messages of devices may be under way at a time, per queue.
     pub prefetch: u16,
     /// What the body of an `rsp` with a task is.
@@ -66,6 +70,7 @@ impl Options {
             tls,
             management,
             server: server.to_owned(),
+            clock: Arc::default(),
             prefetch: PREFETCH,
             response_form: ResponseForm::default(),
         })

@@ -61,11 +61,17 @@ impl Watch {
             problem.as_deref(),
         ));
 
-        let ahead_ms = self.engine.now().0.saturating_sub(own.now().0);
-        let offset = Offset { ours: "this server", other: "the database", ahead_ms, error_ms: 0 };
-        found.extend(offset.finding());
-        #[allow(clippy::cast_precision_loss)] // far below 2^53 milliseconds
-        measures.clock_offsets_s.push(("database", ahead_ms as f64 / 1_000.0));
+        let of_database = self.engine.now().0.saturating_sub(own.now().0);
+        let of_broker = self.link.clock_ahead_ms();
+        let clocks = [("database", Some((of_database, 0))), ("broker", of_broker)];
+        for (name, ahead_ms, error_ms) in
+            clocks.into_iter().filter_map(|(name, told)| Some((name, told?.0, told?.1)))
+        {
+            let offset = Offset { ours: "this server", other: &format!("the {name}"), ahead_ms, error_ms };
+            found.extend(offset.finding());
+            #[allow(clippy::cast_precision_loss)] // far below 2^53 milliseconds
+            measures.clock_offsets_s.push((name, ahead_ms as f64 / 1_000.0));
+        }
 
         let states = timeout(STORE_TIMEOUT, self.engine.server().webhook_states_of_every_org()).await;
         if let Ok(Ok(states)) = states {

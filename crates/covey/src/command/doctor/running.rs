@@ -19,6 +19,8 @@ use crate::serve::findings::place;
 use crate::serve::parts::SystemClock;
 use crate::settings::{EMBEDDED, Settings};
 
+/// How long a server on this machine is waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the program that knows the clock's state is waited for.
 const TIMEDATECTL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The listeners of `addresses.json` that are TCP.
@@ -45,22 +47,33 @@ pub(super) async fn of_local(
     let client = Client::of_local(local, known.as_deref().unwrap_or_default())?;
     let (mut state, mut found) = (State::Running, Vec::new());
     let asked = match known {
-        Ok(_) => ask(&client).await,
-        Err(error) => Err(error),
+        Ok(_) => timeout(ANSWER_TIMEOUT, ask(&client)).await,
+        Err(error) => Ok(Err(error)),
     };
-    match asked {
-        Ok(told) => found = told,
-        Err(error @ (Error::Unreachable { .. } | Error::Interrupted { .. })) => {
-            state = State::Silent;
-            found = of_core(vec![silent(&error, &client, settings)]);
+    let silence = match asked {
+        Ok(Ok(told)) => {
+            found = told;
+            None
+        }
+        Err(_) => Some(format!("no answer in {} seconds", ANSWER_TIMEOUT.as_secs())),
+        Ok(Err(error @ (Error::Unreachable { .. } | Error::Interrupted { .. }))) => {
+            Some(error.root_cause().unwrap_or_else(|| error.to_string()))
         }
         // Without a key that is known, or without a database to look it up in: what anybody may know.
-        Err(error) => {
+        Ok(Err(error)) => {
             eprintln!("covey: {error}; only what /readyz says is known of what the server sees");
-            if let Err(Error::Refused { status: 503, detail, .. }) = client.ready().await {
-                found = of_core(of_readiness(&detail, settings));
+            match timeout(ANSWER_TIMEOUT, client.ready()).await {
+                Ok(Err(Error::Refused { status: 503, detail, .. })) => {
+                    found = of_core(of_readiness(&detail, settings))
+                }
+                Ok(_) | Err(_) => {}
             }
+            None
         }
+    };
+    if let Some(why) = silence {
+        state = State::Silent;
+        found = of_core(vec![silent(&why, &client, settings)]);
     }
     let listeners = listeners(settings);
     let look = move || {
@@ -82,13 +95,12 @@ async fn ask(client: &Client) -> Result<Vec<Finding<'static>>, Error> {
     Ok(findings.into_iter().chain(of_core(offset.finding().into_iter().collect())).collect())
 }
 
-fn silent(error: &Error, client: &Client, settings: &Settings) -> core::Finding {
-    let cause = error.root_cause().map(|cause| format!(": {cause}")).unwrap_or_default();
+fn silent(why: &str, client: &Client, settings: &Settings) -> core::Finding {
     let data = shell_word(&settings.data.to_string_lossy());
     core::Finding::error(
         Code::ServerUnreachable,
         client.base_url(),
-        format!("a server holds the data directory and does not answer{cause}"),
+        format!("a server holds the data directory and does not answer: {why}"),
         format!(
             "look into its log; see who holds it: fuser -v {data}/lock; end that process and start it again"
         ),
