@@ -82,7 +82,7 @@ def test_a_database_that_is_missing_beside_keys_is_named(new_server):
     done = doctor(*options(server))
     assert (done.returncode, codes(done)) == (1, {"store_missing"}), done.stdout
     for_people = doctor("--data", server.data, *server.listen)
-    assert "  do:   put covey.db back" in for_people.stdout and "1 errors" in for_people.stderr
+    assert "  do:   put covey.db back" in for_people.stdout and "1 error, " in for_people.stderr
 
 
 def test_word_of_a_backup_by_another_program_counts(new_server, tmp_path):

@@ -23,10 +23,11 @@ const ROOMS: [&str; 8] =
 
 /// The crates that a server is made of, whose lines go through `crates/covey-log`: it bounds what a peer can
 /// make them write.
-const SERVER_CRATES: [&str; 11] = [
+const SERVER_CRATES: [&str; 12] = [
     "covey-api",
     "covey-core",
     "covey-discovery",
+    "covey-doctor",
     "covey-gateway",
     "covey-http",
     "covey-link",

@@ -42,7 +42,7 @@ pub fn findings(
 /// What to do about a broker.
 #[must_use]
 pub fn link_remedy(broker: &str, is_blocked: bool) -> String {
-    let look = "docs/rabbitmq.md or docs/mqtt-brokers.md, \"When something is wrong\"";
+    let look = "docs/rabbitmq.md, docs/mqtt-brokers.md";
     match is_blocked {
         true => {
             format!("{broker} is there and takes nothing: see its memory, its disk and its accounts; {look}")

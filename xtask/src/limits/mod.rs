@@ -18,7 +18,7 @@ use crate::limits::source::{Constant, Source};
 use crate::limits::value::Value;
 
 /// Where limits are, by what a reader looks for: the longest that a path begins with.
-const SECTIONS: [(&str, &str); 23] = [
+const SECTIONS: [(&str, &str); 25] = [
     ("crates/covey-http/", "REST API"),
     ("crates/covey-core/src/limits.rs", "Tasks"),
     ("crates/covey-core/src/task/", "Tasks"),
@@ -41,6 +41,8 @@ const SECTIONS: [(&str, &str); 23] = [
     ("crates/covey-link/", "RabbitMQ and other brokers"),
     ("crates/covey-log/", "Log"),
     ("crates/covey-store/", "Store"),
+    ("crates/covey-core/src/finding/", "Server"),
+    ("crates/covey-doctor/", "Server"),
     ("crates/covey/", "Server"),
 ];
 /// What bounds the program at the command line, not the server.

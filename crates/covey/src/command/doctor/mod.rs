@@ -197,10 +197,14 @@ fn told(output: Output, server: State, mut found: Vec<Finding<'static>>, looked:
     }
     let count = match found.len() {
         0 => "nothing is wrong".to_owned(),
-        all => format!("{errors} errors, {} warnings", all - errors),
+        all => format!("{}, {}", counted(errors, "error"), counted(all - errors, "warning")),
     };
     output.note(&format!("{count}; {looked}"));
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
