@@ -137,7 +137,7 @@ impl Folder {
 
     /// Writes or replaces one file in one step.
     pub(crate) fn write(&self, _lock: &FolderLock, file: &NewFile<'_>) -> Result<(), PkiError> {
-        let beside = self.path(&format!(".{}.new", file.name));
+        let beside = self.path(format!(".{}.new", file.name));
         // Left by a process that was killed while it wrote; the lock says that nobody writes now.
         remove_if_there(&beside)?;
         create(&beside, file)?;

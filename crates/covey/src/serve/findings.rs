@@ -38,7 +38,7 @@ impl Watch {
         let mut of_webhooks = Vec::new();
         let clock = SystemClock::start();
         loop {
-            self.look(&*clock, &mut of_webhooks).await;
+            self.look(&clock, &mut of_webhooks).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

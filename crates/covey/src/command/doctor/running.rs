@@ -62,11 +62,9 @@ pub(super) async fn of_local(
         // Without a key that is known, or without a database to look it up in: what anybody may know.
         Ok(Err(error)) => {
             eprintln!("covey: {error}; only what /readyz says is known of what the server sees");
-            match timeout(ANSWER_TIMEOUT, client.ready()).await {
-                Ok(Err(Error::Refused { status: 503, detail, .. })) => {
-                    found = of_core(of_readiness(&detail, settings))
-                }
-                Ok(_) | Err(_) => {}
+            let ready = timeout(ANSWER_TIMEOUT, client.ready()).await;
+            if let Ok(Err(Error::Refused { status: 503, detail, .. })) = ready {
+                found = of_core(of_readiness(&detail, settings));
             }
             None
         }

@@ -47,8 +47,7 @@ fn listeners(settings: &Settings) -> Vec<Listener> {
         ("--node-broker", settings.node_broker, Tcp),
         ("--mcu-http", settings.mcu_http, Tcp),
     ];
-    let listener =
-        |(option, address, transport)| Some(Listener { option, address: Option::from(address)?, transport });
+    let listener = |(option, address, transport)| Some(Listener { option, address: address?, transport });
     all.into_iter().filter_map(listener).collect()
 }
 
