@@ -64,6 +64,15 @@ def wait_until_not_ready(server: Server, seconds: float) -> httpx.Response:
     return answer
 
 
+def clock_of_broker(server: Server, seconds: float = 30.0) -> float:
+    """How far the broker's clock is ahead, as soon as the server has heard of it."""
+    deadline = time.monotonic() + seconds
+    while 'covey_clock_ahead_seconds{clock="broker"}' not in httpx.get(f"{server.http}/metrics").text:
+        assert time.monotonic() < deadline, "the server hears nothing of the broker's clock"
+        time.sleep(0.5)
+    return server.metric("covey_clock_ahead_seconds", clock="broker")
+
+
 def says_each_once(log: str) -> bool:
     """Whether there is a warning about the broker, and none comes again and again."""
     warnings = WARNING.findall(log)
@@ -111,6 +120,9 @@ def test_a_broker_that_is_away_is_seen_at_once_and_so_is_its_return(server_on, o
     with Api(server.http, server.key) as api:
         device = api.register(server.data.parent)
         assert api.request_task(device).status_code == 200
+    if link == "amqp":
+        # Its management API says the second, and it is this machine's.
+        assert abs(clock_of_broker(server)) < 2
 
     # Gone again: seen at once, and for a while nobody is sent elsewhere.
     seen = len(server.log_text())

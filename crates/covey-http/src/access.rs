@@ -58,6 +58,7 @@ const OPERATIONS: &[(&str, &str, Rights, About)] = {
         ("PATCH", "/devices/{device_id}/twin", TWIN, Task),
         ("GET", "/devices/{device_id}/twin/history", Rights::DEVICES_READ, Device),
         ("GET", "/gauges", Rights::EVENTS_READ, Event),
+        ("GET", "/health/findings", Rights::METRICS_READ, Whole),
         ("GET", "/nodes", Rights::DEVICES_READ, Device),
         ("POST", "/nodes", Rights::DEVICES_WRITE, Whole),
         ("DELETE", "/nodes/{id}", Rights::DEVICES_WRITE, Device),
