@@ -105,7 +105,7 @@ fn check_source(root: &Path, file: &str, problems: &mut Vec<String>) -> Result<(
 }
 
 /// Every path in backquotes that begins with one of our rooms must exist; one with [`NOUN`] in
-/// it must do so for a noun of the core.
+/// it must do so for a noun of the core, and one with a test behind it (`PATH::NAME`) must have that test.
 fn check_document(root: &Path, document: &str, problems: &mut Vec<String>) -> Result<()> {
     let text = std::fs::read_to_string(root.join(document))?;
     let nouns = nouns(root)?;
@@ -120,6 +120,10 @@ fn check_document(root: &Path, document: &str, problems: &mut Vec<String>) -> Re
 
 /// Whether a path is there, with some noun in the place of [`NOUN`].
 fn exists(root: &Path, path: &str, nouns: &[String]) -> bool {
+    if let Some((file, test)) = path.split_once("::") {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        return ["fn ", "def "].iter().any(|word| text.contains(&format!("{word}{test}(")));
+    }
     if path.contains(NOUN) {
         nouns.iter().any(|noun| root.join(path.replace(NOUN, noun)).exists())
     } else {
@@ -151,5 +155,14 @@ mod tests {
         assert!(nouns.iter().any(|noun| noun == "task"), "{nouns:?}");
         assert!(exists(root, "crates/covey-core/src/<noun>/port.rs", &nouns));
         assert!(!exists(root, "crates/covey-core/src/<noun>/nothing.rs", &nouns));
+    }
+
+    #[test]
+    fn a_test_that_a_document_names_is_in_the_file_that_it_names() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let own = "a_test_that_a_document_names_is_in_the_file_that_it_names";
+        assert!(exists(root, &format!("xtask/src/tidy.rs::{own}"), &[]));
+        assert!(exists(root, "conformance/test_access.py::test_a_missing_right_is_403", &[]));
+        assert!(!exists(root, "xtask/src/tidy.rs::is_not_there", &[]));
     }
 }
