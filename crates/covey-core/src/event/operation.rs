@@ -78,7 +78,9 @@ impl Operation for EventAdd {
             dev_event_id: event.dev_event_id,
             dev_timestamp: event.dev_timestamp.unwrap_or_else(|| tx.now()),
         };
-        if self.is_counted() && tx.event_is_stored(device.device, key)? {
+        // What reports nothing has nothing more to decide: whether it is stored shows when it is.
+        let is_to_decide = self.is_counted() && !event.reported.is_empty();
+        if is_to_decide && tx.event_is_stored(device.device, key)? {
             return Ok(AddedEvent::Duplicate);
         }
         let known = self.known_resources(tx)?;
@@ -89,7 +91,9 @@ impl Operation for EventAdd {
             payload: event.payload.clone(),
             told: EventTold::Event,
         };
-        tx.event_insert(device, &stored)?;
+        if !tx.event_insert(device, &stored)? {
+            return Ok(AddedEvent::Duplicate);
+        }
         report_all(tx, device, &event.reported, known)?;
         Ok(AddedEvent::Stored)
     }

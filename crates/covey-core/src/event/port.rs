@@ -13,8 +13,9 @@ use crate::port::{Entries, Found, Page, PageRequest, TxResult};
 pub trait EventSteps {
     /// Whether an event of this device with this key is stored.
     fn event_is_stored(&mut self, device: DeviceKey, key: EventKey) -> TxResult<bool>;
-    /// Stores an event, and its record under the same number.
-    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()>;
+    /// Stores an event, and its record under the same number, unless one of this device with its key is stored.
+    /// Answers whether it was stored now.
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<bool>;
     /// Puts a body into the place of the gauge of this device and type.
     fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()>;
     /// Events of an organisation, or of one device, after this one, in the

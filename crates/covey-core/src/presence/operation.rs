@@ -127,5 +127,7 @@ fn note(
         payload: Arc::from(format!(r#"{{"online":{online},"reason":"{}"}}"#, reason.name())),
         told: EventTold::Presence { online, reason },
     };
-    Ok(tx.event_insert(device, &event)?)
+    // Without a number it is like no other.
+    tx.event_insert(device, &event)?;
+    Ok(())
 }

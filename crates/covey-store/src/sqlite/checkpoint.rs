@@ -16,7 +16,8 @@ use crate::sqlite::disk::Disk;
 use crate::sqlite::{connection, fault};
 use crate::write_state::{LOOK_PAUSE, WriteState};
 
-/// After how many pages written a checkpoint is asked for.
+/// After how many pages written a checkpoint is asked for, and made if they are in the log indeed: what many
+/// operations change together is fewer pages than is guessed, and each page that is moved less often costs less.
 const PAGES_BETWEEN: u64 = 2_000;
 
 /// How many pages the log may have before a checkpoint holds the writer up. The
@@ -135,10 +136,16 @@ impl Work {
             match asked.recv_timeout(LOOK_PAUSE) {
                 // The writer sees to the log itself, as it alone knows what the little room is for.
                 Ok(()) | Err(RecvTimeoutError::Timeout) if self.state.is_full() => {}
-                Ok(()) => self.checkpoint(is_tight),
+                Ok(()) => {
+                    // What keeps it from looking keeps it from moving pages, too, and is told then.
+                    let is_due = self.log().is_none_or(|log| log.left() >= PAGES_BETWEEN.cast_signed());
+                    if is_tight || is_due {
+                        self.checkpoint(is_tight);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     // Large groups write more pages than are guessed.
-                    let log = checkpoint(&self.connection, "NOOP").unwrap_or_default();
+                    let log = self.log().unwrap_or_default();
                     if log.pages > LOG_PAGES_MAX || is_tight && log.left() > 0 {
                         self.checkpoint(is_tight);
                     }
@@ -147,6 +154,11 @@ impl Work {
             }
         }
         self.make("TRUNCATE");
+    }
+
+    /// What is in the log now, if that can be seen.
+    fn log(&self) -> Option<Log> {
+        checkpoint(&self.connection, "NOOP").ok()
     }
 
     fn checkpoint(&self, is_tight: bool) {

@@ -17,7 +17,7 @@ use crate::sqlite::conditions::Conditions;
 use crate::sqlite::event_series::{event_fields, event_series};
 use crate::sqlite::record::RecordRow;
 use crate::sqlite::statement::Ask;
-use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::transaction::{Often, SqliteTransaction};
 
 impl EventReader for Sqlite {
     fn event_list(&self, caller: &Caller, filter: EventFilter, from: EventsFrom) -> Found<'_, EventPage> {
@@ -223,7 +223,7 @@ impl EventSteps for SqliteTransaction<'_> {
         )
     }
 
-    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()> {
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<bool> {
         let row = match event.told {
             EventTold::Event => RecordRow { kind: Some(RecordKind::Event), ..RecordRow::default() },
             EventTold::Presence { online, reason } => RecordRow {
@@ -233,10 +233,13 @@ impl EventSteps for SqliteTransaction<'_> {
                 ..RecordRow::default()
             },
         };
-        let number = self.write_record(device, &row)?;
-        self.change(
+        let (number, received_at) = (self.next_number()?, self.now.0);
+        let stored = self.change_often(
+            Often::Event,
             "INSERT INTO events (id, org_id, device_key, device_id, sn, type_code, dev_event_id, dev_timestamp, \
-             received_at, correlation, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             received_at, correlation, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+             ON CONFLICT (dev_timestamp, device_key, dev_event_id) WHERE dev_event_id <> 0 AND type_code >= 0 \
+             DO NOTHING",
             params![
                 number.0,
                 device.org.0,
@@ -246,15 +249,19 @@ impl EventSteps for SqliteTransaction<'_> {
                 event.type_code,
                 event.key.dev_event_id,
                 event.key.dev_timestamp.0,
-                self.now.0,
+                received_at,
                 event.correlation.as_ref().map(|correlation| correlation.as_bytes().as_slice()),
                 &*event.payload,
             ],
         )?;
+        if stored == 0 {
+            return Ok(false);
+        }
+        self.put_record(number, device, &row)?;
         if event.type_code >= 0 {
             *self.event_counts.entry(device.org).or_default() += 1;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()> {

@@ -18,7 +18,7 @@ use crate::rows;
 use crate::rows::{About, Columns, Read, StoredRecord};
 use crate::sqlite::Sqlite;
 use crate::sqlite::statement::Ask;
-use crate::sqlite::transaction::SqliteTransaction;
+use crate::sqlite::transaction::{Often, SqliteTransaction};
 
 impl RecordReader for Sqlite {
     fn record_list_of_every_org(&self, request: RecordRequest) -> Found<'_, RecordPage> {
@@ -204,7 +204,20 @@ impl SqliteTransaction<'_> {
         row: &RecordRow<'_>,
     ) -> TxResult<RecordNumber> {
         let number = self.next_number()?;
-        self.change(
+        self.put_record(number, device, row)?;
+        Ok(number)
+    }
+
+    /// Writes a record under a number that was not given before, and is given now.
+    pub(super) fn put_record(
+        &mut self,
+        number: RecordNumber,
+        device: &DeviceIdentity,
+        row: &RecordRow<'_>,
+    ) -> TxResult<()> {
+        let at = self.now.0;
+        self.change_often(
+            Often::Record,
             "INSERT INTO records (number, org_id, device_key, device_id, sn, at, kind, task_id, result_id, \
              status, name, version, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
@@ -213,7 +226,7 @@ impl SqliteTransaction<'_> {
                 device.device.0,
                 device.device_id.0,
                 device.sn.as_str(),
-                self.now.0,
+                at,
                 row.kind.map(RecordKind::number),
                 row.task.as_ref().map(|task| task.0.as_bytes().as_slice()),
                 row.result_id,
@@ -223,13 +236,13 @@ impl SqliteTransaction<'_> {
                 row.value,
             ],
         )?;
-        Ok(number)
+        self.head = Some(number);
+        Ok(())
     }
 
-    fn next_number(&mut self) -> TxResult<RecordNumber> {
-        let next = RecordNumber(self.last_number()?.0 + 1);
-        self.head = Some(next);
-        Ok(next)
+    /// The number that the next record will have.
+    pub(super) fn next_number(&self) -> TxResult<RecordNumber> {
+        Ok(RecordNumber(self.last_number()?.0 + 1))
     }
 
     /// The last number that was given.

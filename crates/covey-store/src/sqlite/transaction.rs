@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use covey_core::error::StorageFault;
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::{Transaction, TxResult};
 use covey_core::task::TaskStatus;
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection, Params};
 
 use crate::sqlite::fault;
 
@@ -21,12 +22,26 @@ pub(super) struct SqliteTransaction<'c> {
     pub(super) event_counts: HashMap<OrgId, i64>,
     /// The last number of a record that was given, once one was needed.
     pub(super) head: Option<RecordNumber>,
+    often: [Option<CachedStatement<'c>>; Often::ALL],
+}
+
+/// Statements that nearly each operation of a group runs: each is looked up once for all of them.
+#[derive(Clone, Copy)]
+pub(super) enum Often {
+    /// Puts a record into the outbox.
+    Record,
+    /// Puts an event beside it.
+    Event,
+}
+
+impl Often {
+    const ALL: usize = 2;
 }
 
 impl<'c> SqliteTransaction<'c> {
     pub(super) fn new(connection: &'c Connection, now: UnixMs) -> Self {
         let (stored, counts, event_counts) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { connection, now, stored, counts, event_counts, head: None }
+        Self { connection, now, stored, counts, event_counts, head: None, often: Default::default() }
     }
 
     /// Stores what was gathered over all operations.
@@ -47,11 +62,24 @@ impl<'c> SqliteTransaction<'c> {
         &self,
         steps: impl FnOnce(&'c Connection) -> rusqlite::Result<T>,
     ) -> TxResult<T> {
-        steps(self.connection).map_err(|error| {
-            tracing::error!(%error, "SQLite");
-            fault(&error)
-        })
+        steps(self.connection).map_err(reported)
     }
+
+    /// How many rows a statement has changed that is kept for the next operations.
+    pub(super) fn change_often(&mut self, which: Often, sql: &str, values: impl Params) -> TxResult<usize> {
+        let kept = &mut self.often[which as usize];
+        let statement = match kept {
+            Some(statement) => statement,
+            None => kept.insert(self.connection.prepare_cached(sql).map_err(reported)?),
+        };
+        statement.execute(values).map_err(reported)
+    }
+}
+
+/// A fault, which is logged.
+fn reported(error: rusqlite::Error) -> StorageFault {
+    tracing::error!(%error, "SQLite");
+    fault(&error)
 }
 
 impl Transaction for SqliteTransaction<'_> {

@@ -28,7 +28,11 @@ impl EventSteps for PostgresTransaction<'_> {
         Ok(is_stored)
     }
 
-    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<()> {
+    fn event_insert(&mut self, device: &DeviceIdentity, event: &EventToStore) -> TxResult<bool> {
+        let is_counted = event.type_code >= 0 && event.key.dev_event_id != 0;
+        if is_counted && self.event_is_stored(device.device, event.key)? {
+            return Ok(false);
+        }
         let row = match event.told {
             EventTold::Event => RecordRow {
                 kind: kind_number(RecordKind::Event),
@@ -44,10 +48,10 @@ impl EventSteps for PostgresTransaction<'_> {
         };
         let place = self.write_record(device, row)?;
         self.batch.outbox.event(device, place, event);
-        if event.type_code >= 0 && event.key.dev_event_id != 0 {
+        if is_counted {
             self.cache.events.insert((device.device, event.key), true);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn gauge_put(&mut self, device: &DeviceIdentity, type_code: i64, payload: &str) -> TxResult<()> {
