@@ -13,6 +13,7 @@
 
 mod access;
 mod by_name;
+mod certificate;
 mod cloud_event;
 mod device;
 mod event;
@@ -38,6 +39,7 @@ mod unit;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use certificate::{Certificate, DeviceCertificatesRevoked};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
@@ -53,12 +55,13 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 pub use request::TaskNewSchema;
 pub use request::{
     ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange,
-    SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
+    RevocationNew, SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{
-    CallerKindName, GrantableRightName, NodeStateName, RecordKindName, RightName, RoleName, UnitKindName,
+    CallerKindName, CertificateStateName, GrantableRightName, NodeStateName, RecordKindName, RevocationReasonName,
+    RightName, RoleName, UnitKindName,
 };
 pub use serde_json::value::RawValue;
 pub use task::{

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use covey_core::access::{CallerKind, GRANTABLE, RIGHT_NAMES, Role};
+use covey_core::certificate::{CertificateState, RevocationReason};
 use covey_core::node::NodeState;
 use covey_core::presence::Reason;
 use covey_core::record::RecordKind;
@@ -113,6 +114,10 @@ names! {
     ReasonName as "ReasonName" = Reason::NAMES.map(|(_, name)| name), "Why.";
     /// What a unit does.
     UnitKindName as "UnitKind" = UnitKind::NAMES.map(|(_, name)| name), "What it does: `read` sends a measurement a line, `update` waits for a line.";
+    /// What a certificate is worth.
+    CertificateStateName as "CertificateState" = CertificateState::NAMES.map(|(_, name)| name), "What a certificate is worth.";
+    /// Why a certificate was revoked.
+    RevocationReasonName as "RevocationReason" = RevocationReason::NAMES.map(|(_, name)| name), "Why a certificate was revoked (RFC 5280 section 5.3.1).";
     /// Whether a node may join.
     NodeStateName as "NodeState" = NodeState::NAMES.map(|(_, name)| name), "Whether a node may join.";
     /// A right of a credential.

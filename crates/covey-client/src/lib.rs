@@ -21,6 +21,7 @@
 
 mod access;
 mod api_key;
+mod certificate;
 mod client;
 mod device;
 mod error;
@@ -40,11 +41,12 @@ mod webhook;
 
 pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
+pub use certificate::{Certificate, CertificateFilter, CertificatePage, DeviceCertificatesRevoked};
 pub use client::Client;
 pub use covey_api::{
     ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Finding, Findings, Grant, GrantMethod,
-    NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun, SecretRotation, ServerPart,
-    TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch,
+    NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun, RevocationNew, SecretRotation,
+    ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch,
     TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};

@@ -15,6 +15,7 @@ pub mod address;
 pub mod announcer;
 pub mod background;
 pub mod budget;
+pub mod certificate;
 pub mod device;
 pub mod device_session;
 mod engine;

@@ -76,6 +76,17 @@ impl Links {
         self.0.iter().filter(|link| !link.is_shared()).for_each(|link| link.revoke(sn));
     }
 
+    /// Closes the connection that a certificate has let in, wherever it is.
+    pub(crate) fn revoke_certificate(&self, sn: &Sn, serial_hex: &str) {
+        self.0.iter().for_each(|link| link.revoke_certificate(sn, serial_hex));
+    }
+
+    /// Another server has revoked a certificate: over a shared link it has closed the connection for all.
+    pub(crate) fn revoke_certificate_after_peer(&self, sn: &Sn, serial_hex: &str) {
+        let own = self.0.iter().filter(|link| !link.is_shared());
+        own.for_each(|link| link.revoke_certificate(sn, serial_hex));
+    }
+
     /// Tells gateways that they may get another answer for a node.
     pub(crate) fn node_changed(&self, org: OrgId, name: &NodeName) {
         self.0.iter().for_each(|link| link.node_changed(org, name));

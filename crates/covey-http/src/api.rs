@@ -18,6 +18,7 @@ use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::metrics::page::Scrapes;
 use crate::outgoing::Outgoing;
+use crate::pki::{Pki, RevocationAuthority};
 use crate::request_id::RequestIds;
 use crate::shares::Shares;
 use crate::stream::open_stream::Streams;
@@ -45,6 +46,8 @@ pub struct Api {
     pub(crate) readiness_log: ReadinessLog,
     /// What is wrong around the server, as somebody else looks for it.
     pub(crate) findings: Arc<Board>,
+    /// What is said of certificates to who asks, where somebody signs that.
+    pub(crate) pki: Option<Pki>,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
 }
@@ -69,6 +72,7 @@ impl Api {
             scrapes: Scrapes::default(),
             readiness_log: ReadinessLog::default(),
             findings: Arc::default(),
+            pki: None,
             parameters: KnownParameters::default(),
         }
     }
@@ -99,6 +103,13 @@ impl Api {
     #[must_use]
     pub fn showing_findings(mut self, board: Arc<Board>) -> Self {
         self.findings = board;
+        self
+    }
+
+    /// Says to who asks which certificates were revoked (`/pki/crl`, `/pki/ocsp`), signed by this authority.
+    #[must_use]
+    pub fn telling_revocations_by(mut self, authority: Arc<dyn RevocationAuthority>) -> Self {
+        self.pki = Some(Pki::of(authority));
         self
     }
 

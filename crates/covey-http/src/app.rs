@@ -14,8 +14,8 @@ use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, device_events, device_tasks, devices, docs, findings, gauges, health, metrics, nodes,
-    orgs, retention, stream, units, webhooks, whoami,
+    access, api_keys, certificates, device_events, device_tasks, devices, docs, findings, gauges, health, metrics,
+    nodes, orgs, pki, retention, stream, units, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -23,6 +23,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(docs::frame())
         .merge(device_tasks::router())
         .merge(devices::router())
+        .merge(certificates::router())
         .merge(nodes::router())
         .merge(units::router())
         .merge(device_events::router())
@@ -76,7 +77,7 @@ pub fn router_with(api: Api, others: impl FnOnce(Door) -> Router) -> App {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let others = others(Door::of(&api));
-    let router = router.merge(docs::router(&docs::complete(document)));
+    let router = router.merge(docs::router(&docs::complete(document))).merge(pki::router());
     let router = if others.has_routes() {
         router.merge(others.route_layer(from_fn(with_body)).with_state(()))
     } else {

@@ -46,7 +46,7 @@ are refused with 422. Answers may get new fields.
 range or of a wrong type, 413 a body of more than 256 KiB, 429, 503 and 507 with `Retry-After`, 504 what would read \
 for longer than 10 seconds.
 * Every answer carries `x-request-id`: yours, if you sent one, or a new one.
-* `/healthz` and `/readyz` need no key. `/metrics` needs none over plain HTTP, and one with the right `metrics:read` over HTTPS.";
+* `/healthz` and `/readyz` need no key, and neither do `/pki/crl` (RFC 5280) and `/pki/ocsp` (RFC 6960). `/metrics` needs none over plain HTTP, and one with the right `metrics:read` over HTTPS.";
 
 /// The problems that operations share, each with its status and meaning.
 const PROBLEMS: [(&str, &str, &str); 14] = [

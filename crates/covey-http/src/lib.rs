@@ -16,6 +16,7 @@ mod api_keys;
 mod app;
 mod arriving;
 mod auth;
+mod certificates;
 mod client_certificate;
 mod compression;
 mod connection;
@@ -36,6 +37,7 @@ mod microcontrollers;
 mod nodes;
 mod orgs;
 mod outgoing;
+mod pki;
 mod problem;
 mod request_id;
 mod request_middleware;
@@ -63,4 +65,5 @@ pub use metrics::Metrics;
 pub use microcontrollers::{
     Hosts as MicrocontrollerHosts, Key as MicrocontrollerKey, Options as MicrocontrollerOptions,
 };
+pub use pki::{CrlSpan, RevocationAuthority};
 pub use server::{CONNECTIONS_MAX, SHUTDOWN_GRACE_MS, serve_http, serve_https};

@@ -23,6 +23,7 @@ mod error;
 mod folder;
 mod key;
 mod lifetime;
+mod revocation;
 mod server;
 mod service;
 
@@ -34,5 +35,9 @@ pub use device::{
 pub use error::PkiError;
 pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
+pub use revocation::{
+    CrlSpan, OCSP_CERTIFICATES_MAX, OCSP_NONCE_BYTES_MAX, OCSP_REQUEST_BYTES_MAX, OcspRefusal, OcspSpan, OcspStatus,
+    RevocationError, RevokedEntry,
+};
 pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};
 pub use service::IssuedService;

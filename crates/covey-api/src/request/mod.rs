@@ -2,6 +2,7 @@
 //! neither written nor needed.
 
 mod access;
+mod certificate;
 mod device;
 mod node;
 mod retention;
@@ -11,6 +12,7 @@ mod unit;
 mod webhook;
 
 pub use access::ApiKeyNew;
+pub use certificate::RevocationNew;
 pub use device::{CertificateWanted, DeviceNew, DeviceTags};
 pub use node::{NodeNew, NodeRename};
 pub use retention::RetentionChange;

@@ -84,6 +84,12 @@ impl AfterCommit {
         self.peers.broadcast(PeerMessage::Revoked(sn.clone()));
     }
 
+    /// A certificate of a device was revoked; others of it may be good.
+    pub(crate) fn revoked_certificate(&self, sn: &Sn, serial_hex: &str) {
+        self.links.revoke_certificate(sn, serial_hex);
+        self.peers.broadcast(PeerMessage::RevokedCertificate(sn.clone(), serial_hex.to_owned()));
+    }
+
     /// A gateway may get another answer for this name than before.
     pub(crate) fn node_changed(&self, org: OrgId, name: &NodeName) {
         self.links.node_changed(org, name);

@@ -88,6 +88,8 @@ pub(crate) struct Swept {
     pub(crate) keys_at: UnixMs,
     /// Where the forgetting of what is too old has come to.
     pub(crate) pruned: [i64; RetentionClass::NAMES.len()],
+    /// Until when it was looked at which certificates were revoked.
+    pub(crate) revoked_seen: UnixMs,
     /// When what is kept was last written and asked for, by the clock that never goes back, in milliseconds.
     pub(crate) counted_at_ms: Option<u64>,
 }
@@ -141,7 +143,8 @@ impl Engine {
             holdings: Holdings::new(parts.limits.device_bytes_max, parts.limits.org_bytes_max),
         };
         let meters = AllMeters::new(&parts.budgets);
-        let (after_commit, swept) = (Arc::new(after_commit), Mutex::default());
+        let swept = Mutex::new(Swept { revoked_seen: parts.clock.now(), ..Swept::default() });
+        let after_commit = Arc::new(after_commit);
         let (taken_names, series, scans) = (TakenNames::default(), SeriesCache::default(), Scans::default());
         Self { parts, after_commit, meters, taken_names, swept, series, scans }
     }

@@ -24,6 +24,7 @@ impl ForServer<'_> {
         let after = &self.engine.after_commit;
         let FromPeers::Messages(messages) = from_peers else {
             after.feed.wake();
+            self.revoked_look_again().await?;
             return self.task_catch_up().await;
         };
         let mut finished = Vec::new();
@@ -43,6 +44,9 @@ impl ForServer<'_> {
                 PeerMessage::Finished(_) => {}
                 PeerMessage::Recorded => after.feed.wake(),
                 PeerMessage::Revoked(sn) => after.links.revoke_after_peer(&sn),
+                PeerMessage::RevokedCertificate(sn, serial_hex) => {
+                    after.links.revoke_certificate_after_peer(&sn, &serial_hex);
+                }
                 PeerMessage::NodeChanged(org, name) => after.links.node_changed(org, &name),
             }
         }

@@ -1,6 +1,7 @@
 //! What reads cost, so that what a call or a login needs never waits behind what reads much
 //! (`docs/adr/0021-reads-in-lanes-writes-in-turns.md`).
 
+use crate::certificate::CertificateFilter;
 use crate::device::DeviceFilter;
 use crate::event::{EventFilter, EventTypes, EventsFrom, GaugeFilter};
 use crate::named::named;
@@ -58,6 +59,16 @@ named! {
         DeviceTags => "device_tags",
         /// Devices, counted.
         DeviceList => "device_list",
+        /// Certificates by their serial numbers.
+        CertificatesKnown => "certificates_known",
+        /// A certificate by its serial number, or those of a device.
+        Certificates => "certificates",
+        /// Certificates, counted.
+        CertificateList => "certificate_list",
+        /// How many certificates are revoked.
+        RevokedCount => "revoked_count",
+        /// Revoked certificates.
+        RevokedList => "revoked_list",
         /// A task with its results.
         Task => "task",
         /// A page of tasks.
@@ -144,7 +155,7 @@ impl ReadKind {
     pub const fn ms_max(self) -> Option<u64> {
         match (self.lane(), self) {
             (Lane::Point, _) => None,
-            (_, Self::DeviceSns | Self::PresenceOnline | Self::RecordCatchUp | Self::WebhookQueue) => {
+            (_, Self::DeviceSns | Self::PresenceOnline | Self::RecordCatchUp | Self::WebhookQueue | Self::RevokedCount | Self::RevokedList) => {
                 Some(OWN_READ_MS_MAX)
             }
             (Lane::Page | Lane::Scan, _) => Some(READ_MS_MAX),
@@ -162,6 +173,7 @@ impl ReadKind {
             | Self::DeviceOfName
             | Self::DeviceTags
             | Self::Device
+            | Self::CertificatesKnown
             | Self::Task
             | Self::TaskAnnounceable
             | Self::TaskLapsed
@@ -180,6 +192,7 @@ impl ReadKind {
             | Self::WebhookStates => Lane::Point,
             Self::ApiKeyList
             | Self::DeviceSns
+            | Self::Certificates
             | Self::TaskList
             | Self::EventList
             | Self::Gauges
@@ -194,8 +207,11 @@ impl ReadKind {
             | Self::WebhookList
             | Self::WebhookLog
             | Self::WebhookDead
-            | Self::WebhookQueue => Lane::Page,
+            | Self::WebhookQueue
+            | Self::RevokedCount
+            | Self::RevokedList => Lane::Page,
             Self::DeviceList
+            | Self::CertificateList
             | Self::NodeList
             | Self::OrgList
             | Self::UnitList
@@ -221,6 +237,13 @@ impl ReadKind {
     #[must_use]
     pub fn of_devices(filter: &DeviceFilter) -> Self {
         if filter.device_id.is_some() || filter.sn.is_some() { Self::Device } else { Self::DeviceList }
+    }
+
+    /// A list of certificates. A device has few; by its serial number it is sought, since there may have been several.
+    #[must_use]
+    pub const fn of_certificates(filter: &CertificateFilter) -> Self {
+        let is_near = filter.serial_hex.is_some() || filter.device_id.is_some();
+        if is_near { Self::Certificates } else { Self::CertificateList }
     }
 
     /// A list of tasks. That of all knows its total without counting.

@@ -62,7 +62,7 @@ impl LinkState {
     pub const UP: Self = Self { status: LinkStatus::Up, is_ready: true };
 }
 
-/// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke), [`admit`](Self::admit)
+/// A way to devices. [`announce`](Self::announce), [`revoke`](Self::revoke), [`revoke_certificate`](Self::revoke_certificate), [`admit`](Self::admit)
 /// and [`node_changed`](Self::node_changed) are called from a thread of the store, outside
 /// any runtime, between a commit and the answers to it: they must not block,
 /// and must not panic. A message to a device that has just gone is dropped,
@@ -82,6 +82,10 @@ pub trait Link: Send + Sync + 'static {
 
     /// Closes a device's connection because it is no longer authorised.
     fn revoke(&self, sn: &Sn);
+
+    /// Closes a device's connection if this certificate has let it in, or may have: one that is let in by another comes
+    /// again. Where nobody is let in by a certificate there is nothing to do.
+    fn revoke_certificate(&self, _sn: &Sn, _serial_hex: &str) {}
 
     /// Makes it possible for a device that was just registered to connect:
     /// begins at once, and the future ends when that is done. A link that

@@ -19,6 +19,8 @@ pub enum PeerMessage {
     Recorded,
     /// A device is no longer authorised.
     Revoked(Sn),
+    /// A certificate of a device was revoked: of this serial number, in lower-case hexadecimal digits.
+    RevokedCertificate(Sn, String),
     /// A gateway may get another answer for the node of this name.
     NodeChanged(OrgId, NodeName),
 }

@@ -1,6 +1,7 @@
 //! The port to the store: jobs that write, and reads.
 
 use crate::access::AccessReader;
+use crate::certificate::CertificateReader;
 use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
 use crate::error::{Result, StorageFault};
@@ -54,6 +55,7 @@ pub trait Job: Send {
 pub trait Reader:
     TaskReader
     + DeviceReader
+    + CertificateReader
     + EventReader
     + RecordReader
     + PresenceReader

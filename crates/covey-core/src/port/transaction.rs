@@ -1,6 +1,7 @@
 //! What an operation can read and write inside a transaction.
 
 use crate::access::AccessSteps;
+use crate::certificate::CertificateSteps;
 use crate::device::DeviceSteps;
 use crate::device_session::SessionSteps;
 use crate::error::StorageFault;
@@ -23,6 +24,7 @@ pub type TxResult<T> = Result<T, StorageFault>;
 pub trait Transaction:
     TaskSteps
     + DeviceSteps
+    + CertificateSteps
     + EventSteps
     + RecordSteps
     + PresenceSteps

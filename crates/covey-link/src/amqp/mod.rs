@@ -142,6 +142,12 @@ impl Link for AmqpLink {
         self.accounts.revoke(sn);
     }
 
+    /// The broker knows names and not certificates, so all connections of the device end, and its account with the last
+    /// certificate.
+    fn revoke_certificate(&self, sn: &Sn, _: &str) {
+        self.revoke(sn);
+    }
+
     fn admit(&self, sn: &Sn) -> BoxFuture<'static, ()> {
         self.identities.forget(sn);
         self.accounts.admit(sn)

@@ -94,6 +94,11 @@ impl Device {
         }
     }
 
+    /// Whether its connection was let in by the certificate of this serial number.
+    pub(super) fn came_with(&self, serial_hex: &str) -> bool {
+        &*self.certificate_serial_hex == serial_hex
+    }
+
     /// Whether a subscription tells it that there is something to do.
     fn hears_by(&self, filter: &str) -> bool {
         self.speaks.subscription_reaches(&self.identity.sn, filter).unwrap_or_default()
@@ -168,7 +173,7 @@ impl Devices {
             // Another connection may have come meanwhile, with a certificate that is good.
             let close = |client: &mut Handle<'_, Device>| {
                 if Arc::ptr_eq(client.client(), &device) {
-                    client.close(ReasonCode::NotAuthorized, "the device was retired");
+                    client.close(ReasonCode::NotAuthorized, "the device was retired, or its certificate revoked");
                 }
             };
             link.hub().and_then(|hub| hub.with(sn.as_str(), close));

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use covey_core::id::{DeviceKey, Sn};
 use covey_core::port::{Announcement, BoxFuture, Clock, Link, Observer, Refusal};
-use covey_net::mqtt::Hub;
+use covey_net::mqtt::{Handle, Hub};
 use covey_wire::downlink::DownlinkMessage;
 use covey_wire::mqtt::ReasonCode;
 
@@ -124,6 +124,16 @@ impl Link for EmbeddedLink {
         if let Some(hub) = self.hub() {
             hub.forget(sn.as_str(), ReasonCode::NotAuthorized, "the device was retired");
         }
+    }
+
+    fn revoke_certificate(&self, sn: &Sn, serial_hex: &str) {
+        let close = |client: &mut Handle<'_, devices::Device>| {
+            if client.client().came_with(serial_hex) {
+                client.close(ReasonCode::NotAuthorized, "the certificate was revoked");
+            }
+        };
+        // Its session stays, for who comes with a certificate that is good.
+        self.hub().and_then(|hub| hub.with(sn.as_str(), close));
     }
 
     fn name(&self) -> &'static str {

@@ -97,6 +97,12 @@ impl Link for MqttLink {
         }
     }
 
+    /// The broker knows names and not certificates, so the device's connection ends, and its account with the last
+    /// certificate.
+    fn revoke_certificate(&self, sn: &Sn, _: &str) {
+        self.revoke(sn);
+    }
+
     fn name(&self) -> &'static str {
         NAME
     }

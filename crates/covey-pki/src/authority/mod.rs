@@ -157,6 +157,11 @@ impl Authority {
         Ok(self.issuing.validity.within(now, LEAF_BACKDATE, lifetime))
     }
 
+    /// The issuing CA's name and key.
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// Signs a leaf for `public_key`.
     pub(crate) fn sign(
         &self,

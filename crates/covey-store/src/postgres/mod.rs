@@ -12,6 +12,7 @@
 mod access;
 mod clock;
 mod connection;
+mod certificate;
 mod device;
 mod device_session;
 mod event;

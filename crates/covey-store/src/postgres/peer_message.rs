@@ -33,6 +33,7 @@ pub(super) fn line(news: &PeerMessage) -> String {
         PeerMessage::Finished(task) => format!("f{}", task.0.simple()),
         PeerMessage::Recorded => "w".to_owned(),
         PeerMessage::Revoked(sn) => format!("r{sn}"),
+        PeerMessage::RevokedCertificate(sn, serial_hex) => format!("c{sn} {serial_hex}"),
         // No control character is in a name, and so no end of a line.
         PeerMessage::NodeChanged(org, name) => format!("n{} {} {}", org.0, name.gateway(), name.uid()),
     }
@@ -92,6 +93,10 @@ fn one(line: &str) -> Option<PeerMessage> {
         "f" => task(rest).map(PeerMessage::Finished),
         "w" => Some(PeerMessage::Recorded),
         "r" => Sn::parse(rest).ok().map(PeerMessage::Revoked),
+        "c" => {
+            let (sn, serial_hex) = rest.split_once(' ')?;
+            Some(PeerMessage::RevokedCertificate(Sn::parse(sn).ok()?, serial_hex.to_owned()))
+        }
         "n" => {
             let mut parts = rest.splitn(3, ' ');
             let org = OrgId(parts.next()?.parse().ok()?);
@@ -116,6 +121,7 @@ mod tests {
             PeerMessage::Answered(DeviceKey(3), task),
             PeerMessage::Finished(task),
             PeerMessage::Revoked(Sn::parse(&"x".repeat(64)).unwrap()),
+            PeerMessage::RevokedCertificate(Sn::parse(&"x".repeat(64)).unwrap(), "7f".repeat(20)),
             PeerMessage::NodeChanged(
                 OrgId(7),
                 NodeName::listed(GatewayName::parse("coap").unwrap(), " a  ü ").unwrap(),

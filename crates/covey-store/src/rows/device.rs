@@ -78,9 +78,9 @@ pub(crate) fn tag_bytes(device: &Device) -> usize {
 pub(crate) const SN_IS_TAKEN: &str = "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
 /// Who is registered under a serial number.
 pub(crate) const DEVICE_OF_NAME: &str = "SELECT d.id, d.org_id, d.device_id, d.sn, d.kind FROM devices d WHERE d.sn = $1 AND d.retired_at IS NULL";
-/// Forgets certificates but for the newest, and those that rights were given to: device, the same, how many stay.
-pub(crate) const CERTIFICATES_TRIM: &str = "DELETE FROM certificates WHERE device_key = $1 AND serial NOT IN \
-     (SELECT c.serial FROM certificates c WHERE c.device_key = $2 ORDER BY c.issued_at DESC, c.serial DESC LIMIT $3) \
+/// Forgets certificates but for the newest, those that rights were given to, and those that were revoked: device, the same, how many stay.
+pub(crate) const CERTIFICATES_TRIM: &str = "DELETE FROM certificates WHERE device_key = $1 AND revoked_at IS NULL AND serial NOT IN \
+     (SELECT c.serial FROM certificates c WHERE c.device_key = $2 AND c.revoked_at IS NULL ORDER BY c.issued_at DESC, c.serial DESC LIMIT $3) \
      AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.certificate_serial = certificates.serial \
      AND k.revoked_at IS NULL)";
 /// The next number that no device of an organisation has or had.
@@ -89,9 +89,9 @@ pub(crate) const DEVICE_ID_FREE: &str =
 /// Retires a device: now, device.
 pub(crate) const DEVICE_RETIRE: &str =
     "UPDATE devices SET retired_at = $1 WHERE id = $2 AND retired_at IS NULL";
-/// Revokes its certificates: now, device.
+/// Revokes its certificates, as those of a device that is not in use any more: now, device.
 pub(crate) const CERTIFICATES_REVOKE: &str =
-    "UPDATE certificates SET revoked_at = $1 WHERE device_key = $2 AND revoked_at IS NULL";
+    "UPDATE certificates SET revoked_at = $1, reason = 5 WHERE device_key = $2 AND revoked_at IS NULL";
 /// How many tags a device has beside one.
 pub(crate) const TAGS_BESIDE: &str = "SELECT count(*) FROM device_tags WHERE device_key = $1 AND tag <> $2";
 /// The device of the ordinary kind with a certificate that is registered under a serial number.

@@ -2,6 +2,7 @@
 //! value of the domain and back, and the statements that read the same in both.
 
 mod access;
+mod certificate;
 mod columns;
 mod device;
 mod device_session;
@@ -19,6 +20,7 @@ mod unit;
 mod webhook;
 
 pub(crate) use access::*;
+pub(crate) use certificate::*;
 pub(crate) use columns::*;
 pub(crate) use device::*;
 pub(crate) use device_session::*;
@@ -56,6 +58,10 @@ mod tests {
             super::DEVICE_RETIRE,
             super::CERTIFICATES_REVOKE,
             super::TAGS_BESIDE,
+            super::CERTIFICATE_REVOKE,
+            super::CERTIFICATES_UNREVOKED,
+            super::REVOKED_COUNT,
+            super::REVOKED,
             super::DEVICE_OF_SN,
             super::DEVICE_SNS,
             super::DEVICE_OF_CERTIFICATE,

@@ -13,6 +13,7 @@ mod by_hand;
 mod checkpoint;
 mod conditions;
 mod connection;
+mod certificate;
 mod device;
 mod device_session;
 mod disk;

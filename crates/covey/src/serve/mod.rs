@@ -14,6 +14,7 @@ mod names;
 pub mod parts;
 mod pusher;
 mod renewal;
+mod revocation;
 mod routes;
 mod store;
 pub mod units;
@@ -190,6 +191,7 @@ async fn run(
     let running = TaskTracker::new();
     let api = covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone());
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
+    let api = api.telling_revocations_by(Arc::new(revocation::Revocations(Arc::clone(&authority))));
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));

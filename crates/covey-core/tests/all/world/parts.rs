@@ -50,6 +50,7 @@ impl Clock for TestClock {
 pub struct RecordingLink {
     announced: Mutex<Vec<Announcement>>,
     revoked: Mutex<Vec<Sn>>,
+    revoked_certificates: Mutex<Vec<(Sn, String)>>,
     changed: Mutex<Vec<(OrgId, NodeName)>>,
 }
 
@@ -61,6 +62,11 @@ impl RecordingLink {
 
     pub fn revoked(&self) -> Vec<Sn> {
         self.revoked.lock().unwrap().clone()
+    }
+
+    /// The certificates whose connections were to be closed, since the last call.
+    pub fn revoked_certificates(&self) -> Vec<(Sn, String)> {
+        std::mem::take(&mut self.revoked_certificates.lock().unwrap())
     }
 
     /// The nodes of which gateways may get another answer, since the last call.
@@ -79,6 +85,10 @@ impl Link for RecordingLink {
 
     fn revoke(&self, sn: &Sn) {
         self.revoked.lock().unwrap().push(sn.clone());
+    }
+
+    fn revoke_certificate(&self, sn: &Sn, serial_hex: &str) {
+        self.revoked_certificates.lock().unwrap().push((sn.clone(), serial_hex.to_owned()));
     }
 
     fn node_changed(&self, org: OrgId, name: &NodeName) {

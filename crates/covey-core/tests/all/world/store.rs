@@ -2,6 +2,9 @@
 //! look-up, and lets it act while one is under way.
 
 use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest, Org};
+use covey_core::certificate::{
+    CertificateFilter, CertificatePage, CertificateReader, Revocation, RevokedCertificate, RevokedCount,
+};
 use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
 use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
@@ -166,6 +169,38 @@ impl DeviceReader for WatchedStore {
         serial_hex: String,
     ) -> Found<'_, Option<DeviceIdentity>> {
         self.inner.device_of_certificate_of_every_org(sn, serial_hex)
+    }
+}
+
+impl CertificateReader for WatchedStore {
+    fn certificate_list(
+        &self,
+        caller: &Caller,
+        filter: CertificateFilter,
+        now: UnixMs,
+        page: PageRequest,
+    ) -> Found<'_, CertificatePage> {
+        self.inner.certificate_list(caller, filter, now, page)
+    }
+
+    fn certificates_known_of_every_org(
+        &self,
+        serials_hex: Vec<String>,
+    ) -> Found<'_, Vec<(String, Option<Revocation>)>> {
+        self.inner.certificates_known_of_every_org(serials_hex)
+    }
+
+    fn revoked_count_of_every_org(&self, ending_from: UnixMs) -> Found<'_, RevokedCount> {
+        self.inner.revoked_count_of_every_org(ending_from)
+    }
+
+    fn revoked_of_every_org(
+        &self,
+        after: (UnixMs, String),
+        ending_from: UnixMs,
+        limit: u32,
+    ) -> Found<'_, Vec<RevokedCertificate>> {
+        self.inner.revoked_of_every_org(after, ending_from, limit)
     }
 }
 

@@ -1,0 +1,87 @@
+//! Operations that revoke certificates.
+
+use crate::access::Caller;
+use crate::certificate::{Certificate, RevocationReason};
+use crate::device::DeviceIdentity;
+use crate::error::{Error, Result};
+use crate::id::{DeviceId, UnixMs};
+use crate::operation::{Abort, Operation};
+use crate::port::{Need, Transaction, Turn};
+
+/// How many certificates of a device one operation revokes.
+/// Limit for each operation: the rest follows in another one.
+pub(super) const REVOKED_AT_ONCE_MAX: u32 = 100;
+
+/// Revokes a certificate. One that was revoked before stays as it is.
+pub struct CertificateRevoke {
+    /// Who asks.
+    pub caller: Caller,
+    /// Its serial number.
+    pub serial_hex: String,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+impl Operation for CertificateRevoke {
+    type Output = Certificate;
+
+    const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::ShutOut(self.caller.org)
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Certificate, Abort> {
+        let find = |tx: &mut dyn Transaction| tx.certificate(self.caller.org, &self.serial_hex);
+        let found = find(tx)?.ok_or(Error::not_found("certificate"))?;
+        if found.revocation.is_some() {
+            return Ok(found);
+        }
+        tx.certificate_revoke(found.device.device, &self.serial_hex, self.reason)?;
+        Ok(find(tx)?.ok_or(Error::not_found("certificate"))?)
+    }
+}
+
+/// Revokes all certificates of a device, which stays registered.
+pub struct DeviceCertificatesRevoke {
+    /// Who asks.
+    pub caller: Caller,
+    /// The device.
+    pub device_id: DeviceId,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// A device whose certificates were revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRevoked {
+    /// The device.
+    pub identity: DeviceIdentity,
+    /// The serial numbers of those that were revoked now.
+    pub serials_hex: Vec<String>,
+    /// When.
+    pub at: UnixMs,
+    /// Whether there may be more.
+    pub is_cut: bool,
+}
+
+impl Operation for DeviceCertificatesRevoke {
+    type Output = DeviceRevoked;
+
+    const NEED: Need = Need::Relief;
+
+    fn turn(&self) -> Turn {
+        Turn::ShutOut(self.caller.org)
+    }
+
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceRevoked, Abort> {
+        let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        let identity = device.identity;
+        let serials_hex = tx.certificates_unrevoked(identity.device, REVOKED_AT_ONCE_MAX)?;
+        for serial_hex in &serials_hex {
+            tx.certificate_revoke(identity.device, serial_hex, self.reason)?;
+        }
+        let is_cut = serials_hex.len() >= REVOKED_AT_ONCE_MAX as usize;
+        Ok(DeviceRevoked { identity, serials_hex, at: tx.now(), is_cut })
+    }
+}

@@ -1,0 +1,123 @@
+//! Certificates of devices.
+
+use covey_core::access::Caller;
+use covey_core::certificate::{
+    Certificate, CertificateFilter, CertificatePage, CertificateReader, CertificateState, CertificateSteps,
+    Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+};
+use covey_core::id::{DeviceKey, OrgId, UnixMs};
+use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
+use rusqlite::Connection;
+
+use crate::rows;
+use crate::sqlite::Sqlite;
+use crate::sqlite::conditions::Conditions;
+use crate::sqlite::statement::Ask;
+use crate::sqlite::transaction::SqliteTransaction;
+
+impl CertificateReader for Sqlite {
+    fn certificate_list(
+        &self,
+        caller: &Caller,
+        filter: CertificateFilter,
+        now: UnixMs,
+        page: PageRequest,
+    ) -> Found<'_, CertificatePage> {
+        let org = caller.org;
+        self.read(ReadKind::of_certificates(&filter), Turn::Org(org), move |connection| {
+            certificate_page(connection, org, &filter, now, page)
+        })
+    }
+
+    fn certificates_known_of_every_org(
+        &self,
+        serials_hex: Vec<String>,
+    ) -> Found<'_, Vec<(String, Option<Revocation>)>> {
+        self.read(ReadKind::CertificatesKnown, Turn::Server, move |connection| {
+            let sql = "SELECT serial, revoked_at, reason FROM certificates WHERE serial = ?1";
+            let mut known = Vec::new();
+            for serial_hex in &serials_hex {
+                known.extend(connection.rows(sql, [serial_hex], rows::certificate_known)?);
+            }
+            Ok(known)
+        })
+    }
+
+    fn revoked_count_of_every_org(&self, ending_from: UnixMs) -> Found<'_, RevokedCount> {
+        let (kind, values) = (ReadKind::RevokedCount, [ending_from.0]);
+        let found = self.row(kind, Turn::Server, rows::REVOKED_COUNT, values, rows::revoked_count);
+        Box::pin(async move { Ok(found.await?.unwrap_or_default()) })
+    }
+
+    fn revoked_of_every_org(
+        &self,
+        (after, serial_hex): (UnixMs, String),
+        ending_from: UnixMs,
+        limit: u32,
+    ) -> Found<'_, Vec<RevokedCertificate>> {
+        let values = (after.0, serial_hex, ending_from.0, limit);
+        self.rows(ReadKind::RevokedList, Turn::Server, rows::REVOKED, values, rows::revoked_certificate)
+    }
+}
+
+fn certificate_page(
+    connection: &Connection,
+    org: OrgId,
+    filter: &CertificateFilter,
+    now: UnixMs,
+    page: PageRequest,
+) -> rusqlite::Result<CertificatePage> {
+    let mut conditions = Conditions::default();
+    conditions.add("c.org_id = ?", org.0);
+    conditions.add_if("d.device_id = ?", filter.device_id);
+    conditions.add_if("d.sn = ?", filter.sn.clone());
+    conditions.add_if("c.serial = ?", filter.serial_hex.clone());
+    conditions.add_if("c.not_after < ?", filter.expires_before.map(|at| at.0));
+    match filter.state {
+        None => {}
+        Some(CertificateState::Revoked) => conditions.add("(c.revoked_at IS NOT NULL) = ?", true),
+        Some(CertificateState::Expired) => conditions.add("c.revoked_at IS NULL AND c.not_after < ?", now.0),
+        Some(CertificateState::Valid) => conditions.add("c.revoked_at IS NULL AND c.not_after >= ?", now.0),
+    }
+    let clause = conditions.clause();
+    let from = rows::certificates!();
+    let snapshot = connection.unchecked_transaction()?;
+    let total = conditions.total(&snapshot, &format!("SELECT count(*) FROM {from} WHERE {clause}"))?;
+    let sql = format!(
+        "SELECT {} FROM {from} WHERE {clause} ORDER BY c.not_after, c.serial LIMIT {} OFFSET {}",
+        rows::certificate_columns!(),
+        page.size,
+        page.offset()
+    );
+    Ok(Page { items: conditions.rows(&snapshot, &sql, rows::certificate)?, total, is_cut: false })
+}
+
+impl CertificateSteps for SqliteTransaction<'_> {
+    fn certificate(&mut self, org: OrgId, serial_hex: &str) -> TxResult<Option<Certificate>> {
+        let sql = concat!(
+            "SELECT ",
+            rows::certificate_columns!(),
+            " FROM ",
+            rows::certificates!(),
+            " WHERE c.org_id = ?1 AND c.serial = ?2"
+        );
+        self.row(sql, (org.0, serial_hex), rows::certificate)
+    }
+
+    fn certificate_revoke(
+        &mut self,
+        device: DeviceKey,
+        serial_hex: &str,
+        reason: RevocationReason,
+    ) -> TxResult<()> {
+        let sql = "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE revoked_at IS NULL \
+             AND certificate_serial = ?1";
+        self.change(sql, (serial_hex, self.now.0))?;
+        let values = (self.now.0, reason as i64, serial_hex, device.0);
+        self.change(rows::CERTIFICATE_REVOKE, values).map(drop)
+    }
+
+    fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>> {
+        self.rows(rows::CERTIFICATES_UNREVOKED, (device.0, limit), rows::first)
+    }
+}
