@@ -25,6 +25,8 @@ const ALWAYS_STRICT: [&str; 2] = ["PATCH /api/v1/devices/{device_id}/twin", "PUT
 const SN: &str = "ours-1";
 /// A number that the other organisation's first devices do not get.
 const DEVICE: &str = "7001";
+/// Of the certificate of our device, which is the first one.
+const SERIAL: &str = "0000000000000000";
 const URL: &str = "https://ours.example/hook";
 const UID: &str = "our-node";
 
@@ -89,6 +91,7 @@ impl Walk {
                     .replace("{number}", "1")
                     .replace("{org_id}", "1")
                     .replace("{device_id}", DEVICE)
+                    .replace("{serial_hex}", SERIAL)
                     .replace("{id}", "1");
                 assert!(!path.contains('{'), "{template} has a parameter that this walk does not know");
                 calls.push(Call {
@@ -241,7 +244,7 @@ async fn what_another_organisation_owns_is_404_and_in_no_answer() {
             found.assert_problem(404, &call.name());
         } else {
             assert!(found.status.is_success(), "{}: {}", call.name(), found.text);
-            for ours in [SN, URL, UID, task.as_str()] {
+            for ours in [SN, URL, UID, SERIAL, task.as_str()] {
                 assert!(!found.text.contains(ours), "{} shows {ours}: {}", call.name(), found.text);
             }
         }

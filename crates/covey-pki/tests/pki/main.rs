@@ -8,6 +8,7 @@ mod device;
 mod kill;
 mod openssl;
 mod request;
+mod revocation;
 mod server;
 mod tls;
 

@@ -4,6 +4,7 @@
 
 pub mod announcing;
 pub mod background;
+pub mod certificates;
 pub mod committing;
 pub mod device_sessions;
 pub mod devices;
@@ -104,6 +105,11 @@ macro_rules! battery {
                 the_last_use_of_a_key_is_known_to_a_minute,
                 a_recovered_key_takes_the_place_of_those_that_may_make_keys,
                 a_store_without_any_key_is_not_recovered,
+            ],
+            certificates: [
+                a_certificate_is_revoked_alone_for_ever_and_with_what_stands_for_it,
+                certificates_are_found_by_what_they_are_and_by_their_organisation_alone,
+                who_asks_what_was_revoked_is_told_all_of_it,
             ],
             device_sessions: [
                 a_session_comes_back_as_it_was_kept,

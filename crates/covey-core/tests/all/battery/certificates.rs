@@ -1,0 +1,149 @@
+//! Certificates of devices: what is told of them, and revoking them.
+
+use covey_core::Error;
+use covey_core::access::Rights;
+use covey_core::certificate::{CertificateFilter, CertificateState, RevocationReason};
+use covey_core::device::{DeviceIdentity, DeviceSpec};
+use covey_core::id::{Sn, UnixMs};
+use covey_core::port::{FromPeers, PageRequest};
+use futures_executor::block_on;
+
+use crate::world::{Backend, World};
+
+fn sn(text: &str) -> Sn {
+    Sn::parse(text).unwrap()
+}
+
+fn named(text: &str) -> DeviceSpec {
+    DeviceSpec { sn: Some(sn(text)), ..DeviceSpec::default() }
+}
+
+/// Gives a microcontroller one more certificate; answers who it is, and the serial number.
+fn another(world: &World, name: &str) -> (DeviceIdentity, String) {
+    let caller = world.engine().for_caller(world.org(0));
+    let issued = caller.microcontroller_certificate(&sn(name)).unwrap();
+    let device = block_on(caller.microcontroller_register(sn(name), &issued)).unwrap();
+    (device, issued.record.serial_hex)
+}
+
+fn admits(world: &World, name: &str, serial: &str) -> bool {
+    block_on(world.engine().server().session_admit(&sn(name), serial)).unwrap().is_some()
+}
+
+fn listed(world: &World, org: usize, filter: CertificateFilter) -> Vec<String> {
+    let page = PageRequest { page: 1, size: 100 };
+    let found = block_on(world.engine().for_caller(world.org(org)).certificate_list(filter, page)).unwrap();
+    assert_eq!(found.total, found.items.len() as u64);
+    found.items.into_iter().map(|certificate| certificate.serial_hex).collect()
+}
+
+pub fn a_certificate_is_revoked_alone_for_ever_and_with_what_stands_for_it(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let (_, kept) = another(&world, "ft1");
+    let (device, revoked) = another(&world, "ft1");
+    let caller = world.engine().for_caller(world.org(0));
+    for (name, serial) in [("kept", &kept), ("gone", &revoked)] {
+        let text = format!("certificate:{name}");
+        block_on(caller.credential_add("first", name, Rights::TASKS_READ, &text, serial)).unwrap();
+    }
+    let rival = world.engine().for_caller(world.org(1));
+    let reason = RevocationReason::KeyCompromise;
+    let not_found = Err(Error::not_found("certificate"));
+    assert_eq!(block_on(rival.certificate_revoke(&revoked, reason)).map(drop), not_found);
+    assert_eq!(block_on(rival.certificate(&revoked)).map(drop), not_found);
+    assert_eq!(block_on(caller.certificate_revoke("ffff", reason)).map(drop), not_found);
+    assert!(admits(&world, "ft1", &revoked));
+
+    let told = block_on(caller.certificate_revoke(&revoked, reason)).unwrap();
+    assert_eq!(told.revocation.map(|revocation| revocation.reason), Some(reason));
+    assert_eq!(world.link.revoked_certificates(), [(sn("ft1"), revoked.clone())]);
+    assert!(world.link.revoked().is_empty(), "the device is as it was");
+    world.pass_ms(1_000);
+    let again = block_on(world.engine().for_caller(world.org(0)).certificate_revoke(&revoked, RevocationReason::Superseded));
+    assert_eq!(again.unwrap(), told, "what was said first stays");
+    world.restart();
+    assert!(admits(&world, "ft1", &kept) && !admits(&world, "ft1", &revoked));
+    let key = |text: &str| block_on(world.engine().server().api_key_check(text)).unwrap().is_some();
+    assert!(key("certificate:kept") && !key("certificate:gone"));
+
+    // New ones push old ones out, and never one that was revoked: who asks of it must be told so.
+    for _ in 0..70 {
+        another(&world, "ft1");
+    }
+    let state = |serial: &str| {
+        block_on(world.engine().for_caller(world.org(0)).certificate(serial))
+            .map(|certificate| certificate.state(world.now()))
+    };
+    assert_eq!(state(&revoked), Ok(CertificateState::Revoked));
+    let all = block_on(
+        world.engine().for_caller(world.org(0)).device_certificates_revoke(device.device_id, RevocationReason::Superseded),
+    )
+    .unwrap();
+    assert_eq!((all.identity.sn, all.serials_hex.len()), (sn("ft1"), 65), "64, and the one that stands for a key");
+    assert!(!admits(&world, "ft1", &kept));
+    let (_, new) = another(&world, "ft1");
+    assert!(admits(&world, "ft1", &new), "the device is registered all the same");
+}
+
+pub fn certificates_are_found_by_what_they_are_and_by_their_organisation_alone(backend: impl Backend) {
+    let world = World::new(backend);
+    let (lamp, first) = world.register(0, named("lamp")).unwrap();
+    world.pass_ms(1_000);
+    let (_, second) = world.register(0, named("pump")).unwrap();
+    let (_, theirs) = world.register(1, named("theirs")).unwrap();
+    let all = CertificateFilter::default();
+    assert_eq!(listed(&world, 0, all.clone()), [first.as_str(), &second], "what ends first is in front");
+    assert_eq!(listed(&world, 1, all.clone()), [theirs.as_str()]);
+    assert_eq!(listed(&world, 1, CertificateFilter { serial_hex: Some(first.clone()), ..all.clone() }), [""; 0]);
+    let of = |filter: CertificateFilter| listed(&world, 0, filter);
+    assert_eq!(of(CertificateFilter { sn: Some("pump".to_owned()), ..all.clone() }), [second.as_str()]);
+    let device_id = Some(lamp.identity.device_id.0);
+    assert_eq!(of(CertificateFilter { device_id, ..all.clone() }), [first.as_str()]);
+    let ends = |serial: &str| block_on(world.engine().for_caller(world.org(0)).certificate(serial)).unwrap().not_after;
+    let expires_before = Some(ends(&second));
+    assert_eq!(of(CertificateFilter { expires_before, ..all.clone() }), [first.as_str()]);
+
+    let in_state = |state| CertificateFilter { state: Some(state), ..CertificateFilter::default() };
+    assert_eq!(of(in_state(CertificateState::Valid)).len(), 2);
+    block_on(world.engine().for_caller(world.org(0)).device_retire(lamp.identity.device_id)).unwrap();
+    assert_eq!(of(in_state(CertificateState::Revoked)), [first.as_str()]);
+    let retired = block_on(world.engine().for_caller(world.org(0)).certificate(&first)).unwrap();
+    assert_eq!(retired.revocation.map(|revocation| revocation.reason), Some(RevocationReason::CessationOfOperation));
+    assert_eq!((retired.device.sn, of(in_state(CertificateState::Valid))), (sn("lamp"), vec![second.clone()]));
+    world.pass_ms(ends(&second).since_ms(world.now()) + 1);
+    assert_eq!(of(in_state(CertificateState::Expired)), [second.as_str()]);
+    assert_eq!(of(in_state(CertificateState::Valid)), [""; 0]);
+}
+
+pub fn who_asks_what_was_revoked_is_told_all_of_it(backend: impl Backend) {
+    let world = World::new(backend);
+    let serials: Vec<_> =
+        (0..5).map(|number| world.register(number % 2, named(&format!("d{number}"))).unwrap().1).collect();
+    let server = world.engine().server();
+    let from = UnixMs(0);
+    assert_eq!(block_on(server.revoked_count(from)).unwrap().count, 0);
+    for (number, serial) in serials.iter().take(4).enumerate() {
+        world.pass_ms(10);
+        let caller = world.engine().for_caller(world.org(number % 2));
+        block_on(caller.certificate_revoke(serial, RevocationReason::ALL[number])).unwrap();
+    }
+    let counted = block_on(server.revoked_count(from)).unwrap();
+    assert_eq!((counted.count, counted.last_at), (4, Some(world.now())));
+    let revoked = block_on(server.revoked(from, 100)).unwrap();
+    let found: Vec<_> = revoked.iter().map(|one| (one.serial_hex.clone(), one.revocation.reason)).collect();
+    let expected: Vec<_> = serials.iter().cloned().zip(RevocationReason::ALL).take(4).collect();
+    assert_eq!(found, expected);
+    let known = block_on(server.certificates_known(vec![serials[4].clone(), serials[0].clone(), "ab".to_owned()]));
+    let mut known: Vec<_> = known.unwrap().into_iter().map(|(serial, known)| (serial, known.is_some())).collect();
+    known.sort();
+    let mut expected = vec![(serials[0].clone(), true), (serials[4].clone(), false)];
+    expected.sort();
+    assert_eq!(known, expected);
+
+    // What another server may have told in vain is found in the store.
+    world.link.revoked_certificates();
+    block_on(server.receive(FromPeers::Gap)).unwrap();
+    assert_eq!(world.link.revoked_certificates().len(), 4);
+    let ended = world.now().plus_ms(1_000 * 365 * 86_400_000);
+    assert_eq!(block_on(server.revoked_count(ended)).unwrap().count, 0, "what has ended need not be told");
+}
