@@ -70,6 +70,17 @@ pub(crate) fn first_from_pem(text: &str) -> Option<(CertificateDer<'static>, Str
     Some((der, format!("{}\n", &text[begin..end])))
 }
 
+/// DER under a label, in PEM (RFC 7468).
+pub(crate) fn in_pem(label: &'static str, der: &[u8]) -> String {
+    // Only a label that is none is refused, and these are ours.
+    der::pem::encode_string(label, der::pem::LineEnding::LF, der).unwrap_or_default()
+}
+
+/// A certificate in PEM.
+pub(crate) fn to_pem(der: &CertificateDer<'_>) -> String {
+    in_pem("CERTIFICATE", der)
+}
+
 /// All certificates of a PEM text, in order; `None` if one is broken.
 pub(crate) fn chain_from_pem(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().ok()

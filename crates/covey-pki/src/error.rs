@@ -217,6 +217,27 @@ pub enum PkiError {
         given: PathBuf,
     },
 
+    /// The folder holds a CA already.
+    #[error("{} holds a CA already; name another folder", dir.display())]
+    Present {
+        /// The folder.
+        dir: PathBuf,
+    },
+
+    /// There is no CA yet, and the issuing CA waits for its certificate.
+    #[error(
+        "the issuing CA waits for its certificate: sign {} with the root (covey ca sign), and bring back what comes of it \
+         (covey ca install)", request.display()
+    )]
+    Waiting {
+        /// The request.
+        request: PathBuf,
+    },
+
+    /// A certificate that was brought cannot be used.
+    #[error("the certificate {0}")]
+    Given(&'static str),
+
     /// No name at all was given for the server certificate.
     #[error("the server certificate needs at least one DNS name or IP address")]
     ServerNamesEmpty,

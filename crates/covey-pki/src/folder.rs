@@ -8,6 +8,9 @@
 //! 2. It is renamed to `.finished/`: from here on the set exists.
 //! 3. Its files are moved into the folder one by one. A start that finds `.finished/` goes on.
 //!
+//! A set that takes the place of another one goes by `.replacing/` in place of `.finished/`: its files are moved over those
+//! that are there.
+//!
 //! Renaming the whole folder into place would be one step, but cannot be done where the folder is
 //! a mount point or its parent is not ours to write.
 
@@ -19,6 +22,7 @@ use crate::error::PkiError;
 
 const UNFINISHED: &str = ".unfinished";
 const FINISHED: &str = ".finished";
+const REPLACING: &str = ".replacing";
 const LOCK: &str = ".lock";
 
 /// More than any key or chain needs; a larger file is not read to its end.
@@ -147,6 +151,21 @@ impl Folder {
 
     /// Writes files that belong together: after a kill either all will be there or none.
     pub(crate) fn write_set(&self, lock: &FolderLock, files: &[NewFile<'_>]) -> Result<(), PkiError> {
+        self.write_set_as(lock, files, FINISHED)
+    }
+
+    /// The same in the place of those that are there: after a kill they are all of before, or all new.
+    pub(crate) fn replace_set(&self, lock: &FolderLock, files: &[NewFile<'_>]) -> Result<(), PkiError> {
+        self.write_set_as(lock, files, REPLACING)
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), PkiError> {
+        remove_if_there(&self.path(name))?;
+        sync_folder(&self.path)
+    }
+
+    fn write_set_as(&self, lock: &FolderLock, files: &[NewFile<'_>], as_name: &str) -> Result<(), PkiError> {
         let unfinished = self.path(UNFINISHED);
         let mut builder = fs::DirBuilder::new();
         mode::of_new_folder(&mut builder);
@@ -155,7 +174,7 @@ impl Folder {
             create(&unfinished.join(file.name), file)?;
         }
         sync_folder(&unfinished)?;
-        rename(&unfinished, &self.path(FINISHED))?;
+        rename(&unfinished, &self.path(as_name))?;
         sync_folder(&self.path)?;
         self.recover_set(lock)
     }
@@ -167,16 +186,20 @@ impl Folder {
         if self.has(UNFINISHED)? {
             fs::remove_dir_all(&unfinished).map_err(|source| PkiError::Write { path: unfinished, source })?;
         }
-        if !self.has(FINISHED)? {
-            return Ok(());
+        for set in [FINISHED, REPLACING] {
+            if !self.has(set)? {
+                continue;
+            }
+            let finished = self.path(set);
+            for name in names_in(&finished)? {
+                let (from, to) = (finished.join(&name), self.path.join(&name));
+                if set == REPLACING { rename(&from, &to)? } else { self.move_into_place(&from, &to)? }
+            }
+            sync_folder(&self.path)?;
+            fs::remove_dir(&finished).map_err(|source| PkiError::Write { path: finished, source })?;
+            sync_folder(&self.path)?;
         }
-        let finished = self.path(FINISHED);
-        for name in names_in(&finished)? {
-            self.move_into_place(&finished.join(&name), &self.path.join(&name))?;
-        }
-        sync_folder(&self.path)?;
-        fs::remove_dir(&finished).map_err(|source| PkiError::Write { path: finished, source })?;
-        sync_folder(&self.path)
+        Ok(())
     }
 
     /// Moves one file of a set, and never over a different one.

@@ -27,7 +27,7 @@ mod revocation;
 mod server;
 mod service;
 
-pub use authority::{Authority, Notice};
+pub use authority::{Authority, CaOverview, Notice};
 pub use dates::{CertificateDates, certificate_dates};
 pub use device::{
     DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,
@@ -37,7 +37,7 @@ pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
 pub use revocation::{
     CrlSpan, OCSP_CERTIFICATES_MAX, OCSP_NONCE_BYTES_MAX, OCSP_REQUEST_BYTES_MAX, OcspRefusal, OcspSpan, OcspStatus,
-    RevocationError, RevokedEntry,
+    RevocationError, RevocationUrls, RevokedEntry, crl_to_pem,
 };
 pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};
 pub use service::IssuedService;

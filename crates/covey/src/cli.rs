@@ -50,6 +50,8 @@ enum Command {
     Bench(Box<command::bench::BenchArgs>),
     /// Make the CA of a deployment, and certificates for its brokers and proxies
     Pki(command::pki::PkiArgs),
+    /// Keep the root of a deployment offline, and let an issuing CA take the place of another one
+    Ca(command::ca::CaArgs),
     /// Configure RabbitMQ for a deployment, check its accounts, handle its dead letters
     Rabbitmq(Box<command::rabbitmq::RabbitmqArgs>),
     /// Find out what is wrong with a server, running or stopped, and what to do about it
@@ -129,6 +131,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sim(args) => return runtime()?.block_on(command::sim::run(*args)),
         Command::Bench(args) => return runtime()?.block_on(command::bench::run(*args)),
         Command::Pki(args) => command::pki::run(args)?,
+        Command::Ca(args) => command::ca::run(args)?,
         Command::Rabbitmq(args) => return runtime()?.block_on(command::rabbitmq::run(*args)),
         Command::Doctor(args) => return runtime()?.block_on(command::doctor::run(*args)),
         Command::Config(ConfigCommand::Check { config, options }) => {

@@ -244,6 +244,14 @@ pub struct Options {
     /// data directory. All servers sign with the same CA
     #[arg(long, env = "COVEY_PKI_FROM", value_name = "DIR", help_heading = "Distributed")]
     pub pki_from: Option<PathBuf>,
+    /// Address that certificates of devices name for the list of those that were revoked, such as
+    /// http://covey.example:8080/pki/crl/{issuer}; {issuer} is the issuing CA
+    #[arg(long, env = "COVEY_CRL_URL", value_name = "URL", help_heading = "Certificates")]
+    pub crl_url: Option<String>,
+    /// Address that certificates of devices name for questions whether they were revoked, such as
+    /// http://covey.example:8080/pki/ocsp
+    #[arg(long, env = "COVEY_OCSP_URL", value_name = "URL", help_heading = "Certificates")]
+    pub ocsp_url: Option<String>,
     /// How many days to keep final tasks; 0 means for ever [default: 90]
     #[arg(long, env = "COVEY_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub retention_days: Option<u32>,
@@ -381,7 +389,7 @@ impl Options {
             websocket_nodes unit_gateway units units_allow pusher node_origins node_broker node_keys node_broker_ttl mcu_http
             mcu_http_key_file mcu_topic_prefix store link
             link_ca link_certificate link_key rabbitmq_management
-            devices_url server_name pki_from retention_days event_retention_days record_retention_days
+            devices_url server_name pki_from crl_url ocsp_url retention_days event_retention_days record_retention_days
             twin_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
             device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
@@ -415,6 +423,8 @@ pub struct Settings {
     pub devices_url: Option<String>,
     pub server_name: String,
     pub pki_from: Option<PathBuf>,
+    pub crl_url: Option<String>,
+    pub ocsp_url: Option<String>,
     pub retention_days: u32,
     pub event_retention_days: u32,
     pub record_retention_days: u32,
@@ -547,6 +557,8 @@ impl Settings {
             devices_url: options.devices_url,
             server_name: options.server_name.unwrap_or_else(|| server_name(&data)),
             pki_from: options.pki_from,
+            crl_url: options.crl_url,
+            ocsp_url: options.ocsp_url,
             retention_days: days(options.retention_days, RetentionClass::Tasks),
             event_retention_days: days(options.event_retention_days, RetentionClass::Events),
             record_retention_days: days(options.record_retention_days, RetentionClass::Records),
@@ -742,6 +754,11 @@ impl Settings {
         if self.gauge_types.len() > 64 || !self.gauge_types.iter().all(is_type) {
             return wrong("gauge_types", "at most 64 type codes of 0 to 2147483647");
         }
+        for (key, url) in [("crl_url", &self.crl_url), ("ocsp_url", &self.ocsp_url)] {
+            if url.as_deref().is_some_and(|url| !covey_pki::RevocationUrls::is_good(url)) {
+                return wrong(key, "a URL of http or https in ASCII, of at most 256 characters");
+            }
+        }
         if let Err(must) = AllowedOrigins::read(self.cors_origins.iter().map(String::as_str)) {
             return wrong("cors_origins", must);
         }
@@ -819,6 +836,8 @@ mod tests {
             ("mqtt_nodes_tls = true", "mqtt_nodes"),
             ("mqtt_nodes_password_file = 'x'", "mqtt_nodes"),
             ("mqtt_nodes = '127.0.0.1:1'\nmqtt_nodes_client_ca = 'x'", "mqtt_nodes_tls"),
+            ("crl_url = 'ldap://covey.example'", "crl_url"),
+            ("ocsp_url = 'http://'", "ocsp_url"),
             ("cors_origins = ['*']", "cors_origins"),
             ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {

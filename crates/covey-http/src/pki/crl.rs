@@ -1,11 +1,11 @@
 //! The list of revoked certificates, made when it is asked for and kept until something changes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use covey_core::certificate::RevokedCount;
 use covey_core::id::UnixMs;
@@ -29,12 +29,11 @@ const ENDED_MS: i64 = LIFE_MS;
 const REMADE_MS: i64 = 3_600_000;
 /// For how many milliseconds it is not looked whether something has changed.
 const LOOK_MS: i64 = 1_000;
-/// Characters of a line of PEM (RFC 7468 section 2).
-const PEM_LINE_CHARS: usize = 64;
 
-/// The list that was made last. Who asks while one is being made waits for it.
+/// The list that was made last of each of those who sign them, by their places. Who asks while one is being made waits for
+/// it.
 #[derive(Default)]
-pub(super) struct CrlCache(Mutex<Option<Made>>);
+pub(super) struct CrlCache(Mutex<HashMap<usize, Made>>);
 
 struct Made {
     der: Bytes,
@@ -48,13 +47,21 @@ struct Made {
 /// `GET /pki/crl`.
 pub(super) async fn der(stranger: Stranger) -> Answer {
     let (api, pki) = stranger.pki()?;
-    answer("application/pkix-crl", current(api, pki).await?)
+    answer("application/pkix-crl", current(api, pki, 0).await?)
+}
+
+/// `GET /pki/crl/…`: of the one with this identifier of its key.
+pub(super) async fn of_issuer(stranger: Stranger, Path(identifier): Path<String>) -> Answer {
+    let (api, pki) = stranger.pki()?;
+    let place = pki.authority.crl_issuers().iter().position(|one| *one == identifier);
+    let place = place.ok_or_else(|| Problem::new(Kind::NotFound, "no issuing CA of this deployment has this key"))?;
+    answer("application/pkix-crl", current(api, pki, place).await?)
 }
 
 /// `GET /pki/crl.pem`.
 pub(super) async fn pem(stranger: Stranger) -> Answer {
     let (api, pki) = stranger.pki()?;
-    answer("application/x-pem-file", Bytes::from(in_pem(&current(api, pki).await?)))
+    answer("application/x-pem-file", Bytes::from(pki.authority.crl_pem(&current(api, pki, 0).await?)))
 }
 
 /// A list that is kept for longer would let in what was revoked meanwhile.
@@ -62,17 +69,17 @@ fn answer(kind: &'static str, body: Bytes) -> Answer {
     Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], body).into_response())
 }
 
-async fn current(api: &Api, pki: &Pki) -> Result<Bytes, Problem> {
+async fn current(api: &Api, pki: &Pki, place: usize) -> Result<Bytes, Problem> {
     let mut kept = pki.crl.0.lock().await;
     let now = api.engine.now();
     let is_within = |since: UnixMs, ms| (0..ms).contains(&now.since_ms(since));
-    if let Some(made) = kept.as_ref().filter(|made| is_within(made.looked_at, LOOK_MS)) {
+    if let Some(made) = kept.get(&place).filter(|made| is_within(made.looked_at, LOOK_MS)) {
         return Ok(made.der.clone());
     }
     let ending_from = now.plus_ms(-ENDED_MS);
     // Before the list is read: what is revoked in between is in it, and it is made once more.
     let of = api.engine.server().revoked_count(ending_from).await?;
-    if let Some(made) = kept.as_mut().filter(|made| made.of == of && is_within(made.at, REMADE_MS)) {
+    if let Some(made) = kept.get_mut(&place).filter(|made| made.of == of && is_within(made.at, REMADE_MS)) {
         made.looked_at = now;
         return Ok(made.der.clone());
     }
@@ -82,16 +89,16 @@ async fn current(api: &Api, pki: &Pki) -> Result<Bytes, Problem> {
         let detail = format!("more than {ENTRIES_MAX} certificates are revoked: ask about each at /pki/ocsp");
         return Err(Problem::new(Kind::Unavailable, detail));
     }
-    let number = number(now).max(kept.as_ref().map_or(0, |made| made.number + 1));
+    let number = number(now).max(kept.get(&place).map_or(0, |made| made.number + 1));
     let span = CrlSpan { number, this_update: now, next_update: now.plus_ms(LIFE_MS) };
     let authority = Arc::clone(&pki.authority);
-    let made = tokio::task::spawn_blocking(move || authority.crl(&revoked, span)).await;
+    let made = tokio::task::spawn_blocking(move || authority.crl(&revoked, span, place)).await;
     let der = made.map_err(|error| error.to_string()).flatten().map_err(|problem| {
         tracing::error!(problem, "the list of revoked certificates was not made");
         Problem::new(Kind::Internal, "the list of revoked certificates could not be made")
     })?;
     let der = Bytes::from(der);
-    *kept = Some(Made { der: der.clone(), number, at: now, of, looked_at: now });
+    kept.insert(place, Made { der: der.clone(), number, at: now, of, looked_at: now });
     Ok(der)
 }
 
@@ -100,20 +107,4 @@ async fn current(api: &Api, pki: &Pki) -> Result<Bytes, Problem> {
 fn number(now: UnixMs) -> u64 {
     let end = Uuid::new_v4().as_u64_pair().1 & 0xffff;
     (u64::try_from(now.0).unwrap_or(0) << 16) | end
-}
-
-fn in_pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::with_capacity(text.len() + text.len() / PEM_LINE_CHARS + 64);
-    pem.push_str("-----BEGIN X509 CRL-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        // Base64 is ASCII: every place is one between two characters.
-        let (line, more) = rest.split_at(rest.len().min(PEM_LINE_CHARS));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = more;
-    }
-    pem.push_str("-----END X509 CRL-----\n");
-    pem
 }

@@ -18,11 +18,17 @@ use strangers::Strangers;
 
 /// Who signs what is said of certificates.
 pub trait RevocationAuthority: Send + Sync + 'static {
-    /// The list of these, in DER.
+    /// The identifiers of the keys of those who sign lists, in lower-case hexadecimal digits: that of today first.
+    fn crl_issuers(&self) -> Vec<String>;
+
+    /// The list of these, in DER, by the one with this place among them.
     ///
     /// # Errors
     /// Why it could not be made, for the log.
-    fn crl(&self, revoked: &[RevokedCertificate], span: CrlSpan) -> Result<Vec<u8>, String>;
+    fn crl(&self, revoked: &[RevokedCertificate], span: CrlSpan, place: usize) -> Result<Vec<u8>, String>;
+
+    /// Such a list in PEM.
+    fn crl_pem(&self, der: &[u8]) -> String;
 
     /// The serial numbers that a request asks about, in lower-case hexadecimal digits.
     ///
@@ -72,6 +78,7 @@ pub(crate) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/pki/crl", get(crl::der))
         .route("/pki/crl.pem", get(crl::pem))
+        .route("/pki/crl/{identifier}", get(crl::of_issuer))
         .route("/pki/ocsp", axum::routing::post(ocsp::posted))
         .route("/pki/ocsp/{*request}", get(ocsp::in_path))
 }

@@ -28,6 +28,8 @@ pub struct TlsFiles {
     pub device_root: PathBuf,
     /// The issuing CA: devices whose certificate it issued may send it alone.
     pub device_issuer: PathBuf,
+    /// The issuing CAs of before, if there are any whose certificates are still good.
+    pub former_issuers: Option<PathBuf>,
 }
 
 /// How the broker is run.
@@ -243,7 +245,7 @@ type Certificates = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// The server's identity, and what devices' certificates must lead to.
 fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError> {
-    let TlsFiles { certificate, key, device_root, device_issuer } = &options.tls;
+    let TlsFiles { certificate, key, device_root, device_issuer, former_issuers } = &options.tls;
     let address = options.address;
     let in_file = |path: &PathBuf, problem: String| BrokerError::Tls {
         address,
@@ -254,7 +256,7 @@ fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError
         .map_err(|error| in_file(certificate, error.to_string()))?;
     let mut trusted = Vec::new();
     // Small TLS libraries send a device's own certificate only: then the one that issued it is the root.
-    for path in [device_root, device_issuer] {
+    for path in [device_root, device_issuer].into_iter().chain(former_issuers) {
         trusted
             .extend(certificates_from_pem(&text(path)?).map_err(|error| in_file(path, error.to_string()))?);
     }

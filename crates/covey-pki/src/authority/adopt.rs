@@ -4,13 +4,16 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
-use super::{Authority, ISSUING_CERTIFICATE, ISSUING_KEY, ROOT_CERTIFICATE, ca_set};
+use super::ca_set::CaCertificate;
+use super::{
+    Authority, FORMER_CERTIFICATES, FORMER_KEYS, ISSUING_CERTIFICATE, ISSUING_KEY, ROOT_CERTIFICATE, ca_set, former,
+};
 use crate::error::PkiError;
 use crate::folder::{Access, Folder, NewFile};
 
 impl Authority {
-    /// Copies the CA in `from` to `dir`, unless it is there already. The root's key is left where
-    /// it is: no server needs it.
+    /// Copies the CA in `from` to `dir`, unless it is there already, or one that has taken its place; one whose place it has
+    /// taken it replaces. The root's key is left where it is: no server needs it.
     ///
     /// # Errors
     /// Files of `from` that are missing or damaged; another CA in `dir`, which is never replaced.
@@ -22,25 +25,42 @@ impl Authority {
         folder.recover_set(&lock)?;
         if ca_set::is_there(&folder)? {
             let present = ca_set::load(&folder, now)?;
-            return if present.root.der == given.root.der && present.issuing.der == given.issuing.der {
-                Ok(())
-            } else {
-                Err(PkiError::OtherAuthority { present: dir.to_owned(), given: from.to_owned() })
+            let is_former = |folder: &Folder, one: &CaCertificate| {
+                let former = former::load(folder, &given.root.der, now)?;
+                Ok::<_, PkiError>(former.iter().any(|former| former.der == one.der))
             };
+            let other = PkiError::OtherAuthority { present: dir.to_owned(), given: from.to_owned() };
+            if present.root.der != given.root.der {
+                return Err(other);
+            }
+            // The same, or one whose place the present one has taken.
+            if present.issuing.der == given.issuing.der || is_former(&folder, &given.issuing)? {
+                return Ok(());
+            }
+            if !is_former(&source, &present.issuing)? {
+                return Err(other);
+            }
         }
         let issuing_key = source.read_key(ISSUING_KEY)?.map(|key| key.text).unwrap_or_default();
         let issuing_key = String::from_utf8(issuing_key).map_err(|_| PkiError::Corrupt {
             path: source.path(ISSUING_KEY),
             expected: "private key in PEM",
         })?;
+        let text = |name| -> Result<String, PkiError> {
+            let text = source.read(name)?.unwrap_or_default();
+            String::from_utf8(text).map_err(|_| PkiError::Corrupt { path: source.path(name), expected: "text in PEM" })
+        };
+        let (former, former_keys) = (text(FORMER_CERTIFICATES)?, text(FORMER_KEYS)?);
         let file = |name, access, text| NewFile { name, access, text };
-        folder.write_set(
-            &lock,
-            &[
-                file(ROOT_CERTIFICATE, Access::Public, &given.root.pem),
-                file(ISSUING_KEY, Access::Secret, &issuing_key),
-                file(ISSUING_CERTIFICATE, Access::Public, &given.issuing.pem),
-            ],
-        )
+        let mut files = vec![
+            file(ROOT_CERTIFICATE, Access::Public, given.root.pem.as_str()),
+            file(ISSUING_KEY, Access::Secret, &issuing_key),
+            file(ISSUING_CERTIFICATE, Access::Public, &given.issuing.pem),
+        ];
+        if !former.is_empty() {
+            files.push(file(FORMER_CERTIFICATES, Access::Public, &former));
+            files.push(file(FORMER_KEYS, Access::Secret, &former_keys));
+        }
+        folder.replace_set(&lock, &files)
     }
 }

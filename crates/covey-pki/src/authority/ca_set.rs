@@ -59,11 +59,8 @@ pub(super) fn create(
     }
     // Tells two Coveys apart in a certificate viewer or a browser's list.
     let label = hex(&random_serial()?[1..5]);
-
-    let root_key = KeyPair::generate()?;
-    let root_validity = Validity::unbounded().within(now, CA_BACKDATE, lifetimes.root);
-    let root = ca_params(&format!("Covey Root CA {label}"), 1, root_validity)?;
-    let root_pem = root.self_signed(&root_key)?.pem();
+    let (root, root_key, root_pem) = new_root(&label, lifetimes, now)?;
+    let root_validity = Validity { not_before: root.not_before, not_after: root.not_after };
 
     let issuing_key = KeyPair::generate()?;
     let issuing_validity = root_validity.within(now, CA_BACKDATE, lifetimes.issuing);
@@ -83,8 +80,67 @@ pub(super) fn create(
     )
 }
 
+/// Makes a root alone and writes it, all or nothing.
+pub(super) fn create_root(
+    folder: &Folder,
+    lock: &FolderLock,
+    lifetimes: CertificateLifetimes,
+    now: OffsetDateTime,
+) -> Result<(), PkiError> {
+    if now < CLOCK_FLOOR {
+        return Err(PkiError::ClockUnset { now });
+    }
+    let (_, root_key, root_pem) = new_root(&hex(&random_serial()?[1..5]), lifetimes, now)?;
+    let file = |name, access, text| NewFile { name, access, text };
+    let key = PrivateKeyPem::of(&root_key);
+    folder.write_set(
+        lock,
+        &[file(ROOT_KEY, Access::Secret, key.expose()), file(ROOT_CERTIFICATE, Access::Public, &root_pem)],
+    )
+}
+
+/// A root: its content, its key, and its certificate in PEM.
+fn new_root(
+    label: &str,
+    lifetimes: CertificateLifetimes,
+    now: OffsetDateTime,
+) -> Result<(CertificateParams, KeyPair, String), PkiError> {
+    let key = KeyPair::generate()?;
+    let validity = Validity::unbounded().within(now, CA_BACKDATE, lifetimes.root);
+    let root = ca_params(&format!("Covey Root CA {label}"), 1, validity)?;
+    let pem = root.self_signed(&key)?.pem();
+    Ok((root, key, pem))
+}
+
+/// Loads and checks the root, with its key if that is there.
+pub(super) fn load_root(
+    folder: &Folder,
+    now: OffsetDateTime,
+) -> Result<(CaCertificate, Option<KeyPair>), PkiError> {
+    let root = load_certificate(folder, ROOT_CERTIFICATE)?;
+    let key = load_key(folder, ROOT_KEY, ROOT_CERTIFICATE, &root.der, &mut Vec::new())?;
+    if !is_signed_by(&root.der, &root.der) {
+        let path = folder.path(ROOT_CERTIFICATE);
+        return Err(PkiError::NotOurAuthority { root: path.clone(), path });
+    }
+    root.check_dates(folder.path(ROOT_CERTIFICATE), now)?;
+    Ok((root, key))
+}
+
+/// Whether one is a CA that may sign certificates, signed by another one of that kind, or by itself.
+pub(super) fn is_signed_by(issuer: &CertificateDer<'_>, signed: &CertificateDer<'_>) -> bool {
+    let (Some(issuer), Some(signed)) = (certificate::parse(issuer), certificate::parse(signed)) else {
+        return false;
+    };
+    let is_named = signed.issuer() == issuer.subject();
+    is_named
+        && may_sign_certificates(&issuer)
+        && may_sign_certificates(&signed)
+        && signed.verify_signature(Some(issuer.public_key())).is_ok()
+}
+
 /// A CA certificate's content (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
-fn ca_params(common_name: &str, path_len: u8, validity: Validity) -> Result<CertificateParams, PkiError> {
+pub(super) fn ca_params(common_name: &str, path_len: u8, validity: Validity) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);

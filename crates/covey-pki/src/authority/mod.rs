@@ -3,7 +3,9 @@
 
 mod adopt;
 mod ca_set;
+mod former;
 mod notice;
+mod offline;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,13 +18,21 @@ pub use notice::Notice;
 
 use crate::error::PkiError;
 use crate::folder::Folder;
+use crate::revocation::RevocationUrls;
 use crate::lifetime::{CertificateLifetimes, LEAF_BACKDATE, Validity};
 use ca_set::{CaCertificate, CaSet};
+pub(crate) use former::FormerIssuer;
 
 pub(crate) const ROOT_CERTIFICATE: &str = "ca.pem";
 pub(crate) const ROOT_KEY: &str = "ca.key";
 pub(crate) const ISSUING_CERTIFICATE: &str = "issuing.pem";
 pub(crate) const ISSUING_KEY: &str = "issuing.key";
+/// Those of before, one after the other, and their keys.
+pub(crate) const FORMER_CERTIFICATES: &str = "former.pem";
+pub(crate) const FORMER_KEYS: &str = "former.key";
+/// Of the issuing CA to come: its key, and the request that goes to the root.
+pub(crate) const NEXT_KEY: &str = "issuing-next.key";
+pub(crate) const NEXT_REQUEST: &str = "issuing-next.csr";
 pub(crate) const SERVER_CERTIFICATE: &str = "server.pem";
 pub(crate) const SERVER_KEY: &str = "server.key";
 
@@ -34,7 +44,24 @@ pub struct Authority {
     issuing: CaCertificate,
     /// The issuing CA's name and key, parsed once.
     issuer: Issuer<'static, KeyPair>,
+    former: Vec<FormerIssuer>,
+    revocation_urls: RevocationUrls,
     opening_notices: Vec<Notice>,
+}
+
+/// A CA, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaOverview {
+    /// `root`, `issuing` or `former`.
+    pub role: &'static str,
+    /// Its subject.
+    pub name: String,
+    /// SHA-256 of its certificate, in lowercase hex.
+    pub fingerprint_sha256: String,
+    /// Its certificate's last moment.
+    pub not_after: OffsetDateTime,
+    /// Whether its key is here.
+    pub has_key: bool,
 }
 
 impl Authority {
@@ -59,6 +86,9 @@ impl Authority {
         let lock = folder.lock()?;
         folder.recover_set(&lock)?;
         let created = !ca_set::is_there(&folder)?;
+        if created && folder.has(NEXT_KEY)? {
+            return Err(PkiError::Waiting { request: folder.path(NEXT_REQUEST) });
+        }
         if created {
             ca_set::create(&folder, &lock, lifetimes, now)?;
         }
@@ -66,7 +96,17 @@ impl Authority {
         if created {
             notices.insert(0, Notice::Created { dir: dir.to_owned() });
         }
-        Ok(Self { folder, lifetimes, root, issuing, issuer, opening_notices: notices })
+        let mut former = former::load(&folder, &root.der, now)?;
+        former.retain(|one| one.der != issuing.der);
+        let revocation_urls = RevocationUrls::default();
+        Ok(Self { folder, lifetimes, root, issuing, issuer, former, revocation_urls, opening_notices: notices })
+    }
+
+    /// Writes these addresses into the certificates of devices from now on.
+    #[must_use]
+    pub fn with_revocation_urls(mut self, urls: RevocationUrls) -> Self {
+        self.revocation_urls = urls;
+        self
     }
 
     /// What an operator should be told: what opening found, and CA certificates with less than a
@@ -123,6 +163,35 @@ impl Authority {
         self.folder.path(ISSUING_CERTIFICATE)
     }
 
+    /// The fingerprints of the issuing CAs of before whose certificates are still good.
+    pub fn former_fingerprints_sha256(&self) -> Vec<String> {
+        self.former.iter().map(|one| crate::certificate::fingerprint_sha256(&one.der)).collect()
+    }
+
+    /// Path of the certificates of the issuing CAs of before, if there are any, for a TLS listener that reads files.
+    pub fn former_path(&self) -> Option<PathBuf> {
+        (!self.former.is_empty()).then(|| self.folder.path(FORMER_CERTIFICATES))
+    }
+
+    /// What an operator wants to know of each CA: its file, name, fingerprint and end. The root first, then the issuing CA,
+    /// then those of before.
+    pub fn overview(&self) -> Vec<CaOverview> {
+        let one = |role, der: &CertificateDer<'_>, validity: Validity, has_key| CaOverview {
+            role,
+            name: crate::certificate::parse(der).map(|parsed| parsed.subject().to_string()).unwrap_or_default(),
+            fingerprint_sha256: crate::certificate::fingerprint_sha256(der),
+            not_after: validity.not_after,
+            has_key,
+        };
+        let has_root_key = self.folder.has(ROOT_KEY).unwrap_or_default();
+        let mut all = vec![
+            one("root", &self.root.der, self.root.validity, has_root_key),
+            one("issuing", &self.issuing.der, self.issuing.validity, true),
+        ];
+        all.extend(self.former.iter().map(|former| one("former", &former.der, former.validity, former.issuer.is_some())));
+        all
+    }
+
     /// Path of the server's chain (leaf, then issuing CA). The file is there once
     /// [`Authority::server_certificate`] has been called.
     pub fn server_certificate_path(&self) -> PathBuf {
@@ -147,6 +216,12 @@ impl Authority {
         self.issuing.validity
     }
 
+    /// Writes into a device's certificate where to ask whether it was revoked, where the operator says so.
+    pub(crate) fn add_revocation_urls(&self, params: &mut CertificateParams) -> Result<(), PkiError> {
+        let issuer = self.crl_issuers().into_iter().next().unwrap_or_default();
+        self.revocation_urls.add_to(params, &issuer).map_err(|_| PkiError::Given("cannot have such an address"))
+    }
+
     /// A leaf's span from `now`, within that of the issuing CA.
     pub(crate) fn leaf_validity(
         &self,
@@ -157,9 +232,10 @@ impl Authority {
         Ok(self.issuing.validity.within(now, LEAF_BACKDATE, lifetime))
     }
 
-    /// The issuing CA's name and key.
-    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
-        &self.issuer
+    /// Those who say which certificates were revoked: the issuing CA, then those of before whose keys are there.
+    pub(crate) fn issuers(&self) -> impl Iterator<Item = (&CertificateDer<'static>, &Issuer<'static, KeyPair>)> {
+        let former = self.former.iter().filter_map(|one| Some((&one.der, one.issuer.as_ref()?)));
+        std::iter::once((&self.issuing.der, &self.issuer)).chain(former)
     }
 
     /// Signs a leaf for `public_key`.

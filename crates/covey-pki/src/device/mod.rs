@@ -8,6 +8,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
+pub(crate) use request::verified_public_key;
 pub use request::{DEVICE_REQUEST_BYTES_MAX, RSA_KEY_BITS_MIN};
 
 use crate::authority::Authority;
@@ -104,7 +105,9 @@ impl Authority {
     ) -> Result<IssuedDevice, PkiError> {
         let validity = self.leaf_validity(self.lifetimes().device, now)?;
         let serial = random_serial()?;
-        let certificate = self.sign(&device_params(sn, serial, validity)?, public_key)?;
+        let mut params = device_params(sn, serial, validity)?;
+        self.add_revocation_urls(&mut params)?;
+        let certificate = self.sign(&params, public_key)?;
         Ok(IssuedDevice {
             certificate_pem: certificate.pem() + self.issuing_pem(),
             ca_pem: self.root_pem().to_owned(),

@@ -42,7 +42,7 @@ const OLD_LABEL: &str = "NEW CERTIFICATE REQUEST";
 const LABEL: &str = "CERTIFICATE REQUEST";
 
 /// A public key whose holder has proved to hold the private one.
-pub(super) struct VerifiedPublicKey {
+pub(crate) struct VerifiedPublicKey {
     key: Vec<u8>,
     algorithm: &'static SignatureAlgorithm,
 }
@@ -58,7 +58,7 @@ impl PublicKeyData for VerifiedPublicKey {
 }
 
 /// Reads a signing request for the device `sn`, checks it, and takes its public key out.
-pub(super) fn verified_public_key(sn: &str, csr_pem: &str) -> Result<VerifiedPublicKey, PkiError> {
+pub(crate) fn verified_public_key(sn: &str, csr_pem: &str) -> Result<VerifiedPublicKey, PkiError> {
     if csr_pem.len() > DEVICE_REQUEST_BYTES_MAX {
         return Err(PkiError::RequestTooLarge { bytes: csr_pem.len(), bytes_max: DEVICE_REQUEST_BYTES_MAX });
     }

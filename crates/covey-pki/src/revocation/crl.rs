@@ -6,6 +6,7 @@ use rcgen::{
 use time::OffsetDateTime;
 
 use crate::authority::Authority;
+use crate::certificate::{hex, in_pem};
 use crate::revocation::RevocationError;
 use crate::revocation::signer::Signer;
 
@@ -20,6 +21,11 @@ pub struct RevokedEntry {
     pub reason: u8,
 }
 
+/// A list in PEM.
+pub fn crl_to_pem(der: &[u8]) -> String {
+    in_pem("X509 CRL", der)
+}
+
 /// From when to when a list is of use, and its place among those before and after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrlSpan {
@@ -32,12 +38,25 @@ pub struct CrlSpan {
 }
 
 impl Authority {
-    /// The list of what was revoked, signed by the issuing CA, in DER.
+    /// The identifiers of the keys of those who sign lists, in lowercase hex: of the issuing CA, then of those of before.
+    pub fn crl_issuers(&self) -> Vec<String> {
+        let signers = self.issuers().filter_map(|(der, issuer)| Signer::new(der, issuer).ok());
+        signers.map(|signer| hex(&signer.key_identifier)).collect()
+    }
+
+    /// The list of what was revoked, in DER: signed by the issuing CA, or by the one of before with this place among
+    /// [`crl_issuers`](Self::crl_issuers).
     ///
     /// # Errors
     /// An entry that is none.
-    pub fn crl(&self, revoked: &[RevokedEntry], span: CrlSpan) -> Result<Vec<u8>, RevocationError> {
-        let signer = Signer::new(self.issuing_der(), self.issuer())?;
+    pub fn crl(
+        &self,
+        revoked: &[RevokedEntry],
+        span: CrlSpan,
+        place: usize,
+    ) -> Result<Vec<u8>, RevocationError> {
+        let (der, issuer) = self.issuers().nth(place).ok_or(RevocationError::Key)?;
+        let signer = Signer::new(der, issuer)?;
         let revoked_certs = revoked.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let params = CertificateRevocationListParams {
             this_update: span.this_update,

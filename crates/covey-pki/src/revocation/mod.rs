@@ -4,11 +4,13 @@
 mod crl;
 mod ocsp;
 mod signer;
+mod urls;
 
-pub use crl::{CrlSpan, RevokedEntry};
+pub use crl::{CrlSpan, RevokedEntry, crl_to_pem};
 pub use ocsp::{
     OCSP_CERTIFICATES_MAX, OCSP_NONCE_BYTES_MAX, OCSP_REQUEST_BYTES_MAX, OcspRefusal, OcspSpan, OcspStatus,
 };
+pub use urls::RevocationUrls;
 
 /// Why a list or an answer could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -90,8 +90,8 @@ impl Authority {
     /// # Errors
     /// A request that is none, or beyond a bound.
     pub fn ocsp_serials(&self, request: &[u8]) -> Result<Vec<String>, OcspRefusal> {
-        let signer = self.ocsp_signer().map_err(|_| OcspRefusal::Internal)?;
         let asked = read(request)?;
+        let signer = self.signer_of(&asked).map_err(|_| OcspRefusal::Internal)?;
         Ok(asked.certificates.iter().filter(|id| signer.is_named_by(id)).map(serial_hex).collect())
     }
 
@@ -116,7 +116,7 @@ impl Authority {
         known: &HashMap<String, OcspStatus>,
         span: OcspSpan,
     ) -> Result<Vec<u8>, RevocationError> {
-        let signer = self.ocsp_signer()?;
+        let signer = self.signer_of(&asked)?;
         let (this_update, next_update) = (instant(span.this_update)?, instant(span.next_update)?);
         let mut responses = Vec::new();
         for cert_id in asked.certificates {
@@ -147,8 +147,17 @@ impl Authority {
         Ok(OcspResponse::successful(response)?.to_der()?)
     }
 
-    fn ocsp_signer(&self) -> Result<Signer<'_>, RevocationError> {
-        Signer::new(self.issuing_der(), self.issuer())
+    /// Whom the request names first of those whose certificates are good, else the issuing CA of today.
+    fn signer_of(&self, asked: &Asked) -> Result<Signer<'_>, RevocationError> {
+        let mut own = None;
+        for (der, issuer) in self.issuers() {
+            let signer = Signer::new(der, issuer)?;
+            if asked.certificates.iter().any(|id| signer.is_named_by(id)) {
+                return Ok(signer);
+            }
+            own.get_or_insert(signer);
+        }
+        own.ok_or(RevocationError::Key)
     }
 }
 

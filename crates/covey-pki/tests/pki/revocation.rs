@@ -65,7 +65,7 @@ fn openssl_refuses_what_is_in_the_list_and_nothing_else() {
     };
     let revoked = [entry(&bad_serial, 1), entry("ff01", 0), entry("0a", 5)];
     let path = bed.folder.path().join("crl.der");
-    std::fs::write(&path, bed.authority.crl(&revoked, span).unwrap()).unwrap();
+    std::fs::write(&path, bed.authority.crl(&revoked, span, 0).unwrap()).unwrap();
     let (text, is_content) =
         bed.openssl(&["crl", "-in", "crl.der", "-inform", "DER", "-noout", "-text", "-CAfile", "issuing.pem"]);
     assert!(is_content && text.contains("verify OK"), "{text}");
@@ -84,9 +84,9 @@ fn openssl_refuses_what_is_in_the_list_and_nothing_else() {
     assert!(!is_content && text.contains("certificate revoked"), "{text}");
 
     // A list without entries is one, too; an entry that is none is no list.
-    assert!(bed.authority.crl(&[], span).is_ok());
+    assert!(bed.authority.crl(&[], span, 0).is_ok());
     for wrong in [entry("", 1), entry("xy", 1), entry("abc", 1), entry(&"11".repeat(21), 1), entry("0a", 6)] {
-        assert!(bed.authority.crl(&[wrong], span).is_err());
+        assert!(bed.authority.crl(&[wrong], span, 0).is_err());
     }
 }
 

@@ -177,6 +177,26 @@ impl Postgres {
         })
     }
 
+    /// Changes a fact of the deployment, if it is one of these now; answers what it is then.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub fn deployment_fact_change(
+        &self,
+        key: &str,
+        from: Vec<String>,
+        to: &str,
+    ) -> Result<String, StoreError> {
+        let (key, to) = (key.to_owned(), to.to_owned());
+        self.call("change a fact of the deployment", move |client| {
+            Box::pin(async move {
+                let sql = "UPDATE deployment SET value = $2 WHERE key = $1 AND value = ANY($3)";
+                client.execute(sql, &[&key, &to, &from]).await?;
+                client.query_one("SELECT value FROM deployment WHERE key = $1", &[&key]).await?.try_get(0)
+            })
+        })
+    }
+
     /// Forgets what is too old, on a connection of its own. A bounded amount.
     fn forget(&self, what: Prune) -> Found<'_, Pruned> {
         let connector = self.connector.clone();

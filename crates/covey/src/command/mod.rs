@@ -3,6 +3,7 @@
 
 mod access;
 pub mod bench;
+pub mod ca;
 mod call;
 mod cert;
 pub mod connection;

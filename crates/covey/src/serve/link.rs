@@ -201,6 +201,7 @@ fn broker_options(
             key: certificate.key_path().to_owned(),
             device_root: authority.root_path(),
             device_issuer: authority.issuing_path(),
+            former_issuers: authority.former_path(),
         },
         sessions_max: settings.sessions_max as usize,
         files: None,

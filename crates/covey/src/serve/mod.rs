@@ -35,7 +35,7 @@ use covey_core::port::{Clock, Observer};
 use covey_core::retention::{RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_core::{Engine, Parts};
-use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver};
+use covey_pki::{Authority, CertificateLifetimes, RevocationUrls, ServerCertResolver};
 use covey_store::sqlite::Disk;
 use covey_webhook::HttpSender;
 use time::OffsetDateTime;
@@ -113,7 +113,7 @@ async fn run(
     gateways.count_with(&watching);
     let clock = store::clock(&settings).await?;
     let OpenStore { store, peers, heard } =
-        store::open(&settings, &data, disk, &authority.fingerprint_sha256(), &clock, &observer).await?;
+        store::open(&settings, &data, disk, &authority, &clock, &observer).await?;
     let link = DeviceLink::make(&settings, &data, &authority, &clock, &observer)?;
     let link_port = link.port();
     let sender = webhook_sender(&settings, Arc::clone(&clock))?;
@@ -288,6 +288,8 @@ fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
         Authority::adopt(from, &data.pki_path(), now).map_err(fault::setup)?;
     }
     let authority = Authority::open_or_create(&data.pki_path(), lifetimes, now).map_err(fault::setup)?;
+    let urls = RevocationUrls { crl: settings.crl_url.clone(), ocsp: settings.ocsp_url.clone() };
+    let authority = authority.with_revocation_urls(urls);
     for notice in authority.notices(now) {
         if notice.is_warning() {
             tracing::warn!("{notice}");

@@ -13,14 +13,22 @@ use time::OffsetDateTime;
 pub struct Revocations(pub Arc<Authority>);
 
 impl RevocationAuthority for Revocations {
-    fn crl(&self, revoked: &[RevokedCertificate], span: CrlSpan) -> Result<Vec<u8>, String> {
+    fn crl_issuers(&self) -> Vec<String> {
+        self.0.crl_issuers()
+    }
+
+    fn crl_pem(&self, der: &[u8]) -> String {
+        covey_pki::crl_to_pem(der)
+    }
+
+    fn crl(&self, revoked: &[RevokedCertificate], span: CrlSpan, place: usize) -> Result<Vec<u8>, String> {
         let entries: Vec<_> = revoked.iter().map(entry).collect();
         let span = covey_pki::CrlSpan {
             number: span.number,
             this_update: instant(span.this_update),
             next_update: instant(span.next_update),
         };
-        self.0.crl(&entries, span).map_err(|error| error.to_string())
+        self.0.crl(&entries, span, place).map_err(|error| error.to_string())
     }
 
     fn ocsp_serials(&self, request: &[u8]) -> Result<Vec<String>, Vec<u8>> {

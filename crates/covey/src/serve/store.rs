@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use covey_core::port::FromPeers;
 use covey_core::port::{Clock, NoPeers, Observer, Peers, Store};
+use covey_pki::Authority;
 use covey_store::postgres::{self, DatabaseClock, Postgres};
 use covey_store::sqlite::{self, Disk, Sqlite};
 use tokio::sync::mpsc;
@@ -54,7 +55,7 @@ pub async fn open(
     settings: &Settings,
     data: &DataDir,
     disk: Option<Arc<Disk>>,
-    ca_fingerprint: &str,
+    authority: &Authority,
     clock: &Arc<dyn Clock>,
     observer: &Arc<dyn Observer>,
 ) -> Result<OpenStore> {
@@ -66,10 +67,15 @@ pub async fn open(
         return Ok(OpenStore { store: Arc::new(store), peers: Arc::new(NoPeers), heard: None });
     }
     let options = postgres_options(settings)?;
-    let fingerprint = ca_fingerprint.to_owned();
+    let ca_fingerprint = authority.fingerprint_sha256();
+    let (fingerprint, former) = (ca_fingerprint.clone(), authority.former_fingerprints_sha256());
     let (store, known) = blocking(move || {
         let store = Postgres::open(&options, clock, observer)?;
-        let known = store.deployment_fact(CA_FACT, &fingerprint)?;
+        let mut known = store.deployment_fact(CA_FACT, &fingerprint)?;
+        if former.contains(&known) {
+            known = store.deployment_fact_change(CA_FACT, former, &fingerprint)?;
+            tracing::info!("another issuing CA has taken the place of that of before");
+        }
         Ok((store, known))
     })
     .await?;

@@ -133,6 +133,7 @@ impl AnyBroker for Broker {
             key: file("server.key"),
             device_root: self.issuer.authority.root_path(),
             device_issuer: self.issuer.authority.issuing_path(),
+            former_issuers: self.issuer.authority.former_path(),
         };
         let broker = BrokerOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
