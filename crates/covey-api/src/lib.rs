@@ -54,8 +54,8 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange,
-    RevocationNew, SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
+    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange, RevocationNew,
+    SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

@@ -36,8 +36,8 @@ pub use error::PkiError;
 pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
 pub use revocation::{
-    CrlSpan, OCSP_CERTIFICATES_MAX, OCSP_NONCE_BYTES_MAX, OCSP_REQUEST_BYTES_MAX, OcspRefusal, OcspSpan, OcspStatus,
-    RevocationError, RevocationUrls, RevokedEntry, crl_to_pem,
+    CrlSpan, OCSP_CERTIFICATES_MAX, OCSP_NONCE_BYTES_MAX, OCSP_REQUEST_BYTES_MAX, OcspRefusal, OcspSpan,
+    OcspStatus, RevocationError, RevocationUrls, RevokedEntry, crl_to_pem,
 };
 pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};
 pub use service::IssuedService;

@@ -3,8 +3,8 @@
 use crate::access::Rights;
 use crate::budget::Weight;
 use crate::certificate::{
-    Certificate, CertificateFilter, CertificatePage, CertificateRevoke, DeviceCertificatesRevoke, DeviceRevoked,
-    Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+    Certificate, CertificateFilter, CertificatePage, CertificateRevoke, DeviceCertificatesRevoke,
+    DeviceRevoked, Revocation, RevocationReason, RevokedCertificate, RevokedCount,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -24,7 +24,11 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a page out of range, or the store's.
-    pub async fn certificate_list(self, filter: CertificateFilter, page: PageRequest) -> Result<CertificatePage> {
+    pub async fn certificate_list(
+        self,
+        filter: CertificateFilter,
+        page: PageRequest,
+    ) -> Result<CertificatePage> {
         self.caller.require(Rights::DEVICES_READ)?;
         let page = page.validate()?;
         let _scan = self.begin_read(ReadKind::of_certificates(&filter))?;
@@ -36,7 +40,8 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn certificate(self, serial_hex: &str) -> Result<Certificate> {
-        let filter = CertificateFilter { serial_hex: Some(serial_hex.to_owned()), ..CertificateFilter::default() };
+        let filter =
+            CertificateFilter { serial_hex: Some(serial_hex.to_owned()), ..CertificateFilter::default() };
         let page = self.certificate_list(filter, PageRequest { page: 1, size: 1 }).await?;
         page.items.into_iter().next().ok_or(Error::not_found("certificate"))
     }
@@ -89,7 +94,10 @@ impl ForServer<'_> {
     ///
     /// # Errors
     /// The store's.
-    pub async fn certificates_known(self, serials_hex: Vec<String>) -> Result<Vec<(String, Option<Revocation>)>> {
+    pub async fn certificates_known(
+        self,
+        serials_hex: Vec<String>,
+    ) -> Result<Vec<(String, Option<Revocation>)>> {
         self.engine.parts.store.certificates_known_of_every_org(serials_hex).await
     }
 

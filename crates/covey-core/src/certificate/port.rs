@@ -1,7 +1,9 @@
 //! What operations and callers ask the store of certificates.
 
 use crate::access::Caller;
-use crate::certificate::{Certificate, CertificateFilter, Revocation, RevocationReason, RevokedCertificate, RevokedCount};
+use crate::certificate::{
+    Certificate, CertificateFilter, Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+};
 use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, Page, PageRequest, TxResult};
 
@@ -14,7 +16,12 @@ pub trait CertificateSteps {
     /// A certificate of an organisation by its serial number.
     fn certificate(&mut self, org: OrgId, serial_hex: &str) -> TxResult<Option<Certificate>>;
     /// Revokes a certificate of a device, unless it was revoked before; the rights of what stands for it end.
-    fn certificate_revoke(&mut self, device: DeviceKey, serial_hex: &str, reason: RevocationReason) -> TxResult<()>;
+    fn certificate_revoke(
+        &mut self,
+        device: DeviceKey,
+        serial_hex: &str,
+        reason: RevocationReason,
+    ) -> TxResult<()>;
     /// The serial numbers of those certificates of a device that were not revoked; at most so many.
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>>;
 }

@@ -155,9 +155,15 @@ impl ReadKind {
     pub const fn ms_max(self) -> Option<u64> {
         match (self.lane(), self) {
             (Lane::Point, _) => None,
-            (_, Self::DeviceSns | Self::PresenceOnline | Self::RecordCatchUp | Self::WebhookQueue | Self::RevokedCount | Self::RevokedList) => {
-                Some(OWN_READ_MS_MAX)
-            }
+            (
+                _,
+                Self::DeviceSns
+                | Self::PresenceOnline
+                | Self::RecordCatchUp
+                | Self::WebhookQueue
+                | Self::RevokedCount
+                | Self::RevokedList,
+            ) => Some(OWN_READ_MS_MAX),
             (Lane::Page | Lane::Scan, _) => Some(READ_MS_MAX),
         }
     }

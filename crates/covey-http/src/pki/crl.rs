@@ -54,7 +54,8 @@ pub(super) async fn der(stranger: Stranger) -> Answer {
 pub(super) async fn of_issuer(stranger: Stranger, Path(identifier): Path<String>) -> Answer {
     let (api, pki) = stranger.pki()?;
     let place = pki.authority.crl_issuers().iter().position(|one| *one == identifier);
-    let place = place.ok_or_else(|| Problem::new(Kind::NotFound, "no issuing CA of this deployment has this key"))?;
+    let place =
+        place.ok_or_else(|| Problem::new(Kind::NotFound, "no issuing CA of this deployment has this key"))?;
     answer("application/pkix-crl", current(api, pki, place).await?)
 }
 
@@ -85,7 +86,10 @@ async fn current(api: &Api, pki: &Pki, place: usize) -> Result<Bytes, Problem> {
     }
     let revoked = api.engine.server().revoked(ending_from, ENTRIES_MAX + 1).await?;
     if revoked.len() > ENTRIES_MAX as usize {
-        tracing::error!(most = ENTRIES_MAX, "more certificates are revoked than the list may have: none is given out");
+        tracing::error!(
+            most = ENTRIES_MAX,
+            "more certificates are revoked than the list may have: none is given out"
+        );
         let detail = format!("more than {ENTRIES_MAX} certificates are revoked: ask about each at /pki/ocsp");
         return Err(Problem::new(Kind::Unavailable, detail));
     }

@@ -60,7 +60,8 @@ impl Stranger {
     /// The server's state; none of what `/pki` is made of where nobody signs.
     pub(super) fn pki(&self) -> Result<(&Api, &Pki), Problem> {
         let pki = self.api.pki.as_ref();
-        pki.map(|pki| (&*self.api, pki)).ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))
+        pki.map(|pki| (&*self.api, pki))
+            .ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))
     }
 }
 
@@ -88,9 +89,7 @@ impl Drop for Stranger {
 /// What one who has many addresses cannot change.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-        }
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         v4 @ IpAddr::V4(_) => v4,
     }
 }

@@ -173,7 +173,10 @@ impl Devices {
             // Another connection may have come meanwhile, with a certificate that is good.
             let close = |client: &mut Handle<'_, Device>| {
                 if Arc::ptr_eq(client.client(), &device) {
-                    client.close(ReasonCode::NotAuthorized, "the device was retired, or its certificate revoked");
+                    client.close(
+                        ReasonCode::NotAuthorized,
+                        "the device was retired, or its certificate revoked",
+                    );
                 }
             };
             link.hub().and_then(|hub| hub.with(sn.as_str(), close));

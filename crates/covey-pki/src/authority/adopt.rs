@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use super::ca_set::CaCertificate;
 use super::{
-    Authority, FORMER_CERTIFICATES, FORMER_KEYS, ISSUING_CERTIFICATE, ISSUING_KEY, ROOT_CERTIFICATE, ca_set, former,
+    Authority, FORMER_CERTIFICATES, FORMER_KEYS, ISSUING_CERTIFICATE, ISSUING_KEY, ROOT_CERTIFICATE, ca_set,
+    former,
 };
 use crate::error::PkiError;
 use crate::folder::{Access, Folder, NewFile};
@@ -48,7 +49,8 @@ impl Authority {
         })?;
         let text = |name| -> Result<String, PkiError> {
             let text = source.read(name)?.unwrap_or_default();
-            String::from_utf8(text).map_err(|_| PkiError::Corrupt { path: source.path(name), expected: "text in PEM" })
+            String::from_utf8(text)
+                .map_err(|_| PkiError::Corrupt { path: source.path(name), expected: "text in PEM" })
         };
         let (former, former_keys) = (text(FORMER_CERTIFICATES)?, text(FORMER_KEYS)?);
         let file = |name, access, text| NewFile { name, access, text };

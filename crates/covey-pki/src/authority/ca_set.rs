@@ -140,7 +140,11 @@ pub(super) fn is_signed_by(issuer: &CertificateDer<'_>, signed: &CertificateDer<
 }
 
 /// A CA certificate's content (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
-pub(super) fn ca_params(common_name: &str, path_len: u8, validity: Validity) -> Result<CertificateParams, PkiError> {
+pub(super) fn ca_params(
+    common_name: &str,
+    path_len: u8,
+    validity: Validity,
+) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);

@@ -18,8 +18,8 @@ pub use notice::Notice;
 
 use crate::error::PkiError;
 use crate::folder::Folder;
-use crate::revocation::RevocationUrls;
 use crate::lifetime::{CertificateLifetimes, LEAF_BACKDATE, Validity};
+use crate::revocation::RevocationUrls;
 use ca_set::{CaCertificate, CaSet};
 pub(crate) use former::FormerIssuer;
 
@@ -99,7 +99,16 @@ impl Authority {
         let mut former = former::load(&folder, &root.der, now)?;
         former.retain(|one| one.der != issuing.der);
         let revocation_urls = RevocationUrls::default();
-        Ok(Self { folder, lifetimes, root, issuing, issuer, former, revocation_urls, opening_notices: notices })
+        Ok(Self {
+            folder,
+            lifetimes,
+            root,
+            issuing,
+            issuer,
+            former,
+            revocation_urls,
+            opening_notices: notices,
+        })
     }
 
     /// Writes these addresses into the certificates of devices from now on.
@@ -178,7 +187,9 @@ impl Authority {
     pub fn overview(&self) -> Vec<CaOverview> {
         let one = |role, der: &CertificateDer<'_>, validity: Validity, has_key| CaOverview {
             role,
-            name: crate::certificate::parse(der).map(|parsed| parsed.subject().to_string()).unwrap_or_default(),
+            name: crate::certificate::parse(der)
+                .map(|parsed| parsed.subject().to_string())
+                .unwrap_or_default(),
             fingerprint_sha256: crate::certificate::fingerprint_sha256(der),
             not_after: validity.not_after,
             has_key,
@@ -188,7 +199,11 @@ impl Authority {
             one("root", &self.root.der, self.root.validity, has_root_key),
             one("issuing", &self.issuing.der, self.issuing.validity, true),
         ];
-        all.extend(self.former.iter().map(|former| one("former", &former.der, former.validity, former.issuer.is_some())));
+        all.extend(
+            self.former
+                .iter()
+                .map(|former| one("former", &former.der, former.validity, former.issuer.is_some())),
+        );
         all
     }
 
@@ -219,7 +234,9 @@ impl Authority {
     /// Writes into a device's certificate where to ask whether it was revoked, where the operator says so.
     pub(crate) fn add_revocation_urls(&self, params: &mut CertificateParams) -> Result<(), PkiError> {
         let issuer = self.crl_issuers().into_iter().next().unwrap_or_default();
-        self.revocation_urls.add_to(params, &issuer).map_err(|_| PkiError::Given("cannot have such an address"))
+        self.revocation_urls
+            .add_to(params, &issuer)
+            .map_err(|_| PkiError::Given("cannot have such an address"))
     }
 
     /// A leaf's span from `now`, within that of the issuing CA.
@@ -233,7 +250,9 @@ impl Authority {
     }
 
     /// Those who say which certificates were revoked: the issuing CA, then those of before whose keys are there.
-    pub(crate) fn issuers(&self) -> impl Iterator<Item = (&CertificateDer<'static>, &Issuer<'static, KeyPair>)> {
+    pub(crate) fn issuers(
+        &self,
+    ) -> impl Iterator<Item = (&CertificateDer<'static>, &Issuer<'static, KeyPair>)> {
         let former = self.former.iter().filter_map(|one| Some((&one.der, one.issuer.as_ref()?)));
         std::iter::once((&self.issuing.der, &self.issuer)).chain(former)
     }

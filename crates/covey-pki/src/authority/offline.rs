@@ -29,7 +29,11 @@ impl Authority {
     ///
     /// # Errors
     /// A CA that is there; a clock that cannot be right; a folder that cannot be written.
-    pub fn create_root(dir: &Path, lifetimes: CertificateLifetimes, now: OffsetDateTime) -> Result<(), PkiError> {
+    pub fn create_root(
+        dir: &Path,
+        lifetimes: CertificateLifetimes,
+        now: OffsetDateTime,
+    ) -> Result<(), PkiError> {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         folder.recover_set(&lock)?;
@@ -96,9 +100,10 @@ impl Authority {
         let lock = folder.lock()?;
         folder.recover_set(&lock)?;
         let given = PkiError::Given;
-        let chain = certificate::chain_from_pem(chain_pem.as_bytes())
-            .filter(|chain| chain.len() == 2)
-            .ok_or(given("must be what covey ca sign has written: the issuing CA's certificate and the root's"))?;
+        let chain =
+            certificate::chain_from_pem(chain_pem.as_bytes()).filter(|chain| chain.len() == 2).ok_or(
+                given("must be what covey ca sign has written: the issuing CA's certificate and the root's"),
+            )?;
         let [issuing, root] = [&chain[0], &chain[1]];
         if !ca_set::is_signed_by(root, root) || !ca_set::is_signed_by(root, issuing) {
             return Err(given("does not hold an issuing CA and the root that has signed it"));
@@ -110,9 +115,12 @@ impl Authority {
         let key = folder.read_key(NEXT_KEY)?.map(|file| file.text).unwrap_or_default();
         let fits = key_from_pem(&key).zip(certificate::parse(issuing));
         if !fits.is_some_and(|(key, parsed)| parsed.public_key().raw == key.subject_public_key_info()) {
-            return Err(given("is not for the key that waits here (covey ca init makes one, and a request for it)"));
+            return Err(given(
+                "is not for the key that waits here (covey ca init makes one, and a request for it)",
+            ));
         }
-        let key = String::from_utf8(key).map_err(|_| given("cannot be used: the key that waits is no PEM"))?;
+        let key =
+            String::from_utf8(key).map_err(|_| given("cannot be used: the key that waits is no PEM"))?;
         let pem = |der: &rustls_pki_types::CertificateDer<'_>| certificate::to_pem(der);
         let (mut former_pem, mut former_keys) = (String::new(), String::new());
         if ca_set::is_there(&folder)? {
@@ -124,7 +132,9 @@ impl Authority {
             if former.len() >= FORMER_MAX {
                 return Err(given("cannot be used: there are as many issuing CAs as there may be"));
             }
-            let text = |name| folder.read(name).map(|text| String::from_utf8(text.unwrap_or_default()).unwrap_or_default());
+            let text = |name| {
+                folder.read(name).map(|text| String::from_utf8(text.unwrap_or_default()).unwrap_or_default())
+            };
             // The one that is replaced now comes first.
             former_pem = text(ISSUING_CERTIFICATE)? + "\n";
             former_pem.extend(former.iter().map(|one| pem(&one.der)));
@@ -151,7 +161,9 @@ impl Authority {
 fn common_name(request_pem: &str) -> Result<String, PkiError> {
     let der = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(request_pem.as_bytes());
     let der = der.map_err(|_| PkiError::RequestUnreadable)?;
-    let Ok((_, request)) = X509CertificationRequest::from_der(&der) else { return Err(PkiError::RequestUnreadable) };
+    let Ok((_, request)) = X509CertificationRequest::from_der(&der) else {
+        return Err(PkiError::RequestUnreadable);
+    };
     let mut names = request.certification_request_info.subject.iter_common_name();
     let name = match (names.next().map(|name| name.as_str()), names.next()) {
         (Some(Ok(name)), None) => name,

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use x509_cert::ext::pkix::CrlReason;
 use x509_cert::ext::{Extension, Extensions};
 use x509_ocsp::{
-    BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspRequest, OcspResponse, ResponseData, RevokedInfo,
-    SingleResponse, Version,
+    BasicOcspResponse, CertId, CertStatus, OcspGeneralizedTime, OcspRequest, OcspResponse, ResponseData,
+    RevokedInfo, SingleResponse, Version,
 };
 
 use crate::authority::Authority;
@@ -183,7 +183,8 @@ fn extension_of(extensions: Extensions, may_have_nonce: bool) -> Result<Option<E
     let mut found = None;
     for extension in extensions {
         if may_have_nonce && extension.extn_id == ID_PKIX_OCSP_NONCE {
-            let nonce = OctetString::from_der(extension.extn_value.as_bytes()).map_err(|_| OcspRefusal::Malformed)?;
+            let nonce =
+                OctetString::from_der(extension.extn_value.as_bytes()).map_err(|_| OcspRefusal::Malformed)?;
             let is_bounded = (1..=OCSP_NONCE_BYTES_MAX).contains(&nonce.as_bytes().len());
             if !is_bounded || found.is_some() {
                 return Err(OcspRefusal::Malformed);

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use covey_pki::{
-    Authority, CertificateLifetimes, CrlSpan, OcspRefusal, OcspSpan, OcspStatus, RevokedEntry,
-};
+use covey_pki::{Authority, CertificateLifetimes, CrlSpan, OcspRefusal, OcspSpan, OcspStatus, RevokedEntry};
 use proptest::prelude::*;
 use time::OffsetDateTime;
 
@@ -20,7 +18,8 @@ impl Bed {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
-        let authority = Authority::open_or_create(folder.path(), CertificateLifetimes::default(), now).unwrap();
+        let authority =
+            Authority::open_or_create(folder.path(), CertificateLifetimes::default(), now).unwrap();
         Self { folder, authority }
     }
 
@@ -66,16 +65,35 @@ fn openssl_refuses_what_is_in_the_list_and_nothing_else() {
     let revoked = [entry(&bad_serial, 1), entry("ff01", 0), entry("0a", 5)];
     let path = bed.folder.path().join("crl.der");
     std::fs::write(&path, bed.authority.crl(&revoked, span, 0).unwrap()).unwrap();
-    let (text, is_content) =
-        bed.openssl(&["crl", "-in", "crl.der", "-inform", "DER", "-noout", "-text", "-CAfile", "issuing.pem"]);
+    let (text, is_content) = bed.openssl(&[
+        "crl",
+        "-in",
+        "crl.der",
+        "-inform",
+        "DER",
+        "-noout",
+        "-text",
+        "-CAfile",
+        "issuing.pem",
+    ]);
     assert!(is_content && text.contains("verify OK"), "{text}");
-    for told in ["Key Compromise", "Cessation Of Operation", "Authority Key Identifier", "Serial Number: FF01"] {
+    for told in
+        ["Key Compromise", "Cessation Of Operation", "Authority Key Identifier", "Serial Number: FF01"]
+    {
         assert!(text.contains(told), "{told}: {text}");
     }
     assert!(bed.openssl(&["crl", "-in", "crl.der", "-inform", "DER", "-out", "crl.pem"]).1);
     let verify = |certificate: &str| {
         bed.openssl(&[
-            "verify", "-crl_check", "-CRLfile", "crl.pem", "-CAfile", "ca.pem", "-untrusted", "issuing.pem", certificate,
+            "verify",
+            "-crl_check",
+            "-CRLfile",
+            "crl.pem",
+            "-CAfile",
+            "ca.pem",
+            "-untrusted",
+            "issuing.pem",
+            certificate,
         ])
     };
     let (text, is_content) = verify(&good);
@@ -109,14 +127,27 @@ fn openssl_is_told_good_revoked_and_unknown_by_digests_of_both_kinds() {
         let serials = bed.authority.ocsp_serials(&request).unwrap();
         assert_eq!((&serials[0], &serials[1], serials.len()), (&good_serial, &bad_serial, 3));
         bed.ocsp("request.der", &known);
-        let read = [&asked[..], &["-no_nonce", "-respin", "answer.der", "-CAfile", "ca.pem", "-verify_other", "issuing.pem"]];
+        let read = [
+            &asked[..],
+            &["-no_nonce", "-respin", "answer.der", "-CAfile", "ca.pem", "-verify_other", "issuing.pem"],
+        ];
         let (text, is_content) = bed.openssl(&read.concat());
         assert!(is_content && text.contains("Response verify OK"), "{text}");
         for told in ["good.pem: good", "bad.pem: revoked", "Reason: keyCompromise", "stranger.pem: unknown"] {
             assert!(text.contains(told), "{told}: {text}");
         }
         // The nonce of the request comes back, by which it is known as the answer to this one.
-        let read = ["ocsp", "-reqin", "request.der", "-respin", "answer.der", "-CAfile", "ca.pem", "-verify_other", "issuing.pem"];
+        let read = [
+            "ocsp",
+            "-reqin",
+            "request.der",
+            "-respin",
+            "answer.der",
+            "-CAfile",
+            "ca.pem",
+            "-verify_other",
+            "issuing.pem",
+        ];
         let (text, is_content) = bed.openssl(&read);
         assert!(is_content && text.contains("Response verify OK") && !text.contains("onc"), "{text}");
     }

@@ -10,9 +10,9 @@
 //! between the store and PostgreSQL.
 
 mod access;
+mod certificate;
 mod clock;
 mod connection;
-mod certificate;
 mod device;
 mod device_session;
 mod event;

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error, Statement};
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::write::group_statement::{self, Parts};
 use crate::postgres::{
-    access, certificate, device, device_session, event, node, presence, quota, record, retention, task, twin, unit,
-    webhook,
+    access, certificate, device, device_session, event, node, presence, quota, record, retention, task, twin,
+    unit, webhook,
 };
 
 /// Puts the statements of nouns together.

@@ -61,8 +61,7 @@ pub(crate) fn revoked_count(row: &dyn Columns) -> Read<RevokedCount> {
 }
 
 /// Revokes a certificate: now, reason, serial number, device.
-pub(crate) const CERTIFICATE_REVOKE: &str =
-    "UPDATE certificates SET revoked_at = $1, reason = $2 WHERE serial = $3 AND device_key = $4 AND revoked_at IS NULL";
+pub(crate) const CERTIFICATE_REVOKE: &str = "UPDATE certificates SET revoked_at = $1, reason = $2 WHERE serial = $3 AND device_key = $4 AND revoked_at IS NULL";
 /// Those of a device that were not revoked: device, limit.
 pub(crate) const CERTIFICATES_UNREVOKED: &str =
     "SELECT serial FROM certificates WHERE device_key = $1 AND revoked_at IS NULL ORDER BY serial LIMIT $2";

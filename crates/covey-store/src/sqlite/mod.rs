@@ -10,10 +10,10 @@
 mod access;
 mod backup;
 mod by_hand;
+mod certificate;
 mod checkpoint;
 mod conditions;
 mod connection;
-mod certificate;
 mod device;
 mod device_session;
 mod disk;

@@ -48,7 +48,9 @@ enum CaCommand {
         pki: PathBuf,
     },
     /// Sign the request of an issuing CA, where the root's key is
-    #[command(after_help = "Example, on the offline machine: covey ca sign issuing-next.csr --root ./root --out issuing.pem")]
+    #[command(
+        after_help = "Example, on the offline machine: covey ca sign issuing-next.csr --root ./root --out issuing.pem"
+    )]
     Sign {
         /// The request
         #[arg(value_name = "FILE")]
@@ -98,7 +100,8 @@ pub fn run(args: CaArgs) -> Result<()> {
             println!("carry {} to the machine with the root, and there: covey ca sign", request.display());
         }
         CaCommand::Sign { request, root, out } => {
-            let signed = Authority::sign_issuing(&root, &read(&request)?, lifetimes, now).map_err(fault::setup)?;
+            let signed =
+                Authority::sign_issuing(&root, &read(&request)?, lifetimes, now).map_err(fault::setup)?;
             write(&out, &signed)?;
             println!("carry {} back, and there: covey ca install", out.display());
         }
@@ -115,7 +118,8 @@ fn list(pki: &Path, as_json: bool, now: OffsetDateTime) -> Result<()> {
     if !pki.join("ca.pem").exists() {
         return Err(fault::setup(format!("there is no CA in {}", pki.display())));
     }
-    let authority = Authority::open_or_create(pki, CertificateLifetimes::default(), now).map_err(fault::setup)?;
+    let authority =
+        Authority::open_or_create(pki, CertificateLifetimes::default(), now).map_err(fault::setup)?;
     for CaOverview { role, name, fingerprint_sha256, not_after, has_key } in authority.overview() {
         if as_json {
             let line = serde_json::json!({
@@ -141,9 +145,10 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let written = OpenOptions::new().create_new(true).write(true).mode(0o644).open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written =
+        OpenOptions::new().create_new(true).write(true).mode(0o644).open(path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
     written.map_err(|error| fault::setup(format!("cannot write {}: {error}", path.display())))
 }

@@ -32,7 +32,9 @@ enum CertCommand {
         covey cert list --sn lamp-1 --json | jq -r .serial")]
     List(ListArgs),
     /// Show a certificate
-    #[command(after_help = "Example: covey cert show $(openssl x509 -in cert.pem -noout -serial | cut -d= -f2)")]
+    #[command(
+        after_help = "Example: covey cert show $(openssl x509 -in cert.pem -noout -serial | cut -d= -f2)"
+    )]
     Show {
         /// Its serial number in hexadecimal digits
         #[arg(value_name = "SERIAL")]
@@ -146,7 +148,9 @@ async fn revoke(connection: &Connection, args: RevokeArgs) -> Result<()> {
         let revoked = connection.client.certificate_revoke(&serial, &request).await;
         return show(connection, &revoked.map_err(unknown(&serial))?);
     }
-    let Some(device) = args.device else { return Err(anyhow!("name a certificate, or a device with --device")) };
+    let Some(device) = args.device else {
+        return Err(anyhow!("name a certificate, or a device with --device"));
+    };
     let found = device.find(connection).await?;
     let revoked = connection.client.device_certificates_revoke(found.device_id, &request).await?;
     if connection.output.json {
@@ -162,7 +166,9 @@ async fn revoke(connection: &Connection, args: RevokeArgs) -> Result<()> {
 fn unknown(serial: &str) -> impl FnOnce(covey_client::Error) -> anyhow::Error {
     let serial = serial.to_owned();
     move |error| match error {
-        error if error.is_not_found() => anyhow!("no certificate of a device has the serial number {serial:?}"),
+        error if error.is_not_found() => {
+            anyhow!("no certificate of a device has the serial number {serial:?}")
+        }
         error => error.into(),
     }
 }

@@ -55,7 +55,11 @@ impl RevocationAuthority for Revocations {
 
 fn entry(revoked: &RevokedCertificate) -> RevokedEntry {
     let Revocation { at, reason } = revoked.revocation;
-    RevokedEntry { serial_hex: revoked.serial_hex.clone(), revoked_at_s: at.seconds(), reason: number(reason) }
+    RevokedEntry {
+        serial_hex: revoked.serial_hex.clone(),
+        revoked_at_s: at.seconds(),
+        reason: number(reason),
+    }
 }
 
 fn status(revocation: Option<Revocation>) -> OcspStatus {

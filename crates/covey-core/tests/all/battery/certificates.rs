@@ -59,7 +59,9 @@ pub fn a_certificate_is_revoked_alone_for_ever_and_with_what_stands_for_it(backe
     assert_eq!(world.link.revoked_certificates(), [(sn("ft1"), revoked.clone())]);
     assert!(world.link.revoked().is_empty(), "the device is as it was");
     world.pass_ms(1_000);
-    let again = block_on(world.engine().for_caller(world.org(0)).certificate_revoke(&revoked, RevocationReason::Superseded));
+    let again = block_on(
+        world.engine().for_caller(world.org(0)).certificate_revoke(&revoked, RevocationReason::Superseded),
+    );
     assert_eq!(again.unwrap(), told, "what was said first stays");
     world.restart();
     assert!(admits(&world, "ft1", &kept) && !admits(&world, "ft1", &revoked));
@@ -76,10 +78,17 @@ pub fn a_certificate_is_revoked_alone_for_ever_and_with_what_stands_for_it(backe
     };
     assert_eq!(state(&revoked), Ok(CertificateState::Revoked));
     let all = block_on(
-        world.engine().for_caller(world.org(0)).device_certificates_revoke(device.device_id, RevocationReason::Superseded),
+        world
+            .engine()
+            .for_caller(world.org(0))
+            .device_certificates_revoke(device.device_id, RevocationReason::Superseded),
     )
     .unwrap();
-    assert_eq!((all.identity.sn, all.serials_hex.len()), (sn("ft1"), 65), "64, and the one that stands for a key");
+    assert_eq!(
+        (all.identity.sn, all.serials_hex.len()),
+        (sn("ft1"), 65),
+        "64, and the one that stands for a key"
+    );
     assert!(!admits(&world, "ft1", &kept));
     let (_, new) = another(&world, "ft1");
     assert!(admits(&world, "ft1", &new), "the device is registered all the same");
@@ -94,12 +103,17 @@ pub fn certificates_are_found_by_what_they_are_and_by_their_organisation_alone(b
     let all = CertificateFilter::default();
     assert_eq!(listed(&world, 0, all.clone()), [first.as_str(), &second], "what ends first is in front");
     assert_eq!(listed(&world, 1, all.clone()), [theirs.as_str()]);
-    assert_eq!(listed(&world, 1, CertificateFilter { serial_hex: Some(first.clone()), ..all.clone() }), [""; 0]);
+    assert_eq!(
+        listed(&world, 1, CertificateFilter { serial_hex: Some(first.clone()), ..all.clone() }),
+        [""; 0]
+    );
     let of = |filter: CertificateFilter| listed(&world, 0, filter);
     assert_eq!(of(CertificateFilter { sn: Some("pump".to_owned()), ..all.clone() }), [second.as_str()]);
     let device_id = Some(lamp.identity.device_id.0);
     assert_eq!(of(CertificateFilter { device_id, ..all.clone() }), [first.as_str()]);
-    let ends = |serial: &str| block_on(world.engine().for_caller(world.org(0)).certificate(serial)).unwrap().not_after;
+    let ends = |serial: &str| {
+        block_on(world.engine().for_caller(world.org(0)).certificate(serial)).unwrap().not_after
+    };
     let expires_before = Some(ends(&second));
     assert_eq!(of(CertificateFilter { expires_before, ..all.clone() }), [first.as_str()]);
 
@@ -108,8 +122,14 @@ pub fn certificates_are_found_by_what_they_are_and_by_their_organisation_alone(b
     block_on(world.engine().for_caller(world.org(0)).device_retire(lamp.identity.device_id)).unwrap();
     assert_eq!(of(in_state(CertificateState::Revoked)), [first.as_str()]);
     let retired = block_on(world.engine().for_caller(world.org(0)).certificate(&first)).unwrap();
-    assert_eq!(retired.revocation.map(|revocation| revocation.reason), Some(RevocationReason::CessationOfOperation));
-    assert_eq!((retired.device.sn, of(in_state(CertificateState::Valid))), (sn("lamp"), vec![second.clone()]));
+    assert_eq!(
+        retired.revocation.map(|revocation| revocation.reason),
+        Some(RevocationReason::CessationOfOperation)
+    );
+    assert_eq!(
+        (retired.device.sn, of(in_state(CertificateState::Valid))),
+        (sn("lamp"), vec![second.clone()])
+    );
     world.pass_ms(ends(&second).since_ms(world.now()) + 1);
     assert_eq!(of(in_state(CertificateState::Expired)), [second.as_str()]);
     assert_eq!(of(in_state(CertificateState::Valid)), [""; 0]);
@@ -133,8 +153,10 @@ pub fn who_asks_what_was_revoked_is_told_all_of_it(backend: impl Backend) {
     let found: Vec<_> = revoked.iter().map(|one| (one.serial_hex.clone(), one.revocation.reason)).collect();
     let expected: Vec<_> = serials.iter().cloned().zip(RevocationReason::ALL).take(4).collect();
     assert_eq!(found, expected);
-    let known = block_on(server.certificates_known(vec![serials[4].clone(), serials[0].clone(), "ab".to_owned()]));
-    let mut known: Vec<_> = known.unwrap().into_iter().map(|(serial, known)| (serial, known.is_some())).collect();
+    let known =
+        block_on(server.certificates_known(vec![serials[4].clone(), serials[0].clone(), "ab".to_owned()]));
+    let mut known: Vec<_> =
+        known.unwrap().into_iter().map(|(serial, known)| (serial, known.is_some())).collect();
     known.sort();
     let mut expected = vec![(serials[0].clone(), true), (serials[4].clone(), false)];
     expected.sort();
