@@ -24,6 +24,7 @@ const SIZE_DEFAULT: u32 = 100;
 /// The header that tells how many there are on all pages.
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 /// Bytes of a serial number at most (RFC 5280 section 4.1.2.2).
+/// Limit for each request: 422.
 const SERIAL_BYTES_MAX: usize = 20;
 
 /// The routes of certificates.
