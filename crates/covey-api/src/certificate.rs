@@ -10,7 +10,8 @@ use crate::Time;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Certificate<'a> {
-    /// Its serial number in lower-case hexadecimal digits.
+    /// Its serial number in lower-case hexadecimal digits; of one that a CA of others has issued, behind the beginning of
+    /// that CA's fingerprint and a tilde.
     #[cfg_attr(feature = "openapi", schema(example = "5f0c2b7a9d3e41c68b12f7a0c4d5e6f7"))]
     pub serial: Cow<'a, str>,
     /// The number of its device, which may be retired.

@@ -46,6 +46,16 @@ impl FromStr for Serial {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let expected = "must be 1 to 20 bytes in hexadecimal digits";
+        // Of a CA of others: behind what tells its certificates from ours.
+        if let Some((id, serial)) = text.split_once('~') {
+            let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let Self(serial) = serial.parse().map_err(|_| expected)?;
+            return if is_id && !serial.contains('~') {
+                Ok(Self(format!("{id}~{serial}")))
+            } else {
+                Err(expected)
+            };
+        }
         // Before anything is copied: each byte may have a colon.
         if text.len() > 3 * (SERIAL_BYTES_MAX + 1) {
             return Err(expected);

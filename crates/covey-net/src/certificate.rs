@@ -13,7 +13,8 @@ pub struct PeerCertificate {
     /// it would depend on the reader whose certificate it is.
     pub common_name: Option<Box<str>>,
     /// Its serial number in lowercase hex, two digits a byte, without the zero byte that DER puts
-    /// before a number whose first bit is set.
+    /// before a number whose first bit is set. Of one of a CA of others, behind what is told of that CA
+    /// ([`ImportedCa::prefix`](crate::ImportedCa::prefix)).
     pub serial_hex: Box<str>,
 }
 

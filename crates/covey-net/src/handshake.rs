@@ -55,7 +55,9 @@ pub(crate) async fn shake_hands(
     // With TLS 1.3 the client's last message has no answer, and CONNECT may wait behind it.
     transport.acknowledge();
     let is_optional = tls.is_some_and(ServerTls::is_certificate_optional);
-    let certificate = transport.peer_certificate(is_optional).map_err(Refused::Certificate)?;
+    let issuers = tls.and_then(ServerTls::issuers);
+    let certificate =
+        transport.peer_certificate(is_optional, issuers.as_deref()).map_err(Refused::Certificate)?;
     early.shrink_to_fit();
     Ok(Some(Established { transport, early, certificate, address }))
 }

@@ -10,6 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::NetError;
+use crate::imported::{ImportedCa, Issuers};
 
 /// Largest TLS record that is sent, its header included, in bytes. Small devices have room for one
 /// of 4 KiB, not for the 16 KiB that TLS allows.
@@ -61,7 +62,7 @@ pub fn certificates_from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>
 /// There are neither tickets nor sessions to resume: some TLS libraries of devices stop at a ticket
 /// of TLS 1.3, and a resumed session would go on with a certificate that was not looked at again.
 pub struct ServerTls {
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
     /// Whether a client without a certificate is let in.
     is_certificate_optional: bool,
 }
@@ -73,7 +74,20 @@ impl ServerTls {
         identity: Identity,
         trusted: Vec<CertificateDer<'static>>,
     ) -> Result<Arc<Self>, NetError> {
-        let current = RwLock::new(for_devices(identity, trusted)?);
+        Self::for_devices_of(identity, trusted, &[])
+    }
+
+    /// The same, which lets in devices of CAs of others, too: the serial numbers of their certificates get something in
+    /// front of them ([`ImportedCa::prefix`]).
+    ///
+    /// # Errors
+    /// As [`for_devices`](Self::for_devices).
+    pub fn for_devices_of(
+        identity: Identity,
+        trusted: Vec<CertificateDer<'static>>,
+        imported: &[ImportedCa],
+    ) -> Result<Arc<Self>, NetError> {
+        let current = RwLock::new(for_devices(identity, trusted, imported)?);
         Ok(Arc::new(Self { current, is_certificate_optional: false }))
     }
 
@@ -98,7 +112,7 @@ impl ServerTls {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_client_cert_verifier(clients)
             .with_cert_resolver(resolver);
-        let current = RwLock::new(Arc::new(for_small_libraries(config)));
+        let current = RwLock::new(Current { config: Arc::new(for_small_libraries(config)), issuers: None });
         Ok(Arc::new(Self { current, is_certificate_optional: true }))
     }
 
@@ -112,37 +126,65 @@ impl ServerTls {
     /// # Errors
     /// [`NetError::Tls`] if a certificate or the key cannot be used; what was used before goes on.
     pub fn renew(&self, identity: Identity, trusted: Vec<CertificateDer<'static>>) -> Result<(), NetError> {
-        let renewed = for_devices(identity, trusted)?;
+        self.renew_of(identity, trusted, &[])
+    }
+
+    /// The same with CAs of others.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub fn renew_of(
+        &self,
+        identity: Identity,
+        trusted: Vec<CertificateDer<'static>>,
+        imported: &[ImportedCa],
+    ) -> Result<(), NetError> {
+        let renewed = for_devices(identity, trusted, imported)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
     }
 
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
+
+    /// Who issued what devices show, where that is looked at.
+    pub(crate) fn issuers(&self) -> Option<Arc<Issuers>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).issuers.clone()
+    }
+}
+
+/// What is used from the next handshake on.
+struct Current {
+    config: Arc<ServerConfig>,
+    issuers: Option<Arc<Issuers>>,
 }
 
 fn for_devices(
     identity: Identity,
     trusted: Vec<CertificateDer<'static>>,
-) -> Result<Arc<ServerConfig>, NetError> {
+    imported: &[ImportedCa],
+) -> Result<Current, NetError> {
     let provider = provider();
-    let clients = WebPkiClientVerifier::builder_with_provider(roots(trusted)?, Arc::clone(&provider))
-        .build()
-        .map_err(|error| NetError::Trusted(error.to_string()))?;
+    let issuers = Arc::new(Issuers::new(roots_of(trusted)?, imported, &provider)?);
+    let clients: Arc<Issuers> = Arc::clone(&issuers);
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(clients)
         .with_single_cert(identity.chain, identity.key)?;
-    Ok(Arc::new(for_small_libraries(config)))
+    Ok(Current { config: Arc::new(for_small_libraries(config)), issuers: Some(issuers) })
 }
 
 fn roots(trusted: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, NetError> {
+    roots_of(trusted).map(Arc::new)
+}
+
+fn roots_of(trusted: Vec<CertificateDer<'static>>) -> Result<RootCertStore, NetError> {
     let mut roots = RootCertStore::empty();
     for certificate in trusted {
         roots.add(certificate)?;
     }
-    Ok(Arc::new(roots))
+    Ok(roots)
 }
 
 /// Small records, and no tickets.

@@ -15,6 +15,7 @@
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls_pki_types::CertificateDer;
 
 use crate::server_tls::ServerTls;
 
@@ -60,9 +61,9 @@ impl Tls {
         self.connection.is_handshaking()
     }
 
-    /// The certificate that the client has shown and proved to hold, in DER.
-    pub(crate) fn peer_certificate(&self) -> Option<&[u8]> {
-        self.connection.peer_certificates()?.first().map(AsRef::as_ref)
+    /// The certificate that the client has shown and proved to hold, and what it has sent of those that lead to its CA.
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().unwrap_or_default()
     }
 
     /// Takes ciphertext, which is changed in place; what the client said is added to `plain`, what

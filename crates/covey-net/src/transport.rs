@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::certificate::PeerCertificate;
+use crate::imported::Issuers;
 use crate::server_tls::ServerTls;
 use crate::socket::Socket;
 use crate::tls::{Peer, Tls};
@@ -92,12 +93,19 @@ impl Transport {
     pub(crate) fn peer_certificate(
         &self,
         is_optional: bool,
+        issuers: Option<&Issuers>,
     ) -> Result<Option<PeerCertificate>, &'static str> {
         let Some(tls) = &self.tls else { return Ok(None) };
-        match tls.peer_certificate() {
-            None if is_optional => Ok(None),
-            shown => PeerCertificate::read(shown.ok_or("no certificate was shown")?).map(Some),
+        let shown = match tls.peer_certificates() {
+            [] if is_optional => return Ok(None),
+            [] => return Err("no certificate was shown"),
+            shown => shown,
+        };
+        let mut certificate = PeerCertificate::read(&shown[0])?;
+        if let Some(prefix) = issuers.map(|issuers| issuers.prefix_of(shown)).transpose()?.flatten() {
+            certificate.serial_hex = format!("{prefix}{}", certificate.serial_hex).into();
         }
+        Ok(Some(certificate))
     }
 
     /// Whether something of the handshake was answered.

@@ -217,6 +217,13 @@ pub enum PkiError {
         given: PathBuf,
     },
 
+    /// The name of a CA of others cannot be one.
+    #[error("the name {name:?} is not valid: use 1 to 32 small letters, digits and -")]
+    CaName {
+        /// The name, shortened.
+        name: String,
+    },
+
     /// The folder holds a CA already.
     #[error("{} holds a CA already; name another folder", dir.display())]
     Present {

@@ -39,7 +39,7 @@ pub(crate) enum Access {
 
 /// A file to be written.
 pub(crate) struct NewFile<'a> {
-    pub(crate) name: &'static str,
+    pub(crate) name: &'a str,
     pub(crate) access: Access,
     pub(crate) text: &'a str,
 }

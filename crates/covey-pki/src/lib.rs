@@ -27,7 +27,9 @@ mod revocation;
 mod server;
 mod service;
 
-pub use authority::{Authority, CaOverview, Notice};
+pub use authority::{
+    Authority, CaOverview, ImportedCa, ImportedDevice, Notice, imported_serial, is_imported_serial,
+};
 pub use dates::{CertificateDates, certificate_dates};
 pub use device::{
     DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,

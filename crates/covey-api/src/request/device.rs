@@ -49,6 +49,14 @@ pub struct DeviceNew {
     /// connect by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateWanted>,
+    /// The name of a CA of others that was imported (`covey ca import`): the device has a certificate of it, which is
+    /// `certificate_pem`, and gets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// That certificate in PEM, with those that lead to the CA behind it. Its CommonName is the serial number of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 32768))]
+    pub certificate_pem: Option<String>,
 }
 
 /// Whether a device gets a certificate.

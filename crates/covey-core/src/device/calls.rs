@@ -40,24 +40,42 @@ impl ForCaller<'_> {
     }
 
     async fn register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
-        let sn = spec.sn.unwrap_or_else(|| self.engine.parts.ids.sn());
-        // Signed before it is stored: a certificate that nobody stored admits nobody.
         let issuer = &self.engine.parts.issuer;
+        let imported = match &spec.certificate {
+            CertificateSpec::Imported { ca, certificate_pem } => {
+                let (sn, record) = issuer.imported(ca, certificate_pem, self.engine.now())?;
+                if spec.sn.as_ref().is_some_and(|asked| *asked != sn) {
+                    return Err(Error::invalid(
+                        "sn",
+                        "must be the CommonName of the certificate, or left out",
+                    ));
+                }
+                DeviceRegister::validate(Some(&sn), spec.device_id, &spec.tags)?;
+                Some((sn, record))
+            }
+            _ => None,
+        };
+        let own = imported.as_ref().map(|(sn, _)| sn.clone()).or(spec.sn);
+        let sn = own.unwrap_or_else(|| self.engine.parts.ids.sn());
+        // Signed before it is stored: a certificate that nobody stored admits nobody.
         let issued = match &spec.certificate {
             CertificateSpec::WithKey => Some(issuer.issue(&sn, CertificateKey::P256, self.engine.now())?),
             CertificateSpec::Sign { csr_pem } => {
                 Some(issuer.issue(&sn, CertificateKey::OfRequest(csr_pem), self.engine.now())?)
             }
-            CertificateSpec::None => None,
+            CertificateSpec::Imported { .. } | CertificateSpec::None => None,
         };
         let operation = DeviceRegister {
             caller: self.caller.clone(),
             sn,
             device_id: spec.device_id,
             tags: spec.tags,
-            certificate: issued.as_ref().map(|issued| issued.record.clone()),
+            certificate: issued
+                .as_ref()
+                .map(|issued| issued.record.clone())
+                .or(imported.map(|(_, record)| record)),
         };
-        if issued.is_none() {
+        if operation.certificate.is_none() {
             return Ok((self.engine.execute(operation).await?, None));
         }
         let then = |after: &AfterCommit, device: &Device| after.links.admit(&device.identity.sn);

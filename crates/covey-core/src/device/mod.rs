@@ -169,6 +169,13 @@ pub enum CertificateSpec {
         /// The request, in PEM.
         csr_pem: String,
     },
+    /// One that a CA of others has issued, which this deployment trusts for devices that are registered under it.
+    Imported {
+        /// The name of that CA here.
+        ca: String,
+        /// The certificate, with those that lead to the CA behind it, in PEM.
+        certificate_pem: String,
+    },
     /// None: the device is a node behind a gateway, which speaks for it. It
     /// cannot connect by itself.
     None,

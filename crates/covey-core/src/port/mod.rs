@@ -25,7 +25,7 @@ pub use turn::Turn;
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::device::IssuedCertificate;
+use crate::device::{CertificateRecord, IssuedCertificate};
 use crate::error::Result;
 use crate::id::{Sn, TaskId, UnixMs};
 
@@ -71,6 +71,14 @@ pub trait CertificateIssuer: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Invalid`] naming `csr` for a request that cannot be signed.
     fn issue(&self, sn: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate>;
+
+    /// Reads a certificate that a CA of others has issued: whose it is, and what is kept of it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] naming `ca` or `certificate_pem`: no such CA is trusted, or the certificate is not good.
+    fn imported(&self, _ca: &str, _pem: &str, _now: UnixMs) -> Result<(Sn, CertificateRecord)> {
+        Err(crate::Error::invalid("ca", "is not a CA that was imported here"))
+    }
 }
 
 /// How an API key is turned into the digest under which it is kept.

@@ -12,22 +12,29 @@ use crate::problem::{Kind, Problem};
 pub(super) fn into_spec(body: DeviceNew) -> Result<DeviceSpec, Problem> {
     let sn = body.sn.map(|text| Sn::parse(&text)).transpose()?;
     let tags = body.tags.map_or_else(BTreeMap::new, |DeviceTags(tags)| tags);
+    let contradicts = |field, problem| Err(Problem::of_field(Kind::Contradictory, field, problem));
+    let certificate = match (body.certificate.unwrap_or_default(), body.csr, body.ca, body.certificate_pem) {
+        (CertificateWanted::Issue, None, None, None) => CertificateSpec::WithKey,
+        (CertificateWanted::Issue, Some(csr_pem), None, None) => CertificateSpec::Sign { csr_pem },
+        (CertificateWanted::Issue, None, Some(ca), Some(certificate_pem)) => {
+            CertificateSpec::Imported { ca, certificate_pem }
+        }
+        (CertificateWanted::None, None, None, None) => CertificateSpec::None,
+        (CertificateWanted::None, Some(_), ..) => {
+            return contradicts("certificate", "must not be none beside a csr");
+        }
+        _ => {
+            return contradicts(
+                "ca",
+                "and certificate_pem go together, and with nothing else of a certificate",
+            );
+        }
+    };
     Ok(DeviceSpec {
         sn,
         device_id: body.device_id.map(|Whole(number)| number),
         tags: tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect(),
-        certificate: match (body.certificate.unwrap_or_default(), body.csr) {
-            (CertificateWanted::Issue, None) => CertificateSpec::WithKey,
-            (CertificateWanted::Issue, Some(csr_pem)) => CertificateSpec::Sign { csr_pem },
-            (CertificateWanted::None, None) => CertificateSpec::None,
-            (CertificateWanted::None, Some(_)) => {
-                return Err(Problem::of_field(
-                    Kind::Contradictory,
-                    "certificate",
-                    "must not be none beside a csr",
-                ));
-            }
-        },
+        certificate,
     })
 }
 

@@ -8,7 +8,9 @@ use covey_core::Engine;
 use covey_core::device_session::{SESSION_EXPIRY_S_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use covey_core::task::PAYLOAD_BYTES_MAX;
 use covey_net::mqtt::{Endpoint, Hub, MqttLimits, serve};
-use covey_net::{Files, Identity, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener};
+use covey_net::{
+    Files, Identity, ImportedCa, Incoming, Limits, NetError, ServerTls, certificates_from_pem, listener,
+};
 use covey_wire::downlink::ResponseForm;
 use covey_wire::mqtt::session;
 use tokio::task::JoinHandle;
@@ -30,6 +32,8 @@ pub struct TlsFiles {
     pub device_issuer: PathBuf,
     /// The issuing CAs of before, if there are any whose certificates are still good.
     pub former_issuers: Option<PathBuf>,
+    /// CAs of others, each with what stands before the serial numbers of its certificates in the registry.
+    pub imported: Vec<ImportedCa>,
 }
 
 /// How the broker is run.
@@ -122,7 +126,8 @@ impl Broker {
             other => BrokerError::Tls { address, problem: other.to_string() },
         };
         let (identity, trusted) = read(&options)?;
-        let tls = ServerTls::for_devices(identity, trusted).map_err(problem)?;
+        let imported = &options.tls.imported;
+        let tls = ServerTls::for_devices_of(identity, trusted, imported).map_err(problem)?;
         let listener = listener::bind(address).map_err(problem)?;
         let bind = |source| BrokerError::Bind { address, source };
         options.address = listener.local_addr().map_err(bind)?;
@@ -154,7 +159,7 @@ impl Broker {
         let (identity, trusted) = read(&self.options)?;
         let address = self.options.address;
         self.tls
-            .renew(identity, trusted)
+            .renew_of(identity, trusted, &self.options.tls.imported)
             .map_err(|error| BrokerError::Tls { address, problem: error.to_string() })
     }
 
@@ -245,7 +250,7 @@ type Certificates = Vec<rustls_pki_types::CertificateDer<'static>>;
 
 /// The server's identity, and what devices' certificates must lead to.
 fn read(options: &BrokerOptions) -> Result<(Identity, Certificates), BrokerError> {
-    let TlsFiles { certificate, key, device_root, device_issuer, former_issuers } = &options.tls;
+    let TlsFiles { certificate, key, device_root, device_issuer, former_issuers, .. } = &options.tls;
     let address = options.address;
     let in_file = |path: &PathBuf, problem: String| BrokerError::Tls {
         address,

@@ -38,6 +38,8 @@ use trespass::Trespasses;
 
 pub use microcontrollers::Microcontrollers;
 
+pub use covey_net::ImportedCa;
+
 pub use broker::{Broker, BrokerError, BrokerOptions, DeviceLimits, HELD_BYTES_MAX, TlsFiles, serving};
 
 /// The name of this link.

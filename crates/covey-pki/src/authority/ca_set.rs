@@ -250,7 +250,7 @@ fn check_signatures(folder: &Folder, root: &CaCertificate, issuing: &CaCertifica
     Ok(())
 }
 
-fn may_sign_certificates(certificate: &X509Certificate<'_>) -> bool {
+pub(super) fn may_sign_certificates(certificate: &X509Certificate<'_>) -> bool {
     let key_usage = match certificate.key_usage() {
         // Without the extension every use is allowed (RFC 5280 section 4.2.1.3).
         Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),

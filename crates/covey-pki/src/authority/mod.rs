@@ -4,6 +4,7 @@
 mod adopt;
 mod ca_set;
 mod former;
+mod imported;
 mod notice;
 mod offline;
 
@@ -14,6 +15,7 @@ use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+pub use imported::{ImportedCa, ImportedDevice, imported_serial, is_imported_serial};
 pub use notice::Notice;
 
 use crate::error::PkiError;
@@ -45,6 +47,7 @@ pub struct Authority {
     /// The issuing CA's name and key, parsed once.
     issuer: Issuer<'static, KeyPair>,
     former: Vec<FormerIssuer>,
+    imported: Vec<ImportedCa>,
     revocation_urls: RevocationUrls,
     opening_notices: Vec<Notice>,
 }
@@ -52,7 +55,7 @@ pub struct Authority {
 /// A CA, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaOverview {
-    /// `root`, `issuing` or `former`.
+    /// `root`, `issuing`, `former` or `imported`.
     pub role: &'static str,
     /// Its subject.
     pub name: String,
@@ -98,7 +101,7 @@ impl Authority {
         }
         let mut former = former::load(&folder, &root.der, now)?;
         former.retain(|one| one.der != issuing.der);
-        let revocation_urls = RevocationUrls::default();
+        let (imported, revocation_urls) = (imported::load(&folder)?, RevocationUrls::default());
         Ok(Self {
             folder,
             lifetimes,
@@ -106,6 +109,7 @@ impl Authority {
             issuing,
             issuer,
             former,
+            imported,
             revocation_urls,
             opening_notices: notices,
         })
@@ -204,6 +208,13 @@ impl Authority {
                 .iter()
                 .map(|former| one("former", &former.der, former.validity, former.issuer.is_some())),
         );
+        all.extend(self.imported.iter().map(|imported| CaOverview {
+            role: "imported",
+            name: format!("{}: {}", imported.name, imported.subject),
+            fingerprint_sha256: imported.fingerprint_sha256(),
+            not_after: imported.not_after,
+            has_key: false,
+        }));
         all
     }
 

@@ -114,7 +114,7 @@ impl Authority {
         }
         let key = folder.read_key(NEXT_KEY)?.map(|file| file.text).unwrap_or_default();
         let fits = key_from_pem(&key).zip(certificate::parse(issuing));
-        if !fits.is_some_and(|(key, parsed)| parsed.public_key().raw == key.subject_public_key_info()) {
+        if fits.is_none_or(|(key, parsed)| parsed.public_key().raw != key.subject_public_key_info()) {
             return Err(given(
                 "is not for the key that waits here (covey ca init makes one, and a request for it)",
             ));

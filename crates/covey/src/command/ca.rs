@@ -1,4 +1,4 @@
-//! `covey ca`: a root that is kept offline, and an issuing CA that takes the place of another one. Nothing here speaks to a
+//! `covey ca`: a root that is kept offline, an issuing CA that takes the place of another one, and CAs of others. Nothing here speaks to a
 //! server: what goes to another machine goes as a file.
 
 use std::fs::{self, OpenOptions};
@@ -75,7 +75,32 @@ enum CaCommand {
         #[arg(long, value_name = "DIR")]
         pki: PathBuf,
     },
-    /// Show root, issuing CA and those of before, with their ends
+    /// Trust a CA of others, for the devices that are registered under it and for nobody else
+    ///
+    /// Then start the server again, and register devices with covey device add --ca NAME --certificate FILE. For the broker in
+    /// the server: brokers of others know names and not CAs, so do not let them trust it.
+    #[command(after_help = "Example: covey ca import old-ca.pem --name old --pki ./covey-data/pki")]
+    Import {
+        /// The certificate of the CA, in PEM
+        #[arg(value_name = "FILE")]
+        certificate: PathBuf,
+        /// What it is to be called: small letters, digits and -
+        #[arg(long)]
+        name: String,
+        /// The folder of the CA: pki in the data directory of each server
+        #[arg(long, value_name = "DIR")]
+        pki: PathBuf,
+    },
+    /// Trust a CA of others no more: from the next start on none of its devices is let in
+    #[command(after_help = "Example: covey ca remove old --pki ./covey-data/pki")]
+    Remove {
+        /// Its name
+        name: String,
+        /// The folder of the CA
+        #[arg(long, value_name = "DIR")]
+        pki: PathBuf,
+    },
+    /// Show root, issuing CA, those of before and those of others, with their ends
     #[command(after_help = "Example: covey ca list --pki ./covey-data/pki")]
     List {
         /// The folder of the CA
@@ -108,6 +133,20 @@ pub fn run(args: CaArgs) -> Result<()> {
         CaCommand::Install { certificate, pki } => {
             Authority::install_issuing(&pki, &read(&certificate)?, now).map_err(fault::setup)?;
             println!("the issuing CA is in {}; start the server again", pki.display());
+        }
+        CaCommand::Import { certificate, name, pki } => {
+            let ca = Authority::import_ca(&pki, &name, &read(&certificate)?, now).map_err(fault::setup)?;
+            println!(
+                "{} is trusted as {name} until {}; start the server again",
+                ca.subject,
+                ca.not_after.date()
+            );
+        }
+        CaCommand::Remove { name, pki } => {
+            if !Authority::remove_ca(&pki, &name).map_err(fault::setup)? {
+                return Err(fault::setup(format!("no CA is imported as {name:?} in {}", pki.display())));
+            }
+            println!("{name} is trusted no more; start the server again");
         }
         CaCommand::List { pki, json } => list(&pki, json, now)?,
     }

@@ -13,7 +13,7 @@ use covey_core::Engine;
 use covey_core::port::{Clock, Link, LinkStatus, Observer};
 use covey_link::ResponseForm;
 use covey_link::amqp::{self, AmqpLink};
-use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, TlsFiles};
+use covey_link::embedded::{Broker, BrokerOptions, EmbeddedLink, ImportedCa, TlsFiles};
 use covey_link::mqtt::{self, MqttLink};
 use covey_pki::{Authority, ServerCertificate};
 use time::OffsetDateTime;
@@ -202,6 +202,7 @@ fn broker_options(
             device_root: authority.root_path(),
             device_issuer: authority.issuing_path(),
             former_issuers: authority.former_path(),
+            imported: authority.imported().iter().map(imported).collect(),
         },
         sessions_max: settings.sessions_max as usize,
         files: None,
@@ -209,6 +210,12 @@ fn broker_options(
         held_bytes_max: usize::try_from(settings.sessions_bytes_max.0).unwrap_or(usize::MAX),
         response_form: response_form(settings),
     }
+}
+
+/// A CA of others, as the listener for devices tells it from our own.
+fn imported(ca: &covey_pki::ImportedCa) -> ImportedCa {
+    let prefix = covey_pki::imported_serial(&ca.id, "");
+    ImportedCa { prefix: prefix.into(), certificate: ca.der().clone() }
 }
 
 fn response_form(settings: &Settings) -> ResponseForm {

@@ -93,4 +93,21 @@ impl CertificateIssuer for Issuer {
             private_key_pem: issued.private_key_pem.map(covey_pki::PrivateKeyPem::into_exposed),
         })
     }
+
+    fn imported(&self, ca: &str, pem: &str, now: UnixMs) -> Result<(Sn, CertificateRecord)> {
+        let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        if !self.0.imported().iter().any(|one| one.name == ca) {
+            return Err(Error::invalid("ca", "is not a CA that was imported here"));
+        }
+        let device = self.0.imported_device(ca, pem, now).map_err(|error| {
+            tracing::info!(ca, %error, "a certificate of a CA of others was refused");
+            let must = "must be one in PEM that leads to this CA, is in its time and for clients of TLS";
+            Error::invalid("certificate_pem", must)
+        })?;
+        let named = Sn::parse(&device.common_name);
+        let sn = named
+            .map_err(|_| Error::invalid("certificate_pem", "must name a serial number as its CommonName"))?;
+        let not_after = UnixMs(device.not_after_s.saturating_mul(1000));
+        Ok((sn, CertificateRecord { serial_hex: device.serial, not_after }))
+    }
 }

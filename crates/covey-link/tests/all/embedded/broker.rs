@@ -134,6 +134,7 @@ impl AnyBroker for Broker {
             device_root: self.issuer.authority.root_path(),
             device_issuer: self.issuer.authority.issuing_path(),
             former_issuers: self.issuer.authority.former_path(),
+            imported: Vec::new(),
         };
         let broker = BrokerOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),

@@ -17,8 +17,8 @@ const CSR_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs `covey device add`.
 pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
-    if args.no_certificate {
-        return add_node(args, connection).await;
+    if args.no_certificate || args.ca.is_some() {
+        return add_without(args, connection).await;
     }
     let csr = args.csr.as_deref().map(read_csr).transpose()?;
     let has_own_key = csr.is_some();
@@ -32,7 +32,7 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
         device_id: args.device_id.map(Whole),
         tags: tags(args.tags),
         csr,
-        certificate: None,
+        ..DeviceNew::default()
     };
     let registered = register(connection, &request).await?;
     if !has_own_key && registered.private_key_pem.is_none() {
@@ -72,26 +72,37 @@ async fn register(connection: &Connection, request: &DeviceNew) -> Result<Regist
     })
 }
 
-/// Registers a device that gets no certificate.
-async fn add_node(args: AddArgs, connection: &Connection) -> Result<()> {
+/// Registers a device that gets no certificate: a node, or one that has a certificate of a CA of others.
+async fn add_without(args: AddArgs, connection: &Connection) -> Result<()> {
+    let certificate_pem = args.certificate.as_deref().map(read_certificate).transpose()?;
     let request = DeviceNew {
         sn: args.sn,
         device_id: args.device_id.map(Whole),
         tags: tags(args.tags),
-        csr: None,
-        certificate: Some(CertificateWanted::None),
+        certificate: certificate_pem.is_none().then_some(CertificateWanted::None),
+        ca: args.ca,
+        certificate_pem,
+        ..DeviceNew::default()
     };
     let registered = register(connection, &request).await?;
     let output = connection.output;
     if output.json {
         return Ok(output.json(&registered)?);
     }
-    let device = &registered.device;
-    output.text(&format!(
-        "{} is registered as number {}, without a certificate: a gateway speaks for it",
-        device.sn, device.device_id
-    ))?;
+    let (sn, number) = (&registered.device.sn, registered.device.device_id);
+    let how = match &request.ca {
+        Some(ca) => format!("with its certificate of {ca}"),
+        None => "without a certificate: a gateway speaks for it".to_owned(),
+    };
+    output.text(&format!("{sn} is registered as number {number}, {how}"))?;
     Ok(())
+}
+
+fn read_certificate(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(CSR_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| fault::setup(format!("cannot read the certificate {}: {error}", path.display())))?;
+    Ok(text)
 }
 
 fn read_csr(path: &Path) -> Result<String> {

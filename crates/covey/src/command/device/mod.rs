@@ -86,6 +86,12 @@ struct AddArgs {
     /// Register a node behind a gateway: it gets no certificate, and cannot connect by itself
     #[arg(long, conflicts_with_all = ["csr", "out"])]
     no_certificate: bool,
+    /// The device has a certificate of this CA of others (covey ca import), and gets none
+    #[arg(long, value_name = "NAME", requires = "certificate", conflicts_with_all = ["csr", "out", "no_certificate"])]
+    ca: Option<String>,
+    /// That certificate (PEM), with those that lead to the CA behind it; its common name is the serial number
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    certificate: Option<PathBuf>,
     /// Folder for ca.pem, cert.pem and key.pem, made if missing, readable for you alone
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

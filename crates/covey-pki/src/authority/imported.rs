@@ -1,0 +1,231 @@
+//! CAs of others, trusted for the devices that were registered under them and for nobody else: a fleet that has
+//! certificates keeps them while it moves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
+
+use super::{Authority, ISSUING_CERTIFICATE, ROOT_CERTIFICATE, ca_set};
+use crate::certificate::{self, fingerprint_sha256, hex, to_pem};
+use crate::error::{PkiError, shortened};
+use crate::folder::{Access, Folder, NewFile};
+
+/// How many there may be.
+/// Limit for each CA: no other is imported.
+const IMPORTED_MAX: usize = 16;
+/// Characters of the name of one.
+/// Limit for each name: it is refused.
+const NAME_CHARS_MAX: usize = 32;
+/// Characters of the text of a device's certificate with those that lead to its CA.
+/// Limit for each certificate: it is refused.
+const CHAIN_CHARS_MAX: usize = 32 * 1024;
+/// Hexadecimal digits of a CA's fingerprint by which its certificates are told from those of others.
+const ID_DIGITS: usize = 32;
+/// Stands between that and the serial number of a certificate.
+const ID_END: char = '~';
+
+const FILE_PREFIX: &str = "imported-";
+const FILE_SUFFIX: &str = ".pem";
+
+/// A CA of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedCa {
+    /// What the operator calls it.
+    pub name: String,
+    /// What tells its certificates from those of others: the beginning of its fingerprint.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its subject.
+    pub subject: String,
+    /// Its last moment.
+    pub not_after: OffsetDateTime,
+    der: CertificateDer<'static>,
+}
+
+impl ImportedCa {
+    /// SHA-256 of its certificate, in lowercase hex.
+    pub fn fingerprint_sha256(&self) -> String {
+        fingerprint_sha256(&self.der)
+    }
+
+    /// Its certificate.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+}
+
+/// A certificate of a device that such a CA has issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedDevice {
+    /// Its CommonName.
+    pub common_name: String,
+    /// Its serial number in lowercase hex, after what tells its CA from others.
+    pub serial: String,
+    /// Its last second, Unix time.
+    pub not_after_s: i64,
+}
+
+/// The serial number under which a certificate is registered that a CA of others has issued. No serial number alone looks
+/// like this.
+pub fn imported_serial(id: &str, serial_hex: &str) -> String {
+    format!("{id}{ID_END}{serial_hex}")
+}
+
+/// Whether a serial number is one of those.
+pub fn is_imported_serial(serial: &str) -> bool {
+    serial.contains(ID_END)
+}
+
+/// Those in a folder, in the order of their names.
+pub(super) fn load(folder: &Folder) -> Result<Vec<ImportedCa>, PkiError> {
+    let dir = folder.dir().to_owned();
+    let read = |source| PkiError::Read { path: dir.clone(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(read)? {
+        let file_name = entry.map_err(read)?.file_name();
+        let name =
+            file_name.to_str().and_then(|name| name.strip_prefix(FILE_PREFIX)?.strip_suffix(FILE_SUFFIX));
+        if let Some(name) = name.filter(|name| is_name(name)) {
+            found.push(one(folder, name)?);
+        }
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found.truncate(IMPORTED_MAX);
+    Ok(found)
+}
+
+fn one(folder: &Folder, name: &str) -> Result<ImportedCa, PkiError> {
+    let file = file_of(name);
+    let text = folder.read(&file)?.unwrap_or_default();
+    let corrupt = || PkiError::Corrupt { path: folder.path(&file), expected: "certificate of a CA in PEM" };
+    read(folder, name, &text).ok_or_else(corrupt)
+}
+
+fn read(folder: &Folder, name: &str, text: &[u8]) -> Option<ImportedCa> {
+    let [der] = <[_; 1]>::try_from(certificate::chain_from_pem(text)?).ok()?;
+    let parsed = certificate::parse(&der)?;
+    if !ca_set::may_sign_certificates(&parsed) {
+        return None;
+    }
+    let (subject, not_after) = (parsed.subject().to_string(), certificate::validity(&parsed)?.not_after);
+    let id = fingerprint_sha256(&der).get(..ID_DIGITS)?.to_owned();
+    let path = folder.path(&file_of(name));
+    Some(ImportedCa { name: name.to_owned(), id, path, subject, not_after, der: der.into_owned() })
+}
+
+fn file_of(name: &str) -> String {
+    format!("{FILE_PREFIX}{name}{FILE_SUFFIX}")
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+impl Authority {
+    /// Takes a CA of others into the folder of the CA, from the next start on.
+    ///
+    /// # Errors
+    /// A name that is none or taken; a certificate that is no CA's, past its end, or the deployment's own.
+    pub fn import_ca(
+        dir: &std::path::Path,
+        name: &str,
+        pem: &str,
+        now: OffsetDateTime,
+    ) -> Result<ImportedCa, PkiError> {
+        let folder = Folder::open(dir)?;
+        let lock = folder.lock()?;
+        let given = PkiError::Given;
+        if !is_name(name) {
+            return Err(PkiError::CaName { name: shortened(name) });
+        }
+        let there = load(&folder)?;
+        if there.iter().any(|other| other.name == name) || there.len() >= IMPORTED_MAX {
+            return Err(given("cannot be taken: a CA of this name is there, or as many as there may be"));
+        }
+        let imported = read(&folder, name, pem.as_bytes())
+            .ok_or(given("must be one in PEM, of a CA that may sign certificates"))?;
+        if imported.not_after < now {
+            return Err(given("is past its end"));
+        }
+        for own in [ROOT_CERTIFICATE, ISSUING_CERTIFICATE] {
+            let own =
+                folder.read(own)?.and_then(|text| certificate::chain_from_pem(&text)).unwrap_or_default();
+            if own.contains(&imported.der) {
+                return Err(given("is the deployment's own"));
+            }
+        }
+        if there.iter().any(|other| other.id == imported.id) {
+            return Err(given("is there under another name"));
+        }
+        let (name, text) = (file_of(name), to_pem(&imported.der));
+        folder.write(&lock, &NewFile { name: &name, access: Access::Public, text: &text })?;
+        Ok(imported)
+    }
+
+    /// Trusts a CA of others no more, from the next start on; answers whether it was there.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn remove_ca(dir: &std::path::Path, name: &str) -> Result<bool, PkiError> {
+        let folder = Folder::at(dir);
+        let is_there = is_name(name) && folder.has(&file_of(name))?;
+        if is_there {
+            let _lock = folder.lock()?;
+            folder.remove(&file_of(name))?;
+        }
+        Ok(is_there)
+    }
+
+    /// The CAs of others as they were when the CA was opened.
+    pub fn imported(&self) -> &[ImportedCa] {
+        &self.imported
+    }
+
+    /// Reads a certificate of a device that the CA of this name has issued, with those between the two behind it.
+    ///
+    /// # Errors
+    /// [`PkiError::Given`]: there is no such CA, or the certificate does not lead to it, or is not good now.
+    pub fn imported_device(
+        &self,
+        ca: &str,
+        pem: &str,
+        now: OffsetDateTime,
+    ) -> Result<ImportedDevice, PkiError> {
+        let given = PkiError::Given;
+        let ca = self.imported.iter().find(|one| one.name == ca);
+        let ca = ca.ok_or(given("cannot be looked at: no CA of this name is imported here"))?;
+        let chain = Some(pem).filter(|pem| pem.len() <= CHAIN_CHARS_MAX);
+        let chain = chain.and_then(|pem| certificate::chain_from_pem(pem.as_bytes())).unwrap_or_default();
+        let (leaf, between) = chain.split_first().ok_or(given("must be one in PEM"))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = verifier.map_err(|_| given("cannot be looked at: its CA is of no use"))?;
+        let now = u64::try_from(now.unix_timestamp()).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
+        verifier.verify_client_cert(leaf, between, now).map_err(|_| {
+            given("does not lead to that CA, is not in its time, or is not for clients of TLS")
+        })?;
+        let parsed = certificate::parse(leaf).ok_or(given("cannot be read"))?;
+        let mut names = parsed.subject().iter_common_name().map(|name| name.as_str());
+        let (Some(Ok(common_name)), None) = (names.next(), names.next()) else {
+            return Err(given("must have one CommonName: the serial number of the device"));
+        };
+        let serial = match parsed.raw_serial() {
+            [0, rest @ ..] if !rest.is_empty() => rest,
+            all => all,
+        };
+        Ok(ImportedDevice {
+            common_name: common_name.to_owned(),
+            serial: imported_serial(&ca.id, &hex(serial)),
+            not_after_s: parsed.validity().not_after.timestamp(),
+        })
+    }
+}
