@@ -60,8 +60,8 @@ pub use request::{
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{
-    CallerKindName, CertificateStateName, GrantableRightName, NodeStateName, RecordKindName, RevocationReasonName,
-    RightName, RoleName, UnitKindName,
+    CallerKindName, CertificateStateName, GrantableRightName, NodeStateName, RecordKindName,
+    RevocationReasonName, RightName, RoleName, UnitKindName,
 };
 pub use serde_json::value::RawValue;
 pub use task::{

@@ -29,7 +29,7 @@ impl ForCaller<'_> {
         filter: CertificateFilter,
         page: PageRequest,
     ) -> Result<CertificatePage> {
-        self.caller.require(Rights::DEVICES_READ)?;
+        self.caller.require_some(Rights::DEVICES_READ)?;
         let page = page.validate()?;
         let _scan = self.begin_read(ReadKind::of_certificates(&filter))?;
         self.engine.parts.store.certificate_list(self.caller, filter, self.engine.now(), page).await
@@ -51,7 +51,7 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn certificate_revoke(self, serial_hex: &str, reason: RevocationReason) -> Result<Certificate> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         self.charge_after(Weight::WRITE);
         let caller = self.caller.clone();
         let operation = CertificateRevoke { caller, serial_hex: serial_hex.to_owned(), reason };
@@ -71,7 +71,7 @@ impl ForCaller<'_> {
         device_id: DeviceId,
         reason: RevocationReason,
     ) -> Result<DeviceRevoked> {
-        self.caller.require(Rights::DEVICES_WRITE)?;
+        self.caller.require_some(Rights::DEVICES_WRITE)?;
         let mut serials_hex = Vec::new();
         loop {
             self.charge_after(Weight::WRITE);

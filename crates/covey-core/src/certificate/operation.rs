@@ -1,6 +1,6 @@
 //! Operations that revoke certificates.
 
-use crate::access::Caller;
+use crate::access::{Caller, Matter, Rights};
 use crate::certificate::{Certificate, RevocationReason};
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
@@ -34,6 +34,10 @@ impl Operation for CertificateRevoke {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Certificate, Abort> {
         let find = |tx: &mut dyn Transaction| tx.certificate(self.caller.org, &self.serial_hex);
         let found = find(tx)?.ok_or(Error::not_found("certificate"))?;
+        if self.caller.is_bound(Rights::DEVICES_WRITE) {
+            let tags = tx.device_tags(found.device.device)?;
+            self.caller.demand(Rights::DEVICES_WRITE, &tags, Matter::Device, "certificate")?;
+        }
         if found.revocation.is_some() {
             return Ok(found);
         }
@@ -76,6 +80,7 @@ impl Operation for DeviceCertificatesRevoke {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceRevoked, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
+        self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         let identity = device.identity;
         let serials_hex = tx.certificates_unrevoked(identity.device, REVOKED_AT_ONCE_MAX)?;
         for serial_hex in &serials_hex {

@@ -9,7 +9,7 @@ use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
 use rusqlite::Connection;
 
-use crate::rows;
+use crate::rows::{self, ListColumns, ListScope};
 use crate::sqlite::Sqlite;
 use crate::sqlite::conditions::Conditions;
 use crate::sqlite::statement::Ask;
@@ -23,9 +23,9 @@ impl CertificateReader for Sqlite {
         now: UnixMs,
         page: PageRequest,
     ) -> Found<'_, CertificatePage> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
         self.read(ReadKind::of_certificates(&filter), Turn::Org(org), move |connection| {
-            certificate_page(connection, org, &filter, now, page)
+            certificate_page(connection, org, scope.as_ref(), &filter, now, page)
         })
     }
 
@@ -63,12 +63,14 @@ impl CertificateReader for Sqlite {
 fn certificate_page(
     connection: &Connection,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &CertificateFilter,
     now: UnixMs,
     page: PageRequest,
 ) -> rusqlite::Result<CertificatePage> {
     let mut conditions = Conditions::default();
     conditions.add("c.org_id = ?", org.0);
+    conditions.add_scope(scope);
     conditions.add_if("d.device_id = ?", filter.device_id);
     conditions.add_if("d.sn = ?", filter.sn.clone());
     conditions.add_if("c.serial = ?", filter.serial_hex.clone());

@@ -110,6 +110,7 @@ macro_rules! battery {
                 a_certificate_is_revoked_alone_for_ever_and_with_what_stands_for_it,
                 certificates_are_found_by_what_they_are_and_by_their_organisation_alone,
                 who_asks_what_was_revoked_is_told_all_of_it,
+                who_was_granted_some_devices_sees_and_revokes_their_certificates_alone,
             ],
             device_sessions: [
                 a_session_comes_back_as_it_was_kept,

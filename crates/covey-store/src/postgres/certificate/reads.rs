@@ -12,7 +12,7 @@ use crate::postgres::Postgres;
 use crate::postgres::lists::{Conditions, page};
 use crate::postgres::pipeline::values;
 use crate::postgres::pool::ReadSession;
-use crate::rows::{self, Read};
+use crate::rows::{self, ListColumns, ListScope, Read};
 
 impl CertificateReader for Postgres {
     fn certificate_list(
@@ -22,10 +22,10 @@ impl CertificateReader for Postgres {
         now: UnixMs,
         page: PageRequest,
     ) -> Found<'_, CertificatePage> {
-        let org = caller.org;
+        let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
         self.reads.read(ReadKind::of_certificates(&filter), Turn::Org(org), move |session| {
-            let filter = filter.clone();
-            Box::pin(async move { certificate_page(session, org, &filter, now, page).await })
+            let (filter, scope) = (filter.clone(), scope.clone());
+            Box::pin(async move { certificate_page(session, org, scope.as_ref(), &filter, now, page).await })
         })
     }
 
@@ -72,12 +72,14 @@ impl CertificateReader for Postgres {
 async fn certificate_page(
     session: &ReadSession,
     org: OrgId,
+    scope: Option<&ListScope>,
     filter: &CertificateFilter,
     now: UnixMs,
     request: PageRequest,
 ) -> Read<CertificatePage> {
     let mut conditions = Conditions::default();
     conditions.number("c.org_id = #", Some(org.0));
+    conditions.scope(scope);
     conditions.number("d.device_id = #", filter.device_id);
     conditions.text("d.sn = #", filter.sn.as_deref());
     conditions.text("c.serial = #", filter.serial_hex.as_deref());
