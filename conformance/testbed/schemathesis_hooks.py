@@ -100,6 +100,10 @@ def make_good(case) -> None:
         if body.get("certificate") == "none":
             # One or the other, which no schema can say.
             del body["certificate"]
+    if path.endswith("/devices") and case.method.upper() == "POST":
+        # Both or none, with a CA that was imported, which no schema can say.
+        body.pop("ca", None)
+        body.pop("certificate_pem", None)
     if isinstance(body.get("certificate_pem"), str):
         body["certificate_pem"] = CERTIFICATE
     if path.endswith("/api-keys") and case.method.upper() == "POST":

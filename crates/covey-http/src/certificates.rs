@@ -83,7 +83,7 @@ struct CertificateListQuery {
     sn: Option<String>,
     /// The one with this serial number of its own, in hexadecimal digits.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(value_type = String, required = false)]
+    #[param(value_type = String, required = false, nullable = false, pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")]
     serial: Option<Serial>,
     /// Those in this state.
     #[serde(default)]
@@ -142,7 +142,7 @@ async fn certificate_list(asked: Asked, Parameters(query): Parameters<Certificat
 /// One certificate of a device
 #[utoipa::path(
     get, path = "/api/v1/certificates/{serial_hex}", tag = "certificates",
-    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.")),
+    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")),
     responses(
         (status = 200, description = "The certificate.", body = Certificate),
         InvalidProblem, NotFoundProblem, GuardProblems,
@@ -159,7 +159,7 @@ async fn certificate_get(asked: Asked, Segment(Serial(serial)): Segment<Serial>)
 /// revoked before stays as it is. It cannot be taken back.
 #[utoipa::path(
     post, path = "/api/v1/certificates/{serial_hex}/revoke", tag = "certificates",
-    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.")),
+    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")),
     request_body(content = RevocationNew, content_type = "application/json",
         example = json!({"reason": "key_compromise"})),
     responses(

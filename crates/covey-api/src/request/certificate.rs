@@ -8,6 +8,6 @@ use serde::{Deserialize, Serialize};
 pub struct RevocationNew {
     /// The reason; `unspecified` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::RevocationReasonName>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RevocationReasonName>))]
     pub reason: Option<String>,
 }

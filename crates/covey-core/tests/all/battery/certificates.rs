@@ -173,17 +173,25 @@ pub fn who_asks_what_was_revoked_is_told_all_of_it(backend: impl Backend) {
 pub fn who_was_granted_some_devices_sees_and_revokes_their_certificates_alone(backend: impl Backend) {
     let world = World::new(backend);
     let at = |value: &str| vec![Tag { tag: "site".to_owned(), value: value.to_owned() }];
-    let register = |name: &str, site: &str| world.register(0, DeviceSpec { tags: at(site), ..named(name) }).unwrap();
+    let register =
+        |name: &str, site: &str| world.register(0, DeviceSpec { tags: at(site), ..named(name) }).unwrap();
     let ((_, own), (other_device, other)) = (register("lamp", "berlin"), register("pump", "rome"));
     let granted = |rights: Rights| {
-        let grant = Grant { rights, tags: at("berlin"), methods: Vec::new(), kinds: Vec::new(), event_types: Vec::new() };
+        let grant = Grant {
+            rights,
+            tags: at("berlin"),
+            methods: Vec::new(),
+            kinds: Vec::new(),
+            event_types: Vec::new(),
+        };
         let grants = Grants::new(vec![grant]).unwrap();
         Caller { id: CallerId(-1), rights: Rights::default(), grants, ..world.org(0).clone() }
     };
     let page = PageRequest { page: 1, size: 100 };
     let reader = granted(Rights::DEVICES_READ);
     let of = |caller: &Caller| {
-        let found = block_on(world.engine().for_caller(caller).certificate_list(CertificateFilter::default(), page));
+        let found =
+            block_on(world.engine().for_caller(caller).certificate_list(CertificateFilter::default(), page));
         found.unwrap().items.into_iter().map(|certificate| certificate.serial_hex).collect::<Vec<_>>()
     };
     assert_eq!(of(&reader), [own.as_str()]);
@@ -194,7 +202,10 @@ pub fn who_was_granted_some_devices_sees_and_revokes_their_certificates_alone(ba
     assert!(matches!(revoke(&reader, &own), Err(Error::Forbidden { .. })));
     let writer = granted(Rights(Rights::DEVICES_READ.0 | Rights::DEVICES_WRITE.0));
     assert_eq!(revoke(&writer, &other), Err(Error::not_found("certificate")));
-    let all = world.engine().for_caller(&writer).device_certificates_revoke(other_device.identity.device_id, reason);
+    let all = world
+        .engine()
+        .for_caller(&writer)
+        .device_certificates_revoke(other_device.identity.device_id, reason);
     assert_eq!(block_on(all).map(drop), Err(Error::not_found("device")));
     assert!(admits(&world, "pump", &other));
     revoke(&writer, &own).unwrap();
