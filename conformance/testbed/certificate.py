@@ -37,11 +37,11 @@ class Signer:
         return cls(certificate, key, _pem(certificate))
 
     def issue(
-        self, folder: Path, sn: str, *, begins=-DAY, ends=DAY, use=ExtendedKeyUsageOID.CLIENT_AUTH
+        self, folder: Path, sn: str, *, begins=-DAY, ends=DAY, use=ExtendedKeyUsageOID.CLIENT_AUTH, serial=None
     ) -> Identity:
         """A certificate for `sn`, valid from `begins` to `ends` as seen from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _build(_name(sn), self.certificate.subject, key.public_key(), False, begins, ends)
+        builder = _build(_name(sn), self.certificate.subject, key.public_key(), False, begins, ends, serial)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(sn)]), critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         certificate = builder.sign(self.key, hashes.SHA256())
@@ -64,14 +64,14 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _build(subject, issuer, public_key, is_ca, begins=-DAY, ends=DAY) -> x509.CertificateBuilder:
+def _build(subject, issuer, public_key, is_ca, begins=-DAY, ends=DAY, serial=None) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)

@@ -13,6 +13,7 @@
 
 mod access;
 mod by_name;
+mod claim;
 mod cloud_event;
 mod device;
 mod event;
@@ -37,6 +38,9 @@ mod unit;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use claim::{
+    Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage, ClaimSerialReleased, ClaimSerialsAdded,
+};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
@@ -50,8 +54,9 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange,
-    SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
+    ApiKeyNew, CertificateWanted, ClaimNew, ClaimRelease, ClaimSerialsNew, DeviceNew, DeviceTags, NodeNew,
+    NodeRename, RetentionChange, SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange,
+    WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

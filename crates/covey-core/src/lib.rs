@@ -18,6 +18,7 @@ pub mod budget;
 pub mod device;
 pub mod device_session;
 mod engine;
+pub mod enrolment;
 pub mod error;
 pub mod event;
 pub mod feed;

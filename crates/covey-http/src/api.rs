@@ -13,6 +13,7 @@ use crate::answers::{ANSWER_BYTES_MAX, Answers};
 use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
+use crate::est::{Est, EstForms};
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::metrics::page::Scrapes;
@@ -44,6 +45,8 @@ pub struct Api {
     pub(crate) readiness_log: ReadinessLog,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
+    /// How devices enrol, if they may.
+    pub(crate) est: Option<Est>,
 }
 
 impl Api {
@@ -66,7 +69,15 @@ impl Api {
             scrapes: Scrapes::default(),
             readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
+            est: None,
         }
+    }
+
+    /// Lets devices enrol over EST.
+    #[must_use]
+    pub fn enrolling(mut self, forms: Arc<dyn EstForms>) -> Self {
+        self.est = Some(Est::with(forms));
+        self
     }
 
     /// Lets a proxy hand on the certificates of its clients in the header

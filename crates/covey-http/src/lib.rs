@@ -16,6 +16,7 @@ mod api_keys;
 mod app;
 mod arriving;
 mod auth;
+mod claims;
 mod client_certificate;
 mod compression;
 mod connection;
@@ -26,6 +27,7 @@ mod devices;
 mod docs;
 mod door;
 mod ended;
+mod est;
 mod extract;
 mod gauges;
 mod health;
@@ -57,6 +59,7 @@ pub use cors::AllowedOrigins;
 pub use covey_net::listener::bind;
 pub use covey_net::{Files, SharedFiles};
 pub use door::{Door, Held, Visitor};
+pub use est::{EstClient, EstForms, EstRequest};
 pub use metrics::Metrics;
 pub use microcontrollers::{
     Hosts as MicrocontrollerHosts, Key as MicrocontrollerKey, Options as MicrocontrollerOptions,

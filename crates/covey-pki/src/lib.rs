@@ -5,7 +5,8 @@
 //! ca.pem (root, 20 years, pathlen 1)
 //!   └─ issuing.pem (10 years, pathlen 0)
 //!        ├─ server.pem   serverAuth, 397 days, renewed when a third of its life is left
-//!        └─ device       clientAuth, CN = SN, never past the end of issuing.pem
+//!        ├─ device       clientAuth, CN = SN, never past the end of issuing.pem
+//!        └─ claim        cmcRA: it may only enrol devices
 //! ```
 //!
 //! Whoever verifies trusts the root; servers and devices send leaf and issuing certificate. A listener for
@@ -16,9 +17,12 @@
 //! knows nothing of who may register a device.
 
 mod authority;
+mod bundle;
 mod certificate;
+mod claim;
 mod device;
 mod error;
+mod est;
 mod folder;
 mod key;
 mod lifetime;
@@ -26,11 +30,17 @@ mod server;
 mod service;
 
 pub use authority::{Authority, Notice};
+pub use bundle::{BUNDLE_PASSWORD_CHARS_MAX, certificates_der, key_der, pkcs12};
+pub use claim::IssuedClaim;
 pub use device::{
     DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,
 };
 pub use error::PkiError;
+pub use est::{ClientOfAuthority, NamedRequest, RA_PURPOSE, first_alone, named_request, request_attributes};
 pub use key::PrivateKeyPem;
 pub use lifetime::CertificateLifetimes;
-pub use server::{RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config};
+pub use server::{
+    RenewalReason, ServerCertResolver, ServerCertificate, ServerNames, https_server_config,
+    https_server_config_for_renewals,
+};
 pub use service::IssuedService;

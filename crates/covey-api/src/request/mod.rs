@@ -2,6 +2,7 @@
 //! neither written nor needed.
 
 mod access;
+mod claim;
 mod device;
 mod node;
 mod retention;
@@ -11,6 +12,7 @@ mod unit;
 mod webhook;
 
 pub use access::ApiKeyNew;
+pub use claim::{ClaimNew, ClaimRelease, ClaimSerialsNew};
 pub use device::{CertificateWanted, DeviceNew, DeviceTags};
 pub use node::{NodeNew, NodeRename};
 pub use retention::RetentionChange;

@@ -56,6 +56,12 @@ named! {
         DeviceTags => "device_tags",
         /// Devices, counted.
         DeviceList => "device_list",
+        /// A claim by its certificate.
+        ClaimOfCertificate => "claim_of_certificate",
+        /// Claims.
+        ClaimList => "claim_list",
+        /// Serial numbers of a claim.
+        ClaimSerialList => "claim_serial_list",
         /// A task with its results.
         Task => "task",
         /// A page of tasks.
@@ -160,6 +166,7 @@ impl ReadKind {
             | Self::DeviceOfName
             | Self::DeviceTags
             | Self::Device
+            | Self::ClaimOfCertificate
             | Self::Task
             | Self::TaskAnnounceable
             | Self::TaskLapsed
@@ -196,6 +203,8 @@ impl ReadKind {
             Self::DeviceList
             | Self::NodeList
             | Self::UnitList
+            | Self::ClaimList
+            | Self::ClaimSerialList
             | Self::TaskSearch
             | Self::EventSearch
             | Self::EventFields

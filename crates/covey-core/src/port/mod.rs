@@ -71,6 +71,12 @@ pub trait CertificateIssuer: Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Invalid`] naming `csr` for a request that cannot be signed.
     fn issue(&self, sn: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate>;
+
+    /// Makes the certificate of a claim, which ends at `not_after` or before, with its key.
+    ///
+    /// # Errors
+    /// What keeps the authority from issuing any.
+    fn issue_claim(&self, not_after: UnixMs, now: UnixMs) -> Result<IssuedCertificate>;
 }
 
 /// How an API key is turned into the digest under which it is kept.

@@ -3,6 +3,7 @@
 use crate::access::AccessReader;
 use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
+use crate::enrolment::EnrolmentReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::node::NodeReader;
@@ -54,6 +55,7 @@ pub trait Job: Send {
 pub trait Reader:
     TaskReader
     + DeviceReader
+    + EnrolmentReader
     + EventReader
     + RecordReader
     + PresenceReader

@@ -3,6 +3,7 @@
 use crate::access::AccessSteps;
 use crate::device::DeviceSteps;
 use crate::device_session::SessionSteps;
+use crate::enrolment::EnrolmentSteps;
 use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
@@ -23,6 +24,7 @@ pub type TxResult<T> = Result<T, StorageFault>;
 pub trait Transaction:
     TaskSteps
     + DeviceSteps
+    + EnrolmentSteps
     + EventSteps
     + RecordSteps
     + PresenceSteps
