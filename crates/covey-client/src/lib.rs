@@ -21,6 +21,7 @@
 
 mod access;
 mod api_key;
+mod claim;
 mod client;
 mod device;
 mod error;
@@ -39,12 +40,13 @@ mod webhook;
 
 pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
+pub use claim::{Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage};
 pub use client::Client;
 pub use covey_api::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Grant, GrantMethod, NodeNew, Readiness,
-    Record, Retention, RetentionChange, RetentionRun, SecretRotation, ServerPart, TaskChange, TaskCreated,
-    TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange,
-    UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
+    ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, DeviceNew, DeviceTag, DeviceTags, Grant,
+    GrantMethod, NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun, SecretRotation,
+    ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch,
+    TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

@@ -28,7 +28,8 @@ pub const CLAIM_SERIALS_AT_ONCE_MAX: usize = 5_000;
 /// Longest name of a claim, in characters.
 /// Limit for each claim: 422.
 pub const CLAIM_NAME_CHARS_MAX: usize = 128;
-/// How many certificates of a device are good at a time; with the next one the oldest is revoked.
+/// How many certificates of a device are good at a time; with the next one the oldest is revoked, but for the one that
+/// the device shows.
 /// Limit for each device: the oldest certificate is revoked.
 pub const CERTIFICATES_MAX: u32 = 8;
 /// How many certificates a device may get within a day by itself.

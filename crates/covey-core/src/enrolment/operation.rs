@@ -200,7 +200,7 @@ impl Operation for ClaimEnrol {
         let found = tx.device_of_name(&self.sn)?.map(|found| found.identity);
         let identity = match (admitted, found) {
             (Admitted::Again(device), Some(found)) if found.device == device => {
-                keep_newest(tx, device, CERTIFICATES_MAX - 1)?;
+                keep_newest(tx, device, NONE, CERTIFICATES_MAX - 1)?;
                 found
             }
             // It was retired: only an operator lets it in again.
@@ -211,7 +211,7 @@ impl Operation for ClaimEnrol {
                 if found.org == claim.org && state.is_some_and(|state| state.device.is_some()) =>
             {
                 tx.api_keys_revoke_of_device(found.device)?;
-                keep_newest(tx, found.device, 0)?;
+                keep_newest(tx, found.device, NONE, 0)?;
                 found
             }
             (Admitted::New, Some(_)) => return Err(Error::SnTaken.into()),
@@ -306,18 +306,27 @@ impl Operation for DeviceRenew {
         if tx.now().since_ms(end) > self.expired_ms_max {
             return Err(NOT_RENEWABLE.into());
         }
-        keep_newest(tx, found.device, CERTIFICATES_MAX - 1)?;
+        // The one that it has shown is spared: it may not get to know the new one.
+        keep_newest(tx, found.device, &self.shown_hex, CERTIFICATES_MAX - 2)?;
         tx.certificate_insert(found.device, &self.certificate)?;
         Ok(found)
     }
 }
 
-/// Makes room for one more certificate of a device.
-fn keep_newest(tx: &mut dyn Transaction, device: DeviceKey, keep: u32) -> Result<(), Abort> {
+/// No certificate has this serial number.
+const NONE: &str = "";
+
+/// Makes room for one more certificate of a device: this one stays, and the newest of the others, so many.
+fn keep_newest(
+    tx: &mut dyn Transaction,
+    device: DeviceKey,
+    spared_hex: &str,
+    keep: u32,
+) -> Result<(), Abort> {
     let now = tx.now();
     if tx.certificates_since(device, now.plus_ms(-DAY_MS))? >= CERTIFICATES_PER_DAY_MAX {
         return Err(Error::Exhausted { limit: "the device has got 20 certificates within a day" }.into());
     }
-    tx.certificates_supersede(device, keep, now)?;
+    tx.certificates_supersede(device, spared_hex, keep, now)?;
     Ok(())
 }

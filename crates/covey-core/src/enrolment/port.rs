@@ -69,8 +69,14 @@ pub trait EnrolmentSteps {
     fn certificate_end(&mut self, device: DeviceKey, serial_hex: &str) -> TxResult<Option<UnixMs>>;
     /// How many certificates a device has got since an instant.
     fn certificates_since(&mut self, device: DeviceKey, since: UnixMs) -> TxResult<u32>;
-    /// Revokes the certificates of a device but for the newest, so many.
-    fn certificates_supersede(&mut self, device: DeviceKey, keep: u32, at: UnixMs) -> TxResult<()>;
+    /// Revokes the certificates of a device but for this one, and the newest of the others, so many.
+    fn certificates_supersede(
+        &mut self,
+        device: DeviceKey,
+        spared_hex: &str,
+        keep: u32,
+        at: UnixMs,
+    ) -> TxResult<()>;
 }
 
 /// The reads of claims.

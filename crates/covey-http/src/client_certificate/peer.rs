@@ -29,9 +29,9 @@ impl Peer {
         self.certificate.as_ref()
     }
 
-    /// The certificate as it was shown, whatever it may be used for.
-    pub(crate) fn leaf(&self) -> Option<&CertificateDer<'static>> {
-        self.chain.first()
+    /// The certificate as it was shown with those behind it, whatever it may be used for.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// Whether it is a proxy that may hand on the certificates of its clients.

@@ -71,10 +71,10 @@ fn shown(parts: &Parts, api: &Api, est: &Est) -> Option<EstClient> {
     let now = api.engine.now();
     let is_proxy = api.proxies.as_ref().is_some_and(|trust| peer.is_proxy(trust, now));
     if !is_proxy {
-        return est.forms.client(peer.leaf()?);
+        return est.forms.client(peer.chain());
     }
     let own = peer.certificate().filter(|own| own.is_valid_at(now));
-    own.and_then(|_| handed_on_der(&parts.headers)).and_then(|leaf| est.forms.client(&leaf))
+    own.and_then(|_| handed_on_der(&parts.headers)).and_then(|leaf| est.forms.client(&[leaf]))
 }
 
 /// Puts the password of HTTP Basic (RFC 7617 §2) where an API key stands. The user's name says nothing.

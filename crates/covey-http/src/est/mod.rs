@@ -1,7 +1,7 @@
 //! EST (RFC 7030, with the clarifications of RFC 8951) at `/.well-known/est`, over HTTPS alone: a device gets its first
 //! certificate by an API key or by a claim, and its next one by the one that it has (docs/certificates.md).
 //!
-//! What is a certificate and what a request is the business of [`EstForms`]; whether there is a new one, of the core.
+//! What is a certificate and what a request is the business of [`PkiForms`]; whether there is a new one, of the core.
 
 mod asker;
 mod form;
@@ -16,16 +16,16 @@ use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use covey_core::device::{CertificateSpec, DeviceIdentity, DeviceSpec, IssuedCertificate};
+use covey_core::device::{CertificateSpec, DeviceSpec, IssuedCertificate};
 use covey_core::enrolment::EnrolRequest;
 use covey_core::id::{Sn, UnixMs};
-use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::est::asker::Asker;
 use crate::extract::RawBody;
+use crate::pki_forms::PkiForms;
 use crate::problem::{Answer, Kind, Problem};
 
 /// Where EST is (RFC 8615), and the same with the label of the one CA there is (RFC 7030 §3.2.2).
@@ -60,31 +60,14 @@ pub struct EstRequest {
     pub csr_pem: String,
 }
 
-/// The forms of PKI that EST needs of the certification authority.
-pub trait EstForms: Send + Sync + 'static {
-    /// The certificates of the authority alone, in PKCS #7; none if they cannot be put into that form.
-    fn authority(&self) -> Option<Vec<u8>>;
-    /// The first certificate of a PEM text alone, in PKCS #7; none if there is none.
-    fn first_alone(&self, pem: &str) -> Option<Vec<u8>>;
-    /// What a request should have, as a list of attributes (RFC 7030 §4.5.2).
-    fn attributes(&self) -> Option<Vec<u8>>;
-    /// Reads a request in DER.
-    ///
-    /// # Errors
-    /// Why it is none, in words for its sender.
-    fn request(&self, der: &[u8]) -> Result<EstRequest, String>;
-    /// Whom a certificate stands for; none if the authority has not issued it for that. It may have ended.
-    fn client(&self, leaf: &CertificateDer<'_>) -> Option<EstClient>;
-}
-
 /// What EST shares.
 pub(crate) struct Est {
-    forms: Arc<dyn EstForms>,
+    forms: Arc<dyn PkiForms>,
     at_once: Semaphore,
 }
 
 impl Est {
-    pub(crate) fn with(forms: Arc<dyn EstForms>) -> Self {
+    pub(crate) fn with(forms: Arc<dyn PkiForms>) -> Self {
         Self { forms, at_once: Semaphore::new(AT_ONCE_MAX) }
     }
 
@@ -148,14 +131,16 @@ async fn enrol(State(api): State<Arc<Api>>, request: Request) -> Answer {
         let name = request.common_name.as_deref().ok_or_else(|| Problem::new(Kind::Missing, what))?;
         Ok::<_, Problem>(Sn::parse(name)?)
     };
-    let (identity, issued) = match asker {
+    let issued = match asker {
         Asker::Caller(caller, _running) => {
             let certificate = CertificateSpec::Sign { csr_pem: request.csr_pem.clone() };
             let spec = DeviceSpec { sn: Some(named()?), certificate, ..DeviceSpec::default() };
             let _turn = est.turn()?;
             let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
             let issued = issued.ok_or_else(|| Problem::new(Kind::Internal, "no certificate was issued"))?;
-            (device.identity, issued)
+            let (device_id, serial) = (device.identity.device_id.0, &issued.record.serial_hex);
+            tracing::info!(sn = %device.identity.sn, device_id, serial, key = %caller.name, "a device enrolled");
+            issued
         }
         Asker::Certificate(client) if client.is_claim => {
             let sn = named()?;
@@ -167,7 +152,6 @@ async fn enrol(State(api): State<Arc<Api>>, request: Request) -> Answer {
             return Err(Problem::new(Kind::Forbidden, what));
         }
     };
-    tracing::info!(sn = %identity.sn, device_id = identity.device_id.0, serial = issued.record.serial_hex, "a device enrolled");
     answer(est, &issued)
 }
 
@@ -177,7 +161,7 @@ async fn enrol_by_claim(
     sn: Sn,
     request: EstRequest,
     parts: &Parts,
-) -> Result<(DeviceIdentity, IssuedCertificate), Problem> {
+) -> Result<IssuedCertificate, Problem> {
     let address = asker::address(parts, api).map(|address| address.to_string());
     let EstRequest { csr_pem, key_sha256, .. } = request;
     let request = EnrolRequest { sn: sn.clone(), csr_pem, key_sha256, address: address.clone() };
@@ -186,7 +170,7 @@ async fn enrol_by_claim(
         Ok((identity, issued)) => {
             let (device_id, serial) = (identity.device_id.0, &issued.record.serial_hex);
             tracing::info!(claim, %sn, device_id, serial, address, "a claim was used");
-            Ok((identity, issued))
+            Ok(issued)
         }
         Err(error) => {
             tracing::warn!(claim, %sn, address, why = %error, "a claim was refused");

@@ -14,6 +14,10 @@ use crate::certificate::{self, hex};
 /// section 3.7). The one purpose of a claim certificate: whoever demands a client of TLS lets it in nowhere.
 pub const RA_PURPOSE: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 28];
 
+/// How many certificates behind a client's own are looked at.
+/// Limit for each client: what is behind them is passed over.
+const ISSUERS_MAX: usize = 4;
+
 /// Whom a certificate of this CA stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOfAuthority {
@@ -28,15 +32,17 @@ pub struct ClientOfAuthority {
 }
 
 impl Authority {
-    /// Whom the certificate of a client stands for; none if the issuing CA has not signed it, or not for that. It may be
-    /// past its end.
-    pub fn client_of(&self, leaf: &CertificateDer<'_>) -> Option<ClientOfAuthority> {
+    /// Whom the certificate of a client stands for, the first of its chain; none if neither the issuing CA nor an earlier
+    /// one under the root, which the client must send along, has signed it, or not for that. It may be past its end.
+    pub fn client_of(&self, chain: &[CertificateDer<'_>]) -> Option<ClientOfAuthority> {
+        let (leaf, sent) = chain.split_first()?;
         let leaf = certificate::parse(leaf)?;
-        let issuing = certificate::parse(self.issuing_der())?;
-        let is_ours = !leaf.is_ca()
-            && leaf.issuer() == issuing.subject()
-            && leaf.verify_signature(Some(issuing.public_key())).is_ok();
-        if !is_ours {
+        let is_signed_by = |issuer: &CertificateDer<'_>| {
+            certificate::parse(issuer).is_some_and(|issuer| is_signed(&leaf, &issuer))
+        };
+        let is_ours = is_signed_by(self.issuing_der())
+            || sent.iter().take(ISSUERS_MAX).any(|issuer| self.is_issuing(issuer) && is_signed_by(issuer));
+        if leaf.is_ca() || !is_ours {
             return None;
         }
         let purposes = leaf.extended_key_usage().ok()??.value;
@@ -54,6 +60,18 @@ impl Authority {
             is_claim,
         })
     }
+
+    /// Whether a certificate is that of a CA under the root, such as the issuing one from before it was replaced.
+    fn is_issuing(&self, certificate: &CertificateDer<'_>) -> bool {
+        let (parsed, root) = (certificate::parse(certificate), certificate::parse(self.root_der()));
+        parsed.zip(root).is_some_and(|(parsed, root)| parsed.is_ca() && is_signed(&parsed, &root))
+    }
+}
+
+/// Whether one certificate is signed with the key of another, and names it.
+fn is_signed(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+    certificate.issuer() == issuer.subject()
+        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
 /// Whether these are the purposes of a claim certificate: that one and no other.

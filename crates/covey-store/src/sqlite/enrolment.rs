@@ -131,7 +131,14 @@ impl EnrolmentSteps for SqliteTransaction<'_> {
         self.only(rows::CERTIFICATES_SINCE, (device.0, since.0), |row| rows::number(row, 0))
     }
 
-    fn certificates_supersede(&mut self, device: DeviceKey, keep: u32, at: UnixMs) -> TxResult<()> {
-        self.change(rows::CERTIFICATES_SUPERSEDE, (at.0, device.0, device.0, keep)).map(drop)
+    fn certificates_supersede(
+        &mut self,
+        device: DeviceKey,
+        spared_hex: &str,
+        keep: u32,
+        at: UnixMs,
+    ) -> TxResult<()> {
+        self.change(rows::CERTIFICATES_SUPERSEDE, (at.0, device.0, spared_hex, device.0, spared_hex, keep))
+            .map(drop)
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 pub mod bench;
 mod call;
+mod claim;
 pub mod connection;
 mod device;
 pub mod discover;
@@ -41,6 +42,8 @@ use connection::Connection;
 pub enum ClientCommand {
     /// Register, list, tag and retire devices
     Device(Box<device::DeviceArgs>),
+    /// Make, list and revoke claims, by which the devices of a production enrol
+    Claim(Box<claim::ClaimArgs>),
     /// List nodes behind gateways, say which of them may join, and set their values
     Node(Box<node::NodeArgs>),
     /// List, add, change and remove TCP units, which the server connects to
@@ -86,6 +89,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
+        ClientCommand::Claim(args) => &args.target,
         ClientCommand::Node(args) => &args.target,
         ClientCommand::Unit(args) => &args.target,
         ClientCommand::Call(args) => &args.target,
@@ -101,6 +105,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     let connection = Connection::open(&target)?;
     let result = match command {
         ClientCommand::Device(args) => device::run(*args, &connection).await,
+        ClientCommand::Claim(args) => claim::run(*args, &connection).await,
         ClientCommand::Node(args) => node::run(*args, &connection).await,
         ClientCommand::Unit(args) => unit::run(*args, &connection).await,
         ClientCommand::Call(args) => call::run(*args, &connection).await,

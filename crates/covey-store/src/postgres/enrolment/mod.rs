@@ -21,7 +21,7 @@ prepared! {
         /// A new claim.
         claim_insert: rows::CLAIM_INSERT;
         /// Lists serial numbers.
-        claim_serials_insert: "INSERT INTO claim_serials (claim_id, sn) SELECT $1, n.sn FROM unnest($2::text[]) AS n (sn) \
+        claim_serials_insert: "INSERT INTO claim_serials (claim_id, sn) SELECT $1::int8, n.sn FROM unnest($2::text[]) AS n (sn) \
              ON CONFLICT DO NOTHING";
         /// How many serial numbers are listed of a claim.
         claim_serials_count: rows::CLAIM_SERIALS_COUNT;

@@ -82,8 +82,15 @@ impl EnrolmentSteps for PostgresTransaction<'_> {
         self.ask_only(|sql| &sql.enrolment.certificates_since, values, rows::first).map(count)
     }
 
-    fn certificates_supersede(&mut self, device: DeviceKey, keep: u32, at: UnixMs) -> TxResult<()> {
-        let values = values![at.0, device.0, device.0, i64::from(keep)];
+    fn certificates_supersede(
+        &mut self,
+        device: DeviceKey,
+        spared_hex: &str,
+        keep: u32,
+        at: UnixMs,
+    ) -> TxResult<()> {
+        let values =
+            values![at.0, device.0, spared_hex.to_owned(), device.0, spared_hex.to_owned(), i64::from(keep)];
         self.write(|sql| &sql.enrolment.certificates_supersede, values).map(drop)
     }
 }
