@@ -1,18 +1,25 @@
 """EST (RFC 7030): devices enrol and renew with curl and openssl, which know nothing of Covey."""
 
+import base64
+import csv
 import datetime
+import json
 import os
 import subprocess
+import tarfile
 import time
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from testbed.api import DONE, is_problem
 from testbed.broker import LINK
 from testbed.certificate import Signer, openssl, request
 from testbed.device import Identity, Refused
 from testbed.est import KEYS, ask, body_of, curl, der_of, with_certificate
+from testbed.server import BINARY
 
 
 def new_sn() -> str:
@@ -188,16 +195,15 @@ def test_a_retired_device_renews_nothing(server, api, tmp_path):
     assert renewed(server, tmp_path, gone)[0].status == 409
 
 
-def test_a_device_gets_so_many_certificates_a_day(server, api, connect, tmp_path):
+def test_a_device_gets_so_many_certificates_a_day_and_keeps_the_one_that_it_shows(server, api, connect, tmp_path):
     first = api.register(tmp_path)
-    statuses = [renewed(server, tmp_path, first)[0].status for _ in range(7)]
-    assert set(statuses) == {200}
-    assert connects(connect, server, first), "of eight all are good"
-    last, key = renewed(server, tmp_path, first)
-    newest = kept(server, last, tmp_path, first.sn, key)
-    assert renewed(server, tmp_path, first)[0].status == 409, "the ninth has taken the place of the first"
-    statuses = [renewed(server, tmp_path, newest)[0].status for _ in range(12)]
-    assert statuses == [200] * 11 + [429]
+    answers = [renewed(server, tmp_path, first) for _ in range(9)]
+    assert {answer.status for answer, _ in answers} == {200}
+    assert connects(connect, server, first), "it may not have got to know the new ones"
+    others = [kept(server, answer, tmp_path, first.sn, key) for answer, key in answers]
+    assert renewed(server, tmp_path, others[0])[0].status == 409, "only so many are good at a time"
+    statuses = [renewed(server, tmp_path, others[-1])[0].status for _ in range(11)]
+    assert statuses == [200] * 10 + [429]
 
 
 def expired(server, api, folder) -> Identity:
@@ -369,3 +375,190 @@ def test_claims_of_others_are_neither_seen_nor_changed(server, api, new_api, tmp
         rival.post(f"{CLAIMS}/{number}/release", json={"sn": "theirs"}),
     ):
         assert is_problem(asked, 404)
+
+
+def covey(server, *words: str, **more) -> subprocess.CompletedProcess:
+    """Runs a command of the binary against a server."""
+    target = ["--url", server.http, "--key", server.key]
+    return subprocess.run([str(BINARY), *words, *target], capture_output=True, timeout=120, text=True, **more)
+
+
+def test_the_command_line_makes_claims_and_lists_lets_in_releases_and_revokes(server, tmp_path):
+    sns = [f"{new_sn()}-{number}" for number in range(3)]
+    (tmp_path / "serials.txt").write_text("\n".join(sns[:2]) + "\n\n")
+    (tmp_path / "more.txt").write_text(sns[2])
+    made = covey(server, "claim", "add", "line", "--serials", str(tmp_path / "serials.txt"), "--limit", "3", "--expires",
+                 "90d", "--out", str(tmp_path / "claim"), "--json")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    number = str(json.loads(made.stdout)["claim"]["id"])
+    assert (tmp_path / "claim" / "key.pem").stat().st_mode & 0o077 == 0
+    shown = Identity("claim", 0, tmp_path / "claim" / "cert.pem", tmp_path / "claim" / "key.pem")
+    assert covey(server, "claim", "allow", number, "--serials", str(tmp_path / "more.txt")).returncode == 0
+    for sn in sns:
+        assert tried(server, tmp_path, sn, shown).status == 200
+    listed = covey(server, "claim", "serials", number)
+    assert all(sn in listed.stdout for sn in sns), listed.stdout + listed.stderr
+    assert covey(server, "claim", "release", number, sns[0]).returncode == 0
+    assert tried(server, tmp_path, sns[0], shown).status == 200
+    assert covey(server, "claim", "rm", number).returncode == 0
+    assert "line" in covey(server, "claim", "list", "--size", "1000").stdout
+    wrong = covey(server, "claim", "release", "999999", "x")
+    assert wrong.returncode != 0 and "claim list" in wrong.stderr
+
+
+def read_p12(path, password: str):
+    """What python and openssl make of a PKCS #12 file."""
+    key, certificate, others = pkcs12.load_key_and_certificates(path.read_bytes(), password.encode())
+    shown = openssl("pkcs12", "-in", str(path), "-info", "-nodes", "-passin", f"pass:{password}")
+    assert shown.returncode == 0, shown.stderr
+    assert b"PBES2, PBKDF2, AES-256-CBC, Iteration 10000, PRF hmacWithSHA256" in shown.stderr
+    assert b"MAC: sha256, Iteration 10000" in shown.stderr
+    assert openssl("pkcs12", "-in", str(path), "-noout", "-passin", "pass:wrong").returncode != 0
+    return key, certificate, others
+
+
+def same(key, certificate) -> bool:
+    return key.public_key() == certificate.public_key()
+
+
+def test_a_device_gets_its_certificate_and_key_in_pkcs12(server, api, connect, tmp_path):
+    for given in (None, "covey 1!"):
+        sn = new_sn()
+        answer = api.post("/devices", json={"sn": sn, "bundle": "pkcs12"} | ({"bundle_password": given} if given else {}))
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        assert "private_key_pem" not in body and ("bundle_password" in body) == (given is None)
+        path = tmp_path / f"{sn}.p12"
+        path.write_bytes(base64.b64decode(body["pkcs12"]))
+        password = given or body["bundle_password"]
+        key, certificate, others = read_p12(path, password)
+        assert same(key, certificate) and len(others) == 2
+        names = {name.value for name in certificate.subject}
+        assert names == {sn}
+        pem = openssl("pkcs12", "-in", str(path), "-nodes", "-passin", f"pass:{password}").stdout
+        (tmp_path / f"{sn}.pem").write_bytes(pem)
+        assert connects(connect, server, Identity(sn, 0, tmp_path / f"{sn}.pem", tmp_path / f"{sn}.pem"))
+        assert password not in server.log_text()
+
+
+def test_a_device_gets_its_certificate_and_key_in_der(server, api, tmp_path):
+    body = api.post("/devices", json={"sn": new_sn(), "bundle": "der"}).json()
+    der = {name: base64.b64decode(text) for name, text in body["der"].items()}
+    certificate, issuer, root = (x509.load_der_x509_certificate(der[name]) for name in ("certificate", "issuer", "ca"))
+    certificate.verify_directly_issued_by(issuer)
+    issuer.verify_directly_issued_by(root)
+    assert same(serialization.load_der_private_key(der["private_key"], None), certificate)
+    assert "private_key_pem" not in body
+    _, csr = request(tmp_path, new_sn(), *KEYS["P-256"])
+    sn = csr.name.rsplit("-", 1)[0]
+    own = api.post("/devices", json={"sn": sn, "csr": csr.read_text(), "bundle": "der"}).json()
+    assert set(own["der"]) == {"certificate", "issuer", "ca"}
+
+
+def test_a_bundle_that_cannot_be_registers_nobody(api, tmp_path):
+    sn = new_sn()
+    csr = request(tmp_path, sn, *KEYS["P-256"])[1].read_text()
+    for fields, field in [
+        ({"bundle": "p12"}, "bundle"),
+        ({"bundle": "pkcs12", "csr": csr}, "bundle"),
+        ({"bundle": "pkcs12", "certificate": "none"}, "bundle"),
+        ({"bundle": "pkcs12", "bundle_password": ""}, "bundle_password"),
+        ({"bundle": "pkcs12", "bundle_password": "ü"}, "bundle_password"),
+        ({"bundle": "pkcs12", "bundle_password": "x" * 129}, "bundle_password"),
+        ({"bundle": "der", "bundle_password": "x"}, "bundle_password"),
+        ({"bundle_password": "x"}, "bundle_password"),
+    ]:
+        answer = api.post("/devices", json={"sn": sn, **fields})
+        assert is_problem(answer, 422) and answer.json()["field"] == field, answer.text
+    assert api.get("/devices", params={"sn": sn}).json() == []
+
+
+def test_the_command_line_writes_bundles(server, tmp_path):
+    (tmp_path / "password").write_text("covey 1!\n")
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = covey(server, "device", "add", new_sn(), "--bundle", "pkcs12", "--out", str(first), "--json")
+    assert made.returncode == 0, made.stderr
+    key, certificate, _ = read_p12(first / "device.p12", json.loads(made.stdout)["password"])
+    assert same(key, certificate) and (first / "device.p12").stat().st_mode & 0o077 == 0
+    made = covey(server, "device", "add", new_sn(), "--bundle", "pkcs12", "--password-file", str(tmp_path / "password"),
+                 "--out", str(second))  # fmt: skip
+    assert made.returncode == 0 and "covey 1!" not in made.stdout + made.stderr
+    assert same(*read_p12(second / "device.p12", "covey 1!")[:2])
+    third = tmp_path / "third"
+    assert covey(server, "device", "add", new_sn(), "--bundle", "der", "--out", str(third)).returncode == 0
+    certificate = x509.load_der_x509_certificate((third / "cert.der").read_bytes())
+    certificate.verify_directly_issued_by(x509.load_der_x509_certificate((third / "issuer.der").read_bytes()))
+    assert same(serialization.load_der_private_key((third / "key.der").read_bytes(), None), certificate)
+
+
+def test_a_batch_is_one_archive_and_goes_on_where_it_was_interrupted(server, api, connect, tmp_path):
+    prefix, out = f"B{time.time_ns()}-", tmp_path / "lamps.tar"
+    words = ["device", "add", "--count", "400", "--prefix", prefix, "--tag", "room=hall", "--out", str(out)]
+    cut = subprocess.Popen([str(BINARY), *words, "--url", server.http, "--key", server.key], stderr=subprocess.DEVNULL)
+    partial = tmp_path / "lamps.tar.partial"
+    deadline = time.monotonic() + 30
+    while not partial.exists() or partial.stat().st_size < 100_000:
+        assert time.monotonic() < deadline and cut.poll() is None
+        time.sleep(0.005)
+    cut.kill()
+    cut.wait()
+    assert not out.exists()
+    again = covey(server, *words)
+    assert again.returncode != 0 and "--resume" in again.stderr
+    resumed = covey(server, *words, "--resume", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    told = json.loads(resumed.stdout)
+    assert told["devices"] == 400 and 0 < told["new"] < 400
+    with tarfile.open(out) as archive:
+        rows = list(csv.DictReader(archive.extractfile("index.csv").read().decode().splitlines()))
+        assert [row["sn"] for row in rows] == [f"{prefix}{number:03}" for number in range(1, 401)]
+        listed = {one["device_id"]: one for one in api.get("/devices", params={"tag": f"batch:{told['batch']}"}).json()}
+        assert {int(row["device_id"]) for row in rows} == set(listed), "those of before are retired"
+        for row in (rows[0], rows[-1]):
+            archive.extractall(tmp_path, [archive.getmember(f"{row['sn']}/{name}.pem") for name in ("ca", "cert", "key")],
+                               filter="data")  # fmt: skip
+            folder = tmp_path / row["sn"]
+            certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+            assert certificate.fingerprint(hashes.SHA256()).hex() == row["certificate_sha256"]
+            assert connects(connect, server, Identity(row["sn"], 0, folder / "cert.pem", folder / "key.pem"))
+    assert covey(server, *words).returncode != 0, "it is there already"
+    other = covey(server, *words[:-1], str(tmp_path / "other.tar"))
+    assert other.returncode != 0 and "registered already" in other.stderr
+
+
+@pytest.mark.embedded
+def test_the_sdk_renews_well_before_the_end_and_goes_on_with_what_it_got(new_server, new_api, tmp_path):
+    server = new_server("--device-certificate-seconds", "12")
+    api, folder = new_api(server), tmp_path / "lamp"
+    assert covey(server, "device", "add", "lamp", "--out", str(folder)).returncode == 0
+    first = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+    broker = "mqtts://%s:%s" % server.mqtts
+    words = ["sim", "--identity", str(folder), "--broker", broker, "--renew-from", server.https]
+    running = subprocess.Popen([str(BINARY), *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        serials = {first.serial_number}
+        deadline = time.monotonic() + 60
+        while len(serials) < 3:
+            assert time.monotonic() < deadline and running.poll() is None, serials
+            if (folder / "renewed.pem").exists():
+                newest = x509.load_pem_x509_certificate((folder / "renewed.pem").read_bytes())
+                if newest.serial_number not in serials:
+                    serials.add(newest.serial_number)
+                    assert newest.not_valid_after_utc > first.not_valid_after_utc
+            time.sleep(0.1)
+        assert (folder / "renewed.pem").stat().st_mode & 0o077 == 0
+        time.sleep(max(0, first.not_valid_after_utc.timestamp() - time.time()) + 1)
+        # Whoever comes back now shows another certificate than the first.
+        assert server.stop() == 0
+        server.start()
+        device = api_device(new_api(server))
+        task = new_api(server).request_task(device, wait=30, method_code=51, payload={"dt": [{"cl": 5}]})
+        assert task.json()["status"] == DONE, task.text
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def api_device(api) -> Identity:
+    found = api.get("/devices", params={"sn": "lamp"}).json()[0]
+    return Identity("lamp", found["device_id"], None, None)

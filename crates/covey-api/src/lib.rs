@@ -42,7 +42,9 @@ pub use claim::{
     Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage, ClaimSerialReleased, ClaimSerialsAdded,
 };
 pub use cloud_event::{CloudEvent, ResultMessage};
-pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
+pub use device::{
+    Device, DeviceConnection, DeviceDer, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut,
+};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use grant::{Grant, GrantMethod};
 pub use health::{Health, Readiness, ServerPart};
@@ -54,9 +56,9 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, ClaimNew, ClaimRelease, ClaimSerialsNew, DeviceNew, DeviceTags, NodeNew,
-    NodeRename, RetentionChange, SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange,
-    WebhookNew, WebhookSet,
+    ApiKeyNew, BundleWanted, CertificateWanted, ClaimNew, ClaimRelease, ClaimSerialsNew, DeviceNew,
+    DeviceTags, NodeNew, NodeRename, RetentionChange, SecretRotation, TaskNew, TwinPatch, UnitChange,
+    UnitNew, WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

@@ -13,11 +13,12 @@ use crate::answers::{ANSWER_BYTES_MAX, Answers};
 use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
-use crate::est::{Est, EstForms};
+use crate::est::Est;
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::metrics::page::Scrapes;
 use crate::outgoing::Outgoing;
+use crate::pki_forms::PkiForms;
 use crate::request_id::RequestIds;
 use crate::shares::Shares;
 use crate::stream::open_stream::Streams;
@@ -47,6 +48,8 @@ pub struct Api {
     pub(crate) parameters: KnownParameters,
     /// How devices enrol, if they may.
     pub(crate) est: Option<Est>,
+    /// The forms in which certificates are given beside PEM, if there are any.
+    pub(crate) pki_forms: Option<Arc<dyn PkiForms>>,
 }
 
 impl Api {
@@ -70,13 +73,15 @@ impl Api {
             readiness_log: ReadinessLog::default(),
             parameters: KnownParameters::default(),
             est: None,
+            pki_forms: None,
         }
     }
 
-    /// Lets devices enrol over EST.
+    /// With these forms of PKI: devices may enrol over EST, and get their certificates in other forms than PEM.
     #[must_use]
-    pub fn enrolling(mut self, forms: Arc<dyn EstForms>) -> Self {
-        self.est = Some(Est::with(forms));
+    pub fn with_pki(mut self, forms: Arc<dyn PkiForms>) -> Self {
+        self.est = Some(Est::with(Arc::clone(&forms)));
+        self.pki_forms = Some(forms);
         self
     }
 

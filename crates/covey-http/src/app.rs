@@ -14,8 +14,8 @@ use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, claims, device_events, device_tasks, devices, docs, est, gauges, health, metrics, nodes,
-    retention, stream, units, webhooks, whoami,
+    access, api_keys, claims, device_events, device_tasks, devices, docs, est, gauges, health, metrics,
+    nodes, retention, stream, units, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.

@@ -36,6 +36,7 @@ mod metrics;
 mod microcontrollers;
 mod nodes;
 mod outgoing;
+mod pki_forms;
 mod problem;
 mod request_id;
 mod request_middleware;
@@ -59,9 +60,10 @@ pub use cors::AllowedOrigins;
 pub use covey_net::listener::bind;
 pub use covey_net::{Files, SharedFiles};
 pub use door::{Door, Held, Visitor};
-pub use est::{EstClient, EstForms, EstRequest};
+pub use est::{EstClient, EstRequest};
 pub use metrics::Metrics;
 pub use microcontrollers::{
     Hosts as MicrocontrollerHosts, Key as MicrocontrollerKey, Options as MicrocontrollerOptions,
 };
+pub use pki_forms::{Credentials, CredentialsDer, PkiForms};
 pub use server::{CONNECTIONS_MAX, SHUTDOWN_GRACE_MS, serve_http, serve_https};

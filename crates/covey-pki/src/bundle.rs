@@ -29,7 +29,7 @@ pub fn pkcs12(
     key_pem: &str,
     password: &str,
 ) -> Result<Vec<u8>, PkiError> {
-    check_password(password)?;
+    check_bundle_password(password)?;
     let chain = certificates(&[chain_pem, root_pem])?;
     let leaf = chain.first().ok_or(PkiError::Form)?;
     let id: [u8; 20] = std::array::from_fn({
@@ -77,9 +77,36 @@ fn certificates(pems: &[&str]) -> Result<Vec<CertificateDer<'static>>, PkiError>
     if found.is_empty() { Err(PkiError::Form) } else { Ok(found) }
 }
 
-/// Programs differ in what they make of other characters, and some lock up a key for ever.
-fn check_password(password: &str) -> Result<(), PkiError> {
+/// Checks the password of a bundle. Programs differ in what they make of characters outside ASCII, and a key whose password
+/// two programs read differently is lost.
+///
+/// # Errors
+/// [`PkiError::BundlePassword`].
+pub fn check_bundle_password(password: &str) -> Result<(), PkiError> {
     let is_good = (1..=BUNDLE_PASSWORD_CHARS_MAX).contains(&password.len())
         && password.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if is_good { Ok(()) } else { Err(PkiError::BundlePassword) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_password_is_of_characters_that_all_programs_read_alike() {
+        for good in ["a", "covey 1!", &"x".repeat(BUNDLE_PASSWORD_CHARS_MAX)] {
+            assert!(check_bundle_password(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ü", "a\n", &"x".repeat(BUNDLE_PASSWORD_CHARS_MAX + 1)] {
+            assert!(matches!(check_bundle_password(bad), Err(PkiError::BundlePassword)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_or_key_is_put_into_no_form() {
+        assert!(matches!(key_der("hello"), Err(PkiError::Form)));
+        assert!(matches!(certificates_der(&["hello"]), Err(PkiError::Form)));
+        assert!(matches!(pkcs12("a", "hello", "", "hello", "secret"), Err(PkiError::Form)));
+    }
 }

@@ -30,7 +30,7 @@ mod server;
 mod service;
 
 pub use authority::{Authority, Notice};
-pub use bundle::{BUNDLE_PASSWORD_CHARS_MAX, certificates_der, key_der, pkcs12};
+pub use bundle::{BUNDLE_PASSWORD_CHARS_MAX, certificates_der, check_bundle_password, key_der, pkcs12};
 pub use claim::IssuedClaim;
 pub use device::{
     DEVICE_REQUEST_BYTES_MAX, DEVICE_SN_CHARS_MAX, IssuedDevice, RSA_KEY_BITS_MIN, check_device_sn,

@@ -13,7 +13,7 @@ mod webhook;
 
 pub use access::ApiKeyNew;
 pub use claim::{ClaimNew, ClaimRelease, ClaimSerialsNew};
-pub use device::{CertificateWanted, DeviceNew, DeviceTags};
+pub use device::{BundleWanted, CertificateWanted, DeviceNew, DeviceTags};
 pub use node::{NodeNew, NodeRename};
 pub use retention::RetentionChange;
 pub use task::TaskNew;

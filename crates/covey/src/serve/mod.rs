@@ -4,7 +4,6 @@
 pub mod admin_key;
 pub mod data_dir;
 mod discovery;
-mod est;
 mod files;
 mod first_start;
 pub mod gateways;
@@ -12,6 +11,7 @@ mod link;
 mod microcontrollers;
 mod names;
 pub mod parts;
+mod pki_forms;
 mod pusher;
 mod renewal;
 mod routes;
@@ -192,7 +192,7 @@ async fn run(
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));
-    let api = api.enrolling(Arc::new(est::Forms(Arc::clone(&authority))));
+    let api = api.with_pki(Arc::new(pki_forms::Forms(Arc::clone(&authority))));
     // Before units are asked what they read.
     let since = engine.server().record_span_of_every_org().await?.settled;
     let node_files = files.as_ref().map(|files| &files.nodes);
