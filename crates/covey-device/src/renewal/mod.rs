@@ -84,9 +84,12 @@ impl Renewal {
     }
 
     async fn renew_for_ever(&self) {
+        // A certificate begins a little before it is issued, so that clocks may differ: the life of one that came here is
+        // counted from when it came, or a short one would be due at once, again and again.
+        let mut came_at = i64::MIN;
         loop {
             let Some((from, to)) = self.shown.current().cert.first().and_then(span) else { return };
-            let due = due(from, to);
+            let due = due(from.max(came_at), to);
             loop {
                 let left = left_until(due);
                 if left.is_zero() {
@@ -95,7 +98,10 @@ impl Renewal {
                 tokio::time::sleep(left.min(LOOK)).await;
             }
             match self.renew().await {
-                Ok(until) => tracing::info!(sn = %self.sn, until, "certificate renewed"),
+                Ok(until) => {
+                    came_at = i64::try_from(unix_now_s()).unwrap_or(i64::MAX);
+                    tracing::info!(sn = %self.sn, until, "certificate renewed");
+                }
                 Err(error) => {
                     let wait = (left_until(to) / RETRIES).clamp(RETRY_MIN, RETRY_MAX);
                     tracing::warn!(sn = %self.sn, %error, wait_s = wait.as_secs(), "certificate not renewed");
