@@ -106,6 +106,57 @@ pub struct DeviceRegistered<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub private_key_pem: Option<Cow<'a, str>>,
+    /// With `"bundle": "pkcs12"`: certificates and key in PKCS #12, in base64. Shown once and never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, content_encoding = "base64"))]
+    pub pkcs12: Option<Cow<'a, str>>,
+    /// The password of `pkcs12`, if it was made here. Shown once and never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub bundle_password: Option<Cow<'a, str>>,
+    /// With `"bundle": "der"`: each in DER, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub der: Option<DeviceDer>,
+}
+
+/// A device's certificate and key in DER, each in base64.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceDer {
+    /// The device's certificate.
+    pub certificate: String,
+    /// That of the CA that issued it.
+    pub issuer: String,
+    /// That of the root CA.
+    pub ca: String,
+    /// The device's private key as PKCS #8, if there was no CSR. Shown once and never again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub private_key: Option<String>,
+}
+
+/// Never shows the key.
+impl fmt::Debug for DeviceDer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceDer").finish_non_exhaustive()
+    }
+}
+
+impl<'a> DeviceRegistered<'a> {
+    /// A device that gets no certificate, or gets it later.
+    #[must_use]
+    pub const fn without_certificate(device: Device<'a>) -> Self {
+        Self {
+            device,
+            certificate_pem: None,
+            ca_pem: None,
+            private_key_pem: None,
+            pkcs12: None,
+            bundle_password: None,
+            der: None,
+        }
+    }
 }
 
 /// Never shows the key.

@@ -14,6 +14,7 @@
 mod access;
 mod by_name;
 mod certificate;
+mod claim;
 mod cloud_event;
 mod device;
 mod event;
@@ -40,8 +41,13 @@ mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use certificate::{Certificate, DeviceCertificatesRevoked};
+pub use claim::{
+    Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage, ClaimSerialReleased, ClaimSerialsAdded,
+};
 pub use cloud_event::{CloudEvent, ResultMessage};
-pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
+pub use device::{
+    Device, DeviceConnection, DeviceDer, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut,
+};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
 pub use grant::{Grant, GrantMethod};
 pub use health::{Finding, Findings, Health, Readiness, ServerPart};
@@ -54,8 +60,9 @@ pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChang
 #[cfg(feature = "openapi")]
 pub use request::TaskNewSchema;
 pub use request::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTags, NodeNew, NodeRename, RetentionChange, RevocationNew,
-    SecretRotation, TaskNew, TwinPatch, UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
+    ApiKeyNew, BundleWanted, CertificateWanted, ClaimNew, ClaimRelease, ClaimSerialsNew, DeviceNew,
+    DeviceTags, NodeNew, NodeRename, RetentionChange, RevocationNew, SecretRotation, TaskNew, TwinPatch,
+    UnitChange, UnitNew, WebhookChange, WebhookNew, WebhookSet,
 };
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]

@@ -22,6 +22,7 @@
 mod access;
 mod api_key;
 mod certificate;
+mod claim;
 mod client;
 mod device;
 mod error;
@@ -42,12 +43,14 @@ mod webhook;
 pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
 pub use certificate::{Certificate, CertificateFilter, CertificatePage, DeviceCertificatesRevoked};
+pub use claim::{Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage};
 pub use client::Client;
 pub use covey_api::{
-    ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Finding, Findings, Grant, GrantMethod,
-    NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun, RevocationNew, SecretRotation,
-    ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TwinDesiredValue, TwinPatch,
-    TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew, WebhookSet, Whole,
+    ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, DeviceNew, DeviceTag, DeviceTags, Finding,
+    Findings, Grant, GrantMethod, NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun,
+    RevocationNew, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
+    Time, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew,
+    WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

@@ -62,6 +62,10 @@ pub struct NodeId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId(pub i64);
 
+/// The number of a claim, by which devices enrol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimId(pub i64);
+
 /// Who calls, as long as its credential lives: for what the server keeps for a
 /// caller, such as how far it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

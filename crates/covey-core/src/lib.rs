@@ -19,6 +19,7 @@ pub mod certificate;
 pub mod device;
 pub mod device_session;
 mod engine;
+pub mod enrolment;
 pub mod error;
 pub mod event;
 pub mod feed;

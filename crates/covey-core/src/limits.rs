@@ -40,6 +40,9 @@ pub struct Limits {
     /// How many bytes of changes may wait for all streams together.
     /// Limit for the server, set by `--stream-bytes-max`: the stream with most is cut off; it goes on from its cursor.
     pub stream_bytes_max: usize,
+    /// How long after its end a certificate is still good for its own renewal, in milliseconds.
+    /// Limit for each device, set by `--renew-expired-days`: it must be registered anew.
+    pub renew_expired_ms_max: i64,
 }
 
 impl Default for Limits {
@@ -56,6 +59,7 @@ impl Default for Limits {
             live_tasks_per_device_max: 10_000,
             idempotency_ms: 24 * 3_600_000,
             stream_bytes_max: 64 * 1024 * 1024,
+            renew_expired_ms_max: 30 * 24 * 3_600_000,
         }
     }
 }

@@ -18,7 +18,9 @@ use crate::events::{self as device_events, EventSettings, Events};
 use crate::handlers::Handlers;
 use crate::identity::{Identity, TlsRoots};
 use crate::journal::{Bounds, Journal};
-use crate::log::Place;
+use crate::log::Place as LogPlace;
+#[cfg(feature = "renew")]
+use crate::renewal::{Place, Renewal};
 use crate::session::{Delays, Settings};
 use crate::status::Counters;
 use crate::twin::{Applied, Desired};
@@ -48,6 +50,8 @@ pub struct DeviceBuilder {
     keep_alive_s: u16,
     packet_bytes_max: u32,
     shutdown_grace: Duration,
+    #[cfg(feature = "renew")]
+    renew_from: Option<String>,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,8 @@ impl DeviceBuilder {
             keep_alive_s: 60,
             packet_bytes_max: 1024 * 1024,
             shutdown_grace: Duration::from_secs(10),
+            #[cfg(feature = "renew")]
+            renew_from: None,
         }
     }
 
@@ -266,18 +272,42 @@ impl DeviceBuilder {
         self
     }
 
+    /// The server's HTTPS listener, `https://host:port`, from which the device renews its certificate when a third of its
+    /// life is left. It needs [`identity_dir`](Self::identity_dir), where `renewed.pem` is stored. Default: none, it does not.
+    #[cfg(feature = "renew")]
+    pub fn renew_from(mut self, url: impl Into<String>) -> Self {
+        self.renew_from = Some(url.into());
+        self
+    }
+
     /// Reads the identity, opens the journal and the events, and makes the device. Nothing is connected yet.
     ///
     /// # Errors
     /// See [`Error`]; each says what to put right.
     pub fn build(self) -> Result<Device, Error> {
         let address = parse_address(self.server.as_deref().unwrap_or_default())?;
-        let identity = match self.identity {
+        let (identity, dir) = match self.identity {
             IdentitySource::Missing => return Err(Error::IdentityMissing),
-            IdentitySource::Dir(dir) => Identity::from_dir(dir)?,
-            IdentitySource::Given(identity) => *identity,
+            IdentitySource::Dir(dir) => (Identity::from_dir(&dir)?, Some(dir)),
+            IdentitySource::Given(identity) => (*identity, None),
         };
-        let tls = Arc::new(identity.client_config(self.tls_roots.as_ref())?);
+        let tls = identity.client_config(self.tls_roots.as_ref())?;
+        #[cfg(feature = "renew")]
+        let (tls, renewal) = match (self.renew_from, dir) {
+            (None, _) => (tls, None),
+            (Some(_), None) => return Err(Error::RenewalFolder),
+            (Some(url), Some(dir)) => {
+                let (tls, shown) = identity.renewable(self.tls_roots.as_ref())?;
+                let mut over_https = tls.clone();
+                // One that is resumed would go on with the certificate of before.
+                over_https.resumption = rustls::client::Resumption::disabled();
+                let (sn, place) = (identity.sn_shared(), Place::parse(&url)?);
+                (tls, Some(Renewal { sn, place, dir, tls: Arc::new(over_https), shown }))
+            }
+        };
+        #[cfg(not(feature = "renew"))]
+        drop(dir);
+        let tls = Arc::new(tls);
         let concurrent_calls_max = self.concurrent_calls_max.max(1);
         let bounds = Bounds {
             entries_max: self.journal_bounds.entries_max.max(concurrent_calls_max + 1),
@@ -291,7 +321,7 @@ impl DeviceBuilder {
                 Events::in_memory(event_bounds, event_settings, counters.clone()),
             ),
             Some(dir) => {
-                let place = Place { dir, sync: self.journal_sync };
+                let place = LogPlace { dir, sync: self.journal_sync };
                 let sn = identity.sn();
                 let journal = Journal::open(&place, sn, bounds, self.rerun_interrupted, unix_now_s())?;
                 let events = Events::open(&place, sn, event_bounds, event_settings, counters.clone())?;
@@ -312,7 +342,10 @@ impl DeviceBuilder {
             packet_bytes_max: self.packet_bytes_max,
             shutdown_grace: self.shutdown_grace,
         };
-        Ok(Device::new(settings, tls, self.handlers, journal, events, counters))
+        let device = Device::new(settings, tls, self.handlers, journal, events, counters);
+        #[cfg(feature = "renew")]
+        let device = device.renewing(renewal);
+        Ok(device)
     }
 }
 

@@ -18,6 +18,8 @@ use crate::status::{Counters, Status, StatusSender};
 /// A device, ready to run.
 pub struct Device {
     parts: Parts,
+    #[cfg(feature = "renew")]
+    renewal: Option<crate::renewal::Renewal>,
 }
 
 impl Device {
@@ -39,7 +41,14 @@ impl Device {
                 counters,
                 events: StopsEvents(events),
             },
+            #[cfg(feature = "renew")]
+            renewal: None,
         }
+    }
+
+    #[cfg(feature = "renew")]
+    pub(crate) fn renewing(self, renewal: Option<crate::renewal::Renewal>) -> Self {
+        Self { renewal, ..self }
     }
 
     /// The SN, from the certificate.
@@ -87,6 +96,12 @@ impl Device {
     /// # Errors
     /// [`Error::Refused`], with [`stop_when_refused`](crate::DeviceBuilder::stop_when_refused) only.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        #[cfg(feature = "renew")]
+        let _ends_renewals = self.renewal.map(|renewal| {
+            let ended = CancellationToken::new();
+            tokio::spawn(renewal.run(ended.clone()));
+            ended.drop_guard()
+        });
         session::run(self.parts, stop).await
     }
 }

@@ -32,6 +32,17 @@ pub enum Error {
         #[source]
         source: covey_discovery::DiscoveryError,
     },
+    /// The address for renewals is not of the form `https://host:port`.
+    #[cfg(feature = "renew")]
+    #[error("the address for renewals {given:?} is not usable: write https://HOST:PORT (default port 443)")]
+    RenewalAddress {
+        /// The address as it was given.
+        given: String,
+    },
+    /// A certificate is renewed where it can be stored: give the identity as a folder.
+    #[cfg(feature = "renew")]
+    #[error("renew_from() needs identity_dir(DIR): a renewed certificate is stored there")]
+    RenewalFolder,
     /// Neither a folder nor an [`Identity`](crate::Identity) was given.
     #[error(
         "the device has no identity: call identity_dir(DIR) with a folder written by `covey device add SN --out DIR`"

@@ -35,7 +35,8 @@ pub struct Identity {
 
 impl Identity {
     /// Reads `ca.pem`, `cert.pem` and `key.pem` from a folder, as
-    /// `covey device add SN --out DIR` writes them.
+    /// `covey device add SN --out DIR` writes them; with the feature `renew` also `renewed.pem`, which takes the place of
+    /// the latter two if it was issued after them.
     ///
     /// # Errors
     /// [`Error::IdentityFile`] for a missing file, else as [`Identity::from_pem`].
@@ -45,7 +46,46 @@ impl Identity {
             let path = dir.join(name);
             std::fs::read(&path).map_err(|source| Error::IdentityFile { path, source })
         };
-        Self::from_pem(&read("ca.pem")?, &read("cert.pem")?, &read("key.pem")?)
+        let given = Self::from_pem(&read("ca.pem")?, &read("cert.pem")?, &read("key.pem")?)?;
+        #[cfg(feature = "renew")]
+        if let Some(renewed) = given.renewed(dir)? {
+            return Ok(renewed);
+        }
+        Ok(given)
+    }
+
+    /// The one that has taken its place; none if there is none, or this one was given to the device later.
+    #[cfg(feature = "renew")]
+    fn renewed(&self, dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(crate::renewal::RENEWED_FILE);
+        let pem = match std::fs::read(&path) {
+            Ok(pem) => pem,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::IdentityFile { path, source }),
+        };
+        let renewed = Self::of(self.ca.clone(), &pem, &pem)?;
+        let is_newer = match (renewed.chain.first(), self.chain.first()) {
+            (Some(renewed), Some(given)) => crate::renewal::is_newer(renewed, given),
+            _ => false,
+        };
+        Ok((is_newer && renewed.sn == self.sn).then_some(renewed))
+    }
+
+    /// The same TLS configuration, whose certificate can be replaced while it is in use.
+    #[cfg(feature = "renew")]
+    pub(crate) fn renewable(
+        &self,
+        roots: Option<&TlsRoots>,
+    ) -> Result<(ClientConfig, Arc<crate::renewal::Shown>), Error> {
+        let mut config = self.client_config(roots)?;
+        let certified = rustls::sign::CertifiedKey::from_der(
+            self.chain.clone(),
+            self.key.clone_key(),
+            config.crypto_provider(),
+        );
+        let shown = crate::renewal::Shown::new(certified.map_err(|source| Error::Tls { source })?);
+        config.client_auth_cert_resolver = Arc::clone(&shown) as _;
+        Ok((config, shown))
     }
 
     /// Takes the three PEM texts: the trusted CA, the certificate (leaf first, then its issuer),
@@ -55,6 +95,10 @@ impl Identity {
     /// [`Error::NotPem`], [`Error::CertificateUnreadable`] or [`Error::SerialNumber`].
     pub fn from_pem(ca_pem: &[u8], cert_pem: &[u8], key_pem: &[u8]) -> Result<Self, Error> {
         let ca = certificates("ca.pem", ca_pem)?;
+        Self::of(ca, cert_pem, key_pem)
+    }
+
+    fn of(ca: Vec<CertificateDer<'static>>, cert_pem: &[u8], key_pem: &[u8]) -> Result<Self, Error> {
         let chain = certificates("cert.pem", cert_pem)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem)
             .map_err(|_| Error::NotPem { what: "key.pem", expected: "one private key without a password" })?;

@@ -112,6 +112,12 @@
 //! `discover(&identity, None).await?` answers what [`DeviceBuilder::server`] takes. What was found is trusted no more than
 //! an address that was typed: the server proves itself by the identity's CA.
 //!
+//! # Renewing the certificate
+//!
+//! With the feature `renew`, [`DeviceBuilder::renew_from`] names the server's HTTPS listener. When a third of the life of its
+//! certificate is left, the device makes a new key, gets a certificate for it, and stores both in `renewed.pem` in its
+//! folder; from the next connection on it shows that one. A certificate that has ended is renewed as long as the server allows it.
+//!
 //! # Many devices in one process
 //!
 //! Share the handlers ([`DeviceBuilder::handlers`]) and the trusted roots ([`TlsRoots`]). A
@@ -138,6 +144,8 @@ mod identity;
 mod journal;
 mod log;
 mod refusal;
+#[cfg(feature = "renew")]
+mod renewal;
 mod session;
 mod status;
 mod twin;
@@ -158,6 +166,8 @@ pub use events::{
 pub use handlers::Handlers;
 pub use identity::{Identity, SN_CHARS_MAX, TlsRoots, is_sn};
 pub use refusal::Refusal;
+#[cfg(feature = "renew")]
+pub use renewal::RenewalError;
 pub use status::{Counters, CountersSnapshot, Status};
 pub use tokio_util::sync::CancellationToken;
 pub use twin::{Applied, Desired};

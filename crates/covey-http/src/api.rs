@@ -14,11 +14,13 @@ use crate::answers::{ANSWER_BYTES_MAX, Answers};
 use crate::auth::callers::Callers;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
+use crate::est::Est;
 use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::metrics::page::Scrapes;
 use crate::outgoing::Outgoing;
 use crate::pki::{Pki, RevocationAuthority};
+use crate::pki_forms::PkiForms;
 use crate::request_id::RequestIds;
 use crate::shares::Shares;
 use crate::stream::open_stream::Streams;
@@ -50,6 +52,10 @@ pub struct Api {
     pub(crate) pki: Option<Pki>,
     /// What each operation takes in its query.
     pub(crate) parameters: KnownParameters,
+    /// How devices enrol, if they may.
+    pub(crate) est: Option<Est>,
+    /// The forms in which certificates are given beside PEM, if there are any.
+    pub(crate) pki_forms: Option<Arc<dyn PkiForms>>,
 }
 
 impl Api {
@@ -74,7 +80,17 @@ impl Api {
             findings: Arc::default(),
             pki: None,
             parameters: KnownParameters::default(),
+            est: None,
+            pki_forms: None,
         }
+    }
+
+    /// With these forms of PKI: devices may enrol over EST, and get their certificates in other forms than PEM.
+    #[must_use]
+    pub fn with_pki(mut self, forms: Arc<dyn PkiForms>) -> Self {
+        self.est = Some(Est::with(Arc::clone(&forms)));
+        self.pki_forms = Some(forms);
+        self
     }
 
     /// Lets a proxy hand on the certificates of its clients in the header

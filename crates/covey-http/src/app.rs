@@ -14,8 +14,8 @@ use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, certificates, device_events, device_tasks, devices, docs, findings, gauges, health, metrics,
-    nodes, orgs, pki, retention, stream, units, webhooks, whoami,
+    access, api_keys, certificates, claims, device_events, device_tasks, devices, docs, est, findings,
+    gauges, health, metrics, nodes, orgs, pki, retention, stream, units, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -34,6 +34,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(api_keys::router())
         .merge(access::router())
         .merge(orgs::router())
+        .merge(claims::router())
         .merge(whoami::router())
         .merge(health::router())
         .merge(findings::router())
@@ -78,6 +79,7 @@ pub fn router_with(api: Api, others: impl FnOnce(Door) -> Router) -> App {
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let others = others(Door::of(&api));
     let router = router.merge(docs::router(&docs::complete(document))).merge(pki::router());
+    let router = if api.est.is_some() { router.merge(est::router()) } else { router };
     let router = if others.has_routes() {
         router.merge(others.route_layer(from_fn(with_body)).with_state(()))
     } else {

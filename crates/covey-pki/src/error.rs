@@ -195,6 +195,14 @@ pub enum PkiError {
         sn: String,
     },
 
+    /// The password of a bundle cannot be one.
+    #[error("the password of a bundle must be 1 to 128 visible ASCII characters or blanks")]
+    BundlePassword,
+
+    /// What should be a certificate or a key cannot be put into another form.
+    #[error("a certificate or key cannot be put into another form. Report it")]
+    Form,
+
     /// No name at all was given for the server certificate.
     #[error(
         "the name {name:?} is not valid: use letters, digits, _ - and at least one dot, such as covey.server"
@@ -297,6 +305,7 @@ impl PkiError {
                 | Self::RequestKeySize { .. }
                 | Self::RequestKeyUnsupported
                 | Self::RequestNameMismatch { .. }
+                | Self::BundlePassword
         )
     }
 }

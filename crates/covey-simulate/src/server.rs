@@ -123,6 +123,11 @@ impl CertificateIssuer for SerialNumbers {
         let (certificate_pem, ca_pem) = (String::new(), String::new());
         Ok(IssuedCertificate { record, certificate_pem, ca_pem, private_key_pem: None })
     }
+
+    /// No device of a simulation enrols.
+    fn issue_claim(&self, _: UnixMs, _: UnixMs) -> CoreResult<IssuedCertificate> {
+        Err(covey_core::Error::not_found("issuer of claims"))
+    }
 }
 
 /// What the server counted.

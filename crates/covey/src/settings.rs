@@ -375,6 +375,14 @@ pub struct Options {
     /// a third is left [default: 34300800, that is 397 days]
     #[arg(long, env = "COVEY_SERVER_CERTIFICATE_SECONDS", value_name = "N")]
     pub server_certificate_seconds: Option<u32>,
+    /// Lifetime of a device's certificate in seconds; it never outlives the CA
+    /// [default: 315532800, that is 3652 days]
+    #[arg(long, env = "COVEY_DEVICE_CERTIFICATE_SECONDS", value_name = "N")]
+    pub device_certificate_seconds: Option<u32>,
+    /// How many days after its end a device's certificate is still good for its own renewal over EST, and for nothing
+    /// else; 0 means that it is not [default: 30]
+    #[arg(long, env = "COVEY_RENEW_EXPIRED_DAYS", value_name = "N")]
+    pub renew_expired_days: Option<u32>,
 }
 
 impl Options {
@@ -394,7 +402,8 @@ impl Options {
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
             device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
             webhook_retry_seconds disk_free_min backup_days_max sessions_max sessions_bytes_max packet_bytes_max
-            stream_bytes_max answer_bytes_max server_certificate_seconds
+            stream_bytes_max answer_bytes_max server_certificate_seconds device_certificate_seconds
+            renew_expired_days
         }
     }
 }
@@ -485,6 +494,8 @@ pub struct Settings {
     pub stream_bytes_max: Bytes,
     pub answer_bytes_max: Bytes,
     pub server_certificate_seconds: u32,
+    pub device_certificate_seconds: u32,
+    pub renew_expired_days: u32,
 }
 
 /// What the store and the link are called that need no other program.
@@ -531,6 +542,9 @@ const DEFAULT_SESSIONS_MAX: u32 = 100_000;
 /// Limit for each device, set by `--packet-bytes-max`: 0x95 and the connection is closed.
 const DEFAULT_PACKET_BYTES_MAX: u32 = 1024 * 1024;
 const DEFAULT_SERVER_CERTIFICATE_SECONDS: u32 = 397 * 24 * 3600;
+/// 3652 days.
+const DEFAULT_DEVICE_CERTIFICATE_SECONDS: u32 = 3652 * 24 * 60 * 60;
+const DEFAULT_RENEW_EXPIRED_DAYS: u32 = 30;
 /// How long a message of a webhook is repeated, in seconds.
 /// Limit for each message, set by `--webhook-retry-seconds`: it becomes a dead letter.
 const DEFAULT_WEBHOOK_RETRY_SECONDS: u32 = 24 * 3600;
@@ -625,6 +639,10 @@ impl Settings {
             server_certificate_seconds: options
                 .server_certificate_seconds
                 .unwrap_or(DEFAULT_SERVER_CERTIFICATE_SECONDS),
+            device_certificate_seconds: options
+                .device_certificate_seconds
+                .unwrap_or(DEFAULT_DEVICE_CERTIFICATE_SECONDS),
+            renew_expired_days: options.renew_expired_days.unwrap_or(DEFAULT_RENEW_EXPIRED_DAYS),
         };
         let is_local = settings.node_listeners().all(|address| address.ip().is_loopback());
         settings.nodes = nodes.unwrap_or(if is_local { Admission::Open } else { Admission::Approve });
@@ -776,6 +794,9 @@ impl Settings {
         }
         if self.server_certificate_seconds < 6 {
             return wrong("server_certificate_seconds", "at least 6");
+        }
+        if self.device_certificate_seconds < 1 {
+            return wrong("device_certificate_seconds", "at least 1");
         }
         Ok(())
     }

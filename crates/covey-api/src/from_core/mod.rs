@@ -2,6 +2,7 @@
 
 mod access;
 mod certificate;
+mod claim;
 mod device;
 mod event;
 mod grant;

@@ -27,7 +27,7 @@ const _: () = assert!(TAGS_MAX == covey_core::device::TAGS_MAX as usize, "the do
 const TAG_PATTERN: &str = r"^[^\x00-\x1F\x7F-\x9F]+$";
 
 /// A device to be registered. All fields may be left out.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(ToSchema))]
 pub struct DeviceNew {
     /// Its serial number; one is made if none is given.
@@ -57,6 +57,37 @@ pub struct DeviceNew {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_length = 32768))]
     pub certificate_pem: Option<String>,
+    /// In which form certificate and key are given: `pem`; `pkcs12`, one file with both, which is locked with a password;
+    /// or `der`. Those of `pkcs12` and `der` are in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleWanted>,
+    /// The password of `pkcs12`: 1 to 128 visible ASCII characters or blanks. One is made if none is given, and shown
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 128, pattern = "^[ -~]+$"))]
+    pub bundle_password: Option<String>,
+}
+
+/// Never shows the password.
+impl fmt::Debug for DeviceNew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceNew")
+            .field("sn", &self.sn)
+            .field("device_id", &self.device_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// In which form certificate and key are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the OpenAPI document describes where it is used
+pub enum BundleWanted {
+    #[default]
+    Pem,
+    Pkcs12,
+    Der,
 }
 
 /// Whether a device gets a certificate.

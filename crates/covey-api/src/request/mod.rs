@@ -3,6 +3,7 @@
 
 mod access;
 mod certificate;
+mod claim;
 mod device;
 mod node;
 mod retention;
@@ -13,7 +14,8 @@ mod webhook;
 
 pub use access::ApiKeyNew;
 pub use certificate::RevocationNew;
-pub use device::{CertificateWanted, DeviceNew, DeviceTags};
+pub use claim::{ClaimNew, ClaimRelease, ClaimSerialsNew};
+pub use device::{BundleWanted, CertificateWanted, DeviceNew, DeviceTags};
 pub use node::{NodeNew, NodeRename};
 pub use retention::RetentionChange;
 pub use task::TaskNew;

@@ -69,6 +69,12 @@ named! {
         RevokedCount => "revoked_count",
         /// Revoked certificates.
         RevokedList => "revoked_list",
+        /// A claim by its certificate.
+        ClaimOfCertificate => "claim_of_certificate",
+        /// Claims.
+        ClaimList => "claim_list",
+        /// Serial numbers of a claim.
+        ClaimSerialList => "claim_serial_list",
         /// A task with its results.
         Task => "task",
         /// A page of tasks.
@@ -180,6 +186,7 @@ impl ReadKind {
             | Self::DeviceTags
             | Self::Device
             | Self::CertificatesKnown
+            | Self::ClaimOfCertificate
             | Self::Task
             | Self::TaskAnnounceable
             | Self::TaskLapsed
@@ -221,6 +228,8 @@ impl ReadKind {
             | Self::NodeList
             | Self::OrgList
             | Self::UnitList
+            | Self::ClaimList
+            | Self::ClaimSerialList
             | Self::TaskSearch
             | Self::EventSearch
             | Self::EventFields

@@ -79,6 +79,12 @@ pub trait CertificateIssuer: Send + Sync + 'static {
     fn imported(&self, _ca: &str, _pem: &str, _now: UnixMs) -> Result<(Sn, CertificateRecord)> {
         Err(crate::Error::invalid("ca", "is not a CA that was imported here"))
     }
+
+    /// Makes the certificate of a claim, which ends at `not_after` or before, with its key.
+    ///
+    /// # Errors
+    /// What keeps the authority from issuing any.
+    fn issue_claim(&self, not_after: UnixMs, now: UnixMs) -> Result<IssuedCertificate>;
 }
 
 /// How an API key is turned into the digest under which it is kept.

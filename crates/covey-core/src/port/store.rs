@@ -4,6 +4,7 @@ use crate::access::AccessReader;
 use crate::certificate::CertificateReader;
 use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
+use crate::enrolment::EnrolmentReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::node::NodeReader;
@@ -56,6 +57,7 @@ pub trait Reader:
     TaskReader
     + DeviceReader
     + CertificateReader
+    + EnrolmentReader
     + EventReader
     + RecordReader
     + PresenceReader

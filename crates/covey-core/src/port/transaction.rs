@@ -4,6 +4,7 @@ use crate::access::AccessSteps;
 use crate::certificate::CertificateSteps;
 use crate::device::DeviceSteps;
 use crate::device_session::SessionSteps;
+use crate::enrolment::EnrolmentSteps;
 use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
@@ -25,6 +26,7 @@ pub trait Transaction:
     TaskSteps
     + DeviceSteps
     + CertificateSteps
+    + EnrolmentSteps
     + EventSteps
     + RecordSteps
     + PresenceSteps

@@ -60,6 +60,10 @@ impl CertificateIssuer for Nobody {
     fn issue(&self, _: &Sn, _: CertificateKey<'_>, _: UnixMs) -> Result<IssuedCertificate, Error> {
         Err(Error::not_found("issuer"))
     }
+
+    fn issue_claim(&self, _: UnixMs, _: UnixMs) -> Result<IssuedCertificate, Error> {
+        Err(Error::not_found("issuer"))
+    }
 }
 
 /// A server with a gateway, and a node that is listed.

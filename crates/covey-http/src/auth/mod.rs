@@ -141,6 +141,11 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
     Ok((caller.at(from), account))
 }
 
+/// Whether a page of another site, one that is not allowed, made a browser send this request.
+pub(crate) fn is_cross_origin(parts: &Parts, api: &Api) -> bool {
+    cross_site::is_cross_origin(parts, &api.origins)
+}
+
 /// Where a request comes from: what a proxy that is trusted says of it, else the other end of its connection.
 pub(crate) fn address_of(parts: &Parts, api: &Api, now: UnixMs) -> Option<IpAddr> {
     let peer = parts.extensions.get::<Arc<Connection>>().and_then(|connection| connection.peer.as_ref());

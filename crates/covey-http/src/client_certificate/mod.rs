@@ -20,7 +20,7 @@ use x509_parser::x509::X509Version;
 
 pub(crate) use peer::Peer;
 pub use proxy::{HANDED_ON_HEADER, PROXY_NAME};
-pub(crate) use proxy::{ProxyTrust, handed_on};
+pub(crate) use proxy::{ProxyTrust, handed_on, handed_on_der};
 
 /// What the text begins with under which a certificate is registered. No API
 /// key begins with it, and none that does is taken from a header.

@@ -29,6 +29,11 @@ impl Peer {
         self.certificate.as_ref()
     }
 
+    /// The certificate as it was shown with those behind it, whatever it may be used for.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     /// Whether it is a proxy that may hand on the certificates of its clients.
     pub(crate) fn is_proxy(&self, trust: &ProxyTrust, now: UnixMs) -> bool {
         *self.is_proxy.get_or_init(|| trust.holds_for(&self.chain, now))

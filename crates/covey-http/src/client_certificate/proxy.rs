@@ -11,6 +11,7 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -64,6 +65,15 @@ fn has_name(leaf: &CertificateDer<'_>, name: &str) -> bool {
 /// The certificate that a proxy hands on. Only for requests on a connection of
 /// a trusted proxy: anyone can write a header.
 pub(crate) fn handed_on(headers: &HeaderMap) -> Option<ClientCertificate> {
+    ClientCertificate::read_pem(&handed_on_pem(headers)?).ok()
+}
+
+/// The same, whatever it may be used for.
+pub(crate) fn handed_on_der(headers: &HeaderMap) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(handed_on_pem(headers)?.as_bytes()).ok()
+}
+
+fn handed_on_pem(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(HANDED_ON_HEADER).iter();
     let value = values.next()?;
     // A proxy sends one. A second one is from someone else, and so may be the first.
@@ -71,5 +81,5 @@ pub(crate) fn handed_on(headers: &HeaderMap) -> Option<ClientCertificate> {
         return None;
     }
     let pem = percent_decode(value.as_bytes()).decode_utf8().ok()?;
-    ClientCertificate::read_pem(&pem).ok()
+    Some(pem.into_owned())
 }

@@ -1,5 +1,6 @@
 //! `/api/v1/devices`: the registry, tags, presence, certificates (rest-api "Devices").
 
+mod bundle;
 mod list;
 mod request;
 mod twin;
@@ -22,6 +23,7 @@ use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InvalidProblem, 
 use crate::extract::{RawBody, Segment};
 use crate::problem::Answer;
 use crate::wire::{DeviceNumber, json};
+use bundle::Bundle;
 use request::{into_spec, into_tag};
 
 /// The routes of devices.
@@ -50,15 +52,14 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     )
 )]
 async fn device_register(asked: Asked, body: RawBody) -> Answer {
-    let spec = into_spec(body.read()?)?;
+    let wanted: DeviceNew = body.read()?;
+    let bundle = Bundle::of(&wanted, &asked.api)?;
+    let spec = into_spec(wanted)?;
     let (device, issued) = asked.engine().device_register(spec).await?;
-    let issued = issued.as_ref();
-    let answer = DeviceRegistered {
-        device: Device::of(&device, &[]),
-        certificate_pem: issued.map(|issued| Cow::Borrowed(issued.certificate_pem.as_str())),
-        ca_pem: issued.map(|issued| Cow::Borrowed(issued.ca_pem.as_str())),
-        private_key_pem: issued.and_then(|issued| issued.private_key_pem.as_deref().map(Cow::Borrowed)),
-    };
+    let mut answer = DeviceRegistered::without_certificate(Device::of(&device, &[]));
+    if let Some(issued) = &issued {
+        bundle.give(&mut answer, device.identity.sn.as_str(), issued).await?;
+    }
     let mut response = json(StatusCode::CREATED, &answer);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

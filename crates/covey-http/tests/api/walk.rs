@@ -76,11 +76,14 @@ impl Walk {
         let webhook = answer(stage.post("/api/v1/webhooks", &webhook)).await;
         assert_eq!(webhook.status, 201, "{}", webhook.text);
         let webhook = webhook.body["id"].to_string();
-        // The first node and the first unit of all, so their numbers are 1.
+        // The first node, the first unit and the first claim of all, so their numbers are 1.
         let node = json!({"gateway": "coap", "uid": UID}).to_string();
         assert_eq!(answer(stage.post("/api/v1/nodes", &node)).await.status, 201);
         let unit = json!({"address": "192.168.7.7", "kind": "read", "name": UID}).to_string();
         assert_eq!(answer(stage.post("/api/v1/units", &unit)).await.status, 201);
+        let claim =
+            json!({"name": UID, "serials": ["LAMP-0001"], "expires_at": "2100-01-01T00:00:00Z"}).to_string();
+        assert_eq!(answer(stage.post("/api/v1/claims", &claim)).await.status, 201);
         let document = answer(stage.bare(Method::GET, "/openapi.json")).await.body;
         let mut calls = Vec::new();
         for (template, item) in document["paths"].as_object().unwrap() {
@@ -102,7 +105,7 @@ impl Walk {
                 });
             }
         }
-        assert!(calls.len() >= 56, "the document has lost operations: {}", calls.len());
+        assert!(calls.len() >= 68, "the document has lost operations: {}", calls.len());
         Self { stage, calls, task }
     }
 }

@@ -21,4 +21,8 @@ impl CertificateIssuer for NoCertificates {
             private_key_pem: None,
         })
     }
+
+    fn issue_claim(&self, _: UnixMs, _: UnixMs) -> Result<IssuedCertificate> {
+        Err(covey_core::Error::not_found("issuer of claims"))
+    }
 }

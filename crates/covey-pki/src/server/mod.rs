@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
 pub use names::ServerNames;
-pub use resolver::{ServerCertResolver, https_server_config};
+pub use resolver::{ServerCertResolver, https_server_config, https_server_config_for_renewals};
 
 use crate::authority::{Authority, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::certificate::{self, random_serial, serial_number};

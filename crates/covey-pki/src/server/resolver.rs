@@ -1,6 +1,7 @@
 //! Handing the server certificate to rustls so that it can be swapped while connections run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -52,8 +53,20 @@ impl ResolvesServerCert for ServerCertResolver {
 /// # Errors
 /// [`PkiError::Tls`], which would mean that rustls was built without these versions.
 pub fn https_server_config(resolver: Arc<ServerCertResolver>) -> Result<Arc<ServerConfig>, PkiError> {
+    https_server_config_for_renewals(resolver, Duration::ZERO)
+}
+
+/// The same, and the certificate of a client may have ended so long ago: there is something that it is still good for,
+/// such as its own renewal. Whoever asks what a certificate stands for looks at its end.
+///
+/// # Errors
+/// As of [`https_server_config`].
+pub fn https_server_config_for_renewals(
+    resolver: Arc<ServerCertResolver>,
+    expired_max: Duration,
+) -> Result<Arc<ServerConfig>, PkiError> {
     let provider = provider();
-    let client_certificates = ProofOfKey::by(&provider);
+    let client_certificates = ProofOfKey::by(&provider, expired_max);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_client_cert_verifier(client_certificates)

@@ -103,19 +103,23 @@ impl Slot {
 
     /// A device for this place, not yet connected.
     pub(crate) fn build(&self, workshop: &Workshop) -> Result<Device> {
-        let Member { ca_pem, certificate_pem, private_key_pem, .. } = &self.member;
-        let identity =
-            Identity::from_pem(ca_pem.as_bytes(), certificate_pem.as_bytes(), private_key_pem.as_bytes())?;
+        let Member { ca_pem, certificate_pem, private_key_pem, renewal, .. } = &self.member;
         let behaviour = &workshop.shared.behaviour;
         let mut builder = Device::builder()
             .server(workshop.server.as_str())
-            .identity(identity)
             .tls_roots(&self.roots)
             .handlers(Arc::clone(&workshop.handlers))
             .journal_entries_max(JOURNAL_ENTRIES)
             .event_queue_entries_max(self.event_queue_entries(&behaviour.events))
             .reconnect_delay(Duration::from_millis(200), RECONNECT_MAX)
             .shutdown_grace(LEAVE_GRACE);
+        builder = match renewal {
+            Some((dir, url)) => builder.identity_dir(dir).renew_from(&**url),
+            None => {
+                let (ca, certificate) = (ca_pem.as_bytes(), certificate_pem.as_bytes());
+                builder.identity(Identity::from_pem(ca, certificate, private_key_pem.as_bytes())?)
+            }
+        };
         if let Some(interval) = behaviour.poll {
             builder = builder.poll_every(interval);
         }

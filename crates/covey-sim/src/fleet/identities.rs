@@ -27,7 +27,7 @@ pub(crate) struct StoredIdentity {
 
 impl StoredIdentity {
     pub(crate) fn of(registered: Registered) -> Result<Self> {
-        let Registered { device, certificate_pem, ca_pem, private_key_pem } = registered;
+        let Registered { device, certificate_pem, ca_pem, private_key_pem, .. } = registered;
         let (Some(ca_pem), Some(certificate_pem), Some(private_key_pem)) =
             (ca_pem, certificate_pem, private_key_pem)
         else {

@@ -48,6 +48,8 @@ pub struct Member {
     pub(crate) ca_pem: Arc<str>,
     pub(crate) certificate_pem: Arc<str>,
     pub(crate) private_key_pem: Arc<str>,
+    /// The folder in which it stores its next certificate, and the server that it gets that from.
+    pub(crate) renewal: Option<(Arc<Path>, Arc<str>)>,
 }
 
 /// Devices that can be simulated. As long as this lives, no other program uses
@@ -111,8 +113,22 @@ impl Fleet {
             ca_pem: Arc::from(read("ca.pem")?),
             certificate_pem: Arc::from(read("cert.pem")?),
             private_key_pem: Arc::from(read("key.pem")?),
+            renewal: None,
         };
         Ok(Self { members: vec![member], registered: 0, _identities: None })
+    }
+
+    /// The same, whose device renews its certificate from the server's HTTPS listener, `https://host:port`, and stores it in
+    /// the folder.
+    ///
+    /// # Errors
+    /// Those of [`of_folder`](Self::of_folder).
+    pub fn of_folder_renewing(dir: &Path, url: &str) -> Result<Self> {
+        let mut fleet = Self::of_folder(dir)?;
+        for member in &mut fleet.members {
+            member.renewal = Some((Arc::from(dir), Arc::from(url)));
+        }
+        Ok(fleet)
     }
 }
 
@@ -164,6 +180,7 @@ fn members(identities: Vec<StoredIdentity>) -> Vec<Member> {
             ca_pem: Arc::clone(&ca_pem),
             certificate_pem: Arc::from(identity.certificate_pem),
             private_key_pem: Arc::from(identity.private_key_pem),
+            renewal: None,
         }
     };
     identities.into_iter().map(member).collect()

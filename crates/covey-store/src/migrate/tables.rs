@@ -77,12 +77,15 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 30] = [
+pub(super) static LISTED: [Listed; 33] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("devices", &["id"]),
     table("device_tags", &["id"]),
     table("certificates", &["serial", "device_key"]),
+    table("claims", &["id"]),
+    table("claim_serials", &["claim_id", "sn"]),
+    table("claim_uses", &["id"]),
     table("connections", &["device_key"]),
     table("device_sessions", &["device_key"]),
     table("nodes", &["id"]),
@@ -156,11 +159,13 @@ pub(super) static LISTED: [Listed; 30] = [
 
 /// Sequences of the target, each with the table and the column of the source
 /// whose values come from it.
-pub(super) const SEQUENCES: [(&str, &str, &str); 10] = [
+pub(super) const SEQUENCES: [(&str, &str, &str); 12] = [
     ("orgs_id_seq", "orgs", "id"),
     ("api_keys_id_seq", "api_keys", "id"),
     ("devices_id_seq", "devices", "id"),
     ("device_tags_id_seq", "device_tags", "id"),
+    ("claims_id_seq", "claims", "id"),
+    ("claim_uses_id_seq", "claim_uses", "id"),
     ("nodes_id_seq", "nodes", "id"),
     ("units_id_seq", "units", "id"),
     ("task_seq", "tasks", "seq"),

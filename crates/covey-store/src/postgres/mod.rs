@@ -15,6 +15,7 @@ mod clock;
 mod connection;
 mod device;
 mod device_session;
+mod enrolment;
 mod event;
 mod fault;
 mod lists;

@@ -6,6 +6,7 @@ mod certificate;
 mod columns;
 mod device;
 mod device_session;
+mod enrolment;
 mod event;
 mod grants;
 mod node;
@@ -24,6 +25,7 @@ pub(crate) use certificate::*;
 pub(crate) use columns::*;
 pub(crate) use device::*;
 pub(crate) use device_session::*;
+pub(crate) use enrolment::*;
 pub(crate) use event::*;
 pub(crate) use grants::*;
 pub(crate) use node::*;
@@ -67,6 +69,20 @@ mod tests {
             super::DEVICE_OF_CERTIFICATE,
             super::SESSION_OF_CERTIFICATE,
             super::SESSION_REMOVE,
+            super::CLAIM_OF_CERTIFICATE,
+            super::CLAIM,
+            super::CLAIMS_REACH,
+            super::CLAIM_INSERT,
+            super::CLAIM_SERIALS_COUNT,
+            super::CLAIM_SERIAL,
+            super::CLAIM_SERIAL_USE,
+            super::CLAIM_USE_INSERT,
+            super::CLAIM_COUNT,
+            super::CLAIM_SERIAL_RELEASE,
+            super::CLAIM_REVOKE,
+            super::CERTIFICATE_END,
+            super::CERTIFICATES_SINCE,
+            super::CERTIFICATES_SUPERSEDE,
             super::NODE_OF_NAME,
             super::NODE,
             super::NODE_OF_DEVICE,

@@ -17,6 +17,7 @@ mod connection;
 mod device;
 mod device_session;
 mod disk;
+mod enrolment;
 mod event;
 mod event_series;
 mod first;

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod ca;
 mod call;
 mod cert;
+mod claim;
 pub mod connection;
 mod device;
 pub mod discover;
@@ -47,6 +48,8 @@ pub enum ClientCommand {
     Device(Box<device::DeviceArgs>),
     /// List, show and revoke certificates of devices
     Cert(Box<cert::CertArgs>),
+    /// Make, list and revoke claims, by which the devices of a production enrol
+    Claim(Box<claim::ClaimArgs>),
     /// List nodes behind gateways, say which of them may join, and set their values
     Node(Box<node::NodeArgs>),
     /// List, add, change and remove TCP units, which the server connects to
@@ -95,6 +98,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Cert(args) => &args.target,
+        ClientCommand::Claim(args) => &args.target,
         ClientCommand::Node(args) => &args.target,
         ClientCommand::Unit(args) => &args.target,
         ClientCommand::Call(args) => &args.target,
@@ -112,6 +116,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     let result = match command {
         ClientCommand::Device(args) => device::run(*args, &connection).await,
         ClientCommand::Cert(args) => cert::run(*args, &connection).await,
+        ClientCommand::Claim(args) => claim::run(*args, &connection).await,
         ClientCommand::Node(args) => node::run(*args, &connection).await,
         ClientCommand::Unit(args) => unit::run(*args, &connection).await,
         ClientCommand::Call(args) => call::run(*args, &connection).await,

@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal, stderr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,6 +60,9 @@ pub struct SimArgs {
     /// Run the one device of this folder (ca.pem, cert.pem, key.pem) instead
     #[arg(long, value_name = "DIR", conflicts_with_all = ["count", "prefix", "identities"])]
     identity: Option<PathBuf>,
+    /// Let that device renew its certificate from the server's HTTPS listener, https://HOST:PORT, and store it in its folder
+    #[arg(long, value_name = "URL", requires = "identity")]
+    renew_from: Option<String>,
     /// Where devices connect, mqtts://HOST:PORT; without it, where the server says
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
@@ -181,7 +184,7 @@ pub async fn run(mut args: SimArgs) -> Result<ExitCode> {
     }
     args.settle().await?;
     let (fleet, server) = match (&args.identity, &args.broker) {
-        (Some(dir), Some(broker)) => (Fleet::of_folder(dir).map_err(told)?, broker.clone()),
+        (Some(dir), Some(broker)) => (of_folder(&args, dir)?, broker.clone()),
         _ => found(&args, output, &stop).await?,
     };
     allow_open_files(fleet.members.len() as u64).map_err(told)?;
@@ -203,6 +206,14 @@ pub async fn run(mut args: SimArgs) -> Result<ExitCode> {
         output.text(&last.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one device of a folder.
+fn of_folder(args: &SimArgs, dir: &Path) -> Result<Fleet> {
+    match &args.renew_from {
+        Some(url) => Fleet::of_folder_renewing(dir, url).map_err(told),
+        None => Fleet::of_folder(dir).map_err(told),
+    }
 }
 
 impl SimArgs {
@@ -303,7 +314,7 @@ async fn found(args: &SimArgs, output: Output, stop: &CancellationToken) -> Resu
         }
         return Ok((fleet, server));
     };
-    Ok((Fleet::of_folder(dir).map_err(told)?, server))
+    Ok((of_folder(args, dir)?, server))
 }
 
 /// Says each second how it goes: as a line that changes in a terminal, as

@@ -12,6 +12,7 @@ mod link;
 mod microcontrollers;
 mod names;
 pub mod parts;
+mod pki_forms;
 mod pusher;
 mod renewal;
 mod revocation;
@@ -195,6 +196,7 @@ async fn run(
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));
+    let api = api.with_pki(Arc::new(pki_forms::Forms(Arc::clone(&authority))));
     // Before units are asked what they read.
     let since = engine.server().record_span_of_every_org().await?.settled;
     let node_files = files.as_ref().map(|files| &files.nodes);
@@ -225,6 +227,9 @@ async fn run(
         running.spawn(covey_http::serve_https(socket, tls, app, mcu_files, stop.clone()));
     }
     running.spawn(covey_http::serve_http(http, app.clone(), http_files, stop.clone()));
+    let renewed_after = renewed_after(&settings);
+    let tls = covey_pki::https_server_config_for_renewals(Arc::clone(&resolver), renewed_after);
+    let tls = tls.map_err(fault::setup)?;
     running.spawn(covey_http::serve_https(https, tls, app, https_files, stop.clone()));
     if settings.mdns {
         let name = settings.server_name.clone();
@@ -281,6 +286,7 @@ pub fn bind(what: &str, option: &str, address: SocketAddr) -> Result<TcpListener
 fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
     let lifetimes = CertificateLifetimes {
         server: Duration::from_secs(settings.server_certificate_seconds.into()),
+        device: Duration::from_secs(settings.device_certificate_seconds.into()),
         ..CertificateLifetimes::default()
     };
     let now = OffsetDateTime::now_utc();
@@ -300,6 +306,11 @@ fn open_authority(data: &DataDir, settings: &Settings) -> Result<Authority> {
     Ok(authority)
 }
 
+/// How long after its end a certificate may be renewed.
+fn renewed_after(settings: &Settings) -> Duration {
+    Duration::from_secs(u64::from(settings.renew_expired_days) * 24 * 3_600)
+}
+
 fn limits(settings: &Settings) -> Limits {
     Limits {
         lease_ms: i64::from(settings.lease_seconds) * 1000,
@@ -308,6 +319,7 @@ fn limits(settings: &Settings) -> Limits {
         device_bytes_max: settings.device_bytes_max.0,
         org_bytes_max: settings.organisation_bytes_max.0,
         stream_bytes_max: usize::try_from(settings.stream_bytes_max.0).unwrap_or(usize::MAX),
+        renew_expired_ms_max: i64::try_from(renewed_after(settings).as_millis()).unwrap_or(i64::MAX),
         ..Limits::default()
     }
 }

@@ -2,7 +2,7 @@
 //! the certification authority.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use covey_core::device::{CertificateRecord, IssuedCertificate};
 use covey_core::error::{Error, Result, StorageFault};
@@ -66,6 +66,13 @@ impl Ids for RandomIds {
 /// Certificates from the authority in the data directory.
 pub struct Issuer(pub Arc<Authority>);
 
+impl Issuer {
+    fn failed(error: &covey_pki::PkiError) -> Error {
+        tracing::error!(%error, "certificate not issued");
+        Error::from(StorageFault::Io)
+    }
+}
+
 impl CertificateIssuer for Issuer {
     fn issue(&self, sn: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
         let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -79,8 +86,7 @@ impl CertificateIssuer for Issuer {
                 tracing::info!(%sn, %error, "certificate signing request refused");
                 Error::invalid("csr", "cannot be signed: it must be a PEM request with a P-256, P-384, Ed25519 or RSA key of 2048 bits or more, signed by that key, its CN the serial number or absent")
             } else {
-                tracing::error!(%sn, %error, "certificate not issued");
-                Error::from(StorageFault::Io)
+                Self::failed(&error)
             }
         })?;
         Ok(IssuedCertificate {
@@ -109,5 +115,20 @@ impl CertificateIssuer for Issuer {
             .map_err(|_| Error::invalid("certificate_pem", "must name a serial number as its CommonName"))?;
         let not_after = UnixMs(device.not_after_s.saturating_mul(1000));
         Ok((sn, CertificateRecord { serial_hex: device.serial, not_after }))
+    }
+
+    fn issue_claim(&self, not_after: UnixMs, now: UnixMs) -> Result<IssuedCertificate> {
+        let lifetime = Duration::from_secs(u64::try_from(not_after.since_ms(now) / 1000).unwrap_or(0));
+        let now = OffsetDateTime::from_unix_timestamp(now.seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let issued = self.0.issue_claim(lifetime, now).map_err(|error| Self::failed(&error))?;
+        Ok(IssuedCertificate {
+            record: CertificateRecord {
+                serial_hex: issued.serial_hex,
+                not_after: UnixMs(issued.not_after_s.saturating_mul(1000)),
+            },
+            certificate_pem: issued.certificate_pem,
+            ca_pem: issued.ca_pem,
+            private_key_pem: Some(issued.private_key_pem.into_exposed()),
+        })
     }
 }

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod committing;
 pub mod device_sessions;
 pub mod devices;
+pub mod enrolment;
 pub mod events;
 pub mod finishing;
 pub mod following;
@@ -163,6 +164,12 @@ macro_rules! battery {
                 a_unit_is_where_units_may_be,
                 one_server_speaks_with_the_units_of_an_organisation,
                 units_of_others_are_neither_seen_nor_changed,
+            ],
+            enrolment: [
+                a_claim_enrols_each_serial_number_once_and_so_many_in_all,
+                a_device_that_enrols_again_is_the_same_or_was_released,
+                a_certificate_is_renewed_by_one_that_is_good_or_ended_not_long_ago,
+                a_device_has_so_many_certificates_and_gets_so_many_a_day,
             ],
             microcontrollers: [
                 a_name_is_that_of_a_microcontroller_or_of_another_device_and_stays_so,

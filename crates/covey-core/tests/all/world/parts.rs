@@ -187,6 +187,16 @@ impl CertificateIssuer for FakeIssuer {
             private_key_pem: None,
         })
     }
+
+    fn issue_claim(&self, not_after: UnixMs, _: UnixMs) -> Result<IssuedCertificate> {
+        let serial = self.0.fetch_add(1, Ordering::SeqCst) + 0xa0;
+        Ok(IssuedCertificate {
+            record: CertificateRecord { serial_hex: format!("{serial:x}"), not_after },
+            certificate_pem: "certificate of a claim".to_owned(),
+            ca_pem: String::new(),
+            private_key_pem: None,
+        })
+    }
 }
 
 /// A digest that differs for keys that differ, and is no more than that.

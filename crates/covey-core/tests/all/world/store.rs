@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use covey_core::device_session::{Admission, SessionReader};
+use covey_core::enrolment::{Claim, ClaimSerial, EnrolmentReader};
 use covey_core::error::{Result, StorageFault};
 use covey_core::event::{
     Bucket, DeviceEvent, EventFilter, EventPage, EventReader, EventTypes, EventsFrom, Field, FieldQuery,
     Gauge, GaugeFilter, SeriesQuery,
 };
-use covey_core::id::{DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
+use covey_core::id::{ClaimId, DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
 use covey_core::node::{KnownName, Node, NodeCount, NodeFilter, NodeName, NodeReader};
 use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Room, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
@@ -325,6 +326,26 @@ impl NodeReader for WatchedStore {
 
     fn servers_gone_of_every_org(&self, limit: u32) -> Found<'_, Vec<String>> {
         self.inner.servers_gone_of_every_org(limit)
+    }
+}
+
+impl EnrolmentReader for WatchedStore {
+    fn claim_of_certificate_of_every_org(&self, serial_hex: String) -> Found<'_, Option<Claim>> {
+        self.inner.claim_of_certificate_of_every_org(serial_hex)
+    }
+
+    fn claim_list(&self, caller: &Caller, id: Option<ClaimId>, page: PageRequest) -> Found<'_, Page<Claim>> {
+        self.inner.claim_list(caller, id, page)
+    }
+
+    fn claim_serial_list(
+        &self,
+        caller: &Caller,
+        claim: ClaimId,
+        sn: Option<Sn>,
+        page: PageRequest,
+    ) -> Found<'_, Page<ClaimSerial>> {
+        self.inner.claim_serial_list(caller, claim, sn, page)
     }
 }
 

@@ -56,6 +56,10 @@ impl CertificateIssuer for Issuer {
             private_key_pem: None,
         })
     }
+
+    fn issue_claim(&self, _: UnixMs, _: UnixMs) -> Result<IssuedCertificate> {
+        Err(covey_core::Error::not_found("issuer of claims"))
+    }
 }
 
 impl Broker {

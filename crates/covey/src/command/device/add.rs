@@ -8,8 +8,11 @@ use covey_client::{CertificateWanted, DeviceNew, DeviceTags, Error, Registered, 
 use serde_json::json;
 
 use crate::command::connection::{Connection, shell_word};
-use crate::command::device::AddArgs;
-use crate::command::device::identity_folder::{CA_FILE, CERTIFICATE_FILE, IdentityFolder, KEY_FILE};
+use crate::command::device::bundle::Bundle;
+use crate::command::device::identity_folder::{
+    CA_FILE, CERTIFICATE_FILE, IdentityFolder, KEY_FILE, PKCS12_FILE,
+};
+use crate::command::device::{AddArgs, many};
 use crate::fault;
 
 /// Longest certificate signing request, in bytes.
@@ -20,10 +23,13 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     if args.no_certificate || args.ca.is_some() {
         return add_without(args, connection).await;
     }
+    if let Some(count) = args.count {
+        return many::run(args, count, connection).await;
+    }
+    let bundle = Bundle::of(args.bundle, args.password_file.as_deref())?;
     let csr = args.csr.as_deref().map(read_csr).transpose()?;
     let has_own_key = csr.is_some();
-    let names: &[&str] =
-        if has_own_key { &[CA_FILE, CERTIFICATE_FILE] } else { &[CA_FILE, CERTIFICATE_FILE, KEY_FILE] };
+    let names = bundle.files(has_own_key);
     let folder = args.out.as_deref().map(|path| IdentityFolder::reserve(path, names, args.force));
     let folder = folder.transpose().map_err(fault::setup)?;
 
@@ -44,21 +50,29 @@ pub async fn run(args: AddArgs, connection: &Connection) -> Result<()> {
     }
     match (folder, args.out.as_deref()) {
         (Some(folder), Some(path)) => {
-            folder.write(&contents(&registered)).with_context(|| {
+            let contents = bundle.contents(&registered);
+            let written = contents.and_then(|contents| {
+                let files: Vec<_> = contents.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+                Ok(folder.write(&files)?)
+            });
+            written.with_context(|| {
                 format!(
                     "{} is registered, but its files could not be written: retire it with \"{}\" and add it again",
                     registered.device.sn,
                     connection.command(&format!("device rm sn:{}", registered.device.sn))
                 )
             })?;
-            tell_written(connection, &registered, path)
+            match bundle {
+                Bundle::Pem => tell_written(connection, &registered, path),
+                bundle => tell_bundle(connection, &registered, path, &bundle, names),
+            }
         }
         _ => print(connection, &registered),
     }
 }
 
 /// Tags by name; of equal names the last counts.
-fn tags(given: Vec<Tag>) -> Option<DeviceTags> {
+pub fn tags(given: Vec<Tag>) -> Option<DeviceTags> {
     let by_name = given.into_iter().map(|Tag { tag, value }| (tag.into_owned(), value.into_owned()));
     Some(DeviceTags(by_name.collect())).filter(|DeviceTags(tags)| !tags.is_empty())
 }
@@ -123,14 +137,6 @@ fn read_csr(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn contents(registered: &Registered) -> Vec<(&'static str, &str)> {
-    vec![
-        (CA_FILE, registered.ca_pem.as_deref().unwrap_or_default()),
-        (CERTIFICATE_FILE, registered.certificate_pem.as_deref().unwrap_or_default()),
-        (KEY_FILE, registered.private_key_pem.as_deref().unwrap_or_default()),
-    ]
-}
-
 /// Prints the certificates, and the key if there is one.
 fn print(connection: &Connection, registered: &Registered) -> Result<()> {
     let output = connection.output;
@@ -189,6 +195,33 @@ fn tell_written(connection: &Connection, registered: &Registered, path: &Path) -
     ));
     let call = connection.command(&format!("call {} 51 '{{\"dt\":[{{\"cl\":5}}]}}'", device.sn));
     output.note(&format!("To call it, from another terminal: {call}"));
+    Ok(())
+}
+
+/// Says which files were written in another form than PEM, and the password that was made: it is shown once.
+fn tell_bundle(
+    connection: &Connection,
+    registered: &Registered,
+    path: &Path,
+    bundle: &Bundle,
+    names: &[&str],
+) -> Result<()> {
+    let (device, output, password) = (&registered.device, connection.output, bundle.made_password());
+    if output.json {
+        let files: Vec<_> = names.iter().map(|name| path.join(name)).collect();
+        return Ok(output.json(&json!({"device": device, "files": files, "password": password}))?);
+    }
+    output.text(&format!(
+        "{} is registered as number {}; in {}: {}",
+        device.sn,
+        device.device_id,
+        path.display(),
+        names.join(", ")
+    ))?;
+    if let Some(password) = password {
+        output.text(&format!("password of {PKCS12_FILE} (shown this once): {password}"))?;
+    }
+    output.note(&where_to_connect(connection, &device.sn));
     Ok(())
 }
 

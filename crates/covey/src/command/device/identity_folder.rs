@@ -12,6 +12,13 @@ pub const CA_FILE: &str = "ca.pem";
 pub const CERTIFICATE_FILE: &str = "cert.pem";
 /// The device's private key.
 pub const KEY_FILE: &str = "key.pem";
+/// Certificates and key in PKCS #12.
+pub const PKCS12_FILE: &str = "device.p12";
+/// In DER: the root certificate, the device's, the issuing one, and the device's private key as PKCS #8.
+pub const DER_FILES: [&str; 4] = ["ca.der", "cert.der", "issuer.der", KEY_DER_FILE];
+const KEY_DER_FILE: &str = "key.der";
+/// What is for its owner alone.
+const SECRET_FILES: [&str; 3] = [KEY_FILE, PKCS12_FILE, KEY_DER_FILE];
 
 /// A folder whose files are reserved, and given back if they are not written.
 ///
@@ -65,10 +72,10 @@ impl IdentityFolder {
     }
 
     /// Writes the files, named as they were reserved.
-    pub fn write(mut self, contents: &[(&'static str, &str)]) -> Result<(), FolderError> {
+    pub fn write(mut self, contents: &[(&'static str, &[u8])]) -> Result<(), FolderError> {
         for reserved in &mut self.files {
             let content = contents.iter().find(|(name, _)| *name == reserved.name);
-            let bytes = content.map_or("", |(_, text)| text).as_bytes();
+            let bytes = content.map_or(&[][..], |(_, bytes)| bytes);
             let written = reserved.file.write_all(bytes).and_then(|()| reserved.file.sync_all());
             written.map_err(|source| FolderError::Io { path: reserved.unfinished.clone(), source })?;
         }
@@ -105,7 +112,7 @@ impl Reserved {
     /// may be replaced; what is written goes to a file beside it first.
     fn reserve(folder: &Path, name: &'static str, force: bool) -> Result<Self, FolderError> {
         let path = folder.join(name);
-        let mode = if name == KEY_FILE { 0o600 } else { 0o644 };
+        let mode = if SECRET_FILES.contains(&name) { 0o600 } else { 0o644 };
         let create = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
         let io = |path: &Path, source| FolderError::Io { path: path.to_owned(), source };
         let is_ours = match create(&path) {
@@ -147,7 +154,7 @@ mod tests {
     use super::*;
 
     const NAMES: [&str; 3] = [CA_FILE, CERTIFICATE_FILE, KEY_FILE];
-    const CONTENTS: [(&str, &str); 3] = [(CA_FILE, "ca"), (CERTIFICATE_FILE, "cert"), (KEY_FILE, "key")];
+    const CONTENTS: [(&str, &[u8]); 3] = [(CA_FILE, b"ca"), (CERTIFICATE_FILE, b"cert"), (KEY_FILE, b"key")];
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777

@@ -1,7 +1,10 @@
 //! `covey device`: the registry of devices.
 
 mod add;
+mod bundle;
 mod identity_folder;
+mod many;
+mod many_archive;
 mod name;
 mod view;
 
@@ -13,7 +16,9 @@ use clap::{Args, Subcommand};
 use covey_client::{DeviceFilter, PageRequest, Tag};
 
 use crate::command::connection::{Connection, Target};
+use crate::command::device::bundle::BundleKind;
 
+pub use identity_folder::{CA_FILE, CERTIFICATE_FILE, IdentityFolder, KEY_FILE};
 pub use name::DeviceName;
 
 /// `covey device`.
@@ -35,7 +40,9 @@ enum DeviceCommand {
     #[command(after_help = "Examples:\n  \
         covey device add lamp-1 --out ./lamp-1\n  \
         covey device add lamp-2 --tag room=kitchen --tag floor=2 --out ./lamp-2\n  \
-        covey device add lamp-3 --csr lamp-3.csr --out ./lamp-3   (the key never leaves the device)")]
+        covey device add lamp-3 --csr lamp-3.csr --out ./lamp-3   (the key never leaves the device)\n  \
+        covey device add lamp-4 --bundle pkcs12 --out ./lamp-4\n  \
+        covey device add --count 10000 --prefix LAMP- --out lamps.tar")]
     Add(AddArgs),
     /// List devices
     #[command(after_help = "Examples:\n  \
@@ -92,12 +99,44 @@ struct AddArgs {
     /// That certificate (PEM), with those that lead to the CA behind it; its common name is the serial number
     #[arg(long, value_name = "FILE", requires = "ca")]
     certificate: Option<PathBuf>,
-    /// Folder for ca.pem, cert.pem and key.pem, made if missing, readable for you alone
-    #[arg(long, value_name = "DIR")]
+    /// Folder for ca.pem, cert.pem and key.pem, made if missing, readable for you alone; with --count, the archive
+    #[arg(long, value_name = "DIR|FILE")]
     out: Option<PathBuf>,
     /// Replace existing files
-    #[arg(long, requires = "out")]
+    #[arg(long, requires = "out", conflicts_with = "count")]
     force: bool,
+    /// In which form certificate and key are written
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value = "pem",
+        requires = "out",
+        conflicts_with = "count"
+    )]
+    bundle: BundleKind,
+    /// File whose first line is the password of the pkcs12 bundle; without it, one is made and shown once
+    #[arg(long, value_name = "FILE", requires = "out")]
+    password_file: Option<PathBuf>,
+    /// Register so many devices, named PREFIX and a number, and write an archive (tar) with a folder for each and an
+    /// index in CSV
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        requires_all = ["prefix", "out"],
+        conflicts_with_all = ["sn", "device_id", "csr", "password_file"]
+    )]
+    count: Option<u32>,
+    /// What the serial numbers of --count begin with
+    #[arg(long, value_name = "TEXT", requires = "count")]
+    prefix: Option<String>,
+    /// The first number of --count
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "count")]
+    from: u32,
+    /// Go on with an archive that was left unfinished
+    #[arg(long, requires = "count")]
+    resume: bool,
 }
 
 #[derive(Args)]
