@@ -131,8 +131,8 @@ async fn a_registered_certificate_is_as_good_as_a_key_until_it_is_revoked() {
     let org_id = known.body["org_id"].clone();
     assert!(org_id.is_i64());
     let expected = json!({
-        "org_id": org_id, "org": "acme", "name": "app", "rights": ["tasks:read", "keys:write"], "expires_at": null,
-        "addresses": [],
+        "org_id": org_id, "org": "acme", "name": "app", "kind": "key", "rights": ["tasks:read", "keys:write"],
+        "expires_at": null, "addresses": [], "grants": [],
     });
     assert_eq!(known.body, expected);
     assert_eq!(known.header("x-covey-rights"), "tasks:read keys:write");
