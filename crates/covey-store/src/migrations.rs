@@ -37,7 +37,7 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first. One that was released stays as it is, byte for byte.
-const MIGRATIONS: [Migration; 19] = [
+const MIGRATIONS: [Migration; 20] = [
     migration!(sqlite: "0001_first", postgres: "0001_first", requires: 1),
     migration!(sqlite: "0002_sessions"),
     // A program that writes no records would leave changes untold.
@@ -58,6 +58,7 @@ const MIGRATIONS: [Migration; 19] = [
     migration!(sqlite: "0017_device_kinds", postgres: "0016_device_kinds", requires: 2),
     migration!(sqlite: "0018_key_bounds", postgres: "0017_key_bounds", requires: 2),
     migration!(sqlite: "0019_grants", postgres: "0018_grants", requires: 2),
+    migration!(sqlite: "0020_audit", postgres: "0019_audit", requires: 2),
 ];
 
 /// Those of SQLite, with the version that each leads to.

@@ -134,6 +134,12 @@ named! {
         WebhookRecord => "webhook_record",
         /// How webhooks are.
         WebhookStates => "webhook_states",
+        /// Entries of the audit log.
+        AuditList => "audit_list",
+        /// Chains of the audit log.
+        AuditChains => "audit_chains",
+        /// Rows of the audit log, in their order.
+        AuditRows => "audit_rows",
     }
 }
 
@@ -191,6 +197,8 @@ impl ReadKind {
             | Self::RecordCatchUp
             | Self::KeptOfDevices
             | Self::KeptOfOrgs
+            | Self::AuditChains
+            | Self::AuditRows
             | Self::WebhookList
             | Self::WebhookLog
             | Self::WebhookDead
@@ -200,6 +208,7 @@ impl ReadKind {
             | Self::OrgList
             | Self::UnitList
             | Self::TaskSearch
+            | Self::AuditList
             | Self::EventSearch
             | Self::EventFields
             | Self::EventSeries

@@ -1,6 +1,7 @@
 //! What an operation can read and write inside a transaction.
 
 use crate::access::AccessSteps;
+use crate::audit::AuditSteps;
 use crate::device::DeviceSteps;
 use crate::device_session::SessionSteps;
 use crate::error::StorageFault;
@@ -34,6 +35,7 @@ pub trait Transaction:
     + AccessSteps
     + RetentionSteps
     + QuotaSteps
+    + AuditSteps
 {
     /// The instant of this transaction.
     fn now(&self) -> UnixMs;

@@ -10,6 +10,7 @@
 //! between the store and PostgreSQL.
 
 mod access;
+mod audit;
 mod clock;
 mod connection;
 mod device;

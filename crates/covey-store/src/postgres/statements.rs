@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error, Statement};
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::write::group_statement::{self, Parts};
 use crate::postgres::{
-    access, device, device_session, event, node, presence, quota, record, retention, task, twin, unit,
+    access, audit, device, device_session, event, node, presence, quota, record, retention, task, twin, unit,
     webhook,
 };
 
@@ -36,12 +36,12 @@ macro_rules! of_nouns {
 
 of_nouns! {
     /// Those of the connection that writes.
-    Writing { task device device_session node event presence twin unit webhook access retention quota }
+    Writing { task device device_session node event presence twin unit webhook access retention quota audit }
 }
 
 of_nouns! {
     /// Those of a connection that reads.
-    Reading { task device device_session node event record presence twin unit webhook access retention quota }
+    Reading { task device device_session node event record presence twin unit webhook access retention quota audit }
 }
 
 /// The statements that write nearly all of a group.
@@ -77,6 +77,6 @@ impl Writes {
 pub(super) fn all() -> Vec<(String, String)> {
     let named = [Writing::all(), Reading::all()].concat();
     let named = named.into_iter().map(|(name, sql)| (name.to_owned(), sql.to_owned()));
-    let writes = Parts::all().enumerate().map(|(place, sql)| (format!("write {place:07b}"), sql));
+    let writes = Parts::all().enumerate().map(|(place, sql)| (format!("write {place:08b}"), sql));
     named.chain(writes).chain([("insert_done".to_owned(), group_statement::new_final_tasks())]).collect()
 }

@@ -2,6 +2,7 @@
 //! value of the domain and back, and the statements that read the same in both.
 
 mod access;
+mod audit;
 mod columns;
 mod device;
 mod device_session;
@@ -19,6 +20,7 @@ mod unit;
 mod webhook;
 
 pub(crate) use access::*;
+pub(crate) use audit::*;
 pub(crate) use columns::*;
 pub(crate) use device::*;
 pub(crate) use device_session::*;
@@ -47,6 +49,8 @@ mod tests {
             super::ORG_LIST,
             super::API_KEY_INSERT,
             super::API_KEY,
+            super::AUDIT_HEAD,
+            super::AUDIT_ROWS,
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,
