@@ -12,6 +12,7 @@
 //! `openapi` the schemas. A client needs neither.
 
 mod access;
+mod audit;
 mod by_name;
 mod cloud_event;
 mod device;
@@ -38,6 +39,7 @@ mod unit;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use audit::{AuditActor, AuditChain, AuditChains, AuditEntry, AuditPage, AuditRow, AuditRows};
 pub use cloud_event::{CloudEvent, ResultMessage};
 pub use device::{Device, DeviceConnection, DeviceNode, DeviceRegistered, DeviceRetired, DeviceTag, TagPut};
 pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePage, Series, SeriesBucket};
@@ -58,7 +60,8 @@ pub use request::{
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{
-    CallerKindName, GrantableRightName, NodeStateName, RecordKindName, RightName, RoleName, UnitKindName,
+    AuditOutcomeName, CallerKindName, GrantableRightName, NodeStateName, RecordKindName, RightName, RoleName,
+    UnitKindName,
 };
 pub use serde_json::value::RawValue;
 pub use task::{

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use covey_core::access::{CallerKind, GRANTABLE, RIGHT_NAMES, Role};
+use covey_core::audit::AuditOutcome;
 use covey_core::node::NodeState;
 use covey_core::presence::Reason;
 use covey_core::record::RecordKind;
@@ -115,6 +116,8 @@ names! {
     UnitKindName as "UnitKind" = UnitKind::NAMES.map(|(_, name)| name), "What it does: `read` sends a measurement a line, `update` waits for a line.";
     /// Whether a node may join.
     NodeStateName as "NodeState" = NodeState::NAMES.map(|(_, name)| name), "Whether a node may join.";
+    /// What came of something.
+    AuditOutcomeName as "AuditOutcome" = AuditOutcome::NAMES.map(|(_, name)| name), "What came of it.";
     /// A right of a credential.
     RightName as "Right" = RIGHT_NAMES, "A right.";
 }

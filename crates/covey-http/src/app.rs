@@ -14,8 +14,8 @@ use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, device_events, device_tasks, devices, docs, findings, gauges, health, metrics, nodes,
-    orgs, retention, stream, units, webhooks, whoami,
+    access, api_keys, audit, device_events, device_tasks, devices, docs, findings, gauges, health, metrics,
+    nodes, orgs, retention, stream, units, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -33,6 +33,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(api_keys::router())
         .merge(access::router())
         .merge(orgs::router())
+        .merge(audit::router())
         .merge(whoami::router())
         .merge(health::router())
         .merge(findings::router())
