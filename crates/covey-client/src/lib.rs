@@ -21,6 +21,7 @@
 
 mod access;
 mod api_key;
+mod audit;
 mod client;
 mod device;
 mod error;
@@ -40,6 +41,7 @@ mod webhook;
 
 pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
+pub use audit::{AuditChain, AuditEntry, AuditFilter, AuditPage, AuditRow};
 pub use client::Client;
 pub use covey_api::{
     ApiKeyNew, CertificateWanted, DeviceNew, DeviceTag, DeviceTags, Finding, Findings, Grant, GrantMethod,
