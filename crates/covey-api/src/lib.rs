@@ -12,6 +12,7 @@
 //! `openapi` the schemas. A client needs neither.
 
 mod access;
+mod audit;
 mod by_name;
 mod certificate;
 mod claim;
@@ -40,6 +41,7 @@ mod unit;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use audit::{AuditActor, AuditChain, AuditChains, AuditEntry, AuditPage, AuditRow, AuditRows};
 pub use certificate::{Certificate, DeviceCertificatesRevoked};
 pub use claim::{
     Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage, ClaimSerialReleased, ClaimSerialsAdded,
@@ -67,8 +69,8 @@ pub use request::{
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{
-    CallerKindName, CertificateStateName, GrantableRightName, NodeStateName, RecordKindName,
-    RevocationReasonName, RightName, RoleName, UnitKindName,
+    AuditOutcomeName, CallerKindName, CertificateStateName, GrantableRightName, NodeStateName,
+    RecordKindName, RevocationReasonName, RightName, RoleName, UnitKindName,
 };
 pub use serde_json::value::RawValue;
 pub use task::{

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Retention {
     /// By what is kept: `tasks` (final, with their results), `events`,
-    /// `records` (how far back a stream or webhook can go), `twin_history`.
+    /// `records` (how far back a stream or webhook can go), `twin_history`, `audit`.
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, u32>))]
     pub in_force: BTreeMap<Cow<'static, str>, u32>,
     /// What the operator has set for all organisations.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use covey_core::access::{CallerKind, GRANTABLE, RIGHT_NAMES, Role};
+use covey_core::audit::AuditOutcome;
 use covey_core::certificate::{CertificateState, RevocationReason};
 use covey_core::node::NodeState;
 use covey_core::presence::Reason;
@@ -120,6 +121,8 @@ names! {
     RevocationReasonName as "RevocationReason" = RevocationReason::NAMES.map(|(_, name)| name), "Why a certificate was revoked (RFC 5280 section 5.3.1).";
     /// Whether a node may join.
     NodeStateName as "NodeState" = NodeState::NAMES.map(|(_, name)| name), "Whether a node may join.";
+    /// What came of something.
+    AuditOutcomeName as "AuditOutcome" = AuditOutcome::NAMES.map(|(_, name)| name), "What came of it.";
     /// A right of a credential.
     RightName as "Right" = RIGHT_NAMES, "A right.";
 }

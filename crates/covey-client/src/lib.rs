@@ -21,6 +21,7 @@
 
 mod access;
 mod api_key;
+mod audit;
 mod certificate;
 mod claim;
 mod client;
@@ -42,6 +43,7 @@ mod webhook;
 
 pub use access::{AccessExplanation, AccessQuestion};
 pub use api_key::{ApiKey, MadeApiKey};
+pub use audit::{AuditChain, AuditEntry, AuditFilter, AuditPage, AuditRow};
 pub use certificate::{Certificate, CertificateFilter, CertificatePage, DeviceCertificatesRevoked};
 pub use claim::{Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage};
 pub use client::Client;

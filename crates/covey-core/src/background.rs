@@ -31,6 +31,8 @@ pub enum Work {
     Retention,
     /// Counts what is kept.
     Quota,
+    /// Writes what was refused into the audit log.
+    Audit,
     /// Forgets what is too old of the log and the dead letters of webhooks.
     WebhookLog,
     /// Looks for servers that do not come back, and retires the passing nodes that they
@@ -43,7 +45,7 @@ pub enum Work {
 
 impl Work {
     /// All work of a server that is alone.
-    pub const ALONE: [Self; 9] = [
+    pub const ALONE: [Self; 10] = [
         Self::Expiry,
         Self::Announcing,
         Self::Feed,
@@ -52,6 +54,7 @@ impl Work {
         Self::LookAgain,
         Self::Retention,
         Self::Quota,
+        Self::Audit,
         Self::WebhookLog,
     ];
 
@@ -70,6 +73,7 @@ impl Work {
             Self::LookAgain => "look again",
             Self::Retention => "retention",
             Self::Quota => "quota",
+            Self::Audit => "audit",
             Self::WebhookLog => "webhook log",
             Self::LeftBehind => "left behind",
             Self::CatchUp => "catch up",
@@ -97,6 +101,8 @@ const RETENTION_INTERVAL_MS: u64 = 600_000;
 const RETENTION_PAUSE_MS: u64 = 200;
 /// How often is looked whether what a device keeps is to be asked for, in milliseconds.
 const QUOTA_INTERVAL_MS: u64 = 1_000;
+/// How often what was refused is written, in milliseconds.
+const AUDIT_INTERVAL_MS: u64 = 2_000;
 /// How often the log of webhooks is looked at, in milliseconds.
 const WEBHOOK_LOG_INTERVAL_MS: u64 = 60_000;
 /// The shortest pause between two bounded amounts of it, in milliseconds.
@@ -187,6 +193,10 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, progress: &mut Pro
             if is_more { RETENTION_PAUSE_MS } else { RETENTION_INTERVAL_MS }
         }
         Work::Quota => unless_more(server.quota_step().await?, QUOTA_INTERVAL_MS),
+        Work::Audit => {
+            server.audit_refusals_write().await?;
+            AUDIT_INTERVAL_MS
+        }
         Work::WebhookLog => {
             let clock = &engine.parts.clock;
             let began_us = clock.monotonic_us();

@@ -1,5 +1,7 @@
 //! What can be said of JSON text without reading it.
 
+use std::fmt::Write as _;
+
 /// How deeply JSON text is nested, at least as deeply as it will turn out to
 /// be; brackets in strings do not count. What reads it later may do so with a
 /// call a level.
@@ -75,6 +77,28 @@ fn value_end(json: &str) -> usize {
         false
     });
     end.unwrap_or(json.len())
+}
+
+/// Writes a text as a JSON string at the end of another text.
+pub fn quote(text: &str, json: &mut String) {
+    json.push('"');
+    let mut rest = text;
+    while let Some(place) = rest.find(|one: char| matches!(one, '"' | '\\') || one.is_ascii_control()) {
+        let (plain, from) = rest.split_at(place);
+        json.push_str(plain);
+        let mut behind = from.chars();
+        match behind.next() {
+            Some('"') => json.push_str("\\\""),
+            Some('\\') => json.push_str("\\\\"),
+            Some('\n') => json.push_str("\\n"),
+            // Writing to a string cannot fail.
+            Some(control) => drop(write!(json, "\\u{:04x}", u32::from(control))),
+            None => {}
+        }
+        rest = behind.as_str();
+    }
+    json.push_str(rest);
+    json.push('"');
 }
 
 /// The text that a string stands for; none where an escape says nothing.

@@ -13,6 +13,7 @@
 pub mod access;
 pub mod address;
 pub mod announcer;
+pub mod audit;
 pub mod background;
 pub mod budget;
 pub mod certificate;

@@ -6,6 +6,7 @@
 
 use futures_channel::oneshot;
 
+use crate::audit::AuditEntry;
 use crate::error::{Error, Result, StorageFault};
 use crate::id::{DeviceKey, OrgId};
 use crate::port::{Job, Need, ReadSet, Transaction, Turn};
@@ -65,6 +66,10 @@ pub trait Operation: Send + 'static {
     /// # Errors
     /// [`Abort::Refused`] before anything was written, or the storage's fault.
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Self::Output, Abort>;
+
+    /// What the audit log is told of what was done: an entry for each thing that somebody who is no device has changed. An
+    /// operation of a device, or of the server itself, has none.
+    fn entries(&self, output: &Self::Output) -> Vec<AuditEntry>;
 }
 
 /// What follows from an answer once it is committed.
@@ -112,7 +117,12 @@ impl<O: Operation, R: Send + 'static> Job for OperationJob<O, R> {
 
     fn run(&mut self, tx: &mut dyn Transaction) -> Result<(), StorageFault> {
         self.answer = match self.operation.apply(tx) {
-            Ok(output) => Some(Ok(output)),
+            Ok(output) => {
+                for entry in self.operation.entries(&output) {
+                    tx.audit_add(&entry)?;
+                }
+                Some(Ok(output))
+            }
             Err(Abort::Refused(error)) => Some(Err(error)),
             Err(Abort::Fault(fault)) => return Err(fault),
         };

@@ -37,10 +37,14 @@ enum About {
 const OPERATIONS: &[(&str, &str, Rights, About)] = {
     use About::{Device, Event, Task, Whole};
     const TWIN: Rights = Rights(Rights::DEVICES_WRITE.0 | Rights::TASKS_WRITE.0);
+    const ALL_AUDIT: Rights = Rights(Rights::AUDIT_READ.0 | Rights::ORGS_ADMIN.0);
     &[
         ("GET", "/api-keys", Rights::KEYS_WRITE, Whole),
         ("POST", "/api-keys", Rights::KEYS_WRITE, Whole),
         ("DELETE", "/api-keys/{id}", Rights::KEYS_WRITE, Whole),
+        ("GET", "/audit", Rights::AUDIT_READ, Whole),
+        ("GET", "/audit/chains", ALL_AUDIT, Whole),
+        ("GET", "/audit/rows", ALL_AUDIT, Whole),
         ("GET", "/certificates", Rights::DEVICES_READ, Device),
         ("GET", "/certificates/{serial_hex}", Rights::DEVICES_READ, Device),
         ("POST", "/certificates/{serial_hex}/revoke", Rights::DEVICES_WRITE, Device),

@@ -14,7 +14,7 @@ use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, certificates, claims, device_events, device_tasks, devices, docs, est, findings,
+    access, api_keys, audit, certificates, claims, device_events, device_tasks, devices, docs, est, findings,
     gauges, health, metrics, nodes, orgs, pki, retention, stream, units, webhooks, whoami,
 };
 
@@ -35,6 +35,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(access::router())
         .merge(orgs::router())
         .merge(claims::router())
+        .merge(audit::router())
         .merge(whoami::router())
         .merge(health::router())
         .merge(findings::router())

@@ -15,6 +15,8 @@ mod api;
 mod api_keys;
 mod app;
 mod arriving;
+mod asked_by;
+mod audit;
 mod auth;
 mod certificates;
 mod claims;

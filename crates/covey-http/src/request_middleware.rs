@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::answer::MadeFrom;
 use crate::api::Api;
+use crate::asked_by::AskedBy;
 use crate::connection::{Connection, STALL_MS_MAX};
 use crate::metrics::RouteName;
 use crate::problem::{Kind, Problem};
@@ -66,8 +67,11 @@ pub(crate) async fn request_middleware(
     {
         unknown.parameters(query, known);
     }
+    let uri = request.uri().clone();
     let (mut request, unread) = lend(request);
     request.extensions_mut().insert(unknown.clone());
+    let asked_by = AskedBy::default();
+    request.extensions_mut().insert(asked_by.clone());
 
     let connection = request.extensions().get::<Arc<Connection>>();
     let room = match connection.filter(|connection| !connection.has_room()).map(Arc::clone) {
@@ -94,6 +98,7 @@ pub(crate) async fn request_middleware(
     {
         response = refusal.into_response();
     }
+    asked_by.answered(&api, &method, route.as_str(), &uri, &response);
     unknown.tell(&mut response).await;
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());

@@ -51,13 +51,14 @@ async fn retention_get(asked: Asked) -> Answer {
     )
 )]
 async fn retention_put(asked: Asked, body: RawBody) -> Answer {
-    let RetentionChange { tasks, events, records, twin_history } = body.read()?;
+    let RetentionChange { tasks, events, records, twin_history, audit } = body.read()?;
     let mut days = Vec::new();
     for (kept, change) in [
         (RetentionClass::Tasks, tasks),
         (RetentionClass::Events, events),
         (RetentionClass::Records, records),
         (RetentionClass::TwinHistory, twin_history),
+        (RetentionClass::Audit, audit),
     ] {
         let Some(change) = change else { continue };
         let number = change.map(|Whole(days)| u32::try_from(days)).transpose();

@@ -266,6 +266,9 @@ pub struct Options {
     /// [default: 90]
     #[arg(long, env = "COVEY_TWIN_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub twin_retention_days: Option<u32>,
+    /// How many days to keep the audit log; 0 means for ever [default: 365]
+    #[arg(long, env = "COVEY_AUDIT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
+    pub audit_retention_days: Option<u32>,
     /// Origins whose pages may call the REST API from a browser, such as
     /// https://dashboard.example:8443, with a key or with the client certificate
     /// of their user [default: none]
@@ -398,7 +401,7 @@ impl Options {
             mcu_http_key_file mcu_topic_prefix store link
             link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from crl_url ocsp_url retention_days event_retention_days record_retention_days
-            twin_retention_days cors_origins names log log_format lease_seconds announcements_max
+            twin_retention_days audit_retention_days cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
             device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
             webhook_retry_seconds disk_free_min backup_days_max sessions_max sessions_bytes_max packet_bytes_max
@@ -438,6 +441,7 @@ pub struct Settings {
     pub event_retention_days: u32,
     pub record_retention_days: u32,
     pub twin_retention_days: u32,
+    pub audit_retention_days: u32,
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub mqtts: SocketAddr,
@@ -577,6 +581,7 @@ impl Settings {
             event_retention_days: days(options.event_retention_days, RetentionClass::Events),
             record_retention_days: days(options.record_retention_days, RetentionClass::Records),
             twin_retention_days: days(options.twin_retention_days, RetentionClass::TwinHistory),
+            audit_retention_days: days(options.audit_retention_days, RetentionClass::Audit),
             data,
             http: options.http.unwrap_or(DEFAULT_HTTP),
             https: options.https.unwrap_or(DEFAULT_HTTPS),
@@ -747,6 +752,7 @@ impl Settings {
             ("event_retention_days", self.event_retention_days, 0..=DAYS_MAX),
             ("record_retention_days", self.record_retention_days, 0..=DAYS_MAX),
             ("twin_retention_days", self.twin_retention_days, 0..=DAYS_MAX),
+            ("audit_retention_days", self.audit_retention_days, 0..=DAYS_MAX),
             ("lease_seconds", self.lease_seconds, 1..=86_400),
             ("backup_days_max", self.backup_days_max, 0..=DAYS_MAX),
             ("announcements_max", self.announcements_max, 1..=1_000),

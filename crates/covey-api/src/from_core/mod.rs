@@ -1,6 +1,7 @@
 //! The wire forms of what the domain has, for the server: each borrows what it shows.
 
 mod access;
+mod audit;
 mod certificate;
 mod claim;
 mod device;

@@ -1,11 +1,13 @@
 //! What can be asked of API keys, and of the credentials that stand for them.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::access::{
     Access, ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd,
     LAST_USED_GRAIN_MS, MadeKey, Rights,
 };
+use crate::audit::AuditActor;
 use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
@@ -18,11 +20,18 @@ impl Engine {
         self.parts.ids.api_key()
     }
 
-    fn key_to_add(&self, org_name: &str, name: &str, access: Access, clear_text: &str) -> Result<ApiKeyAdd> {
+    fn key_to_add(
+        &self,
+        org_name: &str,
+        name: &str,
+        access: Access,
+        clear_text: &str,
+        (by, from): (AuditActor, Option<IpAddr>),
+    ) -> Result<ApiKeyAdd> {
         ApiKeyAdd::validate(org_name, name)?;
         let digest = (self.parts.key_hasher)(clear_text);
         let (org_name, name) = (org_name.to_owned(), name.to_owned());
-        Ok(ApiKeyAdd { org_name, name, access, digest, certificate_serial_hex: None })
+        Ok(ApiKeyAdd { org_name, name, access, digest, certificate_serial_hex: None, by, from })
     }
 }
 
@@ -36,7 +45,8 @@ impl ForCaller<'_> {
         may_grant(self.caller, org_name, &access)?;
         self.charge(Weight::WRITE)?;
         let clear_text = self.engine.parts.ids.api_key();
-        let operation = self.engine.key_to_add(org_name, name, access, &clear_text)?;
+        let by = (AuditActor::of(self.caller), self.caller.from);
+        let operation = self.engine.key_to_add(org_name, name, access, &clear_text, by)?;
         Ok(MadeKey { key: self.engine.execute(operation).await?, clear_text })
     }
 
@@ -59,7 +69,8 @@ impl ForCaller<'_> {
         let access = access.into();
         may_grant(self.caller, org_name, &access)?;
         self.charge(Weight::WRITE)?;
-        let mut operation = self.engine.key_to_add(org_name, name, access, text)?;
+        let by = (AuditActor::of(self.caller), self.caller.from);
+        let mut operation = self.engine.key_to_add(org_name, name, access, text, by)?;
         operation.certificate_serial_hex = Some(serial_hex.to_owned());
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
@@ -87,7 +98,7 @@ impl ForCaller<'_> {
     pub async fn api_key_revoke(self, id: i64) -> Result<()> {
         self.caller.require(Rights::KEYS_WRITE)?;
         self.charge_after(Weight::WRITE);
-        self.engine.execute(ApiKeyRevoke { caller: self.caller.clone(), id }).await
+        self.engine.execute(ApiKeyRevoke { caller: self.caller.clone(), id }).await.map(drop)
     }
 }
 
@@ -127,8 +138,9 @@ impl ForServer<'_> {
     /// # Errors
     /// The store's.
     pub async fn api_key_first(self, org_name: &str, name: &str, clear_text: &str) -> Result<bool> {
-        let operation =
-            FirstKeyAdd(self.engine.key_to_add(org_name, name, Rights::ALL.into(), clear_text)?);
+        let by = (AuditActor::server("first start"), None);
+        let add = self.engine.key_to_add(org_name, name, Rights::ALL.into(), clear_text, by)?;
+        let operation = FirstKeyAdd(add);
         Ok(self.engine.execute(operation).await?.is_some())
     }
 

@@ -37,7 +37,7 @@ use crate::id::{OrgId, UnixMs};
 pub struct Rights(pub u32);
 
 /// Each right with its name, in the order of its bit.
-pub const RIGHT_NAMES: [&str; 11] = [
+pub const RIGHT_NAMES: [&str; 12] = [
     "tasks:read",
     "tasks:write",
     "devices:read",
@@ -49,6 +49,7 @@ pub const RIGHT_NAMES: [&str; 11] = [
     "metrics:read",
     "gateways:read",
     "gateways:write",
+    "audit:read",
 ];
 
 impl Rights {
@@ -76,6 +77,8 @@ impl Rights {
     pub const GATEWAYS_READ: Self = Self(1 << 9);
     /// List units, change and remove them: the server connects to their addresses.
     pub const GATEWAYS_WRITE: Self = Self(1 << 10);
+    /// Read who did what.
+    pub const AUDIT_READ: Self = Self(1 << 11);
     /// Everything.
     pub const ALL: Self = Self((1 << RIGHT_NAMES.len()) - 1);
 
@@ -104,7 +107,7 @@ impl Rights {
             let bit = RIGHT_NAMES.iter().position(|known| *known == name).ok_or(Error::invalid(
                 "rights",
                 "known are tasks:read, tasks:write, devices:read, devices:write, keys:write, events:read, \
-                 webhooks:write, orgs:admin, metrics:read, gateways:read, gateways:write",
+                 webhooks:write, orgs:admin, metrics:read, gateways:read, gateways:write, audit:read",
             ))?;
             rights.0 |= 1 << bit;
         }

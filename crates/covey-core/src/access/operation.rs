@@ -1,6 +1,9 @@
 //! Operations on API keys.
 
+use std::net::IpAddr;
+
 use crate::access::{Access, ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
+use crate::audit::{AuditAction, AuditActor, AuditEntry};
 use crate::error::{Error, Result};
 use crate::id::OrgId;
 use crate::operation::{Abort, Operation};
@@ -31,9 +34,31 @@ pub struct ApiKeyAdd {
     pub digest: KeyDigest,
     /// The serial number of the certificate that stands for it, in hexadecimal digits.
     pub certificate_serial_hex: Option<String>,
+    /// Who makes it.
+    pub by: AuditActor,
+    /// From where, if that is known.
+    pub from: Option<IpAddr>,
+}
+
+/// What the audit log calls a key.
+fn object_of(key: &ApiKey) -> String {
+    format!("key {}", key.id)
 }
 
 impl ApiKeyAdd {
+    /// What the audit log is told of a key: never the key itself.
+    fn entry(&self, key: &ApiKey) -> AuditEntry {
+        let rights: Vec<_> = key.rights.names().collect();
+        let entry = AuditEntry::by(self.by.clone(), key.org, AuditAction::KeyAdd, object_of(key));
+        let entry = entry.detail("name", &key.name).detail("rights", &rights.join(", "));
+        let entry = match key.grants.list().len() {
+            0 => entry,
+            count => entry.detail("grants", &count.to_string()),
+        };
+        let serial = self.certificate_serial_hex.as_deref().unwrap_or_default();
+        AuditEntry { from: self.from, ..entry.detail("certificate", serial) }
+    }
+
     /// Checks every field against its range.
     ///
     /// # Errors
@@ -79,6 +104,10 @@ impl Operation for ApiKeyAdd {
         let org = tx.org_ensure(&self.org_name)?;
         Ok(tx.api_key_insert(org, &self.name, &self.access, &self.digest, serial)?)
     }
+
+    fn entries(&self, key: &ApiKey) -> Vec<AuditEntry> {
+        vec![self.entry(key)]
+    }
 }
 
 /// Asks whether there is or was any API key.
@@ -95,6 +124,10 @@ impl Operation for ApiKeyExists {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         Ok(tx.api_key_exists()?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -116,6 +149,10 @@ impl Operation for FirstKeyAdd {
         }
         self.0.apply(tx).map(Some)
     }
+
+    fn entries(&self, key: &Option<ApiKey>) -> Vec<AuditEntry> {
+        key.iter().map(|key| self.0.entry(key)).collect()
+    }
 }
 
 /// Makes a key for whoever has lost all that may make keys, and revokes those.
@@ -127,7 +164,8 @@ pub struct AdminKeyRecover {
 }
 
 impl Operation for AdminKeyRecover {
-    type Output = ApiKey;
+    /// The key, and those that were revoked.
+    type Output = (ApiKey, Vec<ApiKey>);
 
     const NEED: Need = Need::Relief;
 
@@ -135,15 +173,27 @@ impl Operation for AdminKeyRecover {
         Turn::Server
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(ApiKey, Vec<ApiKey>), Abort> {
         if !tx.api_key_exists()? {
             let problem = "there never was an API key; the first start of a server makes one";
             return Err(Error::Conflict { problem }.into());
         }
+        let mut revoked = Vec::new();
         for id in &self.revoke {
-            tx.api_key_revoke(*id)?;
+            let key = tx.api_key(*id)?;
+            if tx.api_key_revoke(*id)? {
+                revoked.extend(key);
+            }
         }
-        self.add.apply(tx)
+        Ok((self.add.apply(tx)?, revoked))
+    }
+
+    fn entries(&self, (key, revoked): &(ApiKey, Vec<ApiKey>)) -> Vec<AuditEntry> {
+        let revoked = revoked.iter().map(|key| {
+            let entry = AuditEntry::by(self.add.by.clone(), key.org, AuditAction::KeyRevoke, object_of(key));
+            entry.detail("name", &key.name)
+        });
+        revoked.chain([self.add.entry(key)]).collect()
     }
 }
 
@@ -176,6 +226,10 @@ impl Operation for ApiKeyUse {
         }
         Ok(tx.api_key_use(self.id, before, serial)?)
     }
+
+    fn entries(&self, (): &()) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Revokes an API key.
@@ -187,7 +241,8 @@ pub struct ApiKeyRevoke {
 }
 
 impl Operation for ApiKeyRevoke {
-    type Output = ();
+    /// The key, as it was.
+    type Output = ApiKey;
 
     const NEED: Need = Need::Relief;
 
@@ -195,7 +250,7 @@ impl Operation for ApiKeyRevoke {
         Turn::ShutOut(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
         let may_all = self.caller.rights.contains(Rights::ORGS_ADMIN);
         let key = tx.api_key(self.id)?.filter(|key| may_all || key.org == self.caller.org);
         let key = key.ok_or(Error::not_found("key"))?;
@@ -211,6 +266,11 @@ impl Operation for ApiKeyRevoke {
         {
             return Err(Error::LastKey.into());
         }
-        if tx.api_key_revoke(self.id)? { Ok(()) } else { Err(Error::not_found("key").into()) }
+        if tx.api_key_revoke(self.id)? { Ok(key) } else { Err(Error::not_found("key").into()) }
+    }
+
+    fn entries(&self, key: &ApiKey) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::KeyRevoke, object_of(key));
+        vec![AuditEntry { org: key.org, ..entry.detail("name", &key.name) }]
     }
 }

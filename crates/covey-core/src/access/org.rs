@@ -1,6 +1,7 @@
 //! Organisations.
 
 use crate::access::{ApiKeyAdd, Caller, Rights};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::budget::Weight;
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
@@ -25,6 +26,12 @@ pub struct Org {
 
 const TAKEN: Error = Error::Conflict { problem: "an organisation of this name is there" };
 
+/// What the audit log of an organisation is told of it.
+fn org_entry(caller: &Caller, action: AuditAction, org: &Org) -> AuditEntry {
+    let entry = AuditEntry::of(caller, action, format!("org {}", org.id.0));
+    AuditEntry { org: org.id, ..entry.detail("name", &org.name) }
+}
+
 /// Makes an organisation.
 pub struct OrgAdd {
     /// Who asks.
@@ -44,6 +51,10 @@ impl Operation for OrgAdd {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Org, Abort> {
         tx.org_insert(&self.name)?.ok_or_else(|| TAKEN.into())
+    }
+
+    fn entries(&self, org: &Org) -> Vec<AuditEntry> {
+        vec![org_entry(&self.caller, AuditAction::OrgAdd, org)]
     }
 }
 
@@ -69,6 +80,10 @@ impl Operation for OrgRename {
             return Err(TAKEN.into());
         }
         tx.org_rename(self.id, &self.name)?.ok_or_else(|| Error::not_found("organisation").into())
+    }
+
+    fn entries(&self, org: &Org) -> Vec<AuditEntry> {
+        vec![org_entry(&self.caller, AuditAction::OrgRename, org)]
     }
 }
 

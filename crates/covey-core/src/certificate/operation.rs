@@ -1,6 +1,7 @@
 //! Operations that revoke certificates.
 
 use crate::access::{Caller, Matter, Rights};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::certificate::{Certificate, RevocationReason};
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
@@ -43,6 +44,12 @@ impl Operation for CertificateRevoke {
         }
         tx.certificate_revoke(found.device.device, &self.serial_hex, self.reason)?;
         Ok(find(tx)?.ok_or(Error::not_found("certificate"))?)
+    }
+
+    fn entries(&self, certificate: &Certificate) -> Vec<AuditEntry> {
+        let object = format!("certificate {}", self.serial_hex);
+        let entry = AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object);
+        vec![entry.device(&certificate.device).detail("reason", self.reason.name())]
     }
 }
 
@@ -88,5 +95,14 @@ impl Operation for DeviceCertificatesRevoke {
         }
         let is_cut = serials_hex.len() >= REVOKED_AT_ONCE_MAX as usize;
         Ok(DeviceRevoked { identity, serials_hex, at: tx.now(), is_cut })
+    }
+
+    fn entries(&self, revoked: &DeviceRevoked) -> Vec<AuditEntry> {
+        let entry = |serial_hex: &String| {
+            let object = format!("certificate {serial_hex}");
+            let entry = AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object);
+            entry.device(&revoked.identity).detail("reason", self.reason.name())
+        };
+        revoked.serials_hex.iter().map(entry).collect()
     }
 }

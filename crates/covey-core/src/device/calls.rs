@@ -123,7 +123,8 @@ impl ForCaller<'_> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
         TagPut::validate(&tag)?;
         self.charge(Weight::WRITE)?;
-        self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await
+        let (id, _) = self.engine.execute(TagPut { caller: self.caller.clone(), device_id, tag }).await?;
+        Ok(id)
     }
 }
 

@@ -5,7 +5,7 @@ mod operation;
 mod port;
 
 pub use operation::{DeviceRegister, DeviceRetire, TagPut};
-pub(crate) use operation::{register, register_as, retire};
+pub(crate) use operation::{object_of, register, register_as, retire};
 pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice, TagsOf};
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::access::{Caller, Matter, Rights};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{
     CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, DeviceKind, NewDevice, Presence, TAG_CHARS_MAX,
     TAG_VALUE_CHARS_MAX, TAGS_MAX, Tag,
@@ -72,6 +73,13 @@ impl Operation for DeviceRegister {
         let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
         Ok(Device { identity, created_at, tags, presence: None, node: None })
     }
+
+    fn entries(&self, device: &Device) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::DeviceRegister, object_of(&device.identity));
+        let serial = self.certificate.as_ref().map_or("", |certificate| &certificate.serial_hex);
+        let tags: Vec<_> = device.tags.iter().map(|Tag { tag, value }| format!("{tag}={value}")).collect();
+        vec![entry.device(&device.identity).detail("certificate", serial).detail("tags", &tags.join(", "))]
+    }
 }
 
 /// Stores a new device, under a number that was asked for or the next free one.
@@ -115,6 +123,11 @@ pub(crate) fn register_as(
     Ok(DeviceIdentity { org, device, device_id, sn })
 }
 
+/// What the audit log calls a device.
+pub(crate) fn object_of(device: &DeviceIdentity) -> String {
+    format!("device {}", device.device_id.0)
+}
+
 /// Retires a device: revokes its certificates and the rights that were given to them, and forgets its session.
 pub struct DeviceRetire {
     /// Who asks.
@@ -136,6 +149,10 @@ impl Operation for DeviceRetire {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         retire(tx, device, Reason::Revoked)
+    }
+
+    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+        vec![AuditEntry::of(&self.caller, AuditAction::DeviceRetire, object_of(device)).device(device)]
     }
 }
 
@@ -188,7 +205,8 @@ impl TagPut {
 }
 
 impl Operation for TagPut {
-    type Output = i64;
+    /// The tag's number, and whose it is.
+    type Output = (i64, DeviceIdentity);
 
     const NEED: Need = Need::New;
 
@@ -196,7 +214,7 @@ impl Operation for TagPut {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<i64, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(i64, DeviceIdentity), Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         if self.caller.is_bound(Rights::DEVICES_WRITE) && self.caller.grants.names_tag(&self.tag.tag) {
@@ -206,6 +224,11 @@ impl Operation for TagPut {
         if tx.tags_beside(device.identity.device, &self.tag.tag)? >= TAGS_MAX {
             return Err(Error::invalid("tag", "a device may have at most 64 tags").into());
         }
-        Ok(tx.tag_put(device.identity.device, &self.tag)?)
+        Ok((tx.tag_put(device.identity.device, &self.tag)?, device.identity))
+    }
+
+    fn entries(&self, (_, device): &(i64, DeviceIdentity)) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::DeviceTag, object_of(device)).device(device);
+        vec![entry.detail("tag", &self.tag.tag).detail("value", &self.tag.value)]
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on what is kept of devices' sessions.
 
+use crate::audit::AuditEntry;
 use crate::device_session::SessionContent;
 use crate::id::{DeviceKey, OrgId};
 use crate::operation::{Abort, Operation};
@@ -27,5 +28,9 @@ impl Operation for SessionPut {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<i64>, Abort> {
         Ok(tx.session_put(self.device, self.before, &self.content)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::access::{Caller, TakenNames};
 use crate::announcer::Announcer;
+use crate::audit::Refusals;
 use crate::budget::{AllMeters, Budgets};
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
@@ -74,6 +75,7 @@ pub struct Engine {
     pub(crate) taken_names: TakenNames,
     pub(crate) swept: Mutex<Swept>,
     pub(crate) series: SeriesCache,
+    pub(crate) refusals: Refusals,
     scans: Scans,
 }
 
@@ -146,7 +148,8 @@ impl Engine {
         let swept = Mutex::new(Swept { revoked_seen: parts.clock.now(), ..Swept::default() });
         let after_commit = Arc::new(after_commit);
         let (taken_names, series, scans) = (TakenNames::default(), SeriesCache::default(), Scans::default());
-        Self { parts, after_commit, meters, taken_names, swept, series, scans }
+        let refusals = Refusals::default();
+        Self { parts, after_commit, meters, taken_names, swept, series, refusals, scans }
     }
 
     /// What an application can ask for.

@@ -1,7 +1,11 @@
 //! Operations on claims, and the renewal of a device's certificate.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::access::Caller;
-use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, register};
+use crate::audit::{AuditAction, AuditActor, AuditEntry};
+use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, object_of, register};
 use crate::enrolment::{
     CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Claim, ClaimSerialState,
     DAY_MS, NewClaim, NewUse, SnPattern,
@@ -65,6 +69,18 @@ impl Operation for ClaimAdd {
         tx.claim_serials_insert(id, &self.serials)?;
         claim_of(tx, org, id)
     }
+
+    fn entries(&self, claim: &Claim) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::ClaimAdd, claim_object(claim.id));
+        let devices = self.devices_max.to_string();
+        let entry = entry.detail("name", &self.name).detail("devices", &devices);
+        vec![entry.detail("certificate", &self.certificate.serial_hex)]
+    }
+}
+
+/// A claim, as the audit log names it.
+fn claim_object(id: ClaimId) -> String {
+    format!("claim {}", id.0)
 }
 
 fn claim_of(tx: &mut dyn Transaction, org: OrgId, id: ClaimId) -> Result<Claim, Abort> {
@@ -102,6 +118,11 @@ impl Operation for ClaimSerialsAdd {
         }
         Ok(tx.claim_serials_insert(claim.id, &self.serials)?)
     }
+
+    fn entries(&self, added: &u32) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::ClaimSerialsAdd, claim_object(self.id));
+        vec![entry.detail("added", &added.to_string())]
+    }
 }
 
 /// Lets a serial number enrol once more.
@@ -132,6 +153,11 @@ impl Operation for ClaimSerialRelease {
         }
         Ok(())
     }
+
+    fn entries(&self, (): &()) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::ClaimRelease, claim_object(self.id));
+        vec![entry.detail("sn", self.sn.as_str())]
+    }
 }
 
 /// Revokes a claim. The devices that enrolled by it stay.
@@ -159,6 +185,10 @@ impl Operation for ClaimRevoke {
         let at = tx.now();
         tx.claim_revoke(claim.id, at)?;
         Ok(Claim { revoked_at: Some(at), ..claim })
+    }
+
+    fn entries(&self, claim: &Claim) -> Vec<AuditEntry> {
+        vec![AuditEntry::of(&self.caller, AuditAction::ClaimRevoke, claim_object(claim.id))]
     }
 }
 
@@ -228,6 +258,13 @@ impl Operation for ClaimEnrol {
         };
         tx.claim_use(&new, matches!(admitted, Admitted::New))?;
         Ok(identity)
+    }
+
+    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+        let actor = AuditActor { kind: Cow::Borrowed("claim"), id: 0, name: Arc::from(&*self.claim_hex) };
+        let mut entry = AuditEntry::by(actor, self.org, AuditAction::DeviceEnrol, object_of(device));
+        entry.from = self.address.as_deref().and_then(|address| address.parse().ok());
+        vec![entry.device(device).detail("certificate", &self.certificate.serial_hex)]
     }
 }
 
@@ -310,6 +347,13 @@ impl Operation for DeviceRenew {
         keep_newest(tx, found.device, &self.shown_hex, CERTIFICATES_MAX - 2)?;
         tx.certificate_insert(found.device, &self.certificate)?;
         Ok(found)
+    }
+
+    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+        let actor = AuditActor { kind: Cow::Borrowed("device"), id: 0, name: Arc::from(device.sn.as_str()) };
+        let entry =
+            AuditEntry::by(actor, device.org, AuditAction::DeviceRenew, object_of(device)).device(device);
+        vec![entry.detail("shown", &self.shown_hex).detail("certificate", &self.certificate.serial_hex)]
     }
 }
 

@@ -1,6 +1,7 @@
 //! Operations on events.
 
 use crate::access::Caller;
+use crate::audit::{AuditAction, AuditEntry};
 use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
 use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
@@ -97,6 +98,10 @@ impl Operation for EventAdd {
         report_all(tx, device, &event.reported, known)?;
         Ok(AddedEvent::Stored)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// A caller asks for the events after those that it was given last.
@@ -126,6 +131,11 @@ impl Operation for EventNext {
         }
         Ok(events)
     }
+
+    fn entries(&self, events: &Vec<DeviceEvent>) -> Vec<AuditEntry> {
+        let moved = events.last().map(|last| offset_entry(&self.caller, self.device, last.id));
+        moved.into_iter().collect()
+    }
 }
 
 /// Asks how far a caller has read.
@@ -146,6 +156,16 @@ impl Operation for EventOffset {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<RecordNumber, Abort> {
         Ok(tx.event_offset(self.caller.id, self.device)?)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
+}
+
+/// That somebody has read on.
+fn offset_entry(caller: &Caller, device: Option<DeviceId>, to: RecordNumber) -> AuditEntry {
+    let object = device.map_or_else(|| "events".to_owned(), |device| format!("device {}", device.0));
+    AuditEntry::of(caller, AuditAction::EventOffset, object).detail("to", &to.0.to_string())
 }
 
 /// Remembers how far a caller has read, if nobody has read on for it since. Answers whether it did.
@@ -173,5 +193,10 @@ impl Operation for EventOffsetMove {
             tx.event_offset_put(self.caller.id, self.device, self.to)?;
         }
         Ok(is_there)
+    }
+
+    fn entries(&self, is_moved: &bool) -> Vec<AuditEntry> {
+        let moved = is_moved.then(|| offset_entry(&self.caller, self.device, self.to));
+        moved.into_iter().collect()
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::access::Caller;
-use crate::device::{CertificateRecord, DeviceIdentity, DeviceKind, register_as, retire};
+use crate::audit::{AuditAction, AuditEntry};
+use crate::device::{CertificateRecord, DeviceIdentity, DeviceKind, object_of, register_as, retire};
 use crate::error::Error;
 use crate::id::{Sn, TaskId};
 use crate::limits::Limits;
@@ -70,6 +71,12 @@ impl Operation for MicrocontrollerRegister {
         tx.certificate_insert(identity.device, &self.certificate)?;
         Ok(identity)
     }
+
+    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+        let action = AuditAction::MicrocontrollerRegister;
+        let entry = AuditEntry::of(&self.caller, action, object_of(device)).device(device);
+        vec![entry.detail("certificate", &self.certificate.serial_hex)]
+    }
 }
 
 /// Retires a microcontroller: its certificates are revoked.
@@ -94,6 +101,11 @@ impl Operation for MicrocontrollerRetire {
         let found = found.ok_or(NOT_OURS)?;
         let device = tx.device(self.caller.org, found.identity.device_id)?.ok_or(NOT_OURS)?;
         retire(tx, device, Reason::Revoked)
+    }
+
+    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+        let action = AuditAction::MicrocontrollerRetire;
+        vec![AuditEntry::of(&self.caller, action, object_of(device)).device(device)]
     }
 }
 
@@ -182,6 +194,10 @@ impl Operation for MicrocontrollerNext {
             }
         }
         Ok(next)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::audit::AuditEntry;
 use crate::device::{DeviceIdentity, register};
 use crate::error::{Error, Result};
 use crate::id::{OrgId, UnixMs};
@@ -237,5 +238,9 @@ impl Operation for NodeAdmit {
             Decision::Wait => self.wait(tx, passing.as_ref().unwrap_or(&self.name)),
             Decision::Join(device) => self.join(tx, known.node, device),
         }
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

@@ -118,7 +118,7 @@ impl ForCaller<'_> {
             other => other,
         })?;
         self.charge(Weight::WRITE)?;
-        self.engine.execute(operation).await
+        self.engine.execute(operation).await.map(drop)
     }
 }
 

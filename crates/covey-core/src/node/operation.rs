@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::{Caller, Matter, Rights, demand};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{DeviceIdentity, Tag, TagPut, register, retire};
 use crate::error::{Error, Result};
 use crate::id::NodeId;
@@ -54,6 +55,20 @@ impl Operation for NodeAdd {
         let node = listed(self.name.clone(), NodeState::Admitted, &self.caller, at);
         told(tx, &self.caller, &node, Vec::new())
     }
+
+    fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
+        vec![node_entry(&self.caller, AuditAction::NodeAdd, &told.node)]
+    }
+}
+
+/// What the audit log is told of a node.
+fn node_entry(caller: &Caller, action: AuditAction, node: &Node) -> AuditEntry {
+    let entry = AuditEntry::of(caller, action, format!("node {}", node.id.0));
+    let entry = match &node.device {
+        Some(device) => entry.device(device),
+        None => entry,
+    };
+    entry.detail("node", &node.name.to_string())
 }
 
 /// A node that was not heard of.
@@ -125,6 +140,10 @@ impl Operation for NodeApprove {
         tx.node_update(&node)?;
         Ok(NodeTold { node, put_out: Vec::new() })
     }
+
+    fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
+        vec![node_entry(&self.caller, AuditAction::NodeApprove, &told.node)]
+    }
 }
 
 /// Somebody says no to a node. Its device stays, and it may not come. Of a passing node it is its address that is
@@ -165,6 +184,10 @@ impl Operation for NodeBlock {
         tx.node_update(&node)?;
         let put_out = node.device.iter().cloned().collect();
         Ok(NodeTold { node, put_out })
+    }
+
+    fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
+        vec![node_entry(&self.caller, AuditAction::NodeBlock, &told.node)]
     }
 }
 
@@ -210,6 +233,10 @@ impl Operation for NodeRemove {
         tx.node_remove(self.id)?;
         Ok(NodeTold { node, put_out })
     }
+
+    fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
+        vec![node_entry(&self.caller, AuditAction::NodeRemove, &told.node)]
+    }
 }
 
 /// Sets what a node is called: the tag `name` of its device.
@@ -230,7 +257,8 @@ impl NodeRename {
 }
 
 impl Operation for NodeRename {
-    type Output = ();
+    /// The node.
+    type Output = Node;
 
     const NEED: Need = Need::New;
 
@@ -238,13 +266,18 @@ impl Operation for NodeRename {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Node, Abort> {
         let node = node_of(tx, &self.caller, self.id)?;
-        let Some(device) = node.device else {
+        let Some(device) = &node.device else {
             return Err(Error::Conflict { problem: "the node has no device yet: approve it first" }.into());
         };
         let tag = self.tag();
-        TagPut { caller: self.caller.clone(), device_id: device.device_id, tag }.apply(tx).map(drop)
+        TagPut { caller: self.caller.clone(), device_id: device.device_id, tag }.apply(tx)?;
+        Ok(node)
+    }
+
+    fn entries(&self, node: &Node) -> Vec<AuditEntry> {
+        vec![node_entry(&self.caller, AuditAction::NodeRename, node).detail("name", &self.name)]
     }
 }
 
@@ -312,6 +345,10 @@ impl Operation for NodesLeave {
         }
         Ok(left)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Which passing nodes a server has left behind when it ended; a bounded number.
@@ -333,5 +370,9 @@ impl Operation for NodesPassing {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Vec<DeviceIdentity>, Abort> {
         Ok(tx.nodes_passing_of_every_org(&self.server, self.limit)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

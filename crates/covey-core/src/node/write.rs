@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::audit::AuditEntry;
 use crate::device::DeviceIdentity;
 use crate::error::{Error, Result};
 use crate::id::TaskId;
@@ -159,6 +160,10 @@ impl Operation for WriteNext {
             tx.kept_add(&of_devices, &of_orgs)?;
         }
         Ok(next)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 

@@ -151,6 +151,12 @@ named! {
         WebhookRecord => "webhook_record",
         /// How webhooks are.
         WebhookStates => "webhook_states",
+        /// Entries of the audit log.
+        AuditList => "audit_list",
+        /// Chains of the audit log.
+        AuditChains => "audit_chains",
+        /// Rows of the audit log, in their order.
+        AuditRows => "audit_rows",
     }
 }
 
@@ -217,6 +223,8 @@ impl ReadKind {
             | Self::RecordCatchUp
             | Self::KeptOfDevices
             | Self::KeptOfOrgs
+            | Self::AuditChains
+            | Self::AuditRows
             | Self::WebhookList
             | Self::WebhookLog
             | Self::WebhookDead
@@ -231,6 +239,7 @@ impl ReadKind {
             | Self::ClaimList
             | Self::ClaimSerialList
             | Self::TaskSearch
+            | Self::AuditList
             | Self::EventSearch
             | Self::EventFields
             | Self::EventSeries

@@ -1,6 +1,7 @@
 //! The port to the store: jobs that write, and reads.
 
 use crate::access::AccessReader;
+use crate::audit::AuditReader;
 use crate::certificate::CertificateReader;
 use crate::device::DeviceReader;
 use crate::device_session::SessionReader;
@@ -69,6 +70,7 @@ pub trait Reader:
     + AccessReader
     + RetentionReader
     + QuotaReader
+    + AuditReader
     + Send
     + Sync
     + 'static

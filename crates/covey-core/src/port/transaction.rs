@@ -1,6 +1,7 @@
 //! What an operation can read and write inside a transaction.
 
 use crate::access::AccessSteps;
+use crate::audit::AuditSteps;
 use crate::certificate::CertificateSteps;
 use crate::device::DeviceSteps;
 use crate::device_session::SessionSteps;
@@ -38,6 +39,7 @@ pub trait Transaction:
     + AccessSteps
     + RetentionSteps
     + QuotaSteps
+    + AuditSteps
 {
     /// The instant of this transaction.
     fn now(&self) -> UnixMs;

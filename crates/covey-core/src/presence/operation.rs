@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::AuditEntry;
 use crate::device::{DeviceIdentity, Presence};
 use crate::error::Result;
 use crate::event::{EventKey, EventToStore, EventTold, OFFLINE_TYPE_CODE, ONLINE_TYPE_CODE};
@@ -46,6 +47,10 @@ impl Operation for PresencePut {
         tx.presence_told_put(device.device, &told)?;
         Ok(true)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Forgets connections that a server held when it ran last; a bounded number.
@@ -79,6 +84,10 @@ impl Operation for PresenceClear {
         }
         Ok(held.len())
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Tells of devices of which something is to be told now; of a bounded number.
@@ -107,6 +116,10 @@ impl Operation for PresenceSweep {
             tx.presence_told_put(device.device, &told)?;
         }
         Ok(due.len())
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 

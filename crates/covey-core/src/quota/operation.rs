@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::audit::AuditEntry;
 use crate::error::Result;
 use crate::id::{DeviceKey, OrgId};
 use crate::operation::{Abort, Operation};
@@ -23,6 +24,10 @@ impl Operation for KeptMark {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.kept_mark()?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -52,6 +57,10 @@ impl Operation for KeptAdd {
         }
         Ok(())
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// A server stops, and has written all that it has counted.
@@ -68,6 +77,10 @@ impl Operation for KeptLeave {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.kept_leave()?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -118,6 +131,10 @@ impl Operation for KeptRecount {
         tx.kept_counted_put(self.left, counted)?;
         Ok(counted.is_some())
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Forgets a day that is over.
@@ -144,5 +161,9 @@ impl Operation for KeptForget {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         Ok(tx.kept_forget_of_every_org(self.class, self.day, &self.orgs, self.limit)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

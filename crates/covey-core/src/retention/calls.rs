@@ -4,7 +4,9 @@ use crate::access::Rights;
 use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
-use crate::retention::{DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut};
+use crate::retention::{
+    AUDIT_DAYS_MIN, DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut,
+};
 
 impl Engine {
     /// For how many days things are kept of organisations that say nothing else.
@@ -37,6 +39,12 @@ impl ForCaller<'_> {
         if let Some((kept, _)) = too_long {
             return Err(Error::invalid(kept.name(), "must be 0 to 36500"));
         }
+        let is_too_short = |(kept, days): &(RetentionClass, Option<u32>)| {
+            *kept == RetentionClass::Audit && days.is_some_and(|days| (1..AUDIT_DAYS_MIN).contains(&days))
+        };
+        if days.iter().any(is_too_short) {
+            return Err(Error::invalid("audit", "must be 0, or 30 to 36500"));
+        }
         // It may make room.
         self.charge_after(Weight::WRITE);
         self.engine.execute(RetentionPut { caller: self.caller.clone(), days }).await
@@ -49,6 +57,7 @@ impl ForCaller<'_> {
     /// A missing right, or the store's.
     pub async fn retention_run(self) -> Result<(Vec<(RetentionClass, u64)>, bool)> {
         self.caller.require(Rights::KEYS_WRITE)?;
+        self.audit_note_retention_run().await?;
         self.engine.server().prune().await
     }
 }

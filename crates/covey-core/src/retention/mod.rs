@@ -21,16 +21,19 @@ pub enum RetentionClass {
     Records,
     /// What devices reported of their resources.
     TwinHistory,
+    /// Entries of the audit log.
+    Audit,
 }
 
 impl RetentionClass {
     /// Each with the name under which it is stored and shown, and for how many
     /// days it is kept unless told otherwise. The place is its number: new ones come last.
-    pub const NAMES: [(Self, &'static str, u32); 4] = [
+    pub const NAMES: [(Self, &'static str, u32); 5] = [
         (Self::Tasks, "tasks", 90),
         (Self::Events, "events", 90),
         (Self::Records, "records", 7),
         (Self::TwinHistory, "twin_history", 90),
+        (Self::Audit, "audit", 365),
     ];
 
     /// The number under which it is stored where there are many.
@@ -63,6 +66,11 @@ impl RetentionClass {
 /// The longest time that something may be kept for, in days: a hundred years.
 /// Limit for each kind: the server does not start, 422 over REST.
 pub const DAYS_MAX: u32 = 36_500;
+
+/// For how many days at least an organisation keeps its entries of the audit log: who has stolen a key must not wipe out
+/// what was done with it.
+/// Limit for each organisation: 422.
+pub const AUDIT_DAYS_MIN: u32 = 30;
 
 /// For how many days things are kept; 0 means for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]

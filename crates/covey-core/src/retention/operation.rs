@@ -1,6 +1,7 @@
 //! Operations on how long things are kept.
 
 use crate::access::Caller;
+use crate::audit::{AuditAction, AuditEntry};
 use crate::error::Result;
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction, Turn};
@@ -28,5 +29,13 @@ impl Operation for RetentionPut {
             tx.retention_put(self.caller.org, *kept, *days)?;
         }
         Ok(())
+    }
+
+    fn entries(&self, (): &()) -> Vec<AuditEntry> {
+        let days = |days: &Option<u32>| days.map_or_else(|| "default".to_owned(), |days| days.to_string());
+        let days: Vec<_> =
+            self.days.iter().map(|(kept, of)| format!("{}={}", kept.name(), days(of))).collect();
+        let entry = AuditEntry::of(&self.caller, AuditAction::RetentionSet, "retention");
+        vec![entry.detail("days", &days.join(", "))]
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::{Caller, Matter, Rights, demand};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::device::DeviceIdentity;
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
@@ -101,9 +102,32 @@ impl Operation for TaskCreate {
         let target = self.target(tx, &[])?;
         self.make(tx, target)
     }
+
+    fn entries(&self, created: &CreatedTask) -> Vec<AuditEntry> {
+        if created.replayed { Vec::new() } else { vec![self.entry(&created.task)] }
+    }
+}
+
+/// What the audit log is told of a task.
+fn entry_of(caller: &Caller, action: AuditAction, task: &Task) -> AuditEntry {
+    let entry = AuditEntry::of(caller, action, format!("task {}", task.id));
+    let entry = entry.device_of(task.device_id.0, task.sn.as_str());
+    let entry = match &task.method {
+        Some(method) => entry.detail("method", method),
+        None => entry.detail("method_code", &task.method_code.to_string()),
+    };
+    entry.detail("ext_task_id", &task.ext_task_id)
 }
 
 impl TaskCreate {
+    fn entry(&self, task: &Task) -> AuditEntry {
+        let entry = entry_of(&self.caller, AuditAction::TaskCreate, task);
+        match &task.payload {
+            Some(payload) => entry.json("payload", payload),
+            None => entry,
+        }
+    }
+
     fn demand(&self, tx: &mut dyn Transaction, device: DeviceKey, matter: Matter<'_>) -> Result<(), Abort> {
         demand(tx, &self.caller, Rights::TASKS_WRITE, device, matter, "device")?;
         match self.is_read {
@@ -193,6 +217,10 @@ impl Operation for TaskCreateAll {
         }
         self.tasks.iter().zip(targets).map(|(task, target)| task.make(tx, target)).collect()
     }
+
+    fn entries(&self, created: &Vec<CreatedTask>) -> Vec<AuditEntry> {
+        self.tasks.iter().zip(created).map(|(task, created)| task.entry(&created.task)).collect()
+    }
 }
 
 /// A device acknowledges an announcement (device-rpc "ack").
@@ -224,6 +252,10 @@ impl Operation for TaskAck {
             record_changes(tx, &task, told)?;
         }
         Ok(verdict)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -265,6 +297,10 @@ impl Operation for TaskNext {
         tx.task_update(&task)?;
         record_changes(tx, &task, told)?;
         Ok(Some(Arc::new(task)))
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -367,6 +403,10 @@ impl Operation for TaskFinish {
         };
         Ok(FinishedTask { result_id, duplicate: false, not_stored: None, finished })
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Stores a result that a task was not sent before; answers its number.
@@ -426,6 +466,10 @@ impl Operation for TaskTooLarge {
         let now = tx.now();
         let task = own_task(tx, &self.device, self.id)?;
         end(tx, task, |task| task.fail_as_too_large(now))
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -497,6 +541,10 @@ impl Operation for TaskDelete {
         let results = results_of(tx, &task)?;
         Ok(DeletedTask { detail: Arc::new(TaskDetail::of(task, results)), freed })
     }
+
+    fn entries(&self, deleted: &DeletedTask) -> Vec<AuditEntry> {
+        vec![entry_of(&self.caller, AuditAction::TaskDelete, &deleted.detail.task)]
+    }
 }
 
 /// How many bytes of payloads and results one sweep reads at most, but for those of the last task.
@@ -561,6 +609,10 @@ impl Operation for TaskSweep {
         let oldest = now.plus_ms(-self.limits.idempotency_ms);
         swept.keys_forgotten = tx.idempotency_prune(oldest, self.keys_max)?;
         Ok(swept)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::access::{Caller, Matter, Rights};
-use crate::device::{DeviceIdentity, Tag};
+use crate::audit::{AuditAction, AuditEntry};
+use crate::device::{DeviceIdentity, Tag, object_of};
 use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::event::Reported;
@@ -110,6 +111,22 @@ impl Operation for TwinChangeAll {
             tx.kept_add(&of_devices, &of_orgs)?;
         }
         Ok(ChangedTwin { twin, made, superseded, freed })
+    }
+
+    fn entries(&self, changed: &ChangedTwin) -> Vec<AuditEntry> {
+        let device = &changed.twin.device;
+        let entry = AuditEntry::of(&self.caller, AuditAction::TwinChange, object_of(device)).device(device);
+        let side = |values: &[(String, Option<Arc<str>>)]| {
+            let one = |(name, value): &(String, Option<Arc<str>>)| {
+                format!("{name}={}", value.as_deref().unwrap_or("null"))
+            };
+            values.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        vec![
+            entry
+                .detail("desired", &side(&self.patch.desired))
+                .detail("reported", &side(&self.patch.reported)),
+        ]
     }
 }
 
@@ -232,6 +249,10 @@ impl Operation for TwinReport {
         let known = demand_room(tx, device, values.iter().map(|one| one.resource.as_str()))?;
         report_all(tx, device, values, known)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// What one device reports.
@@ -298,6 +319,10 @@ impl Operation for TwinReportAll {
             done.push(Ok(()));
         }
         Ok(done)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What applications do with units, and which server speaks with them.
 
 use crate::access::Caller;
+use crate::audit::{AuditAction, AuditEntry};
 use crate::error::{Error, Result};
 use crate::id::{OrgId, UnitId, UnixMs};
 use crate::node::NodeName;
@@ -46,6 +47,17 @@ impl Operation for UnitAdd {
         let id = tx.unit_insert(&NewUnit { org, name, place, at })?;
         unit_of(tx, org, id)
     }
+
+    fn entries(&self, unit: &Unit) -> Vec<AuditEntry> {
+        vec![unit_entry(&self.caller, AuditAction::UnitAdd, unit)]
+    }
+}
+
+/// What the audit log is told of a unit.
+fn unit_entry(caller: &Caller, action: AuditAction, unit: &Unit) -> AuditEntry {
+    let entry = AuditEntry::of(caller, action, format!("unit {}", unit.id.0));
+    let place = format!("{} at {}", unit.kind.name(), unit.address);
+    entry.detail("unit", &unit.name.to_string()).detail("place", &place).detail("resource", &unit.resource)
 }
 
 fn unit_of(tx: &mut dyn Transaction, org: OrgId, id: UnitId) -> Result<Unit, Abort> {
@@ -79,6 +91,10 @@ impl Operation for UnitSet {
         let UnitPlace { address, kind, resource } = self.place.clone();
         Ok(Unit { address, kind, resource, ..unit })
     }
+
+    fn entries(&self, unit: &Unit) -> Vec<AuditEntry> {
+        vec![unit_entry(&self.caller, AuditAction::UnitSet, unit)]
+    }
 }
 
 /// Forgets a unit. Its device stays, as that of a node that is out.
@@ -102,6 +118,10 @@ impl Operation for UnitRemove {
         let unit = unit_of(tx, self.caller.org, self.id)?;
         tx.unit_remove(self.id)?;
         Ok(unit)
+    }
+
+    fn entries(&self, unit: &Unit) -> Vec<AuditEntry> {
+        vec![unit_entry(&self.caller, AuditAction::UnitRemove, unit)]
     }
 }
 
@@ -130,5 +150,9 @@ impl Operation for UnitGatewayClaim {
         let now = tx.now();
         let until = UnixMs(now.0.saturating_add(self.for_ms));
         Ok(tx.unit_gateway_claim(self.org, &self.server, until, now)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

@@ -137,7 +137,7 @@ impl ForCaller<'_> {
     pub async fn webhook_delete(self, wanted: EndpointRef) -> Result<()> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
         self.charge_after(Weight::WRITE);
-        self.changed_at_once(WebhookDelete { caller: self.caller.clone(), wanted }).await
+        self.changed_at_once(WebhookDelete { caller: self.caller.clone(), wanted }).await.map(drop)
     }
 
     /// Gives an endpoint a new secret, a given one or one that is made; the
@@ -176,9 +176,10 @@ impl ForCaller<'_> {
         self.charge(Weight::WRITE)?;
         let record = sample(endpoint.spec.webhook_type, self.caller.org, self.engine.now())?;
         let message_id = format!("test_{}", self.engine.parts.ids.task_id());
-        let id = endpoint.id;
-        let attempt =
-            self.engine.parts.webhooks.send(Arc::new(endpoint), Arc::new(record), message_id.clone()).await;
+        let (caller, endpoint) = (self.caller.clone(), Arc::new(endpoint));
+        let sent =
+            self.engine.parts.webhooks.send(Arc::clone(&endpoint), Arc::new(record), message_id.clone());
+        let attempt = sent.await;
         let outcome = if attempt.is_delivered() { Outcome::TestPassed } else { Outcome::TestFailed };
         let log = AttemptLog {
             number: None,
@@ -190,7 +191,7 @@ impl ForCaller<'_> {
             error: attempt.error.clone(),
             outcome,
         };
-        self.engine.execute(WebhookLog { id, attempt: log }).await?;
+        self.engine.execute(WebhookLog { caller, endpoint, attempt: log }).await?;
         Ok(TestReport { attempt, message_id })
     }
 
@@ -252,7 +253,7 @@ impl ForCaller<'_> {
         loop {
             let limit = RESENDS_MAX;
             let resend = WebhookResend { caller: self.caller.clone(), wanted, number, retry_ms, limit };
-            let count = self.changed(resend).await?;
+            let (count, _) = self.changed(resend).await?;
             resent += count;
             if number.is_some() || count < u64::from(limit) {
                 break;

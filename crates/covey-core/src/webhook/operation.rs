@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Caller;
+use crate::audit::{AuditAction, AuditEntry};
 use crate::engine::after_commit::AfterCommit;
 use crate::error::Error;
 use crate::id::{OrgId, RecordNumber, UnixMs};
@@ -23,6 +24,14 @@ fn found(tx: &mut dyn Transaction, org: OrgId, wanted: EndpointRef) -> Result<En
         EndpointRef::Id(id) => tx.webhook(org, id)?,
     };
     Ok(found.ok_or(Error::not_found("webhook"))?)
+}
+
+/// What the audit log is told of an endpoint: of its URL the origin alone, and nothing of its headers and secrets.
+fn webhook_entry(caller: &Caller, action: AuditAction, endpoint: &Endpoint) -> AuditEntry {
+    let entry = AuditEntry::of(caller, action, format!("webhook {}", endpoint.id.0));
+    let EndpointSpec { webhook_type, url, is_active, .. } = &endpoint.spec;
+    let active = if *is_active { "true" } else { "false" };
+    entry.detail("event_type", webhook_type.name()).detail("url", url.shown()).detail("is_active", active)
 }
 
 /// What was read in a transaction just now is there.
@@ -64,6 +73,10 @@ impl Operation for WebhookAdd {
         }
         let id = tx.webhook_insert(self.caller.org, &self.spec, &self.secret, false)?;
         Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.caller.org, id)?)?, is_new: true })
+    }
+
+    fn entries(&self, added: &ChangedEndpoint) -> Vec<AuditEntry> {
+        vec![webhook_entry(&self.caller, AuditAction::WebhookAdd, &added.endpoint)]
     }
 }
 
@@ -132,6 +145,12 @@ impl Operation for WebhookSet {
         tx.webhook_update(&endpoint, begins_anew)?;
         Ok(ChangedEndpoint { endpoint: there(tx.webhook(self.caller.org, endpoint.id)?)?, is_new: false })
     }
+
+    fn entries(&self, changed: &ChangedEndpoint) -> Vec<AuditEntry> {
+        let action = if changed.is_new { AuditAction::WebhookAdd } else { AuditAction::WebhookSet };
+        let entry = webhook_entry(&self.caller, action, &changed.endpoint);
+        vec![if self.is_secret_given { entry.detail("secret", "set") } else { entry }]
+    }
 }
 
 /// Removes an endpoint with all that is kept of it.
@@ -143,7 +162,8 @@ pub struct WebhookDelete {
 }
 
 impl Operation for WebhookDelete {
-    type Output = ();
+    /// The endpoint, as it was.
+    type Output = Endpoint;
 
     const NEED: Need = Need::Relief;
 
@@ -151,10 +171,14 @@ impl Operation for WebhookDelete {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Endpoint, Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         tx.webhook_delete(self.caller.org, endpoint.id)?;
-        Ok(())
+        Ok(endpoint)
+    }
+
+    fn entries(&self, endpoint: &Endpoint) -> Vec<AuditEntry> {
+        vec![webhook_entry(&self.caller, AuditAction::WebhookDelete, endpoint)]
     }
 }
 
@@ -188,6 +212,10 @@ impl Operation for WebhookRotate {
         tx.webhook_update(&endpoint, false)?;
         there(tx.webhook(self.caller.org, endpoint.id)?)
     }
+
+    fn entries(&self, endpoint: &Endpoint) -> Vec<AuditEntry> {
+        vec![webhook_entry(&self.caller, AuditAction::WebhookRotate, endpoint)]
+    }
 }
 
 /// Puts dead letters back for another try.
@@ -205,27 +233,36 @@ pub struct WebhookResend {
 }
 
 impl Operation for WebhookResend {
-    type Output = u64;
+    /// How many, and of which endpoint.
+    type Output = (u64, Endpoint);
 
     fn turn(&self) -> Turn {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(u64, Endpoint), Abort> {
         let endpoint = found(tx, self.caller.org, self.wanted)?;
         let deadline = tx.now().plus_ms(self.retry_ms);
         let count = tx.webhook_resend(endpoint.id, self.number, deadline, self.limit)?;
         if self.number.is_some() && count == 0 {
             return Err(Error::not_found("dead letter").into());
         }
-        Ok(count)
+        Ok((count, endpoint))
+    }
+
+    fn entries(&self, (count, endpoint): &(u64, Endpoint)) -> Vec<AuditEntry> {
+        let entry = webhook_entry(&self.caller, AuditAction::WebhookResend, endpoint);
+        let number = self.number.map_or_else(|| "all".to_owned(), |number| number.0.to_string());
+        vec![entry.detail("dead_letter", &number).detail("put_back", &count.to_string())]
     }
 }
 
 /// Writes a test into the log.
 pub struct WebhookLog {
+    /// Who has asked for it.
+    pub caller: Caller,
     /// Of which endpoint.
-    pub id: EndpointId,
+    pub endpoint: Arc<Endpoint>,
     /// What became of it.
     pub attempt: AttemptLog,
 }
@@ -238,7 +275,12 @@ impl Operation for WebhookLog {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
-        Ok(tx.webhook_log(self.id, &self.attempt)?)
+        Ok(tx.webhook_log(self.endpoint.id, &self.attempt)?)
+    }
+
+    fn entries(&self, (): &()) -> Vec<AuditEntry> {
+        let entry = webhook_entry(&self.caller, AuditAction::WebhookTest, &self.endpoint);
+        vec![entry.detail("test", self.attempt.outcome.name())]
     }
 }
 
@@ -261,6 +303,10 @@ impl Operation for WebhookClaim {
         let until = tx.now().plus_ms(CLAIM_MS);
         Ok(tx.webhook_claim(&self.claim, &self.ids, until)?)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// A server lets go of all endpoints that it holds.
@@ -278,6 +324,10 @@ impl Operation for WebhookRelease {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
         Ok(tx.webhook_release(&self.claim)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -302,6 +352,10 @@ impl Operation for WebhookProgress {
         let until = tx.now().plus_ms(CLAIM_MS);
         Ok(tx.webhook_progress(&self.claim, self.id, until, &self.progress)?)
     }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
+    }
 }
 
 /// Forgets what is too old.
@@ -325,5 +379,9 @@ impl Operation for WebhookForget {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u64, Abort> {
         Ok(tx.webhook_forget(self.logged, self.died, self.limit)?)
+    }
+
+    fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

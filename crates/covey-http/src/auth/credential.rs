@@ -9,6 +9,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use covey_core::id::UnixMs;
 
+use crate::asked_by;
 use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, ProxyTrust};
 use crate::connection::Connection;
 
@@ -57,6 +58,16 @@ impl<'a> Credential<'a> {
             handed_on.is_valid_at(now).then(|| of(&handed_on))
         } else {
             Some(of(own))
+        }
+    }
+}
+
+impl Credential<'_> {
+    /// What the audit log is told of one that nobody has: never enough to use it.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Key(key) => asked_by::shown(key),
+            Self::Certificate { serial_hex, .. } => format!("certificate {serial_hex}"),
         }
     }
 }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::answers::Room;
 use crate::api::Api;
+use crate::asked_by::AskedBy;
 use crate::connection::Connection;
 use crate::door::PeerAddress;
 use crate::problem::{Answer, Kind, Problem};
@@ -104,23 +105,36 @@ pub(crate) async fn visitor(parts: &Parts, api: &Api) -> Result<(Caller, Slot), 
 async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
     let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
     let now = api.engine.now();
-    let found = match Credential::of(parts, api.proxies.as_ref(), now) {
+    let asked_by = parts.extensions.get::<AskedBy>();
+    let from = address_of(parts, api, now);
+    let credential = Credential::of(parts, api.proxies.as_ref(), now);
+    let stranger = || {
+        refused();
+        if let Some(asked_by) = asked_by {
+            asked_by.stranger(&credential.as_ref().map_or_else(String::new, Credential::shown), from);
+        }
+    };
+    let found = match &credential {
         Some(Credential::Key(key)) => find(api, key, None).await?,
         Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
-            refused();
+            stranger();
             let detail = "a page of another site must not call with this browser's client certificate";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
-        Some(Credential::Certificate { text, serial_hex }) => find(api, &text, Some(serial_hex)).await?,
+        Some(Credential::Certificate { text, serial_hex }) => {
+            find(api, text, Some(serial_hex.clone())).await?
+        }
         None => None,
     };
     let found = found.ok_or_else(|| {
-        refused();
+        stranger();
         let detail =
             "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
-    let from = address_of(parts, api, now);
+    if let Some(asked_by) = asked_by {
+        asked_by.caller(&found.known.0, from);
+    }
     let bounds = &found.known.0.bounds;
     let out_of_bounds = if bounds.is_over_at(now) {
         Some(Problem::new(Kind::Unauthenticated, "this API key has expired"))

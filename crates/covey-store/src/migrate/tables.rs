@@ -77,7 +77,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 33] = [
+pub(super) static LISTED: [Listed; 35] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("devices", &["id"]),
@@ -146,6 +146,9 @@ pub(super) static LISTED: [Listed; 33] = [
     table("twin_history", &["id"]),
     table("retention", &["org_id", "kept"]),
     table("records_forgotten", &["org_id"]),
+    table("audit_chains", &["id"]),
+    // There is one chain in the source.
+    table("audit", &["number"]),
     table("webhooks", &["id"]),
     table("webhook_progress", &["webhook_id"]),
     Listed {
@@ -159,7 +162,7 @@ pub(super) static LISTED: [Listed; 33] = [
 
 /// Sequences of the target, each with the table and the column of the source
 /// whose values come from it.
-pub(super) const SEQUENCES: [(&str, &str, &str); 12] = [
+pub(super) const SEQUENCES: [(&str, &str, &str); 13] = [
     ("orgs_id_seq", "orgs", "id"),
     ("api_keys_id_seq", "api_keys", "id"),
     ("devices_id_seq", "devices", "id"),
@@ -168,6 +171,7 @@ pub(super) const SEQUENCES: [(&str, &str, &str); 12] = [
     ("claim_uses_id_seq", "claim_uses", "id"),
     ("nodes_id_seq", "nodes", "id"),
     ("units_id_seq", "units", "id"),
+    ("audit_chains_id_seq", "audit_chains", "id"),
     ("task_seq", "tasks", "seq"),
     ("result_seq", "results", "id"),
     ("twin_history_id_seq", "twin_history", "id"),

@@ -10,6 +10,7 @@
 //! between the store and PostgreSQL.
 
 mod access;
+mod audit;
 mod certificate;
 mod clock;
 mod connection;

@@ -56,6 +56,8 @@ pub(super) struct Tls {
 pub struct Options {
     /// This server's name among those on the database, stable over restarts.
     pub server: String,
+    /// Under which name it writes into the audit log: one chain of rows for each.
+    pub audit_chain: String,
     /// How many connections read, each made when it is first needed. Beside them a server has one that writes,
     /// one to the other servers, and one of its clock.
     pub readers: Readers,
@@ -123,6 +125,7 @@ impl Options {
             .tcp_user_timeout(TCP_USER_TIMEOUT);
         Ok(Self {
             server: server.to_owned(),
+            audit_chain: server.to_owned(),
             readers: Readers { points: 3, pages: 2, scans: 2 },
             queue_max: 40_000,
             group_max: 512,

@@ -5,6 +5,7 @@
 
 mod by_partition;
 mod by_row;
+mod of_audit;
 mod steps;
 
 pub(super) use steps::{Reading, Writing};
@@ -69,8 +70,12 @@ pub(super) async fn prune(client: &Client, what: &Prune) -> Result<Pruned, Error
         return Ok(Pruned::default());
     }
     // With an error the connection is given up, and the lock with it.
-    let partitions = by_partition::forget(client, what.kept, what.oldest()).await?;
-    let rows = by_row::forget(client, what).await?;
+    let (partitions, rows) = match what.kept {
+        RetentionClass::Audit => (0, of_audit::forget(client, what).await?),
+        kept => {
+            (by_partition::forget(client, kept, what.oldest()).await?, by_row::forget(client, what).await?)
+        }
+    };
     client.query_one("SELECT pg_advisory_unlock($1, $2)", &[&class, &kind]).await?;
     Ok(Pruned { count: partitions + rows.count, next: rows.next })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use crate::postgres::audit;
 use crate::postgres::connection::Connector;
 use crate::postgres::fault::{Failure, failure};
 use crate::postgres::locks::LockClass;
@@ -37,6 +38,8 @@ pub(super) struct Session {
     pub(super) record_offset: i64,
     /// The number of the last group of this writer that was committed.
     pub(super) group_number: i64,
+    /// The number of this server's chain of the audit log.
+    pub(super) audit_chain: i32,
 }
 
 impl WriterId {
@@ -81,9 +84,14 @@ impl Session {
         let slot = row.try_get(0).map_err(report)?;
         let record_offset = numbers::ensure_offset(&client).await.map_err(report)?;
         begin_counting(&client, writer, record_offset).await.map_err(report)?;
+        let chain = client
+            .query_one(audit::CHAIN_ENSURE, &[&connector.options().audit_chain])
+            .await
+            .map_err(report)?;
+        let audit_chain = chain.try_get(0).map_err(report)?;
         let sql = Writing::prepare(&client).await.map_err(report)?;
         let writes = Writes::prepare(&client).await.map_err(report)?;
-        Ok(Self { client, sql, writes, writer, slot, record_offset, group_number })
+        Ok(Self { client, sql, writes, writer, slot, record_offset, group_number, audit_chain })
     }
 
     /// Whether a transaction that begins now could write.

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error, Statement};
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::write::group_statement::{self, Parts};
 use crate::postgres::{
-    access, certificate, device, device_session, enrolment, event, node, presence, quota, record, retention,
-    task, twin, unit, webhook,
+    access, audit, certificate, device, device_session, enrolment, event, node, presence, quota, record,
+    retention, task, twin, unit, webhook,
 };
 
 /// Puts the statements of nouns together.
@@ -36,12 +36,12 @@ macro_rules! of_nouns {
 
 of_nouns! {
     /// Those of the connection that writes.
-    Writing { task device certificate device_session enrolment node event presence twin unit webhook access retention quota }
+    Writing { task device certificate device_session enrolment node event presence twin unit webhook access retention quota audit }
 }
 
 of_nouns! {
     /// Those of a connection that reads.
-    Reading { task device certificate device_session enrolment node event record presence twin unit webhook access retention quota }
+    Reading { task device certificate device_session enrolment node event record presence twin unit webhook access retention quota audit }
 }
 
 /// The statements that write nearly all of a group.
@@ -77,6 +77,6 @@ impl Writes {
 pub(super) fn all() -> Vec<(String, String)> {
     let named = [Writing::all(), Reading::all()].concat();
     let named = named.into_iter().map(|(name, sql)| (name.to_owned(), sql.to_owned()));
-    let writes = Parts::all().enumerate().map(|(place, sql)| (format!("write {place:07b}"), sql));
+    let writes = Parts::all().enumerate().map(|(place, sql)| (format!("write {place:08b}"), sql));
     named.chain(writes).chain([("insert_done".to_owned(), group_statement::new_final_tasks())]).collect()
 }

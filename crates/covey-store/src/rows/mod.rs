@@ -2,6 +2,7 @@
 //! value of the domain and back, and the statements that read the same in both.
 
 mod access;
+mod audit;
 mod certificate;
 mod columns;
 mod device;
@@ -21,6 +22,7 @@ mod unit;
 mod webhook;
 
 pub(crate) use access::*;
+pub(crate) use audit::*;
 pub(crate) use certificate::*;
 pub(crate) use columns::*;
 pub(crate) use device::*;
@@ -51,6 +53,8 @@ mod tests {
             super::ORG_LIST,
             super::API_KEY_INSERT,
             super::API_KEY,
+            super::AUDIT_HEAD,
+            super::AUDIT_ROWS,
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,

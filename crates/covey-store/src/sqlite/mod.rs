@@ -8,6 +8,8 @@
 //! waits for a timer.
 
 mod access;
+mod audit;
+mod audit_retention;
 mod backup;
 mod by_hand;
 mod certificate;

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::sqlite::disk::Disk;
 use crate::sqlite::transaction::SqliteTransaction;
-use crate::sqlite::{Sqlite, checkpoint, connection, fault, spawn};
+use crate::sqlite::{Sqlite, audit_retention, checkpoint, connection, fault, spawn};
 use crate::write_state::WriteState;
 use crate::{StoreError, rows};
 
@@ -56,8 +56,10 @@ struct Table {
     note: Option<&'static str>,
 }
 
-fn table(kept: RetentionClass) -> Table {
-    match kept {
+/// None for what is gone through otherwise.
+fn table(kept: RetentionClass) -> Option<Table> {
+    Some(match kept {
+        RetentionClass::Audit => return None,
         // READY, PENDING and LOCK are below 3.
         RetentionClass::Tasks => Table {
             look: "SELECT seq, org_id, created_at, status >= 3, status FROM tasks \
@@ -85,7 +87,7 @@ fn table(kept: RetentionClass) -> Table {
             forget: &["DELETE FROM twin_history WHERE id = ?1"],
             note: None,
         },
-    }
+    })
 }
 
 impl Sqlite {
@@ -141,7 +143,10 @@ fn prune(connection: &Connection, what: &Prune, disk: Option<&Disk>) -> rusqlite
         }
         // Unchecked: whoever has the connection has no transaction open.
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        let (count, next) = step(&transaction, &table, what, after)?;
+        let (count, next) = match &table {
+            Some(table) => step(&transaction, table, what, after)?,
+            None => audit_retention::step(&transaction, what, STEP_ROWS)?,
+        };
         transaction.commit()?;
         pruned.count += count;
         pruned.next = next;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use covey_core::audit::AuditGroup;
 use covey_core::error::StorageFault;
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::{Transaction, TxResult};
@@ -22,6 +23,8 @@ pub(super) struct SqliteTransaction<'c> {
     pub(super) event_counts: HashMap<OrgId, i64>,
     /// The last number of a record that was given, once one was needed.
     pub(super) head: Option<RecordNumber>,
+    /// What the audit log is told.
+    pub(super) audit: AuditGroup,
     often: [Option<CachedStatement<'c>>; Often::ALL],
 }
 
@@ -41,7 +44,16 @@ impl Often {
 impl<'c> SqliteTransaction<'c> {
     pub(super) fn new(connection: &'c Connection, now: UnixMs) -> Self {
         let (stored, counts, event_counts) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { connection, now, stored, counts, event_counts, head: None, often: Default::default() }
+        Self {
+            connection,
+            now,
+            stored,
+            counts,
+            event_counts,
+            head: None,
+            audit: AuditGroup::default(),
+            often: Default::default(),
+        }
     }
 
     /// Stores what was gathered over all operations.
@@ -55,6 +67,7 @@ impl<'c> SqliteTransaction<'c> {
             )?;
         }
         self.flush_events()?;
+        self.flush_audit()?;
         self.flush_head()
     }
 

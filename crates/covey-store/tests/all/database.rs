@@ -62,6 +62,16 @@ fn admin(statements: &[&str]) {
     say(&shared().url, statements);
 }
 
+/// Says something to a database, outside any store; whether it is done.
+pub fn try_say(url: &str, statements: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(statements).await.is_ok()
+    })
+}
+
 /// Says something to a database, outside any store; what the last statement answers.
 pub fn say(url: &str, statements: &[&str]) -> Vec<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

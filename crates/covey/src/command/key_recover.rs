@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use covey_core::access::recovery;
 use covey_core::access::{AdminKeyRecover, ApiKey, ApiKeyAdd, Rights};
+use covey_core::audit::AuditActor;
 use covey_core::port::Ids;
 use serde_json::{Value, json};
 
@@ -63,6 +64,8 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
         access: Rights::ALL.into(),
         digest: covey_http::key_digest(&clear_text),
         certificate_serial_hex: None,
+        by: AuditActor::command("covey key recover"),
+        from: None,
     };
     let revoke = if args.keep_others { Vec::new() } else { others.iter().map(|key| key.id).collect() };
     let made = recovery::admin_key_recover(&*opened, AdminKeyRecover { add, revoke }).await;

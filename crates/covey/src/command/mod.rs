@@ -2,6 +2,8 @@
 //! server by the same options ([`connection::Target`]).
 
 mod access;
+mod audit;
+mod audit_verify;
 pub mod bench;
 pub mod ca;
 mod call;
@@ -76,6 +78,8 @@ pub enum ClientCommand {
     Org(Box<org::OrgArgs>),
     /// Say why a key may do something, or may not
     Access(Box<access::AccessArgs>),
+    /// List who did what, and check that nobody has changed that
+    Audit(Box<audit::AuditArgs>),
 }
 
 /// Runs a command that speaks to a server.
@@ -95,6 +99,11 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     {
         return key_psk::run(psk, args.target.json);
     }
+    if let ClientCommand::Audit(args) = &command
+        && let Some(verify) = args.offline()
+    {
+        return audit_verify::run_offline(verify, &args.target).await;
+    }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Cert(args) => &args.target,
@@ -110,6 +119,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Key(args) => &args.target,
         ClientCommand::Org(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
+        ClientCommand::Audit(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
     let connection = Connection::open(&target)?;
@@ -128,6 +138,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Key(args) => key::run(*args, &connection).await,
         ClientCommand::Org(args) => org::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
+        ClientCommand::Audit(args) => audit::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))
 }

@@ -24,7 +24,7 @@ enum RetentionCommand {
     /// Show how many days things are kept
     #[command(after_help = "Example: covey retention show\n\n\
         The operator sets the defaults for all organisations with options of covey up: --retention-days, \
-        --event-retention-days, --record-retention-days, --twin-retention-days.")]
+        --event-retention-days, --record-retention-days, --twin-retention-days, --audit-retention-days.")]
     Show,
     /// Set how many days your organisation keeps something
     #[command(after_help = "Examples:\n  \
@@ -32,7 +32,7 @@ enum RetentionCommand {
         covey retention set events=0         (for ever)\n  \
         covey retention set events=default   (the operator's default)")]
     Set {
-        /// tasks, events, records or twin_history with a number of days; repeat for more
+        /// tasks, events, records, twin_history or audit with a number of days; repeat for more
         #[arg(value_name = "WHAT=DAYS", required = true, value_parser = read_days)]
         days: Vec<(String, Option<u32>)>,
     },
@@ -43,8 +43,8 @@ enum RetentionCommand {
 
 fn read_days(text: &str) -> Result<(String, Option<u32>), &'static str> {
     let (name, days) = text.split_once('=').ok_or("must be WHAT=DAYS, such as events=30")?;
-    if !["tasks", "events", "records", "twin_history"].contains(&name) {
-        return Err("known are tasks, events, records and twin_history");
+    if !["tasks", "events", "records", "twin_history", "audit"].contains(&name) {
+        return Err("known are tasks, events, records, twin_history and audit");
     }
     let number = match days {
         "default" => None,
@@ -75,6 +75,7 @@ fn change(days: Vec<(String, Option<u32>)>) -> RetentionChange {
             "tasks" => change.tasks = days,
             "events" => change.events = days,
             "records" => change.records = days,
+            "audit" => change.audit = days,
             _ => change.twin_history = days,
         }
     }

@@ -13,6 +13,9 @@ use crate::fault;
 use crate::serve::parts::SystemClock;
 use crate::settings::{SQLITE, Settings};
 
+/// Under which name commands write into the audit log, where each server has a chain of its own.
+const AUDIT_CHAIN: &str = "command";
+
 /// Opens the store that the settings name.
 ///
 /// # Errors
@@ -43,7 +46,10 @@ pub async fn refuse_servers(settings: &Settings) -> Result<()> {
 fn postgres_options(settings: &Settings) -> Result<postgres::Options> {
     // A name of its own: that of the server is taken.
     let name = format!("{}.command.{}", settings.server_name, std::process::id());
-    postgres::Options::new(settings.store.exposed(), &name).map_err(fault::setup)
+    let mut options = postgres::Options::new(settings.store.exposed(), &name).map_err(fault::setup)?;
+    // One for all commands: there would be as many chains as commands were run.
+    options.audit_chain = AUDIT_CHAIN.to_owned();
+    Ok(options)
 }
 
 /// The file of a SQLite database that is there and in use.

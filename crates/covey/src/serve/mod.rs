@@ -331,6 +331,7 @@ fn retention(settings: &Settings) -> Result<RetentionDays> {
         (RetentionClass::Events, settings.event_retention_days),
         (RetentionClass::Records, settings.record_retention_days),
         (RetentionClass::TwinHistory, settings.twin_retention_days),
+        (RetentionClass::Audit, settings.audit_retention_days),
     ] {
         days.set(kept, number).map_err(fault::setup)?;
     }

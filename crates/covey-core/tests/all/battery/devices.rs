@@ -5,6 +5,7 @@ use covey_core::access::recovery;
 use covey_core::access::{
     Access, AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, KeyBounds, LAST_USED_GRAIN_MS, Rights,
 };
+use covey_core::audit::AuditActor;
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
 use covey_core::id::{CallerId, DeviceId, Sn};
 use futures_executor::block_on;
@@ -394,6 +395,8 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
             access: Rights::ALL.into(),
             digest: digest(text),
             certificate_serial_hex: None,
+            by: AuditActor::command("test"),
+            from: None,
         };
         block_on(recovery::admin_key_recover(&**world.store(), AdminKeyRecover { add, revoke })).unwrap()
     };
@@ -420,6 +423,8 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
         access: Rights::ALL.into(),
         digest: digest("made"),
         certificate_serial_hex: None,
+        by: AuditActor::command("test"),
+        from: None,
     };
     let refused = block_on(recovery::admin_key_recover(&*store, AdminKeyRecover { add, revoke: Vec::new() }));
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");

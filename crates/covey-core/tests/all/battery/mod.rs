@@ -3,6 +3,7 @@
 //! `covey-store` on all its stores.
 
 pub mod announcing;
+pub mod audit;
 pub mod background;
 pub mod certificates;
 pub mod committing;
@@ -178,6 +179,14 @@ macro_rules! battery {
                 what_no_microcontroller_can_do_ends_at_once_and_says_why,
                 a_call_that_was_left_is_not_made_again_and_comes_before_every_later_one,
                 a_call_lives_as_long_as_an_answer_is_waited_for,
+            ],
+            audit: [
+                who_opened_which_cell_is_one_question,
+                what_changes_nothing_is_not_told_and_no_secret_is,
+                pages_of_the_log_follow_each_other_and_miss_nothing,
+                who_may_not_read_the_log_does_not,
+                refusals_are_told_as_few_entries,
+                the_chain_holds_over_restarts_and_loses_its_oldest_rows_alone,
             ],
             background: [
                 tasks_expire_at_their_instant,

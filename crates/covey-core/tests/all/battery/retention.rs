@@ -37,7 +37,8 @@ fn prune(world: &World) -> [u64; 4] {
     let mut all = [0; 4];
     loop {
         let (counts, is_more) = block_on(world.engine().server().prune()).unwrap();
-        for (kept, count) in counts {
+        // The audit log has tests of its own.
+        for (kept, count) in counts.into_iter().filter(|(kept, _)| *kept != RetentionClass::Audit) {
             all[RetentionClass::NAMES.iter().position(|(known, ..)| *known == kept).unwrap()] += count;
         }
         if !is_more {

@@ -2,6 +2,7 @@
 //! look-up, and lets it act while one is under way.
 
 use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest, Org};
+use covey_core::audit::{AuditChain, AuditPage, AuditReader, AuditRequest, AuditRow};
 use covey_core::certificate::{
     CertificateFilter, CertificatePage, CertificateReader, Revocation, RevokedCertificate, RevokedCount,
 };
@@ -246,6 +247,24 @@ impl QuotaReader for WatchedStore {
 
     fn kept_left_of_every_org(&self) -> Found<'_, Vec<LeftBehind>> {
         self.inner.kept_left_of_every_org()
+    }
+}
+
+impl AuditReader for WatchedStore {
+    fn audit_list(&self, caller: &Caller, request: AuditRequest) -> Found<'_, AuditPage> {
+        self.inner.audit_list(caller, request)
+    }
+
+    fn audit_list_of_every_org(&self, request: AuditRequest) -> Found<'_, AuditPage> {
+        self.inner.audit_list_of_every_org(request)
+    }
+
+    fn audit_chains_of_every_org(&self) -> Found<'_, Vec<AuditChain>> {
+        self.inner.audit_chains_of_every_org()
+    }
+
+    fn audit_rows_of_every_org(&self, chain: i64, after: i64, limit: u32) -> Found<'_, Vec<AuditRow>> {
+        self.inner.audit_rows_of_every_org(chain, after, limit)
     }
 }
 

@@ -43,7 +43,7 @@ const fn tables(kept: RetentionClass) -> &'static [&'static str] {
         RetentionClass::Tasks => &TABLES,
         RetentionClass::Events => &["events"],
         RetentionClass::Records => &["records"],
-        RetentionClass::TwinHistory => &[],
+        RetentionClass::TwinHistory | RetentionClass::Audit => &[],
     }
 }
 
@@ -171,7 +171,7 @@ async fn take_out(
             let sql = note_forgotten!("#").replace('#', &format!("{TAKEN}_records_{name}"));
             client.batch_execute(&sql).await?;
         }
-        RetentionClass::Tasks | RetentionClass::TwinHistory => {}
+        RetentionClass::Tasks | RetentionClass::TwinHistory | RetentionClass::Audit => {}
     }
     client.batch_execute("COMMIT").await?;
     Ok(Taken::Out)
@@ -194,7 +194,7 @@ async fn can_go(client: &Client, kept: RetentionClass, part: &Part) -> Result<bo
                  WHERE a.amname = 'brin' AND i.indrelid = to_regclass('public.events_' || $1::text)";
             client.query_one(sql, &[&part.name]).await.map(|_| true)
         }
-        RetentionClass::Records | RetentionClass::TwinHistory => Ok(true),
+        RetentionClass::Records | RetentionClass::TwinHistory | RetentionClass::Audit => Ok(true),
     }
 }
 

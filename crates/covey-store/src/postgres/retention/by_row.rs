@@ -13,11 +13,11 @@ use crate::postgres::retention::by_partition::{LATE_MS, Part, parts};
 use crate::postgres::retention::{note_forgotten, uncount_events, uncount_tasks};
 
 /// How many rows one step looks at.
-const STEP_ROWS: i64 = 1_000;
+pub(super) const STEP_ROWS: i64 = 1_000;
 /// How many steps one call makes in which something is forgotten.
-const STEPS_MAX: u32 = 100;
+pub(super) const STEPS_MAX: u32 = 100;
 /// The pause after each of these.
-const STEP_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// How many organisations one call looks at.
 const ORGS_MAX: i64 = 1_000;
 
@@ -89,7 +89,7 @@ impl Places {
         let (kept, oldest) = (what.kept, what.oldest());
         let mut parts = match kept {
             RetentionClass::Tasks | RetentionClass::Events => parts(client, kept).await?,
-            RetentionClass::Records | RetentionClass::TwinHistory => Vec::new(),
+            RetentionClass::Records | RetentionClass::TwinHistory | RetentionClass::Audit => Vec::new(),
         };
         if kept == RetentionClass::Events {
             parts.retain(|part| oldest.is_some_and(|oldest| part.end.plus_ms(LATE_MS) <= oldest));
@@ -107,6 +107,8 @@ impl Places {
             (RetentionClass::Records, true) => vec!["records".to_owned()],
             (RetentionClass::Records, false) => vec!["records_default".to_owned()],
             (RetentionClass::TwinHistory, _) => vec!["twin_history".to_owned()],
+            // It is gone through otherwise.
+            (RetentionClass::Audit, _) => Vec::new(),
             (RetentionClass::Events, false) => {
                 let mut tables: Vec<_> = named("events");
                 tables.push("events_default".to_owned());
@@ -187,6 +189,7 @@ impl Places {
             RetentionClass::TwinHistory => {
                 client.query_one(TWIN_HISTORY, &[&org.0, &before.0, &STEP_ROWS]).await?
             }
+            RetentionClass::Audit => return Ok(Stepped { looked: 0, gone: 0, last: after }),
         };
         let last = row.try_get::<_, Option<i64>>(2)?.unwrap_or(after);
         Ok(Stepped { looked: row.try_get(0)?, gone: row.try_get(1)?, last })

@@ -17,6 +17,8 @@ pub(crate) struct Parts {
     pub(crate) results: bool,
     /// Bodies of gauges.
     pub(crate) gauges: bool,
+    /// Entries of the audit log.
+    pub(crate) audit: bool,
     /// What is told.
     pub(crate) outbox: Outbox,
 }
@@ -57,10 +59,13 @@ const EVENTS_TYPES: [&str; 9] = ["int8", "int8", "int8", "text", "int8", "int8",
 const GAUGES: &str = "device_key, type_code, org_id, device_id, payload";
 const GAUGES_TYPES: [&str; 5] = ["int8", "int8", "int8", "int8", "text"];
 
+const AUDIT: &str = "number, org_id, at, entries, hash";
+const AUDIT_TYPES: [&str; 5] = ["int8", "int8", "int8", "text", "bytea"];
+
 impl Parts {
     /// How many different statements there are, the one that writes nothing
     /// but a mark included.
-    pub(crate) const COUNT: usize = 96;
+    pub(crate) const COUNT: usize = 192;
 
     /// Every statement, at its [`Self::place`].
     pub(crate) fn all() -> impl Iterator<Item = String> {
@@ -69,30 +74,31 @@ impl Parts {
 
     /// The place of its statement among all.
     pub(crate) fn place(self) -> usize {
-        let bits = [self.made, self.changed, self.moved, self.results, self.gauges];
+        let bits = [self.made, self.changed, self.moved, self.results, self.gauges, self.audit];
         bits.iter().rev().fold(self.outbox as usize, |place, is_there| place * 2 + usize::from(*is_there))
     }
 
     fn at(place: usize) -> Self {
         let bit = |number: u32| place >> number & 1 == 1;
-        let outbox = match place >> 5 {
+        let outbox = match place >> 6 {
             0 => Outbox::Nothing,
             1 => Outbox::Records,
             _ => Outbox::Events,
         };
-        let [made, changed, moved, results, gauges] = [bit(0), bit(1), bit(2), bit(3), bit(4)];
-        Self { made, changed, moved, results, gauges, outbox }
+        let [made, changed, moved, results, gauges, audit] = [0, 1, 2, 3, 4, 5].map(bit);
+        Self { made, changed, moved, results, gauges, audit, outbox }
     }
 
     /// Takes, in this order: the columns of new tasks; those of `changes` of open
     /// tasks; the same of tasks that became final; the columns of results; the
-    /// instant and then the columns of gauges; the offset of numbers, how many
+    /// instant and then the columns of gauges; the chain of the audit log, the number and the hash of its last row before
+    /// and after, and the columns of its rows; the offset of numbers, how many
     /// records the transaction has written before, the instant, the writer and the columns of
     /// records, and of events their records' places among these and their
     /// columns, the slot, and of each organisation how many; the writer's number,
     /// that of the group, the writer's slot, and of each count that changed the
     /// organisation, the state and the change. It undoes itself unless all tasks
-    /// that changed were found. Answers the transaction's number.
+    /// that changed were found, and the end of the chain. Answers the transaction's number.
     pub(crate) fn sql(self) -> String {
         let mut values = Values(0);
         let (mut parts, mut checks) = (Vec::new(), String::new());
@@ -131,6 +137,18 @@ impl Parts {
                  ON CONFLICT (device_key, type_code) DO UPDATE SET updated_at = excluded.updated_at, \
                  payload = excluded.payload)"
             ));
+        }
+        if self.audit {
+            let [chain, number, hash, next, next_hash] = [(); 5].map(|()| values.next());
+            let arrays = values.arrays(&AUDIT_TYPES);
+            parts.push(format!(
+                "chained AS (UPDATE audit_chains SET number = ${next}::int8, hash = ${next_hash}::bytea \
+                 WHERE id = ${chain}::int8 AND number = ${number}::int8 AND hash = ${hash}::bytea RETURNING 1)"
+            ));
+            parts.push(format!(
+                "audited AS (INSERT INTO audit (chain, {AUDIT}) SELECT ${chain}::int8::int4, n.* FROM unnest({arrays}) AS n)"
+            ));
+            checks.push_str(", 1 / (SELECT count(*) FROM chained)");
         }
         if self.outbox != Outbox::Nothing {
             self.tell(&mut values, &mut parts);

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use covey_core::audit::{AuditGroup, AuditHead};
 use covey_core::error::{Result, StorageFault};
 use covey_core::id::UnixMs;
 use covey_core::port::{Transaction, TxResult};
@@ -44,6 +45,10 @@ pub(crate) struct PostgresTransaction<'s> {
     pub(crate) now: UnixMs,
     pub(crate) cache: TransactionCache,
     pub(crate) batch: WriteBatch,
+    /// What the audit log is told.
+    pub(crate) audit: AuditGroup,
+    /// The end of this server's chain of the audit log, if it is known.
+    pub(crate) audit_head: Option<AuditHead>,
     /// The first thing that the database refused; nothing is worth more then.
     pub(crate) failure: Option<Failure>,
     pub(crate) has_begun: bool,
@@ -54,13 +59,20 @@ pub(crate) struct PostgresTransaction<'s> {
 }
 
 impl<'s> PostgresTransaction<'s> {
-    pub(crate) fn new(session: &'s Session, runtime: &'s Runtime, now: UnixMs) -> Self {
+    pub(crate) fn new(
+        session: &'s Session,
+        runtime: &'s Runtime,
+        now: UnixMs,
+        audit_head: Option<AuditHead>,
+    ) -> Self {
         Self {
             session,
             runtime,
             now,
             cache: TransactionCache::default(),
             batch: WriteBatch::default(),
+            audit: AuditGroup::default(),
+            audit_head,
             failure: None,
             has_begun: false,
             has_written: false,
@@ -87,6 +99,7 @@ impl<'s> PostgresTransaction<'s> {
     /// Sends what is gathered, and commits.
     pub(crate) fn commit(&mut self) -> Result<Committed, Failure> {
         let mut group_number = self.session.group_number;
+        self.close_audit().map_err(|fault| self.failure.unwrap_or(Failure::OfAll(fault)))?;
         if !self.has_begun && self.batch.is_empty() {
             return Ok(Committed { group_number });
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, TaskId, UnixMs};
 use covey_core::task::{Idempotency, Task, TaskResult, TaskStatus};
 
+use crate::postgres::audit::AuditBatch;
 use crate::postgres::pipeline::{Step, Value, column, execute, query, values};
 use crate::postgres::session::Session;
 use crate::postgres::twin::batch::TwinBatch;
@@ -27,6 +28,7 @@ pub(crate) struct WriteBatch {
     /// Devices of which a presence, or what was told of one, is to be sent.
     pub(crate) presences: BTreeSet<DeviceKey>,
     pub(crate) twins: TwinBatch,
+    pub(crate) audit: Option<AuditBatch>,
     is_marking: bool,
 }
 
@@ -40,6 +42,7 @@ impl WriteBatch {
             && self.outbox.is_empty()
             && self.presences.is_empty()
             && self.twins.is_empty()
+            && self.audit.is_none()
             && !self.is_marking
     }
 
@@ -112,6 +115,11 @@ impl WriteBatch {
         add(&mut parts.moved, !moved.is_empty(), &|| changes(&moved));
         add(&mut parts.results, !results.is_empty(), &|| result_values(&results));
         add(&mut parts.gauges, outbox.has_gauges(), &|| outbox.gauge_values(now));
+        let audit = self.audit.take();
+        if let Some(audit) = &audit {
+            parts.audit = true;
+            values.extend(audit.values());
+        }
         parts.outbox = outbox.outbox();
         if parts.outbox != Outbox::Nothing {
             values.extend(outbox.record_values(session, now));

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use covey_core::audit::AuditHead;
 use covey_core::error::StorageFault;
 use covey_core::port::{Clock, Event, Job, Observer, ReadSet, Step};
 use tokio::runtime::Runtime;
@@ -80,6 +81,9 @@ pub(crate) struct Writer {
     /// after it.
     must_try: bool,
     cross_group: CrossGroupCache,
+    /// The end of this server's chain of the audit log, as of the last commit; none where another one may have come
+    /// between.
+    audit_head: Option<AuditHead>,
     /// Since when this server was alone when it began to remember.
     remembers_since: Option<u64>,
 }
@@ -102,6 +106,7 @@ impl Writer {
         let id = Some(session.writer);
         let line = Line::Open(Box::new(session));
         let (pause, cross_group, remembers_since) = (PAUSE_MIN, CrossGroupCache::default(), None);
+        let audit_head = None;
         Self {
             runtime,
             connector,
@@ -117,6 +122,7 @@ impl Writer {
             looked: Instant::now(),
             must_try: false,
             cross_group,
+            audit_head,
             remembers_since,
         }
     }
@@ -385,7 +391,8 @@ impl Writer {
     fn transact(&mut self, session: &Session, group: &mut Group) -> (Result<Committed, Failure>, bool) {
         let mut reads = ReadSet::default();
         group.iter().for_each(|job| job.read_set(&mut reads));
-        let mut transaction = PostgresTransaction::new(session, &self.runtime, self.clock.now());
+        let mut transaction =
+            PostgresTransaction::new(session, &self.runtime, self.clock.now(), self.audit_head.take());
         // Whatever was remembered before a visit may have changed during it.
         let alone_since = self.exchange.alone_since();
         if alone_since != self.remembers_since {
@@ -405,6 +412,7 @@ impl Writer {
         };
         let outcome = run(&mut transaction);
         let is_commit_sent = transaction.is_commit_sent();
+        self.audit_head = transaction.audit_head.filter(|_| outcome.is_ok());
         // What was taken out of it is lost with the transaction, and what is
         // left may be what it failed for.
         if outcome.is_ok() && alone_since.is_some() {

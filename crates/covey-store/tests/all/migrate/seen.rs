@@ -1,5 +1,6 @@
 //! Everything that can be seen of a site through the reads of its store.
 
+use covey_core::audit::{AuditFilter, AuditRequest};
 use covey_core::device::DeviceFilter;
 use covey_core::event::{EventFilter, EventTypes, EventsFrom, GaugeFilter};
 use covey_core::id::{CallerId, DeviceKey, OrgId, RecordNumber, UnixMs};
@@ -52,6 +53,9 @@ pub fn all(store: &dyn Store, history: &History, now: UnixMs) -> Vec<String> {
             let answer = block_on(store.device_list(caller, filter.clone(), everything, usize::MAX)).unwrap();
             add(format!("devices {filter:?} of {org}"), &answer);
         }
+        let filter = AuditFilter::default();
+        let newest = AuditRequest { filter, before: None, size: 1_000 };
+        add(format!("audit log of {org}"), &block_on(store.audit_list(caller, newest)).unwrap());
         let nodes = block_on(store.node_list(caller, NodeFilter::default(), everything)).unwrap();
         add(format!("nodes of {org}"), &nodes);
         let units = block_on(store.unit_list(caller, UnitFilter::default(), everything)).unwrap();

@@ -2,6 +2,7 @@
 //! several servers on one database, and what becomes of it when connections,
 //! processes or time fail.
 
+mod audit;
 mod crashes;
 mod events;
 mod groups;
