@@ -34,6 +34,7 @@ const SERVER_CRATES: [&str; 12] = [
     "covey-net",
     "covey-pki",
     "covey-store",
+    "covey-token",
     "covey-webhook",
     "covey-wire",
 ];

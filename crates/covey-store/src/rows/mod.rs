@@ -16,6 +16,7 @@ mod record;
 mod retention;
 mod scope;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhook;
@@ -35,6 +36,7 @@ pub(crate) use record::*;
 pub(crate) use retention::*;
 pub(crate) use scope::*;
 pub(crate) use task::*;
+pub(crate) use token::*;
 pub(crate) use twin::*;
 pub(crate) use unit::*;
 pub(crate) use webhook::*;
@@ -51,6 +53,10 @@ mod tests {
             super::ORG_LIST,
             super::API_KEY_INSERT,
             super::API_KEY,
+            super::ORG_OF_NUMBER,
+            super::ORG_OF_NAME,
+            super::TOKEN_KEY_INSERT,
+            super::TOKEN_KEYS_FORGET,
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,
