@@ -9,6 +9,7 @@
 //! by its credential, and the handler of the resource.
 
 mod access;
+mod accounts;
 mod answer;
 mod answers;
 mod api;
@@ -16,6 +17,7 @@ mod api_keys;
 mod app;
 mod arriving;
 mod auth;
+mod auth_tokens;
 mod certificates;
 mod claims;
 mod client_certificate;
@@ -41,6 +43,7 @@ mod orgs;
 mod outgoing;
 mod pki;
 mod pki_forms;
+mod prefixes;
 mod problem;
 mod request_id;
 mod request_middleware;
@@ -59,6 +62,7 @@ mod wire;
 pub use api::Api;
 pub use app::{App, openapi, router, router_with};
 pub use auth::key_digest;
+pub use auth::tokens::Tokens;
 pub use client_certificate::{HANDED_ON_HEADER, PROXY_NAME};
 pub use cors::AllowedOrigins;
 pub use covey_net::listener::bind;

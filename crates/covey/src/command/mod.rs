@@ -30,6 +30,7 @@ pub mod sim;
 mod sim_nodes;
 mod store;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhooks;
@@ -76,6 +77,8 @@ pub enum ClientCommand {
     Org(Box<org::OrgArgs>),
     /// Say why a key may do something, or may not
     Access(Box<access::AccessArgs>),
+    /// Make short-lived tokens from an API key, and show what tokens say
+    Token(Box<token::TokenArgs>),
 }
 
 /// Runs a command that speaks to a server.
@@ -95,6 +98,10 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     {
         return key_psk::run(psk, args.target.json);
     }
+    let mut command = command;
+    if let ClientCommand::Token(args) = &mut command {
+        args.settle()?;
+    }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Cert(args) => &args.target,
@@ -110,6 +117,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Key(args) => &args.target,
         ClientCommand::Org(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
+        ClientCommand::Token(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
     let connection = Connection::open(&target)?;
@@ -128,6 +136,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Key(args) => key::run(*args, &connection).await,
         ClientCommand::Org(args) => org::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
+        ClientCommand::Token(args) => token::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))
 }
