@@ -19,7 +19,9 @@ from testbed.server import BINARY, PROJECT, Server
 
 NGINX = "/usr/sbin/nginx"
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-FILES = ("nginx.conf", "covey.conf", "covey-mqtt.conf", "covey-auth-request.conf")
+FILES = ("nginx.conf", "covey.conf", "covey-mqtt.conf", "covey-auth-request.conf", "covey-jwt.conf")
+SCRIPT = "covey-jwt.js"
+SCRIPT_MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
 UPSTREAM_NAME = "covey.internal"
 READY_SECONDS_MAX = 15.0
 MARK = re.compile(r"^(\s*)(?:# )?([^#]+?)\s*# set: (\w+)$")
@@ -61,7 +63,7 @@ class Nginx:
         self.temporary = tempfile.TemporaryDirectory(prefix="covey-nginx-")
         self.folder = Path(self.temporary.name)
         self.folder.chmod(0o755)
-        self.https_port, self.http_port, self.app_port, self.mqtt_port = free_ports(4)
+        self.https_port, self.http_port, self.app_port, self.mqtt_port, self.jwt_port = free_ports(5)
         self.values = values
         pki = str(covey_servers[0].data / "pki")
         covey("pki", "server", "--pki", pki, "--name", "localhost", "--out", str(self.folder / "site"))
@@ -81,6 +83,9 @@ class Nginx:
             "covey": f"{self.folder}/covey.conf",
             "mqtt": f"{self.folder}/covey-mqtt.conf",
             "auth_request": None,
+            "jwt": None,
+            "js_path": f"{self.folder}/",
+            "jwt_listen": f"127.0.0.1:{self.jwt_port} ssl http2",
             "servers": [f"server {address} max_fails=2 fail_timeout=5s;" for address in https],
             "mqtt_servers": [f"server {address} max_fails=1 fail_timeout=5s;" for address in mqtts],
             "rate": "$binary_remote_addr zone=covey_rate:10m rate=10000r/s",
@@ -107,8 +112,10 @@ class Nginx:
                 kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
                 folders = "".join(f"\n    {kind}_temp_path {self.folder}/{kind};" for kind in kinds)
                 text = text.replace("http {", f"http {{{folders}", 1)
-                text = f"load_module {STREAM_MODULE};\n{text}"
+                scripts = f"load_module {SCRIPT_MODULE};\n" if self.values.get("jwt") else ""
+                text = f"load_module {STREAM_MODULE};\n{scripts}{text}"
             (self.folder / name).write_text(text)
+        (self.folder / SCRIPT).write_text((PROJECT / "deploy" / "nginx" / SCRIPT).read_text())
 
     def command(self) -> list[str]:
         directives = f"daemon off; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log info;"

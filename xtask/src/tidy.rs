@@ -23,7 +23,7 @@ const ROOMS: [&str; 8] =
 
 /// The crates that a server is made of, whose lines go through `crates/covey-log`: it bounds what a peer can
 /// make them write.
-const SERVER_CRATES: [&str; 12] = [
+const SERVER_CRATES: [&str; 13] = [
     "covey-api",
     "covey-core",
     "covey-discovery",
@@ -34,6 +34,7 @@ const SERVER_CRATES: [&str; 12] = [
     "covey-net",
     "covey-pki",
     "covey-store",
+    "covey-token",
     "covey-webhook",
     "covey-wire",
 ];

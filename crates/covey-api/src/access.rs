@@ -82,6 +82,14 @@ pub struct ApiKeyRevoked {
     pub id: i64,
 }
 
+/// The organisation of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Account {
+    /// The organisation's number.
+    pub org_id: i64,
+}
+
 /// Whom a credential stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -91,7 +99,7 @@ pub struct Whoami<'a> {
     /// The organisation's name.
     #[cfg_attr(feature = "openapi", schema(example = "acme"))]
     pub org: Cow<'a, str>,
-    /// What the owner of the key or certificate calls it.
+    /// What the owner of the key or certificate calls it, or whoever has issued the token its bearer.
     #[cfg_attr(feature = "openapi", schema(example = "dashboard"))]
     pub name: Cow<'a, str>,
     /// What kind of credential it is.
@@ -101,7 +109,7 @@ pub struct Whoami<'a> {
     /// What it may do in the whole organisation.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
-    /// From when on the key or certificate is not valid here. None if it does not expire.
+    /// From when on the key, token or certificate is not valid here. None if it does not expire.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub expires_at: Option<Time>,
     /// The addresses from which it is valid, as ranges; from anywhere if there are none.
@@ -112,6 +120,14 @@ pub struct Whoami<'a> {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub grants: Vec<Grant>,
+    /// Of a token: who has issued it (`iss`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub issuer: Option<Cow<'a, str>>,
+    /// Of a token: whom its issuer means (`sub`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub subject: Option<Cow<'a, str>>,
 }
 
 /// What came of a right that an operation takes.

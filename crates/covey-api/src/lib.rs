@@ -36,11 +36,12 @@ mod retention;
 #[cfg(feature = "openapi")]
 mod schema;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhook;
 
-pub use access::{AccessExplanation, AccessReason, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
+pub use access::{AccessExplanation, AccessReason, Account, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
 pub use audit::{AuditActor, AuditChain, AuditChains, AuditEntry, AuditPage, AuditRow, AuditRows};
 pub use certificate::{Certificate, DeviceCertificatesRevoked};
 pub use claim::{
@@ -76,6 +77,7 @@ pub use serde_json::value::RawValue;
 pub use task::{
     Task, TaskChange, TaskCreated, TaskDeleted, TaskHeader, TaskItem, TaskPage, TaskResult, TaskStatus,
 };
+pub use token::{TokenKey, TokenKeys, TokenMade, TokenNew};
 pub use twin::{Twin, TwinDesired, TwinDesiredValue, TwinReported, TwinReportedValue};
 pub use unit::{Unit, UnitPage};
 pub use webhook::{

@@ -44,8 +44,8 @@ impl Client {
     /// (with or without `/api/v1`).
     ///
     /// With `ca_pem` only servers whose certificate comes from that CA are
-    /// believed; without it, those that this machine believes. An empty
-    /// `api_key` sends none, which is enough for [`Client::ready`], and over plain
+    /// believed; without it, those that this machine believes. A token (JWT) may stand in
+    /// place of the key. An empty `api_key` sends none, which is enough for [`Client::ready`], and over plain
     /// HTTP for [`Client::metrics`].
     ///
     /// # Errors

@@ -36,6 +36,7 @@ mod org;
 mod retention;
 mod stream;
 mod task;
+mod token;
 mod transport;
 mod twin;
 mod unit;
@@ -51,8 +52,8 @@ pub use covey_api::{
     ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, DeviceNew, DeviceTag, DeviceTags, Finding,
     Findings, Grant, GrantMethod, NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun,
     RevocationNew, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
-    Time, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, WebhookFilter, WebhookNew,
-    WebhookSet, Whole,
+    Time, TokenNew, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, WebhookFilter,
+    WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};
@@ -68,6 +69,7 @@ pub use task::{
     Created, PageRequest, Task, TaskFilter, TaskHeader, TaskOutcome, TaskPage, TaskRequest, TaskResult,
     TaskRow, WAIT_SECONDS_MAX,
 };
+pub use token::{MadeToken, Whoami};
 pub use twin::Twin;
 pub use unit::{Unit, UnitFilter, UnitPage};
 pub use webhook::{DeadLetter, Delivery, DeliveryFilter, Webhook, WebhookState, WebhookTested};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -30,9 +30,14 @@ pub(crate) fn http_client(base: &Url, api_key: &str, ca_pem: Option<&str>) -> Re
     let mut headers = HeaderMap::new();
     headers.insert(PREFER_HEADER, HeaderValue::from_static("handling=strict"));
     if !api_key.is_empty() {
-        let mut value = HeaderValue::from_str(api_key).map_err(|_| Error::ApiKey)?;
+        let (name, value) = if is_token(api_key) {
+            (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {api_key}")))
+        } else {
+            (HeaderName::from_static(API_KEY_HEADER), HeaderValue::try_from(api_key))
+        };
+        let mut value = value.map_err(|_| Error::ApiKey)?;
         value.set_sensitive(true);
-        headers.insert(API_KEY_HEADER, value);
+        headers.insert(name, value);
     }
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls_config(base, ca_pem)?)
@@ -48,6 +53,11 @@ pub(crate) fn http_client(base: &Url, api_key: &str, ca_pem: Option<&str>) -> Re
         builder = builder.no_proxy();
     }
     builder.build().map_err(|source| Error::Setup { source })
+}
+
+/// Whether it is a token (JWT) and no key: it has three parts with a dot between two.
+fn is_token(credential: &str) -> bool {
+    !credential.starts_with("covey_") && credential.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 /// A given CA certificate is trusted alone; without one, those that this

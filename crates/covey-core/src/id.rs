@@ -71,6 +71,24 @@ pub struct ClaimId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub i64);
 
+impl CallerId {
+    /// From here on are the numbers of those who have no API key.
+    const DIGESTS_FROM: i64 = 1 << 62;
+
+    /// The number of who is known by a digest: none that an API key can have.
+    #[must_use]
+    pub const fn of_digest(digest: u64) -> Self {
+        // The upper two bits are 01, so it is positive.
+        Self(Self::DIGESTS_FROM | (digest >> 2).cast_signed())
+    }
+
+    /// Whether it is the number of an API key, as small numbers are that the store has given.
+    #[must_use]
+    pub const fn is_of_key(self) -> bool {
+        self.0 > 0 && self.0 < Self::DIGESTS_FROM
+    }
+}
+
 /// Longest serial number in bytes (device-rpc "Identity").
 /// Limit for each device: 422.
 pub const SN_BYTES_MAX: usize = 64;

@@ -40,6 +40,7 @@ pub mod quota;
 pub mod record;
 pub mod retention;
 pub mod task;
+pub mod token;
 pub mod twin;
 pub mod unit;
 pub mod watch;

@@ -12,6 +12,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::answers::{ANSWER_BYTES_MAX, Answers};
 use crate::auth::callers::Callers;
+use crate::auth::tokens::Tokens;
 use crate::client_certificate::ProxyTrust;
 use crate::cors::AllowedOrigins;
 use crate::est::Est;
@@ -32,6 +33,8 @@ pub struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) callers: Callers,
+    /// What tokens are taken, and issued.
+    pub(crate) tokens: Arc<Tokens>,
     /// Recognises connections from a proxy that may hand on client certificates.
     pub(crate) proxies: Option<ProxyTrust>,
     /// The pages of other origins that may call from a browser.
@@ -68,6 +71,7 @@ impl Api {
             metrics,
             shutdown,
             callers: Callers::default(),
+            tokens: Arc::default(),
             proxies: None,
             origins: AllowedOrigins::default(),
             request_ids: RequestIds::new(),
@@ -126,6 +130,13 @@ impl Api {
     #[must_use]
     pub fn telling_revocations_by(mut self, authority: Arc<dyn RevocationAuthority>) -> Self {
         self.pki = Some(Pki::of(authority));
+        self
+    }
+
+    /// Takes these tokens as credentials, and issues some.
+    #[must_use]
+    pub fn taking_tokens(mut self, tokens: Arc<Tokens>) -> Self {
+        self.tokens = tokens;
         self
     }
 

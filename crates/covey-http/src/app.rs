@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::compression::compression;
 use crate::door::{Door, with_body};
+use crate::prefixes::with_prefix;
 use crate::problem::{Kind, Problem};
 use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
-    access, api_keys, audit, certificates, claims, device_events, device_tasks, devices, docs, est, findings,
-    gauges, health, metrics, nodes, orgs, pki, retention, stream, units, webhooks, whoami,
+    access, accounts, api_keys, audit, auth_tokens, certificates, claims, device_events, device_tasks,
+    devices, docs, est, findings, gauges, health, metrics, nodes, orgs, pki, retention, stream, units,
+    webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -36,6 +38,8 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(orgs::router())
         .merge(claims::router())
         .merge(audit::router())
+        .merge(auth_tokens::router())
+        .merge(accounts::router())
         .merge(whoami::router())
         .merge(health::router())
         .merge(findings::router())
@@ -103,7 +107,9 @@ fn assembled(routes: Router<Arc<Api>>, api: &Arc<Api>) -> Router {
         Some(cors) => router.layer(cors).layer(from_fn_with_state(Arc::clone(api), with_request_id)),
         None => router,
     };
-    router.with_state(Arc::clone(api))
+    // Around all routes, since it is decided before a route is found.
+    let routes = router.with_state(Arc::clone(api));
+    Router::new().fallback_service(routes).layer(map_request(async |request| with_prefix(request)))
 }
 
 #[cfg(test)]

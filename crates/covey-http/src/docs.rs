@@ -23,6 +23,7 @@ use utoipa::{IntoResponses, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api::Api;
+use crate::auth::cookie::COOKIE_DEFAULT;
 use crate::auth::credential::API_KEY_HEADER;
 use crate::problem::PROBLEM_JSON;
 use crate::request_id::REQUEST_ID;
@@ -31,13 +32,16 @@ use crate::unknown_names::STRICT;
 /// Where the document is.
 const OPENAPI_PATH: &str = "/openapi.json";
 /// The names of the security schemes. Each alone is enough.
-const SCHEMES: [&str; 3] = ["api_key", "bearer", "client_certificate"];
+const SCHEMES: [&str; 4] = ["api_key", "bearer", "cookie", "client_certificate"];
 
 const INTRODUCTION: &str = "\
 Call any device of a swarm, and hear from it.
 
-* Send an API key in the header `x-api-key` or as `Authorization: Bearer KEY`, or use a registered client \
+* Send an API key in the header `x-api-key` or as `Authorization: Bearer KEY`, a token (JWT) as `Authorization: Bearer TOKEN` \
+or in the cookie `accessToken`, or use a registered client \
 certificate over HTTPS. Your organisation comes from that alone; what belongs to another organisation answers 404.
+* Every path under `/api/v1` is also there under `/api/key/v1`, which takes API keys and certificates alone, and under \
+`/api/jwt/v1`, which takes tokens alone.
 * A slash at the end of a path makes no difference.
 * Members of a body and parameters of a query that are not known are passed over: a header `Covey-Warning` names \
 each, and so does the member `warnings` of an answer that is an object. With `Prefer: handling=strict` (RFC 7240) they \
@@ -59,9 +63,14 @@ const PROBLEMS: [(&str, &str, &str); 14] = [
     (
         "Unauthenticated",
         "401",
-        "There is no API key and no registered client certificate, or it is not valid.",
+        "There is no API key, token or registered client certificate, or it is not valid (type `invalid-token` for a token, with \
+            the reason).",
     ),
-    ("Forbidden", "403", "The API key or the client certificate lacks a right."),
+    (
+        "Forbidden",
+        "403",
+        "The credential lacks a right; or a page of another site makes a browser show its cookie or certificate.",
+    ),
     ("NotFound", "404", "There is no such thing for this caller."),
     (
         "Conflict",
@@ -147,8 +156,16 @@ pub(crate) fn frame() -> OpenApi {
     let key = ApiKeyValue::with_description(API_KEY_HEADER, "`KEY` or `ApiKey KEY`.");
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The same API key. `x-api-key` counts if both are sent."))
+        .description(Some(
+            "The same API key, or a token (JWT) of an issuer that the server trusts or of the server itself \
+                (`POST /api/v1/auth/token`). `x-api-key` counts if both are sent.",
+        ))
         .build();
+    let cookie = ApiKeyValue::with_description(
+        COOKIE_DEFAULT,
+        "A token (JWT), for browsers; the operator may give the cookie another name. Requests of pages of other origins are \
+            refused (403), and so is what changes something without `Origin` or `Sec-Fetch-Site`.",
+    );
     let certificate = SecurityScheme::MutualTls {
         description: Some("A client certificate that is registered in place of a key.".to_owned()),
         deprecated: None,
@@ -166,7 +183,8 @@ pub(crate) fn frame() -> OpenApi {
         .header(PREFERENCE_APPLIED_NAME, header(Type::String, "`handling=strict`, if that was preferred."))
         .security_scheme(SCHEMES[0], SecurityScheme::ApiKey(ApiKey::Header(key)))
         .security_scheme(SCHEMES[1], SecurityScheme::Http(bearer))
-        .security_scheme(SCHEMES[2], certificate)
+        .security_scheme(SCHEMES[2], SecurityScheme::ApiKey(ApiKey::Cookie(cookie)))
+        .security_scheme(SCHEMES[3], certificate)
         .build();
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()

@@ -9,6 +9,7 @@
 //! by its credential, and the handler of the resource.
 
 mod access;
+mod accounts;
 mod answer;
 mod answers;
 mod api;
@@ -18,6 +19,7 @@ mod arriving;
 mod asked_by;
 mod audit;
 mod auth;
+mod auth_tokens;
 mod certificates;
 mod claims;
 mod client_certificate;
@@ -43,6 +45,7 @@ mod orgs;
 mod outgoing;
 mod pki;
 mod pki_forms;
+mod prefixes;
 mod problem;
 mod request_id;
 mod request_middleware;
@@ -61,6 +64,7 @@ mod wire;
 pub use api::Api;
 pub use app::{App, openapi, router, router_with};
 pub use auth::key_digest;
+pub use auth::tokens::Tokens;
 pub use client_certificate::{HANDED_ON_HEADER, PROXY_NAME};
 pub use cors::AllowedOrigins;
 pub use covey_net::listener::bind;

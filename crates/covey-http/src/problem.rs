@@ -30,6 +30,7 @@ pub(crate) type Answer = Result<Response, Problem>;
 pub(crate) enum Kind {
     NotJson,
     Unauthenticated,
+    InvalidToken,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -62,8 +63,9 @@ impl Kind {
         match self {
             Self::NotJson => (StatusCode::BAD_REQUEST, "not-json", "The body is not JSON"),
             Self::Unauthenticated => {
-                (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid API key is needed")
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "A valid credential is needed")
             }
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid-token", "The token is not valid"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "A right is missing"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::MethodNotAllowed => {
@@ -107,6 +109,11 @@ impl Kind {
             Self::Foreign => (StatusCode::FORBIDDEN, "foreign", "The request is not one of a client program"),
             Self::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "no-answer", "The device did not answer"),
         }
+    }
+
+    /// Whether it refuses a credential, or how it was shown.
+    pub(crate) const fn is_of_credential(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::InvalidToken | Self::Forbidden)
     }
 
     /// After how many seconds a repetition makes sense.
@@ -229,8 +236,18 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.kind.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.kind == Kind::Unauthenticated {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGES));
+        match self.kind {
+            Kind::Unauthenticated => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGES));
+            }
+            Kind::InvalidToken => {
+                // RFC 6750 §3. The text is of the server alone.
+                let challenge =
+                    format!("{CHALLENGES}, error=\"invalid_token\", error_description=\"{}\"", self.detail);
+                let challenge = HeaderValue::try_from(challenge);
+                headers.insert(WWW_AUTHENTICATE, challenge.unwrap_or(HeaderValue::from_static(CHALLENGES)));
+            }
+            _ => {}
         }
         response.extensions_mut().insert(self);
         response

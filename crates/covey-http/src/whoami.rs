@@ -37,8 +37,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
         GuardProblems,
     )
 )]
-async fn whoami(Asked { caller, .. }: Asked) -> Response {
-    let whoami = Whoami::of(&caller);
+async fn whoami(Asked { caller, identity, .. }: Asked) -> Response {
+    let identity = identity.as_deref().map(|identity| (&*identity.issuer, &*identity.subject));
+    let whoami = Whoami::of(&caller, identity);
     let (org_id, names) = (whoami.org_id, whoami.rights.join(" "));
     let mut response = json(StatusCode::OK, &whoami);
     let headers = response.headers_mut();

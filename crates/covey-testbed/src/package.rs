@@ -11,7 +11,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Held while packages are installed; only root can make it.
 const INSTALLING: &str = "/var/cache/apt/covey-testbed.lock";
 /// What the conformance suite needs beside the services, each with a program or a file that it brings.
-const OF_CONFORMANCE: [(&str, &str); 16] = [
+const OF_CONFORMANCE: [(&str, &str); 17] = [
     ("avahi-daemon", "avahi-daemon"),
     ("avahi-utils", "avahi-browse"),
     ("curl", "curl"),
@@ -21,6 +21,7 @@ const OF_CONFORMANCE: [(&str, &str); 16] = [
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("faketime", "faketime"),
     ("libcoap3-bin", "coap-client-notls"),
+    ("libnginx-mod-http-js", "/usr/lib/nginx/modules/ngx_http_js_module.so"),
     ("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
     ("mosquitto-clients", "mosquitto_pub"),
     ("nodejs", "node"),

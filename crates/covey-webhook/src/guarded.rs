@@ -56,6 +56,15 @@ impl GuardedClient {
         Ok(Self { clients: Clients::new(&(Arc::new(SystemNames) as _), &rule, ca_file)?, rule })
     }
 
+    /// Gets a document of at most so many bytes; of a longer one the rest is left.
+    ///
+    /// # Errors
+    /// Why there is no answer, for people.
+    pub async fn get(&self, url: &str, accept: &'static str, bytes_max: usize) -> Result<Answered, String> {
+        let headers = [("accept", accept.to_owned())];
+        self.request(reqwest::Method::GET, url, &headers, Vec::new(), bytes_max).await
+    }
+
     /// Sends a request. One without a body has no `Content-Length`. No redirection is followed.
     ///
     /// # Errors
@@ -67,12 +76,23 @@ impl GuardedClient {
         headers: &[(&'static str, String)],
         body: Vec<u8>,
     ) -> Result<Answered, String> {
-        let target = target(url, &self.rule).map_err(|error| error.to_string())?;
-        let client = if target.is_tls { &self.clients.tls } else { &self.clients.plain };
         let method = match method {
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
+        self.request(method, url, headers, body, ANSWER_BYTES_MAX).await
+    }
+
+    async fn request(
+        &self,
+        method: reqwest::Method,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Answered, String> {
+        let target = target(url, &self.rule).map_err(|error| error.to_string())?;
+        let client = if target.is_tls { &self.clients.tls } else { &self.clients.plain };
         let mut fields = HeaderMap::new();
         for (name, value) in headers {
             let value =
@@ -87,7 +107,7 @@ impl GuardedClient {
             let mut response = request.send().await.map_err(|error| Fault::of(&error).text())?;
             let (status, mut body) = (response.status().as_u16(), Vec::new());
             while let Ok(Some(chunk)) = response.chunk().await {
-                let room = ANSWER_BYTES_MAX - body.len();
+                let room = bytes_max - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() >= room {
                     break;

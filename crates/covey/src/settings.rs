@@ -3,6 +3,7 @@
 
 mod bytes;
 mod nodes;
+mod tokens;
 mod url;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use crate::fault;
 use crate::logging::LogFormat;
 pub use crate::settings::bytes::Bytes;
 pub use crate::settings::nodes::{Admission, NodeKeys, OutAfter};
+pub use crate::settings::tokens::TokenIssuer;
 pub use crate::settings::url::ServiceUrl;
 
 /// Every setting, each of which may be missing.
@@ -193,6 +195,29 @@ pub struct Options {
     /// PREFIX/NAME/CALL, with answers under server/PREFIX/NAME/CALL [default: none]
     #[arg(long, env = "COVEY_MCU_TOPIC_PREFIX", value_name = "PREFIX", help_heading = "Microcontrollers")]
     pub mcu_topic_prefix: Option<String>,
+    /// Issuer whose tokens (JWT) are credentials, by its name in iss, such as https://login.example; further ones, and how
+    /// claims are read, as [[token_issuers]] of the configuration file (docs/tokens.md) [default: none]
+    #[arg(long, env = "COVEY_TOKEN_ISSUER", value_name = "ISSUER", help_heading = "Tokens")]
+    pub token_issuer: Option<String>,
+    /// Whom its tokens must be for, as in aud
+    #[arg(long, env = "COVEY_TOKEN_AUDIENCE", value_name = "AUDIENCE", help_heading = "Tokens")]
+    pub token_audience: Option<String>,
+    /// Its public keys: a file (PEM, JWK, or JWK set), or the https:// URL of a JWK set [default: what the issuer says of
+    /// itself under /.well-known/openid-configuration]
+    #[arg(long, env = "COVEY_TOKEN_KEYS", value_name = "FILE|URL", help_heading = "Tokens")]
+    pub token_keys: Option<String>,
+    /// The claim that names the organisation, by number or name, such as app.org [default: orgId]
+    #[arg(long, env = "COVEY_TOKEN_ORG_CLAIM", value_name = "CLAIM", help_heading = "Tokens")]
+    pub token_org_claim: Option<String>,
+    /// More CA certificates (PEM) to trust for issuers
+    #[arg(long, env = "COVEY_TOKEN_CA", value_name = "FILE", help_heading = "Tokens")]
+    pub token_ca: Option<PathBuf>,
+    /// Cookie in which browsers may show a token [default: accessToken]
+    #[arg(long, env = "COVEY_TOKEN_COOKIE", value_name = "NAME", help_heading = "Tokens")]
+    pub token_cookie: Option<String>,
+    /// Issuers whose tokens are credentials.
+    #[arg(skip)]
+    pub token_issuers: Option<Vec<TokenIssuer>>,
     /// Where tasks are stored: sqlite (in the data directory) or
     /// postgres://USER:PASSWORD@HOST/DATABASE [default: sqlite]
     #[arg(
@@ -398,7 +423,8 @@ impl Options {
             data http https mqtts metrics mdns nodes nodes_insist nodes_org nodes_out_after coap coap_interface coaps coap_psk mqtt_nodes
             mqtt_nodes_password_file mqtt_nodes_tls mqtt_nodes_client_ca mqtt_sn
             websocket_nodes unit_gateway units units_allow pusher node_origins node_broker node_keys node_broker_ttl mcu_http
-            mcu_http_key_file mcu_topic_prefix store link
+            mcu_http_key_file mcu_topic_prefix token_issuer token_audience token_keys token_org_claim token_ca
+            token_cookie token_issuers store link
             link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from crl_url ocsp_url retention_days event_retention_days record_retention_days
             twin_retention_days audit_retention_days cors_origins names log log_format lease_seconds announcements_max
@@ -500,6 +526,10 @@ pub struct Settings {
     pub server_certificate_seconds: u32,
     pub device_certificate_seconds: u32,
     pub renew_expired_days: u32,
+    pub token_ca: Option<PathBuf>,
+    pub token_cookie: Option<String>,
+    /// Last, because it is a list of tables.
+    pub token_issuers: Vec<TokenIssuer>,
 }
 
 /// What the store and the link are called that need no other program.
@@ -561,6 +591,7 @@ impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
         let options = given.over(file.map(read).transpose()?.unwrap_or_default());
+        let token_issuers = token_issuers(&options)?;
         let limits = covey_core::limits::Limits::default();
         let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
@@ -648,6 +679,9 @@ impl Settings {
                 .device_certificate_seconds
                 .unwrap_or(DEFAULT_DEVICE_CERTIFICATE_SECONDS),
             renew_expired_days: options.renew_expired_days.unwrap_or(DEFAULT_RENEW_EXPIRED_DAYS),
+            token_ca: options.token_ca,
+            token_cookie: options.token_cookie,
+            token_issuers,
         };
         let is_local = settings.node_listeners().all(|address| address.ip().is_loopback());
         settings.nodes = nodes.unwrap_or(if is_local { Admission::Open } else { Admission::Approve });
@@ -727,6 +761,14 @@ impl Settings {
                 "mcu_topic_prefix",
                 "1 to 64 of the characters A-Z a-z 0-9 _ -, and not dev, srv, server, node or gateway",
             );
+        }
+        if let Some(problem) = self.token_issuers.iter().find_map(|issuer| issuer.config().err()) {
+            return Err(fault::setup(format!("the setting {problem}")));
+        }
+        let mut issuers: Vec<&str> = self.token_issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        issuers.sort_unstable();
+        if issuers.windows(2).any(|two| two[0] == two[1]) {
+            return wrong("token_issuers", "of different issuers");
         }
         if self.nodes_org < 1 {
             return wrong("nodes_org", "at least 1");
@@ -808,6 +850,27 @@ impl Settings {
     }
 }
 
+/// The issuers of the configuration file, and the one of the command line.
+fn token_issuers(options: &Options) -> Result<Vec<TokenIssuer>> {
+    let mut issuers = options.token_issuers.clone().unwrap_or_default();
+    if let Some(issuer) = &options.token_issuer {
+        issuers.push(TokenIssuer {
+            issuer: issuer.clone(),
+            audience: options.token_audience.clone().unwrap_or_default(),
+            keys: options.token_keys.clone(),
+            org_claim: options.token_org_claim.clone(),
+            ..TokenIssuer::default()
+        });
+    } else if options.token_audience.is_some()
+        || options.token_keys.is_some()
+        || options.token_org_claim.is_some()
+    {
+        let problem = "the setting token_issuer must be given together with token_audience, token_keys and token_org_claim";
+        return Err(fault::setup(problem));
+    }
+    Ok(issuers)
+}
+
 fn read(path: &Path) -> Result<Options> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         fault::setup(format!("cannot read the configuration {}: {error}", path.display()))
@@ -865,6 +928,26 @@ mod tests {
             ("mqtt_nodes = '127.0.0.1:1'\nmqtt_nodes_client_ca = 'x'", "mqtt_nodes_tls"),
             ("crl_url = 'ldap://covey.example'", "crl_url"),
             ("ocsp_url = 'http://'", "ocsp_url"),
+            ("token_keys = 'x.pem'", "token_issuer"),
+            ("token_issuer = 'https://login.example'", "audience"),
+            ("token_issuer = 'http://login.example'\ntoken_audience = 'covey'", "https://"),
+            (
+                "token_issuer = 'a'\ntoken_audience = 'covey'\ntoken_keys = 'http://login.example/keys'",
+                "https://",
+            ),
+            (
+                "[[token_issuers]]\nissuer = 'a'\naudience = 'c'\nkeys = 'x.pem'\nleeway_seconds = 301",
+                "leeway_seconds",
+            ),
+            (
+                "[[token_issuers]]\nissuer = 'a'\naudience = 'c'\nkeys = 'x.pem'\nrights_max = ['root']",
+                "rights_max",
+            ),
+            (
+                "[[token_issuers]]\nissuer = 'a'\naudience = 'c'\nkeys = 'x.pem'\nroles = { boss = ['root'] }",
+                "roles.boss",
+            ),
+            ("[[token_issuers]]\nissuer = 'a'\naudience = 'c'\nkeys = 'x.pem'\nkey = 'y'", "line 5"),
             ("cors_origins = ['*']", "cors_origins"),
             ("cors_origins = ['https://dashboard.example/app']", "cors_origins"),
         ] {
@@ -876,7 +959,12 @@ mod tests {
 
     #[test]
     fn the_settled_settings_are_a_valid_file() {
-        let given = Options { disk_free_min: Some(Bytes(5 << 30)), ..Options::default() };
+        let given = Options {
+            disk_free_min: Some(Bytes(5 << 30)),
+            token_issuer: Some("https://login.example".to_owned()),
+            token_audience: Some("covey".to_owned()),
+            ..Options::default()
+        };
         let settings = Settings::settle(given, None).unwrap();
         let text = toml::to_string(&settings).unwrap();
         let again = Settings::settle(Options::default(), Some(file(&text).path())).unwrap();

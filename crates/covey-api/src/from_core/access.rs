@@ -37,9 +37,9 @@ impl<'a> ApiKeyMade<'a> {
 }
 
 impl<'a> Whoami<'a> {
-    /// How a caller looks to itself.
+    /// How a caller looks to itself. `identity`: issuer and subject of its token, if it has one.
     #[must_use]
-    pub fn of(caller: &'a core::Caller) -> Self {
+    pub fn of(caller: &'a core::Caller, identity: Option<(&'a str, &'a str)>) -> Self {
         Self {
             org_id: caller.org.0,
             org: Cow::Borrowed(&caller.org_name),
@@ -49,6 +49,8 @@ impl<'a> Whoami<'a> {
             expires_at: caller.bounds.expires_at.map(Into::into),
             addresses: addresses(&caller.bounds),
             grants: grants(&caller.grants),
+            issuer: identity.map(|(issuer, _)| Cow::Borrowed(issuer)),
+            subject: identity.map(|(_, subject)| Cow::Borrowed(subject)),
         }
     }
 }

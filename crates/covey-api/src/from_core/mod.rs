@@ -12,6 +12,7 @@ mod node;
 mod org;
 mod record;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhook;

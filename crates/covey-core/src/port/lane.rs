@@ -39,10 +39,16 @@ named! {
     pub enum ReadKind {
         /// An API key by its digest.
         ApiKey => "api_key",
+        /// An API key by its number.
+        ApiKeyOfNumber => "api_key_of_number",
         /// All API keys.
         ApiKeyList => "api_key_list",
         /// Organisations, counted.
         OrgList => "org_list",
+        /// An organisation by its number or name.
+        Org => "org",
+        /// The keys of servers for tokens.
+        TokenKeys => "token_keys",
         /// Whether a device may connect, and its session.
         SessionOfCertificate => "session_of_certificate",
         /// A device by its certificate.
@@ -185,6 +191,8 @@ impl ReadKind {
     pub const fn lane(self) -> Lane {
         match self {
             Self::ApiKey
+            | Self::ApiKeyOfNumber
+            | Self::Org
             | Self::SessionOfCertificate
             | Self::DeviceOfCertificate
             | Self::DeviceOfSn
@@ -210,6 +218,7 @@ impl ReadKind {
             | Self::WebhookRecord
             | Self::WebhookStates => Lane::Point,
             Self::ApiKeyList
+            | Self::TokenKeys
             | Self::DeviceSns
             | Self::Certificates
             | Self::TaskList

@@ -15,6 +15,7 @@ use crate::quota::QuotaReader;
 use crate::record::RecordReader;
 use crate::retention::{Prune, Pruned, RetentionReader};
 use crate::task::TaskReader;
+use crate::token::TokenReader;
 use crate::twin::TwinReader;
 use crate::unit::UnitReader;
 use crate::webhook::WebhookReader;
@@ -68,6 +69,7 @@ pub trait Reader:
     + UnitReader
     + WebhookReader
     + AccessReader
+    + TokenReader
     + RetentionReader
     + QuotaReader
     + AuditReader

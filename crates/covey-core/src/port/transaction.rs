@@ -15,6 +15,7 @@ use crate::quota::QuotaSteps;
 use crate::record::RecordSteps;
 use crate::retention::RetentionSteps;
 use crate::task::TaskSteps;
+use crate::token::TokenSteps;
 use crate::twin::TwinSteps;
 use crate::unit::UnitSteps;
 use crate::webhook::WebhookSteps;
@@ -37,6 +38,7 @@ pub trait Transaction:
     + UnitSteps
     + WebhookSteps
     + AccessSteps
+    + TokenSteps
     + RetentionSteps
     + QuotaSteps
     + AuditSteps

@@ -9,6 +9,7 @@ use covey_core::access::{ApiKey, Caller, KeyDigest};
 use covey_core::id::UnixMs;
 use subtle::ConstantTimeEq;
 
+use crate::auth::tokens::Identity;
 use crate::shares::Account;
 
 /// How long a credential that was found valid is taken for valid, in
@@ -25,7 +26,10 @@ pub(super) type Known = (Caller, Arc<Account>);
 #[derive(Clone)]
 pub(super) struct Found {
     pub(super) known: Known,
-    pub(super) key_use: Arc<KeyUse>,
+    /// The use of the API key that it is, or was made from.
+    pub(super) key_use: Option<Arc<KeyUse>>,
+    /// Who a token says it is.
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 /// The use of an API key. It is noted when the key lets somebody in, which may be later than it was found.
@@ -138,7 +142,7 @@ mod tests {
         };
         let caller = Caller::of(&key);
         let account = Shares::default().account(&caller);
-        Found { known: (caller, account), key_use: KeyUse::new(key, None) }
+        Found { known: (caller, account), key_use: Some(KeyUse::new(key, None)), identity: None }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which credential a request shows: its API key, in `x-api-key` or as a bearer
-//! token; without one, the client certificate of its connection, or the one
-//! that a trusted proxy hands on.
+//! token; a token (JWT), as a bearer token or in a cookie; without any, the client certificate
+//! of its connection, or the one that a trusted proxy hands on.
 
 use std::sync::Arc;
 
@@ -8,13 +8,17 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use covey_core::id::UnixMs;
+use covey_token::Compact;
 
 use crate::asked_by;
+use crate::auth::cookie;
 use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, ProxyTrust};
 use crate::connection::Connection;
 
 /// The header that carries the key.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
+/// What keys begin with that a server has made.
+const KEY_PREFIX: &str = "covey_";
 /// Longest key, in bytes.
 /// Limit for each request: 401.
 const KEY_BYTES_MAX: usize = 256;
@@ -24,6 +28,13 @@ const KEY_BYTES_MAX: usize = 256;
 pub(super) enum Credential<'a> {
     /// An API key.
     Key(&'a str),
+    /// A token.
+    Token {
+        /// The token itself.
+        text: &'a str,
+        /// Whether a browser has sent it by itself.
+        is_cookie: bool,
+    },
     /// A certificate whose key the caller holds.
     Certificate {
         /// The text under which it is looked up.
@@ -36,9 +47,20 @@ pub(super) enum Credential<'a> {
 impl<'a> Credential<'a> {
     /// The credential of a request. A key decides if there is one, even a bad
     /// one: who names a credential means that one.
-    pub(super) fn of(parts: &'a Parts, proxies: Option<&ProxyTrust>, now: UnixMs) -> Option<Self> {
+    pub(super) fn of(
+        parts: &'a Parts,
+        proxies: Option<&ProxyTrust>,
+        cookie: &str,
+        now: UnixMs,
+    ) -> Option<Self> {
+        if let Some(text) = token_of(&parts.headers) {
+            return Some(Self::Token { text, is_cookie: false });
+        }
         if shows_key(&parts.headers) {
             return key_of(&parts.headers).map(Self::Key);
+        }
+        if let Some(text) = cookie::token_of(&parts.headers, cookie) {
+            return Some(Self::Token { text, is_cookie: true });
         }
         let peer = parts.extensions.get::<Arc<Connection>>()?.peer.as_ref()?;
         let is_proxy = proxies.is_some_and(|trust| peer.is_proxy(trust, now));
@@ -67,9 +89,16 @@ impl Credential<'_> {
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Key(key) => asked_by::shown(key),
+            Self::Token { .. } => "token".to_owned(),
             Self::Certificate { serial_hex, .. } => format!("certificate {serial_hex}"),
         }
     }
+}
+
+/// The token in the headers: a bearer's text that has the form of one and not that of a key.
+fn token_of(headers: &HeaderMap) -> Option<&str> {
+    let text = (!headers.contains_key(API_KEY_HEADER)).then(|| bearer_token(headers)).flatten()?;
+    (Compact::is_meant(text) && !text.starts_with(KEY_PREFIX)).then_some(text)
 }
 
 /// Whether the headers name a key, even a bad one.
@@ -146,6 +175,17 @@ mod tests {
         }
         let both = headers(&[("authorization", b"Bearer k-2"), ("x-api-key", b"k-1")]);
         assert_eq!(key_of(&both), Some("k-1"));
+    }
+
+    #[test]
+    fn a_bearer_with_two_dots_is_a_token_and_one_in_x_api_key_is_not() {
+        let bearer = |text: &str| headers(&[("authorization", text.as_bytes())]);
+        assert_eq!(token_of(&bearer("Bearer a.b.c")), Some("a.b.c"));
+        for other in ["Bearer covey_a.b.c", "Bearer a.b", "Bearer a.b.c.d", "Bearer k-1", "Basic a.b.c"] {
+            assert_eq!(token_of(&bearer(other)), None, "{other}");
+        }
+        let both = headers(&[("authorization", b"Bearer a.b.c"), ("x-api-key", b"k-1")]);
+        assert_eq!((token_of(&both), key_of(&both)), (None, Some("k-1")));
     }
 
     #[test]

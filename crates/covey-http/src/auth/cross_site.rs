@@ -3,10 +3,22 @@
 //! API key; so such a request must not call with the certificate (Fetch
 //! Metadata Request Headers, section 2).
 
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::request::Parts;
 
 use crate::cors::AllowedOrigins;
+
+/// Whether a request may call with the cookie that a browser has sent by itself: not if a page of another site sent it. What
+/// changes something, and what opens a WebSocket, which no browser keeps from pages of other sites, must prove that no such page
+/// did.
+pub(super) fn may_show_cookie(parts: &Parts, allowed: &AllowedOrigins) -> bool {
+    let is_proved = || {
+        parts.headers.contains_key(ORIGIN)
+            || parts.headers.get(FETCH_SITE_HEADER).is_some_and(|site| site.as_bytes() == b"same-origin")
+    };
+    let only_reads = parts.method.is_safe() && !parts.headers.contains_key(UPGRADE);
+    !is_cross_origin(parts, allowed) && (only_reads || is_proved())
+}
 
 const FETCH_SITE_HEADER: &str = "sec-fetch-site";
 
@@ -40,6 +52,41 @@ mod tests {
             headers.iter().fold(Request::post(uri), |request, (name, value)| request.header(*name, *value));
         let allowed = AllowedOrigins::read(["https://dashboard.example"]).unwrap();
         is_cross_origin(&request.body(()).unwrap().into_parts().0, &allowed)
+    }
+
+    #[test]
+    fn a_cookie_is_shown_by_pages_of_this_origin_and_what_changes_something_proves_that() {
+        let host = ("host", "covey.example");
+        let (own, foreign) = (("origin", "https://covey.example"), ("origin", "https://evil.example"));
+        let upgrade = ("upgrade", "websocket");
+        for (method, headers, may) in [
+            ("GET", vec![host], true),
+            ("GET", vec![host, own], true),
+            ("GET", vec![host, foreign], false),
+            ("GET", vec![host, ("sec-fetch-site", "none")], true),
+            ("GET", vec![host, ("sec-fetch-site", "same-site")], false),
+            ("POST", vec![host], false),
+            ("POST", vec![host, ("sec-fetch-site", "none")], false),
+            ("POST", vec![host, ("sec-fetch-site", "same-origin")], true),
+            ("POST", vec![host, own], true),
+            ("POST", vec![host, foreign], false),
+            ("DELETE", vec![host, ("origin", "null")], false),
+            (
+                "PATCH",
+                vec![host, ("origin", "https://dashboard.example"), ("sec-fetch-site", "cross-site")],
+                true,
+            ),
+            ("GET", vec![host, upgrade], false),
+            ("GET", vec![host, upgrade, own], true),
+            ("GET", vec![host, upgrade, foreign], false),
+        ] {
+            let request = Request::builder().method(method).uri("/");
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let allowed = AllowedOrigins::read(["https://dashboard.example"]).unwrap();
+            let parts = request.body(()).unwrap().into_parts().0;
+            assert_eq!(may_show_cookie(&parts, &allowed), may, "{method} {headers:?}");
+        }
     }
 
     #[test]

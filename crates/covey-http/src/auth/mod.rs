@@ -1,10 +1,12 @@
-//! Who calls: from the credential of a request, an API key or a client
+//! Who calls: from the credential of a request, an API key, a token or a client
 //! certificate, to a caller. Nothing else of a request says for which
 //! organisation it speaks (rest-api "Who calls").
 
 pub(crate) mod callers;
+pub(crate) mod cookie;
 pub(crate) mod credential;
 mod cross_site;
+pub(crate) mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use covey_core::ForCaller;
-use covey_core::access::{Caller, KeyDigest};
+use covey_core::access::{Caller, CallerKind, KeyDigest};
 use covey_core::id::UnixMs;
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
@@ -22,11 +24,13 @@ use crate::api::Api;
 use crate::asked_by::AskedBy;
 use crate::connection::Connection;
 use crate::door::PeerAddress;
+use crate::prefixes::Insists;
 use crate::problem::{Answer, Kind, Problem};
 use crate::shares::{self, Account, Full, Slot};
 use crate::unknown_names::UnknownNames;
-use callers::{Found, KeyUse, Known};
+use callers::{Found, KeyUse};
 use credential::Credential;
+use tokens::{Bearer, Identity};
 
 /// The header in which a proxy says for whom it asks.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -43,6 +47,8 @@ pub fn key_digest(clear_text: &str) -> KeyDigest {
 pub(crate) struct Asked {
     pub(crate) api: Arc<Api>,
     pub(crate) caller: Caller,
+    /// Who the caller's token says it is, if it has one.
+    pub(crate) identity: Option<Arc<Identity>>,
     account: Arc<Account>,
     /// Of the caller's share of requests.
     _running: Slot,
@@ -77,11 +83,11 @@ impl FromRequestParts<Arc<Api>> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        let (caller, account) = known(parts, api).await?;
+        let Admitted { caller, account, identity } = known(parts, api).await?;
         let running = take(api, &account, shares::Kind::Requests)?;
         // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
         let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
-        refusal.map_or(Ok(Self { api: Arc::clone(api), caller, account, _running: running }), Err)
+        refusal.map_or(Ok(Self { api: Arc::clone(api), caller, identity, account, _running: running }), Err)
     }
 }
 
@@ -90,7 +96,7 @@ impl FromRequestParts<Arc<Api>> for Asked {
 /// # Errors
 /// What he is told whose credential is not valid, or cannot be looked up now.
 pub(crate) async fn caller(parts: &Parts, api: &Api) -> Result<Caller, Problem> {
-    known(parts, api).await.map(|(caller, _)| caller)
+    known(parts, api).await.map(|admitted| admitted.caller)
 }
 
 /// The caller of a request to a route of others, with a slot of its share of requests.
@@ -98,26 +104,74 @@ pub(crate) async fn caller(parts: &Parts, api: &Api) -> Result<Caller, Problem> 
 /// # Errors
 /// The same, and a share that is full.
 pub(crate) async fn visitor(parts: &Parts, api: &Api) -> Result<(Caller, Slot), Problem> {
-    let (caller, account) = known(parts, api).await?;
+    let Admitted { caller, account, .. } = known(parts, api).await?;
     Ok((caller, take(api, &account, shares::Kind::Requests)?))
 }
 
-async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
-    let refused = || api.metrics.happened(Event::Refused(Refusal::Credential));
+/// Who was let in.
+struct Admitted {
+    caller: Caller,
+    account: Arc<Account>,
+    identity: Option<Arc<Identity>>,
+}
+
+async fn known(parts: &Parts, api: &Api) -> Result<Admitted, Problem> {
     let now = api.engine.now();
-    let asked_by = parts.extensions.get::<AskedBy>();
     let from = address_of(parts, api, now);
-    let credential = Credential::of(parts, api.proxies.as_ref(), now);
-    let stranger = || {
-        refused();
-        if let Some(asked_by) = asked_by {
+    let credential = Credential::of(parts, api.proxies.as_ref(), &api.tokens.cookie, now);
+    let admitted = admit(parts, api, credential.as_ref(), now, from).await;
+    if let Err(problem) = &admitted {
+        if problem.kind.is_of_credential() {
+            api.metrics.happened(Event::Refused(Refusal::Credential));
+        }
+        if let Some(asked_by) = parts.extensions.get::<AskedBy>() {
+            // Unless it is known who it is.
             asked_by.stranger(&credential.as_ref().map_or_else(String::new, Credential::shown), from);
         }
-    };
-    let found = match &credential {
+    }
+    let found = admitted?;
+    if let Some(key_use) = &found.key_use {
+        key_use.note(&api.engine);
+    }
+    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
+        connection.called_by_somebody();
+    }
+    let (caller, account) = found.known;
+    Ok(Admitted { caller: caller.at(from), account, identity: found.identity })
+}
+
+/// Whom the credential of a request stands for, which is used from this address.
+async fn admit(
+    parts: &Parts,
+    api: &Api,
+    credential: Option<&Credential<'_>>,
+    now: UnixMs,
+    from: Option<IpAddr>,
+) -> Result<Found, Problem> {
+    match (parts.extensions.get::<Insists>(), credential) {
+        (Some(Insists::OnKey), Some(Credential::Token { .. })) => {
+            let detail =
+                "this path takes API keys; send tokens to /api/jwt/v1, or to /api/v1, which takes both";
+            return Err(Problem::new(Kind::Unauthenticated, detail));
+        }
+        (Some(Insists::OnToken), Some(Credential::Key(_) | Credential::Certificate { .. })) => {
+            let detail =
+                "this path takes tokens; send API keys to /api/key/v1, or to /api/v1, which takes both";
+            return Err(Problem::new(Kind::Unauthenticated, detail));
+        }
+        _ => {}
+    }
+    let found = match credential {
         Some(Credential::Key(key)) => find(api, key, None).await?,
+        Some(Credential::Token { text, is_cookie }) => {
+            if *is_cookie && !cross_site::may_show_cookie(parts, &api.origins) {
+                let detail = "a page of another site must not call with this browser's cookie; what changes something, and a \
+                    WebSocket, needs Origin or Sec-Fetch-Site to prove that it does not, or the token in Authorization";
+                return Err(Problem::new(Kind::Forbidden, detail));
+            }
+            Some(find_bearer(api, text, now).await?)
+        }
         Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
-            stranger();
             let detail = "a page of another site must not call with this browser's client certificate";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
@@ -127,32 +181,27 @@ async fn known(parts: &Parts, api: &Api) -> Result<Known, Problem> {
         None => None,
     };
     let found = found.ok_or_else(|| {
-        stranger();
-        let detail =
-            "send a valid API key in x-api-key or as a bearer token, or use a registered client certificate";
+        let detail = "send a valid API key in x-api-key or as a bearer token, a token (JWT) as a bearer token or in a cookie, \
+            or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
-    if let Some(asked_by) = asked_by {
-        asked_by.caller(&found.known.0, from);
+    let caller = &found.known.0;
+    if let Some(asked_by) = parts.extensions.get::<AskedBy>() {
+        asked_by.caller(caller, from);
     }
-    let bounds = &found.known.0.bounds;
-    let out_of_bounds = if bounds.is_over_at(now) {
-        Some(Problem::new(Kind::Unauthenticated, "this API key has expired"))
-    } else if bounds.admits(from) {
-        None
-    } else {
-        Some(Problem::new(Kind::Unauthenticated, "this API key is not valid from this address"))
+    let (is_token, bounds) = (caller.kind == CallerKind::Token, &caller.bounds);
+    let refused = |of_key: &'static str, of_token: &'static str| {
+        let (kind, text) =
+            if is_token { (Kind::InvalidToken, of_token) } else { (Kind::Unauthenticated, of_key) };
+        Err(Problem::new(kind, text))
     };
-    if let Some(problem) = out_of_bounds {
-        refused();
-        return Err(problem);
+    if bounds.is_over_at(now) {
+        refused("this API key has expired", "the token has expired (exp)")
+    } else if !bounds.admits(from) {
+        refused("this API key is not valid from this address", "the token is not valid from this address")
+    } else {
+        Ok(found)
     }
-    found.key_use.note(&api.engine);
-    if let Some(connection) = parts.extensions.get::<Arc<Connection>>() {
-        connection.called_by_somebody();
-    }
-    let (caller, account) = found.known;
-    Ok((caller.at(from), account))
 }
 
 /// Whether a page of another site, one that is not allowed, made a browser send this request.
@@ -189,10 +238,39 @@ fn refusal(api: &Api, full: Full) -> Problem {
     full.into()
 }
 
+/// Whom an API key, or the text of a certificate, stands for.
 async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Option<Found>, Problem> {
-    let digest = key_digest(text);
-    // Taken before the store is asked, so that the time that takes is counted.
     let now = api.engine.now();
+    let looked_up = async {
+        let Some(key) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
+        let caller = Caller::of(&key);
+        let account = api.shares.account(&caller);
+        let key_use = Some(KeyUse::new(key, serial_hex));
+        Ok(Some(Found { known: (caller, account), key_use, identity: None }))
+    };
+    remembered(api, key_digest(text), now, looked_up).await
+}
+
+/// Whom a token stands for.
+async fn find_bearer(api: &Api, text: &str, now: UnixMs) -> Result<Found, Problem> {
+    let checked = async {
+        let Bearer { caller, identity, key } = api.tokens.bearer(text, &api.engine, now).await?;
+        let account = api.shares.account(&caller);
+        let key_use = key.map(|key| KeyUse::new(key, None));
+        Ok(Some(Found { known: (caller, account), key_use, identity: Some(identity) }))
+    };
+    let found = remembered(api, key_digest(text), now, checked).await?;
+    found.ok_or_else(|| Problem::new(Kind::InvalidToken, "the token is not valid"))
+}
+
+/// Who was found by a credential a moment ago, or is found now, in a slot of strangers.
+async fn remembered(
+    api: &Api,
+    digest: KeyDigest,
+    now: UnixMs,
+    found: impl Future<Output = Result<Option<Found>, Problem>>,
+) -> Result<Option<Found>, Problem> {
+    // `now` was taken before the store is asked, so that the time that takes is counted.
     if let Some(found) = api.callers.recall(&digest, now) {
         return Ok(Some(found));
     }
@@ -202,13 +280,12 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
         false => Some(api.shares.stranger().map_err(|full| refusal(api, full))?),
     };
     let before = api.callers.before();
-    let Some(key) = api.engine.server().api_key_check(text).await? else {
-        api.callers.forget_one(&digest);
-        return Ok(None);
-    };
-    let caller = Caller::of(&key);
-    let account = api.shares.account(&caller);
-    let found = Found { known: (caller, account), key_use: KeyUse::new(key, serial_hex) };
-    api.callers.remember(digest, found.clone(), now, before);
-    Ok(Some(found))
+    let found = found.await;
+    match &found {
+        Ok(Some(found)) => api.callers.remember(digest, found.clone(), now, before),
+        Ok(None) => api.callers.forget_one(&digest),
+        Err(problem) if problem.kind.is_of_credential() => api.callers.forget_one(&digest),
+        Err(_) => {}
+    }
+    found
 }

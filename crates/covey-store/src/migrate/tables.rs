@@ -77,9 +77,10 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 35] = [
+pub(super) static LISTED: [Listed; 36] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
+    table("token_keys", &["id"]),
     table("devices", &["id"]),
     table("device_tags", &["id"]),
     table("certificates", &["serial", "device_key"]),

@@ -42,6 +42,7 @@ mod session;
 mod statements;
 mod task;
 mod tls;
+mod token;
 mod twin;
 pub(crate) mod unfinished_move;
 mod unit;

@@ -17,6 +17,7 @@ mod record;
 mod retention;
 mod scope;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhook;
@@ -37,6 +38,7 @@ pub(crate) use record::*;
 pub(crate) use retention::*;
 pub(crate) use scope::*;
 pub(crate) use task::*;
+pub(crate) use token::*;
 pub(crate) use twin::*;
 pub(crate) use unit::*;
 pub(crate) use webhook::*;
@@ -55,6 +57,10 @@ mod tests {
             super::API_KEY,
             super::AUDIT_HEAD,
             super::AUDIT_ROWS,
+            super::ORG_OF_NUMBER,
+            super::ORG_OF_NAME,
+            super::TOKEN_KEY_INSERT,
+            super::TOKEN_KEYS_FORGET,
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,

@@ -32,6 +32,7 @@ mod record;
 mod retention;
 mod statement;
 mod task;
+mod token;
 mod transaction;
 mod twin;
 mod unit;

@@ -148,7 +148,11 @@ impl Connection {
                 "{} does not accept the API key{}: give a valid one with --key or COVEY_KEY",
                 self.client.base_url(),
                 // Of one that it knows it says why.
-                detail.strip_prefix("this API key").map(|why| format!(", which{why}")).unwrap_or_default()
+                detail
+                    .strip_prefix("this API key")
+                    .or_else(|| detail.strip_prefix("the token"))
+                    .map(|why| format!(", which{why}"))
+                    .unwrap_or_default()
             )),
             Error::Refused { status: 403, detail, .. } => anyhow!(
                 "{detail}: give a key that has it, or make one with \"{}\"",

@@ -32,6 +32,7 @@ pub mod sim;
 mod sim_nodes;
 mod store;
 mod task;
+mod token;
 mod twin;
 mod unit;
 mod webhooks;
@@ -80,6 +81,8 @@ pub enum ClientCommand {
     Access(Box<access::AccessArgs>),
     /// List who did what, and check that nobody has changed that
     Audit(Box<audit::AuditArgs>),
+    /// Make short-lived tokens from an API key, and show what tokens say
+    Token(Box<token::TokenArgs>),
 }
 
 /// Runs a command that speaks to a server.
@@ -104,6 +107,10 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     {
         return audit_verify::run_offline(verify, &args.target).await;
     }
+    let mut command = command;
+    if let ClientCommand::Token(args) = &mut command {
+        args.settle()?;
+    }
     let target = match &command {
         ClientCommand::Device(args) => &args.target,
         ClientCommand::Cert(args) => &args.target,
@@ -120,6 +127,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Org(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
         ClientCommand::Audit(args) => &args.target,
+        ClientCommand::Token(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
     let connection = Connection::open(&target)?;
@@ -139,6 +147,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Org(args) => org::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
         ClientCommand::Audit(args) => audit::run(*args, &connection).await,
+        ClientCommand::Token(args) => token::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))
 }

@@ -160,20 +160,27 @@ impl DataDir {
 
     /// Writes a file so that it is there whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-        let write = || {
-            let unfinished = path.with_extension("unfinished");
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&unfinished)?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|error: std::io::Error| {
-            fault::setup(format!("cannot write {}: {error}", path.display()))
-        })
+        write(path, bytes, mode)
     }
+}
+
+/// Writes a file for its owner alone, so that it is there whole or not at all.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, 0o600)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let write = || {
+        let unfinished = path.with_extension("unfinished");
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&unfinished)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| fault::setup(format!("cannot write {}: {error}", path.display())))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> anyhow::Error {

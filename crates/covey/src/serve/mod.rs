@@ -18,6 +18,7 @@ mod renewal;
 mod revocation;
 mod routes;
 mod store;
+mod tokens;
 pub mod units;
 mod work;
 
@@ -190,7 +191,9 @@ async fn run(
 
     let stop = CancellationToken::new();
     let running = TaskTracker::new();
+    let token_work = tokens::open(&settings, &data, &authority).await?;
     let api = covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone());
+    let api = api.taking_tokens(token_work.tokens());
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
     let api = api.telling_revocations_by(Arc::new(revocation::Revocations(Arc::clone(&authority))));
     let origins = settings.cors_origins.iter().map(String::as_str);
@@ -247,6 +250,7 @@ async fn run(
         settings: settings.clone(),
     };
     running.spawn(background.clone().run_until_cancelled_owned(watch.run()));
+    token_work.start(&engine, &running, &background).await;
     let renew_at = certificate.renew_at();
     let certified = renewal::Certified { authority, hosts, names, resolver, mcu_hosts, renew_at };
     let renewing = tokio::spawn(renewal::run(certified, link, background.clone()));

@@ -25,6 +25,7 @@ pub mod records;
 pub mod retention;
 pub mod series;
 pub mod taking;
+pub mod tokens;
 pub mod twins;
 pub mod units;
 pub mod webhooks;
@@ -158,6 +159,11 @@ macro_rules! battery {
                 what_is_to_be_written_comes_one_after_the_other,
                 what_no_node_can_do_ends_at_once_and_says_why,
                 a_newer_write_takes_the_place_of_older_ones_that_it_covers,
+            ],
+            tokens: [
+                keys_for_tokens_are_known_to_all_until_they_are_over,
+                a_token_names_what_is_there,
+                a_token_is_within_what_its_key_may,
             ],
             units: [
                 a_unit_that_is_listed_is_there_after_a_restart_and_gateways_are_told,

@@ -10,6 +10,7 @@ use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader,
 use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
 use covey_core::task::{Lapse, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
+use covey_core::token::{NamedOrg, OrgWanted, TokenKey, TokenReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -227,6 +228,20 @@ impl AccessReader for WatchedStore {
 
     fn api_key_list_of_every_org(&self) -> Found<'_, Vec<ApiKey>> {
         self.inner.api_key_list_of_every_org()
+    }
+}
+
+impl TokenReader for WatchedStore {
+    fn token_keys_of_every_org(&self) -> Found<'_, Vec<TokenKey>> {
+        self.inner.token_keys_of_every_org()
+    }
+
+    fn org_of_every_org(&self, wanted: OrgWanted) -> Found<'_, Option<NamedOrg>> {
+        self.inner.org_of_every_org(wanted)
+    }
+
+    fn api_key_of_number_of_every_org(&self, id: i64) -> Found<'_, Option<ApiKey>> {
+        self.inner.api_key_of_number_of_every_org(id)
     }
 }
 

@@ -1,0 +1,209 @@
+//! Tokens as credentials: whose a token is, of an issuer that the operator trusts or of this deployment itself.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use covey_core::Engine;
+use covey_core::access::{ApiKey, Caller, CallerKind, KeyBounds};
+use covey_core::id::UnixMs;
+use covey_core::token::TokenGrant;
+use covey_token::{Compact, Issuer, OwnKeys, OwnToken, SigningKey, TokenFault, Verified, caller_id};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::auth::cookie;
+use crate::problem::{Kind, Problem};
+
+/// How many issuers there may be.
+/// Limit for the server, set by `token_issuers`: the server does not start.
+const ISSUERS_MAX: usize = 100;
+/// How long it takes at least from one look at the keys of all servers to the next, when a token names one that is not known.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Who a token says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Who has issued it.
+    pub(crate) issuer: Arc<str>,
+    /// Whom the issuer means.
+    pub(crate) subject: Arc<str>,
+}
+
+/// Whom a token stands for.
+pub(super) struct Bearer {
+    pub(super) caller: Caller,
+    pub(super) identity: Arc<Identity>,
+    /// The API key from which the token was made, if it was made from one.
+    pub(super) key: Option<ApiKey>,
+}
+
+/// What tokens are taken, and issued.
+pub struct Tokens {
+    issuers: Vec<Arc<Issuer>>,
+    /// The cookie that holds a browser's token.
+    pub(super) cookie: String,
+    own: Option<Own>,
+}
+
+/// The tokens of this deployment.
+struct Own {
+    keys: OwnKeys,
+    signing: RwLock<Option<Arc<SigningKey>>>,
+    published: Mutex<Bytes>,
+    looked_at: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Default for Tokens {
+    /// None are taken.
+    fn default() -> Self {
+        Self { issuers: Vec::new(), cookie: cookie::COOKIE_DEFAULT.to_owned(), own: None }
+    }
+}
+
+impl Tokens {
+    /// Takes tokens of these issuers, and issues its own under the name of the deployment if that has one. A browser may show one
+    /// in a cookie of this name.
+    ///
+    /// # Errors
+    /// What the cookie's name or the issuers must be.
+    pub fn new(
+        issuers: Vec<Arc<Issuer>>,
+        deployment: Option<String>,
+        cookie: Option<&str>,
+    ) -> Result<Self, &'static str> {
+        let cookie = cookie.unwrap_or(cookie::COOKIE_DEFAULT);
+        if !cookie::is_name(cookie) {
+            return Err(
+                "the name of a cookie must be 1 to 64 characters without spaces or any of ()<>@,;:\\\"/[]?={}",
+            );
+        }
+        if issuers.len() > ISSUERS_MAX {
+            return Err("at most 100 issuers of tokens");
+        }
+        let own = deployment.map(|deployment| Own {
+            keys: OwnKeys::new(deployment),
+            signing: RwLock::default(),
+            published: Mutex::new(key_set(&[])),
+            looked_at: tokio::sync::Mutex::default(),
+        });
+        Ok(Self { issuers, cookie: cookie.to_owned(), own })
+    }
+
+    /// The issuers that are trusted.
+    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
+    }
+
+    /// Signs tokens with this key from now on.
+    pub fn sign_with(&self, key: SigningKey) {
+        if let Some(own) = &self.own {
+            *own.signing.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+        }
+    }
+
+    /// Reads the keys with which the servers of the deployment sign. If that fails, those that were read before go on to be used.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read_own_keys(&self, engine: &Engine) -> covey_core::Result<()> {
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut looked_at = own.looked_at.lock().await;
+        own.read(engine).await?;
+        *looked_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The public keys of all servers, as a JWK set.
+    pub(crate) fn own_key_set(&self) -> Bytes {
+        let published = |own: &Own| own.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.own.as_ref().map_or_else(|| key_set(&[]), published)
+    }
+
+    /// Signs a token.
+    pub(crate) fn sign(&self, grant: &TokenGrant, caller: &Caller) -> Option<String> {
+        let own = self.own.as_ref()?;
+        let key = own.signing.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        key.sign(&OwnToken {
+            deployment: own.keys.deployment(),
+            api_key: grant.api_key,
+            name: &caller.name,
+            org: caller.org,
+            rights: grant.rights,
+            now: grant.now,
+            expires_at: grant.expires_at,
+            id: Uuid::new_v4().to_string(),
+        })
+    }
+
+    /// Whom a token stands for.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(super) async fn bearer(&self, text: &str, engine: &Engine, now: UnixMs) -> Result<Bearer, Problem> {
+        let token = Compact::read(text)?;
+        // Before the issuer, so that `alg: none` is told what it is, whoever is said to have issued it.
+        token.algorithm()?;
+        if let Some(own) = self.own.as_ref().filter(|own| own.keys.has_issued(&token)) {
+            return own.bearer(&token, engine, now).await;
+        }
+        let issuer = self.issuers.iter().find(|issuer| token.issuer() == Some(issuer.name()));
+        let verified = issuer.ok_or(TokenFault::Issuer)?.check(&token, now).await?;
+        let Verified { issuer, subject, name, org, rights, expires_at } = verified;
+        let org = engine.server().org(org).await?.ok_or(TokenFault::UnknownOrganisation)?;
+        let caller = Caller {
+            org_name: org.name.as_str().into(),
+            id: caller_id(&issuer, &subject, org.id),
+            kind: CallerKind::Token,
+            bounds: KeyBounds { expires_at: Some(expires_at), ..KeyBounds::default() },
+            ..Caller::server(org.id, &name, rights)
+        };
+        Ok(Bearer { caller, identity: Arc::new(Identity { issuer, subject }), key: None })
+    }
+}
+
+impl Own {
+    async fn read(&self, engine: &Engine) -> covey_core::Result<()> {
+        let keys = engine.server().token_keys().await?;
+        let keys: Vec<&str> = keys.iter().map(|key| key.jwk.as_str()).collect();
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = key_set(&keys);
+        self.keys.set(keys);
+        Ok(())
+    }
+
+    async fn bearer(&self, token: &Compact<'_>, engine: &Engine, now: UnixMs) -> Result<Bearer, Problem> {
+        let verified = match self.keys.check(token, now) {
+            // Another server may have begun to sign with it.
+            Err(TokenFault::Key) => {
+                let mut looked_at = self.looked_at.lock().await;
+                if looked_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN_AFTER) {
+                    self.read(engine).await?;
+                    *looked_at = Some(Instant::now());
+                }
+                drop(looked_at);
+                self.keys.check(token, now)?
+            }
+            verified => verified?,
+        };
+        let key = engine.server().api_key_of_number(verified.api_key).await?.ok_or(TokenFault::KeyGone)?;
+        if key.bounds.is_over_at(now) {
+            return Err(TokenFault::KeyGone.into());
+        }
+        let subject = token.claims.get("sub").and_then(Value::as_str).unwrap_or_default().into();
+        let identity = Identity { issuer: self.keys.deployment().into(), subject };
+        let caller = Caller::of_key_token(&key, verified.rights, verified.expires_at);
+        Ok(Bearer { caller, identity: Arc::new(identity), key: Some(key) })
+    }
+}
+
+fn key_set(jwks: &[&str]) -> Bytes {
+    let keys: Vec<Value> = jwks.iter().filter_map(|jwk| serde_json::from_str(jwk).ok()).collect();
+    json!({"keys": keys}).to_string().into()
+}
+
+impl From<TokenFault> for Problem {
+    fn from(fault: TokenFault) -> Self {
+        let kind = if fault == TokenFault::NoKeys { Kind::Unavailable } else { Kind::InvalidToken };
+        Self::new(kind, fault.to_string())
+    }
+}
