@@ -147,7 +147,11 @@ pub(super) static LISTED: [Listed; 36] = [
     table("twin_history", &["id"]),
     table("retention", &["org_id", "kept"]),
     table("records_forgotten", &["org_id"]),
-    table("audit_chains", &["id"]),
+    // A server that has begun on the target has a chain of its own there.
+    Listed {
+        reread: Some("(SELECT * FROM audit_chains WHERE server = '') AS t"),
+        ..table("audit_chains", &["id"])
+    },
     // There is one chain in the source.
     table("audit", &["number"]),
     table("webhooks", &["id"]),
@@ -163,7 +167,7 @@ pub(super) static LISTED: [Listed; 36] = [
 
 /// Sequences of the target, each with the table and the column of the source
 /// whose values come from it.
-pub(super) const SEQUENCES: [(&str, &str, &str); 13] = [
+pub(super) const SEQUENCES: [(&str, &str, &str); 12] = [
     ("orgs_id_seq", "orgs", "id"),
     ("api_keys_id_seq", "api_keys", "id"),
     ("devices_id_seq", "devices", "id"),
@@ -172,7 +176,6 @@ pub(super) const SEQUENCES: [(&str, &str, &str); 13] = [
     ("claim_uses_id_seq", "claim_uses", "id"),
     ("nodes_id_seq", "nodes", "id"),
     ("units_id_seq", "units", "id"),
-    ("audit_chains_id_seq", "audit_chains", "id"),
     ("task_seq", "tasks", "seq"),
     ("result_seq", "results", "id"),
     ("twin_history_id_seq", "twin_history", "id"),
