@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.api import RIGHTS, Api, is_problem
+from testbed.issuer import AUDIENCE, ISSUER, Documents, SigningKey
 from testbed.prometheus import DEPLOYED, RULES
 from testbed.receiver import Receiver
 from testbed.server import PROJECT, serving
@@ -28,9 +29,12 @@ PARTS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The metrics of a server of which each has a line: a task is kept, a webhook has sent, a gateway counts."""
-    folder = tmp_path_factory.mktemp("page")
-    with serving(folder / "data", "--webhook-allow", "loopback", "--coap", "127.0.0.1:0") as server:
+    """The metrics of a server of which each has a line: a task is kept, a webhook has sent, a gateway counts, the keys of
+    an issuer were read."""
+    folder, issuer = tmp_path_factory.mktemp("page"), Documents()
+    issuer.documents["/keys"] = {"keys": [SigningKey().jwk]}
+    tokens = ("--token-issuer", ISSUER, "--token-audience", AUDIENCE, "--token-keys", f"{issuer.url}/keys")
+    with serving(folder / "data", "--webhook-allow", "loopback", "--coap", "127.0.0.1:0", *tokens) as server:
         receiver = Receiver()
         with Api(server.http, server.key) as api:
             made = api.post("/webhooks", json={"event_type": "msg-task", "url": receiver.url})
@@ -38,11 +42,13 @@ def page(tmp_path_factory):
             api.create(api.register(folder), payload={"a": 1})
         receiver.wait_for(1)
         deadline = time.monotonic() + 10
-        while "covey_webhook_dead{" not in (text := httpx.get(f"{server.http}/metrics", headers=PLAIN).text):
+        wanted = ("covey_webhook_dead{", "covey_token_keys_age_seconds{")
+        while not all(one in (text := httpx.get(f"{server.http}/metrics", headers=PLAIN).text) for one in wanted):
             assert time.monotonic() < deadline, text
             time.sleep(0.1)
         yield text
         receiver.stop()
+        issuer.close()
 
 
 def unit_of(name: str) -> str:

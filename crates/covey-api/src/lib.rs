@@ -70,8 +70,8 @@ pub use request::{
 pub use retention::{Retention, RetentionRun};
 #[cfg(feature = "openapi")]
 pub use schema::{
-    AuditOutcomeName, CallerKindName, CertificateStateName, GrantableRightName, NodeStateName,
-    RecordKindName, RevocationReasonName, RightName, RoleName, UnitKindName,
+    AuditDays, AuditOutcomeName, CallerKindName, CertificateStateName, GrantableRightName, NodeStateName,
+    RecordKindName, RevocationReasonName, RightName, RoleName, SerialNumber, UnitKindName,
 };
 pub use serde_json::value::RawValue;
 pub use task::{

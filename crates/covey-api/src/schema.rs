@@ -9,6 +9,7 @@ use covey_core::certificate::{CertificateState, RevocationReason};
 use covey_core::node::NodeState;
 use covey_core::presence::Reason;
 use covey_core::record::RecordKind;
+use covey_core::retention::{AUDIT_DAYS_MIN, DAYS_MAX};
 use covey_core::task::{Cause, METHOD_CHARS_MAX, METHOD_CODE_MAX};
 use covey_core::unit::UnitKind;
 use serde_json::json;
@@ -47,6 +48,43 @@ impl PartialSchema for TaskStatus {
 }
 
 impl ToSchema for TaskStatus {}
+
+/// A serial number of a device.
+pub struct SerialNumber;
+
+impl PartialSchema for SerialNumber {
+    fn schema() -> RefOr<Schema> {
+        let schema = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .pattern(Some("^[A-Za-z0-9_-]{1,64}$"))
+            .description(Some("A serial number of a device."));
+        RefOr::T(Schema::Object(schema.build()))
+    }
+}
+
+impl ToSchema for SerialNumber {}
+
+/// For how many days the audit log is kept.
+pub struct AuditDays;
+
+impl PartialSchema for AuditDays {
+    fn schema() -> RefOr<Schema> {
+        let days = |least: u32, most: u32, about: &str| {
+            ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::Integer))
+                .minimum(Some(least))
+                .maximum(Some(most))
+                .description(Some(about))
+        };
+        let one = OneOfBuilder::new()
+            .item(days(0, 0, "For ever."))
+            .item(days(AUDIT_DAYS_MIN, DAYS_MAX, "So many days."))
+            .description(Some("For how many days the audit log is kept."));
+        RefOr::T(Schema::OneOf(one.build()))
+    }
+}
+
+impl ToSchema for AuditDays {}
 
 impl PartialSchema for GrantMethod {
     fn schema() -> RefOr<Schema> {

@@ -12,11 +12,11 @@ use crate::Time;
 pub struct TokenNew<'a> {
     /// What it shall do: some of what the API key may in its whole organisation. Without it: all that the key may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::RightName>>, nullable = false))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::RightName>>))]
     pub rights: Option<Vec<Cow<'a, str>>>,
     /// For how many seconds it is valid; 900 without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 10, maximum = 86400))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 86400))]
     pub expires_in: Option<u32>,
 }
 

@@ -19,7 +19,10 @@ const SHOWN_CHARS: usize = 4;
 
 /// Who asked, once that is known; in the extensions of a request.
 #[derive(Clone, Default)]
-pub(crate) struct AskedBy(Arc<OnceLock<(Option<OrgId>, AuditActor, Option<IpAddr>)>>);
+pub(crate) struct AskedBy(Arc<OnceLock<Somebody>>);
+
+/// Of which organisation somebody is, who, and from where.
+type Somebody = (Option<OrgId>, AuditActor, Option<IpAddr>);
 
 impl AskedBy {
     /// It was this caller, whether or not it was let in.

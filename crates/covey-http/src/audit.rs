@@ -16,7 +16,7 @@ use crate::api::{Api, with_slash};
 use crate::auth::Asked;
 use crate::docs::{GuardProblems, InvalidProblem, ScanProblems};
 use crate::extract::Parameters;
-use crate::problem::Answer;
+use crate::problem::{Answer, Problem};
 use crate::wire::{Moment, Whole, from_text, json};
 
 /// How many entries a page has unless asked for otherwise.
@@ -190,6 +190,9 @@ struct AuditRowsQuery {
 async fn audit_rows(asked: Asked, Parameters(query): Parameters<AuditRowsQuery>) -> Answer {
     let number = |whole: Option<Whole>| whole.map_or(0, |Whole(number)| number);
     let (chain, after) = (number(query.chain), number(query.after));
+    if let Some(field) = [("chain", chain), ("after", after)].into_iter().find(|(_, number)| *number < 0) {
+        return Err(Problem::invalid(field.0, "must not be negative"));
+    }
     let read = || async {
         let rows = asked.engine().audit_rows(chain, after).await?;
         Ok(json(StatusCode::OK, &AuditRows::of(&rows)))

@@ -47,6 +47,7 @@ async fn token_make(asked: Asked, body: RawBody) -> Answer {
     let no_key =
         || Problem::new(Kind::Unavailable, "this server has no key to sign tokens with; its log says why");
     let token = asked.api.tokens.sign(&grant, &asked.caller).ok_or_else(no_key)?;
+    asked.engine().token_made(&grant).await?;
     let mut response = json(StatusCode::OK, &TokenMade::of(&grant, token));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -91,7 +91,7 @@ struct CertificateListQuery {
     state: Option<String>,
     /// Those that end before this instant: Unix seconds or RFC 3339.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(required = false, nullable = false)]
+    #[param(value_type = Moment, inline, required = false)]
     expires_before: Option<Moment>,
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]

@@ -58,7 +58,7 @@ struct ClaimListQuery {
 struct ClaimSerialQuery {
     /// This one.
     #[serde(default)]
-    #[param(nullable = false)]
+    #[param(value_type = covey_api::SerialNumber, inline, required = false, nullable = false)]
     sn: Option<String>,
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]

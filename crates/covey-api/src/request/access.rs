@@ -33,7 +33,7 @@ pub struct ApiKeyNew {
     /// Rights that go together, beside `rights`: a viewer looks on, an integrator also calls devices and has webhooks, an
     /// operator calls and manages devices and units, an admin may do everything in the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RoleName>, nullable = false))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RoleName>))]
     pub role: Option<String>,
     /// What it may do with some devices, methods or kinds of data alone: no more than the caller may. They come to at most
     /// 10,000 pairs of a tag with a method or a type of events.

@@ -16,7 +16,7 @@ pub struct ClaimNew {
     pub name: String,
     /// Serial numbers that may enrol. More can be added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 5000, example = json!(["LAMP-0001"])))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::SerialNumber>, max_items = 5000, example = json!(["LAMP-0001"])))]
     pub serials: Vec<String>,
     /// Which serial numbers may enrol beside those: `*` stands for any number of characters, `?` for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct ClaimNew {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimSerialsNew {
     /// The serial numbers.
-    #[cfg_attr(feature = "openapi", schema(max_items = 5000, example = json!(["LAMP-0002"])))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::SerialNumber>, max_items = 5000, example = json!(["LAMP-0002"])))]
     pub serials: Vec<String>,
 }
 

@@ -28,6 +28,6 @@ pub struct RetentionChange {
     pub twin_history: Option<Option<Whole>>,
     /// Entries of the audit log: 0, or 30 to 36500.
     #[serde(default, deserialize_with = "change", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::AuditDays>, required = false))]
     pub audit: Option<Option<Whole>>,
 }

@@ -111,6 +111,8 @@ named! {
         KeyAdd => "key.add",
         /// An API key was revoked.
         KeyRevoke => "key.revoke",
+        /// A token was made from a key.
+        TokenMake => "token.make",
         /// An organisation was made.
         OrgAdd => "org.add",
         /// An organisation got another name.

@@ -1,6 +1,7 @@
 //! What can be asked of tokens.
 
 use crate::access::{ApiKey, Caller, CallerKind, Grant, Grants, KeyBounds, Rights};
+use crate::audit::{AuditAction, AuditEntry};
 use crate::budget::Weight;
 use crate::engine::{ForCaller, ForServer};
 use crate::error::{Error, Result};
@@ -38,6 +39,17 @@ pub struct TokenGrant {
 }
 
 impl ForCaller<'_> {
+    /// Notes that a token was made, before anybody gets it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn token_made(self, grant: &TokenGrant) -> Result<()> {
+        let entry = AuditEntry::of(self.caller, AuditAction::TokenMake, format!("key {}", grant.api_key));
+        let rights: Vec<_> = grant.rights.names().collect();
+        let seconds = (grant.expires_at.since_ms(grant.now) / 1_000).to_string();
+        self.audit_note(entry.detail("rights", &rights.join(" ")).detail("seconds", &seconds)).await
+    }
+
     /// What a token may be that a caller wants: for no longer and with no other rights than the caller's own. From a token none is
     /// made, so that each ends with its key and within a day.
     ///

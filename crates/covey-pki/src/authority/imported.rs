@@ -114,7 +114,7 @@ fn read(folder: &Folder, name: &str, text: &[u8]) -> Option<ImportedCa> {
     }
     let (subject, not_after) = (parsed.subject().to_string(), certificate::validity(&parsed)?.not_after);
     let id = fingerprint_sha256(&der).get(..ID_DIGITS)?.to_owned();
-    let path = folder.path(&file_of(name));
+    let path = folder.path(file_of(name));
     Some(ImportedCa { name: name.to_owned(), id, path, subject, not_after, der: der.into_owned() })
 }
 

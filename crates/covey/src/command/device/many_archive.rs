@@ -3,7 +3,7 @@
 //! says up to where it is whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -117,9 +117,11 @@ impl Archive {
         let damaged =
             || fault::setup(format!("{} cannot be read: remove it and begin anew", list_path.display()));
         let length = tar.metadata().map_err(|error| cannot(&partial, &error))?.len();
-        let mut lines = BufReader::new(&list).lines();
-        let head =
-            lines.next().and_then(Result::ok).and_then(|line| read_batch(&line)).ok_or_else(damaged)?;
+        let mut text = String::new();
+        list.read_to_string(&mut text).map_err(|_| damaged())?;
+        // A line that is not whole may end in a number that is not, either.
+        let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
+        let head = lines.next().and_then(read_batch).ok_or_else(damaged)?;
         if (head.prefix.as_str(), head.from, head.count) != (prefix, from, count) {
             return Err(fault::setup(format!(
                 "{} was begun with --prefix {} --from {} --count {}: go on with these",
@@ -130,9 +132,9 @@ impl Archive {
             )));
         }
         let (mut rows, mut end, mut list_end) = (Vec::new(), 0, line_bytes(&head));
-        // The last line may be cut off, and what it tells of may not have come to the archive.
+        // What the last line tells of may not have come to the archive.
         for line in lines {
-            let Some((row, row_end)) = line.ok().as_deref().and_then(read_row) else { break };
+            let Some((row, row_end)) = read_row(line) else { break };
             if row_end > length {
                 break;
             }
@@ -236,7 +238,6 @@ fn read_row(line: &str) -> Option<(Row, u64)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
-    use std::io::Read;
 
     use super::*;
 
