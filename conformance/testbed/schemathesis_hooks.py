@@ -104,21 +104,23 @@ def make_good(case) -> None:
         # Both or none, with a CA that was imported, which no schema can say.
         body.pop("ca", None)
         body.pop("certificate_pem", None)
-    if isinstance(body.get("certificate_pem"), str):
-        body["certificate_pem"] = CERTIFICATE
         # A password goes with one form alone, and that with a key that is made here.
         if body.get("bundle") != "pkcs12":
             body.pop("bundle_password", None)
         if "csr" in body or body.get("certificate") == "none":
             for name in ("bundle", "bundle_password"):
                 body.pop(name, None)
+    if isinstance(body.get("certificate_pem"), str):
+        body["certificate_pem"] = CERTIFICATE
     if path.endswith("/access/explain"):
         # One of the operations of the document, with whatever stands for its parameters.
         query["operation"] = "POST /device-tasks"
     if path.endswith("/claims") and case.method.upper() == "POST":
-        # An end that has not come; a pattern needs a limit.
+        # An end that has not come; somebody who may enrol, and how many.
         body["expires_at"] = "2999-12-31T00:00:00Z"
-        if body.get("pattern") is not None and body.get("limit") is None:
+        if not body.get("serials"):
+            body["pattern"] = "LAMP-*"
+        if body.get("limit") is None:
             body["limit"] = 1
     if path.endswith("/webhooks") and body.get("event_type") != "msg-event":
         body.pop("device_id_in_path", None)

@@ -58,7 +58,7 @@ struct ClaimListQuery {
 struct ClaimSerialQuery {
     /// This one.
     #[serde(default)]
-    #[param(value_type = covey_api::SerialNumber, inline, required = false, nullable = false)]
+    #[param(value_type = String, required = false, nullable = false, pattern = r"^([A-Za-z0-9_-]{1,64})?$")]
     sn: Option<String>,
     /// The number of the page.
     #[serde(default, deserialize_with = "from_text")]

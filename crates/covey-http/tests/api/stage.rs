@@ -110,7 +110,7 @@ struct PaperIssuer(AtomicU64);
 
 impl CertificateIssuer for PaperIssuer {
     fn issue(&self, _: &Sn, key: CertificateKey<'_>, now: UnixMs) -> Result<IssuedCertificate> {
-        let serial_hex = format!("{:016x}", self.0.fetch_add(1, Ordering::Relaxed));
+        let serial_hex = format!("d{:015x}", self.0.fetch_add(1, Ordering::Relaxed));
         Ok(IssuedCertificate {
             record: CertificateRecord { serial_hex, not_after: now.plus_ms(86_400_000) },
             certificate_pem: "leaf and issuing CA".to_owned(),
@@ -236,7 +236,7 @@ impl Stage {
         let body = serde_json::json!({ "sn": sn }).to_string();
         let made = answer(self.post("/api/v1/devices", &body)).await;
         assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-        let serial_hex = format!("{:016x}", made.body["device"]["device_id"].as_u64().unwrap() - 1);
+        let serial_hex = format!("d{:015x}", made.body["device"]["device_id"].as_u64().unwrap() - 1);
         self.engine.server().device_admit(&Sn::parse(sn).unwrap(), &serial_hex).await.unwrap().unwrap()
     }
 

@@ -35,7 +35,7 @@ const SN: &str = "ours-1";
 /// A number that the other organisation's first devices do not get.
 const DEVICE: &str = "7001";
 /// Of the certificate of our device, which is the first one.
-const SERIAL: &str = "0000000000000000";
+const SERIAL: &str = "d000000000000000";
 const URL: &str = "https://ours.example/hook";
 const UID: &str = "our-node";
 
