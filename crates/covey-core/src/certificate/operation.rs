@@ -3,7 +3,7 @@
 use crate::access::{Caller, Matter, Rights};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::certificate::{Certificate, RevocationReason};
-use crate::device::DeviceIdentity;
+use crate::device::{DeviceIdentity, object_of};
 use crate::error::{Error, Result};
 use crate::id::{DeviceId, UnixMs};
 use crate::operation::{Abort, Operation};
@@ -98,11 +98,10 @@ impl Operation for DeviceCertificatesRevoke {
     }
 
     fn entries(&self, revoked: &DeviceRevoked) -> Vec<AuditEntry> {
-        let entry = |serial_hex: &String| {
-            let object = format!("certificate {serial_hex}");
-            let entry = AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object);
-            entry.device(&revoked.identity).detail("reason", self.reason.name())
-        };
-        revoked.serials_hex.iter().map(entry).collect()
+        let object = object_of(&revoked.identity);
+        let entry =
+            AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object).device(&revoked.identity);
+        let serials = revoked.serials_hex.join(", ");
+        vec![entry.detail("reason", self.reason.name()).detail("certificates", &serials)]
     }
 }
