@@ -73,6 +73,7 @@ def test_a_log_that_was_left_alone_is_whole_while_the_server_runs_and_after_a_re
     assert refused.returncode == 1 and "is not the one whose hash was kept" in refused.stdout
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize(("change", "place"), [
     ("UPDATE audit SET entries = replace(entries, 'order 3', 'order 9') WHERE entries LIKE '%order 3%'", "was changed"),
     ("DELETE FROM audit WHERE entries LIKE '%order 3%'", "was removed"),
