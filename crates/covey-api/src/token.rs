@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Time;
+use crate::{Time, Whole};
 
 /// A token to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct TokenNew<'a> {
     pub rights: Option<Vec<Cow<'a, str>>>,
     /// For how many seconds it is valid; 900 without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 10, maximum = 86400))]
-    pub expires_in: Option<u32>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>, minimum = 10, maximum = 86400))]
+    pub expires_in: Option<Whole>,
 }
 
 /// A token that was made (RFC 6749 §5.1).

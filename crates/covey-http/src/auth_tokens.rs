@@ -18,7 +18,7 @@ use crate::auth::Asked;
 use crate::docs::{BodyProblems, ConflictProblem, GuardProblems, InternalProblem, UnavailableProblem};
 use crate::extract::RawBody;
 use crate::problem::{Answer, Kind, Problem};
-use crate::wire::json;
+use crate::wire::{Whole, json};
 
 /// The routes of tokens.
 pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
@@ -42,7 +42,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 async fn token_make(asked: Asked, body: RawBody) -> Answer {
     let wanted = body.read::<TokenNew>()?;
     let rights = wanted.rights.as_ref().map(|names| Rights::parse(names.iter().map(|name| &**name)));
-    let seconds = wanted.expires_in.unwrap_or(TOKEN_SECONDS_DEFAULT);
+    // What is out of the range of the type is out of that of tokens.
+    let seconds =
+        wanted.expires_in.map_or(TOKEN_SECONDS_DEFAULT, |Whole(seconds)| u32::try_from(seconds).unwrap_or(0));
     let grant = asked.engine().token_grant(TokenWanted { rights: rights.transpose()?, seconds })?;
     let no_key =
         || Problem::new(Kind::Unavailable, "this server has no key to sign tokens with; its log says why");

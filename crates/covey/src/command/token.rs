@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use covey_client::{Error, TokenNew};
+use covey_client::{Error, TokenNew, Whole};
 use covey_core::access::RIGHT_NAMES;
 use covey_sim::parse_duration;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ pub async fn run(args: TokenArgs, connection: &Connection) -> Result<ExitCode> {
 
 async fn make(connection: &Connection, rights: Vec<String>, expires: Option<Duration>) -> Result<ExitCode> {
     let rights = (!rights.is_empty()).then(|| rights.into_iter().map(Into::into).collect());
-    let expires_in = expires.map(|span| u32::try_from(span.as_secs()).unwrap_or(u32::MAX));
+    let expires_in = expires.map(|span| Whole(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)));
     let made = connection.client.token_make(&TokenNew { rights, expires_in }).await?;
     let output = connection.output;
     if output.json {
