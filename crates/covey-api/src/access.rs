@@ -156,7 +156,7 @@ pub struct AccessExplanation<'a> {
     /// The operation.
     #[cfg_attr(feature = "openapi", schema(example = "POST /api/v1/device-tasks"))]
     pub operation: Cow<'a, str>,
-    /// The number of the key.
+    /// The number of the key, or of the caller by another credential.
     pub key_id: i64,
     /// What its owner calls it.
     pub key: Cow<'a, str>,

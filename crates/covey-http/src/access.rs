@@ -142,7 +142,9 @@ struct ExplainQuery {
     event_type_code: Option<Whole>,
 }
 
-/// Why a key may do something, or may not: by which right or grant, or what it lacks
+/// Why somebody may do something, or may not: by which right or grant, or what it lacks
+///
+/// Asked about a device, it takes devices:read for that one. A task without `method_code` and `method` is one of method 20.
 #[utoipa::path(
     get, path = "/api/v1/access/explain", tag = "api keys",
     params(ExplainQuery),
@@ -161,16 +163,19 @@ async fn access_explain(asked: Asked, Parameters(query): Parameters<ExplainQuery
     let code = code.ok().filter(|code| *code <= 65_534);
     let code = code.ok_or_else(|| Problem::invalid("method_code", "must be 0 to 65534"))?;
     let twin = template.ends_with("/twin").then_some("twin.set");
-    let matter = match about {
-        About::Whole | About::Device => Matter::Device,
-        About::Task => Matter::Task { code, name: query.method.as_deref().or(twin) },
-        About::Event => query.event_type_code.map_or(
-            Matter::Data { kind: RecordKind::Event, event_type: None, method: None },
-            |Whole(code)| Matter::event(code),
-        ),
+    let matters = match about {
+        About::Whole | About::Device => vec![Matter::Device],
+        About::Task => vec![Matter::Task { code, name: query.method.as_deref().or(twin) }],
+        About::Event => match query.event_type_code {
+            Some(Whole(code)) => vec![Matter::event(code)],
+            None => {
+                let of = |kind| Matter::Data { kind, event_type: None, method: None };
+                RecordKind::ALL.into_iter().map(of).collect()
+            }
+        },
     };
     let device = query.device_id.map(|DeviceNumber(id)| TagsOf::Id(id));
-    let question = Question { rights: *rights, device, matter, is_grantable: *about != About::Whole };
+    let question = Question { rights: *rights, device, matters, is_grantable: *about != About::Whole };
     let explained = asked.engine().access_explain(query.key_id.map(|Whole(id)| id), question).await?;
     Ok(json(StatusCode::OK, &AccessExplanation::of(&explained, method, template)))
 }

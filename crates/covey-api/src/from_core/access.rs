@@ -66,10 +66,10 @@ impl<'a> AccessExplanation<'a> {
         Self {
             allowed: explained.is_allowed(),
             operation: Cow::Owned(format!("{method} /api/v1{template}")),
-            key_id: explained.key.id,
-            key: Cow::Borrowed(&explained.key.name),
+            key_id: explained.caller.id.0,
+            key: Cow::Borrowed(&explained.caller.name),
             expired: explained.is_expired,
-            addresses: addresses(&explained.key.bounds),
+            addresses: addresses(&explained.caller.bounds),
             tags: explained.tags.iter().map(tag).collect(),
             rights: explained.rights.iter().map(|(right, because)| reason(right, because)).collect(),
         }

@@ -11,7 +11,7 @@ use crate::audit::AuditActor;
 use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
-use crate::id::CallerId;
+use crate::id::{CallerId, OrgId};
 
 impl Engine {
     /// A new API key in clear text, not stored anywhere.
@@ -31,7 +31,7 @@ impl Engine {
         ApiKeyAdd::validate(org_name, name)?;
         let digest = (self.parts.key_hasher)(clear_text);
         let (org_name, name) = (org_name.to_owned(), name.to_owned());
-        Ok(ApiKeyAdd { org_name, name, access, digest, certificate_serial_hex: None, by, from })
+        Ok(ApiKeyAdd { org: None, org_name, name, access, digest, certificate_serial_hex: None, by, from })
     }
 }
 
@@ -46,7 +46,8 @@ impl ForCaller<'_> {
         self.charge(Weight::WRITE)?;
         let clear_text = self.engine.parts.ids.api_key();
         let by = (AuditActor::of(self.caller), self.caller.from);
-        let operation = self.engine.key_to_add(org_name, name, access, &clear_text, by)?;
+        let mut operation = self.engine.key_to_add(org_name, name, access, &clear_text, by)?;
+        operation.org = self.own_org(org_name);
         Ok(MadeKey { key: self.engine.execute(operation).await?, clear_text })
     }
 
@@ -72,10 +73,16 @@ impl ForCaller<'_> {
         let by = (AuditActor::of(self.caller), self.caller.from);
         let mut operation = self.engine.key_to_add(org_name, name, access, text, by)?;
         operation.certificate_serial_hex = Some(serial_hex.to_owned());
+        operation.org = self.own_org(org_name);
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
         }
         self.engine.execute(operation).await
+    }
+
+    /// The caller's organisation, where the name is its own: it may be called something else by now, and another so.
+    fn own_org(self, name: &str) -> Option<OrgId> {
+        (name == &*self.caller.org_name).then_some(self.caller.org)
     }
 
     /// The API keys of the caller's organisation, or of all for whom that may be said.
@@ -158,7 +165,9 @@ impl ForServer<'_> {
     /// # Errors
     /// The store's.
     pub async fn callers_valid(self) -> Result<HashSet<CallerId>> {
-        Ok(self.callers().await?.into_iter().map(|caller| caller.id).collect())
+        let now = self.engine.now();
+        let numbers = self.engine.parts.store.api_key_numbers_valid_of_every_org(now).await?;
+        Ok(numbers.into_iter().map(CallerId).collect())
     }
 }
 
@@ -170,6 +179,14 @@ fn may_grant(caller: &Caller, org_name: &str, access: &Access) -> Result<()> {
         caller.require(Rights::ORGS_ADMIN)?;
     }
     let grants = access.grants.list();
+    let gives_devices = access.rights.contains(Rights::DEVICES_WRITE)
+        || access.grants.rights().contains(Rights::DEVICES_WRITE);
+    if gives_devices && caller.grants.list().iter().any(|grant| !grant.tags.is_empty()) {
+        // Whoever gets it could set the tags that the caller's own grants name, which the caller may not.
+        return Err(Error::Forbidden {
+            right: "devices:write of a key whose own grants name tags, to give it away,",
+        });
+    }
     if !caller.rights.contains(access.rights)
         || !grants.iter().all(|grant| caller.grants.contains(caller.rights, grant))
     {

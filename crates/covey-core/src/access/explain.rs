@@ -1,19 +1,20 @@
 //! Why somebody may do something, or may not: decided by what decides it when it is done.
 
-use crate::access::{ApiKey, Caller, Grant, Matter, Rights};
+use crate::access::{Caller, CallerKind, Grant, Matter, Rights};
+use crate::budget::Weight;
 use crate::device::{Tag, TagsOf};
 use crate::engine::ForCaller;
 use crate::error::{Error, Result};
 
 /// What is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question<'a> {
     /// The rights that it takes, all of them.
     pub rights: Rights,
     /// The device that it is about, if it is about one.
     pub device: Option<TagsOf>,
-    /// What it is about.
-    pub matter: Matter<'a>,
+    /// What it is about: one of these.
+    pub matters: Vec<Matter<'a>>,
     /// Whether rights for some devices do for it.
     pub is_grantable: bool,
 }
@@ -35,12 +36,12 @@ pub enum Because {
     NotWhole,
 }
 
-/// Why a key may do something, or may not.
+/// Why somebody may do something, or may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The key.
-    pub key: ApiKey,
-    /// Whether it has expired.
+    /// Who would ask.
+    pub caller: Caller,
+    /// Whether its credential has expired.
     pub is_expired: bool,
     /// The tags of the device that was asked about.
     pub tags: Vec<Tag>,
@@ -57,7 +58,7 @@ impl Because {
 }
 
 impl Explanation {
-    /// Whether the key may do it.
+    /// Whether it may do it.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         !self.is_expired && self.rights.iter().all(|(_, because)| because.is_yes())
@@ -65,37 +66,67 @@ impl Explanation {
 }
 
 impl ForCaller<'_> {
-    /// Why a key of the caller's organisation may do something, or may not; with the right orgs:admin one of any.
+    /// Why the caller may do something, or may not; or a key of its organisation, with the right orgs:admin one of any. What
+    /// the caller may not know of a device, it is not told here either.
     ///
     /// # Errors
-    /// A missing right for the key of somebody else, [`Error::NotFound`] for the key or the device, or the store's.
+    /// A missing right for the key of somebody else, [`Error::NotFound`] for the key or the device, too many requests, or
+    /// the store's.
     pub async fn access_explain(self, key: Option<i64>, question: Question<'_>) -> Result<Explanation> {
-        let own = self.caller.id.0;
-        let id = key.unwrap_or(own);
-        if id != own {
-            self.caller.require(Rights::KEYS_WRITE)?;
-        }
-        let may_all = self.caller.rights.contains(Rights::ORGS_ADMIN);
-        let keys = self.engine.parts.store.api_key_list_of_every_org().await?;
-        let of_ours = |key: &ApiKey| key.id == id && (may_all || key.org == self.caller.org);
-        let key = keys.into_iter().find(of_ours).ok_or(Error::not_found("key"))?;
-        let asking = Caller::of(&key);
+        self.charge(Weight::IDLE_STEP)?;
+        let store = &self.engine.parts.store;
+        let asking = match key.filter(|id| self.caller.kind != CallerKind::Key || *id != self.caller.id.0) {
+            None => self.caller.clone(),
+            Some(id) => {
+                self.caller.require(Rights::KEYS_WRITE)?;
+                let may_all = self.caller.rights.contains(Rights::ORGS_ADMIN);
+                let found = store.api_key_of_number_of_every_org(id).await?;
+                let found = found.filter(|key| may_all || key.org == self.caller.org);
+                Caller::of(&found.ok_or(Error::not_found("key"))?)
+            }
+        };
         let tags = match question.device {
-            Some(device) => self.engine.parts.store.device_tags(&asking, device).await?,
+            Some(device) => {
+                let found = store.device_tags(&asking, device).await?.ok_or(Error::not_found("device"))?;
+                self.caller.require_some(Rights::DEVICES_READ)?;
+                self.caller.demand(Rights::DEVICES_READ, &found.tags, Matter::Device, "device")?;
+                found.tags
+            }
             None => Vec::new(),
         };
-        let because = |right: Rights| match question {
-            _ if asking.rights.contains(right) => Because::Right,
-            _ if !asking.grants.rights().contains(right) => Because::NoRight,
-            Question { is_grantable: false, .. } => Because::NotWhole,
-            Question { device: None, .. } => Because::SomeGrants,
-            Question { matter, .. } => asking
-                .grants
-                .giving(right, &tags, matter)
-                .map_or(Because::NoGrant, |grant| Because::Grant(grant.clone())),
+        let each = |name: &'static str| {
+            let right = Rights::parse([name]).ok()?;
+            Some((name, because(&asking, right, &question, &tags)))
         };
-        let each = |name: &'static str| Rights::parse([name]).ok().map(|right| (name, because(right)));
         let rights = question.rights.names().filter_map(each).collect();
-        Ok(Explanation { is_expired: key.bounds.is_over_at(self.engine.now()), key, tags, rights })
+        Ok(Explanation {
+            is_expired: asking.bounds.is_over_at(self.engine.now()),
+            caller: asking,
+            tags,
+            rights,
+        })
     }
+}
+
+fn because(asking: &Caller, right: Rights, question: &Question<'_>, tags: &[Tag]) -> Because {
+    if asking.rights.contains(right) {
+        return Because::Right;
+    }
+    if !asking.grants.rights().contains(right) {
+        return Because::NoRight;
+    }
+    if !question.is_grantable {
+        return Because::NotWhole;
+    }
+    if question.device.is_none() {
+        return Because::SomeGrants;
+    }
+    // What is asked about a device itself has no method and no kind.
+    let of_device = [Matter::Device];
+    let matters = match right {
+        Rights::DEVICES_READ | Rights::DEVICES_WRITE => &of_device[..],
+        _ => &question.matters,
+    };
+    let given = matters.iter().find_map(|matter| asking.grants.giving(right, tags, *matter));
+    given.map_or(Because::NoGrant, |grant| Because::Grant(grant.clone()))
 }

@@ -170,9 +170,15 @@ impl Grant {
         if lengths.into_iter().any(|length| length > GRANT_NAMES_MAX) {
             return refused("may each name up to 64 tags, methods, kinds and types of events");
         }
-        if lengths.into_iter().all(|length| length == 0) {
+        let [tags, methods, kinds, types] = lengths.map(|length| length > 0);
+        let has_any = |rights: [Rights; 2]| rights.into_iter().any(|right| self.rights.contains(right));
+        let is_open = (has_any([Rights::DEVICES_READ, Rights::DEVICES_WRITE]) && !tags)
+            || (has_any([Rights::TASKS_READ, Rights::TASKS_WRITE]) && !(tags || methods))
+            || !(tags || methods || kinds || types);
+        if is_open {
             return refused(
-                "must each name tags, methods, kinds or types of events; what is bounded by none stands in rights",
+                "must each be bounded: devices:read and devices:write by tags, tasks:read and tasks:write by tags or methods, \
+                 events:read by any of what a grant names; what is not stands in rights",
             );
         }
         if !self.tags.iter().all(|tag| TagPut::validate(tag).is_ok()) {
@@ -344,6 +350,14 @@ impl Grant {
             }
             ScopeOf::Events => {
                 let place = |range| Place { event_types: Some(range), ..Place::default() };
+                let all = Place {
+                    event_types: Some((-EVENT_TYPE_CODE_MAX, EVENT_TYPE_CODE_MAX)),
+                    ..Place::default()
+                };
+                let has_both = self.has_kind(RecordKind::Event) && self.has_kind(RecordKind::Presence);
+                if has_both && self.event_types.is_empty() {
+                    return self.tagged(vec![all]);
+                }
                 let mut places = Vec::new();
                 if self.has_kind(RecordKind::Event) {
                     match self.event_types.is_empty() {
@@ -357,6 +371,11 @@ impl Grant {
                 places
             }
         };
+        self.tagged(bare)
+    }
+
+    /// These places, for each of its tags.
+    fn tagged(&self, bare: Vec<Place>) -> Vec<Place> {
         if self.tags.is_empty() {
             return bare;
         }
@@ -427,6 +446,13 @@ mod tests {
     #[test]
     fn what_bounds_nothing_or_is_about_no_device_is_no_grant() {
         let unbound = Grant { rights: Rights::TASKS_READ, ..Grant::default() };
+        let beside = [
+            Grant { rights: Rights::DEVICES_WRITE, methods: vec![Method::Code(20)], ..Grant::default() },
+            Grant { rights: Rights::TASKS_WRITE, kinds: vec![RecordKind::Event], ..Grant::default() },
+        ];
+        for bad in beside {
+            assert!(Grants::new(vec![bad]).is_err(), "what it names does not bound the right");
+        }
         let keys = Grant { rights: Rights::KEYS_WRITE, ..berlin() };
         let many = Grant { tags: vec![tag("a", "b"); GRANT_NAMES_MAX + 1], ..berlin() };
         let long = Grant { tags: vec![tag(&"t".repeat(crate::device::TAG_CHARS_MAX + 1), "")], ..berlin() };

@@ -4,13 +4,14 @@
 use crate::access::{Caller, Matter, Rights};
 use crate::device::TagsOf;
 use crate::engine::ForCaller;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::DeviceKey;
 use crate::operation::Abort;
 use crate::port::Transaction;
 
 impl ForCaller<'_> {
-    /// Demands a right on a matter of a device, outside of a transaction.
+    /// Demands a right on a matter of a device, outside of a transaction. Answers the registration that was looked at,
+    /// where one was: what is read then is to be of that one, since another may have had the same number.
     ///
     /// # Errors
     /// As of [`Caller::demand`], or the store's.
@@ -20,12 +21,14 @@ impl ForCaller<'_> {
         device: TagsOf,
         matter: Matter<'_>,
         what: &'static str,
-    ) -> Result<()> {
+    ) -> Result<Option<DeviceKey>> {
         if !self.caller.is_bound(right) {
-            return Ok(());
+            return Ok(None);
         }
-        let tags = self.engine.parts.store.device_tags(self.caller, device).await?;
-        self.caller.demand(right, &tags, matter, what)
+        let found = self.engine.parts.store.device_tags(self.caller, device).await?;
+        let found = found.ok_or(Error::not_found(what))?;
+        self.caller.demand(right, &found.tags, matter, what)?;
+        Ok(Some(found.device))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct MadeKey {
 
 /// Makes an API key, and its organisation if there is none of that name.
 pub struct ApiKeyAdd {
+    /// The organisation, if it is there for sure; else it is that of the name.
+    pub org: Option<OrgId>,
     /// The organisation's name.
     pub org_name: String,
     /// What the owner calls the key.
@@ -101,7 +103,10 @@ impl Operation for ApiKeyAdd {
         if self.access.bounds.is_over_at(tx.now()) {
             return Err(Error::invalid("expires_at", "is past").into());
         }
-        let org = tx.org_ensure(&self.org_name)?;
+        let org = match self.org {
+            Some(org) => org,
+            None => tx.org_ensure(&self.org_name)?,
+        };
         Ok(tx.api_key_insert(org, &self.name, &self.access, &self.digest, serial)?)
     }
 

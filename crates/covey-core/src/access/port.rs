@@ -49,6 +49,9 @@ pub trait AccessReader {
     /// The API key with this digest, unless it was revoked; also one that has expired.
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>>;
 
+    /// The numbers of the API keys that are valid at this instant.
+    fn api_key_numbers_valid_of_every_org(&self, now: UnixMs) -> Found<'_, Vec<i64>>;
+
     /// Organisations in the order of their numbers, or this one alone.
     fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>>;
 

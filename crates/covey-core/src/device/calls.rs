@@ -1,5 +1,7 @@
 //! What can be asked of devices: the registry.
 
+use std::collections::BTreeMap;
+
 use crate::access::{Matter, Rights};
 use crate::budget::Weight;
 use crate::device::{
@@ -18,9 +20,12 @@ impl ForCaller<'_> {
     /// # Errors
     /// A missing right, a field out of range, a request that cannot be signed,
     /// [`Error::SnTaken`], [`Error::Conflict`] for a number that is taken, or the store's.
-    pub async fn device_register(self, spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
+    pub async fn device_register(self, mut spec: DeviceSpec) -> Result<(Device, Option<IssuedCertificate>)> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
         DeviceRegister::validate(spec.sn.as_ref(), spec.device_id, &spec.tags)?;
+        // As they are stored, so that what is granted is what is there: of those with one name the last.
+        let tags: BTreeMap<_, _> = spec.tags.drain(..).map(|tag| (tag.tag, tag.value)).collect();
+        spec.tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
         if self.caller.is_bound(Rights::DEVICES_WRITE) {
             let granted = self.caller.grants.giving(Rights::DEVICES_WRITE, &spec.tags, Matter::Device);
             granted.ok_or(Error::NotGranted { right: "devices:write" })?;
@@ -96,7 +101,8 @@ impl ForCaller<'_> {
     ) -> Result<DevicePage> {
         self.caller.require_some(Rights::DEVICES_READ)?;
         let page = page.validate()?;
-        let _scan = self.begin_read(ReadKind::of_devices(&filter))?;
+        let _scan = self
+            .begin_read(ReadKind::of_devices(&filter).within(self.caller.is_bound(Rights::DEVICES_READ)))?;
         self.engine.parts.store.device_list(self.caller, filter, page, bytes_max).await?.whole()
     }
 

@@ -6,7 +6,7 @@ mod port;
 
 pub use operation::{DeviceRegister, DeviceRetire, TagPut};
 pub(crate) use operation::{object_of, register, register_as, retire};
-pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice, TagsOf};
+pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice, TaggedDevice, TagsOf};
 
 use crate::id::{DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 use crate::named::named;

@@ -1,7 +1,5 @@
 //! Operations on devices.
 
-use std::collections::BTreeMap;
-
 use crate::access::{Caller, Matter, Rights};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{
@@ -25,7 +23,7 @@ pub struct DeviceRegister {
     pub sn: Sn,
     /// The number asked for, or none for the next free one.
     pub device_id: Option<i64>,
-    /// Its tags.
+    /// Its tags, in the order of their names.
     pub tags: Vec<Tag>,
     /// Its certificate, if it gets one.
     pub certificate: Option<CertificateRecord>,
@@ -68,10 +66,7 @@ impl Operation for DeviceRegister {
         if let Some(certificate) = &self.certificate {
             tx.certificate_insert(identity.device, certificate)?;
         }
-        // As they are stored: by name, and of those with one name the last.
-        let tags: BTreeMap<_, _> = self.tags.iter().map(|tag| (tag.tag.clone(), tag.value.clone())).collect();
-        let tags = tags.into_iter().map(|(tag, value)| Tag { tag, value }).collect();
-        Ok(Device { identity, created_at, tags, presence: None, node: None })
+        Ok(Device { identity, created_at, tags: self.tags.clone(), presence: None, node: None })
     }
 
     fn entries(&self, device: &Device) -> Vec<AuditEntry> {
@@ -217,7 +212,7 @@ impl Operation for TagPut {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(i64, DeviceIdentity), Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
-        if self.caller.is_bound(Rights::DEVICES_WRITE) && self.caller.grants.names_tag(&self.tag.tag) {
+        if self.caller.grants.names_tag(&self.tag.tag) {
             // By it the caller could give itself what it was not granted.
             return Err(Error::NotGranted { right: "devices:write" }.into());
         }

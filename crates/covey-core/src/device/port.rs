@@ -44,6 +44,15 @@ pub enum TagsOf {
     Id(DeviceId),
 }
 
+/// A registration with its tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaggedDevice {
+    /// The registration.
+    pub device: DeviceKey,
+    /// Its tags, in the order of their names.
+    pub tags: Vec<Tag>,
+}
+
 /// The steps on devices inside a transaction.
 pub trait DeviceSteps {
     /// The device that a caller names.
@@ -85,8 +94,8 @@ pub trait DeviceReader {
         bytes_max: usize,
     ) -> Found<'_, DevicePage>;
 
-    /// The tags of a device of the caller's organisation; none if there is no such device.
-    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>>;
+    /// A device of the caller's organisation with its tags.
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Option<TaggedDevice>>;
 
     /// Who is registered under a serial number, whatever it speaks.
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>>;

@@ -36,13 +36,13 @@ impl ForCaller<'_> {
             EventsFrom::Before(_, size) => PageRequest { page: 1, size },
         };
         page.validate()?;
+        let kind = ReadKind::of_events(&filter, from).within(self.caller.is_bound(Rights::EVENTS_READ));
+        let _scan = self.begin_read(kind)?;
         if let EventsFrom::Before(Some(before), _) = from
             && !self.may_be_issued(before).await?
         {
             return Err(Error::invalid("cursor", NEVER_ISSUED));
         }
-        let kind = ReadKind::of_events(&filter, from).within(self.caller.is_bound(Rights::EVENTS_READ));
-        let _scan = self.begin_read(kind)?;
         let found = self.engine.parts.store.event_list(self.caller, filter, from).await?;
         // By cursor one goes on from the last one; on the next page those that are left out would not be.
         if found.is_cut && matches!(from, EventsFrom::Page(_)) {
@@ -124,14 +124,14 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, or the store's.
-    pub async fn event_fields(self, query: FieldQuery) -> Result<Vec<Field>> {
+    pub async fn event_fields(self, mut query: FieldQuery) -> Result<Vec<Field>> {
         self.caller.require_some(Rights::EVENTS_READ)?;
-        self.demand_events(query.device_id, Some(query.type_code)).await?;
+        query.registration = self.demand_events(query.device_id, Some(query.type_code)).await?;
         let _scan = self.begin_read(ReadKind::EventFields)?;
         self.engine.parts.store.event_fields(self.caller, query).await?.whole("limit")
     }
 
-    async fn demand_events(self, device: DeviceId, type_code: Option<i64>) -> Result<()> {
+    async fn demand_events(self, device: DeviceId, type_code: Option<i64>) -> Result<Option<DeviceKey>> {
         // Those of every type are there for whom none is kept from.
         let kind = RecordKind::Event;
         let all = Matter::Data { kind, event_type: None, method: None };
@@ -143,10 +143,10 @@ impl ForCaller<'_> {
     ///
     /// # Errors
     /// A missing right, a span or width out of range, or the store's.
-    pub async fn event_series(self, query: SeriesQuery) -> Result<Vec<Bucket>> {
+    pub async fn event_series(self, mut query: SeriesQuery) -> Result<Vec<Bucket>> {
         self.caller.require_some(Rights::EVENTS_READ)?;
         query.validate()?;
-        self.demand_events(query.device_id, query.type_code).await?;
+        query.registration = self.demand_events(query.device_id, query.type_code).await?;
         let _scan = self.begin_read(ReadKind::EventSeries)?;
         let Engine { parts, series, .. } = self.engine;
         let read = |query| parts.store.event_series(self.caller, query);
@@ -163,7 +163,8 @@ impl ForCaller<'_> {
             return Err(Error::invalid("type", "must be 0 to 2147483647"));
         }
         let page = page.validate()?;
-        let _scan = self.begin_read(ReadKind::of_gauges(&filter))?;
+        let _scan =
+            self.begin_read(ReadKind::of_gauges(&filter).within(self.caller.is_bound(Rights::EVENTS_READ)))?;
         self.engine.parts.store.gauge_list(self.caller, filter, page).await?.whole()
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::id::{DeviceId, UnixMs};
+use crate::id::{DeviceId, DeviceKey, UnixMs};
 
 /// How many values one look gives at most (rest-api "Events").
 /// Limit for each request: 422.
@@ -114,6 +114,8 @@ fn is_name(name: &str) -> bool {
 pub struct FieldQuery {
     /// The device's number.
     pub device_id: DeviceId,
+    /// Of the devices that have or had this number, this one alone.
+    pub registration: Option<DeviceKey>,
     /// The type of the events.
     pub type_code: i64,
     /// Where the value is.
@@ -145,7 +147,7 @@ impl FieldQuery {
         }
         let path = SeriesPath::tag(tag)?;
         let since = now.plus_ms(-interval_minutes * 60_000);
-        Ok(Self { device_id, type_code, path, since, limit })
+        Ok(Self { device_id, registration: None, type_code, path, since, limit })
     }
 }
 
@@ -163,6 +165,8 @@ pub struct Field {
 pub struct SeriesQuery {
     /// The device's number.
     pub device_id: DeviceId,
+    /// Of the devices that have or had this number, this one alone.
+    pub registration: Option<DeviceKey>,
     /// The type of the events; all but the server's own if none is given.
     pub type_code: Option<i64>,
     /// Where the number is.

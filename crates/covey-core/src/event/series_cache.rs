@@ -280,7 +280,15 @@ mod tests {
     fn query(from: i64, until: i64, width_ms: i64) -> SeriesQuery {
         let path = SeriesPath::tag("310").unwrap();
         let (from, until) = (UnixMs(from), UnixMs(until));
-        SeriesQuery { device_id: DeviceId(1), type_code: None, path, from, until, width_ms }
+        SeriesQuery {
+            device_id: DeviceId(1),
+            registration: None,
+            type_code: None,
+            path,
+            from,
+            until,
+            width_ms,
+        }
     }
 
     /// What a store answers.

@@ -168,6 +168,8 @@ impl Operation for NodeBlock {
         let (org, at) = (self.caller.org, tx.now());
         let mut node = node_of(tx, &self.caller, self.id)?;
         if let Some(name) = address_of(&node) {
+            // It shuts out whoever comes from there.
+            self.caller.require(Rights::DEVICES_WRITE)?;
             let put_out = tx.nodes_passing_from(org, &name, PUT_OUT_MAX)?;
             match tx.node_of_name(org, &name)?.node {
                 Some(found) => node = found,

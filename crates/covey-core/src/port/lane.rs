@@ -262,6 +262,8 @@ impl ReadKind {
         match self {
             Self::TaskList if is_bound => Self::TaskSearch,
             Self::EventList if is_bound => Self::EventSearch,
+            Self::Device if is_bound => Self::DeviceList,
+            Self::Gauges if is_bound => Self::GaugeList,
             other => other,
         }
     }

@@ -72,6 +72,7 @@ impl Operation for TwinChangeAll {
     fn apply(&self, tx: &mut dyn Transaction) -> Result<ChangedTwin, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         self.demand(&device.tags)?;
+        let may_read = self.may_read(&device.tags);
         let device = device.identity;
         self.after_commit.demand_quota(device.org, Some(device.device))?;
         let mut versions = tx.twin_versions(device.device)?;
@@ -102,7 +103,11 @@ impl Operation for TwinChangeAll {
             }
         }
         tx.twin_versions_put(device.device, versions)?;
-        let resources = tx.twin_resources(device.device)?;
+        let mut resources = tx.twin_resources(device.device)?;
+        if !may_read {
+            let (reported, desired) = (&self.patch.reported, &self.patch.desired);
+            resources.retain(|one| reported.iter().chain(desired).any(|(name, _)| *name == one.name));
+        }
         let twin = Twin { device, versions, resources };
         let Changes { made, superseded, freed } = changed;
         if !freed.is_empty() {
@@ -138,6 +143,12 @@ struct Changes {
 }
 
 impl TwinChangeAll {
+    /// Whether the answer may show more than what is changed: not to who has grants, and none to read the device.
+    fn may_read(&self, tags: &[Tag]) -> bool {
+        let granted = self.caller.demand(Rights::DEVICES_READ, tags, Matter::Device, "device");
+        self.caller.grants.list().is_empty() || granted.is_ok()
+    }
+
     /// Demands the rights that the patch needs on a device with these tags.
     fn demand(&self, tags: &[Tag]) -> Result<()> {
         let (caller, patch) = (&self.caller, &self.patch);

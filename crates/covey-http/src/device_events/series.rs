@@ -86,7 +86,7 @@ pub(super) async fn event_series(asked: Asked, Parameters(query): Parameters<Ser
     };
     let type_code = query.event_type_code.map(|TypeCode(code)| code);
     let DeviceNumber(device_id) = query.device_id;
-    let wanted = Wanted { device_id, type_code, path, from, until, width_ms };
+    let wanted = Wanted { device_id, registration: None, type_code, path, from, until, width_ms };
     let read = || async {
         let buckets = asked.engine().event_series(wanted.clone()).await?;
         let view = Series {

@@ -75,6 +75,10 @@ pub(crate) const API_KEY: &str =
 pub(crate) const API_KEY_LIST: &str =
     concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE revoked_at IS NULL ORDER BY id");
 
+/// The numbers of those that are valid: now.
+pub(crate) const API_KEY_NUMBERS_VALID: &str =
+    "SELECT id FROM api_keys WHERE revoked_at IS NULL AND coalesce(expires_at > $1, TRUE)";
+
 /// An API key, from `api_key_columns!`.
 pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
     Ok(ApiKey {
@@ -83,7 +87,7 @@ pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
         org_name: get(row, 2)?,
         name: get(row, 3)?,
         rights: Rights(number(row, 4)?),
-        grants: grants(9, get(row, 9)?)?,
+        grants: grants(get(row, 9)?),
         created_at: get(row, 5)?,
         last_used_at: get(row, 6)?,
         bounds: KeyBounds {

@@ -1,6 +1,7 @@
 //! Devices: who they are, and their tags.
 
-use covey_core::device::{Device, DeviceIdentity, DeviceKind, NamedDevice, Tag};
+use covey_core::device::{Device, DeviceIdentity, DeviceKind, NamedDevice, Tag, TaggedDevice};
+use covey_core::id::DeviceKey;
 use covey_core::task::Target;
 
 use crate::rows::{Columns, Damaged, Read, get, presence_at};
@@ -62,12 +63,25 @@ pub(crate) fn tag(row: &dyn Columns) -> Read<Tag> {
     Ok(Tag { tag: get(row, 0)?, value: get(row, 1)? })
 }
 
-/// The tags of a registration: device, organisation.
-pub(crate) const TAGS_OF_KEY: &str =
-    "SELECT k.tag, k.value FROM device_tags k WHERE k.device_key = $1 AND k.org_id = $2 ORDER BY k.tag";
-/// The tags of the device that has a number: number, organisation.
-pub(crate) const TAGS_OF_ID: &str = "SELECT k.tag, k.value FROM devices d JOIN device_tags k ON k.device_key = d.id \
+/// A registration with each of its tags, or with none: device, organisation.
+pub(crate) const TAGS_OF_KEY: &str = "SELECT d.id, k.tag, k.value FROM devices d \
+     LEFT JOIN device_tags k ON k.device_key = d.id WHERE d.id = $1 AND d.org_id = $2 ORDER BY k.tag";
+/// The same of the device that has a number: number, organisation.
+pub(crate) const TAGS_OF_ID: &str = "SELECT d.id, k.tag, k.value FROM devices d \
+     LEFT JOIN device_tags k ON k.device_key = d.id \
      WHERE d.device_id = $1 AND d.org_id = $2 AND d.retired_at IS NULL ORDER BY k.tag";
+
+/// A registration with one of its tags, if it has any.
+pub(crate) fn tagged(row: &dyn Columns) -> Read<(DeviceKey, Option<Tag>)> {
+    let (tag, value): (Option<String>, Option<String>) = (get(row, 1)?, get(row, 2)?);
+    Ok((get(row, 0)?, tag.zip(value).map(|(tag, value)| Tag { tag, value })))
+}
+
+/// A registration with its tags, from all its rows.
+pub(crate) fn tagged_device(rows: Vec<(DeviceKey, Option<Tag>)>) -> Option<TaggedDevice> {
+    let device = rows.first()?.0;
+    Some(TaggedDevice { device, tags: rows.into_iter().filter_map(|(_, tag)| tag).collect() })
+}
 
 /// How many bytes the tags of a device have.
 pub(crate) fn tag_bytes(device: &Device) -> usize {

@@ -5,8 +5,6 @@ use covey_core::device::Tag;
 use covey_core::record::RecordKind;
 use serde_json::{Value, json};
 
-use crate::rows::{Damaged, Read};
-
 /// Grants as they are stored; none if there are none.
 pub(crate) fn grants_text(grants: &Grants) -> Option<String> {
     let text = |grant: &Grant| {
@@ -26,12 +24,11 @@ pub(crate) fn grants_text(grants: &Grants) -> Option<String> {
     (!list.is_empty()).then(|| Value::Array(list.iter().map(text).collect()).to_string())
 }
 
-/// Grants out of such a text, in a column.
-pub(crate) fn grants(column: usize, text: Option<&str>) -> Read<Grants> {
+/// Grants out of such a text. One that cannot be read, such as that of a newer server, gives nothing: the key is there, and
+/// others are not kept from being read with it.
+pub(crate) fn grants(text: Option<&str>) -> Grants {
     type Stored = (u32, Vec<(String, String)>, Vec<Value>, Vec<String>, Vec<i64>);
-    let Some(text) = text else { return Ok(Grants::default()) };
-    let damaged = || Damaged::Value(column, "grants of an API key");
-    let stored: Vec<Stored> = serde_json::from_str(text).map_err(|_| damaged())?;
+    let stored: Vec<Stored> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let grant = |(rights, tags, methods, kinds, event_types): Stored| {
         let method = |method: Value| match method {
             Value::String(name) => Some(Method::Name(name)),
@@ -46,5 +43,5 @@ pub(crate) fn grants(column: usize, text: Option<&str>) -> Read<Grants> {
         })
     };
     let list: Option<Vec<Grant>> = stored.into_iter().map(grant).collect();
-    Grants::new(list.ok_or_else(damaged)?).map_err(|_| damaged())
+    list.and_then(|list| Grants::new(list).ok()).unwrap_or_default()
 }

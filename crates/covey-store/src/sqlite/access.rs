@@ -14,6 +14,11 @@ impl AccessReader for Sqlite {
         self.row(ReadKind::ApiKey, Turn::Server, rows::API_KEY, [digest], rows::api_key)
     }
 
+    fn api_key_numbers_valid_of_every_org(&self, now: UnixMs) -> Found<'_, Vec<i64>> {
+        let sql = rows::API_KEY_NUMBERS_VALID;
+        self.rows(ReadKind::ApiKeyList, Turn::Server, sql, [now.0], rows::first)
+    }
+
     fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {
         self.read(ReadKind::OrgList, Turn::Server, move |connection| {
             let snapshot = connection.unchecked_transaction()?;

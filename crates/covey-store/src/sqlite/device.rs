@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::device::{
     CertificateRecord, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, DeviceSteps,
-    NamedDevice, NewDevice, Tag, TagsOf,
+    NamedDevice, NewDevice, Tag, TaggedDevice, TagsOf,
 };
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{Entries, Filling, Found, Page, PageRequest, ReadKind, Turn, TxResult};
@@ -29,17 +29,20 @@ impl DeviceReader for Sqlite {
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
         let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
-        self.read(ReadKind::of_devices(&filter), Turn::Org(org), move |connection| {
+        self.read(ReadKind::of_devices(&filter).within(scope.is_some()), Turn::Org(org), move |connection| {
             device_page(connection, org, scope.as_ref(), &filter, page, bytes_max)
         })
     }
 
-    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Option<TaggedDevice>> {
         let (sql, number) = match device {
             TagsOf::Key(DeviceKey(key)) => (rows::TAGS_OF_KEY, key),
             TagsOf::Id(DeviceId(id)) => (rows::TAGS_OF_ID, id),
         };
-        self.rows(ReadKind::DeviceTags, Turn::Org(caller.org), sql, (number, caller.org.0), rows::tag)
+        let org = caller.org;
+        self.read(ReadKind::DeviceTags, Turn::Org(org), move |connection| {
+            Ok(rows::tagged_device(connection.rows(sql, (number, org.0), rows::tagged)?))
+        })
     }
 
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {

@@ -59,7 +59,7 @@ impl EventReader for Sqlite {
 
     fn gauge_list(&self, caller: &Caller, filter: GaugeFilter, page: PageRequest) -> Found<'_, Page<Gauge>> {
         let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::GAUGES));
-        self.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |connection| {
+        self.read(ReadKind::of_gauges(&filter).within(scope.is_some()), Turn::Org(org), move |connection| {
             let mut conditions = Conditions::default();
             conditions.add("g.org_id = ?", org.0);
             conditions.add_scope(scope.as_ref());

@@ -40,16 +40,26 @@ pub(super) fn event_fields(
     let sql = "SELECT f.received_at, f.value FROM ( \
            SELECT * FROM ( \
              SELECT e.id, e.received_at, coalesce(e.payload -> ?6, e.payload -> ?7) AS value FROM events e \
-             WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.type_code = ?4 AND e.received_at >= ?5 \
-             AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8) \
+             WHERE e.org_id = ?1 AND e.device_id = ?2 AND (?9 IS NULL OR e.device_key = ?9) AND e.id >= ?3 \
+             AND e.type_code = ?4 AND e.received_at >= ?5 AND value IS NOT NULL ORDER BY e.id DESC LIMIT ?8) \
            UNION ALL \
            SELECT 0, g.updated_at, coalesce(g.payload -> ?6, g.payload -> ?7) AS value \
              FROM gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL \
-             WHERE g.org_id = ?1 AND g.device_id = ?2 AND g.type_code = ?4 AND g.updated_at >= ?5 \
+             WHERE g.org_id = ?1 AND g.device_id = ?2 AND (?9 IS NULL OR g.device_key = ?9) AND g.type_code = ?4 AND g.updated_at >= ?5 \
              AND value IS NOT NULL) AS f \
          ORDER BY f.received_at DESC, f.id DESC LIMIT ?8";
-    let values =
-        (org.0, query.device_id.0, first.0, query.type_code, query.since.0, path, other, query.limit);
+    let registration = query.registration.map(|device| device.0);
+    let values = (
+        org.0,
+        query.device_id.0,
+        first.0,
+        query.type_code,
+        query.since.0,
+        path,
+        other,
+        query.limit,
+        registration,
+    );
     fn field(row: &dyn Columns) -> Read<Field> {
         Ok(Field { received_at: rows::get(row, 0)?, value: rows::get(row, 1)? })
     }
@@ -109,7 +119,8 @@ pub(super) fn event_series(
                CASE WHEN json_type(e.payload, ?7) IN ('integer', 'real') THEN e.payload ->> ?7 END \
              WHEN json_type(e.payload, ?8) IN ('integer', 'real') THEN e.payload ->> ?8 END \
            FROM events e \
-           WHERE e.org_id = ?1 AND e.device_id = ?2 AND e.id >= ?3 AND e.id < ?9 AND e.received_at >= ?4 \
+           WHERE e.org_id = ?1 AND e.device_id = ?2 AND (?10 IS NULL OR e.device_key = ?10) AND e.id >= ?3 \
+             AND e.id < ?9 AND e.received_at >= ?4 \
              AND e.received_at < ?5 AND (e.type_code = ?6 OR (?6 IS NULL AND e.type_code >= 0))";
     let values = (
         org.0,
@@ -121,6 +132,7 @@ pub(super) fn event_series(
         path,
         other,
         behind.0,
+        query.registration.map(|device| device.0),
     );
     let mut buckets: BTreeMap<i64, Gathered> = BTreeMap::new();
     let mut statement = snapshot.prepare_cached(sql)?;

@@ -59,6 +59,7 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
 
     let clear_text = RandomIds.api_key();
     let add = ApiKeyAdd {
+        org: None,
         org_name: FIRST_ORG.to_owned(),
         name: FIRST_NAME.to_owned(),
         access: Rights::ALL.into(),

@@ -390,6 +390,7 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
     let recover = |world: &World, text: &str, revoke: Vec<i64>| {
         let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
         let add = ApiKeyAdd {
+            org: None,
             org_name,
             name,
             access: Rights::ALL.into(),
@@ -418,6 +419,7 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
     let store = backend.open(outside.clock, outside.counts);
     let (org_name, name) = ("first".to_owned(), "recovered".to_owned());
     let add = ApiKeyAdd {
+        org: None,
         org_name,
         name,
         access: Rights::ALL.into(),

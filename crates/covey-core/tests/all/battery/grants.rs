@@ -6,11 +6,13 @@ use std::pin::pin;
 use std::thread;
 use std::time::Duration;
 
-use covey_core::access::{Access, Caller, Grant, Grants, Matter, Method, Rights};
-use covey_core::device::{DeviceFilter, DeviceIdentity, DeviceSpec, Tag};
-use covey_core::event::{DeviceEvent, EventFilter, EventPage, EventTypes, EventsFrom, GaugeFilter};
+use covey_core::access::{Access, Caller, Grant, Grants, Matter, Method, Question, Rights};
+use covey_core::device::{DeviceFilter, DeviceIdentity, DeviceSpec, Tag, TagsOf};
+use covey_core::event::{
+    DeviceEvent, EventFilter, EventPage, EventTypes, EventsFrom, FieldQuery, GaugeFilter, SeriesQuery,
+};
 use covey_core::feed::{Batch, Follower};
-use covey_core::id::{CallerId, RecordNumber, Sn, TaskId};
+use covey_core::id::{CallerId, DeviceId, RecordNumber, Sn, TaskId};
 use covey_core::port::{Page, PageRequest};
 use covey_core::record::{RecordFilter, RecordKind};
 use covey_core::task::{TaskFilter, TaskSpec};
@@ -332,4 +334,99 @@ pub fn grants_come_back_as_they_were_given_and_are_not_given_on_beyond_themselve
     }
     let refused = make(&world, &caller, Rights::TASKS_WRITE, vec![]).map(|made| made.key);
     assert!(matches!(refused, Err(Error::Forbidden { .. })), "the right for all, by one for some");
+}
+
+pub fn a_grant_tells_nothing_of_who_had_the_number_of_a_device_before(backend: impl Backend) {
+    let world = World::new(backend);
+    let register = |tags: Vec<Tag>| {
+        let spec = DeviceSpec { device_id: Some(7), tags, ..DeviceSpec::default() };
+        world.register(0, spec).unwrap().0.identity
+    };
+    let root = world.engine().for_caller(world.org(0));
+    let before = register(vec![tag(0, 1)]);
+    add(&world, &before, event(13, 1, r#"{"tag":"a","300":[{"310":1}]}"#));
+    block_on(root.device_retire(before.device_id)).unwrap();
+    let now = register(vec![tag(0, 0)]);
+    add(&world, &now, event(13, 2, r#"{"300":[{"310":2}]}"#));
+    let grant = Grant { rights: Rights::EVENTS_READ, tags: vec![tag(0, 0)], ..Grant::default() };
+    let grants = Grants::new(vec![grant]).unwrap();
+    let caller = Caller { rights: Rights::default(), grants, ..world.org(0).clone() };
+    let values = |caller: &Caller| {
+        let asking = world.engine().for_caller(caller);
+        let query = FieldQuery::back(now.device_id, 13, "310", 60, 10, world.now()).unwrap();
+        let fields = block_on(asking.event_fields(query.clone())).unwrap();
+        let series = SeriesQuery {
+            device_id: now.device_id,
+            registration: None,
+            type_code: Some(13),
+            path: query.path,
+            from: world.now().plus_ms(-3_600_000),
+            until: world.now().plus_ms(60_000),
+            width_ms: 60_000,
+        };
+        let count: u64 =
+            block_on(asking.event_series(series)).unwrap().iter().map(|bucket| bucket.count).sum();
+        (fields.iter().map(|field| field.value.to_string()).collect::<Vec<_>>(), count)
+    };
+    assert_eq!(values(world.org(0)), (vec!["2".to_owned(), "1".to_owned()], 2));
+    assert_eq!(values(&caller), (vec!["2".to_owned()], 1));
+    assert_eq!(values(world.org(0)).1, 2, "what was gathered for one is not told to the other");
+}
+
+pub fn nobody_widens_its_grants_by_tags_and_keys(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, _) =
+        world.register(0, DeviceSpec { tags: vec![tag(0, 0)], ..DeviceSpec::default() }).unwrap();
+    let device = device.identity.device_id;
+    let call = Grant { rights: Rights::TASKS_WRITE, tags: vec![tag(1, 1)], ..Grant::default() };
+    let tagging = Grant { rights: Rights::DEVICES_WRITE, tags: vec![tag(0, 0)], ..Grant::default() };
+    let of = |rights: u32, grants: Vec<Grant>| {
+        let grants = Grants::new(grants).unwrap();
+        Caller { rights: Rights(rights), grants, ..world.org(0).clone() }
+    };
+    let not_granted = Err(Error::NotGranted { right: "devices:write" });
+    for caller in
+        [of(Rights::DEVICES_WRITE.0, vec![call.clone()]), of(0, vec![call.clone(), tagging.clone()])]
+    {
+        let asking = world.engine().for_caller(&caller);
+        assert_eq!(block_on(asking.tag_put(device, tag(1, 1))), not_granted);
+    }
+    let keeper = of(Rights::KEYS_WRITE.0 | Rights::DEVICES_WRITE.0, vec![call.clone(), tagging.clone()]);
+    let give = |rights: Rights, grants: Vec<Grant>| {
+        let access = Access { rights, grants: Grants::new(grants).unwrap(), ..Access::default() };
+        block_on(world.engine().for_caller(&keeper).api_key_add("first", "some", access))
+            .map(|made| made.key.id)
+    };
+    for refused in [give(Rights::DEVICES_WRITE, vec![]), give(Rights::default(), vec![tagging])] {
+        assert!(matches!(refused, Err(Error::Forbidden { .. })), "{refused:?}");
+    }
+    give(Rights::default(), vec![call]).unwrap();
+}
+
+pub fn who_may_not_see_a_device_is_not_told_of_it_by_an_explanation(backend: impl Backend) {
+    let world = World::new(backend);
+    let devices = furnished(&world);
+    let read = Grant { rights: Rights::DEVICES_READ, tags: vec![tag(1, 0)], ..Grant::default() };
+    let of = |rights, grants: Vec<Grant>| Caller {
+        rights,
+        grants: Grants::new(grants).unwrap(),
+        ..world.org(0).clone()
+    };
+    let ask = |caller: &Caller, device: DeviceId| {
+        let question = Question {
+            rights: Rights::DEVICES_READ,
+            device: Some(TagsOf::Id(device)),
+            matters: vec![Matter::Device],
+            is_grantable: true,
+        };
+        block_on(world.engine().for_caller(caller).access_explain(None, question))
+    };
+    let seen = of(Rights::default(), vec![read]);
+    let (mine, other) = (devices[2].0.device_id, devices[1].0.device_id);
+    assert!(ask(&seen, mine).unwrap().is_allowed());
+    assert_eq!(ask(&seen, mine).unwrap().tags, [tag(1, 0), tag(0, 1)]);
+    assert_eq!(ask(&seen, other).map(drop), Err(Error::not_found("device")));
+    assert_eq!(ask(world.org(0), DeviceId(999)).map(drop), Err(Error::not_found("device")));
+    let blind = of(Rights::TASKS_WRITE, vec![]);
+    assert_eq!(ask(&blind, mine).map(drop), Err(Error::Forbidden { right: "devices:read" }));
 }

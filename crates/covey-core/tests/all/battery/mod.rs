@@ -145,6 +145,9 @@ macro_rules! battery {
                 whoever_was_granted_a_part_changes_that_part_and_no_more,
                 a_stream_tells_what_was_granted_and_no_more,
                 grants_come_back_as_they_were_given_and_are_not_given_on_beyond_themselves,
+                a_grant_tells_nothing_of_who_had_the_number_of_a_device_before,
+                nobody_widens_its_grants_by_tags_and_keys,
+                who_may_not_see_a_device_is_not_told_of_it_by_an_explanation,
             ],
             nodes: [
                 whoever_comes_joins_where_that_is_open_and_is_known_by_a_read_then,

@@ -113,6 +113,7 @@ fn series(
     width_s: i64,
 ) -> Vec<(i64, [f64; 4], u64)> {
     let query = SeriesQuery {
+        registration: None,
         device_id: device.device_id,
         type_code: Some(5),
         path: SeriesPath::parse(path).unwrap(),
@@ -200,6 +201,7 @@ pub fn a_series_of_any_type_leaves_out_what_servers_noted(backend: impl Backend)
     fill(&world, &device, 1, &[r#"{"300":[{"310":10}]}"#, r#"{"310":20}"#]);
     fill(&world, &device, 2, &[r#"{"300":[{"310":"no number"}],"310":30}"#, r#"{"310":-4}"#]);
     let query = |type_code| SeriesQuery {
+        registration: None,
         device_id: device.device_id,
         type_code,
         path: SeriesPath::tag("310").unwrap(),
@@ -232,6 +234,7 @@ pub fn what_may_cost_much_is_bounded_for_each_organisation(backend: impl Backend
     let world = World::new(backend);
     let device = world.device(0);
     let query = SeriesQuery {
+        registration: None,
         device_id: device.device_id,
         type_code: None,
         path: SeriesPath::tag("310").unwrap(),

@@ -1,7 +1,7 @@
 //! Tokens: the keys of servers, whom a token names, and what one may be.
 
 use covey_core::Error;
-use covey_core::access::{Access, Caller, CallerKind, Grant, Grants, KeyBounds, Rights};
+use covey_core::access::{Access, Caller, CallerKind, Grant, Grants, KeyBounds, Method, Rights};
 use covey_core::id::OrgId;
 use covey_core::token::{NamedOrg, OrgWanted, TokenKey, TokenWanted};
 use futures_executor::block_on;
@@ -61,14 +61,13 @@ pub fn a_token_names_what_is_there(backend: impl Backend) {
 pub fn a_token_is_within_what_its_key_may(backend: impl Backend) {
     let world = World::new(backend);
     let (root, now) = (world.org(0).clone(), world.now());
-    let grant = Grant {
-        rights: Rights(Rights::TASKS_READ.0 | Rights::EVENTS_READ.0),
-        event_types: vec![13],
-        ..Grant::default()
-    };
+    let grants = vec![
+        Grant { rights: Rights::TASKS_READ, methods: vec![Method::Code(20)], ..Grant::default() },
+        Grant { rights: Rights::EVENTS_READ, event_types: vec![13], ..Grant::default() },
+    ];
     let access = Access {
         rights: Rights::DEVICES_READ,
-        grants: Grants::new(vec![grant]).unwrap(),
+        grants: Grants::new(grants).unwrap(),
         bounds: KeyBounds { expires_at: Some(now.plus_ms(60_000)), ..KeyBounds::default() },
     };
     let made = block_on(world.engine().for_caller(&root).api_key_add("first", "x", access)).unwrap();

@@ -6,7 +6,9 @@ use covey_core::audit::{AuditChain, AuditPage, AuditReader, AuditRequest, AuditR
 use covey_core::certificate::{
     CertificateFilter, CertificatePage, CertificateReader, Revocation, RevokedCertificate, RevokedCount,
 };
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
+use covey_core::device::{
+    DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, TaggedDevice, TagsOf,
+};
 use covey_core::quota::{FirstDays, LeftBehind, OrgDay, QuotaReader};
 use covey_core::retention::{OrgRetention, Prune, Pruned, RetentionReader};
 use covey_core::task::{Lapse, Task, TaskCount, TaskDetail, TaskFilter, TaskPage, TaskReader};
@@ -150,7 +152,7 @@ impl DeviceReader for WatchedStore {
         self.inner.device_list(caller, filter, page, bytes_max)
     }
 
-    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Option<TaggedDevice>> {
         self.inner.device_tags(caller, device)
     }
 
@@ -220,6 +222,10 @@ impl SessionReader for WatchedStore {
 impl AccessReader for WatchedStore {
     fn api_key_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<ApiKey>> {
         self.inner.api_key_of_every_org(digest)
+    }
+
+    fn api_key_numbers_valid_of_every_org(&self, now: UnixMs) -> Found<'_, Vec<i64>> {
+        self.inner.api_key_numbers_valid_of_every_org(now)
     }
 
     fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {

@@ -60,6 +60,8 @@ prepared! {
         org: rows::ORG;
         /// Organisations.
         org_list: rows::ORG_LIST;
+        /// The numbers of the API keys that are valid.
+        api_key_numbers_valid: rows::API_KEY_NUMBERS_VALID;
         /// How many there are.
         org_count: rows::ORG_COUNT;
         /// All API keys.

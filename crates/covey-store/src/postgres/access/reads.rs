@@ -1,7 +1,7 @@
 //! Reads of organisations and API keys.
 
 use covey_core::access::{AccessReader, ApiKey, KeyDigest, Org};
-use covey_core::id::OrgId;
+use covey_core::id::{OrgId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn};
 
 use crate::postgres::Postgres;
@@ -18,6 +18,11 @@ impl AccessReader for Postgres {
             values![digest.to_vec()],
             rows::api_key,
         )
+    }
+
+    fn api_key_numbers_valid_of_every_org(&self, now: UnixMs) -> Found<'_, Vec<i64>> {
+        let kind = ReadKind::ApiKeyList;
+        self.rows(kind, Turn::Server, |sql| &sql.access.api_key_numbers_valid, values![now.0], rows::first)
     }
 
     fn org_list_of_every_org(&self, only: Option<OrgId>, page: PageRequest) -> Found<'_, Page<Org>> {

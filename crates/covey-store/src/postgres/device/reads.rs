@@ -1,7 +1,9 @@
 //! Reads of devices.
 
 use covey_core::access::Caller;
-use covey_core::device::{DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, Tag, TagsOf};
+use covey_core::device::{
+    DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, TaggedDevice, TagsOf,
+};
 use covey_core::id::{DeviceId, DeviceKey, OrgId, Sn};
 use covey_core::port::{Entries, Found, Page, PageRequest, ReadKind, Turn};
 use tokio_postgres::types::Type;
@@ -22,22 +24,29 @@ impl DeviceReader for Postgres {
         bytes_max: usize,
     ) -> Found<'_, DevicePage> {
         let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::DEVICES));
-        self.reads.read(ReadKind::of_devices(&filter), Turn::Org(org), move |session| {
-            let (filter, scope) = (filter.clone(), scope.clone());
-            Box::pin(async move { device_page(session, org, scope.as_ref(), &filter, page, bytes_max).await })
-        })
+        self.reads.read(
+            ReadKind::of_devices(&filter).within(scope.is_some()),
+            Turn::Org(org),
+            move |session| {
+                let (filter, scope) = (filter.clone(), scope.clone());
+                Box::pin(
+                    async move { device_page(session, org, scope.as_ref(), &filter, page, bytes_max).await },
+                )
+            },
+        )
     }
 
-    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Vec<Tag>> {
+    fn device_tags(&self, caller: &Caller, device: TagsOf) -> Found<'_, Option<TaggedDevice>> {
         let (kind, turn, org) = (ReadKind::DeviceTags, Turn::Org(caller.org), caller.org.0);
-        match device {
+        let found = match device {
             TagsOf::Key(DeviceKey(key)) => {
-                self.rows(kind, turn, |sql| &sql.device.tags_of_key, values![key, org], rows::tag)
+                self.rows(kind, turn, |sql| &sql.device.tags_of_key, values![key, org], rows::tagged)
             }
             TagsOf::Id(DeviceId(id)) => {
-                self.rows(kind, turn, |sql| &sql.device.tags_of_id, values![id, org], rows::tag)
+                self.rows(kind, turn, |sql| &sql.device.tags_of_id, values![id, org], rows::tagged)
             }
-        }
+        };
+        Box::pin(async move { Ok(rows::tagged_device(found.await?)) })
     }
 
     fn device_of_name_of_every_org(&self, sn: Sn) -> Found<'_, Option<NamedDevice>> {

@@ -92,31 +92,35 @@ impl EventReader for Postgres {
         request: PageRequest,
     ) -> Found<'_, Page<Gauge>> {
         let (org, scope) = (caller.org, ListScope::of(caller, ListColumns::GAUGES));
-        self.reads.read(ReadKind::of_gauges(&filter), Turn::Org(org), move |session| {
-            let scope = scope.clone();
-            Box::pin(async move {
-                let mut conditions = Conditions::default();
-                conditions.number("g.org_id = #", Some(org.0));
-                conditions.scope(scope.as_ref());
-                conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
-                conditions.number("g.type_code = #", filter.type_code);
-                let from = format!(
-                    "gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
-                    conditions.clause()
-                );
-                let total = format!("SELECT count(*) FROM {from}");
-                let rows = format!(
-                    "{from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
-                    request.size,
-                    request.offset()
-                );
-                let order = "w.device_id, w.type_code";
-                let items = within(rows::gauge_columns!(), &rows, PAYLOAD_BYTES, order, LIST_BYTES_MAX);
-                let (total, found) = page(session, &conditions, &total, &items).await?;
-                let Entries { items, is_cut } = entries(&found, rows::GAUGE_COLUMNS, rows::gauge)?;
-                Ok(Page { items, total, is_cut })
-            })
-        })
+        self.reads.read(
+            ReadKind::of_gauges(&filter).within(scope.is_some()),
+            Turn::Org(org),
+            move |session| {
+                let scope = scope.clone();
+                Box::pin(async move {
+                    let mut conditions = Conditions::default();
+                    conditions.number("g.org_id = #", Some(org.0));
+                    conditions.scope(scope.as_ref());
+                    conditions.number("g.device_id = #", filter.device_id.map(|id| id.0));
+                    conditions.number("g.type_code = #", filter.type_code);
+                    let from = format!(
+                        "gauges g JOIN devices d ON d.id = g.device_key AND d.retired_at IS NULL WHERE {}",
+                        conditions.clause()
+                    );
+                    let total = format!("SELECT count(*) FROM {from}");
+                    let rows = format!(
+                        "{from} ORDER BY g.device_id, g.type_code LIMIT {} OFFSET {}",
+                        request.size,
+                        request.offset()
+                    );
+                    let order = "w.device_id, w.type_code";
+                    let items = within(rows::gauge_columns!(), &rows, PAYLOAD_BYTES, order, LIST_BYTES_MAX);
+                    let (total, found) = page(session, &conditions, &total, &items).await?;
+                    let Entries { items, is_cut } = entries(&found, rows::GAUGE_COLUMNS, rows::gauge)?;
+                    Ok(Page { items, total, is_cut })
+                })
+            },
+        )
     }
 
     fn gauges_of(

@@ -9,7 +9,7 @@
 //! - A number in JSON may be one that no `float8` holds.
 
 use covey_core::event::{Bucket, Field, FieldQuery, PathStep, SeriesPath, SeriesQuery};
-use covey_core::id::{OrgId, UnixMs};
+use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Entries, LIST_BYTES_MAX};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -37,6 +37,12 @@ impl Question {
     fn add(&mut self, value: impl ToSql + Sync + Send + 'static, kind: Type) -> String {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
+    }
+
+    /// The condition that `e` is of this registration, if one is asked for.
+    fn of_registration(&mut self, registration: Option<DeviceKey>) -> String {
+        let name = registration.map(|DeviceKey(device)| self.add(device, Type::INT8));
+        name.map_or_else(String::new, |name| format!("AND e.device_key = {name}"))
     }
 
     async fn ask(&self, session: &ReadSession) -> Read<Vec<tokio_postgres::Row>> {
@@ -86,15 +92,16 @@ pub(crate) async fn event_fields(
         (Box::new(query.since.0), Type::INT8),
     ]);
     let value = question.value_in_body(&query.path);
+    let registration = question.of_registration(query.registration);
     let values = format!(
         "( \
              (SELECT e.id, e.received_at, v.value::text AS value FROM events e {value} \
-             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.received_at >= $4 \
+             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.received_at >= $4 {registration} \
              AND v.value IS NOT NULL ORDER BY e.received_at DESC, e.id DESC LIMIT {limit}) \
              UNION ALL \
              SELECT 0, e.updated_at, v.value::text FROM gauges e {value} \
              JOIN devices d ON d.id = e.device_key AND d.retired_at IS NULL \
-             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.updated_at >= $4 \
+             WHERE e.org_id = $1 AND e.device_id = $2 AND e.type_code = $3 AND e.updated_at >= $4 {registration} \
              AND v.value IS NOT NULL) AS f \
          ORDER BY f.received_at DESC, f.id DESC LIMIT {limit}",
         limit = query.limit
@@ -123,6 +130,7 @@ pub(crate) async fn event_series(
         (Box::new(query.width_ms), Type::INT8),
     ]);
     let value = question.value_in_body(&query.path);
+    let registration = question.of_registration(query.registration);
     // `numeric` holds what has an exponent of up to four digits; what is too
     // small for a `float8` is zero.
     question.sql = format!(
@@ -135,7 +143,7 @@ pub(crate) async fn event_series(
              CROSS JOIN LATERAL (SELECT CASE WHEN json_typeof(v.value) = 'number' \
                  AND v.value::text !~ '[eE][-+]?\\d{{5}}' THEN v.value::text::numeric END AS number OFFSET 0) AS n \
              WHERE e.org_id = $1 AND e.device_id = $2 AND ($3 = e.type_code OR ($3 IS NULL AND e.type_code >= 0)) \
-             AND e.received_at >= $4 AND e.received_at < $5 OFFSET 0) AS f \
+             AND e.received_at >= $4 AND e.received_at < $5 {registration} OFFSET 0) AS f \
          WHERE f.number IS NOT NULL GROUP BY f.bucket ORDER BY f.bucket",
         rows::SERIES_NUMBER_MAX
     );

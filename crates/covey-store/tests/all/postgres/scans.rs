@@ -43,6 +43,7 @@ fn scans_hold_up_nobody_else_and_end_with_who_asked() {
     let device = world.device(0);
     let task = world.create(spec(&device)).id;
     let query = SeriesQuery {
+        registration: None,
         device_id: device.device_id,
         type_code: None,
         path: SeriesPath::tag("310").unwrap(),

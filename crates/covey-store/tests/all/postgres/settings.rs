@@ -33,6 +33,7 @@ fn a_database_is_made_and_used_whatever_its_user_has_set() {
     let fields = block_on(world.engine().for_caller(world.org(0)).event_fields(query)).unwrap();
     assert_eq!(fields.iter().map(|field| &*field.value).collect::<Vec<_>>(), ["7"]);
     let query = SeriesQuery {
+        registration: None,
         device_id: device.device_id,
         type_code: Some(5),
         path: SeriesPath::parse("$.310").unwrap(),
