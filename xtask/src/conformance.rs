@@ -92,12 +92,18 @@ pub fn run_suite(arguments: &[String]) -> Result<()> {
 pub fn run_everything() -> Result<()> {
     prepare_and_build()?;
     let mut failures = Failures::default();
-    failures.note("faults", run_faults(&[]));
-    testbed::while_shared(|| {
-        for shape in DISTRIBUTED {
-            failures.note(shape, run_shape(shape, &[]));
-        }
-        Ok(())
+    std::thread::scope(|scope| {
+        // Faults break services of their own, and mostly wait for what comes of it.
+        let faults = scope.spawn(run_faults_beside);
+        let shapes = testbed::while_shared(|| {
+            for shape in DISTRIBUTED {
+                failures.note(shape, run_shape(shape, &[]));
+            }
+            Ok(())
+        });
+        let outcome = faults.join().unwrap_or_else(|_| bail!("the thread that runs them panicked"));
+        failures.note("faults", outcome);
+        shapes
     })?;
     failures.note(EMBEDDED, run_shape(EMBEDDED, &[]));
     failures.end()
@@ -128,11 +134,21 @@ fn prepare_and_build() -> Result<()> {
     step("what the conformance suite needs", || prepare().map(drop))
 }
 
-/// One after the other: each takes the machine for itself.
 fn run_faults(arguments: &[String]) -> Result<()> {
+    let mut pytest = pytest_under_faults()?;
+    step("the suite under faults", || run(pytest.args(arguments)))
+}
+
+/// Says nothing before its end: what other tests say meanwhile stays readable.
+fn run_faults_beside() -> Result<()> {
+    step("the suite under faults, beside the others", || step::run_and_say_after(&mut pytest_under_faults()?))
+}
+
+/// One fault after the other: each starts services that take a good part of the machine.
+fn pytest_under_faults() -> Result<Command> {
     let mut pytest = pytest(EMBEDDED)?;
-    pytest.env("COVEY_FAULTS", "1").args(fault_tests()?).args(["-n", "0"]).args(arguments);
-    step("the suite under faults", || run(&mut pytest))
+    pytest.env("COVEY_FAULTS", "1").args(fault_tests()?).args(["-n", "0"]);
+    Ok(pytest)
 }
 
 fn run_shape(shape: &str, arguments: &[String]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Running things and saying so.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -49,6 +50,20 @@ pub fn run(command: &mut Command) -> Result<()> {
         command.current_dir(crate::root()).status().with_context(|| format!("cannot run {shown}"))?;
     if !status.success() {
         bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command from the root of the workspace to its end, and only then prints what it said.
+pub fn run_and_say_after(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let output =
+        command.current_dir(crate::root()).output().with_context(|| format!("cannot run {shown}"))?;
+    let mut ours = std::io::stdout().lock();
+    ours.write_all(&output.stdout)?;
+    ours.write_all(&output.stderr)?;
+    if !output.status.success() {
+        bail!("{shown} ended with {}", output.status);
     }
     Ok(())
 }
