@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("covey-device", &["covey-discovery", "covey-wire"]),
     ("covey-discovery", &[]),
     ("covey-doctor", &["covey-core"]),
+    ("covey-fuzz", &["covey-api", "covey-core", "covey-gateway", "covey-pki", "covey-token", "covey-wire"]),
     ("covey-gateway", &["covey-api", "covey-core", "covey-net", "covey-wire"]),
     ("covey-http", &["covey-api", "covey-core", "covey-net", "covey-token"]),
     ("covey-link", &["covey-core", "covey-net", "covey-wire"]),

@@ -11,7 +11,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Held while packages are installed; only root can make it.
 const INSTALLING: &str = "/var/cache/apt/covey-testbed.lock";
 /// What the conformance suite needs beside the services, each with a program or a file that it brings.
-const OF_CONFORMANCE: [(&str, &str); 17] = [
+const OF_CONFORMANCE: [(&str, &str); 18] = [
     ("avahi-daemon", "avahi-daemon"),
     ("avahi-utils", "avahi-browse"),
     ("curl", "curl"),
@@ -29,6 +29,7 @@ const OF_CONFORMANCE: [(&str, &str); 17] = [
     ("openssl", "openssl"),
     ("prometheus", "promtool"),
     ("python3-venv", "python3"),
+    ("sslscan", "sslscan"),
 ];
 /// How long to wait while another program installs packages, in seconds.
 const APT_LOCK_SECONDS_MAX: &str = "DPkg::Lock::Timeout=600";

@@ -31,9 +31,9 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
             "the log filter is wrong: {wrong:?} is no level, and no target with one; such as info,covey_link=debug"
         )));
     }
-    // The broker tells of each refused handshake at info, the client of RabbitMQ of each message that
-    // nobody listened for, with all that is in it; our own lines are those that count.
-    let filter = format!("lapin=off,{filter}")
+    // The client of RabbitMQ tells of each message that nobody listened for, with all that is in it, and TLS of what each
+    // stranger says wrong; our own lines are those that count.
+    let filter = format!("lapin=off,rustls=off,{filter}")
         .parse::<Targets>()
         .map_err(|error| fault::setup(format!("the log filter is wrong: {error}")))?;
     let has_colours = std::io::stderr().is_terminal();

@@ -908,6 +908,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_faults_is_taken_or_refused() {
+        let whole = toml::to_string(&Settings::settle(Options::default(), None).unwrap()).unwrap();
+        let issuer = "[[token_issuers]]\nissuer = 'https://id.example'\naudience = ['covey']\nroles = { 'a' = 'viewer' }\n";
+        let corpus = [
+            whole.clone().into_bytes(),
+            format!("{whole}\n{issuer}").into_bytes(),
+            issuer.as_bytes().to_vec(),
+        ];
+        let (mut taken, mut refused) = (0, 0);
+        covey_fuzz::mutated(&corpus, 20_000, 7, |input| {
+            let text = String::from_utf8_lossy(input);
+            match toml::from_str::<Options>(&text).map(|options| Settings::settle(options, None)) {
+                Ok(Ok(_)) => taken += 1,
+                _ => refused += 1,
+            }
+        });
+        assert!(taken > 100 && refused > 1_000, "{taken} {refused}");
+    }
+
+    #[test]
     fn a_wrong_file_is_refused_with_its_line() {
         for (text, expected) in [
             ("http = 'x'", "line 1"),

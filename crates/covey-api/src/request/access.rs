@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Grant, Time};
+use crate::{Grant, Time, grant};
 
 /// An API key to be made.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct ApiKeyNew {
     pub role: Option<String>,
     /// What it may do with some devices, methods or kinds of data alone: no more than the caller may. They come to at most
     /// 10,000 pairs of a tag with a method or a type of events.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "grant::strictly")]
     #[cfg_attr(feature = "openapi", schema(max_items = 1000))]
     pub grants: Vec<Grant>,
     /// A client certificate in PEM that is to stand for this key: whoever shows it over TLS, and holds its

@@ -156,6 +156,73 @@ fn body(template: &str, operation: &Value) -> Option<String> {
     }
 }
 
+/// How many requests with faults each operation is asked with.
+const MUTATIONS: u64 = 300;
+/// What does not answer so soon waits for something, as it may: in milliseconds.
+const MUTATION_WAIT_MS: u64 = 1_000;
+
+/// All parameters of an operation in its query, each with some value.
+fn whole_query(operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+    let pairs = parameters.iter().filter(|one| one["in"] == "query").map(|one| {
+        let value = match &one["schema"] {
+            schema if schema["example"].is_string() => schema["example"].as_str().unwrap().to_owned(),
+            schema if schema["format"] == "date-time" => "2026-12-01T00:00:00Z".to_owned(),
+            _ => "1".to_owned(),
+        };
+        format!("{}={value}", one["name"].as_str().unwrap())
+    });
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_with_faults_is_a_fault_of_the_server() {
+    let Walk { stage, calls, .. } = Walk::new().await;
+    let document = answer(stage.bare(Method::GET, "/openapi.json")).await.body;
+    // Whoever takes the key away that is used asks nothing more.
+    let takes_keys_away = |call: &Call| call.name().starts_with("DELETE /api/v1/api-keys");
+    let mut requests = Vec::new();
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| !takes_keys_away(call)) {
+        let operation = &document["paths"][&call.template][call.method.as_str().to_lowercase()];
+        let path = call.path.split('?').next().unwrap();
+        let mut seeds = vec![format!("{path}?{}", whole_query(operation)), call.path.clone()];
+        seeds.extend(call.body.iter().map(|body| format!("{path}\n{body}")));
+        let seeds: Vec<_> = seeds.into_iter().map(String::into_bytes).collect();
+        covey_fuzz::mutated(&seeds, MUTATIONS, number as u64, |input| {
+            let text = String::from_utf8_lossy(input);
+            let (path, body) = text.split_once('\n').unwrap_or((&text, ""));
+            // Another host, or none, is no request to this server.
+            let path = format!("/{}", path.trim_start_matches(['/', '\\']));
+            requests.push((call.method.clone(), path, body.to_owned()));
+        });
+    }
+    let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+    for some in requests.chunks(8) {
+        let asked = some.iter().map(|(method, path, body)| {
+            let request = stage.bare(method.clone(), path).header("x-api-key", KEY);
+            let request = request.header("content-type", "application/json").body(body.clone());
+            request.timeout(std::time::Duration::from_millis(MUTATION_WAIT_MS)).send()
+        });
+        for (outcome, (method, path, body)) in
+            futures_util::future::join_all(asked).await.into_iter().zip(some)
+        {
+            match outcome {
+                Ok(answer) if answer.status().is_server_error() => {
+                    panic!("{method} {path:?} {body:?}: {}", answer.status());
+                }
+                Ok(answer) => *statuses.entry(answer.status().as_u16()).or_default() += 1,
+                Err(error) => {
+                    assert!(error.is_timeout() || error.is_builder(), "{method} {path:?}: {error:?}")
+                }
+            }
+        }
+    }
+    // A run in which nearly all came to nothing, or were too many, would prove little.
+    let seen = |status: u16| statuses.get(&status).copied().unwrap_or_default();
+    assert!(seen(200) > 500 && seen(422) > 500 && seen(429) < 500, "{statuses:?}");
+    assert_eq!(answer(stage.get("/api/v1/whoami")).await.status, 200);
+}
+
 #[tokio::test]
 async fn without_a_credential_every_operation_is_refused_with_401() {
     let Walk { stage, calls, .. } = Walk::new().await;

@@ -1,5 +1,6 @@
 //! The names and addresses under which clients reach the server.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use rcgen::SanType;
@@ -59,6 +60,8 @@ impl ServerNames {
             names.push(SanType::DnsName(name.to_ascii_lowercase().try_into()?));
         }
         names.extend(self.ip.iter().copied().map(SanType::IpAddress));
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         Ok(names)
     }
 
@@ -107,6 +110,8 @@ mod tests {
         assert_eq!(names.dns, ["covey.example"]);
         assert_eq!(names.ip.len(), 3);
         assert!(names.hosts().eq(["covey.example", "10.1.2.3", "::1", "fe80::1"]));
+        let twice = ServerNames::from_hosts(["::1", "Covey.example", "covey.example", "::1"]);
+        assert_eq!(twice.alternative_names().unwrap().len(), 2, "each once");
     }
 
     #[test]
