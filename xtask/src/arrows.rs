@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// A runtime, a database or a protocol, and the crates that may have it among all that they are
 /// built from. Each must be found in each of them: a check that finds nothing proves nothing.
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("axum", &["covey", "covey-gateway", "covey-http"]),
+    ("axum", &["covey", "covey-fuzz", "covey-gateway", "covey-http"]),
     ("lapin", &["covey", "covey-link", "covey-simulate"]),
     ("mdns-sd", &["covey", "covey-discovery", "covey-sim"]),
     ("reqwest", &["covey", "covey-client", "covey-link", "covey-sim", "covey-simulate", "covey-webhook"]),
@@ -69,6 +69,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
             "covey-client",
             "covey-device",
             "covey-discovery",
+            "covey-fuzz",
             "covey-gateway",
             "covey-http",
             "covey-link",

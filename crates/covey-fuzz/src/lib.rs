@@ -4,7 +4,7 @@
 mod mutation;
 pub mod target;
 
-pub use mutation::{INPUT_BYTES_MAX, mutated};
+pub use mutation::mutated;
 
 /// What is tried: a name, which is that of the folder with its corpus, and what reads the bytes and answers whether it could.
 pub type Target = (&'static str, fn(&[u8]) -> bool);

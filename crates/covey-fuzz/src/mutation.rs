@@ -3,10 +3,10 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Limit for each input, in bytes: what is longer is cut.
-pub const INPUT_BYTES_MAX: usize = 8_192;
+/// How long an input grows, in bytes: what is longer is cut.
+const LONGEST: usize = 8_192;
 /// How many faults an input has at most.
-const FAULTS_MAX: usize = 6;
+const FAULTS: usize = 6;
 /// Numbers at which lengths and counts turn over.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'0', b'"', b'\n'];
 
@@ -21,10 +21,10 @@ pub fn mutated(corpus: &[Vec<u8>], count: u64, seed: u64, mut read: impl FnMut(&
         if let Some(chosen) = any(corpus, &mut random) {
             input.extend_from_slice(chosen);
         }
-        for _ in 0..random.random_range(1..=FAULTS_MAX) {
+        for _ in 0..random.random_range(1..=FAULTS) {
             fault(&mut input, corpus, &mut random);
         }
-        input.truncate(INPUT_BYTES_MAX);
+        input.truncate(LONGEST);
         read(&input);
     }
 }
