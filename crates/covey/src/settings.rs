@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use covey_core::budget::Budgets;
 use covey_core::device::DeviceRegister;
 use covey_core::id::Sn;
-use covey_core::retention::{DAYS_MAX, RetentionClass, RetentionDays};
+use covey_core::retention::{AUDIT_DAYS_MIN, DAYS_MAX, RetentionClass, RetentionDays};
 use covey_core::webhook::address::AddressRule;
 use covey_http::AllowedOrigins;
 use serde::{Deserialize, Serialize};
@@ -291,7 +291,7 @@ pub struct Options {
     /// [default: 90]
     #[arg(long, env = "COVEY_TWIN_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub twin_retention_days: Option<u32>,
-    /// How many days to keep the audit log; 0 means for ever [default: 365]
+    /// How many days to keep the audit log, at least 30; 0 means for ever [default: 365]
     #[arg(long, env = "COVEY_AUDIT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub audit_retention_days: Option<u32>,
     /// Origins whose pages may call the REST API from a browser, such as
@@ -807,6 +807,9 @@ impl Settings {
             if !range.contains(&value) {
                 return wrong(name, &format!("{} to {}", range.start(), range.end()));
             }
+        }
+        if (1..AUDIT_DAYS_MIN).contains(&self.audit_retention_days) {
+            return wrong("audit_retention_days", "0, or 30 to 36500");
         }
         for (name, value, min) in [
             ("stream_bytes_max", self.stream_bytes_max, Bytes(8 << 20)),

@@ -7,6 +7,7 @@
 mod calls;
 mod chain;
 mod entry;
+mod forget;
 mod operation;
 mod port;
 mod refusals;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use chain::{AuditGroup, AuditHash, AuditHead, AuditRow, HASH_OF_NOTHING, ROW_BYTES_MAX, hash_text};
 pub use entry::{DETAIL_BYTES_MAX, cut};
+pub use forget::forgettable;
 pub use operation::AuditAdd;
 pub use port::{AuditChain, AuditReader, AuditSteps};
 pub use refusals::{Refusals, Refused, RefusedCall};

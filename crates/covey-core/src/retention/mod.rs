@@ -67,9 +67,9 @@ impl RetentionClass {
 /// Limit for each kind: the server does not start, 422 over REST.
 pub const DAYS_MAX: u32 = 36_500;
 
-/// For how many days at least an organisation keeps its entries of the audit log: who has stolen a key must not wipe out
-/// what was done with it.
-/// Limit for each organisation: 422.
+/// For how many days at least entries of the audit log are kept: who has stolen a key must not wipe out what was done
+/// with it.
+/// Limit for the server and each organisation: the server does not start, 422 over REST.
 pub const AUDIT_DAYS_MIN: u32 = 30;
 
 /// For how many days things are kept; 0 means for ever.
@@ -123,12 +123,14 @@ pub struct Prune {
     pub before: Option<UnixMs>,
     /// What is older than this, of these organisations; nothing of those with none.
     pub of_orgs: Vec<(OrgId, Option<UnixMs>)>,
+    /// The instant by which that was reckoned.
+    pub now: UnixMs,
     /// Where the call before has ended.
     pub after: i64,
 }
 
 /// A day, in milliseconds.
-const DAY_MS: i64 = 24 * 3_600_000;
+pub(crate) const DAY_MS: i64 = 24 * 3_600_000;
 
 impl Prune {
     /// What is to be forgotten at `now`.
@@ -140,6 +142,7 @@ impl Prune {
             kept,
             before: before(days.of(kept)),
             of_orgs: own.map(|own| (own.org, before(own.days))).collect(),
+            now,
             after: 0,
         }
     }

@@ -1,15 +1,17 @@
 //! `covey audit verify`: whether the audit log is as it was written. A running server is asked for its rows; without one
 //! they are read from its store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 use covey_core::audit::{
-    AuditChain, AuditFlaw, AuditHash, AuditHead, AuditRow, AuditVerifier, Verified, hash_text,
+    AuditChain, AuditFlaw, AuditHash, AuditHead, AuditRow, AuditVerifier, FlawKind, Verified, hash_text,
 };
 use covey_core::id::{OrgId, UnixMs};
 use covey_core::port::Store;
@@ -166,16 +168,27 @@ async fn verify(args: &VerifyArgs, source: &Source<'_>, output: Output) -> Resul
     for chain in &chains {
         found.push((chain.clone(), verify_chain(source, chain.clone(), &args.heads).await?));
     }
-    if let Some(Head(lost)) =
-        args.heads.iter().find(|head| chains.iter().all(|chain| chain.head.chain != head.0.chain))
-    {
-        return Err(anyhow!("chain {} is not there: all of it was removed", lost.chain));
-    }
-    let is_whole = found.iter().all(|(_, outcome)| outcome.is_ok());
+    let heads = args.heads.iter().map(|Head(head)| head.chain);
+    let lost: BTreeSet<_> =
+        heads.filter(|head| chains.iter().all(|chain| chain.head.chain != *head)).collect();
+    let is_whole = lost.is_empty() && found.iter().all(|(_, outcome)| outcome.is_ok());
     for (chain, outcome) in &found {
         tell(chain, outcome, output)?;
     }
-    if !is_whole && !output.json {
+    for chain in &lost {
+        let flaw = format!("chain {chain} is not there: all of it was removed");
+        if output.json {
+            output
+                .json(&json!({"chain": chain, "server": null, "flaw": flaw, "number": null, "at": null}))?;
+        } else {
+            output.text(&flaw)?;
+        }
+    }
+    // That a head proves nothing any more is nobody's change.
+    let is_changed =
+        |outcome: &Result<_, AuditFlaw>| outcome.as_ref().is_err_and(|flaw| flaw.kind != FlawKind::Forgotten);
+    let is_changed = !lost.is_empty() || found.iter().any(|(_, outcome)| is_changed(outcome));
+    if is_changed && !output.json {
         output.note(
             "the audit log was changed by hand: a copy of it that was kept elsewhere shows what it was",
         );
@@ -189,10 +202,10 @@ async fn verify_chain(
     heads: &[Head],
 ) -> Result<Result<Verified, AuditFlaw>> {
     let number = chain.head.chain;
-    let mut chain = chain;
+    let (mut chain, now) = (chain, UnixMs(moment::after(Duration::ZERO).0));
     loop {
         let (anchor, mut verifier) =
-            (chain.anchor, AuditVerifier::new(chain, heads.iter().map(|head| head.0)));
+            (chain.anchor, AuditVerifier::new(chain, heads.iter().map(|head| head.0), now));
         let outcome = loop {
             let rows = source.rows(number, verifier.after()).await?;
             if rows.is_empty() {

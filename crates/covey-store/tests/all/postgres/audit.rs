@@ -31,7 +31,7 @@ fn no_chain_is_emptied_or_taken_back() {
     ] {
         assert!(!try_say(&url, sql), "{sql}");
     }
-    assert!(verify(&**world.store()).is_ok());
+    assert!(verify(&**world.store(), world.now()).is_ok());
 }
 
 #[test]
@@ -48,12 +48,13 @@ fn servers_write_beside_each_other_each_into_a_chain_of_its_own() {
             scope.spawn(move || (0..50).for_each(|_| drop(world.create(spec(device)))));
         }
     });
-    let mut rows: Vec<_> = verify(&**first.store()).unwrap().iter().map(|one| one.rows).collect();
+    let mut rows: Vec<_> =
+        verify(&**first.store(), first.now()).unwrap().iter().map(|one| one.rows).collect();
     rows.retain(|rows| *rows > 0);
     assert!(rows.len() == 2 && rows.iter().all(|rows| *rows >= 50), "{rows:?}");
     // Somebody else has gone on with the chain, as two writers of one name would: the group is run again behind it.
     say(&url, &["UPDATE audit_chains SET number = number + 1 WHERE server = 'server-2'"]);
     second.create(spec(&device));
-    let flaw = verify(&**first.store()).unwrap_err();
+    let flaw = verify(&**first.store(), first.now()).unwrap_err();
     assert!(flaw.to_string().contains("was removed"), "{flaw}");
 }

@@ -42,7 +42,7 @@ pub fn server(world: &World, url: &str, name: &str) -> Postgres {
 
 /// Tasks of all organisations that are older.
 fn everyones(before: UnixMs) -> Prune {
-    Prune { kept: RetentionClass::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 }
+    Prune { kept: RetentionClass::Tasks, before: Some(before), of_orgs: Vec::new(), now: before, after: 0 }
 }
 
 /// A task with an id of its time, made now.

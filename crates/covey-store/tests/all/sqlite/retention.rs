@@ -34,7 +34,13 @@ fn final_tasks_are_dropped_by_their_age_and_open_ones_stay() {
     let store =
         Sqlite::open(&options, Arc::clone(&world.outside.clock) as _, Arc::new(Counts::default())).unwrap();
     let prune = |before| {
-        let what = Prune { kept: RetentionClass::Tasks, before: Some(before), of_orgs: Vec::new(), after: 0 };
+        let what = Prune {
+            kept: RetentionClass::Tasks,
+            before: Some(before),
+            of_orgs: Vec::new(),
+            now: before,
+            after: 0,
+        };
         block_on(store.prune(what)).unwrap()
     };
     assert_eq!(prune(UnixMs(0)), Pruned::default());
