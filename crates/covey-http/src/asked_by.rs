@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use covey_core::access::Caller;
-use covey_core::audit::{AuditActor, RefusedCall};
+use covey_core::audit::{AuditActor, PATH_BYTES_MAX, RefusedCall, cut_at};
 use covey_core::id::OrgId;
 
 use crate::api::Api;
@@ -49,7 +49,7 @@ impl AskedBy {
             from: *from,
             status: status.as_u16(),
             call: format!("{method} {route}"),
-            path: covey_core::audit::cut(uri.path()),
+            path: cut_at(uri.path(), PATH_BYTES_MAX),
             why: why.to_owned(),
         });
     }

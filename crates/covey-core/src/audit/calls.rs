@@ -75,13 +75,15 @@ impl ForServer<'_> {
     /// Writes what was refused, as few entries.
     ///
     /// # Errors
-    /// The store's; then they are lost.
+    /// The store's; then they are written next time.
     pub async fn audit_refusals_write(self) -> Result<()> {
         let now_ms = self.engine.parts.clock.monotonic_us() / 1_000;
-        let entries = self.engine.refusals.take(now_ms);
-        if entries.is_empty() {
-            return Ok(());
+        let Some(refused) = self.engine.refusals.take(now_ms) else { return Ok(()) };
+        let written = AuditAdd { entries: refused.entries(), turn: Turn::Server };
+        let outcome = self.engine.execute(written).await;
+        if outcome.is_err() {
+            self.engine.refusals.put_back(refused);
         }
-        self.engine.execute(AuditAdd { entries, turn: Turn::Server }).await
+        outcome
     }
 }

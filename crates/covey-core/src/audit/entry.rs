@@ -16,10 +16,16 @@ const CUT: char = '…';
 /// The beginning of a text that is too long.
 #[must_use]
 pub fn cut(text: &str) -> String {
-    if text.len() <= DETAIL_BYTES_MAX {
+    cut_at(text, DETAIL_BYTES_MAX)
+}
+
+/// The same of one that has more than so many bytes: as many, with what stands at its end.
+#[must_use]
+pub fn cut_at(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let mut end = DETAIL_BYTES_MAX - CUT.len_utf8();
+    let mut end = bytes_max.saturating_sub(CUT.len_utf8());
     while !text.is_char_boundary(end) {
         end -= 1;
     }

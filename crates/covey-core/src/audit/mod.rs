@@ -15,11 +15,11 @@ mod scan;
 mod verify;
 
 pub use chain::{AuditGroup, AuditHash, AuditHead, AuditRow, HASH_OF_NOTHING, ROW_BYTES_MAX, hash_text};
-pub use entry::{DETAIL_BYTES_MAX, cut};
+pub use entry::{DETAIL_BYTES_MAX, cut, cut_at};
 pub use forget::forgettable;
 pub use operation::AuditAdd;
 pub use port::{AuditChain, AuditReader, AuditSteps};
-pub use refusals::{Refusals, Refused, RefusedCall};
+pub use refusals::{PATH_BYTES_MAX, Refusals, Refused, RefusedCall};
 pub use scan::{
     AuditFilter, AuditPage, AuditPlace, AuditRequest, AuditScan, PAGE_MAX, PlacedEntry, SCAN_BYTES_MAX,
 };
