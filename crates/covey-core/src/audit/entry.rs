@@ -50,10 +50,10 @@ pub(super) fn cut_json(text: &str) -> String {
             short.push(character);
         }
         if short.len() > DETAIL_BYTES_MAX {
-            break;
+            return cut(&short);
         }
     }
-    cut(&short)
+    short
 }
 
 impl AuditEntry {

@@ -22,7 +22,8 @@ CREATE TABLE audit (
     hash BYTEA NOT NULL,
     PRIMARY KEY (chain, number)
 );
-CREATE INDEX audit_at ON audit (at, chain, number, org_id);
+CREATE INDEX audit_at ON audit (at, chain, number);
+CREATE INDEX audit_of_org ON audit (org_id, at, chain, number);
 
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

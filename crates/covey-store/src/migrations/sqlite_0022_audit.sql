@@ -22,7 +22,8 @@ CREATE TABLE audit (
     entries TEXT NOT NULL,
     hash BLOB NOT NULL
 ) STRICT;
-CREATE INDEX audit_at ON audit (at, chain, number, org_id);
+CREATE INDEX audit_at ON audit (at, chain, number);
+CREATE INDEX audit_of_org ON audit (org_id, at, chain, number);
 
 CREATE TRIGGER audit_no_replace BEFORE INSERT ON audit
 WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)

@@ -17,13 +17,26 @@ use crate::sqlite::transaction::SqliteTransaction;
 /// The number of the only chain.
 pub(super) const CHAIN: i64 = 0;
 
-/// Rows of an organisation, or of all, between two instants, up to a place: the newest first.
-const NEWEST: &str = concat!(
-    "SELECT ",
-    rows::audit_columns!(),
-    " FROM audit WHERE (?1 IS NULL OR org_id = ?1) AND at >= ?2 AND at < ?3 AND (at, chain, number) <= (?4, ?5, ?6) \
-     ORDER BY at DESC, chain DESC, number DESC"
-);
+/// Rows of some organisations between two instants, up to a place: the newest first.
+macro_rules! newest {
+    ($orgs:literal) => {
+        concat!(
+            "SELECT ",
+            rows::audit_columns!(),
+            " FROM audit WHERE ",
+            $orgs,
+            " AND at >= ?2 AND at < ?3 AND (at, chain, number) <= (?4, ?5, ?6) \
+             ORDER BY at DESC, chain DESC, number DESC"
+        )
+    };
+}
+/// Those of one organisation.
+const NEWEST_OF_ORG: &str = newest!("org_id = ?1");
+/// Those of all.
+const NEWEST_OF_ALL: &str = newest!("?1 IS NULL");
+/// Both, by name.
+pub(super) const PAGES: [(&str, &str); 2] =
+    [("audit_of_org", NEWEST_OF_ORG), ("audit_of_all", NEWEST_OF_ALL)];
 
 impl AuditReader for Sqlite {
     fn audit_list(&self, caller: &Caller, request: AuditRequest) -> Found<'_, AuditPage> {
@@ -55,7 +68,8 @@ fn page(connection: &Connection, request: AuditRequest) -> rusqlite::Result<Audi
     let AuditPlace { at, chain, number, .. } = request.before.unwrap_or(newest);
     let since = since.map_or(i64::MIN, |at| at.0);
     let until = until.map_or(i64::MAX, |at| at.0);
-    let mut statement = connection.prepare_cached(NEWEST)?;
+    let mut statement =
+        connection.prepare_cached(if org.is_some() { NEWEST_OF_ORG } else { NEWEST_OF_ALL })?;
     let mut found = statement.query((org.map(|org| org.0), since, until, at.0, chain, number))?;
     let mut scan = AuditScan::new(request);
     while let Some(row) = found.next()? {

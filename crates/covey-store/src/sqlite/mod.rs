@@ -233,8 +233,8 @@ fn fault(error: &rusqlite::Error) -> StorageFault {
 /// by name, for the test that looks at their plans.
 #[doc(hidden)]
 #[must_use]
-pub fn hot_statements() -> &'static [(&'static str, &'static str)] {
-    &task::HOT
+pub fn hot_statements() -> Vec<(&'static str, &'static str)> {
+    [&task::HOT[..], &audit::PAGES].concat()
 }
 
 /// Where the database of a data directory is.

@@ -45,21 +45,23 @@ impl PostgresTransaction<'_> {
 
 impl AuditBatch {
     /// What the statement takes: the chain, the number and the hash of its end, before and after; the columns of rows.
-    pub(crate) fn values<'v>(&self) -> Vec<Value<'v>> {
+    pub(crate) fn into_values<'v>(self) -> Vec<Value<'v>> {
         let AuditBatch { before, rows } = self;
         // There is at least one.
         let after = rows.last().map_or((before.number, before.hash), |row| (row.number, row.hash));
+        let (numbers, orgs) = (column(&rows, |row| row.number), column(&rows, |row| row.org.0));
+        let (instants, hashes) = (column(&rows, |row| row.at.0), column(&rows, |row| row.hash.to_vec()));
         vec![
             Box::new(before.chain),
             Box::new(before.number),
             Box::new(before.hash.to_vec()),
             Box::new(after.0),
             Box::new(after.1.to_vec()),
-            column(rows, |row| row.number),
-            column(rows, |row| row.org.0),
-            column(rows, |row| row.at.0),
-            column(rows, |row| row.entries.clone()),
-            column(rows, |row| row.hash.to_vec()),
+            numbers,
+            orgs,
+            instants,
+            column(rows, |row| row.entries),
+            hashes,
         ]
     }
 }

@@ -115,10 +115,9 @@ impl WriteBatch {
         add(&mut parts.moved, !moved.is_empty(), &|| changes(&moved));
         add(&mut parts.results, !results.is_empty(), &|| result_values(&results));
         add(&mut parts.gauges, outbox.has_gauges(), &|| outbox.gauge_values(now));
-        let audit = self.audit.take();
-        if let Some(audit) = &audit {
+        if let Some(audit) = self.audit.take() {
             parts.audit = true;
-            values.extend(audit.values());
+            values.extend(audit.into_values());
         }
         parts.outbox = outbox.outbox();
         if parts.outbox != Outbox::Nothing {
