@@ -101,3 +101,17 @@ def test_a_change_by_hand_is_found_at_its_place(new_server, new_api, change, pla
         found = covey(server, "audit", "verify", *arguments)
         assert found.returncode == 1 and place in found.stdout, found.stdout + found.stderr
         assert "row " in found.stdout
+
+
+@pytest.mark.embedded
+def test_a_log_that_was_wiped_as_retention_would_is_found_and_a_lost_chain_hides_no_other(new_server, new_api):
+    server = new_server()
+    new_api(server).post("/devices", json={"sn": "locker-1"})
+    lost = covey(server, "audit", "verify", f"--head=7:1:{'0' * 64}")
+    assert lost.returncode == 1 and "chain 7 is not there" in lost.stdout and "chain 0: " in lost.stdout, lost.stdout
+    assert server.stop() == 0
+    with sqlite3.connect(server.data / "covey.db") as database:
+        database.executescript("UPDATE audit_chains SET anchor = number, anchor_hash = hash; DELETE FROM audit")
+    database.close()
+    found = covey(server, "audit", "verify", "--offline")
+    assert found.returncode == 1 and "retention leaves the last one" in found.stdout, found.stdout + found.stderr
