@@ -26,7 +26,8 @@ pub struct RetentionChange {
     #[serde(default, deserialize_with = "change", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>, required = false, minimum = 0, maximum = 36500))]
     pub twin_history: Option<Option<Whole>>,
-    /// Entries of the audit log: 0, or 30 to 36500.
+    /// Entries of the audit log: 0, or 30 to 36500; longer than the server keeps them unless told otherwise is for keys
+    /// with `orgs:admin`.
     #[serde(default, deserialize_with = "change", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::AuditDays>, required = false))]
     pub audit: Option<Option<Whole>>,

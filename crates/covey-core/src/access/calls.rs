@@ -48,7 +48,7 @@ impl ForCaller<'_> {
         let by = (AuditActor::of(self.caller), self.caller.from);
         let mut operation = self.engine.key_to_add(org_name, name, access, &clear_text, by)?;
         operation.org = self.own_org(org_name);
-        Ok(MadeKey { key: self.engine.execute(operation).await?, clear_text })
+        Ok(MadeKey { key: self.engine.execute(operation).await?.key, clear_text })
     }
 
     /// Takes a credential that its owner brings, such as a certificate, in
@@ -77,7 +77,7 @@ impl ForCaller<'_> {
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
         }
-        self.engine.execute(operation).await
+        Ok(self.engine.execute(operation).await?.key)
     }
 
     /// The caller's organisation, where the name is its own: it may be called something else by now, and another so.
@@ -104,7 +104,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], [`Error::LastKey`], or the store's.
     pub async fn api_key_revoke(self, id: i64) -> Result<()> {
         self.caller.require(Rights::KEYS_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         self.engine.execute(ApiKeyRevoke { caller: self.caller.clone(), id }).await.map(drop)
     }
 }
@@ -127,7 +127,7 @@ impl ForServer<'_> {
         if is_due && self.engine.parts.store.write_fault().is_none() {
             // A store that takes no jobs now is asked again when the key is used next.
             let used = ApiKeyUse { org: key.org, id: key.id, certificate_serial_hex };
-            let _ = self.engine.submit(used, |_, ()| ());
+            let _ = self.engine.submit(used, |_, _| ());
         }
     }
 

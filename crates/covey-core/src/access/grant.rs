@@ -2,6 +2,7 @@
 //! that is decided: for what is stored, for what is listed, and for what is streamed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::access::Rights;
@@ -110,6 +111,28 @@ impl<'a> From<&'a Record> for Matter<'a> {
             Change::Presence { .. } | Change::Twin(_) => (None, None),
         };
         Self::Data { kind, event_type, method }
+    }
+}
+
+impl fmt::Display for Grant {
+    /// In few words, as the audit log tells it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rights: Vec<_> = self.rights.names().collect();
+        write!(f, "{}", rights.join(", "))?;
+        let tags = self.tags.iter().map(|tag| format!("{}={}", tag.tag, tag.value)).collect();
+        let method = |method: &Method| match method {
+            Method::Code(code) => code.to_string(),
+            Method::Name(name) => name.clone(),
+        };
+        let methods = self.methods.iter().map(method).collect();
+        let kinds = self.kinds.iter().map(|kind| kind.name().to_owned()).collect();
+        let types = self.event_types.iter().map(ToString::to_string).collect();
+        let bounds: [(&str, Vec<String>); 4] =
+            [("tags", tags), ("methods", methods), ("kinds", kinds), ("event types", types)];
+        for (what, names) in bounds.iter().filter(|(_, names)| !names.is_empty()) {
+            write!(f, " {what} {}", names.join(" "))?;
+        }
+        Ok(())
     }
 }
 

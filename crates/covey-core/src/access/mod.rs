@@ -3,6 +3,7 @@
 mod bounds;
 mod caller;
 mod calls;
+mod ended;
 mod explain;
 mod grant;
 mod look;
@@ -15,6 +16,8 @@ mod taken_names;
 
 pub use bounds::{Access, KEY_ADDRESSES_MAX, KeyBounds};
 pub use caller::{Caller, CallerKind};
+pub use ended::EndedKey;
+pub(crate) use ended::with_keys;
 pub use explain::{Because, Explanation, Question};
 pub use grant::{
     GRANT_NAMES_MAX, GRANT_PAIRS_MAX, GRANTABLE, GRANTS_MAX, Grant, Grants, Matter, Method, Place, Scope,
@@ -22,7 +25,7 @@ pub use grant::{
 };
 pub(crate) use look::demand;
 pub use operation::{
-    AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
+    AddedKey, AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
 };
 pub use org::{Org, OrgAdd, OrgRename};
 pub use port::{AccessReader, AccessSteps};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::access::{Access, ApiKey, Caller, KeyDigest, LAST_USED_GRAIN_MS, Rights};
+use crate::access::{Access, ApiKey, Caller, EndedKey, KeyDigest, LAST_USED_GRAIN_MS, Rights};
 use crate::audit::{AuditAction, AuditActor, AuditEntry};
 use crate::error::{Error, Result};
 use crate::id::OrgId;
@@ -20,6 +20,15 @@ pub struct MadeKey {
     pub key: ApiKey,
     /// Its clear text. Never stored, never logged.
     pub clear_text: String,
+}
+
+/// A key that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedKey {
+    /// The key.
+    pub key: ApiKey,
+    /// Whether its organisation was made for it.
+    pub is_org_new: bool,
 }
 
 /// Makes an API key, and its organisation if there is none of that name.
@@ -48,17 +57,26 @@ fn object_of(key: &ApiKey) -> String {
 }
 
 impl ApiKeyAdd {
-    /// What the audit log is told of a key: never the key itself.
-    fn entry(&self, key: &ApiKey) -> AuditEntry {
-        let rights: Vec<_> = key.rights.names().collect();
-        let entry = AuditEntry::by(self.by.clone(), key.org, AuditAction::KeyAdd, object_of(key));
-        let entry = entry.detail("name", &key.name).detail("rights", &rights.join(", "));
-        let entry = match key.grants.list().len() {
-            0 => entry,
-            count => entry.detail("grants", &count.to_string()),
+    /// What the audit log is told of a key, and of its organisation if that is new: never the key itself.
+    fn entries_of(&self, AddedKey { key, is_org_new }: &AddedKey) -> Vec<AuditEntry> {
+        let entry = |action, object| AuditEntry {
+            from: self.from,
+            ..AuditEntry::by(self.by.clone(), key.org, action, object)
         };
-        let serial = self.certificate_serial_hex.as_deref().unwrap_or_default();
-        AuditEntry { from: self.from, ..entry.detail("certificate", serial) }
+        let org = is_org_new.then(|| entry(AuditAction::OrgAdd, format!("org {}", key.org.0)));
+        let org = org.map(|org| org.detail("name", &self.org_name));
+        let rights: Vec<_> = key.rights.names().collect();
+        let grants: Vec<_> = key.grants.list().iter().map(ToString::to_string).collect();
+        let expires_at = key.bounds.expires_at.map_or_else(String::new, |at| (at.0 / 1_000).to_string());
+        let addresses: Vec<_> = key.bounds.addresses.iter().map(ToString::to_string).collect();
+        let key = entry(AuditAction::KeyAdd, object_of(key))
+            .detail("name", &key.name)
+            .detail("rights", &rights.join(", "))
+            .detail("grants", &grants.join("; "))
+            .detail("expires_at", &expires_at)
+            .detail("addresses", &addresses.join(", "))
+            .detail("certificate", self.certificate_serial_hex.as_deref().unwrap_or_default());
+        org.into_iter().chain([key]).collect()
     }
 
     /// Checks every field against its range.
@@ -80,13 +98,13 @@ impl ApiKeyAdd {
 }
 
 impl Operation for ApiKeyAdd {
-    type Output = ApiKey;
+    type Output = AddedKey;
 
     fn turn(&self) -> Turn {
         Turn::Server
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<ApiKey, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedKey, Abort> {
         let serial = self.certificate_serial_hex.as_deref();
         if let Some(serial) = serial
             && tx.certificate_is_revoked(serial)?
@@ -103,15 +121,25 @@ impl Operation for ApiKeyAdd {
         if self.access.bounds.is_over_at(tx.now()) {
             return Err(Error::invalid("expires_at", "is past").into());
         }
-        let org = match self.org {
+        let known = match self.org {
+            Some(org) => Some(org),
+            None => tx.org_named(&self.org_name)?,
+        };
+        let new = match known {
+            Some(_) => None,
+            None => tx.org_insert(&self.org_name)?.map(|org| org.id),
+        };
+        let org = match known.or(new) {
             Some(org) => org,
+            // Somebody else has made it meanwhile.
             None => tx.org_ensure(&self.org_name)?,
         };
-        Ok(tx.api_key_insert(org, &self.name, &self.access, &self.digest, serial)?)
+        let key = tx.api_key_insert(org, &self.name, &self.access, &self.digest, serial)?;
+        Ok(AddedKey { key, is_org_new: new.is_some() })
     }
 
-    fn entries(&self, key: &ApiKey) -> Vec<AuditEntry> {
-        vec![self.entry(key)]
+    fn entries(&self, added: &AddedKey) -> Vec<AuditEntry> {
+        self.entries_of(added)
     }
 }
 
@@ -140,7 +168,7 @@ impl Operation for ApiKeyExists {
 pub struct FirstKeyAdd(pub ApiKeyAdd);
 
 impl Operation for FirstKeyAdd {
-    type Output = Option<ApiKey>;
+    type Output = Option<AddedKey>;
 
     const NEED: Need = Need::Relief;
 
@@ -148,15 +176,15 @@ impl Operation for FirstKeyAdd {
         Turn::Server
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<ApiKey>, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<AddedKey>, Abort> {
         if tx.api_key_exists()? {
             return Ok(None);
         }
         self.0.apply(tx).map(Some)
     }
 
-    fn entries(&self, key: &Option<ApiKey>) -> Vec<AuditEntry> {
-        key.iter().map(|key| self.0.entry(key)).collect()
+    fn entries(&self, added: &Option<AddedKey>) -> Vec<AuditEntry> {
+        added.as_ref().map_or_else(Vec::new, |added| self.0.entries_of(added))
     }
 }
 
@@ -170,7 +198,7 @@ pub struct AdminKeyRecover {
 
 impl Operation for AdminKeyRecover {
     /// The key, and those that were revoked.
-    type Output = (ApiKey, Vec<ApiKey>);
+    type Output = (AddedKey, Vec<ApiKey>);
 
     const NEED: Need = Need::Relief;
 
@@ -178,7 +206,7 @@ impl Operation for AdminKeyRecover {
         Turn::Server
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(ApiKey, Vec<ApiKey>), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(AddedKey, Vec<ApiKey>), Abort> {
         if !tx.api_key_exists()? {
             let problem = "there never was an API key; the first start of a server makes one";
             return Err(Error::Conflict { problem }.into());
@@ -193,12 +221,12 @@ impl Operation for AdminKeyRecover {
         Ok((self.add.apply(tx)?, revoked))
     }
 
-    fn entries(&self, (key, revoked): &(ApiKey, Vec<ApiKey>)) -> Vec<AuditEntry> {
+    fn entries(&self, (added, revoked): &(AddedKey, Vec<ApiKey>)) -> Vec<AuditEntry> {
         let revoked = revoked.iter().map(|key| {
             let entry = AuditEntry::by(self.add.by.clone(), key.org, AuditAction::KeyRevoke, object_of(key));
             entry.detail("name", &key.name)
         });
-        revoked.chain([self.add.entry(key)]).collect()
+        revoked.chain(self.add.entries_of(added)).collect()
     }
 }
 
@@ -214,26 +242,33 @@ pub struct ApiKeyUse {
 }
 
 impl Operation for ApiKeyUse {
-    type Output = ();
+    /// The key, if it ended: its certificate was revoked.
+    type Output = Option<EndedKey>;
 
     fn turn(&self) -> Turn {
         Turn::Org(self.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<EndedKey>, Abort> {
         let before = tx.now().plus_ms(-LAST_USED_GRAIN_MS);
         let serial = self.certificate_serial_hex.as_deref();
         if let Some(serial) = serial
             && tx.certificate_is_revoked(serial)?
         {
+            let key = tx.api_key(self.id)?;
             tx.api_key_revoke(self.id)?;
-            return Ok(());
+            return Ok(key.map(EndedKey::from));
         }
-        Ok(tx.api_key_use(self.id, before, serial)?)
+        tx.api_key_use(self.id, before, serial)?;
+        Ok(None)
     }
 
-    fn entries(&self, (): &()) -> Vec<AuditEntry> {
-        Vec::new()
+    fn entries(&self, ended: &Option<EndedKey>) -> Vec<AuditEntry> {
+        let Some(key) = ended else { return Vec::new() };
+        let serial = self.certificate_serial_hex.as_deref().unwrap_or_default();
+        let by = AuditActor::server("revocation");
+        let entry = AuditEntry::by(by, key.org, AuditAction::KeyRevoke, format!("key {}", key.id));
+        vec![entry.detail("name", &key.name).detail("with", &format!("certificate {serial}"))]
     }
 }
 

@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of organisations and API keys.
 
-use crate::access::{Access, ApiKey, KeyDigest, Org, Rights};
+use crate::access::{Access, ApiKey, EndedKey, KeyDigest, Org, Rights};
 use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, Page, PageRequest, TxResult};
 
@@ -36,8 +36,8 @@ pub trait AccessSteps {
     fn api_key_use(&mut self, id: i64, before: UnixMs, certificate_serial_hex: Option<&str>) -> TxResult<()>;
     /// Revokes an API key; answers whether there was one.
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
-    /// Revokes what stands for a certificate of this device.
-    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()>;
+    /// Revokes what stands for a certificate of this device; answers that.
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<Vec<EndedKey>>;
     /// Whether a certificate of this serial number is a device's, or was.
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool>;
     /// Whether a certificate of this serial number was a device's and was revoked.

@@ -24,5 +24,5 @@ pub async fn admin_keys_of_every_org(store: &dyn Store) -> Result<Vec<ApiKey>> {
 pub async fn admin_key_recover(store: &dyn Store, operation: AdminKeyRecover) -> Result<ApiKey> {
     let (job, answer) = OperationJob::new(operation, |_| ());
     store.submit(job)?;
-    answer.await.unwrap_or(Err(StorageFault::Stopped.into())).map(|((key, _), ())| key)
+    answer.await.unwrap_or(Err(StorageFault::Stopped.into())).map(|((added, _), ())| added.key)
 }

@@ -2,7 +2,7 @@
 
 use crate::access::Rights;
 use crate::audit::{
-    AuditAction, AuditAdd, AuditChain, AuditEntry, AuditPage, AuditRequest, AuditRow, PAGE_MAX, RefusedCall,
+    AuditAdd, AuditChain, AuditEntry, AuditPage, AuditRequest, AuditRow, PAGE_MAX, RefusedCall,
 };
 use crate::engine::{ForCaller, ForServer};
 use crate::error::{Error, Result};
@@ -58,11 +58,6 @@ impl ForCaller<'_> {
     pub(crate) async fn audit_note(self, entry: AuditEntry) -> Result<()> {
         let turn = Turn::Org(self.caller.org);
         self.engine.execute(AuditAdd { entries: vec![entry], turn }).await
-    }
-
-    /// Notes that the caller has what is too old forgotten.
-    pub(crate) async fn audit_note_retention_run(self) -> Result<()> {
-        self.audit_note(AuditEntry::of(self.caller, AuditAction::RetentionRun, "retention")).await
     }
 }
 

@@ -75,8 +75,6 @@ named! {
         DeviceRenew => "device.renew",
         /// A twin was changed.
         TwinChange => "twin.change",
-        /// How far somebody has read events was moved.
-        EventOffset => "event.offset",
         /// A node was listed.
         NodeAdd => "node.add",
         /// A node may join.

@@ -3,7 +3,7 @@
 use crate::budget::Weight;
 use crate::engine::{ForCaller, ForDevice};
 use crate::error::{Error, Result};
-use crate::port::{Event, Refusal};
+use crate::port::{Event, Refusal, Room};
 
 impl ForDevice<'_> {
     /// Weighs what the device has sent, before anything is done with it.
@@ -80,10 +80,15 @@ impl ForCaller<'_> {
         Ok(())
     }
 
-    /// Weighs what an application takes back, which is never refused.
-    pub(crate) fn charge_after(self, weight: Weight) {
+    /// Weighs what an application takes back. That is refused only while no room is left: then who asks again and again
+    /// would fill what is kept for it with entries of the audit log.
+    pub(crate) fn charge_relief(self, weight: Weight) -> Result<()> {
+        if self.engine.parts.store.room() == Room::Full {
+            return self.charge(weight);
+        }
         let now_us = self.engine.parts.clock.monotonic_us();
         self.engine.meters.key.add(self.caller.id.0, weight, now_us);
         self.engine.meters.org.add(self.caller.org.0, weight, now_us);
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@
 //! | another write of an application | 1 | |
 //!
 //! The steps of a task that was asked for cost a device nothing but bytes: whoever made the task has paid.
-//! What an application takes back, such as a task that it deletes, is weighed and never refused.
+//! What an application takes back, such as a task that it deletes, is weighed, and refused only while the store has no room.
 //!
 //! A budget has three buckets: units, bytes, and the bytes of a day. As long as something is left in each,
 //! what comes is taken, however much it weighs; so the last may leave a debt, and what comes next waits

@@ -4,7 +4,7 @@ use crate::access::Rights;
 use crate::budget::Weight;
 use crate::certificate::{
     Certificate, CertificateFilter, CertificatePage, CertificateRevoke, DeviceCertificatesRevoke,
-    DeviceRevoked, Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+    DeviceRevoked, Revocation, RevocationReason, Revoked, RevokedCertificate, RevokedCount,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -52,14 +52,14 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn certificate_revoke(self, serial_hex: &str, reason: RevocationReason) -> Result<Certificate> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let caller = self.caller.clone();
         let operation = CertificateRevoke { caller, serial_hex: serial_hex.to_owned(), reason };
         // Also of one that was revoked before: who asks again may have seen a connection that goes on.
-        let tell = |after: &AfterCommit, certificate: &Certificate| {
+        let tell = |after: &AfterCommit, Revoked { certificate, .. }: &Revoked| {
             after.revoked_certificate(&certificate.device.sn, &certificate.serial_hex);
         };
-        self.engine.execute_then(operation, tell).await
+        Ok(self.engine.execute_then(operation, tell).await?.certificate)
     }
 
     /// Revokes all certificates of a device, which stays registered.
@@ -74,7 +74,7 @@ impl ForCaller<'_> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
         let mut serials_hex = Vec::new();
         loop {
-            self.charge_after(Weight::WRITE);
+            self.charge_relief(Weight::WRITE)?;
             let operation = DeviceCertificatesRevoke { caller: self.caller.clone(), device_id, reason };
             let tell = |after: &AfterCommit, revoked: &DeviceRevoked| {
                 let sn = &revoked.identity.sn;

@@ -4,7 +4,7 @@ mod calls;
 mod operation;
 mod port;
 
-pub use operation::{CertificateRevoke, DeviceCertificatesRevoke, DeviceRevoked};
+pub use operation::{CertificateRevoke, DeviceCertificatesRevoke, DeviceRevoked, Revoked};
 pub use port::{CertificatePage, CertificateReader, CertificateSteps};
 
 use crate::device::DeviceIdentity;

@@ -1,6 +1,6 @@
 //! Operations that revoke certificates.
 
-use crate::access::{Caller, Matter, Rights};
+use crate::access::{Caller, EndedKey, Matter, Rights, with_keys};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::certificate::{Certificate, RevocationReason};
 use crate::device::{DeviceIdentity, object_of};
@@ -13,6 +13,17 @@ use crate::port::{Need, Transaction, Turn};
 /// Limit for each operation: the rest follows in another one.
 pub(super) const REVOKED_AT_ONCE_MAX: u32 = 100;
 
+/// A certificate that is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Whether it was revoked now, and not before.
+    pub is_new: bool,
+    /// The API keys that ended with it.
+    pub ended: Vec<EndedKey>,
+}
+
 /// Revokes a certificate. One that was revoked before stays as it is.
 pub struct CertificateRevoke {
     /// Who asks.
@@ -24,7 +35,7 @@ pub struct CertificateRevoke {
 }
 
 impl Operation for CertificateRevoke {
-    type Output = Certificate;
+    type Output = Revoked;
 
     const NEED: Need = Need::Relief;
 
@@ -32,7 +43,7 @@ impl Operation for CertificateRevoke {
         Turn::ShutOut(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Certificate, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Revoked, Abort> {
         let find = |tx: &mut dyn Transaction| tx.certificate(self.caller.org, &self.serial_hex);
         let found = find(tx)?.ok_or(Error::not_found("certificate"))?;
         if self.caller.is_bound(Rights::DEVICES_WRITE) {
@@ -40,16 +51,21 @@ impl Operation for CertificateRevoke {
             self.caller.demand(Rights::DEVICES_WRITE, &tags, Matter::Device, "certificate")?;
         }
         if found.revocation.is_some() {
-            return Ok(found);
+            return Ok(Revoked { certificate: found, is_new: false, ended: Vec::new() });
         }
-        tx.certificate_revoke(found.device.device, &self.serial_hex, self.reason)?;
-        Ok(find(tx)?.ok_or(Error::not_found("certificate"))?)
+        let ended = tx.certificate_revoke(found.device.device, &self.serial_hex, self.reason)?;
+        let certificate = find(tx)?.ok_or(Error::not_found("certificate"))?;
+        Ok(Revoked { certificate, is_new: true, ended })
     }
 
-    fn entries(&self, certificate: &Certificate) -> Vec<AuditEntry> {
+    fn entries(&self, revoked: &Revoked) -> Vec<AuditEntry> {
+        if !revoked.is_new {
+            return Vec::new();
+        }
         let object = format!("certificate {}", self.serial_hex);
         let entry = AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object);
-        vec![entry.device(&certificate.device).detail("reason", self.reason.name())]
+        let entry = entry.device(&revoked.certificate.device).detail("reason", self.reason.name());
+        with_keys(entry, &revoked.ended)
     }
 }
 
@@ -70,6 +86,8 @@ pub struct DeviceRevoked {
     pub identity: DeviceIdentity,
     /// The serial numbers of those that were revoked now.
     pub serials_hex: Vec<String>,
+    /// The API keys that ended with them.
+    pub ended: Vec<EndedKey>,
     /// When.
     pub at: UnixMs,
     /// Whether there may be more.
@@ -90,18 +108,23 @@ impl Operation for DeviceCertificatesRevoke {
         self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         let identity = device.identity;
         let serials_hex = tx.certificates_unrevoked(identity.device, REVOKED_AT_ONCE_MAX)?;
+        let mut ended = Vec::new();
         for serial_hex in &serials_hex {
-            tx.certificate_revoke(identity.device, serial_hex, self.reason)?;
+            ended.extend(tx.certificate_revoke(identity.device, serial_hex, self.reason)?);
         }
         let is_cut = serials_hex.len() >= REVOKED_AT_ONCE_MAX as usize;
-        Ok(DeviceRevoked { identity, serials_hex, at: tx.now(), is_cut })
+        Ok(DeviceRevoked { identity, serials_hex, ended, at: tx.now(), is_cut })
     }
 
     fn entries(&self, revoked: &DeviceRevoked) -> Vec<AuditEntry> {
+        if revoked.serials_hex.is_empty() {
+            return Vec::new();
+        }
         let object = object_of(&revoked.identity);
         let entry =
             AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object).device(&revoked.identity);
         let serials = revoked.serials_hex.join(", ");
-        vec![entry.detail("reason", self.reason.name()).detail("certificates", &serials)]
+        let entry = entry.detail("reason", self.reason.name()).detail("certificates", &serials);
+        with_keys(entry, &revoked.ended)
     }
 }

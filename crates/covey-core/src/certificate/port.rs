@@ -1,6 +1,6 @@
 //! What operations and callers ask the store of certificates.
 
-use crate::access::Caller;
+use crate::access::{Caller, EndedKey};
 use crate::certificate::{
     Certificate, CertificateFilter, Revocation, RevocationReason, RevokedCertificate, RevokedCount,
 };
@@ -15,13 +15,13 @@ pub type CertificatePage = Page<Certificate>;
 pub trait CertificateSteps {
     /// A certificate of an organisation by its serial number.
     fn certificate(&mut self, org: OrgId, serial_hex: &str) -> TxResult<Option<Certificate>>;
-    /// Revokes a certificate of a device, unless it was revoked before; the rights of what stands for it end.
+    /// Revokes a certificate of a device, unless it was revoked before; answers the API keys that end with it.
     fn certificate_revoke(
         &mut self,
         device: DeviceKey,
         serial_hex: &str,
         reason: RevocationReason,
-    ) -> TxResult<()>;
+    ) -> TxResult<Vec<EndedKey>>;
     /// The serial numbers of those certificates of a device that were not revoked; at most so many.
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>>;
 }

@@ -6,7 +6,7 @@ use crate::access::{Matter, Rights};
 use crate::budget::Weight;
 use crate::device::{
     CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
-    DeviceSpec, IssuedCertificate, NamedDevice, Tag, TagPut,
+    DeviceSpec, IssuedCertificate, NamedDevice, RetiredDevice, Tag, TagPut,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -112,13 +112,13 @@ impl ForCaller<'_> {
     /// A missing right, [`crate::Error::NotFound`], or the store's.
     pub async fn device_retire(self, device_id: DeviceId) -> Result<DeviceIdentity> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = DeviceRetire { caller: self.caller.clone(), device_id };
-        let tell = |after: &AfterCommit, identity: &DeviceIdentity| {
+        let tell = |after: &AfterCommit, RetiredDevice { identity, .. }: &RetiredDevice| {
             after.recorded();
             after.revoked(&identity.sn);
         };
-        self.engine.execute_then(operation, tell).await
+        Ok(self.engine.execute_then(operation, tell).await?.identity)
     }
 
     /// Sets a tag of a device; answers the tag's number.

@@ -4,7 +4,7 @@ mod calls;
 mod operation;
 mod port;
 
-pub use operation::{DeviceRegister, DeviceRetire, TagPut};
+pub use operation::{DeviceRegister, DeviceRetire, RetiredDevice, TagPut};
 pub(crate) use operation::{object_of, register, register_as, retire};
 pub use port::{DevicePage, DeviceReader, DeviceSteps, NamedDevice, NewDevice, TaggedDevice, TagsOf};
 

@@ -1,6 +1,6 @@
 //! Operations on devices.
 
-use crate::access::{Caller, Matter, Rights};
+use crate::access::{Caller, EndedKey, Matter, Rights, with_keys};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{
     CertificateRecord, DEVICE_ID_MAX, Device, DeviceIdentity, DeviceKind, NewDevice, Presence, TAG_CHARS_MAX,
@@ -123,6 +123,15 @@ pub(crate) fn object_of(device: &DeviceIdentity) -> String {
     format!("device {}", device.device_id.0)
 }
 
+/// A device that was retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetiredDevice {
+    /// Which one.
+    pub identity: DeviceIdentity,
+    /// The API keys that ended with its certificates.
+    pub ended: Vec<EndedKey>,
+}
+
 /// Retires a device: revokes its certificates and the rights that were given to them, and forgets its session.
 pub struct DeviceRetire {
     /// Who asks.
@@ -132,7 +141,7 @@ pub struct DeviceRetire {
 }
 
 impl Operation for DeviceRetire {
-    type Output = DeviceIdentity;
+    type Output = RetiredDevice;
 
     const NEED: Need = Need::Relief;
 
@@ -140,14 +149,15 @@ impl Operation for DeviceRetire {
         Turn::ShutOut(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<RetiredDevice, Abort> {
         let device = tx.device(self.caller.org, self.device_id)?.ok_or(Error::not_found("device"))?;
         self.caller.demand(Rights::DEVICES_WRITE, &device.tags, Matter::Device, "device")?;
         retire(tx, device, Reason::Revoked)
     }
 
-    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
-        vec![AuditEntry::of(&self.caller, AuditAction::DeviceRetire, object_of(device)).device(device)]
+    fn entries(&self, RetiredDevice { identity, ended }: &RetiredDevice) -> Vec<AuditEntry> {
+        let entry = AuditEntry::of(&self.caller, AuditAction::DeviceRetire, object_of(identity));
+        with_keys(entry.device(identity), ended)
     }
 }
 
@@ -156,10 +166,10 @@ pub(crate) fn retire(
     tx: &mut dyn Transaction,
     device: Device,
     reason: Reason,
-) -> Result<DeviceIdentity, Abort> {
+) -> Result<RetiredDevice, Abort> {
     let Device { identity, presence, .. } = device;
     // Before they are revoked: by them the store knows what stands for them.
-    tx.api_keys_revoke_of_device(identity.device)?;
+    let ended = tx.api_keys_revoke_of_device(identity.device)?;
     tx.device_retire(identity.device)?;
     tx.session_remove(identity.device)?;
     tx.node_remove_of_device(identity.device)?;
@@ -167,7 +177,7 @@ pub(crate) fn retire(
         let presence = Presence { online: false, checked_at: tx.now(), reason, ..was };
         PresencePut { device: identity.clone(), presence }.apply(tx)?;
     }
-    Ok(identity)
+    Ok(RetiredDevice { identity, ended })
 }
 
 /// Sets a tag of a device.

@@ -80,7 +80,7 @@ impl ForCaller<'_> {
     pub async fn claim_serial_release(self, id: ClaimId, sn: Sn) -> Result<()> {
         self.caller.require(Rights::DEVICES_WRITE)?;
         self.charge(Weight::WRITE)?;
-        self.engine.execute(ClaimSerialRelease { caller: self.caller.clone(), id, sn }).await
+        self.engine.execute(ClaimSerialRelease { caller: self.caller.clone(), id, sn }).await.map(drop)
     }
 
     /// Revokes a claim. The devices that enrolled by it stay.
@@ -89,8 +89,8 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn claim_revoke(self, id: ClaimId) -> Result<Claim> {
         self.caller.require(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
-        self.engine.execute(ClaimRevoke { caller: self.caller.clone(), id }).await
+        self.charge_relief(Weight::WRITE)?;
+        Ok(self.engine.execute(ClaimRevoke { caller: self.caller.clone(), id }).await?.0)
     }
 }
 
@@ -118,8 +118,8 @@ impl ForServer<'_> {
             address: request.address,
             certificate: issued.record.clone(),
         };
-        let then = |after: &AfterCommit, identity: &DeviceIdentity| after.links.admit(&identity.sn);
-        let (identity, admitted) = self.engine.execute_with(operation, then).await?;
+        let then = |after: &AfterCommit, (identity, _): &(DeviceIdentity, _)| after.links.admit(&identity.sn);
+        let ((identity, _), admitted) = self.engine.execute_with(operation, then).await?;
         admitted.await;
         Ok((identity, issued))
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::access::Caller;
-use crate::audit::{AuditAction, AuditActor, AuditEntry};
+use crate::access::{Caller, EndedKey, with_keys};
+use crate::audit::{AuditAction, AuditActor, AuditEntry, DETAIL_BYTES_MAX};
 use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, object_of, register};
 use crate::enrolment::{
     CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Claim, ClaimSerialState,
@@ -74,6 +74,8 @@ impl Operation for ClaimAdd {
         let entry = AuditEntry::of(&self.caller, AuditAction::ClaimAdd, claim_object(claim.id));
         let devices = self.devices_max.to_string();
         let entry = entry.detail("name", &self.name).detail("devices", &devices);
+        let pattern = self.pattern.as_ref().map_or("", SnPattern::as_str);
+        let entry = entry.detail("pattern", pattern).detail("serials", &serials_text(&self.serials));
         vec![entry.detail("certificate", &self.certificate.serial_hex)]
     }
 }
@@ -81,6 +83,19 @@ impl Operation for ClaimAdd {
 /// A claim, as the audit log names it.
 fn claim_object(id: ClaimId) -> String {
     format!("claim {}", id.0)
+}
+
+/// How many serial numbers these are, and the first ones.
+fn serials_text(serials: &[Sn]) -> String {
+    let mut text = format!("{}:", serials.len());
+    for sn in serials {
+        if text.len() > DETAIL_BYTES_MAX {
+            break;
+        }
+        text.push(' ');
+        text.push_str(sn.as_str());
+    }
+    if serials.is_empty() { String::new() } else { text }
 }
 
 fn claim_of(tx: &mut dyn Transaction, org: OrgId, id: ClaimId) -> Result<Claim, Abort> {
@@ -121,7 +136,7 @@ impl Operation for ClaimSerialsAdd {
 
     fn entries(&self, added: &u32) -> Vec<AuditEntry> {
         let entry = AuditEntry::of(&self.caller, AuditAction::ClaimSerialsAdd, claim_object(self.id));
-        vec![entry.detail("added", &added.to_string())]
+        vec![entry.detail("added", &added.to_string()).detail("serials", &serials_text(&self.serials))]
     }
 }
 
@@ -136,7 +151,8 @@ pub struct ClaimSerialRelease {
 }
 
 impl Operation for ClaimSerialRelease {
-    type Output = ();
+    /// Whether it might not.
+    type Output = bool;
 
     const NEED: Need = Need::Relief;
 
@@ -144,17 +160,20 @@ impl Operation for ClaimSerialRelease {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<bool, Abort> {
         let claim = claim_of(tx, self.caller.org, self.id)?;
         let state = tx.claim_serial(claim.id, &self.sn)?.ok_or(Error::not_found("serial number"))?;
         if !state.is_free {
             let at = tx.now();
             tx.claim_serial_release(claim.id, &self.sn, at)?;
         }
-        Ok(())
+        Ok(!state.is_free)
     }
 
-    fn entries(&self, (): &()) -> Vec<AuditEntry> {
+    fn entries(&self, is_new: &bool) -> Vec<AuditEntry> {
+        if !is_new {
+            return Vec::new();
+        }
         let entry = AuditEntry::of(&self.caller, AuditAction::ClaimRelease, claim_object(self.id));
         vec![entry.detail("sn", self.sn.as_str())]
     }
@@ -169,7 +188,8 @@ pub struct ClaimRevoke {
 }
 
 impl Operation for ClaimRevoke {
-    type Output = Claim;
+    /// The claim, and whether it was revoked now.
+    type Output = (Claim, bool);
 
     const NEED: Need = Need::Relief;
 
@@ -177,18 +197,20 @@ impl Operation for ClaimRevoke {
         Turn::ShutOut(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<Claim, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(Claim, bool), Abort> {
         let claim = claim_of(tx, self.caller.org, self.id)?;
         if claim.revoked_at.is_some() {
-            return Ok(claim);
+            return Ok((claim, false));
         }
         let at = tx.now();
         tx.claim_revoke(claim.id, at)?;
-        Ok(Claim { revoked_at: Some(at), ..claim })
+        Ok((Claim { revoked_at: Some(at), ..claim }, true))
     }
 
-    fn entries(&self, claim: &Claim) -> Vec<AuditEntry> {
-        vec![AuditEntry::of(&self.caller, AuditAction::ClaimRevoke, claim_object(claim.id))]
+    fn entries(&self, (claim, is_new): &(Claim, bool)) -> Vec<AuditEntry> {
+        let object = is_new.then(|| claim_object(claim.id));
+        let entry = |object| AuditEntry::of(&self.caller, AuditAction::ClaimRevoke, object);
+        object.map(entry).into_iter().collect()
     }
 }
 
@@ -210,7 +232,8 @@ pub struct ClaimEnrol {
 }
 
 impl Operation for ClaimEnrol {
-    type Output = DeviceIdentity;
+    /// The device, and the API keys that ended with the certificates that it had before.
+    type Output = (DeviceIdentity, Vec<EndedKey>);
 
     const NEED: Need = Need::New;
 
@@ -218,8 +241,9 @@ impl Operation for ClaimEnrol {
         Turn::Org(self.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(DeviceIdentity, Vec<EndedKey>), Abort> {
         DeviceRegister::validate(Some(&self.sn), None, &[])?;
+        let mut ended = Vec::new();
         let now = tx.now();
         let claim = tx
             .claim_of_certificate(&self.claim_hex)?
@@ -240,7 +264,7 @@ impl Operation for ClaimEnrol {
             (Admitted::New, Some(found))
                 if found.org == claim.org && state.is_some_and(|state| state.device.is_some()) =>
             {
-                tx.api_keys_revoke_of_device(found.device)?;
+                ended = tx.api_keys_revoke_of_device(found.device)?;
                 keep_newest(tx, found.device, NONE, 0)?;
                 found
             }
@@ -257,14 +281,14 @@ impl Operation for ClaimEnrol {
             at: now,
         };
         tx.claim_use(&new, matches!(admitted, Admitted::New))?;
-        Ok(identity)
+        Ok((identity, ended))
     }
 
-    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+    fn entries(&self, (device, ended): &(DeviceIdentity, Vec<EndedKey>)) -> Vec<AuditEntry> {
         let actor = AuditActor { kind: Cow::Borrowed("claim"), id: 0, name: Arc::from(&*self.claim_hex) };
         let mut entry = AuditEntry::by(actor, self.org, AuditAction::DeviceEnrol, object_of(device));
         entry.from = self.address.as_deref().and_then(|address| address.parse().ok());
-        vec![entry.device(device).detail("certificate", &self.certificate.serial_hex)]
+        with_keys(entry.device(device).detail("certificate", &self.certificate.serial_hex), ended)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operations on events.
 
 use crate::access::Caller;
-use crate::audit::{AuditAction, AuditEntry};
+use crate::audit::AuditEntry;
 use crate::device::DeviceIdentity;
 use crate::event::{AddedEvent, DeviceEvent, EventKey, EventToStore, EventTold, EventTypes, NewEvent};
 use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
@@ -132,9 +132,9 @@ impl Operation for EventNext {
         Ok(events)
     }
 
-    fn entries(&self, events: &Vec<DeviceEvent>) -> Vec<AuditEntry> {
-        let moved = events.last().map(|last| offset_entry(&self.caller, self.device, last.id));
-        moved.into_iter().collect()
+    /// Reading on is no change.
+    fn entries(&self, _: &Vec<DeviceEvent>) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }
 
@@ -160,12 +160,6 @@ impl Operation for EventOffset {
     fn entries(&self, _: &Self::Output) -> Vec<AuditEntry> {
         Vec::new()
     }
-}
-
-/// That somebody has read on.
-fn offset_entry(caller: &Caller, device: Option<DeviceId>, to: RecordNumber) -> AuditEntry {
-    let object = device.map_or_else(|| "events".to_owned(), |device| format!("device {}", device.0));
-    AuditEntry::of(caller, AuditAction::EventOffset, object).detail("to", &to.0.to_string())
 }
 
 /// Remembers how far a caller has read, if nobody has read on for it since. Answers whether it did.
@@ -195,8 +189,7 @@ impl Operation for EventOffsetMove {
         Ok(is_there)
     }
 
-    fn entries(&self, is_moved: &bool) -> Vec<AuditEntry> {
-        let moved = is_moved.then(|| offset_entry(&self.caller, self.device, self.to));
-        moved.into_iter().collect()
+    fn entries(&self, _: &bool) -> Vec<AuditEntry> {
+        Vec::new()
     }
 }

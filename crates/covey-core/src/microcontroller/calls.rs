@@ -2,7 +2,7 @@
 
 use crate::access::{Matter, Rights};
 use crate::budget::Weight;
-use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate, TagsOf};
+use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate, RetiredDevice, TagsOf};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForDevice};
 use crate::error::{Error, Result};
@@ -105,13 +105,13 @@ impl ForCaller<'_> {
     /// As of [`Self::microcontroller`].
     pub async fn microcontroller_retire(self, sn: Sn) -> Result<DeviceIdentity> {
         self.caller.require(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = MicrocontrollerRetire { caller: self.caller.clone(), sn };
-        let tell = |after: &AfterCommit, identity: &DeviceIdentity| {
+        let tell = |after: &AfterCommit, RetiredDevice { identity, .. }: &RetiredDevice| {
             after.recorded();
             after.revoked(&identity.sn);
         };
-        self.engine.execute_then(operation, tell).await
+        Ok(self.engine.execute_then(operation, tell).await?.identity)
     }
 
     /// Makes the task of a call, for somebody who waits for its end. It lives for [`ANSWER_MS_MAX`].

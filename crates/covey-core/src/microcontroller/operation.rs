@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::access::Caller;
+use crate::access::{Caller, with_keys};
 use crate::audit::{AuditAction, AuditEntry};
-use crate::device::{CertificateRecord, DeviceIdentity, DeviceKind, object_of, register_as, retire};
+use crate::device::{
+    CertificateRecord, DeviceIdentity, DeviceKind, RetiredDevice, object_of, register_as, retire,
+};
 use crate::error::Error;
 use crate::id::{Sn, TaskId};
 use crate::limits::Limits;
@@ -88,7 +90,7 @@ pub struct MicrocontrollerRetire {
 }
 
 impl Operation for MicrocontrollerRetire {
-    type Output = DeviceIdentity;
+    type Output = RetiredDevice;
 
     const NEED: Need = Need::Relief;
 
@@ -96,16 +98,16 @@ impl Operation for MicrocontrollerRetire {
         Turn::ShutOut(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<RetiredDevice, Abort> {
         let found = tx.device_of_name(&self.sn)?.filter(|found| is_own(found, &self.caller));
         let found = found.ok_or(NOT_OURS)?;
         let device = tx.device(self.caller.org, found.identity.device_id)?.ok_or(NOT_OURS)?;
         retire(tx, device, Reason::Revoked)
     }
 
-    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+    fn entries(&self, RetiredDevice { identity, ended }: &RetiredDevice) -> Vec<AuditEntry> {
         let action = AuditAction::MicrocontrollerRetire;
-        vec![AuditEntry::of(&self.caller, action, object_of(device)).device(device)]
+        with_keys(AuditEntry::of(&self.caller, action, object_of(identity)).device(identity), ended)
     }
 }
 

@@ -89,7 +89,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn node_block(self, id: NodeId) -> Result<Node> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = NodeBlock { caller: self.caller.clone(), id };
         Ok(self.engine.execute_then(operation, told(self.caller.org)).await?.node)
     }
@@ -100,7 +100,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn node_remove(self, id: NodeId) -> Result<Node> {
         self.caller.require_some(Rights::DEVICES_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = NodeRemove { caller: self.caller.clone(), id };
         Ok(self.engine.execute_then(operation, told(self.caller.org)).await?.node)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::access::{Caller, Matter, Rights, demand};
+use crate::access::{Caller, EndedKey, Matter, Rights, demand, with_keys};
 use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{DeviceIdentity, Tag, TagPut, register, retire};
 use crate::error::{Error, Result};
@@ -27,6 +27,17 @@ pub struct NodeTold {
     pub node: Node,
     /// The devices that may not be connected any more.
     pub put_out: Vec<DeviceIdentity>,
+    /// Whether anything was stored.
+    pub is_new: bool,
+    /// The API keys that ended with its device.
+    pub ended: Vec<EndedKey>,
+}
+
+impl NodeTold {
+    /// A node that was changed.
+    fn of(node: Node, put_out: Vec<DeviceIdentity>) -> Self {
+        Self { node, put_out, is_new: true, ended: Vec::new() }
+    }
 }
 
 /// Lists a node in advance: it is admitted when it is first heard of.
@@ -84,7 +95,7 @@ fn told(
     put_out: Vec<DeviceIdentity>,
 ) -> Result<NodeTold, Abort> {
     let id = tx.node_insert(node)?;
-    Ok(NodeTold { node: node_of(tx, caller, id)?, put_out })
+    Ok(NodeTold::of(node_of(tx, caller, id)?, put_out))
 }
 
 fn node_of(tx: &mut dyn Transaction, caller: &Caller, id: NodeId) -> Result<Node, Abort> {
@@ -121,7 +132,7 @@ impl Operation for NodeApprove {
         let mut node = node_of(tx, &self.caller, self.id)?;
         let needs_device = node.device.is_none() && !node.name.is_address();
         if node.state == NodeState::Admitted && !needs_device {
-            return Ok(NodeTold { node, put_out: Vec::new() });
+            return Ok(NodeTold::of(node, Vec::new()));
         }
         if node.state == NodeState::Waiting {
             demand_room(tx, org)?;
@@ -138,7 +149,7 @@ impl Operation for NodeApprove {
         }
         node.state = NodeState::Admitted;
         tx.node_update(&node)?;
-        Ok(NodeTold { node, put_out: Vec::new() })
+        Ok(NodeTold::of(node, Vec::new()))
     }
 
     fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
@@ -178,19 +189,26 @@ impl Operation for NodeBlock {
                     return told(tx, &self.caller, &node, put_out);
                 }
             }
-            node.state = NodeState::Blocked;
-            tx.node_update(&node)?;
-            return Ok(NodeTold { node, put_out });
+            return block(tx, node, put_out);
         }
-        node.state = NodeState::Blocked;
-        tx.node_update(&node)?;
         let put_out = node.device.iter().cloned().collect();
-        Ok(NodeTold { node, put_out })
+        block(tx, node, put_out)
     }
 
     fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
-        vec![node_entry(&self.caller, AuditAction::NodeBlock, &told.node)]
+        let node = told.is_new.then_some(&told.node);
+        node.map(|node| node_entry(&self.caller, AuditAction::NodeBlock, node)).into_iter().collect()
     }
+}
+
+/// Stores that a node may not come, unless that is known.
+fn block(tx: &mut dyn Transaction, mut node: Node, put_out: Vec<DeviceIdentity>) -> Result<NodeTold, Abort> {
+    let is_new = node.state != NodeState::Blocked;
+    if is_new {
+        node.state = NodeState::Blocked;
+        tx.node_update(&node)?;
+    }
+    Ok(NodeTold { is_new, ..NodeTold::of(node, put_out) })
 }
 
 /// The name of the address that a node stands for, or from which it comes as a passing one.
@@ -227,17 +245,18 @@ impl Operation for NodeRemove {
         } else {
             node.device.iter().cloned().collect()
         };
+        let mut ended = Vec::new();
         if let Some(device) = &node.device
             && let Some(device) = tx.device(org, device.device_id)?
         {
-            retire(tx, device, Reason::Revoked)?;
+            ended = retire(tx, device, Reason::Revoked)?.ended;
         }
         tx.node_remove(self.id)?;
-        Ok(NodeTold { node, put_out })
+        Ok(NodeTold { ended, ..NodeTold::of(node, put_out) })
     }
 
     fn entries(&self, told: &NodeTold) -> Vec<AuditEntry> {
-        vec![node_entry(&self.caller, AuditAction::NodeRemove, &told.node)]
+        with_keys(node_entry(&self.caller, AuditAction::NodeRemove, &told.node), &told.ended)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::budget::Weight;
 use crate::engine::{Engine, ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::retention::{
-    AUDIT_DAYS_MIN, DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut,
+    AUDIT_DAYS_MIN, DAYS_MAX, OrgRetention, Prune, RetentionClass, RetentionDays, RetentionPut, RetentionRun,
 };
 
 impl Engine {
@@ -45,19 +45,31 @@ impl ForCaller<'_> {
         if days.iter().any(is_too_short) {
             return Err(Error::invalid("audit", "must be 0, or 30 to 36500"));
         }
+        // Who keeps its entries for longer than others keeps those of the others, too, which follow in the same chains.
+        let default = self.engine.parts.retention.of(RetentionClass::Audit);
+        let is_longer = |(kept, days): &(RetentionClass, Option<u32>)| {
+            *kept == RetentionClass::Audit
+                && default > 0
+                && days.is_some_and(|days| days == 0 || days > default)
+        };
+        if days.iter().any(is_longer) {
+            self.caller.require(Rights::ORGS_ADMIN)?;
+        }
         // It may make room.
-        self.charge_after(Weight::WRITE);
-        self.engine.execute(RetentionPut { caller: self.caller.clone(), days }).await
+        self.charge_relief(Weight::WRITE)?;
+        self.engine.execute(RetentionPut { caller: self.caller.clone(), days }).await.map(drop)
     }
 
     /// Forgets what is too old, for a caller who does not want to wait for the
     /// next time: a bounded amount. Answers how much, and whether there is more.
     ///
     /// # Errors
-    /// A missing right, or the store's.
+    /// A missing right, a budget that is used up, or the store's.
     pub async fn retention_run(self) -> Result<(Vec<(RetentionClass, u64)>, bool)> {
         self.caller.require(Rights::KEYS_WRITE)?;
-        self.audit_note_retention_run().await?;
+        // Whatever it forgets, it leaves an entry.
+        self.charge(Weight::WRITE)?;
+        self.engine.execute(RetentionRun { caller: self.caller.clone() }).await?;
         self.engine.server().prune().await
     }
 }

@@ -4,7 +4,7 @@ mod calls;
 mod operation;
 mod port;
 
-pub use operation::RetentionPut;
+pub use operation::{RetentionPut, RetentionRun};
 pub use port::{RetentionReader, RetentionSteps};
 
 use crate::error::{Error, Result};

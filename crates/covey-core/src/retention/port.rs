@@ -6,8 +6,8 @@ use crate::retention::{OrgRetention, RetentionClass};
 
 /// The steps on how long things are kept inside a transaction.
 pub trait RetentionSteps {
-    /// Sets for how many days an organisation keeps something; none for as long as all.
-    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()>;
+    /// Sets for how many days an organisation keeps something; none for as long as all. Answers whether that is new.
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<bool>;
 }
 
 /// The reads of how long things are kept.

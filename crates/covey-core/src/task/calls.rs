@@ -164,7 +164,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn task_delete(self, id: TaskId) -> Result<Arc<TaskDetail>> {
         self.caller.require_some(Rights::TASKS_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = TaskDelete { caller: self.caller.clone(), id };
         let then = |after: &AfterCommit, deleted: &DeletedTask| {
             let task = &deleted.detail.task;

@@ -500,6 +500,8 @@ pub(crate) fn parameters_gone(task: &Task) -> DayKept {
 pub struct DeletedTask {
     /// The task with its results.
     pub detail: Arc<TaskDetail>,
+    /// Whether it was deleted now, and not before.
+    pub is_new: bool,
     /// What is no longer kept.
     pub freed: DayKept,
 }
@@ -531,7 +533,8 @@ impl Operation for TaskDelete {
         demand(tx, &self.caller, Rights::TASKS_WRITE, task.device, Matter::of(&task), "task")?;
         let freed = parameters_gone(&task);
         let told = task.timeline.len();
-        if task.delete(now) == Verdict::Changed {
+        let is_new = task.delete(now) == Verdict::Changed;
+        if is_new {
             tx.task_update(&task)?;
             record_changes(tx, &task, told)?;
             if freed.bytes < 0 {
@@ -539,11 +542,12 @@ impl Operation for TaskDelete {
             }
         }
         let results = results_of(tx, &task)?;
-        Ok(DeletedTask { detail: Arc::new(TaskDetail::of(task, results)), freed })
+        Ok(DeletedTask { detail: Arc::new(TaskDetail::of(task, results)), is_new, freed })
     }
 
     fn entries(&self, deleted: &DeletedTask) -> Vec<AuditEntry> {
-        vec![entry_of(&self.caller, AuditAction::TaskDelete, &deleted.detail.task)]
+        let task = deleted.is_new.then_some(&deleted.detail.task);
+        task.map(|task| entry_of(&self.caller, AuditAction::TaskDelete, task)).into_iter().collect()
     }
 }
 

@@ -62,7 +62,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn unit_remove(self, id: UnitId) -> Result<Unit> {
         self.caller.require(Rights::GATEWAYS_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let operation = UnitRemove { caller: self.caller.clone(), id };
         Ok(self.current(self.engine.execute_then(operation, changed(self.caller.org)).await?))
     }

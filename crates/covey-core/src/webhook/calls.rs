@@ -136,7 +136,7 @@ impl ForCaller<'_> {
     /// A missing right, [`Error::NotFound`], or the store's.
     pub async fn webhook_delete(self, wanted: EndpointRef) -> Result<()> {
         self.caller.require(Rights::WEBHOOKS_WRITE)?;
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         self.changed_at_once(WebhookDelete { caller: self.caller.clone(), wanted }).await.map(drop)
     }
 
@@ -160,7 +160,7 @@ impl ForCaller<'_> {
             let (endpoint, _) = self.webhook_get(wanted).await?;
             self.engine.parts.webhooks.check(&endpoint.spec.url.0, secret.as_ref())?;
         }
-        self.charge_after(Weight::WRITE);
+        self.charge_relief(Weight::WRITE)?;
         let secret = secret.unwrap_or_else(|| self.engine.parts.webhooks.secret());
         let overlap_ms = overlap_s * 1_000;
         self.changed_at_once(WebhookRotate { caller: self.caller.clone(), wanted, secret, overlap_ms }).await

@@ -449,9 +449,16 @@ async fn every_operation_that_changes_something_leaves_an_entry_in_the_audit_log
                 let id = answer(stage.post("/api/v1/api-keys", made)).await.body["id"].to_string();
                 Call { path: format!("/api/v1/api-keys/{id}"), ..call }
             }
+            // A device that has a certificate which was not revoked.
+            "POST /api/v1/devices/{device_id}/revoke" => {
+                answer(stage.post("/api/v1/devices", r#"{"device_id":7777}"#)).await;
+                Call { path: "/api/v1/devices/7777/revoke".to_owned(), ..call }
+            }
             _ => call,
         };
-        let before = if name.starts_with("DELETE /api/v1/api-keys") { before + 1 } else { before };
+        let is_prepared =
+            name.starts_with("DELETE /api/v1/api-keys") || name.ends_with("/devices/{device_id}/revoke");
+        let before = if is_prepared { before + 1 } else { before };
         let found = answer(call.request(&stage, Some(KEY))).await;
         // There is no dead letter here; that resending one is told, the tests of the core see to.
         if name.ends_with("/dead-letters/{number}/resend") {
@@ -460,6 +467,11 @@ async fn every_operation_that_changes_something_leaves_an_entry_in_the_audit_log
         }
         assert!(found.status.is_success(), "{name}: {} {}", found.status, found.text);
         let (after, told) = audited(&stage).await;
+        // No device has enrolled, so none is released: that is no change.
+        if name.ends_with("/release") {
+            assert_eq!(after, before, "{name}: {told}");
+            continue;
+        }
         assert_eq!(after, before + 1, "{name}: {told}");
     }
     stage.shutdown.cancel();

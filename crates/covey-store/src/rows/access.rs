@@ -1,6 +1,6 @@
 //! Organisations and API keys.
 
-use covey_core::access::{ApiKey, KeyBounds, Org, Rights};
+use covey_core::access::{ApiKey, EndedKey, KeyBounds, Org, Rights};
 
 use crate::rows::{Columns, Damaged, Read, get, grants, number};
 
@@ -98,6 +98,11 @@ pub(crate) fn api_key(row: &dyn Columns) -> Read<ApiKey> {
             .map_err(|_| Damaged::Value(8, "addresses of an API key"))?,
         },
     })
+}
+
+/// What is told of an API key that ended: number, organisation, name.
+pub(crate) fn ended_key(row: &dyn Columns) -> Read<EndedKey> {
+    Ok(EndedKey { id: get(row, 0)?, org: get(row, 1)?, name: get(row, 2)? })
 }
 
 /// The addresses of an API key as they are stored: with a space between two; none for anywhere.

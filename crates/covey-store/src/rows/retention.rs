@@ -6,7 +6,7 @@ use crate::rows::{Columns, Read, get, number};
 
 /// For how many days an organisation keeps something: organisation, what, days.
 pub(crate) const RETENTION_PUT: &str = "INSERT INTO retention (org_id, kept, days) VALUES ($1, $2, $3) \
-     ON CONFLICT (org_id, kept) DO UPDATE SET days = excluded.days";
+     ON CONFLICT (org_id, kept) DO UPDATE SET days = excluded.days WHERE retention.days <> excluded.days";
 
 /// It keeps it as long as all others: organisation, what.
 pub(crate) const RETENTION_REMOVE: &str = "DELETE FROM retention WHERE org_id = $1 AND kept = $2";

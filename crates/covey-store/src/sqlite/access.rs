@@ -1,6 +1,6 @@
 //! Organisations and API keys.
 
-use covey_core::access::{Access, AccessReader, AccessSteps, ApiKey, KeyDigest, Org, Rights};
+use covey_core::access::{Access, AccessReader, AccessSteps, ApiKey, EndedKey, KeyDigest, Org, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
 
@@ -100,10 +100,11 @@ impl AccessSteps for SqliteTransaction<'_> {
         Ok(revoked > 0)
     }
 
-    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()> {
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<Vec<EndedKey>> {
         let sql = "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE revoked_at IS NULL \
-             AND certificate_serial IN (SELECT serial FROM certificates WHERE device_key = ?1)";
-        self.change(sql, (device.0, self.now.0)).map(drop)
+             AND certificate_serial IN (SELECT serial FROM certificates WHERE device_key = ?1) \
+             RETURNING id, org_id, name";
+        self.rows(sql, (device.0, self.now.0), rows::ended_key)
     }
 
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {

@@ -1,6 +1,6 @@
 //! Certificates of devices.
 
-use covey_core::access::Caller;
+use covey_core::access::{Caller, EndedKey};
 use covey_core::certificate::{
     Certificate, CertificateFilter, CertificatePage, CertificateReader, CertificateState, CertificateSteps,
     Revocation, RevocationReason, RevokedCertificate, RevokedCount,
@@ -111,12 +111,13 @@ impl CertificateSteps for SqliteTransaction<'_> {
         device: DeviceKey,
         serial_hex: &str,
         reason: RevocationReason,
-    ) -> TxResult<()> {
+    ) -> TxResult<Vec<EndedKey>> {
         let sql = "UPDATE api_keys SET revoked_at = ?2, digest = randomblob(32) WHERE revoked_at IS NULL \
-             AND certificate_serial = ?1";
-        self.change(sql, (serial_hex, self.now.0))?;
+             AND certificate_serial = ?1 RETURNING id, org_id, name";
+        let ended = self.rows(sql, (serial_hex, self.now.0), rows::ended_key)?;
         let values = (self.now.0, reason as i64, serial_hex, device.0);
-        self.change(rows::CERTIFICATE_REVOKE, values).map(drop)
+        self.change(rows::CERTIFICATE_REVOKE, values)?;
+        Ok(ended)
     }
 
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>> {

@@ -26,12 +26,12 @@ impl RetentionReader for Sqlite {
 }
 
 impl RetentionSteps for SqliteTransaction<'_> {
-    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<bool> {
         let changed = match days {
             Some(days) => self.change(rows::RETENTION_PUT, (org.0, kept.name(), days)),
             None => self.change(rows::RETENTION_REMOVE, (org.0, kept.name())),
         };
-        changed.map(drop)
+        Ok(changed? > 0)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The audit log: who did what, and that nobody can change it unseen.
 
-use covey_core::access::Rights;
+use covey_core::access::{ApiKey, Rights};
 use covey_core::audit::{
     AuditActor, AuditFilter, AuditFlaw, AuditOutcome, AuditPage, AuditRequest, AuditVerifier, FlawKind,
     PlacedEntry, RefusedCall, Verified,
 };
-use covey_core::device::{DeviceIdentity, Tag};
+use covey_core::certificate::RevocationReason;
+use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
 use covey_core::error::Error;
 use covey_core::id::UnixMs;
+use covey_core::node::{GatewayName, NodeName};
 use covey_core::port::Store;
 use covey_core::retention::RetentionClass;
 use covey_core::task::{IdempotencyKey, TaskSpec};
@@ -118,6 +120,93 @@ pub fn what_changes_nothing_is_not_told_and_no_secret_is(backend: impl Backend) 
     assert!(told.contains("hook.example") && told.contains('…'), "a long value is cut: {told}");
     let wanted = AuditFilter { object: Some(format!("webhook {}", endpoint.id.0)), ..AuditFilter::default() };
     assert_eq!(asked(&world, 0, wanted).len(), 1);
+}
+
+/// What the log of an organisation has of an action: objects, and details.
+fn told(world: &World, org: usize, action: &str) -> Vec<(String, String)> {
+    let filter = AuditFilter { action: Some(action.to_owned()), ..AuditFilter::default() };
+    let found = asked(world, org, filter).into_iter().rev();
+    let text = |(name, text): &(_, String)| format!("{name}={text}");
+    let told = |PlacedEntry { entry, .. }: PlacedEntry| {
+        (entry.object, entry.details.iter().map(text).collect::<Vec<_>>().join(" "))
+    };
+    found.map(told).collect()
+}
+
+pub fn what_was_ended_before_is_not_told_again(backend: impl Backend) {
+    let world = World::new(backend);
+    let (device, serial) = world.register(0, DeviceSpec::default()).unwrap();
+    let device_id = device.identity.device_id;
+    let caller = world.engine().for_caller(world.org(0));
+    let task = world.create(opened(&device.identity, 1));
+    let node = NodeName::parse(GatewayName::parse("coap").unwrap(), "lamp").unwrap();
+    let node = block_on(caller.node_add(node)).unwrap();
+    let retention = |events| block_on(caller.retention_put(vec![(RetentionClass::Events, events)])).unwrap();
+    for _ in 0..3 {
+        world.delete(0, task.id).unwrap();
+        block_on(caller.certificate_revoke(&serial, RevocationReason::KeyCompromise)).unwrap();
+        block_on(caller.device_certificates_revoke(device_id, RevocationReason::default())).unwrap();
+        block_on(caller.node_block(node.id)).unwrap();
+        retention(Some(10));
+    }
+    retention(None);
+    retention(None);
+    let count = |action: &str| told(&world, 0, action).len();
+    assert_eq!(["task.delete", "certificate.revoke", "node.block"].map(count), [1; 3]);
+    let of = |days: &str| ("retention".to_owned(), format!("days=events={days}"));
+    assert_eq!(told(&world, 0, "retention.set"), [of("10"), of("default")]);
+}
+
+pub fn a_key_that_ends_with_a_certificate_is_told_and_an_organisation_that_a_key_makes(
+    backend: impl Backend,
+) {
+    let world = World::new(backend);
+    let root = world.engine().for_caller(world.org(0));
+    let made = |org: &str, number: &str, serial: &str| {
+        let text = format!("certificate:{number}");
+        block_on(root.credential_add(org, number, Rights::TASKS_READ, &text, serial)).unwrap()
+    };
+    let (device, serial) = world.register(0, DeviceSpec::default()).unwrap();
+    let (other, other_serial) = world.register(0, DeviceSpec::default()).unwrap();
+    let (one, foreign) = (made("first", "one", &serial), made("second", "foreign", &serial));
+    let two = made("first", "two", &other_serial);
+    block_on(root.device_retire(device.identity.device_id)).unwrap();
+    block_on(root.certificate_revoke(&other_serial, RevocationReason::default())).unwrap();
+    let of =
+        |key: &ApiKey, with: String| (format!("key {}", key.id), format!("name={} with={with}", key.name));
+    let with_device = || format!("device {}", device.identity.device_id.0);
+    let expected = [of(&one, with_device()), of(&two, format!("certificate {other_serial}"))];
+    assert_eq!(told(&world, 0, "key.revoke"), expected);
+    assert_eq!(told(&world, 1, "key.revoke"), [of(&foreign, with_device())]);
+    let foreign = AuditFilter { action: Some("key.revoke".to_owned()), ..AuditFilter::default() };
+    assert_eq!(asked(&world, 1, foreign)[0].entry.device, None, "that of another organisation");
+    block_on(root.device_retire(other.identity.device_id)).unwrap();
+    assert_eq!(told(&world, 0, "key.revoke").len(), 2);
+    // The organisation of a key that is new, once.
+    for name in ["a", "b"] {
+        block_on(root.api_key_add("third", name, Rights::TASKS_READ)).unwrap();
+    }
+    let filter = AuditFilter { object: Some("org".to_owned()), ..AuditFilter::default() };
+    let request = AuditRequest { filter, before: None, size: 10 };
+    let of_all = block_on(root.audit_list(request, true)).unwrap().items;
+    let names: Vec<_> = of_all.iter().rev().map(|found| found.entry.details[0].1.as_str()).collect();
+    assert_eq!(names, ["first", "second", "third"]);
+}
+
+pub fn who_keeps_the_log_for_longer_than_others_acts_for_all(backend: impl Backend) {
+    let world = World::new(backend);
+    let own = covey_core::access::Caller {
+        rights: Rights(Rights::ALL.0 & !Rights::ORGS_ADMIN.0),
+        ..world.org(0).clone()
+    };
+    let put = |caller, days| {
+        let put = vec![(RetentionClass::Audit, Some(days))];
+        block_on(world.engine().for_caller(caller).retention_put(put))
+    };
+    for days in [0, 366] {
+        assert_eq!(put(&own, days), Err(Error::Forbidden { right: "orgs:admin" }), "{days}");
+    }
+    assert_eq!((put(&own, 365), put(&own, 30), put(world.org(0), 0)), (Ok(()), Ok(()), Ok(())));
 }
 
 pub fn pages_of_the_log_follow_each_other_and_miss_nothing(backend: impl Backend) {

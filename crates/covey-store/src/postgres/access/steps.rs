@@ -1,6 +1,6 @@
 //! Steps on organisations and API keys.
 
-use covey_core::access::{Access, AccessSteps, ApiKey, KeyDigest, Org, Rights};
+use covey_core::access::{Access, AccessSteps, ApiKey, EndedKey, KeyDigest, Org, Rights};
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::TxResult;
 
@@ -72,8 +72,9 @@ impl AccessSteps for PostgresTransaction<'_> {
         Ok(self.write(|sql| &sql.access.api_key_revoke, values![id, self.now.0])? > 0)
     }
 
-    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<()> {
-        self.write(|sql| &sql.access.api_keys_revoke_of_device, values![device.0, self.now.0]).map(drop)
+    fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<Vec<EndedKey>> {
+        let values = values![device.0, self.now.0];
+        self.write_rows(|sql| &sql.access.api_keys_revoke_of_device, values, rows::ended_key)
     }
 
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {

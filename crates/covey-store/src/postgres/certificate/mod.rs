@@ -15,7 +15,8 @@ prepared! {
             " WHERE c.org_id = $1 AND c.serial = $2 FOR NO KEY UPDATE OF d");
         /// Revokes what stands for a certificate: its number, now.
         api_keys_revoke_of_certificate: "UPDATE api_keys SET revoked_at = $2, \
-            digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL AND certificate_serial = $1";
+            digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL AND certificate_serial = $1 \
+            RETURNING id, org_id, name";
         /// Revokes a certificate: now, reason, number, device.
         certificate_revoke: rows::CERTIFICATE_REVOKE;
         /// Those of a device that were not revoked: device, limit.

@@ -1,5 +1,6 @@
 //! Steps on certificates.
 
+use covey_core::access::EndedKey;
 use covey_core::certificate::{Certificate, CertificateSteps, RevocationReason};
 use covey_core::id::{DeviceKey, OrgId};
 use covey_core::port::TxResult;
@@ -19,11 +20,13 @@ impl CertificateSteps for PostgresTransaction<'_> {
         device: DeviceKey,
         serial_hex: &str,
         reason: RevocationReason,
-    ) -> TxResult<()> {
+    ) -> TxResult<Vec<EndedKey>> {
         let values = values![serial_hex.to_owned(), self.now.0];
-        self.write(|sql| &sql.certificate.api_keys_revoke_of_certificate, values)?;
+        let ended =
+            self.write_rows(|sql| &sql.certificate.api_keys_revoke_of_certificate, values, rows::ended_key)?;
         let values = values![self.now.0, reason as i64, serial_hex.to_owned(), device.0];
-        self.write(|sql| &sql.certificate.certificate_revoke, values).map(drop)
+        self.write(|sql| &sql.certificate.certificate_revoke, values)?;
+        Ok(ended)
     }
 
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>> {

@@ -42,7 +42,7 @@ impl RetentionReader for Postgres {
 }
 
 impl RetentionSteps for PostgresTransaction<'_> {
-    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<()> {
+    fn retention_put(&mut self, org: OrgId, kept: RetentionClass, days: Option<u32>) -> TxResult<bool> {
         let written = match days {
             None => self.write(|sql| &sql.retention.retention_remove, values![org.0, kept.name()]),
             Some(days) => {
@@ -50,6 +50,6 @@ impl RetentionSteps for PostgresTransaction<'_> {
                 self.write(|sql| &sql.retention.retention_put, values)
             }
         };
-        written.map(drop)
+        Ok(written? > 0)
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use covey_core::Error;
 use covey_core::access::Rights;
+use covey_core::budget::Rate;
 use covey_core::error::StorageFault;
 use covey_core::event::NewEvent;
 use covey_core::id::TaskId;
@@ -206,18 +207,24 @@ fn relieve_a_small_disk(folder: &Path) {
     let caller = world.engine().for_caller(world.org(0));
     block_on(caller.api_key_revoke(leaked.unwrap().key.id)).unwrap();
     block_on(caller.device_retire(other.device_id)).unwrap();
+    block_on(caller.retention_run()).unwrap();
     assert_eq!(world.create_as(0, spec(&device)).unwrap_err(), FULL);
     assert_eq!(world.finish(&device, first.id, result(200, 0, "")).unwrap_err(), FULL);
     assert_eq!(world.store().room(), Room::Full, "a small write that finds room says nothing of others");
 
     // A start finds room for what it writes.
+    world.budgets.key.units = Rate { per_second: 1, burst: 100 };
     world.restart();
     assert_eq!(world.store().room(), Room::Full);
     world.delete(0, first.id).unwrap();
     assert!(many.iter().all(|id| world.get(*id).task.payload.is_none()));
+    // Nobody fills what is kept for that with what is told of it.
+    let refused = (0..1_000).find_map(|_| world.delete(0, first.id).err());
+    assert!(matches!(refused, Some(Error::OverBudget { .. })), "{refused:?}");
 
     std::fs::remove_file(filler).unwrap();
     wait_until_writable(&world);
+    world.pass_ms(60_000);
     assert_eq!((world.store().room(), reserve.exists()), (Room::Enough, true));
     world.create(large(&device));
 }
