@@ -1,3 +1,4 @@
+//! `covey_fuzz::target::certificate_request` for libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,3 +1,4 @@
+//! `covey_fuzz::target::pusher` for libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,3 +1,4 @@
+//! `covey_fuzz::target::token_keys` for libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
