@@ -15,7 +15,7 @@ pub const KEY_SET_BYTES_MAX: usize = 256 * 1024;
 const KEYS_MAX: usize = 100;
 
 /// The keys of an issuer that can be used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<PublicKey>,
     passed_over: usize,
@@ -53,15 +53,25 @@ impl KeySet {
         Self::of(keys.iter().map(|der| PublicKey::of_spki(der)))
     }
 
+    /// JWKs, of which so many are used.
+    pub(crate) fn of_jwks(jwks: impl Iterator<Item = Value>, keys_max: usize) -> Self {
+        Self::within(jwks.map(|jwk| PublicKey::of_jwk(&jwk)), keys_max)
+    }
+
     fn of(found: impl Iterator<Item = Result<PublicKey, KeyFault>>) -> Result<Self, KeyFault> {
-        let mut set = Self { keys: Vec::new(), passed_over: 0 };
+        let set = Self::within(found, KEYS_MAX);
+        if set.keys.is_empty() { Err(KeyFault::None) } else { Ok(set) }
+    }
+
+    fn within(found: impl Iterator<Item = Result<PublicKey, KeyFault>>, keys_max: usize) -> Self {
+        let mut set = Self::default();
         for key in found {
             match key {
-                Ok(key) if set.keys.len() < KEYS_MAX => set.keys.push(key),
+                Ok(key) if set.keys.len() < keys_max => set.keys.push(key),
                 _ => set.passed_over += 1,
             }
         }
-        if set.keys.is_empty() { Err(KeyFault::None) } else { Ok(set) }
+        set
     }
 
     /// How many keys it has.

@@ -2,7 +2,7 @@
 //! server that knows its public key.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use covey_core::access::Rights;
 use covey_core::id::{OrgId, UnixMs};
+use covey_core::token::TOKEN_KEYS_MAX;
 use jsonwebtoken::{EncodingKey, Header};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
@@ -132,7 +133,7 @@ impl SigningKey {
 /// The public keys of all servers of a deployment.
 pub struct OwnKeys {
     deployment: String,
-    keys: Mutex<Option<Arc<KeySet>>>,
+    keys: Mutex<Arc<KeySet>>,
 }
 
 impl OwnKeys {
@@ -148,11 +149,21 @@ impl OwnKeys {
         &self.deployment
     }
 
-    /// Takes these keys in place of those before.
+    /// Takes these keys in place of those before: as many as a deployment may have.
     pub fn set<'a>(&self, jwks: impl IntoIterator<Item = &'a str>) {
-        let keys: Vec<Value> = jwks.into_iter().filter_map(|jwk| serde_json::from_str(jwk).ok()).collect();
-        let set = KeySet::read(json!({"keys": keys}).to_string().as_bytes()).ok();
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = set.map(Arc::new);
+        // What is no JSON is passed over like what is no key.
+        let jwks = jwks.into_iter().map(|jwk| serde_json::from_str(jwk).unwrap_or_default());
+        let set = KeySet::of_jwks(jwks, usize::try_from(TOKEN_KEYS_MAX).unwrap_or(usize::MAX));
+        let passed_over = set.passed_over();
+        let before = std::mem::replace(&mut *self.held(), Arc::new(set));
+        if passed_over > before.passed_over() {
+            tracing::warn!(passed_over, "keys with which servers sign tokens cannot be used, and are passed over");
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Arc<KeySet>> {
+        // Whole at every moment, so a poisoned lock is as good as any.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a token says that it is of this deployment.
@@ -179,8 +190,7 @@ impl OwnKeys {
             return Err(TokenFault::Expired);
         }
         let id = token.key_id()?.ok_or(TokenFault::Key)?;
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let keys = keys.ok_or(TokenFault::Key)?;
+        let keys = Arc::clone(&self.held());
         if !keys.key(algorithm, Some(id)).ok_or(TokenFault::Key)?.has_signed(token) {
             return Err(TokenFault::Signature);
         }

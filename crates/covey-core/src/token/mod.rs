@@ -5,7 +5,7 @@ mod operation;
 mod port;
 
 pub use calls::{TOKEN_SECONDS_DEFAULT, TokenGrant, TokenWanted};
-pub use operation::TokenKeyAdd;
+pub use operation::{TOKEN_KEYS_MAX, TokenKeyAdd};
 pub use port::{TokenReader, TokenSteps};
 
 use crate::id::{OrgId, UnixMs};

@@ -8,7 +8,7 @@ use crate::token::TokenKey;
 
 /// How many keys the servers of a deployment may have for tokens, those included that are not signed with any more.
 /// Limit for the deployment: a server that has none goes on without, and issues no tokens.
-const TOKEN_KEYS_MAX: i64 = 1_000;
+pub const TOKEN_KEYS_MAX: i64 = 1_000;
 
 /// Publishes a server's key, and forgets those whose time is over.
 pub struct TokenKeyAdd(pub TokenKey);

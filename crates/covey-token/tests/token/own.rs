@@ -2,6 +2,7 @@
 
 use covey_core::access::Rights;
 use covey_core::id::{CallerId, OrgId, UnixMs};
+use covey_core::token::TOKEN_KEYS_MAX;
 use covey_token::{Compact, OwnKeys, OwnToken, SigningKey, TokenFault, caller_id};
 
 const DEPLOYMENT: &str = "urn:covey:abc";
@@ -57,6 +58,16 @@ fn a_token_is_taken_until_its_end_by_who_knows_its_key() {
     let (_, of_other) = token(&other).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     assert_ne!(signature, of_other);
     assert_eq!(check(&all, &format!("{head}.{of_other}"), NOW), Err(TokenFault::Signature));
+}
+
+#[test]
+fn the_newest_key_of_a_deployment_is_known_however_many_it_has() {
+    let all: Vec<_> = (0..TOKEN_KEYS_MAX).map(|_| signing_key()).collect();
+    let known = keys(&all.iter().collect::<Vec<_>>());
+    for key in [all.first(), all.get(100), all.last()] {
+        let text = token(key.unwrap());
+        assert!(known.check(&Compact::read(&text).unwrap(), NOW).is_ok());
+    }
 }
 
 #[test]
