@@ -23,10 +23,11 @@ impl Operation for TokenKeyAdd {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<(), Abort> {
+        // First, so that none whose time is over stands in the way of a new one.
+        tx.token_keys_forget()?;
         if tx.token_key_count()? >= TOKEN_KEYS_MAX {
             return Err(Error::Exhausted { limit: "the deployment has 1000 keys for tokens" }.into());
         }
-        tx.token_keys_forget()?;
         Ok(tx.token_key_insert(&self.0)?)
     }
 

@@ -165,6 +165,7 @@ macro_rules! battery {
             ],
             tokens: [
                 keys_for_tokens_are_known_to_all_until_they_are_over,
+                keys_for_tokens_that_are_over_make_room_for_others,
                 a_token_names_what_is_there,
                 a_token_is_within_what_its_key_may,
             ],

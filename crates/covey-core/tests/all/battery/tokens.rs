@@ -3,7 +3,7 @@
 use covey_core::Error;
 use covey_core::access::{Access, Caller, CallerKind, Grant, Grants, KeyBounds, Method, Rights};
 use covey_core::id::OrgId;
-use covey_core::token::{NamedOrg, OrgWanted, TokenKey, TokenWanted};
+use covey_core::token::{NamedOrg, OrgWanted, TOKEN_KEYS_MAX, TokenKey, TokenWanted};
 use futures_executor::block_on;
 
 use crate::world::{Backend, World};
@@ -37,6 +37,30 @@ pub fn keys_for_tokens_are_known_to_all_until_they_are_over(backend: impl Backen
         known(&world).iter().any(|key| key.id == short.id && key.valid_until > short.valid_until),
         "it was forgotten"
     );
+}
+
+pub fn keys_for_tokens_that_are_over_make_room_for_others(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let now = world.now();
+    let add = |world: &World, number: i64, valid_ms: i64| {
+        let key = TokenKey {
+            id: number.to_string(),
+            server: "one".to_owned(),
+            jwk: "{}".to_owned(),
+            made_at: now,
+            signs_until: now,
+            valid_until: now.plus_ms(valid_ms),
+        };
+        block_on(world.engine().server().token_key_add(key))
+    };
+    for number in 0..TOKEN_KEYS_MAX {
+        add(&world, number, 1_000_000).unwrap();
+    }
+    assert!(matches!(add(&world, TOKEN_KEYS_MAX, 2_000_000), Err(Error::Exhausted { .. })));
+    assert_eq!(block_on(world.engine().server().token_keys()).unwrap().len() as i64, TOKEN_KEYS_MAX);
+    world.pass_ms(1_000_000);
+    add(&world, TOKEN_KEYS_MAX, 2_000_000).unwrap();
+    assert_eq!(block_on(world.engine().server().token_keys()).unwrap().len(), 1);
 }
 
 pub fn a_token_names_what_is_there(backend: impl Backend) {
