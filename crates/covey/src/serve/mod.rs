@@ -18,6 +18,7 @@ mod renewal;
 mod revocation;
 mod routes;
 mod store;
+mod token_key;
 mod tokens;
 pub mod units;
 mod work;
