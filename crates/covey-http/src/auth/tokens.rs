@@ -52,7 +52,15 @@ struct Own {
     /// What signs, until when.
     signing: RwLock<Option<(Arc<SigningKey>, UnixMs)>>,
     published: Mutex<Bytes>,
-    looked_at: tokio::sync::Mutex<Option<Instant>>,
+    look: tokio::sync::Mutex<Option<Look>>,
+}
+
+/// The last look at the keys of all servers.
+#[derive(Clone, Copy)]
+struct Look {
+    /// When it began.
+    at: Instant,
+    has_read: bool,
 }
 
 impl Default for Tokens {
@@ -86,7 +94,7 @@ impl Tokens {
             keys: OwnKeys::new(deployment),
             signing: RwLock::default(),
             published: Mutex::new(key_set(&[])),
-            looked_at: tokio::sync::Mutex::default(),
+            look: tokio::sync::Mutex::default(),
         });
         Ok(Self { issuers, cookie: cookie.to_owned(), own })
     }
@@ -110,10 +118,8 @@ impl Tokens {
     /// The store's.
     pub async fn read_own_keys(&self, engine: &Engine) -> covey_core::Result<()> {
         let Some(own) = &self.own else { return Ok(()) };
-        let mut looked_at = own.looked_at.lock().await;
-        own.read(engine).await?;
-        *looked_at = Some(Instant::now());
-        Ok(())
+        let mut look = own.look.lock().await;
+        own.read(engine, &mut look).await
     }
 
     /// The public keys of all servers, as a JWK set.
@@ -166,7 +172,10 @@ impl Tokens {
 }
 
 impl Own {
-    async fn read(&self, engine: &Engine) -> covey_core::Result<()> {
+    async fn read(&self, engine: &Engine, look: &mut Option<Look>) -> covey_core::Result<()> {
+        // Before it is read, so that a key that comes meanwhile is looked for again, and a store that fails is not asked for each token.
+        let begun = Look { at: Instant::now(), has_read: false };
+        *look = Some(begun);
         let keys = engine.server().token_keys().await?;
         let keys: Vec<&str> = keys.iter().map(|key| key.jwk.as_str()).collect();
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = key_set(&keys);
@@ -178,13 +187,18 @@ impl Own {
         let verified = match self.keys.check(token, now) {
             // Another server may have begun to sign with it.
             Err(TokenFault::Key) => {
-                let mut looked_at = self.looked_at.lock().await;
-                if looked_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN_AFTER) {
-                    self.read(engine).await?;
-                    *looked_at = Some(Instant::now());
+        *look = Some(Look { has_read: true, ..begun });
+                let mut look = self.look.lock().await;
+                if look.is_none_or(|look| look.at.elapsed() >= LOOK_AGAIN_AFTER) {
+                    self.read(engine, &mut look).await?;
                 }
-                drop(looked_at);
-                self.keys.check(token, now)?
+                let has_read = look.is_some_and(|look| look.has_read);
+                drop(look);
+                let verified = self.keys.check(token, now);
+                verified.map_err(|fault| match fault {
+                    TokenFault::Key if !has_read => TokenFault::NoKeys,
+                    fault => fault,
+                })?
             }
             verified => verified?,
         };
