@@ -7,7 +7,7 @@ use covey_core::access::Rights;
 use covey_core::id::UnixMs;
 use covey_core::token::OrgWanted;
 use serde_json::{Map, Value};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::compact::Compact;
@@ -22,6 +22,9 @@ pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long a token waits for its key to be read.
 /// Limit for each request: 401, or 503 while no keys were read.
 const KEYS_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How many tokens wait for the keys of an issuer.
+/// Limit for each issuer: 401, or 503 while no keys were read.
+const WAITING_MAX: usize = 32;
 
 /// What is known of an issuer.
 #[derive(Clone, Debug)]
@@ -79,6 +82,8 @@ pub struct Issuer {
     pub(crate) wanted: Notify,
     /// Counts how often the keys were tried to be read.
     tried: watch::Sender<u64>,
+    /// For those who wait for that.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -102,6 +107,7 @@ impl Issuer {
             held: Mutex::default(),
             wanted: Notify::new(),
             tried: watch::Sender::new(0),
+            waiting: Semaphore::new(WAITING_MAX),
         })
     }
 
@@ -139,11 +145,12 @@ impl Issuer {
     /// # Errors
     /// Why that failed, for people.
     pub async fn refresh(&self, fetch: &dyn Fetch) -> Result<(), String> {
-        self.held().tried_at = Some(Instant::now());
         let read = self.config.keys.read(&self.name, fetch).await;
         let (issuer, source) = (&*self.name, self.config.keys.shown());
         let outcome = {
             let mut held = self.held();
+            // Now, so that a read that takes long is not tried again at once.
+            held.tried_at = Some(Instant::now());
             match read {
                 Ok(keys) => {
                     let (count, passed_over) = (keys.count(), keys.passed_over());
@@ -188,6 +195,7 @@ impl Issuer {
         let is_signed = match self.is_signed(token)? {
             Some(is_signed) => is_signed,
             None if self.may_read_again() => {
+                let _waiting = self.waiting.try_acquire().map_err(|_| self.without_key())?;
                 self.wanted.notify_one();
                 let _ = timeout(KEYS_WAIT_MAX, tried.changed()).await;
                 self.is_signed(token)?.ok_or_else(|| self.without_key())?

@@ -22,7 +22,8 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a document. Of a set, keys are passed over that cannot be used here (RFC 7517 §5).
+    /// Reads a document. Of a set, keys are passed over that cannot be used here (RFC 7517 §5); one with a private key is not taken,
+    /// since whoever reads it can sign.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -35,6 +36,9 @@ impl KeySet {
         }
         let document: Value = serde_json::from_slice(document).map_err(|_| KeyFault::Form)?;
         match document.get("keys") {
+            Some(Value::Array(keys)) if keys.iter().any(|jwk| jwk.get("d").is_some()) => {
+                Err(KeyFault::Private)
+            }
             Some(Value::Array(keys)) => Self::of(keys.iter().map(PublicKey::of_jwk)),
             None if document.get("kty").is_some() => {
                 Ok(Self { keys: vec![PublicKey::of_jwk(&document)?], passed_over: 0 })

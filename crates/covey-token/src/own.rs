@@ -157,7 +157,10 @@ impl OwnKeys {
         let passed_over = set.passed_over();
         let before = std::mem::replace(&mut *self.held(), Arc::new(set));
         if passed_over > before.passed_over() {
-            tracing::warn!(passed_over, "keys with which servers sign tokens cannot be used, and are passed over");
+            tracing::warn!(
+                passed_over,
+                "keys with which servers sign tokens cannot be used, and are passed over"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ use crate::limits::source::{Constant, Source};
 use crate::limits::value::Value;
 
 /// Where limits are, by what a reader looks for: the longest that a path begins with.
-const SECTIONS: [(&str, &str); 25] = [
+const SECTIONS: [(&str, &str); 26] = [
     ("crates/covey-http/", "REST API"),
     ("crates/covey-core/src/limits.rs", "Tasks"),
     ("crates/covey-core/src/task/", "Tasks"),
@@ -31,6 +31,7 @@ const SECTIONS: [(&str, &str); 25] = [
     ("crates/covey-core/", "Devices, keys and lists"),
     ("crates/covey-gateway/src/coap/", "Nodes over CoAP"),
     ("crates/covey-gateway/", "Nodes and gateways"),
+    ("crates/covey-token/", "Tokens"),
     ("crates/covey-core/src/microcontroller/", "Microcontrollers"),
     ("crates/covey-http/src/microcontrollers/", "Microcontrollers"),
     ("crates/covey-link/src/embedded/microcontrollers/", "Microcontrollers"),
@@ -48,7 +49,7 @@ const SECTIONS: [(&str, &str); 25] = [
 /// What bounds the program at the command line, not the server.
 const NOT_THE_SERVER: [&str; 2] = ["crates/covey/src/command/", "crates/covey/src/cli.rs"];
 /// Where peers are met: a constant there that is named like a limit must say what follows.
-const FRONT: [&str; 16] = [
+const FRONT: [&str; 17] = [
     "crates/covey-core/",
     "crates/covey-discovery/",
     "crates/covey-gateway/src/broker/",
@@ -64,6 +65,7 @@ const FRONT: [&str; 16] = [
     "crates/covey-http/",
     "crates/covey-link/src/embedded/",
     "crates/covey-net/",
+    "crates/covey-token/",
     "crates/covey-webhook/",
 ];
 

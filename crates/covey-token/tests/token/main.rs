@@ -4,3 +4,4 @@
 
 mod mutation;
 mod own;
+mod waiting;

@@ -5,7 +5,7 @@ use covey_core::id::{CallerId, OrgId, UnixMs};
 use covey_core::token::TOKEN_KEYS_MAX;
 use covey_token::{Compact, OwnKeys, OwnToken, SigningKey, TokenFault, caller_id};
 
-const DEPLOYMENT: &str = "urn:covey:abc";
+pub const DEPLOYMENT: &str = "urn:covey:abc";
 pub const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
 pub fn signing_key() -> SigningKey {
