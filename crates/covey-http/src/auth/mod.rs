@@ -43,6 +43,11 @@ pub fn key_digest(clear_text: &str) -> KeyDigest {
     Sha256::digest(clear_text.as_bytes()).into()
 }
 
+/// The digest under which a token is remembered. No text in a header begins so: who shows a token as a key is nobody.
+fn token_digest(text: &str) -> KeyDigest {
+    Sha256::new().chain_update(b"\0token ").chain_update(text).finalize().into()
+}
+
 /// What a handler begins with: a caller whose credential is valid, and what it is answered with.
 pub(crate) struct Asked {
     pub(crate) api: Arc<Api>,
@@ -259,7 +264,7 @@ async fn find_bearer(api: &Api, text: &str, now: UnixMs) -> Result<Found, Proble
         let key_use = key.map(|key| KeyUse::new(key, None));
         Ok(Some(Found { known: (caller, account), key_use, identity: Some(identity) }))
     };
-    let found = remembered(api, key_digest(text), now, checked).await?;
+    let found = remembered(api, token_digest(text), now, checked).await?;
     found.ok_or_else(|| Problem::new(Kind::InvalidToken, "the token is not valid"))
 }
 
