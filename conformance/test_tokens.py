@@ -223,8 +223,40 @@ def test_a_browsers_cookie_calls_for_pages_of_its_own_origin_alone(trusting, key
     with httpx.stream("GET", url.replace("ws", "http", 1), headers=cookie | {"sec-fetch-site": "same-origin"}) as stream:
         assert stream.status_code == 200
     assert is_problem(httpx.get(f"{trusting.http}/api/v1/stream", headers=cookie | foreign), 403)
+    read_on = f"{trusting.http}/api/v1/device-events/incremental"
+    assert is_problem(httpx.get(read_on, headers=cookie), 403), "it moves how far the caller has read"
+    assert httpx.get(read_on, headers=cookie | {"sec-fetch-site": "same-origin"}).status_code == 200
+    assert httpx.get(read_on, params={"last_event_id": 0}, headers=cookie).status_code == 200
     other = {"cookie": "accessToken=opaque-session-of-another-program"}
     assert api.get("/devices", headers=other | {"x-api-key": trusting.key}).status_code == 200
+
+
+def test_a_cookie_of_an_issuer_that_nobody_trusts_is_no_credential(trusting, key):
+    foreign, own = key.token(iss="https://other.example"), key.token()
+    who = f"{trusting.http}/api/v1/whoami"
+    for both in (f"accessToken={foreign}; accessToken={own}", f"accessToken={own}; accessToken={foreign}"):
+        assert httpx.get(who, headers={"cookie": both}).json()["kind"] == "token"
+    alone = httpx.get(who, headers={"cookie": f"accessToken={foreign}"})
+    assert is_problem(alone, 401) and alone.json()["type"] == "urn:covey:problem:unauthenticated"
+    forged = httpx.get(who, headers={"cookie": f"accessToken={own[:-86]}{'A' * 86}"})
+    assert refusal(forged, "signature")
+
+
+def test_a_token_that_was_just_taken_is_none_in_place_of_a_key(trusting, key):
+    token = key.token(headers={"typ": None}, sub=None, iat=None)
+    assert len(token) <= 256, "as a key may be"
+    who = f"{trusting.http}/api/v1/whoami"
+    assert httpx.get(who, headers=bearer(token)).status_code == 200
+    assert is_problem(httpx.get(who, headers={"x-api-key": token}), 401)
+    assert is_problem(httpx.get(f"{trusting.http}/api/key/v1/whoami", headers={"x-api-key": token}), 401)
+
+
+def test_all_tokens_of_an_issuer_are_for_one_organisation(new_server, tmp_path, key):
+    (tmp_path / "issuer.pem").write_bytes(key.pem)
+    options = ("--token-issuer", ISSUER, "--token-audience", AUDIENCE, "--token-keys", str(tmp_path / "issuer.pem"))
+    server = new_server(*options, "--token-org", "1")
+    answer = httpx.get(f"{server.http}/api/v1/whoami", headers=bearer(key.token(orgId=99)))
+    assert answer.json()["org_id"] == 1
 
 
 def test_each_prefix_takes_its_credential_and_says_so_to_the_other(trusting, key):

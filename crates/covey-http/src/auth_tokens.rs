@@ -27,8 +27,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 
 /// Makes a token from the API key of this request
 ///
-/// It is valid for 15 minutes, or for `expires_in` seconds, and never longer than the key; revoking the key ends it within a second.
-/// It may be used from where the key may be used, and may do no more than the key.
+/// It is valid for 15 minutes, or for `expires_in` seconds, and never longer than the key, or than the client certificate by which
+/// it is asked for; revoking the key ends it within a second. It may be used from where the key may be used, and may do no more than
+/// the key. No body is as good as an empty object. A server without a key to sign with answers 503.
 #[utoipa::path(
     post, path = "/api/v1/auth/token", tag = "api keys",
     request_body(content = TokenNew, content_type = "application/json",
@@ -45,7 +46,11 @@ async fn token_make(asked: Asked, body: RawBody) -> Answer {
     // What is out of the range of the type is out of that of tokens.
     let seconds =
         wanted.expires_in.map_or(TOKEN_SECONDS_DEFAULT, |Whole(seconds)| u32::try_from(seconds).unwrap_or(0));
-    let grant = asked.engine().token_grant(TokenWanted { rights: rights.transpose()?, seconds })?;
+    let grant = asked.engine().token_grant(TokenWanted {
+        rights: rights.transpose()?,
+        seconds,
+        until: asked.certificate_until,
+    })?;
     let no_key =
         || Problem::new(Kind::Unavailable, "this server has no key to sign tokens with; its log says why");
     let token = asked.api.tokens.sign(&grant, &asked.caller).ok_or_else(no_key)?;

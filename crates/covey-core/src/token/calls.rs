@@ -23,6 +23,8 @@ pub struct TokenWanted {
     pub rights: Option<Rights>,
     /// For how long, in seconds.
     pub seconds: u32,
+    /// Until when at most: what its maker shows may end before the API key that it is.
+    pub until: Option<UnixMs>,
 }
 
 /// A token that somebody gets.
@@ -72,7 +74,8 @@ impl ForCaller<'_> {
         self.charge(Weight::WRITE)?;
         let now = self.engine.now();
         let expires_at = now.plus_ms(i64::from(wanted.seconds) * 1_000);
-        let expires_at = self.caller.bounds.expires_at.map_or(expires_at, |end| end.min(expires_at));
+        let ends = [self.caller.bounds.expires_at, wanted.until];
+        let expires_at = ends.into_iter().flatten().fold(expires_at, UnixMs::min);
         Ok(TokenGrant { api_key: self.caller.id.0, rights, now, expires_at })
     }
 }

@@ -2,8 +2,6 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
-use covey_token::Compact;
-
 /// The cookie that holds a token, unless the operator says otherwise.
 pub(crate) const COOKIE_DEFAULT: &str = "accessToken";
 
@@ -13,12 +11,16 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(is_token_char)
 }
 
-/// The token in the cookie of this name. One that is of another form belongs to somebody else on the same host.
-pub(super) fn token_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The token in the cookie of this name. One that is not trusted to be a token for here belongs to somebody else on the same host.
+pub(super) fn token_of<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    is_trusted: impl Fn(&str) -> bool,
+) -> Option<&'a str> {
     let lists = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lists.flat_map(|list| list.split(';')).filter_map(|pair| pair.split_once('='));
     let values = pairs.filter(|(known, _)| known.trim() == name).map(|(_, value)| unquoted(value.trim()));
-    values.into_iter().find(|value| Compact::is_meant(value))
+    values.into_iter().find(|value| is_trusted(value))
 }
 
 fn unquoted(value: &str) -> &str {
@@ -36,7 +38,7 @@ mod tests {
             (vec!["accessToken=a.b.c"], Some("a.b.c")),
             (vec!["theme=dark; accessToken=\"a.b.c\"; x=y"], Some("a.b.c")),
             (vec!["theme=dark", "accessToken = a.b.c"], Some("a.b.c")),
-            (vec!["accessToken=opaque; accessToken=a.b.c"], Some("a.b.c")),
+            (vec!["accessToken=opaque; accessToken=x.y.z; accessToken=a.b.c"], Some("a.b.c")),
             (vec!["accesstoken=a.b.c"], None),
             (vec!["xaccessToken=a.b.c; accessTokenx=a.b.c"], None),
             (vec!["accessToken=covey_0123"], None),
@@ -47,7 +49,8 @@ mod tests {
             for list in &lists {
                 headers.append(COOKIE, list.parse().unwrap());
             }
-            assert_eq!(token_of(&headers, COOKIE_DEFAULT), expected, "{lists:?}");
+            let found = token_of(&headers, COOKIE_DEFAULT, |text| text == "a.b.c");
+            assert_eq!(found, expected, "{lists:?}");
         }
         assert!(is_name(COOKIE_DEFAULT) && is_name("__Host-token"));
         assert!(!is_name("") && !is_name("a b") && !is_name("a=b") && !is_name("a;b") && !is_name("ü"));

@@ -12,6 +12,7 @@ use covey_token::Compact;
 
 use crate::asked_by;
 use crate::auth::cookie;
+use crate::auth::tokens::Tokens;
 use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, ProxyTrust};
 use crate::connection::Connection;
 
@@ -41,6 +42,8 @@ pub(super) enum Credential<'a> {
         text: String,
         /// Its serial number.
         serial_hex: String,
+        /// Until when it is valid.
+        until: UnixMs,
     },
 }
 
@@ -50,7 +53,7 @@ impl<'a> Credential<'a> {
     pub(super) fn of(
         parts: &'a Parts,
         proxies: Option<&ProxyTrust>,
-        cookie: &str,
+        tokens: &Tokens,
         now: UnixMs,
     ) -> Option<Self> {
         if let Some(text) = token_of(&parts.headers) {
@@ -59,7 +62,7 @@ impl<'a> Credential<'a> {
         if shows_key(&parts.headers) {
             return key_of(&parts.headers).map(Self::Key);
         }
-        if let Some(text) = cookie::token_of(&parts.headers, cookie) {
+        if let Some(text) = cookie::token_of(&parts.headers, &tokens.cookie, |text| tokens.trusts(text)) {
             return Some(Self::Token { text, is_cookie: true });
         }
         let peer = parts.extensions.get::<Arc<Connection>>()?.peer.as_ref()?;
@@ -74,6 +77,7 @@ impl<'a> Credential<'a> {
         let of = |certificate: &ClientCertificate| Self::Certificate {
             text: certificate.credential(),
             serial_hex: certificate.serial_hex().to_owned(),
+            until: certificate.valid_until(),
         };
         if is_proxy {
             let handed_on = client_certificate::handed_on(&parts.headers)?;

@@ -12,12 +12,14 @@ use crate::cors::AllowedOrigins;
 /// changes something, and what opens a WebSocket, which no browser keeps from pages of other sites, must prove that no such page
 /// did.
 pub(super) fn may_show_cookie(parts: &Parts, allowed: &AllowedOrigins) -> bool {
-    let is_proved = || {
-        parts.headers.contains_key(ORIGIN)
-            || parts.headers.get(FETCH_SITE_HEADER).is_some_and(|site| site.as_bytes() == b"same-origin")
-    };
     let only_reads = parts.method.is_safe() && !parts.headers.contains_key(UPGRADE);
-    !is_cross_origin(parts, allowed) && (only_reads || is_proved())
+    !is_cross_origin(parts, allowed) && (only_reads || proves_origin(parts))
+}
+
+/// Whether a request says which page sent it; one that is not of another origin then proves that.
+pub(super) fn proves_origin(parts: &Parts) -> bool {
+    parts.headers.contains_key(ORIGIN)
+        || parts.headers.get(FETCH_SITE_HEADER).is_some_and(|site| site.as_bytes() == b"same-origin")
 }
 
 const FETCH_SITE_HEADER: &str = "sec-fetch-site";

@@ -54,7 +54,10 @@ pub(crate) struct Asked {
     pub(crate) caller: Caller,
     /// Who the caller's token says it is, if it has one.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// Until when the client certificate is valid, if that is the credential.
+    pub(crate) certificate_until: Option<UnixMs>,
     account: Arc<Account>,
+    is_unproved_cookie: bool,
     /// Of the caller's share of requests.
     _running: Slot,
 }
@@ -75,6 +78,14 @@ impl Asked {
         self.api.answers.read(self.caller.org, read).await
     }
 
+    /// Demands of a cookie that no page of another site has sent it, where something is changed by what looks as if it only read.
+    ///
+    /// # Errors
+    /// What is not proved.
+    pub(crate) fn prove_origin(&self) -> Result<(), Problem> {
+        if self.is_unproved_cookie { Err(foreign_cookie()) } else { Ok(()) }
+    }
+
     /// Takes a slot of the caller's share.
     ///
     /// # Errors
@@ -88,11 +99,15 @@ impl FromRequestParts<Arc<Api>> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        let Admitted { caller, account, identity } = known(parts, api).await?;
+        let Admitted { caller, account, identity, certificate_until, is_unproved_cookie } =
+            known(parts, api).await?;
         let running = take(api, &account, shares::Kind::Requests)?;
         // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
         let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
-        refusal.map_or(Ok(Self { api: Arc::clone(api), caller, identity, account, _running: running }), Err)
+        let api = Arc::clone(api);
+        let asked =
+            Self { api, caller, identity, certificate_until, account, is_unproved_cookie, _running: running };
+        refusal.map_or(Ok(asked), Err)
     }
 }
 
@@ -118,12 +133,14 @@ struct Admitted {
     caller: Caller,
     account: Arc<Account>,
     identity: Option<Arc<Identity>>,
+    certificate_until: Option<UnixMs>,
+    is_unproved_cookie: bool,
 }
 
 async fn known(parts: &Parts, api: &Api) -> Result<Admitted, Problem> {
     let now = api.engine.now();
     let from = address_of(parts, api, now);
-    let credential = Credential::of(parts, api.proxies.as_ref(), &api.tokens.cookie, now);
+    let credential = Credential::of(parts, api.proxies.as_ref(), &api.tokens, now);
     let admitted = admit(parts, api, credential.as_ref(), now, from).await;
     if let Err(problem) = &admitted {
         if problem.kind.is_of_credential() {
@@ -142,7 +159,18 @@ async fn known(parts: &Parts, api: &Api) -> Result<Admitted, Problem> {
         connection.called_by_somebody();
     }
     let (caller, account) = found.known;
-    Ok(Admitted { caller: caller.at(from), account, identity: found.identity })
+    let certificate_until = match &credential {
+        Some(Credential::Certificate { until, .. }) => Some(*until),
+        _ => None,
+    };
+    let is_cookie = matches!(credential, Some(Credential::Token { is_cookie: true, .. }));
+    Ok(Admitted {
+        caller: caller.at(from),
+        account,
+        identity: found.identity,
+        certificate_until,
+        is_unproved_cookie: is_cookie && !cross_site::proves_origin(parts),
+    })
 }
 
 /// Whom the credential of a request stands for, which is used from this address.
@@ -170,9 +198,7 @@ async fn admit(
         Some(Credential::Key(key)) => find(api, key, None).await?,
         Some(Credential::Token { text, is_cookie }) => {
             if *is_cookie && !cross_site::may_show_cookie(parts, &api.origins) {
-                let detail = "a page of another site must not call with this browser's cookie; what changes something, and a \
-                    WebSocket, needs Origin or Sec-Fetch-Site to prove that it does not, or the token in Authorization";
-                return Err(Problem::new(Kind::Forbidden, detail));
+                return Err(foreign_cookie());
             }
             Some(find_bearer(api, text, now).await?)
         }
@@ -180,7 +206,7 @@ async fn admit(
             let detail = "a page of another site must not call with this browser's client certificate";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
-        Some(Credential::Certificate { text, serial_hex }) => {
+        Some(Credential::Certificate { text, serial_hex, .. }) => {
             find(api, text, Some(serial_hex.clone())).await?
         }
         None => None,
@@ -207,6 +233,12 @@ async fn admit(
     } else {
         Ok(found)
     }
+}
+
+fn foreign_cookie() -> Problem {
+    let detail = "a page of another site must not call with this browser's cookie; what changes something, and a \
+        WebSocket, needs Origin or Sec-Fetch-Site to prove that it does not, or the token in Authorization";
+    Problem::new(Kind::Forbidden, detail)
 }
 
 /// Whether a page of another site, one that is not allowed, made a browser send this request.

@@ -145,6 +145,17 @@ impl Tokens {
         })
     }
 
+    /// Whether a text says that it is a token of somebody who is trusted. Nothing of that is proved.
+    pub(super) fn trusts(&self, text: &str) -> bool {
+        let Ok(token) = Compact::read(text) else { return false };
+        let is_own = self.own.as_ref().is_some_and(|own| own.keys.has_issued(&token));
+        is_own || self.issuer_of(&token).is_some()
+    }
+
+    fn issuer_of(&self, token: &Compact<'_>) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|issuer| token.issuer() == Some(issuer.name()))
+    }
+
     /// Whom a token stands for.
     ///
     /// # Errors
@@ -156,8 +167,7 @@ impl Tokens {
         if let Some(own) = self.own.as_ref().filter(|own| own.keys.has_issued(&token)) {
             return own.bearer(&token, engine, now).await;
         }
-        let issuer = self.issuers.iter().find(|issuer| token.issuer() == Some(issuer.name()));
-        let verified = issuer.ok_or(TokenFault::Issuer)?.check(&token, now).await?;
+        let verified = self.issuer_of(&token).ok_or(TokenFault::Issuer)?.check(&token, now).await?;
         let Verified { issuer, subject, name, org, rights, expires_at } = verified;
         let org = engine.server().org(org).await?.ok_or(TokenFault::UnknownOrganisation)?;
         let caller = Caller {
@@ -177,6 +187,7 @@ impl Own {
         let begun = Look { at: Instant::now(), has_read: false };
         *look = Some(begun);
         let keys = engine.server().token_keys().await?;
+        *look = Some(Look { has_read: true, ..begun });
         let keys: Vec<&str> = keys.iter().map(|key| key.jwk.as_str()).collect();
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = key_set(&keys);
         self.keys.set(keys);
@@ -187,7 +198,6 @@ impl Own {
         let verified = match self.keys.check(token, now) {
             // Another server may have begun to sign with it.
             Err(TokenFault::Key) => {
-        *look = Some(Look { has_read: true, ..begun });
                 let mut look = self.look.lock().await;
                 if look.is_none_or(|look| look.at.elapsed() >= LOOK_AGAIN_AFTER) {
                     self.read(engine, &mut look).await?;

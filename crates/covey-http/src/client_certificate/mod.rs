@@ -114,6 +114,11 @@ impl ClientCertificate {
         self.valid_s.contains(&now.0.div_euclid(1_000))
     }
 
+    /// Until when it is valid.
+    pub(crate) fn valid_until(&self) -> UnixMs {
+        UnixMs(self.valid_s.end().saturating_mul(1_000))
+    }
+
     /// Whether its time is over.
     pub(crate) fn is_over_at(&self, now: UnixMs) -> bool {
         now.0.div_euclid(1_000) > *self.valid_s.end()

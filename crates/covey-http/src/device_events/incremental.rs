@@ -56,7 +56,8 @@ pub(super) struct IncrementalQuery {
 ///
 /// With `last_event_id` nothing is remembered, and the same question gives the same answer. Without it the server
 /// remembers how far this key has read; an answer that gets lost on its way is not given again, so use
-/// `last_event_id` or the stream where every event counts.
+/// `last_event_id` or the stream where every event counts. How far somebody has read is forgotten when all events up to there are.
+/// By a cookie it needs `Origin` or `Sec-Fetch-Site`, like what changes something.
 #[utoipa::path(
     get, path = "/api/v1/device-events/incremental", tag = "events",
     params(IncrementalQuery),
@@ -97,6 +98,7 @@ pub(super) async fn event_incremental(
     if after.is_some() {
         return asked.large(read).await;
     }
+    asked.prove_origin()?;
     // What the server remembers as given cannot be read again, so there has to be room for it before.
     let bytes_max = usize::try_from(limit).unwrap_or(usize::MAX).saturating_mul(2 * EVENT_BODY_BYTES_MAX);
     let room = asked.room(bytes_max.min(LIST_ROOM)).await?;

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use covey_core::Engine;
-use covey_http::{AllowedOrigins, Api, HANDED_ON_HEADER};
+use covey_core::id::UnixMs;
+use covey_http::{AllowedOrigins, Api, HANDED_ON_HEADER, Tokens};
 use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames, https_server_config};
+use covey_token::SigningKey;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use reqwest::{Client, Identity, RequestBuilder};
 use serde_json::json;
@@ -72,7 +74,10 @@ impl TlsStage {
         let resolver = Arc::new(ServerCertResolver::new(&certificate).unwrap());
         let tls = https_server_config(resolver).unwrap();
         let shutdown = CancellationToken::new();
-        let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone());
+        let tokens = Tokens::new(Vec::new(), Some("urn:covey:stage".to_owned()), None).unwrap();
+        let key = SigningKey::read_pem(&SigningKey::generate_pem().unwrap()).unwrap();
+        tokens.sign_with(key, UnixMs(i64::MAX));
+        let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone()).taking_tokens(Arc::new(tokens));
         let api = api.trusting_proxies_of(authority.root_der()).unwrap();
         let api = api.allowing_origins(AllowedOrigins::read(["https://dashboard.example"]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -159,6 +164,24 @@ async fn a_registered_certificate_is_as_good_as_a_key_until_it_is_revoked() {
     assert_eq!(stage.register(&shown.certificate, "anew", &["devices:read"]).await.status, 201);
     assert_eq!(stage.whoami(&client).await.body["name"], "anew");
     assert_eq!(answer(stage.get(&client, "/api/v1/devices")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_the_certificate_that_it_is_made_from() {
+    let stage = TlsStage::new().await;
+    let ends_at = OffsetDateTime::now_utc() + Duration::minutes(5);
+    let shown = Shown::self_signed(|params| params.not_after = ends_at);
+    let client = stage.client(Some(&shown));
+    assert_eq!(stage.register(&shown.certificate, "app", &["tasks:read"]).await.status, 201);
+    let url = format!("https://localhost:{}/api/v1/auth/token", stage.address.port());
+    for (body, longest) in [("", 300), (r#"{"expires_in": 86400}"#, 300), (r#"{"expires_in": 60}"#, 60)] {
+        let made = answer(client.post(&url).body(body)).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let seconds = made.body["expires_in"].as_i64().unwrap();
+        assert!((longest - 60..=longest).contains(&seconds), "{body} {seconds}");
+    }
+    let with_key = answer(client.post(&url).header("x-api-key", KEY)).await;
+    assert_eq!(with_key.body["expires_in"], 900, "the certificate is not what counts");
 }
 
 #[tokio::test]

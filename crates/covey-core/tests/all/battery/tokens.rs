@@ -96,7 +96,7 @@ pub fn a_token_is_within_what_its_key_may(backend: impl Backend) {
     };
     let made = block_on(world.engine().for_caller(&root).api_key_add("first", "x", access)).unwrap();
     let caller = Caller::of(&made.key);
-    let wanted = |rights, seconds| TokenWanted { rights, seconds };
+    let wanted = |rights, seconds| TokenWanted { rights, seconds, until: None };
     let granted = |caller: &Caller, wanted| world.engine().for_caller(caller).token_grant(wanted);
     let all = granted(&caller, wanted(None, 10)).unwrap();
     assert_eq!(all.rights, Rights(Rights::DEVICES_READ.0 | Rights::TASKS_READ.0 | Rights::EVENTS_READ.0));
