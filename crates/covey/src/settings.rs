@@ -25,7 +25,7 @@ use crate::fault;
 use crate::logging::LogFormat;
 pub use crate::settings::bytes::Bytes;
 pub use crate::settings::nodes::{Admission, NodeKeys, OutAfter};
-pub use crate::settings::tokens::TokenIssuer;
+pub use crate::settings::tokens::{OrgName, TokenIssuer};
 pub use crate::settings::url::ServiceUrl;
 
 /// Every setting, each of which may be missing.
@@ -209,6 +209,9 @@ pub struct Options {
     /// The claim that names the organisation, by number or name, such as app.org [default: orgId]
     #[arg(long, env = "COVEY_TOKEN_ORG_CLAIM", value_name = "CLAIM", help_heading = "Tokens")]
     pub token_org_claim: Option<String>,
+    /// The one organisation that all of its tokens are for, by number or name, in place of --token-org-claim
+    #[arg(long, env = "COVEY_TOKEN_ORG", value_name = "ORG", help_heading = "Tokens")]
+    pub token_org: Option<OrgName>,
     /// More CA certificates (PEM) to trust for issuers
     #[arg(long, env = "COVEY_TOKEN_CA", value_name = "FILE", help_heading = "Tokens")]
     pub token_ca: Option<PathBuf>,
@@ -423,8 +426,8 @@ impl Options {
             data http https mqtts metrics mdns nodes nodes_insist nodes_org nodes_out_after coap coap_interface coaps coap_psk mqtt_nodes
             mqtt_nodes_password_file mqtt_nodes_tls mqtt_nodes_client_ca mqtt_sn
             websocket_nodes unit_gateway units units_allow pusher node_origins node_broker node_keys node_broker_ttl mcu_http
-            mcu_http_key_file mcu_topic_prefix token_issuer token_audience token_keys token_org_claim token_ca
-            token_cookie token_issuers store link
+            mcu_http_key_file mcu_topic_prefix token_issuer token_audience token_keys token_org_claim token_org
+            token_ca token_cookie token_issuers store link
             link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from crl_url ocsp_url retention_days event_retention_days record_retention_days
             twin_retention_days audit_retention_days cors_origins names log log_format lease_seconds announcements_max
@@ -861,14 +864,16 @@ fn token_issuers(options: &Options) -> Result<Vec<TokenIssuer>> {
             issuer: issuer.clone(),
             audience: options.token_audience.clone().unwrap_or_default(),
             keys: options.token_keys.clone(),
+            org: options.token_org.clone(),
             org_claim: options.token_org_claim.clone(),
             ..TokenIssuer::default()
         });
     } else if options.token_audience.is_some()
         || options.token_keys.is_some()
         || options.token_org_claim.is_some()
+        || options.token_org.is_some()
     {
-        let problem = "the setting token_issuer must be given together with token_audience, token_keys and token_org_claim";
+        let problem = "the setting token_issuer must be given together with token_audience, token_keys, token_org_claim and token_org";
         return Err(fault::setup(problem));
     }
     Ok(issuers)
@@ -952,6 +957,11 @@ mod tests {
             ("crl_url = 'ldap://covey.example'", "crl_url"),
             ("ocsp_url = 'http://'", "ocsp_url"),
             ("token_keys = 'x.pem'", "token_issuer"),
+            ("token_org = 7", "token_issuer"),
+            (
+                "token_issuer = 'https://a.example'\ntoken_audience = 'c'\ntoken_org = 'acme'\ntoken_org_claim = 'o'",
+                "org_claim",
+            ),
             ("token_issuer = 'https://login.example'", "audience"),
             ("token_issuer = 'http://login.example'\ntoken_audience = 'covey'", "https://"),
             (
@@ -986,6 +996,7 @@ mod tests {
             disk_free_min: Some(Bytes(5 << 30)),
             token_issuer: Some("https://login.example".to_owned()),
             token_audience: Some("covey".to_owned()),
+            token_org: "7".parse().ok(),
             ..Options::default()
         };
         let settings = Settings::settle(given, None).unwrap();

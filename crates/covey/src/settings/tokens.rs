@@ -1,6 +1,8 @@
 //! Settings of tokens: the issuers that are trusted.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::str::FromStr;
 
 use covey_core::access::{Rights, Role};
 use covey_core::id::OrgId;
@@ -61,6 +63,15 @@ pub struct TokenIssuer {
 pub enum OrgName {
     Number(i64),
     Name(String),
+}
+
+impl FromStr for OrgName {
+    type Err = Infallible;
+
+    /// Of digits alone it is a number.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Number))
+    }
 }
 
 impl TokenIssuer {
