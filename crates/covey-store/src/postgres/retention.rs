@@ -6,6 +6,7 @@
 mod by_partition;
 mod by_row;
 mod of_audit;
+mod of_offsets;
 mod steps;
 
 pub(super) use steps::{Reading, Writing};
@@ -76,6 +77,9 @@ pub(super) async fn prune(client: &Client, what: &Prune) -> Result<Pruned, Error
             (by_partition::forget(client, kept, what.oldest()).await?, by_row::forget(client, what).await?)
         }
     };
+    if what.kept == RetentionClass::Events && rows.next.is_none() {
+        of_offsets::forget(client).await?;
+    }
     client.query_one("SELECT pg_advisory_unlock($1, $2)", &[&class, &kind]).await?;
     Ok(Pruned { count: partitions + rows.count, next: rows.next })
 }

@@ -152,7 +152,37 @@ fn prune(connection: &Connection, what: &Prune, disk: Option<&Disk>) -> rusqlite
         pruned.next = next;
         std::thread::sleep(STEP_PAUSE);
     }
+    if what.kept == RetentionClass::Events && pruned.next.is_none() {
+        forget_offsets(connection)?;
+    }
     Ok(pruned)
+}
+
+/// Callers who have read up to a number before all events that are left: without their rows they go on at the same place.
+const OFFSETS_OVER: &str = "SELECT caller_id, device_id FROM event_offsets \
+    WHERE number < (SELECT min(id) FROM events) LIMIT ?1";
+const OFFSET_FORGET: &str = "DELETE FROM event_offsets WHERE caller_id = ?1 AND device_id = ?2 \
+    AND number < (SELECT min(id) FROM events)";
+
+/// Forgets how far callers have read who have not come for as long as events are kept.
+fn forget_offsets(connection: &Connection) -> rusqlite::Result<()> {
+    for _ in 0..STEPS_MAX {
+        // Looked for outside of the transaction, so that writers wait for what is forgotten alone.
+        let over = connection
+            .prepare_cached(OFFSETS_OVER)?
+            .query_map([STEP_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+        if over.is_empty() {
+            break;
+        }
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        for offset in over {
+            transaction.prepare_cached(OFFSET_FORGET)?.execute(offset)?;
+        }
+        transaction.commit()?;
+        std::thread::sleep(STEP_PAUSE);
+    }
+    Ok(())
 }
 
 /// A row that may be too old.

@@ -12,6 +12,7 @@ mod migrate;
 #[macro_use]
 #[path = "../../../covey-core/tests/all/model/mod.rs"]
 mod model;
+mod offsets;
 mod postgres;
 mod sqlite;
 #[path = "../../../covey-core/tests/all/world/mod.rs"]
