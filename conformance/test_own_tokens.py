@@ -41,6 +41,8 @@ def test_a_token_from_a_key_may_no_more_and_is_verified_by_others(api, server):
     assert claims["orgId"] == who["org_id"] and claims["exp"] - claims["iat"] == 900
     assert make(server, key).json()["rights"] == ["tasks:read", "devices:read"]
     assert is_problem(make(server, key, rights=["tasks:write"]), 403)
+    without = httpx.post(f"{server.http}/api/v1/auth/token", headers={"x-api-key": key})
+    assert without.json()["expires_in"] == 900, "no body is as good as an empty object"
     for seconds, status in ((10, 200), (86_400, 200), (9, 422), (86_401, 422), (-1, 422)):
         assert make(server, key, expires_in=seconds).status_code == status, seconds
     again = httpx.post(f"{server.http}/api/v1/auth/token", json={}, headers=bearer(token))
@@ -98,9 +100,9 @@ def test_the_private_key_is_its_owners_and_is_found_again(new_server):
     server.start()
     assert whoami(server, token).status_code == 200, "over a restart"
     assert server.stop() == 0
+    file.unlink()
     server.start()
     assert whoami(server, token).status_code == 200, "until it ends, also after the key was replaced"
-    file.unlink()
     assert len(httpx.get(f"{server.http}/.well-known/jwks.json").json()["keys"]) == 2
     other = make(server, server.key).json()["access_token"]
     assert jwt.get_unverified_header(other)["kid"] != jwt.get_unverified_header(token)["kid"]

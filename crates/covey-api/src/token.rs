@@ -10,7 +10,8 @@ use crate::{Time, Whole};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenNew<'a> {
-    /// What it shall do: some of what the API key may in its whole organisation. Without it: all that the key may.
+    /// What it shall do: some of what the API key may; what that may with some devices alone, the token may with those alone. Without
+    /// it: all that the key may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::RightName>>))]
     pub rights: Option<Vec<Cow<'a, str>>>,

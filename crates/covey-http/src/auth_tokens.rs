@@ -32,7 +32,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
 /// the key. No body is as good as an empty object. A server without a key to sign with answers 503.
 #[utoipa::path(
     post, path = "/api/v1/auth/token", tag = "api keys",
-    request_body(content = TokenNew, content_type = "application/json",
+    request_body(content = Option<TokenNew>, content_type = "application/json",
         example = json!({"expires_in": 900})),
     responses(
         (status = 200, description = "The token. It is not stored.", body = TokenMade,
@@ -41,7 +41,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     )
 )]
 async fn token_make(asked: Asked, body: RawBody) -> Answer {
-    let wanted = body.read::<TokenNew>()?;
+    let wanted = if body.is_none() { TokenNew::default() } else { body.read::<TokenNew>()? };
     let rights = wanted.rights.as_ref().map(|names| Rights::parse(names.iter().map(|name| &**name)));
     // What is out of the range of the type is out of that of tokens.
     let seconds =

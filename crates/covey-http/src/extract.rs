@@ -104,6 +104,11 @@ impl RawBody {
         self.0.clone()
     }
 
+    /// Whether nothing was sent, where nothing need be.
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self.0.trim_ascii(), b"" | b"null")
+    }
+
     /// A body as a test sends it.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {

@@ -109,8 +109,7 @@ pub(super) async fn webhook_rotate(
     Segment(WebhookKey(wanted)): Segment<WebhookKey>,
     body: RawBody,
 ) -> Answer {
-    let is_none = matches!(body.0.trim_ascii(), b"" | b"null");
-    let rotation = if is_none { SecretRotation::default() } else { body.read()? };
+    let rotation = if body.is_none() { SecretRotation::default() } else { body.read()? };
     let given = secret_of(rotation.secret.as_deref());
     let overlap_s = rotation.overlap_seconds.map_or(SECRET_OVERLAP_S, |Whole(seconds)| seconds);
     let rotated = asked.engine().webhook_rotate(wanted, given, overlap_s);

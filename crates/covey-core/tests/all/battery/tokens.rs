@@ -40,7 +40,7 @@ pub fn keys_for_tokens_are_known_to_all_until_they_are_over(backend: impl Backen
 }
 
 pub fn keys_for_tokens_that_are_over_make_room_for_others(backend: impl Backend) {
-    let mut world = World::new(backend);
+    let world = World::new(backend);
     let now = world.now();
     let add = |world: &World, number: i64, valid_ms: i64| {
         let key = TokenKey {
