@@ -958,10 +958,6 @@ mod tests {
             ("ocsp_url = 'http://'", "ocsp_url"),
             ("token_keys = 'x.pem'", "token_issuer"),
             ("token_org = 7", "token_issuer"),
-            (
-                "token_issuer = 'https://a.example'\ntoken_audience = 'c'\ntoken_org = 'acme'\ntoken_org_claim = 'o'",
-                "org_claim",
-            ),
             ("token_issuer = 'https://login.example'", "audience"),
             ("token_issuer = 'http://login.example'\ntoken_audience = 'covey'", "https://"),
             (
