@@ -114,6 +114,17 @@ impl Folder {
         path.try_exists().map_err(|source| PkiError::Read { path, source })
     }
 
+    /// Whether a file is there, or will be once a set that was cut off is completed.
+    pub(crate) fn will_have(&self, name: &str) -> Result<bool, PkiError> {
+        for place in [Path::new(""), Path::new(FINISHED), Path::new(REPLACING)] {
+            let path = self.path(place.join(name));
+            if path.try_exists().map_err(|source| PkiError::Read { path, source })? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The file's content, or `None` if there is no such file.
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, PkiError> {
         let path = self.path(name);

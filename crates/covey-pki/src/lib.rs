@@ -32,7 +32,8 @@ mod server;
 mod service;
 
 pub use authority::{
-    Authority, CaOverview, ImportedCa, ImportedDevice, Notice, imported_serial, is_imported_serial,
+    Authority, CaFiles, CaOverview, ImportedCa, ImportedDevice, Notice, imported_ca_files, imported_serial,
+    is_imported_serial,
 };
 pub use bundle::{BUNDLE_PASSWORD_CHARS_MAX, certificates_der, check_bundle_password, key_der, pkcs12};
 pub use claim::IssuedClaim;

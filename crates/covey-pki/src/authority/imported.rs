@@ -83,6 +83,11 @@ pub fn is_imported_serial(serial: &str) -> bool {
 
 /// Those in a folder, in the order of their names.
 pub(super) fn load(folder: &Folder) -> Result<Vec<ImportedCa>, PkiError> {
+    names(folder)?.iter().map(|name| one(folder, name)).collect()
+}
+
+/// The names of those in a folder, in their order.
+fn names(folder: &Folder) -> Result<Vec<String>, PkiError> {
     let dir = folder.dir().to_owned();
     let read = |source| PkiError::Read { path: dir.clone(), source };
     let mut found = Vec::new();
@@ -90,13 +95,20 @@ pub(super) fn load(folder: &Folder) -> Result<Vec<ImportedCa>, PkiError> {
         let file_name = entry.map_err(read)?.file_name();
         let name =
             file_name.to_str().and_then(|name| name.strip_prefix(FILE_PREFIX)?.strip_suffix(FILE_SUFFIX));
-        if let Some(name) = name.filter(|name| is_name(name)) {
-            found.push(one(folder, name)?);
-        }
+        found.extend(name.filter(|name| is_name(name)).map(str::to_owned));
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found.sort();
     found.truncate(IMPORTED_MAX);
     Ok(found)
+}
+
+/// The files of those in a folder, in the order of their names; they are not read.
+///
+/// # Errors
+/// A folder that cannot be looked into.
+pub fn imported_ca_files(dir: &std::path::Path) -> Result<Vec<PathBuf>, PkiError> {
+    let folder = Folder::at(dir);
+    Ok(names(&folder)?.iter().map(|name| folder.path(file_of(name))).collect())
 }
 
 fn one(folder: &Folder, name: &str) -> Result<ImportedCa, PkiError> {

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod ca_set;
+mod complete;
 mod former;
 mod imported;
 mod notice;
@@ -15,7 +16,8 @@ use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-pub use imported::{ImportedCa, ImportedDevice, imported_serial, is_imported_serial};
+pub use complete::CaFiles;
+pub use imported::{ImportedCa, ImportedDevice, imported_ca_files, imported_serial, is_imported_serial};
 pub use notice::Notice;
 
 use crate::error::PkiError;
