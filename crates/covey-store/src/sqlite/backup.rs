@@ -7,6 +7,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 
 use crate::error::StoreError;
+use crate::rows;
 use crate::sqlite::{connection, migrations};
 
 /// Copies the database at `from` to a new file at `to`, as of one moment. Those
@@ -35,12 +36,28 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
     verify(to)
 }
 
-/// Checks that a database can be opened and is one that this program can use; what is in it is not looked through.
+/// What a look at a database saw that nobody uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether nothing was ever put into it.
+    pub is_empty: bool,
+    /// Whether there is or was an API key in it.
+    pub has_keys: bool,
+}
+
+/// Checks that a database can be opened and is one that this program can use; what is in it is not looked through. Nobody
+/// may be writing to it. Nothing is made beside it, unless a log is there that belongs to it.
 ///
 /// # Errors
 /// A file that cannot be read, is not ours, or is newer than this program.
-pub fn look(path: &Path) -> Result<(), StoreError> {
-    check_ours(&connection::open_for_reading(path)?, path)
+pub fn look(path: &Path) -> Result<Look, StoreError> {
+    let connection = connection::open_to_look(path)?;
+    if migrations::check(&connection, path)? == 0 {
+        return Ok(Look { is_empty: true, has_keys: false });
+    }
+    let found = connection.prepare(rows::API_KEY_EXISTS).and_then(|mut found| found.exists([]));
+    let has_keys = found.map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    Ok(Look { is_empty: false, has_keys })
 }
 
 /// Checks that a database is whole and one that this program can use.

@@ -83,6 +83,20 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     set_up().map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
+/// A connection to a file that nobody writes. Without a log beside it SQLite is told so, and makes none (SQLite "URI
+/// Filenames", immutable).
+pub(super) fn open_to_look(path: &Path) -> Result<Connection, StoreError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    let (Some(text), false) = (path.to_str(), has_log) else { return open_for_reading(path) };
+    let name = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
