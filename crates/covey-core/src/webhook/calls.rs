@@ -11,10 +11,10 @@ use crate::operation::Operation;
 use crate::record::Record;
 use crate::webhook::{
     AttemptLog, AttemptsFrom, CLAIM_MS, ChangedEndpoint, Claim, Claimable, DEAD_LETTER_MS, DeadLetter,
-    Endpoint, EndpointId, EndpointRef, EndpointSpec, EndpointState, HeldEndpoint, LOG_MS, LoggedAttempt,
-    Outcome, Progress, ProgressSaved, QueuedDeliveries, SECRET_OVERLAP_S_MAX, SetError, StoredDeviceQueue,
-    TestReport, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog, WebhookProgress,
-    WebhookRelease, WebhookResend, WebhookRotate, WebhookSecret, WebhookSet, sample,
+    Endpoint, EndpointId, EndpointRef, EndpointSpec, EndpointState, EndpointTrouble, HeldEndpoint, LOG_MS,
+    LoggedAttempt, Outcome, Progress, ProgressSaved, QueuedDeliveries, SECRET_OVERLAP_S_MAX, SetError,
+    StoredDeviceQueue, TestReport, WebhookAdd, WebhookClaim, WebhookDelete, WebhookForget, WebhookLog,
+    WebhookProgress, WebhookRelease, WebhookResend, WebhookRotate, WebhookSecret, WebhookSet, sample,
 };
 
 /// How many rows of a log, or dead letters, a page has at most.
@@ -363,6 +363,14 @@ impl ForServer<'_> {
     /// The store's.
     pub async fn webhook_states_of_every_org(self) -> Result<Vec<(EndpointId, EndpointState)>> {
         self.engine.parts.store.webhook_states_of_every_org().await
+    }
+
+    /// Those of them whose receivers do not take what they are sent.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_troubles_of_every_org(self) -> Result<Vec<EndpointTrouble>> {
+        self.engine.parts.store.webhook_troubles_of_every_org().await
     }
 
     /// Forgets what is too old of the log and of dead letters, and what deleted

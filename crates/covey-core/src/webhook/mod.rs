@@ -283,6 +283,17 @@ pub struct EndpointState {
     pub server: Option<String>,
 }
 
+/// An endpoint whose receiver does not take what it is sent: its circuit is open, or messages were given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTrouble {
+    /// Whose it is.
+    pub org: OrgId,
+    /// Its number.
+    pub id: EndpointId,
+    /// How it fares.
+    pub state: EndpointState,
+}
+
 /// Which endpoint a caller means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointRef {

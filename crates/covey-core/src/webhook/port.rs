@@ -9,8 +9,8 @@ use crate::port::{BoxFuture, Found, TxResult};
 use crate::record::Record;
 use crate::webhook::{
     Attempt, AttemptLog, AttemptsFrom, Claim, DeadLetter, Delivery, Endpoint, EndpointId, EndpointSpec,
-    EndpointState, HeldEndpoint, LoggedAttempt, ProbeFault, Progress, ProgressSaved, WebhookSecret,
-    WebhookType,
+    EndpointState, EndpointTrouble, HeldEndpoint, LoggedAttempt, ProbeFault, Progress, ProgressSaved,
+    WebhookSecret, WebhookType,
 };
 
 /// The steps on webhooks inside a transaction.
@@ -152,6 +152,8 @@ pub trait WebhookReader {
     fn webhook_record_of_every_org(&self, id: EndpointId, number: RecordNumber) -> Found<'_, Option<Record>>;
     /// How all active endpoints fare.
     fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>>;
+    /// Those of them whose receivers do not take what they are sent, by their numbers.
+    fn webhook_troubles_of_every_org(&self) -> Found<'_, Vec<EndpointTrouble>>;
 }
 
 /// Who sends messages to receivers. Every address that it connects to is

@@ -5,8 +5,8 @@ use covey_core::record::RecordFilter;
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
     AttemptLog, Claim, Claimable, Delivery, DeliveryState, Endpoint, EndpointId, EndpointSpec, EndpointState,
-    HeldEndpoint, LoggedAttempt, Outcome, StoredDelivery, StoredDeviceQueue, WebhookFormat, WebhookHeaders,
-    WebhookSecret, WebhookType, WebhookUrl,
+    EndpointTrouble, HeldEndpoint, LoggedAttempt, Outcome, StoredDelivery, StoredDeviceQueue, WebhookFormat,
+    WebhookHeaders, WebhookSecret, WebhookType, WebhookUrl,
 };
 
 use crate::rows::{Columns, Damaged, Read, get, number};
@@ -86,6 +86,13 @@ pub(crate) const WEBHOOK_STATES: &str = concat!(
     " FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
      WHERE w.is_active AND w.deleted_at IS NULL ORDER BY w.id"
 );
+/// How those of them fare whose receivers do not take what they are sent, and whose they are.
+pub(crate) const WEBHOOK_TROUBLES: &str = concat!(
+    "SELECT w.id, ",
+    state_columns!(),
+    ", w.org_id FROM webhooks w JOIN webhook_progress p ON p.webhook_id = w.id \
+     WHERE w.is_active AND w.deleted_at IS NULL AND (p.open_since IS NOT NULL OR p.dead > 0) ORDER BY w.id"
+);
 
 /// An endpoint, from `endpoint_columns!`.
 pub(crate) fn endpoint(row: &dyn Columns) -> Read<Endpoint> {
@@ -122,6 +129,12 @@ pub(crate) fn endpoint_and_state(row: &dyn Columns) -> Read<(Endpoint, EndpointS
 /// How an endpoint fares, after its number.
 pub(crate) fn id_and_state(row: &dyn Columns) -> Read<(EndpointId, EndpointState)> {
     Ok((get(row, 0)?, state_at(row, 1)?))
+}
+
+/// One of [`WEBHOOK_TROUBLES`].
+pub(crate) fn trouble(row: &dyn Columns) -> Read<EndpointTrouble> {
+    let (id, state) = id_and_state(row)?;
+    Ok(EndpointTrouble { org: get(row, 9)?, id, state })
 }
 
 fn state_at(row: &dyn Columns, at: usize) -> Read<EndpointState> {

@@ -12,8 +12,8 @@ use covey_core::record::{Change, RecordFilter};
 use covey_core::webhook::circuit::CircuitState;
 use covey_core::webhook::{
     AttemptLog, AttemptsFrom, Claim, Delivery, DeliveryState, Endpoint, EndpointId, EndpointSpec,
-    EndpointState, LOG_ROWS_MAX, Outcome, Progress, ProgressSaved, StoredDelivery, WebhookFormat,
-    WebhookHeaders, WebhookReader, WebhookSecret, WebhookType,
+    EndpointState, EndpointTrouble, LOG_ROWS_MAX, Outcome, Progress, ProgressSaved, StoredDelivery,
+    WebhookFormat, WebhookHeaders, WebhookReader, WebhookSecret, WebhookType,
 };
 use futures_executor::block_on;
 
@@ -224,8 +224,13 @@ pub fn what_was_done_is_kept(backend: impl Backend) {
         ..Progress::default()
     };
     save(&world, &by, id, progress);
+    let trouble = EndpointTrouble { org: world.org(0).org, id, state: state(&world, id) };
+    assert_eq!(trouble.state.circuit.open_since, Some(UnixMs(77)));
+    let troubles = |world: &World| block_on(world.store().webhook_troubles_of_every_org()).unwrap();
+    assert_eq!(troubles(&world), [trouble]);
     let later = Progress { attempts: vec![attempt(4, Outcome::Delivered)], ..Progress::default() };
     save(&world, &by, id, later);
+    assert_eq!(troubles(&world), [], "what is well is not read");
     world.restart();
     let kept = state(&world, id);
     assert_eq!((kept.circuit, kept.last_error), (CircuitState::default(), None));

@@ -5,8 +5,8 @@ use covey_core::id::{DeviceKey, RecordNumber};
 use covey_core::port::Found;
 use covey_core::record::Record;
 use covey_core::webhook::{
-    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, EndpointTrouble,
+    HeldEndpoint, LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 
 use super::store::WatchedStore;
@@ -70,5 +70,9 @@ impl WebhookReader for WatchedStore {
 
     fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
         self.inner.webhook_states_of_every_org()
+    }
+
+    fn webhook_troubles_of_every_org(&self) -> Found<'_, Vec<EndpointTrouble>> {
+        self.inner.webhook_troubles_of_every_org()
     }
 }

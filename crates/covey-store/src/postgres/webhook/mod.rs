@@ -226,5 +226,7 @@ prepared! {
         );
         /// [`rows::WEBHOOK_STATES`].
         webhook_states: rows::WEBHOOK_STATES;
+        /// [`rows::WEBHOOK_TROUBLES`].
+        webhook_troubles: rows::WEBHOOK_TROUBLES;
     }
 }

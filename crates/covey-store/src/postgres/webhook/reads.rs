@@ -7,8 +7,8 @@ use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::{Found, LIST_BYTES_MAX, ReadKind, Turn};
 use covey_core::record::Record;
 use covey_core::webhook::{
-    AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Delivery, Endpoint, EndpointId, EndpointState,
+    EndpointTrouble, HeldEndpoint, LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 
 use crate::postgres::Postgres;
@@ -175,6 +175,16 @@ impl WebhookReader for Postgres {
             |sql| &sql.webhook.webhook_states,
             Vec::new(),
             rows::id_and_state,
+        )
+    }
+
+    fn webhook_troubles_of_every_org(&self) -> Found<'_, Vec<EndpointTrouble>> {
+        self.rows(
+            ReadKind::WebhookStates,
+            Turn::Server,
+            |sql| &sql.webhook.webhook_troubles,
+            Vec::new(),
+            rows::trouble,
         )
     }
 }

@@ -6,8 +6,8 @@ use covey_core::id::{DeviceKey, RecordNumber, UnixMs};
 use covey_core::port::{Filling, Found, ReadKind, Turn};
 use covey_core::record::Record;
 use covey_core::webhook::{
-    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, HeldEndpoint,
-    LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
+    AttemptsFrom, Claim, Claimable, DeadLetter, Endpoint, EndpointId, EndpointState, EndpointTrouble,
+    HeldEndpoint, LoggedAttempt, QueuedDeliveries, StoredDeviceQueue, WebhookReader,
 };
 use rusqlite::Connection;
 
@@ -141,6 +141,10 @@ impl WebhookReader for Sqlite {
 
     fn webhook_states_of_every_org(&self) -> Found<'_, Vec<(EndpointId, EndpointState)>> {
         self.rows(ReadKind::WebhookStates, Turn::Server, rows::WEBHOOK_STATES, [], rows::id_and_state)
+    }
+
+    fn webhook_troubles_of_every_org(&self) -> Found<'_, Vec<EndpointTrouble>> {
+        self.rows(ReadKind::WebhookStates, Turn::Server, rows::WEBHOOK_TROUBLES, [], rows::trouble)
     }
 }
 
