@@ -225,9 +225,9 @@ class FileMode(Patient):
 
 
 class CaEnds(Patient):
-    """Its issuing CA was replaced by one of twenty days, as docs/operating.md has it."""
+    """Its issuing CA was replaced by one of twenty days, with openssl."""
 
-    code, alert, remedy = "ca_ends", "CoveyCaEnds", "Rotating the issuing CA"
+    code, alert, remedy = "ca_ends", "CoveyCaEnds", "docs/revocation.md"
 
     def fall_ill(self):
         assert self.server.stop() == 0
