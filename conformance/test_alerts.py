@@ -131,3 +131,23 @@ def test_findings_over_rest_are_for_who_may_read_the_measurements(server, api, n
     refused = new_api(server, api.key_with(others)).get("/health/findings")
     assert is_problem(refused, 403) and "metrics:read" in refused.json()["detail"]
     assert new_api(server, api.key_with(["metrics:read"])).get("/health/findings").status_code == 200
+
+
+def test_files_of_the_server_are_told_to_whoever_administers_all_organisations(new_server, new_api):
+    server = new_server()
+    (server.data / "admin.key").chmod(0o644)
+    admin = new_api(server, server.key)
+    watcher = new_api(server, admin.key_with(["metrics:read"]))
+
+    def found(api):
+        all_of_it = api.get("/health/findings").json()["findings"]
+        return next((one for one in all_of_it if one["code"] == "file_mode"), None)
+
+    deadline = time.monotonic() + 20
+    while not found(admin):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert found(admin)["about"] == str(server.data / "admin.key")
+    told = found(watcher)
+    assert told["severity"] == "error" and told["about"] == "this server", told
+    assert str(server.data) not in json.dumps(told) and "orgs:admin" in told["remedy"], told

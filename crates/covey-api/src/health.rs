@@ -51,12 +51,13 @@ pub struct ServerPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Findings<'a> {
-    /// `ok`; `warning` or `error` as the most severe finding is; `unknown` before the first look, in the first second.
+    /// `ok`; `warning` or `error` as the most severe finding is; `unknown` before the first look, in the first second. A look that is
+    /// older than a minute is an `error` (`look_stale`).
     #[cfg_attr(feature = "openapi", schema(example = "warning"))]
     pub status: Cow<'a, str>,
     /// What the server's own clock shows, which an answer in time can be compared with.
     pub server_time: Time,
-    /// When it was looked.
+    /// When it was looked; a server looks every 5 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub looked_at: Option<Time>,
@@ -74,7 +75,8 @@ pub struct Finding<'a> {
     /// `error`: something does not work, or a secret is open; `warning`: it will not, unless somebody acts in time.
     #[cfg_attr(feature = "openapi", schema(example = "error"))]
     pub severity: Cow<'a, str>,
-    /// What it is about: a file, a listener, a link, a webhook.
+    /// What it is about: a file, a listener, a link, a webhook. It is `this server`, and the next ones say no more, where the
+    /// key is not told (it lacks orgs:admin).
     #[cfg_attr(feature = "openapi", schema(example = "/var/lib/covey/pki/server.pem"))]
     pub about: Cow<'a, str>,
     /// What was seen.

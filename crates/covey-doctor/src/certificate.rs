@@ -20,6 +20,8 @@ pub enum Kind {
     Root,
     /// The CA that signs what servers and devices have.
     Issuing,
+    /// A CA of others, under which devices were registered.
+    Imported,
     /// The server's own.
     Server,
     /// That with which the server speaks to a broker.
@@ -33,6 +35,7 @@ impl Kind {
         match self {
             Self::Root => "root",
             Self::Issuing => "issuing",
+            Self::Imported => "imported",
             Self::Server => "server",
             Self::Link => "link",
         }
@@ -40,7 +43,7 @@ impl Kind {
 
     const fn code(self) -> Code {
         match self {
-            Self::Root | Self::Issuing => Code::CaEnds,
+            Self::Root | Self::Issuing | Self::Imported => Code::CaEnds,
             Self::Server => Code::ServerCertificateEnds,
             Self::Link => Code::LinkCertificateEnds,
         }
@@ -52,7 +55,11 @@ impl Kind {
                 "plan a new root, with which every device is registered anew: docs/operating.md, \"Replacing the root\""
             }
             Self::Issuing => {
-                "replace it with the key of the root: docs/operating.md, \"Rotating the issuing CA\""
+                "replace it with the key of the root: docs/revocation.md, \"Another issuing CA in the place of the one that is there\""
+            }
+            Self::Imported => {
+                "register its devices anew before that (docs/revocation.md, \"A CA of others, while a fleet moves\"); when \
+                 all are, remove it with the name that its file has after imported-, and start the server again"
             }
             Self::Server => {
                 "restart the server, which makes itself a new one; if it does not, its log says why (it writes to this folder)"
@@ -90,13 +97,16 @@ pub fn findings(certificates: &[Certificate], now_s: i64) -> Vec<Finding> {
     certificates.iter().filter_map(|one| finding(one, now_s)).collect()
 }
 
-/// How many seconds are left of each.
+/// How many seconds are left of each kind: of several that of the one that ends first.
 #[must_use]
 pub fn left_s(certificates: &[Certificate], now_s: i64) -> Vec<(&'static str, i64)> {
     let left = |one: &Certificate| {
         Some((one.kind.name(), one.dates.as_ref().ok()?.not_after_s.saturating_sub(now_s)))
     };
-    certificates.iter().filter_map(left).collect()
+    let mut all: Vec<_> = certificates.iter().filter_map(left).collect();
+    all.sort_unstable();
+    all.dedup_by_key(|(name, _)| *name);
+    all
 }
 
 fn finding(certificate: &Certificate, now_s: i64) -> Option<Finding> {
@@ -130,6 +140,9 @@ fn finding(certificate: &Certificate, now_s: i64) -> Option<Finding> {
         (_, Some(folder)) if *kind == Kind::Server => {
             format!("{}: ls -ld {}", kind.remedy(), words::path(folder))
         }
+        (_, Some(folder)) if *kind == Kind::Imported => {
+            format!("{}: covey ca remove NAME --pki {}", kind.remedy(), words::path(folder))
+        }
         _ => kind.remedy().to_owned(),
     };
     Some(Finding::of(severity, kind.code(), about, seen, remedy))
@@ -138,10 +151,11 @@ fn finding(certificate: &Certificate, now_s: i64) -> Option<Finding> {
 /// How much it matters that so little is left of a certificate; nothing while it is enough.
 fn severity(kind: Kind, dates: Dates, left_s: i64) -> Option<Severity> {
     let life_s = dates.not_after_s.saturating_sub(dates.not_before_s);
+    let is_near = left_s < CA_DAYS_MIN * DAY_S || left_s < life_s / 10;
     let (warned, is_late) = match kind {
-        Kind::Root | Kind::Issuing => {
-            (left_s < CA_DAYS_MIN * DAY_S || left_s < life_s / 10, left_s < CA_DAYS_LATE * DAY_S)
-        }
+        Kind::Root | Kind::Issuing => (is_near, left_s < CA_DAYS_LATE * DAY_S),
+        // Its devices may have moved already: nobody is told of an error that may be none.
+        Kind::Imported => return is_near.then_some(Severity::Warning),
         // A third is left when the server renews it: with less, it could not.
         Kind::Server | Kind::Link => (left_s <= LEAF_DAYS_MIN * DAY_S, left_s < life_s / 4),
     };
@@ -181,6 +195,9 @@ mod tests {
             (Kind::Issuing, 180, 89 * DAY_S, Some((Code::CaEnds, warning))),
             (Kind::Issuing, 20, 20 * DAY_S, Some((Code::CaEnds, error))),
             (Kind::Root, 7305, 29 * DAY_S, Some((Code::CaEnds, error))),
+            (Kind::Imported, 365, 90 * DAY_S, None),
+            (Kind::Imported, 365, 89 * DAY_S, Some((Code::CaEnds, warning))),
+            (Kind::Imported, 365, -DAY_S, Some((Code::CaEnds, warning))),
         ] {
             assert_eq!(found(kind, life_days, left_s), expected, "{kind:?} {life_days} {left_s}");
         }
@@ -197,10 +214,20 @@ mod tests {
         assert_eq!((found.code, found.seen.as_str()), (Code::CertificateUnreadable, "no certificate"));
     }
 
+    #[test]
+    fn of_several_of_a_kind_the_one_that_ends_first_is_measured() {
+        let one = |kind, not_after_s| {
+            let dates = Ok(Dates { not_before_s: 0, not_after_s });
+            Certificate { kind, path: "a.pem".into(), dates }
+        };
+        let all = [one(Kind::Imported, 9), one(Kind::Root, 7), one(Kind::Imported, 5)];
+        assert_eq!(left_s(&all, 1), [("imported", 4), ("root", 6)]);
+    }
+
     proptest! {
         #[test]
         fn less_time_is_never_less_severe(life_days in 1_i64..10_000, left_s in 0_i64..864_000_000, less_s in 0_i64..864_000_000) {
-            for kind in [Kind::Root, Kind::Issuing, Kind::Server, Kind::Link] {
+            for kind in [Kind::Root, Kind::Issuing, Kind::Imported, Kind::Server, Kind::Link] {
                 let life_s = life_days * DAY_S;
                 let (left_s, less_s) = (left_s.min(life_s), less_s.min(life_s).min(left_s));
                 let rank = |left_s| with(kind, life_days, left_s).map_or(2, |found| found.severity as u8);

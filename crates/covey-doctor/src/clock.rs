@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use covey_core::finding::{Code, Finding, Severity};
+use covey_core::finding::{Audience, Code, Finding, Severity};
 
 use crate::words;
 
@@ -42,7 +42,8 @@ impl Offset<'_> {
         let seen = format!("the clock of {other} is {off} {side} that of {ours}");
         let remedy =
             format!("keep both right: timedatectl set-ntp true, on {ours} and on {other}; compare: date -u");
-        Some(Finding::of(severity, Code::ClockOffset, format!("{ours} and {other}"), seen, remedy))
+        let found = Finding::of(severity, Code::ClockOffset, format!("{ours} and {other}"), seen, remedy);
+        Some(found.told_to(Audience::Everyone))
     }
 }
 
@@ -63,7 +64,7 @@ pub fn finding_of_state(is_synchronised: Option<bool>) -> Option<Finding> {
         let seen = "the system says that its clock is not synchronised";
         let remedy =
             "timedatectl set-ntp true; then look why: timedatectl timesync-status, or chronyc tracking";
-        Finding::warning(Code::ClockNotSynchronised, "this machine", seen, remedy)
+        Finding::warning(Code::ClockNotSynchronised, "this machine", seen, remedy).told_to(Audience::Everyone)
     })
 }
 

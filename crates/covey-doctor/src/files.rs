@@ -13,6 +13,71 @@ use crate::words;
 /// Limit for each look: further ones are not looked at.
 const KEYS_MAX: usize = 100;
 
+/// What is wrong with a configuration file in which a password is. One of root's may be open to the group of the server.
+#[must_use]
+pub fn of_configuration(file: &Path) -> Option<Finding> {
+    match mode(file) {
+        Ok(mode) if mode & 0o027 != 0 => {
+            let seen = format!(
+                "a URL in it has a password, and it has the mode {mode:04o}: other users can read or change it"
+            );
+            let remedy = format!(
+                "chmod 600 {}, or 640 if it is root's and the server reads it by its group; if others may have read it, change \
+                 the password",
+                words::path(file)
+            );
+            Some(Finding::error(Code::FileMode, file.display(), seen, remedy))
+        }
+        Ok(_) => None,
+        Err(error) => Some(unreadable(file, &error)),
+    }
+}
+
+/// What is missing of a CA without which no server starts.
+#[must_use]
+pub fn keys_missing(pki: &Path, missing: &[PathBuf]) -> Finding {
+    let names: Vec<_> =
+        missing.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
+    let seen = match names.as_slice() {
+        [] => "the keys of the CA are gone, and the database has API keys".to_owned(),
+        names => format!("the CA is incomplete: {} missing; no server starts without", names.join(", ")),
+    };
+    let remedy = format!(
+        "put it back into {} from a backup, or restore the backup into a new folder: covey restore --from DIR --data NEW_DIR; \
+         a server that runs needs it at its next start",
+        words::path(pki)
+    );
+    Finding::error(Code::KeysMissing, pki.display(), seen, remedy)
+}
+
+/// The issuing CA has not got its certificate yet.
+#[must_use]
+pub fn keys_waiting(pki: &Path, request: &Path) -> Finding {
+    let request = words::path(request);
+    let seen =
+        format!("there is no CA yet: the issuing CA waits for its certificate, its request is {request}");
+    let remedy = format!(
+        "where the root is: covey ca sign {request} --root ROOT --out issuing.pem; back here: covey ca install issuing.pem --pki {}",
+        words::path(pki)
+    );
+    Finding::error(Code::KeysMissing, pki.display(), seen, remedy)
+}
+
+/// There is no data directory, or nothing of a server is in it.
+#[must_use]
+pub fn no_data(data: &Path, is_there: bool) -> Finding {
+    let seen = match is_there {
+        true => "nothing of a server is in the data directory",
+        false => "the data directory does not exist",
+    };
+    let shown = words::path(data);
+    let remedy = format!(
+        "if a server was started on this machine, name its folder with --data, or its settings with --config; if none was: covey \
+         up --data {shown}"
+    );
+    Finding::warning(Code::DataMissing, data.display(), seen, remedy)
+}
+
 /// What is wrong with the data directory, with the secrets in it, and with others that the settings name.
 #[must_use]
 pub fn findings(data: &Path, others: &[PathBuf]) -> Vec<Finding> {

@@ -7,7 +7,7 @@ use covey_core::finding::{Code, Finding, Severity};
 use covey_core::health::Health;
 use covey_core::port::{LinkStatus, Room};
 
-use crate::disk;
+use crate::{disk, words};
 
 /// What is wrong with the parts of a server. `place` is where its store is, `broker` where its link goes, and `problem`
 /// what keeps that link from being up.
@@ -61,7 +61,7 @@ pub fn store(fault: StorageFault, place: &str) -> Option<Finding> {
         StorageFault::ReadOnly => (Code::StoreReadOnly, read_only_remedy(place)),
         StorageFault::Unreachable => (
             Code::StoreUnreachable,
-            format!("start the database at {place}, and see that it can be reached: pg_isready -h HOST -p PORT"),
+            format!("start the database at {place}, and see that it can be reached: {}", ready_command(place)),
         ),
         StorageFault::Damaged => (
             Code::StoreFault,
@@ -75,6 +75,24 @@ pub fn store(fault: StorageFault, place: &str) -> Option<Finding> {
         ),
     };
     Some(Finding::error(code, place, fault.to_string(), remedy))
+}
+
+/// What to type to see whether a database at this address answers; each of its hosts is asked.
+fn ready_command(place: &str) -> String {
+    let rest = place.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let ask = |host: &str| {
+        // An IPv6 address has colons within its brackets.
+        let port = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let (host, port) = port.unwrap_or((host, "5432"));
+        let host = host.trim_matches(['[', ']']);
+        match host {
+            "" | "***" => "pg_isready".to_owned(),
+            host => format!("pg_isready -h {} -p {port}", words::path(Path::new(host))),
+        }
+    };
+    hosts.split(',').map(ask).collect::<Vec<_>>().join("; ")
 }
 
 /// What to do about a database that may only be read.
@@ -96,6 +114,22 @@ mod tests {
     use covey_core::port::LinkState;
 
     use super::*;
+
+    #[test]
+    fn the_database_is_asked_at_its_own_address() {
+        for (place, typed) in [
+            ("postgres://covey:***@db.example:6432/covey", "pg_isready -h db.example -p 6432"),
+            ("postgres://db/covey", "pg_isready -h db -p 5432"),
+            ("postgres://[::1]:7000/covey", "pg_isready -h ::1 -p 7000"),
+            ("postgres://[::1]/covey", "pg_isready -h ::1 -p 5432"),
+            ("postgres://a:1,b/covey", "pg_isready -h a -p 1; pg_isready -h b -p 5432"),
+            ("postgres:///covey", "pg_isready"),
+            ("postgres://***", "pg_isready"),
+        ] {
+            let found = store(StorageFault::Unreachable, place).map(|found| found.remedy).unwrap_or_default();
+            assert!(found.ends_with(&format!(": {typed}")), "{place}: {found}");
+        }
+    }
 
     #[test]
     fn each_part_that_is_not_well_is_named_with_what_to_do() {

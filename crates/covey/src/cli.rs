@@ -133,7 +133,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pki(args) => command::pki::run(args)?,
         Command::Ca(args) => command::ca::run(args)?,
         Command::Rabbitmq(args) => return runtime()?.block_on(command::rabbitmq::run(*args)),
-        Command::Doctor(args) => return runtime()?.block_on(command::doctor::run(*args)),
+        Command::Doctor(args) => {
+            let runtime = runtime()?;
+            let done = runtime.block_on(command::doctor::run(*args));
+            // A look at a disk that does not answer never ends.
+            runtime.shutdown_background();
+            return done;
+        }
         Command::Config(ConfigCommand::Check { config, options }) => {
             let settings = Settings::settle(*options, config.as_deref())?;
             print!("{}", toml::to_string(&settings)?);

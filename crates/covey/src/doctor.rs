@@ -7,15 +7,19 @@ use covey_core::finding::{Finding, Measures};
 use covey_doctor::backup::{Backups, Trace};
 use covey_doctor::certificate::{self, Certificate, Dates, Kind};
 use covey_doctor::{clock, files};
-use covey_pki::{CertificateDates, certificate_dates};
+use covey_pki::{CaFiles, CertificateDates, certificate_dates, imported_ca_files};
 use covey_store::sqlite::DiskRoom;
 
+use crate::serve::data_dir::PKI;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
 /// Files, certificates and backups of a server.
 #[derive(Clone)]
 pub struct Surroundings {
     data: PathBuf,
+    pki: PathBuf,
+    /// The configuration, if a password is in it.
+    secret_file: Option<PathBuf>,
     /// Secrets that are elsewhere.
     secrets: Vec<PathBuf>,
     certificates: Vec<(Kind, PathBuf)>,
@@ -23,11 +27,20 @@ pub struct Surroundings {
     backup_days_max: u32,
 }
 
+/// Whether there was a CA: that there is none is a fault then, and no first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HadCa {
+    /// A server runs with it.
+    Yes,
+    /// Its database says so, or nobody does.
+    NotKnown,
+}
+
 impl Surroundings {
     /// Those that the settings name.
     pub fn of(settings: &Settings) -> Self {
         let data = whole(&settings.data);
-        let pki = data.join("pki");
+        let pki = data.join(PKI);
         let named = [
             &settings.link_key,
             &settings.coap_psk,
@@ -48,6 +61,8 @@ impl Surroundings {
         }
         Self {
             data,
+            pki,
+            secret_file: settings.secret_file.as_deref().map(whole),
             secrets: secrets.collect(),
             certificates,
             is_sqlite: settings.store.scheme() == SQLITE,
@@ -56,9 +71,15 @@ impl Surroundings {
     }
 
     /// Looks at all of it. Waits for the disk.
-    pub fn look(&self, now_s: i64) -> (Vec<Finding>, Measures) {
+    pub fn look(&self, now_s: i64, had_ca: HadCa) -> (Vec<Finding>, Measures) {
         let mut found = files::findings(&self.data, &self.secrets);
-        let certificates: Vec<_> = self.certificates.iter().filter_map(read).collect();
+        found.extend(self.configuration());
+        found.extend(self.missing_keys(had_ca));
+        // A folder that cannot be read is told of above.
+        let imported = imported_ca_files(&self.pki).unwrap_or_default();
+        let imported = imported.into_iter().map(|path| (Kind::Imported, path));
+        let all = self.certificates.iter().cloned().chain(imported);
+        let certificates: Vec<_> = all.filter_map(read).collect();
         found.extend(certificate::findings(&certificates, now_s));
         let last = Trace::read(&self.data);
         let backup_age_s = last.as_ref().map(|last| last.age_s(now_s));
@@ -74,6 +95,20 @@ impl Surroundings {
         };
         (found, measures)
     }
+
+    /// What is wrong with the configuration file.
+    pub fn configuration(&self) -> Option<Finding> {
+        self.secret_file.as_deref().and_then(files::of_configuration)
+    }
+
+    fn missing_keys(&self, had_ca: HadCa) -> Option<Finding> {
+        match CaFiles::in_folder(&self.pki).ok()? {
+            CaFiles::Missing(missing) => Some(files::keys_missing(&self.pki, &missing)),
+            CaFiles::Waiting(request) => Some(files::keys_waiting(&self.pki, &request)),
+            CaFiles::None if had_ca == HadCa::Yes => Some(files::keys_missing(&self.pki, &[])),
+            CaFiles::Complete | CaFiles::None => None,
+        }
+    }
 }
 
 /// A path that means the same in every folder, so that a remedy can be typed anywhere.
@@ -82,13 +117,13 @@ pub fn whole(path: &Path) -> PathBuf {
 }
 
 /// A certificate with its dates; none where there is none.
-fn read((kind, path): &(Kind, PathBuf)) -> Option<Certificate> {
-    let dates = certificate_dates(path).map_err(|error| error.to_string()).transpose()?;
+fn read((kind, path): (Kind, PathBuf)) -> Option<Certificate> {
+    let dates = certificate_dates(&path).map_err(|error| error.to_string()).transpose()?;
     let dates = dates.map(|CertificateDates { not_before, not_after }| Dates {
         not_before_s: not_before.unix_timestamp(),
         not_after_s: not_after.unix_timestamp(),
     });
-    Some(Certificate { kind: *kind, path: path.clone(), dates })
+    Some(Certificate { kind, path, dates })
 }
 
 /// When a file was written, in Unix seconds.

@@ -454,6 +454,9 @@ pub enum RspBody {
 /// Every setting, settled.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
+    /// The file they are from, if a URL in it has a password.
+    #[serde(skip)]
+    pub secret_file: Option<PathBuf>,
     pub data: PathBuf,
     pub store: ServiceUrl,
     pub link: ServiceUrl,
@@ -593,13 +596,18 @@ const DEFAULT_BYTES_MAX: Bytes = Bytes(64 << 20);
 impl Settings {
     /// Settles the settings: what `given` holds wins over the file.
     pub fn settle(given: Options, file: Option<&Path>) -> Result<Self> {
-        let options = given.over(file.map(read).transpose()?.unwrap_or_default());
+        let of_file = file.map(read).transpose()?.unwrap_or_default();
+        let urls = [&of_file.store, &of_file.link, &of_file.rabbitmq_management];
+        let is_secret = urls.into_iter().flatten().any(ServiceUrl::has_password);
+        let secret_file = file.filter(|_| is_secret).map(Path::to_owned);
+        let options = given.over(of_file);
         let token_issuers = token_issuers(&options)?;
         let limits = covey_core::limits::Limits::default();
         let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
         let nodes = options.nodes;
         let mut settings = Self {
+            secret_file,
             store: options.store.unwrap_or_else(|| url(SQLITE)),
             link: options.link.unwrap_or_else(|| url(EMBEDDED)),
             link_ca: options.link_ca,

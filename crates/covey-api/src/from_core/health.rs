@@ -43,19 +43,18 @@ impl ServerPart {
 }
 
 impl<'a> Findings<'a> {
-    /// How what a look found looks; none if there was none yet.
+    /// How what the last look found looks; there may have been none yet.
     #[must_use]
-    pub fn of(report: Option<&'a found::Report>, server_time: UnixMs) -> Self {
-        let findings = report.map_or(&[][..], |report| &report.findings);
-        let status = match (report, found::worst(findings)) {
-            (None, _) => "unknown",
+    pub fn of(looked_at: Option<UnixMs>, findings: &'a [found::Finding], server_time: UnixMs) -> Self {
+        let status = match (looked_at, found::worst(findings)) {
+            (_, Some(worst)) => worst.name(),
+            (None, None) => "unknown",
             (Some(_), None) => "ok",
-            (Some(_), Some(worst)) => worst.name(),
         };
         Self {
             status: Cow::Borrowed(status),
             server_time: server_time.into(),
-            looked_at: report.map(|report| report.at.into()),
+            looked_at: looked_at.map(Into::into),
             findings: findings.iter().map(Finding::of).collect(),
         }
     }

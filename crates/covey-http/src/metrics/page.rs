@@ -116,7 +116,10 @@ async fn metrics(_: Scraper, State(api): State<Arc<Api>>, headers: HeaderMap) ->
     }
     api.metrics.parts.set(&api.engine.server().health());
     if let Some(report) = api.findings.last() {
-        api.metrics.findings.set(&report, own_time().0.saturating_sub(report.at.0));
+        api.metrics.findings.set(&report);
+    }
+    if let Some(age_ms) = api.findings.age_ms(own_time()) {
+        api.metrics.findings.set_age(age_ms);
     }
     api.metrics.parts.count(api.engine.server().link_counts());
     for issuer in api.tokens.issuers() {

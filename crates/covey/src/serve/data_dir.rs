@@ -19,6 +19,11 @@ const HELD_MS_MAX: u64 = 5_000;
 /// How often it looks, in milliseconds.
 const HELD_PAUSE_MS: u64 = 20;
 
+/// The folder of the CA in it.
+pub const PKI: &str = "pki";
+/// The file of the first API key in it.
+pub const ADMIN_KEY: &str = "admin.key";
+
 /// The data directory of a server that runs, or of a command in its place.
 pub struct DataDir {
     path: PathBuf,
@@ -118,11 +123,11 @@ impl DataDir {
     }
 
     pub fn pki_path(&self) -> PathBuf {
-        self.path.join("pki")
+        self.path.join(PKI)
     }
 
     pub fn admin_key_path(&self) -> PathBuf {
-        self.path.join("admin.key")
+        self.path.join(ADMIN_KEY)
     }
 
     pub fn addresses_path(&self) -> PathBuf {

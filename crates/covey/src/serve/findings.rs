@@ -13,11 +13,11 @@ use covey_doctor::{parts, webhooks};
 use covey_store::sqlite;
 use tokio::time::timeout;
 
-use crate::doctor::{Surroundings, whole};
+use crate::doctor::{HadCa, Surroundings, whole};
 use crate::serve::parts::SystemClock;
 use crate::settings::{SQLITE, Settings};
 
-/// How often the server looks. A look reads some twenty small files and one short list of the store.
+/// How often the server looks. A look reads some twenty small files and of the store the webhooks that are in trouble.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the store is waited for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,17 +37,19 @@ impl Watch {
     pub async fn run(self) {
         let mut of_webhooks = Vec::new();
         let clock = SystemClock::start();
+        self.board.begin(clock.now());
         loop {
             self.look(&clock, &mut of_webhooks).await;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
-    /// Looks once. Without a store webhooks are as they were known last.
+    /// Looks once. Without a store webhooks are as they were known last. A disk that does not answer is waited for, which
+    /// whoever asks is told of (`look_stale`).
     async fn look(&self, own: &SystemClock, of_webhooks: &mut Vec<Finding>) {
         let at = own.now();
         let surroundings = self.surroundings.clone();
-        let looked = tokio::task::spawn_blocking(move || surroundings.look(at.seconds())).await;
+        let looked = tokio::task::spawn_blocking(move || surroundings.look(at.seconds(), HadCa::Yes)).await;
         let Ok((mut found, mut measures)) = looked else { return };
 
         let health = self.engine.server().health();
@@ -73,9 +75,9 @@ impl Watch {
             measures.clock_offsets_s.push((name, ahead_ms as f64 / 1_000.0));
         }
 
-        let states = timeout(STORE_TIMEOUT, self.engine.server().webhook_states_of_every_org()).await;
-        if let Ok(Ok(states)) = states {
-            *of_webhooks = webhooks::findings(&states, self.engine.now());
+        let troubles = timeout(STORE_TIMEOUT, self.engine.server().webhook_troubles_of_every_org()).await;
+        if let Ok(Ok(troubles)) = troubles {
+            *of_webhooks = webhooks::findings(&troubles, self.engine.now());
         }
         found.extend(of_webhooks.iter().cloned());
         self.board.put_up(Report::new(UnixMs(at.0), found, measures));

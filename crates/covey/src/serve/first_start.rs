@@ -2,7 +2,7 @@
 //! whose database is gone. Going on with an empty one would refuse every device and
 //! every API key of the deployment, and say nothing; so would a new CA beside a database every device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use covey_store::sqlite;
@@ -10,7 +10,7 @@ use covey_store::sqlite;
 use crate::command::connection::shell_word;
 use crate::deployment::refuse_moved;
 use crate::fault;
-use crate::serve::data_dir::DataDir;
+use crate::serve::data_dir::{ADMIN_KEY, DataDir, PKI};
 
 /// Makes the database if this is the first start. It is made before any key, so that keys without a database are
 /// never what a first start has left that was cut off.
@@ -20,7 +20,7 @@ pub fn ensure_database(data: &DataDir, begins_anew: bool) -> Result<()> {
     if !sqlite::is_missing(&file).map_err(fault::setup)? {
         return Ok(());
     }
-    let keys = keys(data);
+    let keys = keys(data.path());
     if keys.is_empty() || begins_anew {
         if !keys.is_empty() {
             tracing::warn!(file = %file.display(), "the database is empty; its operator insists on a new one");
@@ -43,7 +43,7 @@ pub fn ensure_database(data: &DataDir, begins_anew: bool) -> Result<()> {
 /// devices, and what its clients trust, are of the CA that is gone.
 pub fn ensure_authority(data: &DataDir, begins_anew: bool) -> Result<()> {
     let file = sqlite::file_in(data.path());
-    if begins_anew || ca_files(data).iter().any(|path| path.exists()) {
+    if begins_anew || ca_files(data.path()).iter().any(|path| path.exists()) {
         return Ok(());
     }
     if !sqlite::has_keys(&file).map_err(fault::setup)? {
@@ -61,13 +61,13 @@ pub fn ensure_authority(data: &DataDir, begins_anew: bool) -> Result<()> {
 }
 
 /// The keys that a first start makes, as far as they are there.
-fn keys(data: &DataDir) -> Vec<PathBuf> {
-    let made = ca_files(data).into_iter().chain([data.admin_key_path()]);
+pub fn keys(data: &Path) -> Vec<PathBuf> {
+    let made = ca_files(data).into_iter().chain([data.join(ADMIN_KEY)]);
     made.filter(|path| path.exists()).collect()
 }
 
 /// Files that every CA has.
-fn ca_files(data: &DataDir) -> [PathBuf; 2] {
-    let pki = data.pki_path();
+fn ca_files(data: &Path) -> [PathBuf; 2] {
+    let pki = data.join(PKI);
     [pki.join("ca.pem"), pki.join("issuing.key")]
 }

@@ -6,7 +6,7 @@ pub mod data_dir;
 mod discovery;
 mod files;
 pub mod findings;
-mod first_start;
+pub mod first_start;
 pub mod gateways;
 mod link;
 mod microcontrollers;

@@ -30,6 +30,15 @@ impl ServiceUrl {
         after_authority.is_some_and(|(_, path)| path.contains('@'))
     }
 
+    /// Whether a password is in it.
+    pub fn has_password(&self) -> bool {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let of_user = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+        let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
+        of_user || self.is_ambiguous() || parameters.split('&').any(|one| one.starts_with("password="))
+    }
+
     /// Host and port, without user and path.
     pub fn host_and_port(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
@@ -98,6 +107,7 @@ mod tests {
         ] {
             let url: ServiceUrl = given.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.host_and_port()), (shown, host));
+            assert_eq!(url.has_password(), given.contains(['@', '=']), "{given}");
             assert_eq!(format!("{url:?}"), shown);
             assert_eq!(serde_json::to_string(&url).unwrap(), format!("\"{shown}\""));
         }

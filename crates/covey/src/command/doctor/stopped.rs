@@ -7,24 +7,31 @@ use covey_core::error::StorageFault;
 use covey_core::finding::{Code, Finding};
 use covey_doctor::clock::Offset;
 use covey_doctor::ports::{self, Listener, Transport};
-use covey_doctor::{disk, parts};
+use covey_doctor::{disk, files, parts};
+use covey_pki::CaFiles;
 use covey_store::sqlite::DiskRoom;
 use covey_store::{StoreError, postgres, sqlite};
 
 use crate::doctor::whole;
+use crate::serve::data_dir::PKI;
 use crate::serve::findings::place;
+use crate::serve::first_start;
 use crate::settings::{EMBEDDED, SQLITE, Settings};
 
 /// Looks at ports, disk, database and broker. Waits for each that does not answer, for some seconds.
 pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     let mut found: Vec<_> = listeners(settings).into_iter().filter_map(Listener::finding).collect();
+    let data = whole(&settings.data);
     if settings.store.scheme() == SQLITE {
         found.extend(of_sqlite(settings));
         let free_min = settings.disk_free_min.map(|bytes| bytes.0);
         if let Ok(DiskRoom { free_bytes, free_min_bytes }) = DiskRoom::of(&settings.data, free_min) {
-            found.extend(disk::finding(&whole(&settings.data), free_bytes, free_min_bytes));
+            found.extend(disk::finding(&data, free_bytes, free_min_bytes));
         }
     } else {
+        if first_start::keys(&settings.data).is_empty() && !waits(settings) {
+            found.push(files::no_data(&data, settings.data.exists()));
+        }
         found.extend(of_postgres(settings));
     }
     found.extend(of_broker(settings));
@@ -51,20 +58,28 @@ fn listeners(settings: &Settings) -> Vec<Listener> {
     all.into_iter().filter_map(listener).collect()
 }
 
+/// Whether the CA of a server that was never started waits for its certificate.
+fn waits(settings: &Settings) -> bool {
+    matches!(CaFiles::in_folder(&settings.data.join(PKI)), Ok(CaFiles::Waiting(_)))
+}
+
+/// The database is not there, or nothing was ever put into it: a first start, unless keys say that there was one.
+fn without_database(settings: &Settings, how: &str) -> Option<Finding> {
+    if first_start::keys(&settings.data).is_empty() {
+        let is_first = !waits(settings);
+        return is_first.then(|| files::no_data(&whole(&settings.data), settings.data.exists()));
+    }
+    let seen = format!("there are keys of a deployment, and its database is {how}");
+    let remedy = "put covey.db back, or restore a backup into a new folder: covey restore --from DIR --data NEW_DIR; covey \
+                  up --new begins without its devices, tasks and keys";
+    Some(Finding::error(Code::StoreMissing, place(settings), seen, remedy))
+}
+
 fn of_sqlite(settings: &Settings) -> Option<Finding> {
     let (path, place) = (sqlite::file_in(&settings.data), place(settings));
     match OpenOptions::new().write(true).open(&path) {
         Ok(_) => {}
-        // Before the first start there is nothing.
-        Err(error) if error.kind() == ErrorKind::NotFound && !settings.data.join("pki/ca.pem").exists() => {
-            return None;
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let seen = "there are keys of a deployment, and its database is missing";
-            let remedy = "put covey.db back, or restore a backup into a new folder: covey restore --from DIR --data \
-                          NEW_DIR; covey up --new begins without its devices, tasks and keys";
-            return Some(Finding::error(Code::StoreMissing, place, seen, remedy));
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return without_database(settings, "missing"),
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             let remedy = parts::read_only_remedy(&place);
             return Some(Finding::error(
@@ -79,11 +94,21 @@ fn of_sqlite(settings: &Settings) -> Option<Finding> {
             return Some(Finding::error(Code::StoreFault, place, error, remedy));
         }
     }
-    // The error says itself what to do.
-    sqlite::look(&path).err().map(|error| {
-        let remedy = "as it says; if the file is damaged, restore the last backup: covey restore";
-        Finding::error(Code::StoreFault, place, error, remedy)
-    })
+    match sqlite::look(&path) {
+        Ok(look) if look.is_empty => without_database(settings, "empty"),
+        // What is there of a CA that is not whole is told of for running servers, too.
+        Ok(look) if look.has_keys => {
+            let pki = whole(&settings.data).join(PKI);
+            let is_gone = CaFiles::in_folder(&pki).is_ok_and(|found| found == CaFiles::None);
+            is_gone.then(|| files::keys_missing(&pki, &[]))
+        }
+        Ok(_) => None,
+        // The error says itself what to do.
+        Err(error) => {
+            let remedy = "as it says; if the file is damaged, restore the last backup: covey restore";
+            Some(Finding::error(Code::StoreFault, place, error, remedy))
+        }
+    }
 }
 
 fn of_postgres(settings: &Settings) -> Vec<Finding> {
