@@ -244,3 +244,14 @@ def test_what_is_no_request_is_told_so(server):
     answer = httpx.get(f"{server.http}/pki/ocsp/hello!")
     assert ocsp.load_der_ocsp_response(answer.content).response_status == ocsp.OCSPResponseStatus.MALFORMED_REQUEST
     assert httpx.post(f"{server.http}/pki/ocsp", content=b"x" * 300_000).status_code == 413
+
+
+def test_who_sends_a_question_slowly_keeps_nobody_from_asking(server):
+    host, port = server.http.removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(20)]
+    for one in slow:
+        one.sendall(b"POST /pki/ocsp HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n0")
+    time.sleep(0.3)
+    assert httpx.get(f"{server.http}/pki/crl").status_code == 200
+    for one in slow:
+        one.close()
