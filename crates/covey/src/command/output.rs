@@ -66,6 +66,10 @@ impl Output {
         if self.json {
             return items.iter().try_for_each(|item| self.json(item));
         }
+        // Of nothing there is not even a head.
+        if items.is_empty() {
+            return Ok(());
+        }
         self.text(&self.table(columns, items.iter().map(row)))
     }
 
