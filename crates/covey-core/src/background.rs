@@ -38,7 +38,7 @@ pub enum Work {
     /// Looks for servers that do not come back, and retires the passing nodes that they
     /// have left behind. Only for servers that are not alone.
     LeftBehind,
-    /// Looks for ends of tasks that other servers stored and did not tell of.
+    /// Looks for ends of tasks and for revocations that other servers stored and did not tell of.
     /// Only for servers that are not alone.
     CatchUp,
 }
@@ -90,7 +90,7 @@ const EXPIRY_INTERVAL_MS: u64 = 200;
 /// How often presence is looked at, in milliseconds.
 const PRESENCE_INTERVAL_MS: u64 = 1_000;
 /// How often a server looks whether it missed the end of a task that someone
-/// waits for, in milliseconds.
+/// waits for, or a revocation, in milliseconds.
 const CATCH_UP_INTERVAL_MS: u64 = 1_000;
 /// How often every device that listens is looked at, in milliseconds.
 const LOOK_AGAIN_INTERVAL_MS: u64 = 10_000;
@@ -212,7 +212,10 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, progress: &mut Pro
         }
         Work::CatchUp => {
             server.feed_wake();
+            // The one does not wait for the other to succeed; whichever failed is tried again.
+            let revoked = server.revoked_look_again().await;
             server.task_catch_up().await?;
+            revoked?;
             CATCH_UP_INTERVAL_MS
         }
     })

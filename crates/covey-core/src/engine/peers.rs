@@ -19,13 +19,14 @@ impl ForServer<'_> {
     /// Takes in what other servers have told.
     ///
     /// # Errors
-    /// The store's; [`task_catch_up`](Self::task_catch_up) makes up for it.
+    /// The store's; [`Work::CatchUp`](crate::background::Work::CatchUp) makes up for it.
     pub async fn receive(self, from_peers: FromPeers) -> Result<()> {
         let after = &self.engine.after_commit;
         let FromPeers::Messages(messages) = from_peers else {
             after.feed.wake();
-            self.revoked_look_again().await?;
-            return self.task_catch_up().await;
+            let revoked = self.revoked_look_again().await;
+            self.task_catch_up().await?;
+            return revoked;
         };
         let mut finished = Vec::new();
         for message in messages {
