@@ -37,7 +37,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     ])
 }
 
-/// The serial number of a certificate: hexadecimal digits in either case, with or without colons, as tools show it.
+/// The serial number of a certificate: hexadecimal digits in either case, also two by two with colons, as tools show it. Of
+/// one of a CA of others, what it is listed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Serial(String);
 
@@ -46,18 +47,20 @@ impl FromStr for Serial {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let expected = "must be 1 to 20 bytes in hexadecimal digits";
-        // Of a CA of others: behind what tells its certificates from ours.
-        if let Some((id, serial)) = text.split_once('~') {
-            let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-            let Self(serial) = serial.parse().map_err(|_| expected)?;
-            return if is_id && !serial.contains('~') {
-                Ok(Self(format!("{id}~{serial}")))
-            } else {
-                Err(expected)
+        if let Some((id, sha256)) = text.split_once('~') {
+            let is_hex = |text: &str, digits| {
+                text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            };
+            return match is_hex(id, 32) && is_hex(sha256, 64) {
+                true => Ok(Self(text.to_owned())),
+                false => Err("must be, of a CA of others, what the certificate is listed under"),
             };
         }
         // Before anything is copied: each byte may have a colon.
         if text.len() > 3 * (SERIAL_BYTES_MAX + 1) {
+            return Err(expected);
+        }
+        if text.contains(':') && text.split(':').any(|byte| byte.len() != 2) {
             return Err(expected);
         }
         let digits: String = text.chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect();
@@ -83,7 +86,7 @@ struct CertificateListQuery {
     sn: Option<String>,
     /// The one with this serial number of its own, in hexadecimal digits.
     #[serde(default, deserialize_with = "from_text")]
-    #[param(value_type = String, required = false, nullable = false, pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")]
+    #[param(value_type = String, required = false, nullable = false, pattern = r"^([0-9a-f]{32}~[0-9a-f]{64}|0{0,2}[0-9a-fA-F]{1,40}|(00:)?[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){0,19})$")]
     serial: Option<Serial>,
     /// Those in this state.
     #[serde(default)]
@@ -141,8 +144,8 @@ async fn certificate_list(asked: Asked, Parameters(query): Parameters<Certificat
 
 /// One certificate of a device
 #[utoipa::path(
-    get, path = "/api/v1/certificates/{serial_hex}", tag = "certificates",
-    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")),
+    get, path = "/api/v1/certificates/{serial}", tag = "certificates",
+    params(("serial" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~[0-9a-f]{64}|0{0,2}[0-9a-fA-F]{1,40}|(00:)?[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){0,19})$")),
     responses(
         (status = 200, description = "The certificate.", body = Certificate),
         InvalidProblem, NotFoundProblem, GuardProblems,
@@ -155,11 +158,12 @@ async fn certificate_get(asked: Asked, Segment(Serial(serial)): Segment<Serial>)
 
 /// Revokes a certificate: who shows it is let in no more, and a connection that it stands for is closed
 ///
-/// Other certificates of the device stay valid. A certificate that stands for an API key loses its rights. One that was
+/// Other certificates of the device stay valid; but with the reason `key_compromise` those that were got by showing this one
+/// (renewed), and by showing these, are revoked, too. A certificate that stands for an API key loses its rights. One that was
 /// revoked before stays as it is. It cannot be taken back.
 #[utoipa::path(
-    post, path = "/api/v1/certificates/{serial_hex}/revoke", tag = "certificates",
-    params(("serial_hex" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~)?[0-9a-fA-F]{1,40}$")),
+    post, path = "/api/v1/certificates/{serial}/revoke", tag = "certificates",
+    params(("serial" = String, Path, description = "Its serial number in hexadecimal digits.", pattern = r"^([0-9a-f]{32}~[0-9a-f]{64}|0{0,2}[0-9a-fA-F]{1,40}|(00:)?[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){0,19})$")),
     request_body(content = RevocationNew, content_type = "application/json",
         example = json!({"reason": "key_compromise"})),
     responses(
@@ -218,7 +222,14 @@ mod tests {
         assert_eq!(read("f0c"), Ok("0f0c".to_owned()));
         assert_eq!(read("00"), Ok("00".to_owned()));
         assert_eq!(read(&"7f".repeat(20)), Ok("7f".repeat(20)));
-        for wrong in ["", ":", "0x1f", "xyz", &"7f".repeat(21), &":".repeat(1_000_000)] {
+        assert_eq!(read(&format!("0{}", "7f".repeat(20))), Ok("7f".repeat(20)));
+        let imported = format!("{}~{}", "a1".repeat(16), "b2".repeat(32));
+        assert_eq!(read(&imported), Ok(imported.clone()));
+        let long = "7f".repeat(21);
+        let upper = imported.to_uppercase();
+        for wrong in
+            ["", ":", "0x1f", "xyz", "5:f", "5f:", "5f0c:01", "1~2", &long, &upper, &":".repeat(1_000_000)]
+        {
             assert!(read(wrong).is_err());
         }
     }
