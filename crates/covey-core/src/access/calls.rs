@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::access::{
     Access, ApiKey, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, Caller, FirstKeyAdd,
-    LAST_USED_GRAIN_MS, MadeKey, Rights,
+    LAST_USED_GRAIN_MS, MadeKey, Rights, ShownCertificate,
 };
 use crate::audit::AuditActor;
 use crate::budget::Weight;
@@ -31,7 +31,7 @@ impl Engine {
         ApiKeyAdd::validate(org_name, name)?;
         let digest = (self.parts.key_hasher)(clear_text);
         let (org_name, name) = (org_name.to_owned(), name.to_owned());
-        Ok(ApiKeyAdd { org: None, org_name, name, access, digest, certificate_serial_hex: None, by, from })
+        Ok(ApiKeyAdd { org: None, org_name, name, access, digest, certificate: None, by, from })
     }
 }
 
@@ -72,7 +72,7 @@ impl ForCaller<'_> {
         self.charge(Weight::WRITE)?;
         let by = (AuditActor::of(self.caller), self.caller.from);
         let mut operation = self.engine.key_to_add(org_name, name, access, text, by)?;
-        operation.certificate_serial_hex = Some(serial_hex.to_owned());
+        operation.certificate = Some(ShownCertificate::of(text, serial_hex.to_owned()));
         operation.org = self.own_org(org_name);
         if self.engine.server().api_key_check(text).await?.is_some() {
             return Err(Error::Conflict { problem: "this credential is in use already; revoke it first" });
@@ -120,13 +120,13 @@ impl ForServer<'_> {
 
     /// Remembers that an API key let somebody in, if that was not known of the last
     /// [`LAST_USED_GRAIN_MS`]. Nobody waits for it, and a request does not fail with it.
-    /// `certificate_serial_hex`: the serial number of the certificate that stood for it.
-    pub fn api_key_used(self, key: &ApiKey, certificate_serial_hex: Option<String>) {
+    /// `certificate`: the one that stood for it.
+    pub fn api_key_used(self, key: &ApiKey, certificate: Option<ShownCertificate>) {
         let now = self.engine.now();
         let is_due = key.last_used_at.is_none_or(|at| now.since_ms(at) >= LAST_USED_GRAIN_MS);
         if is_due && self.engine.parts.store.write_fault().is_none() {
             // A store that takes no jobs now is asked again when the key is used next.
-            let used = ApiKeyUse { org: key.org, id: key.id, certificate_serial_hex };
+            let used = ApiKeyUse { org: key.org, id: key.id, certificate };
             let _ = self.engine.submit(used, |_, _| ());
         }
     }

@@ -25,7 +25,8 @@ pub use grant::{
 };
 pub(crate) use look::demand;
 pub use operation::{
-    AddedKey, AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, FirstKeyAdd, MadeKey,
+    AddedKey, AdminKeyRecover, ApiKeyAdd, ApiKeyExists, ApiKeyRevoke, ApiKeyUse, CERTIFICATE_TEXT_PREFIX,
+    FirstKeyAdd, MadeKey, ShownCertificate,
 };
 pub use org::{Org, OrgAdd, OrgRename};
 pub use port::{AccessReader, AccessSteps};

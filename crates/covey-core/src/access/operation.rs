@@ -7,7 +7,7 @@ use crate::audit::{AuditAction, AuditActor, AuditEntry};
 use crate::error::{Error, Result};
 use crate::id::OrgId;
 use crate::operation::{Abort, Operation};
-use crate::port::{Need, Transaction, Turn};
+use crate::port::{Need, Transaction, Turn, TxResult};
 
 /// Longest name of an organisation or of a key, in characters.
 /// Limit for each name: 422.
@@ -43,12 +43,39 @@ pub struct ApiKeyAdd {
     pub access: Access,
     /// The digest of its clear text.
     pub digest: KeyDigest,
-    /// The serial number of the certificate that stands for it, in hexadecimal digits.
-    pub certificate_serial_hex: Option<String>,
+    /// The certificate that stands for it.
+    pub certificate: Option<ShownCertificate>,
     /// Who makes it.
     pub by: AuditActor,
     /// From where, if that is known.
     pub from: Option<IpAddr>,
+}
+
+/// The text of a certificate that stands for an API key begins with this; its SHA-256 in lowercase hex follows.
+pub const CERTIFICATE_TEXT_PREFIX: &str = "certificate:";
+
+/// A certificate that stands for an API key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// Its serial number, in hexadecimal digits.
+    pub serial_hex: String,
+    /// Its SHA-256, in lowercase hex.
+    pub sha256_hex: String,
+}
+
+impl ShownCertificate {
+    /// The one with this text and serial number.
+    #[must_use]
+    pub fn of(text: &str, serial_hex: String) -> Self {
+        let sha256_hex = text.strip_prefix(CERTIFICATE_TEXT_PREFIX).unwrap_or_default().to_owned();
+        Self { serial_hex, sha256_hex }
+    }
+
+    /// The serial number under which it is a device's, if it is one's.
+    fn registered_as(&self, tx: &mut dyn Transaction) -> TxResult<String> {
+        let imported = tx.certificate_imported(&self.sha256_hex)?;
+        Ok(imported.unwrap_or_else(|| self.serial_hex.clone()))
+    }
 }
 
 /// What the audit log calls a key.
@@ -63,6 +90,7 @@ impl ApiKeyAdd {
             from: self.from,
             ..AuditEntry::by(self.by.clone(), key.org, action, object)
         };
+        let serial = self.certificate.as_ref().map_or("", |certificate| &certificate.serial_hex);
         let org = is_org_new.then(|| entry(AuditAction::OrgAdd, format!("org {}", key.org.0)));
         let org = org.map(|org| org.detail("name", &self.org_name));
         let rights: Vec<_> = key.rights.names().collect();
@@ -75,7 +103,7 @@ impl ApiKeyAdd {
             .detail("grants", &grants.join("; "))
             .detail("expires_at", &expires_at)
             .detail("addresses", &addresses.join(", "))
-            .detail("certificate", self.certificate_serial_hex.as_deref().unwrap_or_default());
+            .detail("certificate", serial);
         org.into_iter().chain([key]).collect()
     }
 
@@ -105,7 +133,8 @@ impl Operation for ApiKeyAdd {
     }
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<AddedKey, Abort> {
-        let serial = self.certificate_serial_hex.as_deref();
+        let serial = self.certificate.as_ref().map(|shown| shown.registered_as(tx)).transpose()?;
+        let serial = serial.as_deref();
         if let Some(serial) = serial
             && tx.certificate_is_revoked(serial)?
         {
@@ -237,8 +266,8 @@ pub struct ApiKeyUse {
     pub org: OrgId,
     /// Its number.
     pub id: i64,
-    /// The serial number of the certificate that stood for it, in hexadecimal digits.
-    pub certificate_serial_hex: Option<String>,
+    /// The certificate that stood for it.
+    pub certificate: Option<ShownCertificate>,
 }
 
 impl Operation for ApiKeyUse {
@@ -251,7 +280,8 @@ impl Operation for ApiKeyUse {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Option<EndedKey>, Abort> {
         let before = tx.now().plus_ms(-LAST_USED_GRAIN_MS);
-        let serial = self.certificate_serial_hex.as_deref();
+        let serial = self.certificate.as_ref().map(|shown| shown.registered_as(tx)).transpose()?;
+        let serial = serial.as_deref();
         if let Some(serial) = serial
             && tx.certificate_is_revoked(serial)?
         {
@@ -265,7 +295,7 @@ impl Operation for ApiKeyUse {
 
     fn entries(&self, ended: &Option<EndedKey>) -> Vec<AuditEntry> {
         let Some(key) = ended else { return Vec::new() };
-        let serial = self.certificate_serial_hex.as_deref().unwrap_or_default();
+        let serial = self.certificate.as_ref().map_or("", |certificate| &certificate.serial_hex);
         let by = AuditActor::server("revocation");
         let entry = AuditEntry::by(by, key.org, AuditAction::KeyRevoke, format!("key {}", key.id));
         vec![entry.detail("name", &key.name).detail("with", &format!("certificate {serial}"))]

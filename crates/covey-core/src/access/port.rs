@@ -38,6 +38,8 @@ pub trait AccessSteps {
     fn api_key_revoke(&mut self, id: i64) -> TxResult<bool>;
     /// Revokes what stands for a certificate of this device; answers that.
     fn api_keys_revoke_of_device(&mut self, device: DeviceKey) -> TxResult<Vec<EndedKey>>;
+    /// The serial number under which the certificate of a CA of others with this SHA-256 is a device's, or was.
+    fn certificate_imported(&mut self, sha256_hex: &str) -> TxResult<Option<String>>;
     /// Whether a certificate of this serial number is a device's, or was.
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool>;
     /// Whether a certificate of this serial number was a device's and was revoked.

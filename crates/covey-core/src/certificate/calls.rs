@@ -4,7 +4,7 @@ use crate::access::Rights;
 use crate::budget::Weight;
 use crate::certificate::{
     Certificate, CertificateFilter, CertificatePage, CertificateRevoke, DeviceCertificatesRevoke,
-    DeviceRevoked, Revocation, RevocationReason, Revoked, RevokedCertificate, RevokedCount,
+    DeviceRevoked, Revocation, RevocationReason, Revoked, RevokedCertificate, RevokedCount, RevokedOf,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -46,7 +46,8 @@ impl ForCaller<'_> {
         page.items.into_iter().next().ok_or(Error::not_found("certificate"))
     }
 
-    /// Revokes a certificate: no server lets its holder in, and connections that it stands for are closed.
+    /// Revokes a certificate: no server lets its holder in, and connections that it stands for are closed. If others know its
+    /// key, the same of those that were got by showing it.
     ///
     /// # Errors
     /// A missing right, [`Error::NotFound`], or the store's.
@@ -56,8 +57,10 @@ impl ForCaller<'_> {
         let caller = self.caller.clone();
         let operation = CertificateRevoke { caller, serial_hex: serial_hex.to_owned(), reason };
         // Also of one that was revoked before: who asks again may have seen a connection that goes on.
-        let tell = |after: &AfterCommit, Revoked { certificate, .. }: &Revoked| {
-            after.revoked_certificate(&certificate.device.sn, &certificate.serial_hex);
+        let tell = |after: &AfterCommit, revoked: &Revoked| {
+            let Certificate { device, serial_hex, .. } = &revoked.certificate;
+            let all = std::iter::once(serial_hex).chain(&revoked.renewed_hex);
+            all.for_each(|serial_hex| after.revoked_certificate(&device.sn, serial_hex));
         };
         Ok(self.engine.execute_then(operation, tell).await?.certificate)
     }
@@ -101,7 +104,7 @@ impl ForServer<'_> {
         self.engine.parts.store.certificates_known_of_every_org(serials_hex).await
     }
 
-    /// How many certificates are revoked that are not past their end.
+    /// How many certificates of ours are revoked that are not past their end.
     ///
     /// # Errors
     /// The store's.
@@ -115,7 +118,7 @@ impl ForServer<'_> {
     /// The store's.
     pub async fn revoked(self, ending_from: UnixMs, limit: u32) -> Result<Vec<RevokedCertificate>> {
         let from = (UnixMs(i64::MIN), String::new());
-        self.engine.parts.store.revoked_of_every_org(from, ending_from, limit).await
+        self.engine.parts.store.revoked_of_every_org(from, ending_from, RevokedOf::Own, limit).await
     }
 
     /// Closes connections of what was revoked since the last look, which another server may have told in vain.
@@ -127,8 +130,8 @@ impl ForServer<'_> {
         let until = self.engine.now();
         let mut from = (self.engine.swept().revoked_seen.plus_ms(-LOOK_BACK_MS), String::new());
         loop {
-            let some =
-                self.engine.parts.store.revoked_of_every_org(from.clone(), UnixMs(0), LOOK_MAX).await?;
+            let (store, all) = (&self.engine.parts.store, RevokedOf::Every);
+            let some = store.revoked_of_every_org(from.clone(), UnixMs(0), all, LOOK_MAX).await?;
             for revoked in &some {
                 if let Ok(sn) = Sn::parse(&revoked.sn) {
                     after.links.revoke_certificate_after_peer(&sn, &revoked.serial_hex);

@@ -119,7 +119,16 @@ pub struct RevokedCertificate {
     pub revocation: Revocation,
 }
 
-/// What is revoked now, without what is past its end: differs from what it was before if anything was revoked since.
+/// Whose revoked certificates are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokedOf {
+    /// Those of our CA.
+    Own,
+    /// Those of CAs of others, too.
+    Every,
+}
+
+/// What is revoked now of our CA, without what is past its end: differs from what it was before if anything was revoked since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RevokedCount {
     /// How many.

@@ -20,11 +20,14 @@ pub struct Revoked {
     pub certificate: Certificate,
     /// Whether it was revoked now, and not before.
     pub is_new: bool,
+    /// The serial numbers of those that were got by it and were revoked with it.
+    pub renewed_hex: Vec<String>,
     /// The API keys that ended with it.
     pub ended: Vec<EndedKey>,
 }
 
-/// Revokes a certificate. One that was revoked before stays as it is.
+/// Revokes a certificate. One that was revoked before stays as it is. If others know its key, so are those that were got by
+/// showing it, and by showing these.
 pub struct CertificateRevoke {
     /// Who asks.
     pub caller: Caller,
@@ -50,21 +53,31 @@ impl Operation for CertificateRevoke {
             let tags = tx.device_tags(found.device.device)?;
             self.caller.demand(Rights::DEVICES_WRITE, &tags, Matter::Device, "certificate")?;
         }
-        if found.revocation.is_some() {
-            return Ok(Revoked { certificate: found, is_new: false, ended: Vec::new() });
+        let device = found.device.device;
+        // Also of one that was revoked before: its reason may have been another one.
+        let renewed_hex = match self.reason {
+            RevocationReason::KeyCompromise => {
+                tx.certificates_renewed_from(device, &self.serial_hex, REVOKED_AT_ONCE_MAX)?
+            }
+            _ => Vec::new(),
+        };
+        let is_new = found.revocation.is_none();
+        let mut ended = Vec::new();
+        for serial_hex in renewed_hex.iter().chain(is_new.then_some(&self.serial_hex)) {
+            ended.extend(tx.certificate_revoke(device, serial_hex, self.reason)?);
         }
-        let ended = tx.certificate_revoke(found.device.device, &self.serial_hex, self.reason)?;
-        let certificate = find(tx)?.ok_or(Error::not_found("certificate"))?;
-        Ok(Revoked { certificate, is_new: true, ended })
+        let certificate = if is_new { find(tx)?.ok_or(Error::not_found("certificate"))? } else { found };
+        Ok(Revoked { certificate, is_new, renewed_hex, ended })
     }
 
     fn entries(&self, revoked: &Revoked) -> Vec<AuditEntry> {
-        if !revoked.is_new {
+        if !revoked.is_new && revoked.renewed_hex.is_empty() {
             return Vec::new();
         }
         let object = format!("certificate {}", self.serial_hex);
         let entry = AuditEntry::of(&self.caller, AuditAction::CertificateRevoke, object);
         let entry = entry.device(&revoked.certificate.device).detail("reason", self.reason.name());
+        let entry = entry.detail("certificates", &revoked.renewed_hex.join(", "));
         with_keys(entry, &revoked.ended)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::access::{Caller, EndedKey};
 use crate::certificate::{
-    Certificate, CertificateFilter, Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+    Certificate, CertificateFilter, Revocation, RevocationReason, RevokedCertificate, RevokedCount, RevokedOf,
 };
 use crate::id::{DeviceKey, OrgId, UnixMs};
 use crate::port::{Found, Page, PageRequest, TxResult};
@@ -22,6 +22,21 @@ pub trait CertificateSteps {
         serial_hex: &str,
         reason: RevocationReason,
     ) -> TxResult<Vec<EndedKey>>;
+    /// Remembers that a certificate of a device was got by showing another one.
+    fn certificate_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        serial_hex: &str,
+        shown_hex: &str,
+    ) -> TxResult<()>;
+    /// The serial numbers of those certificates of a device that were got by showing this one, or by showing one of these, and
+    /// were not revoked; at most so many.
+    fn certificates_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        shown_hex: &str,
+        limit: u32,
+    ) -> TxResult<Vec<String>>;
     /// The serial numbers of those certificates of a device that were not revoked; at most so many.
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>>;
 }
@@ -43,7 +58,7 @@ pub trait CertificateReader {
         serials_hex: Vec<String>,
     ) -> Found<'_, Vec<(String, Option<Revocation>)>>;
 
-    /// How many certificates are revoked that end at this instant or later, and when the last of them was.
+    /// How many certificates of our CA are revoked that end at this instant or later, and when the last of them was.
     fn revoked_count_of_every_org(&self, ending_from: UnixMs) -> Found<'_, RevokedCount>;
 
     /// Those that were revoked after an instant (or then, with a later serial number), in that order, and end at
@@ -52,6 +67,7 @@ pub trait CertificateReader {
         &self,
         after: (UnixMs, String),
         ending_from: UnixMs,
+        of: RevokedOf,
         limit: u32,
     ) -> Found<'_, Vec<RevokedCertificate>>;
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::{Matter, Rights};
+use crate::access::{CERTIFICATE_TEXT_PREFIX, Matter, Rights};
 use crate::budget::Weight;
+use crate::device::operation::IMPORTED_MARK;
 use crate::device::{
-    CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister, DeviceRetire,
-    DeviceSpec, IssuedCertificate, NamedDevice, RetiredDevice, Tag, TagPut,
+    CertificateRecord, CertificateSpec, Device, DeviceFilter, DeviceIdentity, DevicePage, DeviceRegister,
+    DeviceRetire, DeviceSpec, IssuedCertificate, NamedDevice, RetiredDevice, Tag, TagPut,
 };
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
@@ -56,6 +57,7 @@ impl ForCaller<'_> {
                     ));
                 }
                 DeviceRegister::validate(Some(&sn), spec.device_id, &spec.tags)?;
+                self.require_no_key_of(&record).await?;
                 Some((sn, record))
             }
             _ => None,
@@ -87,6 +89,16 @@ impl ForCaller<'_> {
         let (device, admitted) = self.engine.execute_with(operation, then).await?;
         admitted.await;
         Ok((device, issued))
+    }
+
+    /// A certificate that stands for an API key becomes no device's: the key would end with the device, whoever's it is.
+    async fn require_no_key_of(self, certificate: &CertificateRecord) -> Result<()> {
+        let Some((_, sha256_hex)) = certificate.serial_hex.split_once(IMPORTED_MARK) else { return Ok(()) };
+        let text = format!("{CERTIFICATE_TEXT_PREFIX}{sha256_hex}");
+        if self.engine.server().api_key_check(&text).await?.is_none() {
+            return Ok(());
+        }
+        Err(Error::Conflict { problem: "this certificate stands for an API key, so it is no device's" })
     }
 
     /// A page of devices, in the order of their numbers.

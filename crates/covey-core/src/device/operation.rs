@@ -12,6 +12,9 @@ use crate::operation::{Abort, Operation};
 use crate::port::{Need, Transaction, Turn};
 use crate::presence::{PresencePut, Reason};
 
+/// Stands in what a certificate of a CA of others is registered under, and in no serial number.
+pub(super) const IMPORTED_MARK: char = '~';
+
 /// Serial numbers that no device gets, in whatever case: what topics and brokers' accounts call something else.
 const RESERVED_SNS: [&str; 5] = ["dev", "srv", "server", "node", "gateway"];
 
@@ -62,6 +65,15 @@ impl Operation for DeviceRegister {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<Device, Abort> {
         let created_at = tx.now();
+        // One that a CA of others has issued may have been a device's before; one of ours is new.
+        if let Some(certificate) = &self.certificate
+            && certificate.serial_hex.contains(IMPORTED_MARK)
+            && tx.certificate_is_revoked(&certificate.serial_hex)?
+        {
+            let problem =
+                "this certificate was revoked, which cannot be taken back: the device needs another one";
+            return Err(Error::Conflict { problem }.into());
+        }
         let identity = register(tx, self.caller.org, &self.sn, self.device_id, &self.tags)?;
         if let Some(certificate) = &self.certificate {
             tx.certificate_insert(identity.device, certificate)?;

@@ -370,6 +370,7 @@ impl Operation for DeviceRenew {
         // The one that it has shown is spared: it may not get to know the new one.
         keep_newest(tx, found.device, &self.shown_hex, CERTIFICATES_MAX - 2)?;
         tx.certificate_insert(found.device, &self.certificate)?;
+        tx.certificate_renewed_from(found.device, &self.certificate.serial_hex, &self.shown_hex)?;
         Ok(found)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use covey_core::Engine;
-use covey_core::access::{ApiKey, Caller, KeyDigest};
+use covey_core::access::{ApiKey, Caller, KeyDigest, ShownCertificate};
 use covey_core::id::UnixMs;
 use subtle::ConstantTimeEq;
 
@@ -35,20 +35,20 @@ pub(super) struct Found {
 /// The use of an API key. It is noted when the key lets somebody in, which may be later than it was found.
 pub(super) struct KeyUse {
     key: ApiKey,
-    certificate_serial_hex: Option<String>,
+    certificate: Option<ShownCertificate>,
     is_noted: AtomicBool,
 }
 
 impl KeyUse {
-    pub(super) fn new(key: ApiKey, certificate_serial_hex: Option<String>) -> Arc<Self> {
-        Arc::new(Self { key, certificate_serial_hex, is_noted: AtomicBool::new(false) })
+    pub(super) fn new(key: ApiKey, certificate: Option<ShownCertificate>) -> Arc<Self> {
+        Arc::new(Self { key, certificate, is_noted: AtomicBool::new(false) })
     }
 
     /// The key has let somebody in.
     pub(super) fn note(&self, engine: &Engine) {
         // Most requests only read it.
         if !self.is_noted.load(Ordering::Relaxed) && !self.is_noted.swap(true, Ordering::Relaxed) {
-            engine.server().api_key_used(&self.key, self.certificate_serial_hex.clone());
+            engine.server().api_key_used(&self.key, self.certificate.clone());
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use covey_core::ForCaller;
-use covey_core::access::{Caller, CallerKind, KeyDigest};
+use covey_core::access::{Caller, CallerKind, KeyDigest, ShownCertificate};
 use covey_core::id::UnixMs;
 use covey_core::port::{Event, Observer, Refusal};
 use sha2::{Digest, Sha256};
@@ -282,7 +282,8 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
         let Some(key) = api.engine.server().api_key_check(text).await? else { return Ok(None) };
         let caller = Caller::of(&key);
         let account = api.shares.account(&caller);
-        let key_use = Some(KeyUse::new(key, serial_hex));
+        let certificate = serial_hex.map(|serial_hex| ShownCertificate::of(text, serial_hex));
+        let key_use = Some(KeyUse::new(key, certificate));
         Ok(Some(Found { known: (caller, account), key_use, identity: None }))
     };
     remembered(api, key_digest(text), now, looked_up).await

@@ -24,7 +24,7 @@ pub(crate) use proxy::{ProxyTrust, handed_on, handed_on_der};
 
 /// What the text begins with under which a certificate is registered. No API
 /// key begins with it, and none that does is taken from a header.
-pub(crate) const CREDENTIAL_PREFIX: &str = "certificate:";
+pub(crate) use covey_core::access::CERTIFICATE_TEXT_PREFIX as CREDENTIAL_PREFIX;
 /// Longest certificate in PEM that may be registered, in bytes.
 /// Limit for each certificate: 422.
 pub(crate) const CERTIFICATE_PEM_BYTES_MAX: usize = 16 * 1024;

@@ -57,6 +57,11 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
+    /// The server's state.
+    pub(super) fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
     /// The server's state; none of what `/pki` is made of where nobody signs.
     pub(super) fn pki(&self) -> Result<(&Api, &Pki), Problem> {
         let pki = self.api.pki.as_ref();

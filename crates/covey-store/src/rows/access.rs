@@ -57,6 +57,11 @@ pub(crate) const API_KEY_INSERT: &str = concat!(
 pub(crate) const API_KEY_OF_ID: &str =
     concat!("SELECT ", api_key_columns!(), " FROM api_keys WHERE id = $1 AND revoked_at IS NULL");
 
+/// Under what the certificate of a CA of others is a device's, or was: its SHA-256. That stands behind 32 digits of its CA
+/// and a tilde.
+pub(crate) const CERTIFICATE_IMPORTED: &str =
+    "SELECT serial FROM certificates WHERE substr(serial, 34) = $1 AND length(serial) = 97 LIMIT 1";
+
 /// Whether a certificate is a device's, or was.
 pub(crate) const CERTIFICATE_IS_OF_DEVICE: &str = "SELECT 1 FROM certificates WHERE serial = $1 LIMIT 1";
 

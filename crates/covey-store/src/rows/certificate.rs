@@ -20,6 +20,14 @@ macro_rules! certificates {
 }
 pub(crate) use certificates;
 
+/// Those that end first in front. Of one that was registered more than once, the registration that is good, then the newest.
+macro_rules! certificate_order {
+    () => {
+        "c.not_after, c.serial, c.revoked_at IS NOT NULL, c.issued_at DESC, c.device_key DESC"
+    };
+}
+pub(crate) use certificate_order;
+
 /// A certificate, from `certificate_columns!`.
 pub(crate) fn certificate(row: &dyn Columns) -> Read<Certificate> {
     Ok(Certificate {
@@ -65,11 +73,20 @@ pub(crate) const CERTIFICATE_REVOKE: &str = "UPDATE certificates SET revoked_at 
 /// Those of a device that were not revoked: device, limit.
 pub(crate) const CERTIFICATES_UNREVOKED: &str =
     "SELECT serial FROM certificates WHERE device_key = $1 AND revoked_at IS NULL ORDER BY serial LIMIT $2";
-/// How many are revoked that end at an instant or later, and when the last one was.
-pub(crate) const REVOKED_COUNT: &str =
-    "SELECT count(*), max(revoked_at) FROM certificates WHERE revoked_at IS NOT NULL AND not_after >= $1";
+/// How many of our CA are revoked that end at an instant or later, and when the last one was.
+pub(crate) const REVOKED_COUNT: &str = "SELECT count(*), max(revoked_at) FROM certificates WHERE revoked_at IS NOT NULL AND not_after >= $1 \
+     AND serial NOT LIKE '%~%'";
 /// Those revoked after an instant, or then with a later serial number, that end at another or later, in that order:
-/// instant, serial number, end, limit.
+/// instant, serial number, end, whether those of CAs of others are meant, too, limit.
 pub(crate) const REVOKED: &str = "SELECT c.serial, d.sn, c.revoked_at, c.reason FROM certificates c \
      JOIN devices d ON d.id = c.device_key WHERE c.revoked_at IS NOT NULL AND (c.revoked_at, c.serial) > ($1, $2) \
-     AND c.not_after >= $3 ORDER BY c.revoked_at, c.serial LIMIT $4";
+     AND c.not_after >= $3 AND ($4 OR c.serial NOT LIKE '%~%') ORDER BY c.revoked_at, c.serial LIMIT $5";
+/// Remembers by which a certificate was got: that one, device, the certificate.
+pub(crate) const CERTIFICATE_RENEWED_FROM: &str =
+    "UPDATE certificates SET renewed_from = $1 WHERE device_key = $2 AND serial = $3";
+/// Those that were got by one, or by these, and were not revoked: that one, device, device, device, that one, limit.
+pub(crate) const CERTIFICATES_RENEWED_FROM: &str = "WITH RECURSIVE line (serial) AS (SELECT f.serial FROM certificates f \
+     WHERE f.serial = $1 AND f.device_key = $2 UNION \
+     SELECT c.serial FROM certificates c JOIN line ON c.renewed_from = line.serial WHERE c.device_key = $3) \
+     SELECT c.serial FROM certificates c JOIN line ON line.serial = c.serial WHERE c.device_key = $4 \
+     AND c.revoked_at IS NULL AND c.serial <> $5 ORDER BY c.serial LIMIT $6";

@@ -107,6 +107,10 @@ impl AccessSteps for SqliteTransaction<'_> {
         self.rows(sql, (device.0, self.now.0), rows::ended_key)
     }
 
+    fn certificate_imported(&mut self, sha256_hex: &str) -> TxResult<Option<String>> {
+        self.row(rows::CERTIFICATE_IMPORTED, [sha256_hex], rows::first)
+    }
+
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {
         self.exists(rows::CERTIFICATE_IS_OF_DEVICE, [serial_hex])
     }

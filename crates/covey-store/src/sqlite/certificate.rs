@@ -3,7 +3,7 @@
 use covey_core::access::{Caller, EndedKey};
 use covey_core::certificate::{
     Certificate, CertificateFilter, CertificatePage, CertificateReader, CertificateState, CertificateSteps,
-    Revocation, RevocationReason, RevokedCertificate, RevokedCount,
+    Revocation, RevocationReason, RevokedCertificate, RevokedCount, RevokedOf,
 };
 use covey_core::id::{DeviceKey, OrgId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn, TxResult};
@@ -53,9 +53,10 @@ impl CertificateReader for Sqlite {
         &self,
         (after, serial_hex): (UnixMs, String),
         ending_from: UnixMs,
+        of: RevokedOf,
         limit: u32,
     ) -> Found<'_, Vec<RevokedCertificate>> {
-        let values = (after.0, serial_hex, ending_from.0, limit);
+        let values = (after.0, serial_hex, ending_from.0, of == RevokedOf::Every, limit);
         self.rows(ReadKind::RevokedList, Turn::Server, rows::REVOKED, values, rows::revoked_certificate)
     }
 }
@@ -86,8 +87,9 @@ fn certificate_page(
     let snapshot = connection.unchecked_transaction()?;
     let total = conditions.total(&snapshot, &format!("SELECT count(*) FROM {from} WHERE {clause}"))?;
     let sql = format!(
-        "SELECT {} FROM {from} WHERE {clause} ORDER BY c.not_after, c.serial LIMIT {} OFFSET {}",
+        "SELECT {} FROM {from} WHERE {clause} ORDER BY {} LIMIT {} OFFSET {}",
         rows::certificate_columns!(),
+        rows::certificate_order!(),
         page.size,
         page.offset()
     );
@@ -101,7 +103,9 @@ impl CertificateSteps for SqliteTransaction<'_> {
             rows::certificate_columns!(),
             " FROM ",
             rows::certificates!(),
-            " WHERE c.org_id = ?1 AND c.serial = ?2"
+            " WHERE c.org_id = ?1 AND c.serial = ?2 ORDER BY ",
+            rows::certificate_order!(),
+            " LIMIT 1"
         );
         self.row(sql, (org.0, serial_hex), rows::certificate)
     }
@@ -118,6 +122,25 @@ impl CertificateSteps for SqliteTransaction<'_> {
         let values = (self.now.0, reason as i64, serial_hex, device.0);
         self.change(rows::CERTIFICATE_REVOKE, values)?;
         Ok(ended)
+    }
+
+    fn certificate_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        serial_hex: &str,
+        shown_hex: &str,
+    ) -> TxResult<()> {
+        self.change(rows::CERTIFICATE_RENEWED_FROM, (shown_hex, device.0, serial_hex)).map(drop)
+    }
+
+    fn certificates_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        shown_hex: &str,
+        limit: u32,
+    ) -> TxResult<Vec<String>> {
+        let values = (shown_hex, device.0, device.0, device.0, shown_hex, limit);
+        self.rows(rows::CERTIFICATES_RENEWED_FROM, values, rows::first)
     }
 
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>> {

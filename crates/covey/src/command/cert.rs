@@ -42,7 +42,8 @@ enum CertCommand {
     },
     /// Revoke a certificate, or with --device all of a device: its holder is cut off and not let in again
     ///
-    /// Other certificates of the device stay valid, and the device stays registered. It cannot be taken back.
+    /// Other certificates of the device stay valid, and the device stays registered. It cannot be taken back. With the reason
+    /// key_compromise those are revoked, too, that were got by showing it (renewed), and by showing these.
     #[command(after_help = "Examples:\n  \
         covey cert revoke 5f0c2b7a9d3e41c68b12f7a0c4d5e6f7 --reason key_compromise\n  \
         covey cert revoke --device lamp-1 --reason superseded")]

@@ -64,7 +64,7 @@ pub async fn run(args: &RecoverArgs, target: &Target) -> Result<ExitCode> {
         name: FIRST_NAME.to_owned(),
         access: Rights::ALL.into(),
         digest: covey_http::key_digest(&clear_text),
-        certificate_serial_hex: None,
+        certificate: None,
         by: AuditActor::command("covey key recover"),
         from: None,
     };

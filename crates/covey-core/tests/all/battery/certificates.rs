@@ -2,12 +2,14 @@
 
 use covey_core::Error;
 use covey_core::access::{Caller, Grant, Grants, Rights};
+use covey_core::background::Work;
 use covey_core::certificate::{CertificateFilter, CertificateState, RevocationReason};
-use covey_core::device::{DeviceIdentity, DeviceSpec, Tag};
+use covey_core::device::{CertificateSpec, DeviceIdentity, DeviceSpec, Tag};
 use covey_core::id::{CallerId, Sn, UnixMs};
 use covey_core::port::{FromPeers, PageRequest};
 use futures_executor::block_on;
 
+use crate::battery::background::work_for;
 use crate::world::{Backend, World};
 
 fn sn(text: &str) -> Sn {
@@ -168,6 +170,111 @@ pub fn who_asks_what_was_revoked_is_told_all_of_it(backend: impl Backend) {
     assert_eq!(world.link.revoked_certificates().len(), 4);
     let ended = world.now().plus_ms(1_000 * 365 * 86_400_000);
     assert_eq!(block_on(server.revoked_count(ended)).unwrap().count, 0, "what has ended need not be told");
+}
+
+/// Under what the certificate of another CA is registered that has this SHA-256, given as a byte of it.
+fn imported_serial(byte: &str) -> String {
+    format!("{}~{}", "c0".repeat(16), byte.repeat(32))
+}
+
+/// A device with this certificate of another CA.
+fn imported(name: &str, serial: &str) -> DeviceSpec {
+    let certificate_pem = format!("{name} {serial}");
+    let certificate = CertificateSpec::Imported { ca: "old".to_owned(), certificate_pem };
+    DeviceSpec { certificate, ..DeviceSpec::default() }
+}
+
+pub fn a_revoked_certificate_of_another_ca_does_not_come_back_with_its_device(backend: impl Backend) {
+    let world = World::new(backend);
+    let caller = world.engine().for_caller(world.org(0));
+    let retire = |device: &DeviceIdentity| block_on(caller.device_retire(device.device_id)).unwrap();
+    let register = |serial: &str| block_on(caller.device_register(imported("moved", serial)));
+    let [first, second, third] = ["1f", "2f", "3f"].map(imported_serial);
+    let device = register(&first).unwrap().0.identity;
+    assert!(admits(&world, "moved", &first));
+    block_on(caller.certificate_revoke(&first, RevocationReason::KeyCompromise)).unwrap();
+    retire(&device);
+    let refused = |serial: &str| matches!(register(serial), Err(Error::Conflict { .. }));
+    assert!(refused(&first) && !admits(&world, "moved", &first));
+    let told = block_on(caller.certificate(&first)).unwrap().revocation.map(|revocation| revocation.reason);
+    assert_eq!(told, Some(RevocationReason::KeyCompromise));
+    // Nor one that went with its device; nor by another organisation.
+    let device = register(&second).unwrap().0.identity;
+    retire(&device);
+    assert!(refused(&second) && refused(&first));
+    let rival = world.engine().for_caller(world.org(1));
+    let theirs = block_on(rival.device_register(imported("moved", &second))).map(drop);
+    assert!(matches!(theirs, Err(Error::Conflict { .. })));
+    register(&third).unwrap();
+    assert!(admits(&world, "moved", &third) && !admits(&world, "moved", &second));
+    // Lists are of our CA; servers are told of all.
+    let server = world.engine().server();
+    assert_eq!(block_on(server.revoked_count(UnixMs(0))).unwrap().count, 0);
+    assert_eq!(block_on(server.revoked(UnixMs(0), 10)), Ok(Vec::new()));
+    world.link.revoked_certificates();
+    block_on(server.receive(FromPeers::Gap)).unwrap();
+    assert!(world.link.revoked_certificates().contains(&(sn("moved"), first)));
+}
+
+pub fn what_stands_for_a_certificate_of_another_ca_goes_with_it(backend: impl Backend) {
+    let world = World::new(backend);
+    let caller = world.engine().for_caller(world.org(0));
+    let text = |byte: &str| format!("certificate:{}", byte.repeat(32));
+    // The serial number that the other CA gave says nothing.
+    let add = |byte: &str, rights| block_on(caller.credential_add("first", byte, rights, &text(byte), "07"));
+    let is_good =
+        |byte: &str| block_on(world.engine().server().api_key_check(&text(byte))).unwrap().is_some();
+    let register = |name: &str, byte: &str| {
+        block_on(caller.device_register(imported(name, &imported_serial(byte)))).map(|(device, _)| device)
+    };
+    let device = register("one", "1f").unwrap();
+    register("two", "2f").unwrap();
+    assert!(matches!(add("1f", Rights::ALL), Err(Error::Invalid { field: "rights", .. })));
+    add("1f", Rights::TASKS_READ).unwrap();
+    add("2f", Rights::TASKS_READ).unwrap();
+    block_on(caller.certificate_revoke(&imported_serial("2f"), RevocationReason::Superseded)).unwrap();
+    assert!(is_good("1f") && !is_good("2f"));
+    block_on(caller.device_retire(device.identity.device_id)).unwrap();
+    assert!(!is_good("1f"));
+    assert!(matches!(add("1f", Rights::TASKS_READ), Err(Error::Invalid { field: "certificate_pem", .. })));
+    // Whose key it is does not end with somebody's device.
+    add("3f", Rights::ALL).unwrap();
+    assert!(matches!(register("three", "3f"), Err(Error::Conflict { .. })) && is_good("3f"));
+}
+
+pub fn whoever_renewed_with_a_stolen_key_is_kept_out_too(backend: impl Backend) {
+    let world = World::new(backend);
+    let (_, stolen) = world.register(0, named("lamp")).unwrap();
+    let (_, bystander) = world.register(0, named("pump")).unwrap();
+    let renew = |name: &str, shown: &str| {
+        let renewed = block_on(world.engine().server().device_renew(&sn(name), shown, "a request"));
+        renewed.unwrap().1.record.serial_hex
+    };
+    let second = renew("lamp", &stolen);
+    let third = renew("lamp", &second);
+    let theirs = renew("pump", &bystander);
+    let caller = world.engine().for_caller(world.org(0));
+    // Another took its place: whoever has that stays. Then it turns out why.
+    block_on(caller.certificate_revoke(&stolen, RevocationReason::Superseded)).unwrap();
+    assert!(admits(&world, "lamp", &second) && admits(&world, "lamp", &third));
+    world.link.revoked_certificates();
+    let told = block_on(caller.certificate_revoke(&stolen, RevocationReason::KeyCompromise)).unwrap();
+    assert_eq!(told.serial_hex, stolen);
+    assert!(!admits(&world, "lamp", &second) && !admits(&world, "lamp", &third));
+    let cut: Vec<_> = world.link.revoked_certificates().into_iter().map(|(_, serial)| serial).collect();
+    assert!(cut.contains(&second) && cut.contains(&third), "{cut:?}");
+    assert!(admits(&world, "pump", &bystander) && admits(&world, "pump", &theirs));
+}
+
+pub fn what_another_server_revoked_is_found_though_nobody_told(backend: impl Backend) {
+    let world = World::new(backend);
+    let (_, serial) = world.register(0, named("lamp")).unwrap();
+    let caller = world.engine().for_caller(world.org(0));
+    block_on(caller.certificate_revoke(&serial, RevocationReason::KeyCompromise)).unwrap();
+    // The message of the other server, which is lost.
+    world.link.revoked_certificates();
+    work_for(&world, Work::CatchUp, 1_500);
+    assert!(world.link.revoked_certificates().contains(&(sn("lamp"), serial)));
 }
 
 pub fn who_was_granted_some_devices_sees_and_revokes_their_certificates_alone(backend: impl Backend) {

@@ -4,6 +4,7 @@ use covey_core::Error;
 use covey_core::access::recovery;
 use covey_core::access::{
     Access, AdminKeyRecover, ApiKey, ApiKeyAdd, Caller, KeyBounds, LAST_USED_GRAIN_MS, Rights,
+    ShownCertificate,
 };
 use covey_core::audit::AuditActor;
 use covey_core::device::{CertificateSpec, Connection, DeviceFilter, DeviceSpec, TAGS_MAX, Tag};
@@ -317,7 +318,7 @@ pub fn a_certificate_loses_its_rights_with_its_device(backend: impl Backend) {
     let (older, older_serial) = world.register(0, named("c", None)).unwrap();
     let use_older = |key: &ApiKey| {
         world.pass_ms(LAST_USED_GRAIN_MS);
-        world.engine().server().api_key_used(key, Some(older_serial.clone()));
+        world.engine().server().api_key_used(key, Some(ShownCertificate::of("", older_serial.clone())));
         assert!(block_on(world.engine().server().api_key_exists()).unwrap(), "what came before is committed");
     };
     let (first, second) = (
@@ -395,7 +396,7 @@ pub fn a_recovered_key_takes_the_place_of_those_that_may_make_keys(backend: impl
             name,
             access: Rights::ALL.into(),
             digest: digest(text),
-            certificate_serial_hex: None,
+            certificate: None,
             by: AuditActor::command("test"),
             from: None,
         };
@@ -424,7 +425,7 @@ pub fn a_store_without_any_key_is_not_recovered(backend: impl Backend) {
         name,
         access: Rights::ALL.into(),
         digest: digest("made"),
-        certificate_serial_hex: None,
+        certificate: None,
         by: AuditActor::command("test"),
         from: None,
     };

@@ -114,6 +114,10 @@ macro_rules! battery {
                 certificates_are_found_by_what_they_are_and_by_their_organisation_alone,
                 who_asks_what_was_revoked_is_told_all_of_it,
                 who_was_granted_some_devices_sees_and_revokes_their_certificates_alone,
+                a_revoked_certificate_of_another_ca_does_not_come_back_with_its_device,
+                what_another_server_revoked_is_found_though_nobody_told,
+                what_stands_for_a_certificate_of_another_ca_goes_with_it,
+                whoever_renewed_with_a_stolen_key_is_kept_out_too,
             ],
             device_sessions: [
                 a_session_comes_back_as_it_was_kept,

@@ -188,6 +188,14 @@ impl CertificateIssuer for FakeIssuer {
         })
     }
 
+    /// Of a text `SN NAME`.
+    fn imported(&self, _ca: &str, pem: &str, now: UnixMs) -> Result<(Sn, CertificateRecord)> {
+        let (sn, serial_hex) = pem.split_once(' ').unwrap();
+        let record =
+            CertificateRecord { serial_hex: serial_hex.to_owned(), not_after: now.plus_ms(86_400_000) };
+        Ok((Sn::parse(sn).unwrap(), record))
+    }
+
     fn issue_claim(&self, not_after: UnixMs, _: UnixMs) -> Result<IssuedCertificate> {
         let serial = self.0.fetch_add(1, Ordering::SeqCst) + 0xa0;
         Ok(IssuedCertificate {

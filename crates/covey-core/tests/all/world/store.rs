@@ -5,6 +5,7 @@ use covey_core::access::{AccessReader, ApiKey, Caller, KeyDigest, Org};
 use covey_core::audit::{AuditChain, AuditPage, AuditReader, AuditRequest, AuditRow};
 use covey_core::certificate::{
     CertificateFilter, CertificatePage, CertificateReader, Revocation, RevokedCertificate, RevokedCount,
+    RevokedOf,
 };
 use covey_core::device::{
     DeviceFilter, DeviceIdentity, DevicePage, DeviceReader, NamedDevice, TaggedDevice, TagsOf,
@@ -203,9 +204,10 @@ impl CertificateReader for WatchedStore {
         &self,
         after: (UnixMs, String),
         ending_from: UnixMs,
+        of: RevokedOf,
         limit: u32,
     ) -> Found<'_, Vec<RevokedCertificate>> {
-        self.inner.revoked_of_every_org(after, ending_from, limit)
+        self.inner.revoked_of_every_org(after, ending_from, of, limit)
     }
 }
 

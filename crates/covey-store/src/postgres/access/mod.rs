@@ -44,6 +44,8 @@ prepared! {
         api_keys_revoke_of_device: "UPDATE api_keys SET revoked_at = $2, \
             digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL \
             AND certificate_serial IN (SELECT serial FROM certificates WHERE device_key = $1) RETURNING id, org_id, name";
+        /// Under what the certificate of a CA of others is a device's.
+        certificate_imported: rows::CERTIFICATE_IMPORTED;
         /// Whether a certificate is a device's, or was.
         certificate_is_of_device: rows::CERTIFICATE_IS_OF_DEVICE;
         /// Whether a certificate was a device's and was revoked.

@@ -77,6 +77,10 @@ impl AccessSteps for PostgresTransaction<'_> {
         self.write_rows(|sql| &sql.access.api_keys_revoke_of_device, values, rows::ended_key)
     }
 
+    fn certificate_imported(&mut self, sha256_hex: &str) -> TxResult<Option<String>> {
+        self.ask_first(|sql| &sql.access.certificate_imported, values![sha256_hex.to_owned()], rows::first)
+    }
+
     fn certificate_is_of_device(&mut self, serial_hex: &str) -> TxResult<bool> {
         let step = self.query(|sql| &sql.access.certificate_is_of_device, values![serial_hex.to_owned()]);
         Ok(!self.ask(step)?.is_empty())

@@ -12,13 +12,17 @@ prepared! {
     Writing {
         /// A certificate by its number: organisation, number.
         certificate: concat!("SELECT ", rows::certificate_columns!(), " FROM ", rows::certificates!(),
-            " WHERE c.org_id = $1 AND c.serial = $2 FOR NO KEY UPDATE OF d");
+            " WHERE c.org_id = $1 AND c.serial = $2 ORDER BY ", rows::certificate_order!(), " LIMIT 1 FOR NO KEY UPDATE OF d");
         /// Revokes what stands for a certificate: its number, now.
         api_keys_revoke_of_certificate: "UPDATE api_keys SET revoked_at = $2, \
             digest = sha256(uuid_send(gen_random_uuid())) WHERE revoked_at IS NULL AND certificate_serial = $1 \
             RETURNING id, org_id, name";
         /// Revokes a certificate: now, reason, number, device.
         certificate_revoke: rows::CERTIFICATE_REVOKE;
+        /// Remembers by which a certificate was got.
+        certificate_renewed_from: rows::CERTIFICATE_RENEWED_FROM;
+        /// Those that were got by one, or by these.
+        certificates_renewed_from: rows::CERTIFICATES_RENEWED_FROM;
         /// Those of a device that were not revoked: device, limit.
         certificates_unrevoked: rows::CERTIFICATES_UNREVOKED;
     }
@@ -31,7 +35,7 @@ prepared! {
         certificates_known: "SELECT serial, revoked_at, reason FROM certificates WHERE serial = ANY($1::text[])";
         /// How many are revoked.
         revoked_count: rows::REVOKED_COUNT;
-        /// Those that are: instant, number, end, limit.
+        /// Those that are: instant, number, end, whether of CAs of others, too, limit.
         revoked: rows::REVOKED;
     }
 }

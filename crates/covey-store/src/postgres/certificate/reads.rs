@@ -3,7 +3,7 @@
 use covey_core::access::Caller;
 use covey_core::certificate::{
     CertificateFilter, CertificatePage, CertificateReader, CertificateState, Revocation, RevokedCertificate,
-    RevokedCount,
+    RevokedCount, RevokedOf,
 };
 use covey_core::id::{OrgId, UnixMs};
 use covey_core::port::{Found, Page, PageRequest, ReadKind, Turn};
@@ -57,13 +57,14 @@ impl CertificateReader for Postgres {
         &self,
         (after, serial_hex): (UnixMs, String),
         ending_from: UnixMs,
+        of: RevokedOf,
         limit: u32,
     ) -> Found<'_, Vec<RevokedCertificate>> {
         self.rows(
             ReadKind::RevokedList,
             Turn::Server,
             |sql| &sql.certificate.revoked,
-            values![after.0, serial_hex, ending_from.0, i64::from(limit)],
+            values![after.0, serial_hex, ending_from.0, of == RevokedOf::Every, i64::from(limit)],
             rows::revoked_certificate,
         )
     }
@@ -100,8 +101,9 @@ async fn certificate_page(
     let (clause, from) = (conditions.clause(), rows::certificates!());
     let total = format!("SELECT count(*) FROM {from} WHERE {clause}");
     let items = format!(
-        "SELECT {} FROM {from} WHERE {clause} ORDER BY c.not_after, c.serial LIMIT {} OFFSET {}",
+        "SELECT {} FROM {from} WHERE {clause} ORDER BY {} LIMIT {} OFFSET {}",
         rows::certificate_columns!(),
+        rows::certificate_order!(),
         request.size,
         request.offset()
     );

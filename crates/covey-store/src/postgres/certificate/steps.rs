@@ -29,6 +29,29 @@ impl CertificateSteps for PostgresTransaction<'_> {
         Ok(ended)
     }
 
+    fn certificate_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        serial_hex: &str,
+        shown_hex: &str,
+    ) -> TxResult<()> {
+        let values = values![shown_hex.to_owned(), device.0, serial_hex.to_owned()];
+        self.write(|sql| &sql.certificate.certificate_renewed_from, values).map(drop)
+    }
+
+    fn certificates_renewed_from(
+        &mut self,
+        device: DeviceKey,
+        shown_hex: &str,
+        limit: u32,
+    ) -> TxResult<Vec<String>> {
+        let shown = || shown_hex.to_owned();
+        let values = values![shown(), device.0, device.0, device.0, shown(), i64::from(limit)];
+        let step = self.query(|sql| &sql.certificate.certificates_renewed_from, values);
+        let found = self.ask(step)?;
+        self.read(rows::each(&found, rows::first))
+    }
+
     fn certificates_unrevoked(&mut self, device: DeviceKey, limit: u32) -> TxResult<Vec<String>> {
         let values = values![device.0, i64::from(limit)];
         let step = self.query(|sql| &sql.certificate.certificates_unrevoked, values);
