@@ -6,6 +6,7 @@ import time
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from testbed.api import is_problem
 from testbed.certificate import Signer
@@ -69,12 +70,20 @@ def test_devices_of_another_ca_keep_their_certificates_and_are_revoked_as_others
     assert device.expect("tsk").task_id == task_id
 
     [listed] = api.get("/certificates", params={"sn": "moved-1"}).json()
-    prefix, _, serial = listed["serial"].partition("~")
-    assert len(prefix) == 32 and int(serial, 16) == serial_of(identity)
+    prefix, _, sha256 = listed["serial"].partition("~")
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    assert len(prefix) == 32 and sha256 == certificate.fingerprint(hashes.SHA256()).hex()
     began = time.monotonic()
     assert api.post(f"/certificates/{listed['serial']}/revoke", json={}).json()["state"] == "revoked"
     device.expect_disconnect(5)
     assert device.ended_at - began < 1.0
+    assert refused(connect, server, identity)
+    assert api.delete(f"/devices/{registration['device_id']}").status_code == 200
+    assert is_problem(registered(api, identity, "old"), 409), "it does not come back with its device"
+    # Another one that the CA has given the same number is another one.
+    twin = signers["old"].issue(tmp_path, "moved-1", serial=serial_of(identity))
+    assert registered(api, twin, "old").status_code == 201
+    connect(server, twin).close()
     assert refused(connect, server, identity)
     crl = x509.load_der_x509_crl(api.get(f"{server.http}/pki/crl").content)
     assert crl.get_revoked_certificate_by_serial_number(serial_of(identity)) is None, "it is not of our CA"

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -13,8 +14,8 @@ pub struct PeerCertificate {
     /// it would depend on the reader whose certificate it is.
     pub common_name: Option<Box<str>>,
     /// Its serial number in lowercase hex, two digits a byte, without the zero byte that DER puts
-    /// before a number whose first bit is set. Of one of a CA of others, behind what is told of that CA
-    /// ([`ImportedCa::prefix`](crate::ImportedCa::prefix)).
+    /// before a number whose first bit is set. Of one of a CA of others, which may give a number twice, in its place the
+    /// SHA-256 of all of it, behind what is told of that CA ([`ImportedCa::prefix`](crate::ImportedCa::prefix)).
     pub serial_hex: Box<str>,
 }
 
@@ -38,6 +39,11 @@ impl PeerCertificate {
         };
         Ok(Self { common_name, serial_hex: hex(serial).into() })
     }
+}
+
+/// SHA-256 in lowercase hex.
+pub(crate) fn sha256_hex(der: &[u8]) -> String {
+    hex(&Sha256::digest(der))
 }
 
 fn hex(bytes: &[u8]) -> String {

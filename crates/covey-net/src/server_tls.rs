@@ -77,8 +77,8 @@ impl ServerTls {
         Self::for_devices_of(identity, trusted, &[])
     }
 
-    /// The same, which lets in devices of CAs of others, too: the serial numbers of their certificates get something in
-    /// front of them ([`ImportedCa::prefix`]).
+    /// The same, which lets in devices of CAs of others, too: in the place of the serial numbers of their certificates stands
+    /// something else ([`ImportedCa::prefix`]).
     ///
     /// # Errors
     /// As [`for_devices`](Self::for_devices).

@@ -9,7 +9,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::certificate::PeerCertificate;
+use crate::certificate::{PeerCertificate, sha256_hex};
 use crate::imported::Issuers;
 use crate::server_tls::ServerTls;
 use crate::socket::Socket;
@@ -103,7 +103,7 @@ impl Transport {
         };
         let mut certificate = PeerCertificate::read(&shown[0])?;
         if let Some(prefix) = issuers.map(|issuers| issuers.prefix_of(shown)).transpose()?.flatten() {
-            certificate.serial_hex = format!("{prefix}{}", certificate.serial_hex).into();
+            certificate.serial_hex = format!("{prefix}{}", sha256_hex(&shown[0])).into();
         }
         Ok(Some(certificate))
     }

@@ -33,7 +33,6 @@ mod service;
 
 pub use authority::{
     Authority, CaFiles, CaOverview, ImportedCa, ImportedDevice, Notice, imported_ca_files, imported_serial,
-    is_imported_serial,
 };
 pub use bundle::{BUNDLE_PASSWORD_CHARS_MAX, certificates_der, check_bundle_password, key_der, pkcs12};
 pub use claim::IssuedClaim;

@@ -9,10 +9,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 
-use super::{Authority, ISSUING_CERTIFICATE, ROOT_CERTIFICATE, ca_set};
-use crate::certificate::{self, fingerprint_sha256, hex, to_pem};
+use super::{Authority, FORMER_CERTIFICATES, ISSUING_CERTIFICATE, ROOT_CERTIFICATE, ca_set};
+use crate::certificate::{self, fingerprint_sha256, to_pem};
 use crate::error::{PkiError, shortened};
 use crate::folder::{Access, Folder, NewFile};
+use crate::lifetime::Validity;
 
 /// How many there may be.
 /// Limit for each CA: no other is imported.
@@ -25,7 +26,7 @@ const NAME_CHARS_MAX: usize = 32;
 const CHAIN_CHARS_MAX: usize = 32 * 1024;
 /// Hexadecimal digits of a CA's fingerprint by which its certificates are told from those of others.
 const ID_DIGITS: usize = 32;
-/// Stands between that and the serial number of a certificate.
+/// Stands between that and what tells a certificate from others of the CA.
 const ID_END: char = '~';
 
 const FILE_PREFIX: &str = "imported-";
@@ -42,15 +43,14 @@ pub struct ImportedCa {
     pub path: PathBuf,
     /// Its subject.
     pub subject: String,
-    /// Its last moment.
-    pub not_after: OffsetDateTime,
+    pub(super) validity: Validity,
     der: CertificateDer<'static>,
 }
 
 impl ImportedCa {
-    /// SHA-256 of its certificate, in lowercase hex.
-    pub fn fingerprint_sha256(&self) -> String {
-        fingerprint_sha256(&self.der)
+    /// Its last moment.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.validity.not_after
     }
 
     /// Its certificate.
@@ -64,21 +64,16 @@ impl ImportedCa {
 pub struct ImportedDevice {
     /// Its CommonName.
     pub common_name: String,
-    /// Its serial number in lowercase hex, after what tells its CA from others.
+    /// Under what it is registered: [`imported_serial`].
     pub serial: String,
     /// Its last second, Unix time.
     pub not_after_s: i64,
 }
 
-/// The serial number under which a certificate is registered that a CA of others has issued. No serial number alone looks
-/// like this.
-pub fn imported_serial(id: &str, serial_hex: &str) -> String {
-    format!("{id}{ID_END}{serial_hex}")
-}
-
-/// Whether a serial number is one of those.
-pub fn is_imported_serial(serial: &str) -> bool {
-    serial.contains(ID_END)
+/// Under what a certificate is registered that a CA of others has issued, in the place of its serial number, which such a CA
+/// may give twice: its SHA-256, in lowercase hex. No serial number looks like this.
+pub fn imported_serial(id: &str, sha256_hex: &str) -> String {
+    format!("{id}{ID_END}{sha256_hex}")
 }
 
 /// Those in a folder, in the order of their names.
@@ -124,10 +119,14 @@ fn read(folder: &Folder, name: &str, text: &[u8]) -> Option<ImportedCa> {
     if !ca_set::may_sign_certificates(&parsed) {
         return None;
     }
-    let (subject, not_after) = (parsed.subject().to_string(), certificate::validity(&parsed)?.not_after);
+    let (subject, validity) = (parsed.subject().to_string(), certificate::validity(&parsed)?);
     let id = fingerprint_sha256(&der).get(..ID_DIGITS)?.to_owned();
     let path = folder.path(file_of(name));
-    Some(ImportedCa { name: name.to_owned(), id, path, subject, not_after, der: der.into_owned() })
+    Some(ImportedCa { name: name.to_owned(), id, path, subject, validity, der: der.into_owned() })
+}
+
+fn public_key(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    certificate::parse(der).map(|parsed| parsed.public_key().raw.to_vec())
 }
 
 fn file_of(name: &str) -> String {
@@ -162,18 +161,22 @@ impl Authority {
         }
         let imported = read(&folder, name, pem.as_bytes())
             .ok_or(given("must be one in PEM, of a CA that may sign certificates"))?;
-        if imported.not_after < now {
+        if imported.not_after() < now {
             return Err(given("is past its end"));
         }
-        for own in [ROOT_CERTIFICATE, ISSUING_CERTIFICATE] {
-            let own =
-                folder.read(own)?.and_then(|text| certificate::chain_from_pem(&text)).unwrap_or_default();
-            if own.contains(&imported.der) {
-                return Err(given("is the deployment's own"));
-            }
+        let mut trusted: Vec<_> = there.into_iter().map(|other| other.der).collect();
+        for own in [ROOT_CERTIFICATE, ISSUING_CERTIFICATE, FORMER_CERTIFICATES] {
+            let text = folder.read(own)?.unwrap_or_default();
+            trusted.extend(certificate::chain_from_pem(&text).unwrap_or_default());
         }
-        if there.iter().any(|other| other.id == imported.id) {
-            return Err(given("is there under another name"));
+        for other in &trusted {
+            if public_key(other) == public_key(&imported.der) {
+                return Err(given("has the key of a CA that is trusted here already"));
+            }
+            // Else it depended on who looks which of them a certificate is of.
+            if ca_set::is_signed_by(other, &imported.der) || ca_set::is_signed_by(&imported.der, other) {
+                return Err(given("leads to a CA that is trusted here already, or that one to it"));
+            }
         }
         let (name, text) = (file_of(name), to_pem(&imported.der));
         folder.write(&lock, &NewFile { name: &name, access: Access::Public, text: &text })?;
@@ -212,6 +215,9 @@ impl Authority {
         let given = PkiError::Given;
         let ca = self.imported.iter().find(|one| one.name == ca);
         let ca = ca.ok_or(given("cannot be looked at: no CA of this name is imported here"))?;
+        if !ca.validity.contains(now) {
+            return Err(given("cannot be taken: its CA is past its end, or not valid yet"));
+        }
         let chain = Some(pem).filter(|pem| pem.len() <= CHAIN_CHARS_MAX);
         let chain = chain.and_then(|pem| certificate::chain_from_pem(pem.as_bytes())).unwrap_or_default();
         let (leaf, between) = chain.split_first().ok_or(given("must be one in PEM"))?;
@@ -230,13 +236,9 @@ impl Authority {
         let (Some(Ok(common_name)), None) = (names.next(), names.next()) else {
             return Err(given("must have one CommonName: the serial number of the device"));
         };
-        let serial = match parsed.raw_serial() {
-            [0, rest @ ..] if !rest.is_empty() => rest,
-            all => all,
-        };
         Ok(ImportedDevice {
             common_name: common_name.to_owned(),
-            serial: imported_serial(&ca.id, &hex(serial)),
+            serial: imported_serial(&ca.id, &fingerprint_sha256(leaf)),
             not_after_s: parsed.validity().not_after.timestamp(),
         })
     }

@@ -8,6 +8,7 @@ mod former;
 mod imported;
 mod notice;
 mod offline;
+mod overview;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,9 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 pub use complete::CaFiles;
-pub use imported::{ImportedCa, ImportedDevice, imported_ca_files, imported_serial, is_imported_serial};
+pub use imported::{ImportedCa, ImportedDevice, imported_ca_files, imported_serial};
 pub use notice::Notice;
+pub use overview::CaOverview;
 
 use crate::error::PkiError;
 use crate::folder::Folder;
@@ -54,21 +56,6 @@ pub struct Authority {
     opening_notices: Vec<Notice>,
 }
 
-/// A CA, as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaOverview {
-    /// `root`, `issuing`, `former` or `imported`.
-    pub role: &'static str,
-    /// Its subject.
-    pub name: String,
-    /// SHA-256 of its certificate, in lowercase hex.
-    pub fingerprint_sha256: String,
-    /// Its certificate's last moment.
-    pub not_after: OffsetDateTime,
-    /// Whether its key is here.
-    pub has_key: bool,
-}
-
 impl Authority {
     /// Opens the CA in `dir`, or makes one there (and `dir` itself, mode 0700) on the first start.
     ///
@@ -90,6 +77,7 @@ impl Authority {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         folder.recover_set(&lock)?;
+        offline::forget_installed(&folder, &lock)?;
         let created = !ca_set::is_there(&folder)?;
         if created && folder.has(NEXT_KEY)? {
             return Err(PkiError::Waiting { request: folder.path(NEXT_REQUEST) });
@@ -134,7 +122,14 @@ impl Authority {
                 path: self.folder.path(name),
                 not_after: ca.validity.not_after,
             });
-        self.opening_notices.iter().cloned().chain(near_end).collect()
+        let imported_near_end = self.imported.iter().filter(|ca| ca.validity.is_near_end(now)).map(|ca| {
+            Notice::ImportedNearEnd {
+                name: ca.name.clone(),
+                not_after: ca.not_after(),
+                is_over: !ca.validity.contains(now),
+            }
+        });
+        self.opening_notices.iter().cloned().chain(near_end).chain(imported_near_end).collect()
     }
 
     /// The root certificate, PEM: what devices and other clients trust.
@@ -186,38 +181,6 @@ impl Authority {
     /// Path of the certificates of the issuing CAs of before, if there are any, for a TLS listener that reads files.
     pub fn former_path(&self) -> Option<PathBuf> {
         (!self.former.is_empty()).then(|| self.folder.path(FORMER_CERTIFICATES))
-    }
-
-    /// What an operator wants to know of each CA: its file, name, fingerprint and end. The root first, then the issuing CA,
-    /// then those of before.
-    pub fn overview(&self) -> Vec<CaOverview> {
-        let one = |role, der: &CertificateDer<'_>, validity: Validity, has_key| CaOverview {
-            role,
-            name: crate::certificate::parse(der)
-                .map(|parsed| parsed.subject().to_string())
-                .unwrap_or_default(),
-            fingerprint_sha256: crate::certificate::fingerprint_sha256(der),
-            not_after: validity.not_after,
-            has_key,
-        };
-        let has_root_key = self.folder.has(ROOT_KEY).unwrap_or_default();
-        let mut all = vec![
-            one("root", &self.root.der, self.root.validity, has_root_key),
-            one("issuing", &self.issuing.der, self.issuing.validity, true),
-        ];
-        all.extend(
-            self.former
-                .iter()
-                .map(|former| one("former", &former.der, former.validity, former.issuer.is_some())),
-        );
-        all.extend(self.imported.iter().map(|imported| CaOverview {
-            role: "imported",
-            name: format!("{}: {}", imported.name, imported.subject),
-            fingerprint_sha256: imported.fingerprint_sha256(),
-            not_after: imported.not_after,
-            has_key: false,
-        }));
-        all
     }
 
     /// Path of the server's chain (leaf, then issuing CA). The file is there once

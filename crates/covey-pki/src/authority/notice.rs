@@ -33,12 +33,24 @@ pub enum Notice {
         /// Its last moment.
         not_after: OffsetDateTime,
     },
+    /// A CA of others has less than a tenth of its life left, or none.
+    ImportedNearEnd {
+        /// What the operator calls it.
+        name: String,
+        /// Its last moment.
+        not_after: OffsetDateTime,
+        /// Whether that is past.
+        is_over: bool,
+    },
 }
 
 impl Notice {
     /// Whether the operator has to act (log as a warning), or only to know.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::KeyPermissionsNarrowed { .. } | Self::NearEnd { .. })
+        matches!(
+            self,
+            Self::KeyPermissionsNarrowed { .. } | Self::NearEnd { .. } | Self::ImportedNearEnd { .. }
+        )
     }
 }
 
@@ -62,6 +74,18 @@ impl fmt::Display for Notice {
                 "the CA certificate {} ends on {}, and no certificate outlives it; plan a new CA \
                  and the registration of the devices with it",
                 path.display(),
+                not_after.date()
+            ),
+            Self::ImportedNearEnd { name, not_after, is_over: false } => write!(
+                f,
+                "the CA {name} of others ends on {}: none of its devices is let in after that; give them \
+                 certificates of this deployment",
+                not_after.date()
+            ),
+            Self::ImportedNearEnd { name, not_after, is_over: true } => write!(
+                f,
+                "the CA {name} of others ended on {}: none of its devices is let in; covey ca remove \
+                 forgets it",
                 not_after.date()
             ),
         }

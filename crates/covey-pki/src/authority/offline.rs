@@ -17,7 +17,7 @@ use super::{
 use crate::certificate::{self, hex, random_serial};
 use crate::device::verified_public_key;
 use crate::error::{PkiError, shortened};
-use crate::folder::{Access, Folder, NewFile};
+use crate::folder::{Access, Folder, FolderLock, NewFile};
 use crate::key::{PrivateKeyPem, key_from_pem};
 use crate::lifetime::{CA_BACKDATE, CertificateLifetimes, Validity};
 
@@ -52,6 +52,7 @@ impl Authority {
         let folder = Folder::open(dir)?;
         let lock = folder.lock()?;
         folder.recover_set(&lock)?;
+        forget_installed(&folder, &lock)?;
         if folder.has(NEXT_KEY)? && folder.has(NEXT_REQUEST)? {
             return Ok(folder.path(NEXT_REQUEST));
         }
@@ -132,13 +133,13 @@ impl Authority {
             if former.len() >= FORMER_MAX {
                 return Err(given("cannot be used: there are as many issuing CAs as there may be"));
             }
-            let text = |name| {
-                folder.read(name).map(|text| String::from_utf8(text.unwrap_or_default()).unwrap_or_default())
-            };
-            // The one that is replaced now comes first.
-            former_pem = text(ISSUING_CERTIFICATE)? + "\n";
+            let replaced = ca_set::load_whatever_its_dates(&folder)?;
+            // The one that is replaced now comes first. Of those that are past their end nothing stays.
+            former_pem = replaced.issuing.pem;
             former_pem.extend(former.iter().map(|one| pem(&one.der)));
-            former_keys = text(ISSUING_KEY)? + "\n" + &text(FORMER_KEYS)?;
+            let keys = former.iter().filter_map(|one| one.issuer.as_ref());
+            let keys = std::iter::once(&replaced.issuer).chain(keys);
+            former_keys = keys.map(|issuer| PrivateKeyPem::of(issuer.key()).into_exposed()).collect();
         }
         let file = |name, access, text| NewFile { name, access, text };
         let (issuing_pem, root_pem) = (pem(issuing), pem(root));
@@ -155,6 +156,24 @@ impl Authority {
         folder.remove(NEXT_REQUEST)?;
         folder.remove(NEXT_KEY)
     }
+}
+
+/// Removes the key that waits, and its request, where they were installed and a kill came before they were removed: else
+/// the same key would get another certificate.
+pub(super) fn forget_installed(folder: &Folder, _lock: &FolderLock) -> Result<(), PkiError> {
+    if !folder.has(NEXT_KEY)? {
+        return Ok(());
+    }
+    let key = |name| {
+        let file = folder.read_key(name)?;
+        Ok::<_, PkiError>(file.and_then(|file| key_from_pem(&file.text)))
+    };
+    let both = key(NEXT_KEY)?.zip(key(ISSUING_KEY)?);
+    if both.is_some_and(|(one, other)| one.subject_public_key_info() == other.subject_public_key_info()) {
+        folder.remove(NEXT_REQUEST)?;
+        folder.remove(NEXT_KEY)?;
+    }
+    Ok(())
 }
 
 /// The name that a request asks for.

@@ -6,6 +6,7 @@ mod authority;
 mod client;
 mod device;
 mod kill;
+mod offline;
 mod openssl;
 mod request;
 mod revocation;

@@ -139,7 +139,7 @@ pub fn run(args: CaArgs) -> Result<()> {
             println!(
                 "{} is trusted as {name} until {}; start the server again",
                 ca.subject,
-                ca.not_after.date()
+                ca.not_after().date()
             );
         }
         CaCommand::Remove { name, pki } => {
@@ -157,9 +157,8 @@ fn list(pki: &Path, as_json: bool, now: OffsetDateTime) -> Result<()> {
     if !pki.join("ca.pem").exists() {
         return Err(fault::setup(format!("there is no CA in {}", pki.display())));
     }
-    let authority =
-        Authority::open_or_create(pki, CertificateLifetimes::default(), now).map_err(fault::setup)?;
-    for CaOverview { role, name, fingerprint_sha256, not_after, has_key } in authority.overview() {
+    let found = Authority::overview(pki, now).map_err(fault::setup)?;
+    for CaOverview { role, name, fingerprint_sha256, not_after, has_key } in found {
         if as_json {
             let line = serde_json::json!({
                 "role": role, "name": name, "sha256": fingerprint_sha256, "has_key": has_key,
