@@ -35,6 +35,9 @@ pub const CERTIFICATES_MAX: u32 = 8;
 /// How many certificates a device may get within a day by itself.
 /// Limit for each device: 429.
 pub const CERTIFICATES_PER_DAY_MAX: u32 = 20;
+/// How long after a certificate whoever enrolled may ask for it again with the same key, in milliseconds: its answer may
+/// have been lost.
+const ASKED_AGAIN_MS_MAX: i64 = DAY_MS;
 /// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
@@ -81,6 +84,8 @@ pub struct ClaimSerialState {
     pub device: Option<DeviceKey>,
     /// SHA-256 of its public key.
     pub key_sha256: Option<[u8; 32]>,
+    /// When the last certificate was issued that it got by the claim; none if that one was revoked.
+    pub issued_at: Option<UnixMs>,
     /// Whether it was released since, or nobody has enrolled.
     pub is_free: bool,
 }

@@ -250,7 +250,7 @@ impl Operation for ClaimEnrol {
             .filter(|claim| claim.is_good_at(now))
             .ok_or(CLAIM_OVER)?;
         let state = tx.claim_serial(claim.id, &self.sn)?;
-        let admitted = self.admitted(&claim, state.as_ref())?;
+        let admitted = self.admitted(&claim, state.as_ref(), now)?;
         let found = tx.device_of_name(&self.sn)?.map(|found| found.identity);
         let identity = match (admitted, found) {
             (Admitted::Again(device), Some(found)) if found.device == device => {
@@ -302,12 +302,12 @@ const USED: Error = Error::Conflict {
 enum Admitted {
     /// It has not enrolled, or was released.
     New,
-    /// It has enrolled with this key, as this device, and has not got its certificate.
+    /// It has enrolled with this key, as this device, not long ago, and has not got its certificate.
     Again(DeviceKey),
 }
 
 impl ClaimEnrol {
-    fn admitted(&self, claim: &Claim, state: Option<&ClaimSerialState>) -> Result<Admitted> {
+    fn admitted(&self, claim: &Claim, state: Option<&ClaimSerialState>, now: UnixMs) -> Result<Admitted> {
         let is_free = match state {
             None => {
                 if !claim.pattern.as_ref().is_some_and(|pattern| pattern.matches(&self.sn)) {
@@ -325,8 +325,13 @@ impl ClaimEnrol {
             }
             return Ok(Admitted::New);
         }
-        // Whoever holds the key is the device that enrolled.
-        match state.and_then(|state| state.device.zip(state.key_sha256)) {
+        // Whoever holds the key is the device that enrolled. That its answer was lost it can say for a while, and not of a
+        // certificate that somebody has revoked.
+        let is_lost = |state: &ClaimSerialState| {
+            state.issued_at.is_some_and(|at| now.since_ms(at) <= ASKED_AGAIN_MS_MAX)
+        };
+        let known = state.filter(|state| is_lost(state)).and_then(|state| state.device.zip(state.key_sha256));
+        match known {
             Some((device, key)) if key == self.key_sha256 => Ok(Admitted::Again(device)),
             _ => Err(USED),
         }

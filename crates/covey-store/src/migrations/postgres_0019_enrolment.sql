@@ -37,4 +37,4 @@ CREATE TABLE claim_uses (
     address TEXT COLLATE "C",
     used_at BIGINT NOT NULL
 );
-CREATE INDEX claim_uses_claim ON claim_uses (claim_id, id);
+CREATE INDEX claim_uses_claim ON claim_uses (claim_id, sn, id);

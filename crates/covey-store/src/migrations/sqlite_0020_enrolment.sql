@@ -37,4 +37,4 @@ CREATE TABLE claim_uses (
     address TEXT,
     used_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX claim_uses_claim ON claim_uses (claim_id, id);
+CREATE INDEX claim_uses_claim ON claim_uses (claim_id, sn, id);

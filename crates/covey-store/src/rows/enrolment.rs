@@ -37,13 +37,14 @@ pub(crate) fn claim_texts(new: &NewClaim) -> (String, String, Option<String>) {
     (new.name.clone(), new.serial_hex.clone(), pattern)
 }
 
-/// What is stored of a serial number, from `device_key, key_sha256, used_at, released_at`.
+/// What is stored of a serial number, from `device_key, key_sha256, used_at, released_at, issued_at`.
 pub(crate) fn claim_serial_state(row: &dyn Columns) -> Read<ClaimSerialState> {
     let key = row.bytes(1)?.map(<[u8; 32]>::try_from).transpose();
     let (used_at, released_at) = (get::<Option<i64>>(row, 2)?, get::<Option<i64>>(row, 3)?);
     Ok(ClaimSerialState {
         device: get::<Option<i64>>(row, 0)?.map(DeviceKey),
         key_sha256: key.map_err(|_| Damaged::Value(1, "digest"))?,
+        issued_at: get::<Option<i64>>(row, 4)?.map(UnixMs),
         is_free: used_at.is_none() || released_at.is_some(),
     })
 }
@@ -78,9 +79,12 @@ pub(crate) const CLAIM_INSERT: &str = "INSERT INTO claims (org_id, name, certifi
      VALUES ($1, $2, $3, $4, $5, 0, $6, $7) RETURNING id";
 /// How many serial numbers are listed of a claim.
 pub(crate) const CLAIM_SERIALS_COUNT: &str = "SELECT count(*) FROM claim_serials WHERE claim_id = $1";
-/// What is stored of a serial number: claim, serial number.
-pub(crate) const CLAIM_SERIAL: &str = "SELECT s.device_key, s.key_sha256, s.used_at, s.released_at FROM claim_serials s \
-     WHERE s.claim_id = $1 AND s.sn = $2";
+/// What is stored of a serial number, with the last certificate that was issued to it unless that one was revoked: claim,
+/// serial number.
+pub(crate) const CLAIM_SERIAL: &str = "SELECT s.device_key, s.key_sha256, s.used_at, s.released_at, c.issued_at \
+     FROM claim_serials s LEFT JOIN claim_uses u ON u.id = \
+     (SELECT max(l.id) FROM claim_uses l WHERE l.claim_id = s.claim_id AND l.sn = s.sn) \
+     LEFT JOIN certificates c ON c.serial = u.certificate AND c.revoked_at IS NULL WHERE s.claim_id = $1 AND s.sn = $2";
 /// A serial number has enrolled: claim, serial number, device, digest of its key, now.
 pub(crate) const CLAIM_SERIAL_USE: &str = "INSERT INTO claim_serials (claim_id, sn, device_key, key_sha256, used_at) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (claim_id, sn) DO UPDATE SET device_key = excluded.device_key, key_sha256 = excluded.key_sha256, \

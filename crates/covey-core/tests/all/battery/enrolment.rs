@@ -1,6 +1,7 @@
 //! Enrolment: who gets a certificate by a claim, and who gets the next one by the one that it has.
 
 use covey_core::Error;
+use covey_core::certificate::RevocationReason;
 use covey_core::device::{DeviceIdentity, DeviceSpec};
 use covey_core::enrolment::{
     CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, Claim, ClaimSerial, ClaimSpec, EnrolRequest, SnPattern,
@@ -116,6 +117,17 @@ pub fn a_device_that_enrols_again_is_the_same_or_was_released(backend: impl Back
     assert_eq!(repaired, device);
     let good: Vec<_> = [&first, &second, &third].map(|serial| is_good(&world, "a", serial)).into();
     assert_eq!(good, [false, false, true], "those of before the repair are dead");
+
+    // Only for a while is an answer lost, and never that with a certificate which was revoked.
+    let (_, fourth) = enrol(&world, &made, "a", 2).unwrap();
+    block_on(caller.certificate_revoke(&fourth, RevocationReason::KeyCompromise)).unwrap();
+    assert!(is_conflict(enrol(&world, &made, "a", 2)), "it was revoked");
+    block_on(caller.claim_serial_release(made.id, sn("a"))).unwrap();
+    enrol(&world, &made, "a", 2).unwrap();
+    world.pass_ms(DAY_MS);
+    enrol(&world, &made, "a", 2).unwrap();
+    world.pass_ms(DAY_MS + 1);
+    assert!(is_conflict(enrol(&world, &made, "a", 2)), "it has had its certificate for long");
 
     // Whoever retires it decides when it comes back, and as whom.
     block_on(caller.device_retire(device.device_id)).unwrap();
