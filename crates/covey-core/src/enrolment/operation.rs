@@ -262,7 +262,7 @@ impl Operation for ClaimEnrol {
             (Admitted::New, None) => register(tx, claim.org, &self.sn, None, &[])?,
             // Released: whoever has the keys of before is somebody else now.
             (Admitted::New, Some(found))
-                if found.org == claim.org && state.is_some_and(|state| state.device.is_some()) =>
+                if state.is_some_and(|state| state.device == Some(found.device)) =>
             {
                 ended = tx.api_keys_revoke_of_device(found.device)?;
                 keep_newest(tx, found.device, NONE, 0)?;

@@ -135,6 +135,12 @@ pub fn a_device_that_enrols_again_is_the_same_or_was_released(backend: impl Back
     block_on(caller.claim_serial_release(made.id, sn("a"))).unwrap();
     let (anew, _) = enrol(&world, &made, "a", 2).unwrap();
     assert_ne!(anew.device, device.device);
+    // What an operator registers in its place is none of the claim's.
+    block_on(caller.device_retire(anew.device_id)).unwrap();
+    let (_, own) = world.register(0, DeviceSpec { sn: Some(sn("a")), ..DeviceSpec::default() }).unwrap();
+    block_on(caller.claim_serial_release(made.id, sn("a"))).unwrap();
+    assert_eq!(enrol(&world, &made, "a", 2).unwrap_err(), Error::SnTaken);
+    assert!(is_good(&world, "a", &own));
 
     // One that was there already is nobody's to claim, whatever a pattern says.
     for (org, name) in [(0, "lamp-1"), (1, "lamp-2")] {
