@@ -7,7 +7,7 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
 use crate::enrolment::operation::{CLAIM_OVER, NOT_RENEWABLE};
 use crate::enrolment::{
-    Claim, ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerial, ClaimSerialRelease, ClaimSerialsAdd, ClaimSpec,
+    Certified, Claim, ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerial, ClaimSerialRelease, ClaimSerialsAdd, ClaimSpec,
     DeviceRenew, EnrolRequest, check_serials,
 };
 use crate::error::{Error, Result};
@@ -118,10 +118,13 @@ impl ForServer<'_> {
             address: request.address,
             certificate: issued.record.clone(),
         };
-        let then = |after: &AfterCommit, (identity, _): &(DeviceIdentity, _)| after.links.admit(&identity.sn);
-        let ((identity, _), admitted) = self.engine.execute_with(operation, then).await?;
+        let then = |after: &AfterCommit, (certified, _): &(Certified, _)| {
+            certified.tell(after);
+            after.links.admit(&certified.device.sn)
+        };
+        let ((certified, _), admitted) = self.engine.execute_with(operation, then).await?;
         admitted.await;
-        Ok((identity, issued))
+        Ok((certified.device, issued))
     }
 
     /// Gives a device the next certificate: it has shown one that it has, which proves who it is. That one may have ended
@@ -144,7 +147,8 @@ impl ForServer<'_> {
             expired_ms_max: self.engine.parts.limits.renew_expired_ms_max,
             certificate: issued.record.clone(),
         };
-        Ok((self.engine.execute(operation).await?, issued))
+        let then = |after: &AfterCommit, certified: &Certified| certified.tell(after);
+        Ok((self.engine.execute_then(operation, then).await?.device, issued))
     }
 
     /// Signed before it is stored: a certificate that nobody stored admits nobody.

@@ -10,6 +10,9 @@ pub use operation::{ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerialRelease, Claim
 pub use pattern::SnPattern;
 pub use port::{EnrolmentReader, EnrolmentSteps, NewClaim, NewUse};
 
+use crate::audit::AuditEntry;
+use crate::device::{CertificateRecord, DeviceIdentity};
+use crate::engine::after_commit::AfterCommit;
 use crate::error::{Error, Result};
 use crate::id::{ClaimId, DeviceId, DeviceKey, OrgId, Sn, UnixMs};
 
@@ -137,6 +140,30 @@ fn check_serials(serials: &[Sn]) -> Result<()> {
         return Err(Error::invalid("serials", "must be at most 5000 at a time"));
     }
     Ok(())
+}
+
+/// A device that has got a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// The device.
+    pub device: DeviceIdentity,
+    /// The serial numbers of its certificates that were revoked for it, in lower-case hexadecimal digits.
+    pub superseded_hex: Vec<String>,
+}
+
+impl Certified {
+    /// Tells the ways to the device which of its certificates are good no more.
+    pub(crate) fn tell(&self, after: &AfterCommit) {
+        for serial_hex in &self.superseded_hex {
+            after.revoked_certificate(&self.device.sn, serial_hex);
+        }
+    }
+
+    /// The entry of the audit log with the certificate that it got, and those that were revoked for it.
+    pub(crate) fn named_in(&self, entry: AuditEntry, certificate: &CertificateRecord) -> AuditEntry {
+        let entry = entry.device(&self.device).detail("certificate", &certificate.serial_hex);
+        entry.detail("superseded", &self.superseded_hex.join(", "))
+    }
 }
 
 /// A request of a device that has been read, and whose signature the issuer checks.

@@ -7,8 +7,8 @@ use crate::access::{Caller, EndedKey, with_keys};
 use crate::audit::{AuditAction, AuditActor, AuditEntry, DETAIL_BYTES_MAX};
 use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, object_of, register};
 use crate::enrolment::{
-    CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Claim, ClaimSerialState,
-    DAY_MS, NewClaim, NewUse, SnPattern,
+    ASKED_AGAIN_MS_MAX, CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Certified, Claim,
+    ClaimSerialState, DAY_MS, NewClaim, NewUse, SnPattern,
 };
 use crate::error::{Error, Result};
 use crate::id::{ClaimId, DeviceKey, OrgId, Sn, UnixMs};
@@ -233,7 +233,7 @@ pub struct ClaimEnrol {
 
 impl Operation for ClaimEnrol {
     /// The device, and the API keys that ended with the certificates that it had before.
-    type Output = (DeviceIdentity, Vec<EndedKey>);
+    type Output = (Certified, Vec<EndedKey>);
 
     const NEED: Need = Need::New;
 
@@ -241,7 +241,7 @@ impl Operation for ClaimEnrol {
         Turn::Org(self.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<(DeviceIdentity, Vec<EndedKey>), Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<(Certified, Vec<EndedKey>), Abort> {
         DeviceRegister::validate(Some(&self.sn), None, &[])?;
         let mut ended = Vec::new();
         let now = tx.now();
@@ -252,43 +252,47 @@ impl Operation for ClaimEnrol {
         let state = tx.claim_serial(claim.id, &self.sn)?;
         let admitted = self.admitted(&claim, state.as_ref(), now)?;
         let found = tx.device_of_name(&self.sn)?.map(|found| found.identity);
-        let identity = match (admitted, found) {
+        let certified = match (admitted, found) {
             (Admitted::Again(device), Some(found)) if found.device == device => {
-                keep_newest(tx, device, NONE, CERTIFICATES_MAX - 1)?;
-                found
+                let superseded_hex = keep_newest(tx, device, NONE, CERTIFICATES_MAX - 1)?;
+                Certified { device: found, superseded_hex }
             }
             // It was retired: only an operator lets it in again.
             (Admitted::Again(_), _) => return Err(USED.into()),
-            (Admitted::New, None) => register(tx, claim.org, &self.sn, None, &[])?,
+            (Admitted::New, None) => {
+                let device = register(tx, claim.org, &self.sn, None, &[])?;
+                Certified { device, superseded_hex: Vec::new() }
+            }
             // Released: whoever has the keys of before is somebody else now.
             (Admitted::New, Some(found))
                 if state.is_some_and(|state| state.device == Some(found.device)) =>
             {
                 ended = tx.api_keys_revoke_of_device(found.device)?;
-                keep_newest(tx, found.device, NONE, 0)?;
-                found
+                let superseded_hex = keep_newest(tx, found.device, NONE, 0)?;
+                Certified { device: found, superseded_hex }
             }
             (Admitted::New, Some(_)) => return Err(Error::SnTaken.into()),
         };
-        tx.certificate_insert(identity.device, &self.certificate)?;
+        tx.certificate_insert(certified.device.device, &self.certificate)?;
         let new = NewUse {
             claim: claim.id,
             sn: self.sn.clone(),
-            device: identity.device,
+            device: certified.device.device,
             key_sha256: self.key_sha256,
             certificate_hex: self.certificate.serial_hex.clone(),
             address: self.address.clone(),
             at: now,
         };
         tx.claim_use(&new, matches!(admitted, Admitted::New))?;
-        Ok((identity, ended))
+        Ok((certified, ended))
     }
 
-    fn entries(&self, (device, ended): &(DeviceIdentity, Vec<EndedKey>)) -> Vec<AuditEntry> {
+    fn entries(&self, (certified, ended): &(Certified, Vec<EndedKey>)) -> Vec<AuditEntry> {
         let actor = AuditActor { kind: Cow::Borrowed("claim"), id: 0, name: Arc::from(&*self.claim_hex) };
-        let mut entry = AuditEntry::by(actor, self.org, AuditAction::DeviceEnrol, object_of(device));
+        let object = object_of(&certified.device);
+        let mut entry = AuditEntry::by(actor, self.org, AuditAction::DeviceEnrol, object);
         entry.from = self.address.as_deref().and_then(|address| address.parse().ok());
-        with_keys(entry.device(device).detail("certificate", &self.certificate.serial_hex), ended)
+        with_keys(certified.named_in(entry, &self.certificate), ended)
     }
 }
 
@@ -359,13 +363,13 @@ pub struct DeviceRenew {
 }
 
 impl Operation for DeviceRenew {
-    type Output = DeviceIdentity;
+    type Output = Certified;
 
     fn turn(&self) -> Turn {
         Turn::Org(self.device.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Certified, Abort> {
         let found = tx.device_of_name(&self.device.sn)?.map(|found| found.identity);
         let found = found.filter(|found| found.device == self.device.device).ok_or(NOT_RENEWABLE)?;
         let end = tx.certificate_end(found.device, &self.shown_hex)?.ok_or(NOT_RENEWABLE)?;
@@ -373,34 +377,34 @@ impl Operation for DeviceRenew {
             return Err(NOT_RENEWABLE.into());
         }
         // The one that it has shown is spared: it may not get to know the new one.
-        keep_newest(tx, found.device, &self.shown_hex, CERTIFICATES_MAX - 2)?;
+        let superseded_hex = keep_newest(tx, found.device, &self.shown_hex, CERTIFICATES_MAX - 2)?;
         tx.certificate_insert(found.device, &self.certificate)?;
         tx.certificate_renewed_from(found.device, &self.certificate.serial_hex, &self.shown_hex)?;
-        Ok(found)
+        Ok(Certified { device: found, superseded_hex })
     }
 
-    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+    fn entries(&self, certified: &Certified) -> Vec<AuditEntry> {
+        let device = &certified.device;
         let actor = AuditActor { kind: Cow::Borrowed("device"), id: 0, name: Arc::from(device.sn.as_str()) };
-        let entry =
-            AuditEntry::by(actor, device.org, AuditAction::DeviceRenew, object_of(device)).device(device);
-        vec![entry.detail("shown", &self.shown_hex).detail("certificate", &self.certificate.serial_hex)]
+        let entry = AuditEntry::by(actor, device.org, AuditAction::DeviceRenew, object_of(device));
+        vec![certified.named_in(entry.detail("shown", &self.shown_hex), &self.certificate)]
     }
 }
 
 /// No certificate has this serial number.
 const NONE: &str = "";
 
-/// Makes room for one more certificate of a device: this one stays, and the newest of the others, so many.
+/// Makes room for one more certificate of a device: this one stays, and the newest of the others, so many. Answers the
+/// serial numbers of those that do not.
 fn keep_newest(
     tx: &mut dyn Transaction,
     device: DeviceKey,
     spared_hex: &str,
     keep: u32,
-) -> Result<(), Abort> {
+) -> Result<Vec<String>, Abort> {
     let now = tx.now();
     if tx.certificates_since(device, now.plus_ms(-DAY_MS))? >= CERTIFICATES_PER_DAY_MAX {
         return Err(Error::Exhausted { limit: "the device has got 20 certificates within a day" }.into());
     }
-    tx.certificates_supersede(device, spared_hex, keep, now)?;
-    Ok(())
+    Ok(tx.certificates_supersede(device, spared_hex, keep, now)?)
 }

@@ -69,14 +69,15 @@ pub trait EnrolmentSteps {
     fn certificate_end(&mut self, device: DeviceKey, serial_hex: &str) -> TxResult<Option<UnixMs>>;
     /// How many certificates a device has got since an instant.
     fn certificates_since(&mut self, device: DeviceKey, since: UnixMs) -> TxResult<u32>;
-    /// Revokes the certificates of a device but for this one, and the newest of the others, so many.
+    /// Revokes the certificates of a device but for this one, the newest of the others, so many, and those that rights
+    /// were given to; answers their serial numbers.
     fn certificates_supersede(
         &mut self,
         device: DeviceKey,
         spared_hex: &str,
         keep: u32,
         at: UnixMs,
-    ) -> TxResult<()>;
+    ) -> TxResult<Vec<String>>;
 }
 
 /// The reads of claims.

@@ -106,9 +106,9 @@ pub(crate) const CERTIFICATE_END: &str =
 pub(crate) const CERTIFICATES_SINCE: &str =
     "SELECT count(*) FROM certificates WHERE device_key = $1 AND issued_at > $2";
 /// Revokes certificates but for one, the newest of the others, and those that rights were given to: now, device, that one,
-/// the device, that one, how many stay.
-pub(crate) const CERTIFICATES_SUPERSEDE: &str = "UPDATE certificates SET revoked_at = $1 WHERE device_key = $2 AND revoked_at IS NULL AND serial <> $3 \
+/// the device, that one, how many stay. Another has taken their place (4, RFC 5280 section 5.3.1).
+pub(crate) const CERTIFICATES_SUPERSEDE: &str = "UPDATE certificates SET revoked_at = $1, reason = 4 WHERE device_key = $2 AND revoked_at IS NULL AND serial <> $3 \
      AND serial NOT IN (SELECT c.serial FROM certificates c WHERE c.device_key = $4 AND c.revoked_at IS NULL \
      AND c.serial <> $5 ORDER BY c.issued_at DESC, c.serial DESC LIMIT $6) \
      AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.certificate_serial = certificates.serial \
-     AND k.revoked_at IS NULL)";
+     AND k.revoked_at IS NULL) RETURNING serial";

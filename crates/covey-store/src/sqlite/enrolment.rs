@@ -137,8 +137,8 @@ impl EnrolmentSteps for SqliteTransaction<'_> {
         spared_hex: &str,
         keep: u32,
         at: UnixMs,
-    ) -> TxResult<()> {
-        self.change(rows::CERTIFICATES_SUPERSEDE, (at.0, device.0, spared_hex, device.0, spared_hex, keep))
-            .map(drop)
+    ) -> TxResult<Vec<String>> {
+        let values = (at.0, device.0, spared_hex, device.0, spared_hex, keep);
+        self.rows(rows::CERTIFICATES_SUPERSEDE, values, rows::first)
     }
 }

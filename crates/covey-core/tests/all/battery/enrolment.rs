@@ -1,6 +1,7 @@
 //! Enrolment: who gets a certificate by a claim, and who gets the next one by the one that it has.
 
 use covey_core::Error;
+use covey_core::audit::AuditFilter;
 use covey_core::certificate::RevocationReason;
 use covey_core::device::{DeviceIdentity, DeviceSpec};
 use covey_core::enrolment::{
@@ -10,6 +11,7 @@ use covey_core::id::{ClaimId, Sn};
 use covey_core::port::PageRequest;
 use futures_executor::block_on;
 
+use crate::battery::audit::asked;
 use crate::world::{Backend, World};
 
 const DAY_MS: i64 = 86_400_000;
@@ -59,6 +61,19 @@ fn claims(world: &World, org: usize, id: Option<ClaimId>) -> Vec<Claim> {
 fn serials(world: &World, claim: &Claim) -> Vec<ClaimSerial> {
     let caller = world.engine().for_caller(world.org(0));
     block_on(caller.claim_serial_list(claim.id, None, PAGE)).unwrap().items
+}
+
+/// Whether the log of audits and a link were told of these, as of those that others took the place of.
+fn assert_superseded(world: &World, name: &str, serials: &[&String]) {
+    let told_link = world.link.revoked_certificates();
+    for serial in serials {
+        assert!(told_link.contains(&(sn(name), (*serial).clone())), "{serial}");
+        let found = block_on(world.engine().for_caller(world.org(0)).certificate(serial)).unwrap();
+        assert_eq!(found.revocation.map(|one| one.reason), Some(RevocationReason::Superseded));
+        let newest = &asked(world, 0, AuditFilter::default())[0].entry;
+        let told = newest.details.iter().find(|(name, _)| name == "superseded");
+        assert!(told.is_some_and(|(_, text)| text.contains(serial.as_str())), "{told:?}");
+    }
 }
 
 fn is_conflict<T>(outcome: Result<T, Error>) -> bool {
@@ -117,6 +132,7 @@ pub fn a_device_that_enrols_again_is_the_same_or_was_released(backend: impl Back
     assert_eq!(repaired, device);
     let good: Vec<_> = [&first, &second, &third].map(|serial| is_good(&world, "a", serial)).into();
     assert_eq!(good, [false, false, true], "those of before the repair are dead");
+    assert_superseded(&world, "a", &[&first, &second]);
 
     // Only for a while is an answer lost, and never that with a certificate which was revoked.
     let (_, fourth) = enrol(&world, &made, "a", 2).unwrap();
@@ -182,6 +198,10 @@ pub fn a_device_has_so_many_certificates_and_gets_so_many_a_day(backend: impl Ba
     for _ in 1..CERTIFICATES_PER_DAY_MAX {
         world.pass_ms(1);
         all.push(renew(&world, "lamp", &first).unwrap());
+        if all.len() > CERTIFICATES_MAX as usize {
+            // The first one is spared.
+            assert_superseded(&world, "lamp", &[&all[all.len() - CERTIFICATES_MAX as usize]]);
+        }
         let good = all.iter().filter(|serial| is_good(&world, "lamp", serial)).count();
         assert_eq!(good, all.len().min(CERTIFICATES_MAX as usize));
     }

@@ -88,9 +88,9 @@ impl EnrolmentSteps for PostgresTransaction<'_> {
         spared_hex: &str,
         keep: u32,
         at: UnixMs,
-    ) -> TxResult<()> {
+    ) -> TxResult<Vec<String>> {
         let values =
             values![at.0, device.0, spared_hex.to_owned(), device.0, spared_hex.to_owned(), i64::from(keep)];
-        self.write(|sql| &sql.enrolment.certificates_supersede, values).map(drop)
+        self.write_rows(|sql| &sql.enrolment.certificates_supersede, values, rows::first)
     }
 }

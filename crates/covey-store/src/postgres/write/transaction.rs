@@ -222,6 +222,19 @@ impl<'s> PostgresTransaction<'s> {
         Ok(self.trip(vec![step])?.first().map_or(0, Reply::changed))
     }
 
+    /// One statement that writes now: what `read` makes of each row that it answers.
+    pub(crate) fn write_rows<T>(
+        &mut self,
+        statement: Prepared,
+        values: Vec<Value<'s>>,
+        read: fn(&dyn Columns) -> Read<T>,
+    ) -> TxResult<Vec<T>> {
+        self.has_written = true;
+        let step = self.query(statement, values);
+        let found = self.ask(step)?;
+        self.read(rows::each(&found, read))
+    }
+
     /// One statement that writes now: what `read` makes of the first row that it answers.
     pub(crate) fn write_first<T>(
         &mut self,
