@@ -78,9 +78,6 @@ pub trait DeviceSteps {
     fn tags_beside(&mut self, device: DeviceKey, tag: &str) -> TxResult<u32>;
     /// Remembers a certificate of a device.
     fn certificate_insert(&mut self, device: DeviceKey, certificate: &CertificateRecord) -> TxResult<()>;
-    /// Forgets the certificates of a device but for the newest, so many, those that rights were given to, and
-    /// those that were revoked.
-    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()>;
 }
 
 /// The reads of devices.

@@ -6,6 +6,7 @@ mod operation;
 mod pattern;
 mod port;
 
+pub(crate) use operation::NONE;
 pub use operation::{ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerialRelease, ClaimSerialsAdd, DeviceRenew};
 pub use pattern::SnPattern;
 pub use port::{EnrolmentReader, EnrolmentSteps, NewClaim, NewUse};

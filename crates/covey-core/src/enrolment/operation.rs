@@ -392,7 +392,7 @@ impl Operation for DeviceRenew {
 }
 
 /// No certificate has this serial number.
-const NONE: &str = "";
+pub(crate) const NONE: &str = "";
 
 /// Makes room for one more certificate of a device: this one stays, and the newest of the others, so many. Answers the
 /// serial numbers of those that do not.

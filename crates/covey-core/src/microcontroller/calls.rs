@@ -5,6 +5,7 @@ use crate::budget::Weight;
 use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate, RetiredDevice, TagsOf};
 use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForDevice};
+use crate::enrolment::Certified;
 use crate::error::{Error, Result};
 use crate::id::{Sn, TaskId};
 use crate::microcontroller::operation::{NOT_OURS, TAKEN, is_own};
@@ -93,10 +94,13 @@ impl ForCaller<'_> {
         self.charge(Weight::WRITE)?;
         let certificate = certificate.record.clone();
         let operation = MicrocontrollerRegister { caller: self.caller.clone(), sn, certificate };
-        let then = |after: &AfterCommit, identity: &DeviceIdentity| after.links.admit(&identity.sn);
-        let (identity, admitted) = self.engine.execute_with(operation, then).await?;
+        let then = |after: &AfterCommit, certified: &Certified| {
+            certified.tell(after);
+            after.links.admit(&certified.device.sn)
+        };
+        let (certified, admitted) = self.engine.execute_with(operation, then).await?;
         admitted.await;
-        Ok(identity)
+        Ok(certified.device)
     }
 
     /// Retires the microcontroller of this name: its certificates are revoked and its connection closed.

@@ -17,7 +17,7 @@ use crate::named::named;
 /// Limit for each call: the task ends with 504.
 pub const ANSWER_MS_MAX: i64 = 5_000;
 /// How many certificates of a microcontroller are good at the same time: each registration makes one.
-/// Limit for each microcontroller: the oldest one is forgotten.
+/// Limit for each microcontroller: the oldest one is revoked.
 pub const CERTIFICATES_MAX: u32 = 64;
 /// Longest parameters of a call, in bytes of JSON text.
 /// Limit for each call: 400.

@@ -7,6 +7,7 @@ use crate::audit::{AuditAction, AuditEntry};
 use crate::device::{
     CertificateRecord, DeviceIdentity, DeviceKind, RetiredDevice, object_of, register_as, retire,
 };
+use crate::enrolment::{Certified, NONE};
 use crate::error::Error;
 use crate::id::{Sn, TaskId};
 use crate::limits::Limits;
@@ -42,7 +43,7 @@ pub(super) const TAKEN: Error =
     Error::Conflict { problem: "the name is that of a device that was not registered as a microcontroller" };
 
 /// Registers a microcontroller with a certificate, or gives one that is registered another certificate; those that it
-/// has stay good.
+/// has stay good, but for the oldest.
 pub struct MicrocontrollerRegister {
     /// Who asks.
     pub caller: Caller,
@@ -53,7 +54,7 @@ pub struct MicrocontrollerRegister {
 }
 
 impl Operation for MicrocontrollerRegister {
-    type Output = DeviceIdentity;
+    type Output = Certified;
 
     const NEED: Need = Need::New;
 
@@ -61,23 +62,29 @@ impl Operation for MicrocontrollerRegister {
         Turn::Org(self.caller.org)
     }
 
-    fn apply(&self, tx: &mut dyn Transaction) -> Result<DeviceIdentity, Abort> {
-        let identity = match tx.device_of_name(&self.sn)? {
-            None => register_as(tx, DeviceKind::Microcontroller, self.caller.org, &self.sn, None, &[])?,
+    fn apply(&self, tx: &mut dyn Transaction) -> Result<Certified, Abort> {
+        let certified = match tx.device_of_name(&self.sn)? {
+            None => {
+                let org = self.caller.org;
+                let device = register_as(tx, DeviceKind::Microcontroller, org, &self.sn, None, &[])?;
+                Certified { device, superseded_hex: Vec::new() }
+            }
             Some(found) if is_own(&found, &self.caller) => {
-                tx.certificates_trim(found.identity.device, CERTIFICATES_MAX - 1)?;
-                found.identity
+                let (device, now) = (found.identity, tx.now());
+                let keep = CERTIFICATES_MAX - 1;
+                let superseded_hex = tx.certificates_supersede(device.device, NONE, keep, now)?;
+                Certified { device, superseded_hex }
             }
             Some(_) => return Err(TAKEN.into()),
         };
-        tx.certificate_insert(identity.device, &self.certificate)?;
-        Ok(identity)
+        tx.certificate_insert(certified.device.device, &self.certificate)?;
+        Ok(certified)
     }
 
-    fn entries(&self, device: &DeviceIdentity) -> Vec<AuditEntry> {
+    fn entries(&self, certified: &Certified) -> Vec<AuditEntry> {
         let action = AuditAction::MicrocontrollerRegister;
-        let entry = AuditEntry::of(&self.caller, action, object_of(device)).device(device);
-        vec![entry.detail("certificate", &self.certificate.serial_hex)]
+        let entry = AuditEntry::of(&self.caller, action, object_of(&certified.device));
+        vec![certified.named_in(entry, &self.certificate)]
     }
 }
 

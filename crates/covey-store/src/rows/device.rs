@@ -92,11 +92,6 @@ pub(crate) fn tag_bytes(device: &Device) -> usize {
 pub(crate) const SN_IS_TAKEN: &str = "SELECT 1 FROM devices WHERE sn = $1 AND retired_at IS NULL";
 /// Who is registered under a serial number.
 pub(crate) const DEVICE_OF_NAME: &str = "SELECT d.id, d.org_id, d.device_id, d.sn, d.kind FROM devices d WHERE d.sn = $1 AND d.retired_at IS NULL";
-/// Forgets certificates but for the newest, those that rights were given to, and those that were revoked: device, the same, how many stay.
-pub(crate) const CERTIFICATES_TRIM: &str = "DELETE FROM certificates WHERE device_key = $1 AND revoked_at IS NULL AND serial NOT IN \
-     (SELECT c.serial FROM certificates c WHERE c.device_key = $2 AND c.revoked_at IS NULL ORDER BY c.issued_at DESC, c.serial DESC LIMIT $3) \
-     AND NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.certificate_serial = certificates.serial \
-     AND k.revoked_at IS NULL)";
 /// The next number that no device of an organisation has or had.
 pub(crate) const DEVICE_ID_FREE: &str =
     "SELECT coalesce(max(device_id), 0) + 1 FROM devices WHERE org_id = $1";

@@ -65,7 +65,6 @@ mod tests {
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,
             super::DEVICE_OF_NAME,
-            super::CERTIFICATES_TRIM,
             super::DEVICE_ID_FREE,
             super::DEVICE_RETIRE,
             super::CERTIFICATES_REVOKE,

@@ -215,8 +215,4 @@ impl DeviceSteps for SqliteTransaction<'_> {
         );
         inserted.map(drop)
     }
-
-    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()> {
-        self.change(rows::CERTIFICATES_TRIM, (device.0, device.0, keep)).map(drop)
-    }
 }

@@ -1,6 +1,7 @@
 //! Microcontrollers: whose names they are, their certificates, and what they are told.
 
 use covey_core::Error;
+use covey_core::certificate::RevocationReason;
 use covey_core::device::{CertificateSpec, DeviceFilter, DeviceIdentity, DeviceKind, DeviceSpec};
 use covey_core::id::Sn;
 use covey_core::microcontroller::{
@@ -95,6 +96,13 @@ pub fn each_registration_adds_a_certificate_and_the_newest_stay_good(backend: im
     let good: Vec<_> = serials.iter().map(|serial| kind(&world, "ft1", serial).is_some()).collect();
     let expected: Vec<_> = (0..serials.len()).map(|place| place >= 3).collect();
     assert_eq!(good, expected);
+    // Whoever asks after one that is good no more is told so.
+    let told = world.link.revoked_certificates();
+    for serial in &serials[..3] {
+        let found = block_on(world.engine().for_caller(world.org(0)).certificate(serial)).unwrap();
+        assert_eq!(found.revocation.map(|one| one.reason), Some(RevocationReason::Superseded));
+        assert!(told.contains(&(sn("ft1"), serial.clone())));
+    }
 }
 
 pub fn a_microcontroller_is_told_of_one_call_at_a_time_for_each_answer(backend: impl Backend) {

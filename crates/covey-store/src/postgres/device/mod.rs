@@ -48,8 +48,6 @@ prepared! {
         /// Who is registered under a serial number: nobody retires it meanwhile.
         device_of_name: "SELECT d.id, d.org_id, d.device_id, d.sn, d.kind FROM devices d \
              WHERE d.sn = $1 AND d.retired_at IS NULL FOR NO KEY UPDATE OF d";
-        /// Forgets certificates but for the newest.
-        certificates_trim: rows::CERTIFICATES_TRIM;
         /// Waits for those who are giving a device of an organisation its number.
         device_id_lock: "SELECT pg_advisory_xact_lock($1::int4, hashint8($2::int8))";
         /// The next free number of an organisation.

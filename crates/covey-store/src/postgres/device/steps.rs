@@ -101,9 +101,4 @@ impl DeviceSteps for PostgresTransaction<'_> {
         let values = values![certificate.serial_hex.clone(), device.0, self.now.0, certificate.not_after.0];
         self.write(|sql| &sql.device.certificate_insert, values).map(drop)
     }
-
-    fn certificates_trim(&mut self, device: DeviceKey, keep: u32) -> TxResult<()> {
-        let values = values![device.0, device.0, i64::from(keep)];
-        self.write(|sql| &sql.device.certificates_trim, values).map(drop)
-    }
 }
