@@ -31,7 +31,7 @@ pub use operation::{
 pub use org::{Org, OrgAdd, OrgRename};
 pub use port::{AccessReader, AccessSteps};
 pub use role::Role;
-pub(crate) use taken_names::TakenNames;
+pub(crate) use taken_names::{ASKED_TOO_MANY, TakenNames};
 
 use crate::error::{Error, Result};
 use crate::id::{OrgId, UnixMs};

@@ -5,12 +5,16 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::error::Error;
 use crate::id::{OrgId, UnixMs};
 
 /// How many answers a key gets in a minute that a serial number is taken. Requests that are
 /// under way count, since each may become one.
 /// Limit for each key: 429 until the minute is over.
 const TOLD_MAX: u32 = 300;
+/// Said of one more.
+pub(crate) const ASKED_TOO_MANY: Error =
+    Error::Exhausted { limit: "too many serial numbers that are taken were asked for" };
 /// How long a count lasts, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
 /// How many organisations are remembered before those are forgotten whose count is over.

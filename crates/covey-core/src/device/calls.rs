@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::access::{CERTIFICATE_TEXT_PREFIX, Matter, Rights};
+use crate::access::{ASKED_TOO_MANY, CERTIFICATE_TEXT_PREFIX, Matter, Rights};
 use crate::budget::Weight;
 use crate::device::operation::IMPORTED_MARK;
 use crate::device::{
@@ -35,9 +35,7 @@ impl ForCaller<'_> {
         if spec.sn.is_none() {
             return self.register(spec).await;
         }
-        let asked = self.engine.taken_names.ask(self.caller.org, self.engine.now());
-        let asked = asked
-            .ok_or(Error::Exhausted { limit: "too many serial numbers that are taken were asked for" })?;
+        let asked = self.engine.taken_names.ask(self.caller.org, self.engine.now()).ok_or(ASKED_TOO_MANY)?;
         let registered = self.register(spec).await;
         if matches!(registered, Err(Error::SnTaken)) {
             asked.told();

@@ -1,6 +1,6 @@
 //! What can be asked of enrolment.
 
-use crate::access::Rights;
+use crate::access::{ASKED_TOO_MANY, Rights};
 use crate::budget::Weight;
 use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate};
 use crate::engine::after_commit::AfterCommit;
@@ -109,6 +109,15 @@ impl ForServer<'_> {
         let now = self.engine.now();
         let claim = self.engine.parts.store.claim_of_certificate_of_every_org(claim_hex.to_owned()).await?;
         let claim = claim.filter(|claim| claim.is_good_at(now)).ok_or(CLAIM_OVER)?;
+        let asked = self.engine.taken_names.ask(claim.org, now).ok_or(ASKED_TOO_MANY)?;
+        let enrolled = self.enrol(claim, request).await;
+        if matches!(enrolled, Err(Error::SnTaken)) {
+            asked.told();
+        }
+        enrolled
+    }
+
+    async fn enrol(self, claim: Claim, request: EnrolRequest) -> Result<(DeviceIdentity, IssuedCertificate)> {
         let issued = self.issue(&request.sn, &request.csr_pem)?;
         let operation = ClaimEnrol {
             org: claim.org,

@@ -168,6 +168,17 @@ pub fn a_device_that_enrols_again_is_the_same_or_was_released(backend: impl Back
     assert!(is_conflict(enrol(&world, &made, "lamp-3", 1)), "it is over");
 }
 
+pub fn a_claim_does_not_tell_for_ever_which_serial_numbers_others_have(backend: impl Backend) {
+    let world = World::without_budgets(backend);
+    let made = claim(&world, &[], Some("*amp*"), 5);
+    world.register(1, DeviceSpec { sn: Some(sn("lamp-9")), ..DeviceSpec::default() }).unwrap();
+    let told = (0..2_000).take_while(|_| enrol(&world, &made, "lamp-9", 1) == Err(Error::SnTaken)).count();
+    assert!((1..2_000).contains(&told), "{told}");
+    assert!(matches!(enrol(&world, &made, "lamp-8", 1), Err(Error::Exhausted { .. })));
+    world.pass_ms(60_000);
+    enrol(&world, &made, "lamp-8", 1).unwrap();
+}
+
 pub fn a_certificate_is_renewed_by_one_that_is_good_or_ended_not_long_ago(backend: impl Backend) {
     let mut world = World::new(backend);
     let spec = DeviceSpec { sn: Some(sn("lamp")), ..DeviceSpec::default() };
