@@ -1,9 +1,12 @@
 //! Weighing what devices and applications ask.
 
 use crate::budget::Weight;
-use crate::engine::{ForCaller, ForDevice};
+use crate::engine::{ForCaller, ForDevice, ForServer};
 use crate::error::{Error, Result};
+use crate::id::OrgId;
 use crate::port::{Event, Refusal, Room};
+
+const ORG_LIMIT: &str = "the devices and keys of the organisation ask more than they may";
 
 impl ForDevice<'_> {
     /// Weighs what the device has sent, before anything is done with it.
@@ -23,10 +26,7 @@ impl ForDevice<'_> {
         }
         if engine.meters.org.charge(org, weight, now_us).is_err() {
             engine.meters.device.give_back(device, weight);
-            return refused(
-                Refusal::Budget,
-                "the devices and keys of the organisation ask more than they may",
-            );
+            return refused(Refusal::Budget, ORG_LIMIT);
         }
         Ok(())
     }
@@ -60,6 +60,18 @@ impl ForDevice<'_> {
     }
 }
 
+impl ForServer<'_> {
+    /// Weighs what is asked in the name of an organisation by nobody who has a budget of his own.
+    pub(crate) fn charge_org(self, org: OrgId, weight: Weight) -> Result<()> {
+        let engine = self.engine;
+        if engine.meters.org.charge(org.0, weight, engine.parts.clock.monotonic_us()).is_err() {
+            engine.after_commit.count(Event::Refused(Refusal::Budget));
+            return Err(Error::OverBudget { limit: ORG_LIMIT });
+        }
+        Ok(())
+    }
+}
+
 impl ForCaller<'_> {
     /// Weighs what an application asks, before anything is done.
     pub(crate) fn charge(self, weight: Weight) -> Result<()> {
@@ -75,7 +87,7 @@ impl ForCaller<'_> {
         }
         if engine.meters.org.charge(org, weight, now_us).is_err() {
             engine.meters.key.give_back(key, weight);
-            return refused("the devices and keys of the organisation ask more than they may");
+            return refused(ORG_LIMIT);
         }
         Ok(())
     }

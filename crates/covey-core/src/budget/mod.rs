@@ -10,6 +10,7 @@
 //! | change of a session's subscriptions | 4 | |
 //! | message that is refused | 1 | of its body |
 //! | PINGREQ | 1/10 | |
+//! | certificate that a device, or the holder of a claim, asks for | 20 | |
 //! | task that an application makes | 2 | of its parameters |
 //! | change of a twin by an application | 1, and 3 for each value | of its values |
 //! | another write of an application | 1 | |

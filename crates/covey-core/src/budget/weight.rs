@@ -21,6 +21,9 @@ impl Weight {
     /// A write of an application that has no weight of its own.
     pub const WRITE: Self = Self::units(1);
 
+    /// A certificate that is asked for by another one: a signature to check, one to make, and a commit.
+    pub const CERTIFICATE: Self = Self::units(20);
+
     const fn units(units: u64) -> Self {
         Self { milliunits: units * UNIT, bytes: 0 }
     }

@@ -7,8 +7,8 @@ use crate::engine::after_commit::AfterCommit;
 use crate::engine::{ForCaller, ForServer};
 use crate::enrolment::operation::{CLAIM_OVER, NOT_RENEWABLE};
 use crate::enrolment::{
-    Certified, Claim, ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerial, ClaimSerialRelease, ClaimSerialsAdd, ClaimSpec,
-    DeviceRenew, EnrolRequest, check_serials,
+    Certified, Claim, ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerial, ClaimSerialRelease, ClaimSerialsAdd,
+    ClaimSpec, DeviceRenew, EnrolRequest, check_serials,
 };
 use crate::error::{Error, Result};
 use crate::id::{ClaimId, Sn};
@@ -99,7 +99,7 @@ impl ForServer<'_> {
     ///
     /// # Errors
     /// [`Error::Conflict`] for a claim that is over, or not for this serial number, or one that has enrolled;
-    /// [`Error::SnTaken`]; a request that cannot be signed; or the store's.
+    /// [`Error::SnTaken`]; [`Error::OverBudget`] of the organisation; a request that cannot be signed; or the store's.
     pub async fn claim_enrol(
         self,
         claim_hex: &str,
@@ -109,6 +109,8 @@ impl ForServer<'_> {
         let now = self.engine.now();
         let claim = self.engine.parts.store.claim_of_certificate_of_every_org(claim_hex.to_owned()).await?;
         let claim = claim.filter(|claim| claim.is_good_at(now)).ok_or(CLAIM_OVER)?;
+        // Paid for before it costs the server anything.
+        self.charge_org(claim.org, Weight::CERTIFICATE)?;
         let asked = self.engine.taken_names.ask(claim.org, now).ok_or(ASKED_TOO_MANY)?;
         let enrolled = self.enrol(claim, request).await;
         if matches!(enrolled, Err(Error::SnTaken)) {
@@ -141,7 +143,7 @@ impl ForServer<'_> {
     ///
     /// # Errors
     /// [`Error::Conflict`] for a certificate that was revoked or ended too long ago, or whose device was retired;
-    /// [`Error::Exhausted`]; a request that cannot be signed; or the store's.
+    /// [`Error::Exhausted`]; [`Error::OverBudget`]; a request that cannot be signed; or the store's.
     pub async fn device_renew(
         self,
         sn: &Sn,
@@ -149,6 +151,7 @@ impl ForServer<'_> {
         csr_pem: &str,
     ) -> Result<(DeviceIdentity, IssuedCertificate)> {
         let device = self.device_admit(sn, shown_hex).await?.ok_or(NOT_RENEWABLE)?;
+        self.engine.for_device(&device).charge(Weight::CERTIFICATE)?;
         let issued = self.issue(sn, csr_pem)?;
         let operation = DeviceRenew {
             device,

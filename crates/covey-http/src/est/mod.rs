@@ -5,6 +5,7 @@
 
 mod asker;
 mod form;
+mod turns;
 
 use std::sync::Arc;
 
@@ -19,20 +20,17 @@ use axum::routing::{get, post};
 use covey_core::device::{CertificateSpec, DeviceSpec, IssuedCertificate};
 use covey_core::enrolment::EnrolRequest;
 use covey_core::id::{Sn, UnixMs};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::Api;
 use crate::connection::Connection;
 use crate::est::asker::Asker;
+use crate::est::turns::Turns;
 use crate::extract::RawBody;
 use crate::pki_forms::PkiForms;
 use crate::problem::{Answer, Kind, Problem};
 
 /// Where EST is (RFC 8615), and the same with the label of the one CA there is (RFC 7030 §3.2.2).
 const PATHS: [&str; 2] = ["/.well-known/est", "/.well-known/est/covey"];
-/// How many requests are checked, signed and stored at the same time.
-/// Limit for the server: 503.
-const AT_ONCE_MAX: usize = 64;
 /// What a client is told that shows no credential (RFC 7030 §3.2.3).
 const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"covey\", charset=\"UTF-8\"");
 
@@ -49,6 +47,14 @@ pub struct EstClient {
     pub is_claim: bool,
 }
 
+impl EstClient {
+    /// In whose turn it asks: the claim, or the device with whichever of its certificates.
+    fn holder(&self) -> String {
+        // A serial number of a device has no colon.
+        if self.is_claim { format!("claim:{}", self.serial_hex) } else { self.common_name.clone() }
+    }
+}
+
 /// A request that was read, and not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EstRequest {
@@ -63,18 +69,12 @@ pub struct EstRequest {
 /// What EST shares.
 pub(crate) struct Est {
     forms: Arc<dyn PkiForms>,
-    at_once: Semaphore,
+    turns: Turns,
 }
 
 impl Est {
     pub(crate) fn with(forms: Arc<dyn PkiForms>) -> Self {
-        Self { forms, at_once: Semaphore::new(AT_ONCE_MAX) }
-    }
-
-    fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.at_once
-            .try_acquire()
-            .map_err(|_| Problem::new(Kind::Unavailable, "too many devices enrol at once"))
+        Self { forms, turns: Turns::default() }
     }
 }
 
@@ -135,7 +135,7 @@ async fn enrol(State(api): State<Arc<Api>>, request: Request) -> Answer {
         Asker::Caller(caller, _running) => {
             let certificate = CertificateSpec::Sign { csr_pem: request.csr_pem.clone() };
             let spec = DeviceSpec { sn: Some(named()?), certificate, ..DeviceSpec::default() };
-            let _turn = est.turn()?;
+            let _turn = est.turns.take(None)?;
             let (device, issued) = api.engine.for_caller(&caller).device_register(spec).await?;
             let issued = issued.ok_or_else(|| Problem::new(Kind::Internal, "no certificate was issued"))?;
             let (device_id, serial) = (device.identity.device_id.0, &issued.record.serial_hex);
@@ -144,7 +144,7 @@ async fn enrol(State(api): State<Arc<Api>>, request: Request) -> Answer {
         }
         Asker::Certificate(client) if client.is_claim => {
             let sn = named()?;
-            let _turn = est.turn()?;
+            let _turn = est.turns.take(Some(client.holder()))?;
             enrol_by_claim(&api, &client, sn, request, &parts).await?
         }
         Asker::Certificate(_) => {
@@ -195,7 +195,7 @@ async fn enrol_again(State(api): State<Arc<Api>>, request: Request) -> Answer {
         let what = "the CommonName of the request must be that of the certificate, or absent";
         return Err(Problem::new(Kind::Contradictory, what));
     }
-    let _turn = est.turn()?;
+    let _turn = est.turns.take(Some(client.holder()))?;
     let renewed = api.engine.server().device_renew(&sn, &client.serial_hex, &request.csr_pem).await;
     let (identity, issued) = renewed.inspect_err(|error| {
         tracing::warn!(%sn, shown = client.serial_hex, why = %error, "a certificate was not renewed");

@@ -2,6 +2,7 @@
 
 use covey_core::Error;
 use covey_core::audit::AuditFilter;
+use covey_core::budget::Rate;
 use covey_core::certificate::RevocationReason;
 use covey_core::device::{DeviceIdentity, DeviceSpec};
 use covey_core::enrolment::{
@@ -199,6 +200,26 @@ pub fn a_certificate_is_renewed_by_one_that_is_good_or_ended_not_long_ago(backen
     let (_, anew) = world.register(0, DeviceSpec { sn: Some(sn("lamp")), ..DeviceSpec::default() }).unwrap();
     assert!(is_conflict(renew(&world, "lamp", &third)), "it is that of the registration before");
     assert!(renew(&world, "lamp", &anew).is_ok());
+}
+
+pub fn certificates_are_paid_for_before_they_are_made(backend: impl Backend) {
+    let mut world = World::new(backend);
+    let units = Rate { per_second: 100, burst: 10_000 };
+    world.budgets.org.units = units;
+    world.restart();
+    let made = claim(&world, &["a"], None, 1);
+    let (_, shown) = world.register(0, DeviceSpec { sn: Some(sn("lamp")), ..DeviceSpec::default() }).unwrap();
+    let is_unpaid = |outcome: &Result<String, Error>| matches!(outcome, Err(Error::OverBudget { .. }));
+    let asked = (0..10_000).take_while(|_| !is_unpaid(&renew(&world, "lamp", &shown))).count();
+    assert!((CERTIFICATES_PER_DAY_MAX as usize..400).contains(&asked), "{asked}");
+    let (_, other) = world.register(0, DeviceSpec { sn: Some(sn("lux")), ..DeviceSpec::default() }).unwrap();
+    renew(&world, "lux", &other).unwrap();
+    // Whoever has a claim spends what its organisation has.
+    let enrol = || enrol(&world, &made, "b", 1).map(|(_, serial)| serial);
+    let asked = (0..10_000).take_while(|_| !is_unpaid(&enrol())).count();
+    assert!((100..1_000).contains(&asked), "{asked}");
+    let (_, theirs) = world.register(1, DeviceSpec { sn: Some(sn("lid")), ..DeviceSpec::default() }).unwrap();
+    renew(&world, "lid", &theirs).unwrap();
 }
 
 pub fn a_device_has_so_many_certificates_and_gets_so_many_a_day(backend: impl Backend) {

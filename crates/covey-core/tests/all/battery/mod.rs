@@ -182,6 +182,8 @@ macro_rules! battery {
             ],
             enrolment: [
                 a_claim_enrols_each_serial_number_once_and_so_many_in_all,
+                a_claim_does_not_tell_for_ever_which_serial_numbers_others_have,
+                certificates_are_paid_for_before_they_are_made,
                 a_device_that_enrols_again_is_the_same_or_was_released,
                 a_certificate_is_renewed_by_one_that_is_good_or_ended_not_long_ago,
                 a_device_has_so_many_certificates_and_gets_so_many_a_day,
