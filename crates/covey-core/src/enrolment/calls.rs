@@ -1,5 +1,7 @@
 //! What can be asked of enrolment.
 
+use std::net::IpAddr;
+
 use crate::access::{ASKED_TOO_MANY, Rights};
 use crate::budget::Weight;
 use crate::device::{DeviceIdentity, DeviceRegister, IssuedCertificate};
@@ -149,6 +151,7 @@ impl ForServer<'_> {
         sn: &Sn,
         shown_hex: &str,
         csr_pem: &str,
+        from: Option<IpAddr>,
     ) -> Result<(DeviceIdentity, IssuedCertificate)> {
         let device = self.device_admit(sn, shown_hex).await?.ok_or(NOT_RENEWABLE)?;
         self.engine.for_device(&device).charge(Weight::CERTIFICATE)?;
@@ -156,6 +159,7 @@ impl ForServer<'_> {
         let operation = DeviceRenew {
             device,
             shown_hex: shown_hex.to_owned(),
+            from,
             expired_ms_max: self.engine.parts.limits.renew_expired_ms_max,
             certificate: issued.record.clone(),
         };

@@ -1,14 +1,15 @@
 //! Operations on claims, and the renewal of a device's certificate.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::access::{Caller, EndedKey, with_keys};
 use crate::audit::{AuditAction, AuditActor, AuditEntry, DETAIL_BYTES_MAX};
 use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, object_of, register};
 use crate::enrolment::{
-    ASKED_AGAIN_MS_MAX, CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Certified, Claim,
-    ClaimSerialState, DAY_MS, NewClaim, NewUse, SnPattern,
+    ASKED_AGAIN_MS_MAX, CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Certified,
+    Claim, ClaimSerialState, DAY_MS, NewClaim, NewUse, SnPattern,
 };
 use crate::error::{Error, Result};
 use crate::id::{ClaimId, DeviceKey, OrgId, Sn, UnixMs};
@@ -264,9 +265,7 @@ impl Operation for ClaimEnrol {
                 Certified { device, superseded_hex: Vec::new() }
             }
             // Released: whoever has the keys of before is somebody else now.
-            (Admitted::New, Some(found))
-                if state.is_some_and(|state| state.device == Some(found.device)) =>
-            {
+            (Admitted::New, Some(found)) if state.is_some_and(|state| state.device == Some(found.device)) => {
                 ended = tx.api_keys_revoke_of_device(found.device)?;
                 let superseded_hex = keep_newest(tx, found.device, NONE, 0)?;
                 Certified { device: found, superseded_hex }
@@ -356,6 +355,8 @@ pub struct DeviceRenew {
     pub device: DeviceIdentity,
     /// The serial number of the certificate that it has shown.
     pub shown_hex: String,
+    /// From where it asks, if that is known.
+    pub from: Option<IpAddr>,
     /// How long that certificate may have ended, in milliseconds.
     pub expired_ms_max: i64,
     /// The certificate that was issued to it.
@@ -387,6 +388,7 @@ impl Operation for DeviceRenew {
         let device = &certified.device;
         let actor = AuditActor { kind: Cow::Borrowed("device"), id: 0, name: Arc::from(device.sn.as_str()) };
         let entry = AuditEntry::by(actor, device.org, AuditAction::DeviceRenew, object_of(device));
+        let entry = AuditEntry { from: self.from, ..entry };
         vec![certified.named_in(entry.detail("shown", &self.shown_hex), &self.certificate)]
     }
 }

@@ -182,7 +182,7 @@ async fn enrol_by_claim(
 /// The next certificate of a device, by one that it has (RFC 7030 §4.2.2).
 async fn enrol_again(State(api): State<Arc<Api>>, request: Request) -> Answer {
     let est = est(&api)?;
-    let (asker, request, _) = read(&api, est, request).await?;
+    let (asker, request, parts) = read(&api, est, request).await?;
     let Asker::Certificate(client) = asker else {
         let what = "a certificate is renewed by who shows it, and holds its key";
         return Err(Problem::new(Kind::Forbidden, what));
@@ -196,7 +196,8 @@ async fn enrol_again(State(api): State<Arc<Api>>, request: Request) -> Answer {
         return Err(Problem::new(Kind::Contradictory, what));
     }
     let _turn = est.turns.take(Some(client.holder()))?;
-    let renewed = api.engine.server().device_renew(&sn, &client.serial_hex, &request.csr_pem).await;
+    let (from, shown) = (asker::address(&parts, &api), &client.serial_hex);
+    let renewed = api.engine.server().device_renew(&sn, shown, &request.csr_pem, from).await;
     let (identity, issued) = renewed.inspect_err(|error| {
         tracing::warn!(%sn, shown = client.serial_hex, why = %error, "a certificate was not renewed");
     })?;

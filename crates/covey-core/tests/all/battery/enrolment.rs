@@ -1,5 +1,7 @@
 //! Enrolment: who gets a certificate by a claim, and who gets the next one by the one that it has.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use covey_core::Error;
 use covey_core::audit::AuditFilter;
 use covey_core::budget::Rate;
@@ -16,6 +18,7 @@ use crate::battery::audit::asked;
 use crate::world::{Backend, World};
 
 const DAY_MS: i64 = 86_400_000;
+const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
 const PAGE: PageRequest = PageRequest { page: 1, size: 100 };
 
 fn sn(text: &str) -> Sn {
@@ -47,7 +50,7 @@ fn enrol(world: &World, claim: &Claim, name: &str, key: u8) -> Result<(DeviceIde
 }
 
 fn renew(world: &World, name: &str, shown: &str) -> Result<String, Error> {
-    let renewed = block_on(world.engine().server().device_renew(&sn(name), shown, "a request"));
+    let renewed = block_on(world.engine().server().device_renew(&sn(name), shown, "a request", Some(FROM)));
     renewed.map(|(_, issued)| issued.record.serial_hex)
 }
 
@@ -185,6 +188,7 @@ pub fn a_certificate_is_renewed_by_one_that_is_good_or_ended_not_long_ago(backen
     let spec = DeviceSpec { sn: Some(sn("lamp")), ..DeviceSpec::default() };
     let (device, first) = world.register(0, spec).unwrap();
     let second = renew(&world, "lamp", &first).unwrap();
+    assert_eq!(asked(&world, 0, AuditFilter::default())[0].entry.from, Some(FROM));
     world.restart();
     assert!(is_good(&world, "lamp", &first) && is_good(&world, "lamp", &second), "one after the other");
     assert!(is_conflict(renew(&world, "lamp", "ffff")), "it was never issued");
