@@ -266,6 +266,9 @@ impl Operation for ClaimEnrol {
             }
             // Released: whoever has the keys of before is somebody else now.
             (Admitted::New, Some(found)) if state.is_some_and(|state| state.device == Some(found.device)) => {
+                // It may refuse, which nothing that was written may come before.
+                demand_of_day(tx, found.device)?;
+                // Before its certificates, of which those stay that have a key.
                 ended = tx.api_keys_revoke_of_device(found.device)?;
                 let superseded_hex = keep_newest(tx, found.device, NONE, 0)?;
                 Certified { device: found, superseded_hex }
@@ -404,9 +407,16 @@ fn keep_newest(
     spared_hex: &str,
     keep: u32,
 ) -> Result<Vec<String>, Abort> {
+    demand_of_day(tx, device)?;
     let now = tx.now();
-    if tx.certificates_since(device, now.plus_ms(-DAY_MS))? >= CERTIFICATES_PER_DAY_MAX {
+    Ok(tx.certificates_supersede(device, spared_hex, keep, now)?)
+}
+
+/// Refuses one more certificate to a device that has got as many within a day as it may.
+fn demand_of_day(tx: &mut dyn Transaction, device: DeviceKey) -> Result<(), Abort> {
+    let since = tx.now().plus_ms(-DAY_MS);
+    if tx.certificates_since(device, since)? >= CERTIFICATES_PER_DAY_MAX {
         return Err(Error::Exhausted { limit: "the device has got 20 certificates within a day" }.into());
     }
-    Ok(tx.certificates_supersede(device, spared_hex, keep, now)?)
+    Ok(())
 }
