@@ -11,6 +11,8 @@ pub use operation::{ClaimAdd, ClaimEnrol, ClaimRevoke, ClaimSerialRelease, Claim
 pub use pattern::SnPattern;
 pub use port::{EnrolmentReader, EnrolmentSteps, NewClaim, NewUse};
 
+use std::collections::HashSet;
+
 use crate::audit::AuditEntry;
 use crate::device::{CertificateRecord, DeviceIdentity};
 use crate::engine::after_commit::AfterCommit;
@@ -120,7 +122,7 @@ impl ClaimSpec {
             return Err(Error::invalid("name", "must be 1 to 128 characters without control characters"));
         }
         check_serials(&self.serials)?;
-        let listed = u32::try_from(self.serials.len()).unwrap_or(u32::MAX);
+        let listed = distinct(&self.serials);
         let devices_max = match (self.devices_max, &self.pattern) {
             (Some(number), _) => number,
             (None, Some(_)) => return Err(Error::missing("limit", "must be given beside a pattern")),
@@ -141,6 +143,12 @@ fn check_serials(serials: &[Sn]) -> Result<()> {
         return Err(Error::invalid("serials", "must be at most 5000 at a time"));
     }
     Ok(())
+}
+
+/// How many serial numbers these are: one that is given twice is one.
+fn distinct(serials: &[Sn]) -> u32 {
+    let each: HashSet<_> = serials.iter().collect();
+    u32::try_from(each.len()).unwrap_or(u32::MAX)
 }
 
 /// A device that has got a certificate.

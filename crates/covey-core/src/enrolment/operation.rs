@@ -9,7 +9,7 @@ use crate::audit::{AuditAction, AuditActor, AuditEntry, DETAIL_BYTES_MAX};
 use crate::device::{CertificateRecord, DeviceIdentity, DeviceRegister, object_of, register};
 use crate::enrolment::{
     ASKED_AGAIN_MS_MAX, CERTIFICATES_MAX, CERTIFICATES_PER_DAY_MAX, CLAIM_SERIALS_MAX, CLAIMS_MAX, Certified,
-    Claim, ClaimSerialState, DAY_MS, NewClaim, NewUse, SnPattern,
+    Claim, ClaimSerialState, DAY_MS, NewClaim, NewUse, SnPattern, distinct,
 };
 use crate::error::{Error, Result};
 use crate::id::{ClaimId, DeviceKey, OrgId, Sn, UnixMs};
@@ -128,7 +128,7 @@ impl Operation for ClaimSerialsAdd {
 
     fn apply(&self, tx: &mut dyn Transaction) -> Result<u32, Abort> {
         let claim = claim_of(tx, self.caller.org, self.id)?;
-        let more = u32::try_from(self.serials.len()).unwrap_or(u32::MAX);
+        let more = distinct(&self.serials);
         if tx.claim_serials_count(claim.id)?.saturating_add(more) > CLAIM_SERIALS_MAX {
             return Err(Error::Exhausted { limit: "1000000 serial numbers are listed of the claim" }.into());
         }

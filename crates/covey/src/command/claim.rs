@@ -1,5 +1,6 @@
 //! `covey claim`: claims, by which the devices of a production enrol.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -226,7 +227,7 @@ async fn allow(connection: &Connection, id: i64, serials: &[String]) -> covey_cl
     Ok(added)
 }
 
-/// A serial number a line, without blank lines.
+/// A serial number a line, without blank lines; each once.
 fn read_serials(path: &Path) -> Result<Vec<String>> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
@@ -236,8 +237,9 @@ fn read_serials(path: &Path) -> Result<Vec<String>> {
     let text = text.map_err(|error| {
         fault::setup(format!("cannot read the serial numbers in {}: {error}", path.display()))
     })?;
-    let serials: Vec<_> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let mut known = HashSet::new();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && known.insert(*line));
+    let serials: Vec<_> = lines.map(str::to_owned).collect();
     if serials.is_empty() {
         return Err(fault::setup(format!("there is no serial number in {}", path.display())));
     }

@@ -119,6 +119,15 @@ pub fn a_claim_enrols_each_serial_number_once_and_so_many_in_all(backend: impl B
     assert!(is_conflict(enrol(&world, &made, "a", 1)), "it is revoked");
 }
 
+pub fn a_claim_is_for_as_many_devices_as_are_listed_each_counted_once(backend: impl Backend) {
+    let world = World::new(backend);
+    let serials = ["a", "b", "a", "a"].map(sn).to_vec();
+    let not_after = world.now().plus_ms(DAY_MS);
+    let spec = ClaimSpec { name: "line 5".to_owned(), pattern: None, serials, devices_max: None, not_after };
+    let caller = world.engine().for_caller(world.org(0));
+    assert_eq!(block_on(caller.claim_add(spec)).unwrap().0.devices_max, 2);
+}
+
 pub fn a_device_that_enrols_again_is_the_same_or_was_released(backend: impl Backend) {
     let world = World::new(backend);
     let made = claim(&world, &["a"], Some("*amp*"), 5);

@@ -182,6 +182,7 @@ macro_rules! battery {
             ],
             enrolment: [
                 a_claim_enrols_each_serial_number_once_and_so_many_in_all,
+                a_claim_is_for_as_many_devices_as_are_listed_each_counted_once,
                 a_claim_does_not_tell_for_ever_which_serial_numbers_others_have,
                 certificates_are_paid_for_before_they_are_made,
                 a_device_that_enrols_again_is_the_same_or_was_released,
