@@ -141,6 +141,8 @@ def test_what_is_no_request_is_refused_with_a_reason(server, api, tmp_path):
         "another alphabet": (body_of(request(tmp_path, "a.b", *KEYS["P-256"])[1], tmp_path).read_bytes(), 422),
         "a book": (b"A" * 30_000, 413),
         "a library": (b"A" * 300_000, 413),
+        "8 KiB of rubbish": (base64.b64encode(b"0" * 8192), 422),
+        "more": (base64.b64encode(b"0" * 8193), 413),
         "rubbish": (os.urandom(3000), 422),
     }
     for what, (content, status) in bodies.items():

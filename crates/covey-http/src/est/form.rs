@@ -14,6 +14,9 @@ use crate::problem::{Kind, Problem};
 /// Largest body of a request, in bytes.
 /// Limit for each request of EST: 413.
 const BODY_BYTES_MAX: usize = 24 * 1024;
+/// Largest request, in bytes of DER: the signer takes none that is larger.
+/// Limit for each request of EST: 413.
+const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// How long a line of an answer is.
 const LINE_BYTES: usize = 76;
 /// Clients from before RFC 8951 look for it; others pass it over (RFC 8951 §3.1).
@@ -33,6 +36,9 @@ pub(super) fn decoded(body: &[u8]) -> Result<Vec<u8>, Problem> {
     let text: Vec<u8> = lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let what = "the body must be a PKCS #10 request: base64 of its DER";
     match LENIENT.decode(&text) {
+        Ok(der) if der.len() > REQUEST_BYTES_MAX => {
+            Err(Problem::new(Kind::TooLarge, "the request must be at most 8192 bytes of DER"))
+        }
         Ok(der) if !der.is_empty() => Ok(der),
         _ => Err(Problem::new(Kind::Invalid, what)),
     }
@@ -101,6 +107,9 @@ mod tests {
         for bad in ["", "\n\n", "hello!", "-----BEGIN X-----", "{}"] {
             assert_eq!(decoded(bad.as_bytes()).unwrap_err().kind, Kind::Invalid, "{bad:?}");
         }
-        assert_eq!(decoded(&vec![b'A'; BODY_BYTES_MAX + 1]).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(decoded(&vec![b'\n'; BODY_BYTES_MAX + 1]).unwrap_err().kind, Kind::TooLarge);
+        let der = vec![0x30; REQUEST_BYTES_MAX + 1];
+        assert_eq!(decoded(STANDARD.encode(&der).as_bytes()).unwrap_err().kind, Kind::TooLarge);
+        assert!(decoded(STANDARD.encode(&der[1..]).as_bytes()).is_ok());
     }
 }
