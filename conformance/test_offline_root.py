@@ -7,9 +7,11 @@ import subprocess
 import httpx
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from testbed.certificate import openssl
+from testbed.certificate import openssl, request
 from testbed.device import Identity
+from testbed.est import KEYS, ask, body_of, curl, with_certificate
 from testbed.server import BINARY
 
 pytestmark = pytest.mark.embedded
@@ -72,6 +74,13 @@ def test_a_root_that_is_elsewhere_signs_an_issuing_ca_and_the_one_that_takes_its
         verified = openssl("verify", "-x509_strict", "-CAfile", str(server.ca), "-untrusted", str(identity.certificate),
                            str(identity.certificate))  # fmt: skip
         assert verified.returncode == 0, verified.stderr.decode()
+
+    # EST shows both, and knows what the one of before has signed.
+    shown = x509.load_pem_x509_certificates(curl(server, "cacerts").certificates(tmp_path).encode())
+    assert {one.fingerprint(SHA256()) for one in shown} == {
+        x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(SHA256()) for path in (server.ca, first, former)}  # fmt: skip
+    _, csr = request(tmp_path, old.sn, *KEYS["P-256"])
+    assert ask(server, "simplereenroll", body_of(csr, tmp_path), *with_certificate(alone(old))).status == 200
 
     # Who asks of a certificate of before is answered by the CA of before.
     serial = f"{x509.load_pem_x509_certificate(old.certificate.read_bytes()).serial_number:x}"

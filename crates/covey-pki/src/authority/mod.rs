@@ -152,6 +152,11 @@ impl Authority {
         &self.issuing.der
     }
 
+    /// The issuing CA, then those of before whose certificates are still good, DER.
+    pub(crate) fn issuing_ders(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.issuing.der).chain(self.former.iter().map(|one| &one.der))
+    }
+
     /// The last moment of any certificate issued by this CA.
     pub fn issuing_not_after(&self) -> OffsetDateTime {
         self.issuing.validity.not_after

@@ -32,15 +32,15 @@ pub struct ClientOfAuthority {
 }
 
 impl Authority {
-    /// Whom the certificate of a client stands for, the first of its chain; none if neither the issuing CA nor an earlier
-    /// one under the root, which the client must send along, has signed it, or not for that. It may be past its end.
+    /// Whom the certificate of a client stands for, the first of its chain; none if neither the issuing CA has signed it, nor
+    /// one of before, nor another one under the root that the client sends along, or not for that. It may be past its end.
     pub fn client_of(&self, chain: &[CertificateDer<'_>]) -> Option<ClientOfAuthority> {
         let (leaf, sent) = chain.split_first()?;
         let leaf = certificate::parse(leaf)?;
         let is_signed_by = |issuer: &CertificateDer<'_>| {
             certificate::parse(issuer).is_some_and(|issuer| is_signed(&leaf, &issuer))
         };
-        let is_ours = is_signed_by(self.issuing_der())
+        let is_ours = self.issuing_ders().any(is_signed_by)
             || sent.iter().take(ISSUERS_MAX).any(|issuer| self.is_issuing(issuer) && is_signed_by(issuer));
         if leaf.is_ca() || !is_ours {
             return None;

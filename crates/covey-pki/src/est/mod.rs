@@ -29,7 +29,7 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 /// [`PkiError::Form`] for a text without certificates.
 pub fn first_alone(pem: &str) -> Result<Vec<u8>, PkiError> {
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| PkiError::Form)?;
-    certificates_alone(&[certificate])
+    certificates_alone(&[&certificate])
 }
 
 /// What a request should have (RFC 7030 section 4.5.2): a key on P-256, and a signature with SHA-256. Others are taken, too.
@@ -47,7 +47,7 @@ pub fn request_attributes() -> Result<Vec<u8>, PkiError> {
 }
 
 /// Certificates alone in PKCS #7: no signature, and nothing that is signed (RFC 5652 section 5.2).
-fn certificates_alone(certificates: &[CertificateDer<'_>]) -> Result<Vec<u8>, PkiError> {
+fn certificates_alone(certificates: &[&CertificateDer<'_>]) -> Result<Vec<u8>, PkiError> {
     let made = || -> der::Result<Vec<u8>> {
         let each = certificates.iter().map(|der| cms::cert::x509::Certificate::from_der(der));
         ContentInfo::try_from(each.collect::<der::Result<Vec<_>>>()?)?.to_der()
@@ -56,12 +56,12 @@ fn certificates_alone(certificates: &[CertificateDer<'_>]) -> Result<Vec<u8>, Pk
 }
 
 impl Authority {
-    /// What devices trust, and what signs them, alone in PKCS #7 (RFC 7030 section 4.1.3).
+    /// What devices trust, and what signs them or has signed them before, alone in PKCS #7 (RFC 7030 section 4.1.3).
     ///
     /// # Errors
     /// [`PkiError::Form`] for a CA certificate that has no form of DER.
     pub fn certificates_alone(&self) -> Result<Vec<u8>, PkiError> {
-        certificates_alone(&[self.root_der().clone(), self.issuing_der().clone()])
+        certificates_alone(&std::iter::once(self.root_der()).chain(self.issuing_ders()).collect::<Vec<_>>())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use covey_pki::{Authority, ServerCertResolver, ServerNames, https_server_config};
+use covey_pki::{Authority, CertificateLifetimes, ServerCertResolver, ServerNames, https_server_config};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
 use crate::tls::{At, handshake, provider, root_of};
-use crate::{NOW, new_authority};
+use crate::{NOW, chain, new_authority, open};
 
 /// The listener, as it is at `now`.
 fn listener(authority: &Authority, now: OffsetDateTime) -> Arc<ServerConfig> {
@@ -114,4 +114,30 @@ fn a_certificate_outside_its_time_or_not_for_clients_is_refused() {
         let error = handshake(shown, listener(&authority, NOW)).unwrap_err();
         assert!(error.to_string().contains("InvalidPurpose"), "{error}");
     }
+}
+
+#[test]
+fn an_issuing_ca_of_before_is_shown_and_what_it_has_signed_is_known_without_it() {
+    let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (root, pki, lifetimes) =
+        (root.path().join("root"), dir.path().join("pki"), CertificateLifetimes::default());
+    Authority::create_root(&root, lifetimes, NOW).unwrap();
+    let issuing_anew = || {
+        let request = std::fs::read_to_string(Authority::request_issuing(&pki).unwrap()).unwrap();
+        let signed = Authority::sign_issuing(&root, &request, lifetimes, NOW).unwrap();
+        Authority::install_issuing(&pki, &signed, NOW).unwrap();
+        open(&dir, NOW)
+    };
+    let before = issuing_anew();
+    let device = chain(&before.issue_device("lamp", NOW).unwrap().certificate_pem);
+    let (former, leaf) = (before.issuing_der().clone(), &device[..1]);
+    drop(before);
+    let authority = issuing_anew();
+    assert_eq!(authority.client_of(leaf).unwrap().common_name, "lamp");
+    let shown = authority.certificates_alone().unwrap();
+    for der in [authority.root_der(), authority.issuing_der(), &former] {
+        assert!(shown.windows(der.len()).any(|part| part == der.as_ref()));
+    }
+    // Those of another deployment are nobody's here.
+    assert_eq!(new_authority().1.client_of(&device), None);
 }
