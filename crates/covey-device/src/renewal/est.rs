@@ -59,6 +59,9 @@ pub enum RenewalError {
     /// What came is no certificate for this device's key.
     #[error("the server's answer is not a certificate for the key that was asked for")]
     Answer,
+    /// The server does not show the CA that issues certificates, without which nobody could verify the next one.
+    #[error("the server does not show the certificate of the CA that issues those of devices")]
+    Issuer,
     /// A key or a request could not be made.
     #[error("no key could be made: {0}")]
     Key(#[from] rcgen::Error),
@@ -120,15 +123,29 @@ impl Renewed {
     }
 }
 
-/// Asks for a certificate for a new key.
-pub(super) async fn renew(sn: &str, place: &Place, tls: &Arc<ClientConfig>) -> Result<Renewed, RenewalError> {
+/// The CAs that issue certificates of devices, or have issued them before.
+pub(super) async fn issuers(
+    place: &Place,
+    tls: &Arc<ClientConfig>,
+) -> Result<Vec<Certificate>, RenewalError> {
+    let mut authority = ask(place, tls, "GET", "cacerts", "").await?;
+    authority.retain(|one| one.tbs_certificate.issuer != one.tbs_certificate.subject);
+    if authority.is_empty() { Err(RenewalError::Issuer) } else { Ok(authority) }
+}
+
+/// Asks for a certificate for a new key, which one of these issues.
+pub(super) async fn renew(
+    sn: &str,
+    place: &Place,
+    tls: &Arc<ClientConfig>,
+    issuers: &[Certificate],
+) -> Result<Renewed, RenewalError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, sn);
     let request = STANDARD.encode(params.serialize_request(&key)?.der());
     let issued = ask(place, tls, "POST", "simplereenroll", &request).await?;
-    let authority = ask(place, tls, "GET", "cacerts", "").await?;
     let spki = key.subject_public_key_info();
     let is_ours = |certificate: &&Certificate| {
         let info = &certificate.tbs_certificate.subject_public_key_info;
@@ -136,10 +153,11 @@ pub(super) async fn renew(sn: &str, place: &Place, tls: &Arc<ClientConfig>) -> R
     };
     let leaf = issued.iter().find(is_ours).ok_or(RenewalError::Answer)?;
     let info = &leaf.tbs_certificate;
-    let issuers = authority.iter().filter(|one| {
-        let tbs = &one.tbs_certificate;
-        tbs.subject == info.issuer && tbs.issuer != tbs.subject
-    });
+    let is_issuer = |one: &&Certificate| one.tbs_certificate.subject == info.issuer;
+    let issuers: Vec<_> = issuers.iter().filter(is_issuer).collect();
+    if issuers.is_empty() {
+        return Err(RenewalError::Issuer);
+    }
     let (mut chain, mut pem) = (Vec::new(), key.serialize_pem());
     for certificate in std::iter::once(leaf).chain(issuers) {
         chain.push(CertificateDer::from(certificate.to_der().map_err(|_| RenewalError::Answer)?));

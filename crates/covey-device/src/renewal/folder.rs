@@ -13,18 +13,33 @@ use crate::renewal::{RenewalError, span};
 pub(crate) const RENEWED_FILE: &str = "renewed.pem";
 const UNFINISHED_FILE: &str = ".renewed.pem.unfinished";
 
-/// Stores key and chain.
-pub(super) fn store(dir: &Path, pem: &str) -> Result<(), RenewalError> {
-    let (unfinished, path) = (dir.join(UNFINISHED_FILE), dir.join(RENEWED_FILE));
-    let written = (|| {
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
-        file.write_all(pem.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        File::open(dir)?.sync_all()
-    })();
-    written.map_err(|source| RenewalError::Store { path, source })
+/// The file in which a renewal is written before it is put in its place. It is there before a certificate is asked for, which
+/// would be for nothing where none can be stored.
+pub(super) struct Unfinished<'a> {
+    dir: &'a Path,
+    file: File,
+}
+
+impl<'a> Unfinished<'a> {
+    /// Makes it, or empties the one that was left.
+    pub(super) fn create(dir: &'a Path) -> Result<Self, RenewalError> {
+        let path = dir.join(UNFINISHED_FILE);
+        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|source| RenewalError::Store { path, source })?;
+        Ok(Self { dir, file })
+    }
+
+    /// Stores key and chain.
+    pub(super) fn store(mut self, pem: &str) -> Result<(), RenewalError> {
+        let path = self.dir.join(RENEWED_FILE);
+        let written = (|| {
+            self.file.write_all(pem.as_bytes())?;
+            self.file.sync_all()?;
+            fs::rename(self.dir.join(UNFINISHED_FILE), &path)?;
+            File::open(self.dir)?.sync_all()
+        })();
+        written.map_err(|source| RenewalError::Store { path, source })
+    }
 }
 
 /// Whether the first certificate was issued after the other, or with it.

@@ -18,18 +18,18 @@ use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock::unix_now_s;
+use crate::session::{Backoff, Delays};
 pub(crate) use est::Place;
 pub use est::RenewalError;
+use folder::Unfinished;
 pub(crate) use folder::{RENEWED_FILE, is_newer};
 
 /// A certificate is renewed when this part of its life is left: a third.
 const LEFT_AT_RENEWAL: i64 = 3;
 /// How much earlier at most, as a part of its life, so that a fleet that was made in one hour does not come in one.
 const EARLIER: i64 = 20;
-/// Bounds of the wait after a renewal that failed. Between them it is a part of what is left.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(3_600);
-const RETRIES: u32 = 60;
+/// Bounds of the wait after a renewal that failed.
+const RETRY: Delays = Delays { min: Duration::from_secs(1), max: Duration::from_secs(3_600) };
 /// How long is slept at a time: the clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(600);
 
@@ -87,6 +87,7 @@ impl Renewal {
         // A certificate begins a little before it is issued, so that clocks may differ: the life of one that came here is
         // counted from when it came, or a short one would be due at once, again and again.
         let mut came_at = i64::MIN;
+        let mut backoff = Backoff::new(RETRY);
         loop {
             let Some((from, to)) = self.shown.current().cert.first().and_then(span) else { return };
             let due = due(from.max(came_at), to);
@@ -99,11 +100,12 @@ impl Renewal {
             }
             match self.renew().await {
                 Ok(until) => {
+                    backoff.reset();
                     came_at = i64::try_from(unix_now_s()).unwrap_or(i64::MAX);
                     tracing::info!(sn = %self.sn, until, "certificate renewed");
                 }
                 Err(error) => {
-                    let wait = (left_until(to) / RETRIES).clamp(RETRY_MIN, RETRY_MAX);
+                    let wait = wait_after(&error, &mut backoff);
                     tracing::warn!(sn = %self.sn, %error, wait_s = wait.as_secs(), "certificate not renewed");
                     tokio::time::sleep(wait).await;
                 }
@@ -113,12 +115,24 @@ impl Renewal {
 
     /// Renews once; answers the last second of the new certificate.
     async fn renew(&self) -> Result<i64, RenewalError> {
-        let renewed = est::renew(&self.sn, &self.place, &self.tls).await?;
+        // What can fail without a certificate is done before one is asked for: a device gets so many a day.
+        let issuers = est::issuers(&self.place, &self.tls).await?;
+        let unfinished = Unfinished::create(&self.dir)?;
+        let renewed = est::renew(&self.sn, &self.place, &self.tls, &issuers).await?;
         let until = renewed.chain.first().and_then(span).ok_or(RenewalError::Answer)?.1;
         let certified = renewed.certified(self.tls.crypto_provider())?;
-        folder::store(&self.dir, &renewed.pem)?;
+        unfinished.store(&renewed.pem)?;
         self.shown.replace(certified);
         Ok(until)
+    }
+}
+
+/// How long to wait after a renewal that failed.
+fn wait_after(error: &RenewalError, backoff: &mut Backoff) -> Duration {
+    match error {
+        // Until somebody does something about it, the answer stays the same.
+        RenewalError::Refused { status: 401 | 403 | 409, .. } => backoff.after_refusal(),
+        _ => backoff.after_failure(),
     }
 }
 
@@ -142,17 +156,4 @@ fn due(from: i64, to: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_renewed_when_a_third_of_its_life_is_left_or_a_little_more() {
-        for (from, to) in [(0, 300), (1_000, 1_000 + 315_532_800), (7, 7), (9, 2)] {
-            let life = (to - from).max(0);
-            for _ in 0..50 {
-                let due = due(from, to);
-                assert!((to - life / 3 - life / 20..=to - life / 3).contains(&due), "{from} {to} {due}");
-            }
-        }
-    }
-}
+mod tests;

@@ -20,10 +20,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use crate::error::Error;
 use crate::refusal::{self, Refusal};
 use crate::status::Status;
-use backoff::Backoff;
 use worker::Worker;
 
-pub(crate) use backoff::Delays;
+pub(crate) use backoff::{Backoff, Delays};
 pub(crate) use connection::Address;
 pub(crate) use parts::{Parts, Settings};
 
