@@ -3,8 +3,8 @@
 //! says up to where it is whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -53,7 +53,9 @@ pub struct Archive {
     list_path: PathBuf,
     tar: File,
     list: File,
+    /// Up to where each is whole. What a write that failed has left behind it is written over.
     end: u64,
+    list_end: u64,
     pub batch: Batch,
     pub rows: Vec<Row>,
 }
@@ -78,6 +80,12 @@ fn new_file(path: &Path) -> Result<File> {
         .map_err(|error| cannot(path, &error))
 }
 
+/// Brings to the disk which files are in the folder of this one.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 impl Archive {
     /// Begins an archive.
     pub fn begin(path: &Path, batch: Batch) -> Result<Self> {
@@ -97,11 +105,13 @@ impl Archive {
         let tar = new_file(&partial)?;
         // Of an archive that was removed by hand.
         let _ = fs::remove_file(&list_path);
-        let mut list = new_file(&list_path)?;
-        let Batch { id, prefix, from, count } = &batch;
-        writeln!(list, "{id},{prefix},{from},{count}").map_err(|error| cannot(&list_path, &error))?;
-        let path = path.to_owned();
-        Ok(Self { path, partial, list_path, tar, list, end: 0, batch, rows: Vec::new() })
+        let list = new_file(&list_path)?;
+        let head = batch_line(&batch);
+        // The batch is known whatever happens: its devices are found by it.
+        let written = list.write_all_at(head.as_bytes(), 0).and_then(|()| list.sync_all());
+        written.and_then(|()| sync_folder(&list_path)).map_err(|error| cannot(&list_path, &error))?;
+        let (path, list_end) = (path.to_owned(), head.len() as u64);
+        Ok(Self { path, partial, list_path, tar, list, end: 0, list_end, batch, rows: Vec::new() })
     }
 
     /// Goes on with one that was left unfinished.
@@ -113,7 +123,7 @@ impl Archive {
                 fault::setup(format!("there is no unfinished archive to go on with ({shown}: {error})"))
             })
         };
-        let (mut tar, mut list) = (open(&partial)?, open(&list_path)?);
+        let (tar, mut list) = (open(&partial)?, open(&list_path)?);
         let damaged =
             || fault::setup(format!("{} cannot be read: remove it and begin anew", list_path.display()));
         let length = tar.metadata().map_err(|error| cannot(&partial, &error))?.len();
@@ -131,7 +141,7 @@ impl Archive {
                 head.count
             )));
         }
-        let (mut rows, mut end, mut list_end) = (Vec::new(), 0, line_bytes(&head));
+        let (mut rows, mut end, mut list_end) = (Vec::new(), 0, batch_line(&head).len() as u64);
         // What the last line tells of may not have come to the archive.
         for line in lines {
             let Some((row, row_end)) = read_row(line) else { break };
@@ -142,12 +152,10 @@ impl Archive {
             end = row_end;
             rows.push(row);
         }
-        let cut = |file: &mut File, to: u64, path: &Path| {
-            file.set_len(to).and_then(|()| file.seek(SeekFrom::End(0))).map_err(|error| cannot(path, &error))
-        };
-        cut(&mut tar, end, &partial)?;
-        cut(&mut list, list_end, &list_path)?;
-        Ok(Self { path: path.to_owned(), partial, list_path, tar, list, end, batch: head, rows })
+        let cut = |file: &File, to: u64, path: &Path| file.set_len(to).map_err(|error| cannot(path, &error));
+        cut(&tar, end, &partial)?;
+        cut(&list, list_end, &list_path)?;
+        Ok(Self { path: path.to_owned(), partial, list_path, tar, list, end, list_end, batch: head, rows })
     }
 
     /// The unfinished archive.
@@ -158,10 +166,12 @@ impl Archive {
     /// Adds a device: first to the archive, then to the list.
     pub fn add(&mut self, row: Row, files: &Files<'_>) -> Result<()> {
         let bytes = folder(&row.sn, files).map_err(|error| cannot(&self.partial, &error))?;
-        self.tar.write_all(&bytes).map_err(|error| cannot(&self.partial, &error))?;
-        self.end += bytes.len() as u64;
-        let line = row_line(&row, self.end);
-        self.list.write_all(line.as_bytes()).map_err(|error| cannot(&self.list_path, &error))?;
+        self.tar.write_all_at(&bytes, self.end).map_err(|error| cannot(&self.partial, &error))?;
+        let end = self.end + bytes.len() as u64;
+        let line = row_line(&row, end);
+        let listed = self.list.write_all_at(line.as_bytes(), self.list_end);
+        listed.map_err(|error| cannot(&self.list_path, &error))?;
+        (self.end, self.list_end) = (end, self.list_end + line.len() as u64);
         self.rows.push(row);
         if self.rows.len().is_multiple_of(SYNC_EVERY) { self.sync() } else { Ok(()) }
     }
@@ -182,9 +192,12 @@ impl Archive {
         let written = (|| {
             let mut end = entry(INDEX_FILE, index.as_bytes())?;
             end.extend([0; END_BYTES]);
-            self.tar.write_all(&end)?;
+            self.tar.write_all_at(&end, self.end)?;
+            self.tar.set_len(self.end + end.len() as u64)?;
             self.tar.sync_all()?;
-            fs::rename(&self.partial, &self.path)
+            fs::rename(&self.partial, &self.path)?;
+            // Before the list is removed: one of both is there at every moment.
+            sync_folder(&self.path)
         })();
         written.map_err(|error| cannot(&self.partial, &error))?;
         fs::remove_file(&self.list_path).map_err(|error| anyhow!("{}: {error}", self.list_path.display()))
@@ -212,8 +225,8 @@ fn entry(name: &str, content: &[u8]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn line_bytes(Batch { id, prefix, from, count }: &Batch) -> u64 {
-    format!("{id},{prefix},{from},{count}\n").len() as u64
+fn batch_line(Batch { id, prefix, from, count }: &Batch) -> String {
+    format!("{id},{prefix},{from},{count}\n")
 }
 
 fn read_batch(line: &str) -> Option<Batch> {
@@ -238,6 +251,7 @@ fn read_row(line: &str) -> Option<(Row, u64)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
+    use std::io::{Seek, SeekFrom};
 
     use super::*;
 
@@ -297,6 +311,30 @@ mod tests {
         assert_eq!(entries["LAMP-3/key.pem"], "key");
         assert_eq!(entries["index.csv"].lines().count(), 4);
         assert!(!partial.exists() && !list.exists());
+    }
+
+    #[test]
+    fn what_a_write_that_failed_has_left_is_not_in_the_archive() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lamps.tar");
+        let mut archive = begun(&path);
+        archive.add(row(1), &FILES).unwrap();
+        // A folder that has come to the archive half and a line that has come to the list half, and then the disk is full.
+        archive.tar.seek(SeekFrom::End(0)).unwrap();
+        archive.list.seek(SeekFrom::End(0)).unwrap();
+        archive.tar.write_all(&[b'x'; 9_000]).unwrap();
+        archive.list.write_all(b"LAMP-2,2,abcd").unwrap();
+        let list = std::mem::replace(&mut archive.list, File::open(beside(&path, ".list")).unwrap());
+        assert!(archive.add(row(2), &FILES).is_err());
+        archive.list = list;
+        archive.add(row(3), &FILES).unwrap();
+        drop(archive);
+        let resumed = Archive::resume(&path, "LAMP-", 1, 3).unwrap();
+        assert_eq!(resumed.rows, [row(1), row(3)]);
+        resumed.finish().unwrap();
+        let entries = entries(&path);
+        assert_eq!(entries.len(), 2 * 3 + 1, "{entries:?}");
     }
 
     #[test]
