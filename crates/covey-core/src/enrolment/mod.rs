@@ -43,6 +43,7 @@ pub const CERTIFICATES_MAX: u32 = 8;
 pub const CERTIFICATES_PER_DAY_MAX: u32 = 20;
 /// How long after a certificate whoever enrolled may ask for it again with the same key, in milliseconds: its answer may
 /// have been lost.
+/// Limit for each serial number of a claim: 409 until it is released.
 const ASKED_AGAIN_MS_MAX: i64 = DAY_MS;
 /// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
