@@ -247,7 +247,7 @@ pub fn whoever_renewed_with_a_stolen_key_is_kept_out_too(backend: impl Backend) 
     let (_, stolen) = world.register(0, named("lamp")).unwrap();
     let (_, bystander) = world.register(0, named("pump")).unwrap();
     let renew = |name: &str, shown: &str| {
-        let renewed = block_on(world.engine().server().device_renew(&sn(name), shown, "a request"));
+        let renewed = block_on(world.engine().server().device_renew(&sn(name), shown, "a request", None));
         renewed.unwrap().1.record.serial_hex
     };
     let second = renew("lamp", &stolen);

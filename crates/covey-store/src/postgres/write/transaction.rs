@@ -257,18 +257,6 @@ impl<'s> PostgresTransaction<'s> {
         self.ask_only(statement, values, read)
     }
 
-    /// The same: what `read` makes of all rows that it answers.
-    pub(crate) fn write_rows<T>(
-        &mut self,
-        statement: Prepared,
-        values: Vec<Value<'s>>,
-        read: fn(&dyn Columns) -> Read<T>,
-    ) -> TxResult<Vec<T>> {
-        self.has_written = true;
-        let found = self.ask(self.query(statement, values))?;
-        self.read(rows::each(&found, read))
-    }
-
     /// One statement that is needed now: what `read` makes of its first row.
     pub(crate) fn ask_first<T>(
         &mut self,
