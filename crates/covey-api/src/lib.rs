@@ -39,6 +39,7 @@ mod task;
 mod token;
 mod twin;
 mod unit;
+mod usage;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessReason, Account, ApiKey, ApiKeyMade, ApiKeyRevoked, Whoami};
@@ -80,6 +81,7 @@ pub use task::{
 pub use token::{TokenKey, TokenKeys, TokenMade, TokenNew};
 pub use twin::{Twin, TwinDesired, TwinDesiredValue, TwinReported, TwinReportedValue};
 pub use unit::{Unit, UnitPage};
+pub use usage::{Day, UsageDay, UsageReport, UsageTotal};
 pub use webhook::{
     DeadLettersResent, Webhook, WebhookDeadLetter, WebhookDeleted, WebhookDelivery, WebhookFilter,
     WebhookState, WebhookTested,

@@ -40,6 +40,7 @@ mod token;
 mod transport;
 mod twin;
 mod unit;
+mod usage;
 mod webhook;
 
 pub use access::{AccessExplanation, AccessQuestion};
@@ -49,11 +50,11 @@ pub use certificate::{Certificate, CertificateFilter, CertificatePage, DeviceCer
 pub use claim::{Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage};
 pub use client::Client;
 pub use covey_api::{
-    ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, DeviceNew, DeviceTag, DeviceTags, Finding,
+    ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, Day, DeviceNew, DeviceTag, DeviceTags, Finding,
     Findings, Grant, GrantMethod, NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun,
     RevocationNew, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
-    Time, TokenNew, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, WebhookFilter,
-    WebhookNew, WebhookSet, Whole,
+    Time, TokenNew, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, UsageReport,
+    WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

@@ -31,6 +31,8 @@ pub enum Work {
     Retention,
     /// Counts what is kept.
     Quota,
+    /// Counts the active devices of days that are over, and forgets what was used long ago.
+    Usage,
     /// Writes what was refused into the audit log.
     Audit,
     /// Forgets what is too old of the log and the dead letters of webhooks.
@@ -45,7 +47,7 @@ pub enum Work {
 
 impl Work {
     /// All work of a server that is alone.
-    pub const ALONE: [Self; 10] = [
+    pub const ALONE: [Self; 11] = [
         Self::Expiry,
         Self::Announcing,
         Self::Feed,
@@ -54,6 +56,7 @@ impl Work {
         Self::LookAgain,
         Self::Retention,
         Self::Quota,
+        Self::Usage,
         Self::Audit,
         Self::WebhookLog,
     ];
@@ -73,6 +76,7 @@ impl Work {
             Self::LookAgain => "look again",
             Self::Retention => "retention",
             Self::Quota => "quota",
+            Self::Usage => "usage",
             Self::Audit => "audit",
             Self::WebhookLog => "webhook log",
             Self::LeftBehind => "left behind",
@@ -101,6 +105,10 @@ const RETENTION_INTERVAL_MS: u64 = 600_000;
 const RETENTION_PAUSE_MS: u64 = 200;
 /// How often is looked whether what a device keeps is to be asked for, in milliseconds.
 const QUOTA_INTERVAL_MS: u64 = 1_000;
+/// How often days are looked for that are over, in milliseconds.
+const USAGE_INTERVAL_MS: u64 = 600_000;
+/// The pause between two bounded amounts of them, in milliseconds.
+const USAGE_PAUSE_MS: u64 = 50;
 /// How often what was refused is written, in milliseconds.
 const AUDIT_INTERVAL_MS: u64 = 2_000;
 /// How often the log of webhooks is looked at, in milliseconds.
@@ -118,6 +126,7 @@ impl Work {
     const fn retry_ms(self) -> u64 {
         match self {
             Self::Retention => RETENTION_INTERVAL_MS,
+            Self::Usage => USAGE_INTERVAL_MS,
             Self::WebhookLog => WEBHOOK_LOG_INTERVAL_MS,
             Self::LeftBehind => LEFT_BEHIND_INTERVAL_MS,
             _ => RETRY_INTERVAL_MS,
@@ -193,6 +202,10 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, progress: &mut Pro
             if is_more { RETENTION_PAUSE_MS } else { RETENTION_INTERVAL_MS }
         }
         Work::Quota => unless_more(server.quota_step().await?, QUOTA_INTERVAL_MS),
+        Work::Usage => match server.usage_step().await? {
+            true => USAGE_PAUSE_MS,
+            false => USAGE_INTERVAL_MS,
+        },
         Work::Audit => {
             server.audit_refusals_write().await?;
             AUDIT_INTERVAL_MS

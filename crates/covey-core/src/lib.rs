@@ -43,6 +43,7 @@ pub mod task;
 pub mod token;
 pub mod twin;
 pub mod unit;
+pub mod usage;
 pub mod watch;
 pub mod webhook;
 

@@ -92,6 +92,7 @@ const OPERATIONS: &[(&str, &str, Rights, About)] = {
         ("POST", "/units", Rights::GATEWAYS_WRITE, Whole),
         ("PUT", "/units/{id}", Rights::GATEWAYS_WRITE, Whole),
         ("DELETE", "/units/{id}", Rights::GATEWAYS_WRITE, Whole),
+        ("GET", "/usage", Rights::AUDIT_READ, Whole),
         ("GET", "/webhooks", Rights::WEBHOOKS_WRITE, Whole),
         ("POST", "/webhooks", Rights::WEBHOOKS_WRITE, Whole),
         ("GET", "/webhooks/{key}", Rights::WEBHOOKS_WRITE, Whole),

@@ -16,7 +16,7 @@ use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
     access, accounts, api_keys, audit, auth_tokens, certificates, claims, device_events, device_tasks,
-    devices, docs, est, findings, gauges, health, metrics, nodes, orgs, pki, retention, stream, units,
+    devices, docs, est, findings, gauges, health, metrics, nodes, orgs, pki, retention, stream, units, usage,
     webhooks, whoami,
 };
 
@@ -38,6 +38,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(orgs::router())
         .merge(claims::router())
         .merge(audit::router())
+        .merge(usage::router())
         .merge(auth_tokens::router())
         .merge(accounts::router())
         .merge(whoami::router())

@@ -57,6 +57,7 @@ mod stream;
 mod units;
 mod unknown_names;
 mod unread_body;
+mod usage;
 mod webhooks;
 mod whoami;
 mod wire;

@@ -15,6 +15,7 @@ mod task;
 mod token;
 mod twin;
 mod unit;
+mod usage;
 mod webhook;
 
 use std::borrow::Cow;

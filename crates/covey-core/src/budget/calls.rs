@@ -14,6 +14,7 @@ impl ForDevice<'_> {
     /// # Errors
     /// [`Error::OverBudget`]: the device, or its organisation, has nothing left. That is counted here.
     pub fn charge(self, weight: Weight) -> Result<()> {
+        self.heard();
         let engine = self.engine;
         let now_us = engine.parts.clock.monotonic_us();
         let (device, org) = (self.device.device.0, self.device.org.0);
@@ -33,6 +34,7 @@ impl ForDevice<'_> {
 
     /// Weighs what is done already, or was refused.
     pub fn charge_after(self, weight: Weight) {
+        self.heard();
         let now_us = self.engine.parts.clock.monotonic_us();
         self.engine.meters.device.add(self.device.device.0, weight, now_us);
         self.engine.meters.org.add(self.device.org.0, weight, now_us);

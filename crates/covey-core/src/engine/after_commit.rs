@@ -17,6 +17,7 @@ use crate::port::{Announcement, Clock, Event, Observer, PeerMessage, Peers, Reac
 use crate::quota::{DayKept, Holder, Holdings, ROW_BYTES};
 use crate::retention::RetentionClass;
 use crate::task::{Task, TaskDetail};
+use crate::usage::Heard;
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
 
@@ -31,6 +32,7 @@ pub(crate) struct AfterCommit {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) webhooks: Arc<dyn WebhookSender>,
     pub(crate) holdings: Holdings,
+    pub(crate) heard: Heard,
 }
 
 impl AfterCommit {

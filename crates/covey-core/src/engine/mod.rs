@@ -30,6 +30,7 @@ use crate::quota::Holdings;
 use crate::retention::{RetentionClass, RetentionDays};
 use crate::task::TaskCount;
 use crate::unit::UnitAddressRule;
+use crate::usage::Heard;
 use crate::watch::Watchers;
 use crate::webhook::WebhookSender;
 
@@ -143,6 +144,7 @@ impl Engine {
             clock: Arc::clone(&parts.clock),
             webhooks: Arc::clone(&parts.webhooks),
             holdings: Holdings::new(parts.limits.device_bytes_max, parts.limits.org_bytes_max),
+            heard: Heard::default(),
         };
         let meters = AllMeters::new(&parts.budgets);
         let swept = Mutex::new(Swept { revoked_seen: parts.clock.now(), ..Swept::default() });

@@ -8,6 +8,7 @@ use crate::id::{DeviceId, DeviceKey, OrgId, RecordNumber};
 use crate::operation::{Abort, Operation};
 use crate::port::{Need, ReadSet, Transaction, Turn};
 use crate::twin::{TwinResource, demand_room, report_all};
+use crate::usage::Usage;
 
 /// A device tells an event (device-events).
 pub struct EventAdd {
@@ -95,6 +96,7 @@ impl Operation for EventAdd {
         if !tx.event_insert(device, &stored)? {
             return Ok(AddedEvent::Duplicate);
         }
+        tx.usage_add(device.org, Usage::event(event.payload.len()))?;
         report_all(tx, device, &event.reported, known)?;
         Ok(AddedEvent::Stored)
     }

@@ -141,6 +141,8 @@ named! {
         KeptOfDevices => "kept_of_devices",
         /// How much organisations keep.
         KeptOfOrgs => "kept_of_orgs",
+        /// What an organisation has used.
+        Usage => "usage",
         /// Webhooks of an organisation.
         WebhookList => "webhook_list",
         /// Attempts of a webhook.
@@ -249,6 +251,7 @@ impl ReadKind {
             | Self::ClaimSerialList
             | Self::TaskSearch
             | Self::AuditList
+            | Self::Usage
             | Self::EventSearch
             | Self::EventFields
             | Self::EventSeries

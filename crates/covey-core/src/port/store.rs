@@ -18,6 +18,7 @@ use crate::task::TaskReader;
 use crate::token::TokenReader;
 use crate::twin::TwinReader;
 use crate::unit::UnitReader;
+use crate::usage::UsageReader;
 use crate::webhook::WebhookReader;
 
 /// A unit of work that the store runs inside a transaction of its choosing.
@@ -72,6 +73,7 @@ pub trait Reader:
     + TokenReader
     + RetentionReader
     + QuotaReader
+    + UsageReader
     + AuditReader
     + Send
     + Sync

@@ -18,6 +18,7 @@ use crate::task::TaskSteps;
 use crate::token::TokenSteps;
 use crate::twin::TwinSteps;
 use crate::unit::UnitSteps;
+use crate::usage::UsageSteps;
 use crate::webhook::WebhookSteps;
 
 /// The result of a step inside a transaction.
@@ -41,6 +42,7 @@ pub trait Transaction:
     + TokenSteps
     + RetentionSteps
     + QuotaSteps
+    + UsageSteps
     + AuditSteps
 {
     /// The instant of this transaction.

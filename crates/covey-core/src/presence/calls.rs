@@ -14,6 +14,7 @@ use crate::presence::{OnlineDevice, PresenceClear, PresencePut, PresenceSweep};
 impl ForDevice<'_> {
     /// A device has connected.
     pub fn connected(self, connection: Connection) {
+        self.heard();
         self.engine.after_commit.count(Event::Connected);
         self.remember_presence(self.presence(true, connection));
     }
@@ -24,6 +25,7 @@ impl ForDevice<'_> {
     /// # Errors
     /// The store's.
     pub async fn connected_to_broker(self, connection: Connection) -> Result<bool> {
+        self.heard();
         let presence = self.presence(true, connection);
         let operation = PresencePut { device: self.device.clone(), presence };
         self.first_to_say(operation, Event::Connected).await

@@ -18,6 +18,7 @@ use crate::task::{
     Idempotency, NewResult, RESULT_BYTES_MAX, Target, Task, TaskDetail, TaskResult, TaskResults, TaskSpec,
     Verdict,
 };
+use crate::usage::Usage;
 
 /// Makes a task, once for each idempotency key.
 pub struct TaskCreate {
@@ -419,6 +420,7 @@ pub(crate) fn receive(
     let told = task.timeline.len();
     task.receive(result, lease_ms, tx.now());
     let result_id = tx.result_insert(task, result)?;
+    tx.usage_add(task.org, Usage::result(result.body.text().len()))?;
     tx.task_update(task)?;
     tx.record(&task.device_identity(), &NewRecord::Result { task: task.id, result: result_id })?;
     record_changes(tx, task, told)?;
@@ -629,7 +631,9 @@ pub(crate) fn results_of(tx: &mut dyn Transaction, task: &Task) -> Result<TaskRe
 pub(crate) fn record_changes(tx: &mut dyn Transaction, task: &Task, told: usize) -> Result<(), Abort> {
     let device = task.device_identity();
     for change in task.timeline.iter().skip(told) {
-        tx.record(&device, &NewRecord::Task { id: task.id, status: change.to, cause: change.cause })?;
+        let record = NewRecord::Task { id: task.id, status: change.to, cause: change.cause };
+        tx.usage_add(task.org, Usage::change(task, &record))?;
+        tx.record(&device, &record)?;
     }
     Ok(())
 }

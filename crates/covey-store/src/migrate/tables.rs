@@ -77,7 +77,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 36] = [
+pub(super) static LISTED: [Listed; 38] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("token_keys", &["id"]),
@@ -139,6 +139,22 @@ pub(super) static LISTED: [Listed; 36] = [
              FROM org_kept_bytes GROUP BY org_id, kept, day) AS t",
         ),
         ..table("org_kept_bytes", &["org_id", "kept", "day"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT org_id, day, min(slot) AS slot, sum(tasks_created)::int8 AS tasks_created, \
+             sum(tasks_finished)::int8 AS tasks_finished, sum(events)::int8 AS events, sum(bytes_in)::int8 AS bytes_in, \
+             sum(active_devices)::int8 AS active_devices FROM usage_days GROUP BY org_id, day) AS t",
+        ),
+        ..table("usage_days", &["org_id", "day"])
+    },
+    Listed {
+        made: &[("slot", "0")],
+        reread: Some(
+            "(SELECT day, org_id, device_key, min(slot) AS slot FROM usage_devices GROUP BY day, org_id, device_key) AS t",
+        ),
+        ..table("usage_devices", &["day", "org_id", "device_key"])
     },
     table("gauges", &["device_key", "type_code"]),
     table("event_offsets", &["caller_id", "device_id"]),

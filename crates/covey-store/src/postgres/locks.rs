@@ -28,6 +28,8 @@ pub(crate) enum LockClass {
     Retention = 0x436f_760a,
     /// Which webhooks an organisation has, by the number of the organisation.
     Webhooks = 0x436f_760b,
+    /// Counting devices of days that are over: one server at a time.
+    Usage = 0x436f_760c,
 }
 
 impl LockClass {

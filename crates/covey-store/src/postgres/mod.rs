@@ -46,6 +46,7 @@ mod token;
 mod twin;
 pub(crate) mod unfinished_move;
 mod unit;
+mod usage;
 mod webhook;
 mod write;
 

@@ -20,6 +20,7 @@ mod task;
 mod token;
 mod twin;
 mod unit;
+mod usage;
 mod webhook;
 
 pub(crate) use access::*;
@@ -41,6 +42,7 @@ pub(crate) use task::*;
 pub(crate) use token::*;
 pub(crate) use twin::*;
 pub(crate) use unit::*;
+pub(crate) use usage::*;
 pub(crate) use webhook::*;
 
 #[cfg(test)]
@@ -57,6 +59,7 @@ mod tests {
             super::API_KEY,
             super::AUDIT_HEAD,
             super::AUDIT_ROWS,
+            super::USAGE,
             super::ORG_OF_NUMBER,
             super::ORG_OF_NAME,
             super::TOKEN_KEY_INSERT,

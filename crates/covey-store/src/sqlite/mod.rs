@@ -36,6 +36,7 @@ mod token;
 mod transaction;
 mod twin;
 mod unit;
+mod usage;
 mod webhook;
 mod writer;
 

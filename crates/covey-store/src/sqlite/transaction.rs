@@ -1,12 +1,13 @@
 //! A transaction on the connection that writes, and what it gathers over all operations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use covey_core::audit::AuditGroup;
 use covey_core::error::StorageFault;
 use covey_core::id::{OrgId, RecordNumber, UnixMs};
 use covey_core::port::{Transaction, TxResult};
 use covey_core::task::TaskStatus;
+use covey_core::usage::Usage;
 use rusqlite::{CachedStatement, Connection, Params};
 
 use crate::sqlite::fault;
@@ -21,6 +22,8 @@ pub(super) struct SqliteTransaction<'c> {
     pub(super) counts: HashMap<(OrgId, TaskStatus), i64>,
     /// How many events each organisation has got.
     pub(super) event_counts: HashMap<OrgId, i64>,
+    /// What each organisation has used.
+    pub(super) usage: BTreeMap<OrgId, Usage>,
     /// The last number of a record that was given, once one was needed.
     pub(super) head: Option<RecordNumber>,
     /// What the audit log is told.
@@ -50,6 +53,7 @@ impl<'c> SqliteTransaction<'c> {
             stored,
             counts,
             event_counts,
+            usage: BTreeMap::new(),
             head: None,
             audit: AuditGroup::default(),
             often: Default::default(),
@@ -67,6 +71,7 @@ impl<'c> SqliteTransaction<'c> {
             )?;
         }
         self.flush_events()?;
+        self.flush_usage()?;
         self.flush_audit()?;
         self.flush_head()
     }

@@ -35,6 +35,7 @@ mod task;
 mod token;
 mod twin;
 mod unit;
+mod usage;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -81,6 +82,8 @@ pub enum ClientCommand {
     Access(Box<access::AccessArgs>),
     /// List who did what, and check that nobody has changed that
     Audit(Box<audit::AuditArgs>),
+    /// Say what an organisation has used on each day
+    Usage(Box<usage::UsageArgs>),
     /// Make short-lived tokens from an API key, and show what tokens say
     Token(Box<token::TokenArgs>),
 }
@@ -127,6 +130,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Org(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
         ClientCommand::Audit(args) => &args.target,
+        ClientCommand::Usage(args) => &args.target,
         ClientCommand::Token(args) => &args.target,
     };
     let target = discover::settle(target.clone()).await?;
@@ -147,6 +151,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Org(args) => org::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
         ClientCommand::Audit(args) => audit::run(*args, &connection).await,
+        ClientCommand::Usage(args) => usage::run(*args, &connection).await,
         ClientCommand::Token(args) => token::run(*args, &connection).await,
     };
     result.map_err(|error| connection.explained(error))

@@ -73,11 +73,7 @@ pub async fn run(args: OrgArgs, connection: &Connection) -> Result<ExitCode> {
             })?;
         }
         OrgCommand::Rename { org, name } => {
-            let orgs = all(connection).await?;
-            let is_named = |known: &&Org| *known.name == *org || known.id.to_string() == org;
-            let found = orgs.iter().find(is_named).ok_or_else(|| {
-                anyhow!("there is no organisation {org}: see \"{}\"", connection.command("org list"))
-            })?;
+            let found = find(connection, &org).await?;
             let renamed = connection.client.org_rename(found.id, &name).await?;
             if output.json {
                 output.json(&renamed)?;
@@ -87,6 +83,14 @@ pub async fn run(args: OrgArgs, connection: &Connection) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The organisation with this number or name.
+pub async fn find(connection: &Connection, org: &str) -> Result<Org> {
+    let is_named = |known: &Org| *known.name == *org || known.id.to_string() == org;
+    let found = all(connection).await?.into_iter().find(is_named);
+    let list = || connection.command("org list");
+    found.ok_or_else(|| anyhow!("there is no organisation {org}: see \"{}\"", list()))
 }
 
 /// All organisations that may be seen.

@@ -28,6 +28,7 @@ pub mod taking;
 pub mod tokens;
 pub mod twins;
 pub mod units;
+pub mod usage;
 pub mod webhooks;
 
 /// Makes a module of tests, one for each part of the battery, on a store's backend.
@@ -227,6 +228,11 @@ macro_rules! battery {
                 days_are_forgotten_of_each_organisation_at_its_time,
                 what_the_server_answers_for_a_device_is_counted,
                 an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook,
+            ],
+            usage: [
+                what_was_used_is_kept_for_400_days,
+                many_devices_are_counted_once_each_however_they_are_settled,
+                nobody_is_told_what_another_organisation_has_used,
             ],
             events: [
                 an_event_is_stored_once,

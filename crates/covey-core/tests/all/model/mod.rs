@@ -6,6 +6,7 @@
 mod contract;
 pub mod hearing;
 pub mod tasks;
+pub mod usage;
 mod windows;
 
 use proptest::prelude::ProptestConfig;
@@ -39,6 +40,11 @@ macro_rules! model {
                 #[test]
                 fn what_devices_tell_is_kept_and_told_once(actions in crate::model::hearing::actions()) {
                     crate::model::hearing::follow($backend, actions);
+                }
+
+                #[test]
+                fn what_was_used_is_what_happened(actions in crate::model::usage::actions()) {
+                    crate::model::usage::follow($backend, actions);
                 }
             }
         }

@@ -31,6 +31,7 @@ use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
 use covey_core::twin::{ReportedValue, Twin, TwinReader};
 use covey_core::unit::{Unit, UnitFilter, UnitReader};
+use covey_core::usage::{UsageDay, UsageReader};
 
 /// What a test does when a look-up has read and not yet answered.
 type Meanwhile = Box<dyn FnOnce() + Send>;
@@ -270,6 +271,12 @@ impl QuotaReader for WatchedStore {
 
     fn kept_left_of_every_org(&self) -> Found<'_, Vec<LeftBehind>> {
         self.inner.kept_left_of_every_org()
+    }
+}
+
+impl UsageReader for WatchedStore {
+    fn usage_of_every_org(&self, org: OrgId, from: i64, to: i64) -> Found<'_, Vec<UsageDay>> {
+        self.inner.usage_of_every_org(org, from, to)
     }
 }
 

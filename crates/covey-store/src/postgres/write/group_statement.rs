@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use crate::postgres::usage::{usage_gathered, usage_into, usage_onto};
+
 /// What a statement writes, beside the writer's mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
@@ -94,7 +96,7 @@ impl Parts {
     /// instant and then the columns of gauges; the chain of the audit log, the number and the hash of its last row before
     /// and after, and the columns of its rows; the offset of numbers, how many
     /// records the transaction has written before, the instant, the writer and the columns of
-    /// records, and of events their records' places among these and their
+    /// records; the day, the slot and the columns of what was used; of events their records' places among these and their
     /// columns, the slot, and of each organisation how many; the writer's number,
     /// that of the group, the writer's slot, and of each count that changed the
     /// organisation, the state and the change. It undoes itself unless all tasks
@@ -181,6 +183,15 @@ impl Parts {
             "told AS (INSERT INTO records (number, at, writer, {RECORDS}) \
              SELECT b.number + n.place, ${at}::int8, ${writer}::int4, {columns} FROM base b CROSS JOIN unnest({arrays}) \
              WITH ORDINALITY AS n ({RECORDS}, place))"
+        ));
+        // What is counted of an organisation comes with a record.
+        let [day, slot] = [values.next(), values.next()];
+        let arrays = values.arrays(&["int8"; 5]);
+        parts.push(format!(
+            "used AS ({} SELECT n.*, 0, ${day}::int8, ${slot}::int4 FROM unnest({arrays}) {} {})",
+            usage_into!(),
+            usage_gathered!(),
+            usage_onto!()
         ));
         if self.outbox == Outbox::Events {
             let place = values.next();

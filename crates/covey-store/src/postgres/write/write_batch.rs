@@ -9,6 +9,7 @@ use crate::postgres::audit::AuditBatch;
 use crate::postgres::pipeline::{Step, Value, column, execute, query, values};
 use crate::postgres::session::Session;
 use crate::postgres::twin::batch::TwinBatch;
+use crate::postgres::usage::UsageBatch;
 use crate::postgres::write::group_statement::{Outbox, Parts};
 use crate::postgres::write::outbox_batch::OutboxBatch;
 use crate::postgres::write::transaction_cache::{CachedTask, Place, TransactionCache};
@@ -29,6 +30,7 @@ pub(crate) struct WriteBatch {
     pub(crate) presences: BTreeSet<DeviceKey>,
     pub(crate) twins: TwinBatch,
     pub(crate) audit: Option<AuditBatch>,
+    pub(crate) usage: UsageBatch,
     is_marking: bool,
 }
 
@@ -43,6 +45,7 @@ impl WriteBatch {
             && self.presences.is_empty()
             && self.twins.is_empty()
             && self.audit.is_none()
+            && self.usage.is_empty()
             && !self.is_marking
     }
 
@@ -103,6 +106,7 @@ impl WriteBatch {
         }
         let results = std::mem::take(&mut self.results);
         let outbox = self.outbox.take();
+        self.usage.send(session, now, outbox.outbox() != Outbox::Nothing, steps);
         let (mut parts, mut values) = (Parts::default(), Vec::new());
         let mut add = |is_there: &mut bool, is_needed: bool, more: &dyn Fn() -> Vec<Value<'s>>| {
             if is_needed {
@@ -122,6 +126,7 @@ impl WriteBatch {
         parts.outbox = outbox.outbox();
         if parts.outbox != Outbox::Nothing {
             values.extend(outbox.record_values(session, now));
+            values.extend(self.usage.take_values(session, now));
         }
         if parts.outbox == Outbox::Events {
             values.extend(outbox.event_values(session));
