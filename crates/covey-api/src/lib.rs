@@ -24,6 +24,7 @@ mod from_core;
 mod grant;
 mod health;
 mod instant;
+mod limits;
 mod node;
 mod number;
 mod org;
@@ -56,6 +57,7 @@ pub use event::{DeviceEvent, DeviceEventPage, DeviceGauges, FieldValue, GaugePag
 pub use grant::{Grant, GrantMethod};
 pub use health::{Finding, Findings, Health, Readiness, ServerPart};
 pub use instant::{SECONDS_MAX, Time};
+pub use limits::{KeyLimits, KeyLimitsReport, OrgLimits, OrgLimitsReport};
 pub use node::{Node, NodePage, NodeRenamed};
 pub use number::Whole;
 pub use org::{Org, OrgNamed, OrgPage};

@@ -29,6 +29,7 @@ mod device;
 mod error;
 mod event;
 mod health;
+mod limits;
 mod local;
 mod microcontroller;
 mod node;
@@ -51,10 +52,10 @@ pub use claim::{Claim, ClaimMade, ClaimPage, ClaimSerial, ClaimSerialPage};
 pub use client::Client;
 pub use covey_api::{
     ApiKeyNew, CertificateWanted, ClaimNew, ClaimSerialsNew, Day, DeviceNew, DeviceTag, DeviceTags, Finding,
-    Findings, Grant, GrantMethod, NodeNew, Readiness, Record, Retention, RetentionChange, RetentionRun,
-    RevocationNew, SecretRotation, ServerPart, TaskChange, TaskCreated, TaskDeleted, TaskNew, TaskStatus,
-    Time, TokenNew, TwinDesiredValue, TwinPatch, TwinReportedValue, UnitChange, UnitNew, UsageReport,
-    WebhookFilter, WebhookNew, WebhookSet, Whole,
+    Findings, Grant, GrantMethod, KeyLimits, KeyLimitsReport, NodeNew, OrgLimits, OrgLimitsReport, Readiness,
+    Record, Retention, RetentionChange, RetentionRun, RevocationNew, SecretRotation, ServerPart, TaskChange,
+    TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TokenNew, TwinDesiredValue, TwinPatch,
+    TwinReportedValue, UnitChange, UnitNew, UsageReport, WebhookFilter, WebhookNew, WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};

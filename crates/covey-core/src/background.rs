@@ -31,6 +31,8 @@ pub enum Work {
     Retention,
     /// Counts what is kept.
     Quota,
+    /// Looks whether limits of organisations and keys have changed.
+    Limits,
     /// Counts the active devices of days that are over, and forgets what was used long ago.
     Usage,
     /// Writes what was refused into the audit log.
@@ -47,7 +49,7 @@ pub enum Work {
 
 impl Work {
     /// All work of a server that is alone.
-    pub const ALONE: [Self; 11] = [
+    pub const ALONE: [Self; 12] = [
         Self::Expiry,
         Self::Announcing,
         Self::Feed,
@@ -56,6 +58,7 @@ impl Work {
         Self::LookAgain,
         Self::Retention,
         Self::Quota,
+        Self::Limits,
         Self::Usage,
         Self::Audit,
         Self::WebhookLog,
@@ -76,6 +79,7 @@ impl Work {
             Self::LookAgain => "look again",
             Self::Retention => "retention",
             Self::Quota => "quota",
+            Self::Limits => "limits",
             Self::Usage => "usage",
             Self::Audit => "audit",
             Self::WebhookLog => "webhook log",
@@ -105,6 +109,8 @@ const RETENTION_INTERVAL_MS: u64 = 600_000;
 const RETENTION_PAUSE_MS: u64 = 200;
 /// How often is looked whether what a device keeps is to be asked for, in milliseconds.
 const QUOTA_INTERVAL_MS: u64 = 1_000;
+/// How often is looked whether limits have changed, in milliseconds.
+const LIMITS_INTERVAL_MS: u64 = 1_000;
 /// How often days are looked for that are over, in milliseconds.
 const USAGE_INTERVAL_MS: u64 = 600_000;
 /// The pause between two bounded amounts of them, in milliseconds.
@@ -202,6 +208,10 @@ async fn step(work: Work, engine: &Engine, timer: &dyn Timer, progress: &mut Pro
             if is_more { RETENTION_PAUSE_MS } else { RETENTION_INTERVAL_MS }
         }
         Work::Quota => unless_more(server.quota_step().await?, QUOTA_INTERVAL_MS),
+        Work::Limits => {
+            server.limits_step().await?;
+            LIMITS_INTERVAL_MS
+        }
         Work::Usage => match server.usage_step().await? {
             true => USAGE_PAUSE_MS,
             false => USAGE_INTERVAL_MS,

@@ -34,6 +34,7 @@ pub mod microcontroller;
 mod named;
 pub mod node;
 pub mod operation;
+pub mod own_limits;
 pub mod port;
 pub mod presence;
 pub mod quota;

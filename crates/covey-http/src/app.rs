@@ -16,8 +16,8 @@ use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
     access, accounts, api_keys, audit, auth_tokens, certificates, claims, device_events, device_tasks,
-    devices, docs, est, findings, gauges, health, metrics, nodes, orgs, pki, retention, stream, units, usage,
-    webhooks, whoami,
+    devices, docs, est, findings, gauges, health, limits, metrics, nodes, orgs, pki, retention, stream,
+    units, usage, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -36,6 +36,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(api_keys::router())
         .merge(access::router())
         .merge(orgs::router())
+        .merge(limits::router())
         .merge(claims::router())
         .merge(audit::router())
         .merge(usage::router())

@@ -34,12 +34,14 @@ const REQUEST_HEADERS: [HeaderName; 9] = [
     REQUEST_ID,
 ];
 /// What a page may see of an answer, beside what every page may.
-const RESPONSE_HEADERS: [HeaderName; 11] = [
+const RESPONSE_HEADERS: [HeaderName; 13] = [
     HeaderName::from_static("covey-warning"),
     ETAG,
     HeaderName::from_static("idempotent-replayed"),
     LOCATION,
     HeaderName::from_static("preference-applied"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
     RETRY_AFTER,
     WWW_AUTHENTICATE,
     HeaderName::from_static("x-covey-org-id"),

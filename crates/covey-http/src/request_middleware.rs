@@ -99,6 +99,7 @@ pub(crate) async fn request_middleware(
         response = refusal.into_response();
     }
     asked_by.answered(&api, &method, route.as_str(), &uri, &response);
+    asked_by.say_rates(&mut response);
     unknown.tell(&mut response).await;
     write_problem(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID, id.clone());

@@ -12,17 +12,23 @@
 //! whoever has not called for a while, and to the organisation that is made tomorrow. Strangers have a
 //! quarter between them all, for as long as it takes to find out that their keys are none.
 //!
+//! Organisations and credentials may have limits of their own ([`covey_core::own_limits`]) in place of these, and a
+//! number of requests a second.
+//!
 //! Taking a slot is an addition or two: a credential's counts are looked up when it is, and remembered
 //! with it ([`Callers`](crate::auth::callers::Callers)).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use covey_core::ForServer;
 use covey_core::access::Caller;
 use covey_core::id::{CallerId, OrgId};
+use covey_core::own_limits::{LimitHolder, LimitName, OwnLimits};
 
 use crate::problem::{Kind as ProblemKind, Problem};
+use crate::rate::{Rate, RateClock, Rates};
 
 /// What there are slots of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,33 +176,96 @@ pub(crate) struct Full {
     pub(crate) kind: Kind,
     /// For whom.
     pub(crate) holder: Holder,
+    /// As many as these.
+    pub(crate) max: usize,
 }
 
 impl From<Full> for Problem {
-    fn from(Full { kind, holder }: Full) -> Self {
-        let Limit { all, organisation, key, what } = LIMITS[kind as usize];
+    fn from(Full { kind, holder, max }: Full) -> Self {
+        let Limit { all, what, .. } = LIMITS[kind as usize];
         let (kind, text) = match holder {
             Holder::Key => (
                 ProblemKind::LimitReached,
-                format!("this credential has {key} {what}, its share of {all}; end some, or try again later"),
+                format!("this credential has {max} {what}, its share of {all}; end some, or try again later"),
             ),
             Holder::Organisation => (
                 ProblemKind::LimitReached,
                 format!(
-                    "this organisation has {organisation} {what}, its share of {all}; end some, or try again later"
+                    "this organisation has {max} {what}, its share of {all}; end some, or try again later"
                 ),
             ),
             Holder::Strangers => (
                 ProblemKind::Unavailable,
-                format!("the server looks up {key} credentials, as many as it may; try again later"),
+                format!("the server looks up {max} credentials, as many as it may; try again later"),
             ),
             Holder::Server => (
                 ProblemKind::Unavailable,
-                format!("the server has {all} {what}, as many as it may; try again later"),
+                format!("the server has {max} {what}, as many as it may; try again later"),
             ),
         };
         Self::new(kind, text)
     }
+}
+
+/// How many slots of a kind somebody may have, where that is limited.
+const fn limit_name(kind: Kind) -> Option<LimitName> {
+    match kind {
+        Kind::Requests => Some(LimitName::Requests),
+        Kind::Waiters => Some(LimitName::Waiting),
+        Kind::Streams => Some(LimitName::Streams),
+        Kind::Probes => None,
+    }
+}
+
+/// How many slots an organisation, or a key, has that has no limits of its own.
+pub(crate) fn slots_of_all(holder: LimitHolder) -> OwnLimits {
+    Kind::ALL.into_iter().fold(OwnLimits::default(), |limits, kind| {
+        let Limit { organisation, key, .. } = LIMITS[kind as usize];
+        let max = if matches!(holder, LimitHolder::Org(_)) { organisation } else { key };
+        match limit_name(kind) {
+            Some(name) => limits.with(name, u64::try_from(max).ok()),
+            None => limits,
+        }
+    })
+}
+
+/// The limits of somebody's own.
+#[derive(Debug)]
+struct Own {
+    /// How many slots of each kind; [`usize::MAX`] for as many as all have.
+    slots: [AtomicUsize; Kind::COUNT],
+    rate: Rate,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self { slots: std::array::from_fn(|_| AtomicUsize::new(usize::MAX)), rate: Rate::default() }
+    }
+}
+
+impl Own {
+    fn set(&self, limits: &OwnLimits) {
+        for kind in Kind::ALL {
+            let max = limit_name(kind).and_then(|name| limits.of(name));
+            let max = max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+            self.slots[kind as usize].store(max, Ordering::Relaxed);
+        }
+        self.rate.set(limits.of(LimitName::RequestsPerS));
+    }
+
+    fn slots(&self, kind: Kind, of_all: usize) -> usize {
+        match self.slots[kind as usize].load(Ordering::Relaxed) {
+            usize::MAX => of_all,
+            own => own,
+        }
+    }
+}
+
+/// What an organisation has taken.
+#[derive(Debug, Default)]
+struct OrgAccount {
+    counts: Counts,
+    own: Own,
 }
 
 /// How many slots of each kind are taken.
@@ -231,13 +300,14 @@ pub(crate) struct Shares {
     /// How many credentials are being looked up.
     strangers: AtomicUsize,
     known: Mutex<Known>,
+    clock: Arc<RateClock>,
 }
 
 /// Those who have, or had a moment ago.
 #[derive(Default)]
 struct Known {
     keys: HashMap<CallerId, Arc<Account>>,
-    organisations: HashMap<OrgId, Arc<Counts>>,
+    organisations: HashMap<OrgId, Arc<OrgAccount>>,
     /// At how many credentials those that have nothing are forgotten.
     forget_at: usize,
 }
@@ -253,7 +323,13 @@ impl Default for Shares {
 
 impl Shares {
     fn within(limits: &'static Limits) -> Self {
-        Self { limits, all: Arc::default(), strangers: AtomicUsize::new(0), known: Mutex::default() }
+        Self {
+            limits,
+            all: Arc::default(),
+            strangers: AtomicUsize::new(0),
+            known: Mutex::default(),
+            clock: Arc::default(),
+        }
     }
 
     /// How many slots of a kind are taken.
@@ -263,17 +339,18 @@ impl Shares {
 
     /// Takes the slot of a request whose caller is not known yet.
     pub(crate) fn request(&self) -> Result<RequestSlot<'_>, Full> {
-        let is_free = self.all.add(Kind::Requests, self.limits[Kind::Requests as usize].all);
-        let full = Full { kind: Kind::Requests, holder: Holder::Server };
+        let max = self.limits[Kind::Requests as usize].all;
+        let is_free = self.all.add(Kind::Requests, max);
+        let full = Full { kind: Kind::Requests, holder: Holder::Server, max };
         if is_free { Ok(RequestSlot(&self.all)) } else { Err(full) }
     }
 
     /// Takes the slot of a stranger, whose credential is to be looked up: so many as one credential has.
     pub(crate) fn stranger(&self) -> Result<Stranger<'_>, Full> {
         let stranger = Stranger(&self.strangers);
-        let is_free =
-            self.strangers.fetch_add(1, Ordering::Relaxed) < self.limits[Kind::Requests as usize].key;
-        let full = Full { kind: Kind::Requests, holder: Holder::Strangers };
+        let max = self.limits[Kind::Requests as usize].key;
+        let is_free = self.strangers.fetch_add(1, Ordering::Relaxed) < max;
+        let full = Full { kind: Kind::Requests, holder: Holder::Strangers, max };
         // Dropped, it gives back what was added.
         if is_free { Ok(stranger) } else { Err(full) }
     }
@@ -286,22 +363,29 @@ impl Shares {
             return Arc::clone(account);
         }
         if known.keys.len() >= known.forget_at.max(FORGET_AT) {
-            known.forget();
+            known.forget(self.clock.now());
         }
         let organisation = Arc::clone(known.organisations.entry(caller.org).or_default());
-        let account =
-            Account { limits: self.limits, all: Arc::clone(&self.all), organisation, key: Counts::default() };
-        let account = Arc::new(account);
+        let account = Arc::new(Account {
+            limits: self.limits,
+            all: Arc::clone(&self.all),
+            organisation,
+            key: Counts::default(),
+            own: Own::default(),
+            of: (caller.org, caller.id),
+            version: AtomicU64::new(0),
+            clock: Arc::clone(&self.clock),
+        });
         known.keys.insert(caller.id, Arc::clone(&account));
         account
     }
 }
 
 impl Known {
-    /// Forgets those whom nobody else knows: they have nothing.
-    fn forget(&mut self) {
-        self.keys.retain(|_, account| Arc::strong_count(account) > 1);
-        self.organisations.retain(|_, counts| Arc::strong_count(counts) > 1);
+    /// Forgets those whom nobody else knows: they have nothing, and have asked little in the last second.
+    fn forget(&mut self, now: u64) {
+        self.keys.retain(|_, account| Arc::strong_count(account) > 1 || !account.own.rate.is_full(now));
+        self.organisations.retain(|_, org| Arc::strong_count(org) > 1 || !org.own.rate.is_full(now));
         self.forget_at = 2 * self.keys.len();
     }
 }
@@ -311,29 +395,66 @@ impl Known {
 pub(crate) struct Account {
     limits: &'static Limits,
     all: Arc<Counts>,
-    organisation: Arc<Counts>,
+    organisation: Arc<OrgAccount>,
     key: Counts,
+    own: Own,
+    of: (OrgId, CallerId),
+    /// As of which version of all limits its own are known, and its organisation's.
+    version: AtomicU64,
+    clock: Arc<RateClock>,
 }
 
 impl Account {
+    /// Goes by the limits that there are now.
+    pub(crate) fn follow(&self, server: ForServer<'_>) {
+        let version = server.limits_version();
+        // Most requests only read it.
+        if self.version.load(Ordering::Relaxed) != version {
+            let (org, key) = self.of;
+            self.organisation.own.set(&server.limits_of(LimitHolder::Org(org)));
+            self.own.set(&server.limits_of(LimitHolder::Key(key)));
+            self.version.store(version, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a request out of the rates that there are. Answers what is left of them; in one of them it is refused if
+    /// there is nothing.
+    pub(crate) fn ask(&self) -> Rates {
+        if !self.own.rate.is_set() && !self.organisation.own.rate.is_set() {
+            return Rates::default();
+        }
+        let now = self.clock.now();
+        let key = self.own.rate.take(now);
+        if key.is_some_and(|left| left.is_refused()) {
+            return Rates { key, organisation: None };
+        }
+        let organisation = self.organisation.own.rate.take(now);
+        if organisation.is_some_and(|left| left.is_refused()) {
+            self.own.rate.give_back();
+        }
+        Rates { key, organisation }
+    }
+
     /// Takes a slot.
     ///
     /// # Errors
     /// Who has as much as may be.
     pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Result<Slot, Full> {
         let limit = &self.limits[kind as usize];
-        if !self.key.add(kind, limit.key) {
-            return Err(Full { kind, holder: Holder::Key });
+        let max = self.own.slots(kind, limit.key);
+        if !self.key.add(kind, max) {
+            return Err(Full { kind, holder: Holder::Key, max });
         }
-        if !self.organisation.add(kind, limit.organisation) {
+        let max = self.organisation.own.slots(kind, limit.organisation).min(limit.organisation);
+        if !self.organisation.counts.add(kind, max) {
             self.key.sub(kind);
-            return Err(Full { kind, holder: Holder::Organisation });
+            return Err(Full { kind, holder: Holder::Organisation, max });
         }
         // A request has its slot of the server since before its caller was known.
         if kind != Kind::Requests && !self.all.add(kind, limit.all) {
             self.key.sub(kind);
-            self.organisation.sub(kind);
-            return Err(Full { kind, holder: Holder::Server });
+            self.organisation.counts.sub(kind);
+            return Err(Full { kind, holder: Holder::Server, max: limit.all });
         }
         Ok(Slot { account: Arc::clone(self), kind })
     }
@@ -349,7 +470,7 @@ pub(crate) struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.account.key.sub(self.kind);
-        self.account.organisation.sub(self.kind);
+        self.account.organisation.counts.sub(self.kind);
         if self.kind != Kind::Requests {
             self.account.all.sub(self.kind);
         }
@@ -467,9 +588,35 @@ mod tests {
             held.clear();
             prop_assert!(KINDS.iter().all(|kind| shares.count(*kind) == 0));
             let mut known = shares.known.lock().unwrap();
-            known.forget();
+            known.forget(0);
             prop_assert!(known.keys.is_empty() && known.organisations.is_empty());
         }
+    }
+
+    #[test]
+    fn who_has_limits_of_its_own_has_those() {
+        let shares = Shares::default();
+        let [own, other] = [0, 1].map(|number| shares.account(&caller(number)));
+        own.own.set(
+            &OwnLimits::default().with(LimitName::Streams, Some(2)).with(LimitName::RequestsPerS, Some(3)),
+        );
+        let mut held: Vec<_> = (0..2).map(|_| own.take(Kind::Streams).unwrap()).collect();
+        let full = own.take(Kind::Streams).unwrap_err();
+        assert_eq!((full.holder, full.max), (Holder::Key, 2));
+        // The organisation of both has three, of which two are taken.
+        own.organisation.own.set(&OwnLimits::default().with(LimitName::Streams, Some(3)));
+        held.push(other.take(Kind::Streams).unwrap());
+        let full = other.take(Kind::Streams).unwrap_err();
+        assert_eq!((full.holder, full.max), (Holder::Organisation, 3));
+        assert!(other.take(Kind::Waiters).is_ok());
+        let refused = |account: &Account| {
+            (0..5).filter(|_| account.ask().key.is_some_and(|left| left.is_refused())).count()
+        };
+        assert_eq!((refused(&own), refused(&other)), (2, 0));
+        own.own.set(&OwnLimits::default());
+        held.push(shares.account(&caller(4)).take(Kind::Streams).unwrap());
+        assert!(own.take(Kind::Probes).is_ok());
+        assert_eq!(own.ask(), Rates::default());
     }
 
     #[test]
@@ -507,12 +654,12 @@ mod tests {
 
     #[test]
     fn a_refusal_says_whose_share_it_is() {
-        let text = |holder| Problem::from(Full { kind: Kind::Streams, holder });
-        let key = text(Holder::Key);
+        let text = |holder, max| Problem::from(Full { kind: Kind::Streams, holder, max });
+        let key = text(Holder::Key, 2_000);
         assert_eq!(key.kind, ProblemKind::LimitReached);
         assert!(key.detail.contains("this credential has 2000 open streams, its share of 8000"));
-        assert!(text(Holder::Organisation).detail.contains("this organisation has 6000 open streams"));
-        let server = text(Holder::Server);
+        assert!(text(Holder::Organisation, 6_000).detail.contains("this organisation has 6000 open streams"));
+        let server = text(Holder::Server, 8_000);
         assert_eq!(server.kind, ProblemKind::Unavailable);
         assert!(server.detail.contains("the server has 8000 open streams"));
     }

@@ -8,6 +8,7 @@ mod device;
 mod event;
 mod grant;
 mod health;
+mod limits;
 mod node;
 mod org;
 mod record;

@@ -117,6 +117,10 @@ named! {
         OrgAdd => "org.add",
         /// An organisation got another name.
         OrgRename => "org.rename",
+        /// The limits of an organisation were set.
+        OrgLimits => "org.limits",
+        /// The limits of an API key were set.
+        KeyLimits => "key.limits",
         /// How long things are kept was set.
         RetentionSet => "retention.set",
         /// What was too old was forgotten because somebody asked for it.

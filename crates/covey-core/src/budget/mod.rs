@@ -56,6 +56,17 @@ pub struct Budgets {
     pub org: Allowance,
 }
 
+impl Allowance {
+    /// The same with so much work and so many bytes a second, where they are given.
+    pub(crate) fn with_rates(self, units: Option<u64>, bytes: Option<u64>) -> Self {
+        Self {
+            units: units.map_or(self.units, |per_second| rate(per_second, UNITS_BURST_S)),
+            bytes: bytes.map_or(self.bytes, |per_second| rate(per_second, BYTES_BURST_S)),
+            ..self
+        }
+    }
+}
+
 const KIB: u64 = 1_024;
 const MIB: u64 = 1_024 * KIB;
 const GIB: u64 = 1_024 * MIB;

@@ -25,6 +25,7 @@ use crate::id::UnixMs;
 use crate::limits::Limits;
 use crate::links::Links;
 use crate::operation::{Answer, Operation, OperationJob};
+use crate::own_limits::LimitTable;
 use crate::port::{CertificateIssuer, Clock, Ids, KeyHasher, Observer, PageRequest, Peers, ReadKind, Store};
 use crate::quota::Holdings;
 use crate::retention::{RetentionClass, RetentionDays};
@@ -77,6 +78,7 @@ pub struct Engine {
     pub(crate) swept: Mutex<Swept>,
     pub(crate) series: SeriesCache,
     pub(crate) refusals: Refusals,
+    pub(crate) own_limits: LimitTable,
     scans: Scans,
 }
 
@@ -150,8 +152,8 @@ impl Engine {
         let swept = Mutex::new(Swept { revoked_seen: parts.clock.now(), ..Swept::default() });
         let after_commit = Arc::new(after_commit);
         let (taken_names, series, scans) = (TakenNames::default(), SeriesCache::default(), Scans::default());
-        let refusals = Refusals::default();
-        Self { parts, after_commit, meters, taken_names, swept, series, refusals, scans }
+        let (refusals, own_limits) = (Refusals::default(), LimitTable::default());
+        Self { parts, after_commit, meters, taken_names, swept, series, refusals, own_limits, scans }
     }
 
     /// What an application can ask for.

@@ -242,7 +242,7 @@ impl ForDevice<'_> {
             let operation = WriteNext {
                 device: self.device.clone(),
                 finishing: finishing.to_vec(),
-                limits: self.engine.parts.limits,
+                limits: self.engine.limits_for(self.device.org),
             };
             let then = move |after: &AfterCommit, next: &NextWrite| {
                 next.ended.iter().for_each(|detail| after.finished(detail));

@@ -143,6 +143,8 @@ named! {
         KeptOfOrgs => "kept_of_orgs",
         /// What an organisation has used.
         Usage => "usage",
+        /// Limits of organisations and keys.
+        Limits => "limits",
         /// Webhooks of an organisation.
         WebhookList => "webhook_list",
         /// Attempts of a webhook.
@@ -234,6 +236,7 @@ impl ReadKind {
             | Self::RecordCatchUp
             | Self::KeptOfDevices
             | Self::KeptOfOrgs
+            | Self::Limits
             | Self::AuditChains
             | Self::AuditRows
             | Self::WebhookList

@@ -9,6 +9,7 @@ use crate::enrolment::EnrolmentReader;
 use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::node::NodeReader;
+use crate::own_limits::LimitsReader;
 use crate::port::{Found, Need, ReadSet, Room, Transaction, Turn};
 use crate::presence::PresenceReader;
 use crate::quota::QuotaReader;
@@ -74,6 +75,7 @@ pub trait Reader:
     + RetentionReader
     + QuotaReader
     + UsageReader
+    + LimitsReader
     + AuditReader
     + Send
     + Sync

@@ -10,6 +10,7 @@ use crate::error::StorageFault;
 use crate::event::EventSteps;
 use crate::id::UnixMs;
 use crate::node::NodeSteps;
+use crate::own_limits::LimitsSteps;
 use crate::presence::PresenceSteps;
 use crate::quota::QuotaSteps;
 use crate::record::RecordSteps;
@@ -43,6 +44,7 @@ pub trait Transaction:
     + RetentionSteps
     + QuotaSteps
     + UsageSteps
+    + LimitsSteps
     + AuditSteps
 {
     /// The instant of this transaction.

@@ -2,6 +2,7 @@
 //! came since.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::id::{DeviceKey, OrgId};
@@ -71,6 +72,8 @@ struct OfOrg {
 struct Orgs {
     by_id: HashMap<OrgId, OfOrg>,
     unwritten: Unwritten<OrgId>,
+    /// What some may keep in place of what all may.
+    own_bytes_max: HashMap<OrgId, u64>,
     /// The store was asked: who is not here has stored nothing before.
     is_known: bool,
 }
@@ -94,6 +97,8 @@ struct Writing {
 pub(crate) struct Holdings {
     device_bytes_max: u64,
     org_bytes_max: u64,
+    /// An organisation may keep something else.
+    is_any_own: AtomicBool,
     parts: [Mutex<Part>; PARTS as usize],
     orgs: Mutex<Orgs>,
     writing: Mutex<Option<Writing>>,
@@ -110,6 +115,7 @@ impl Holdings {
         Self {
             device_bytes_max,
             org_bytes_max,
+            is_any_own: AtomicBool::new(false),
             parts: std::array::from_fn(|_| Mutex::default()),
             orgs: Mutex::default(),
             writing: Mutex::default(),
@@ -146,13 +152,21 @@ impl Holdings {
         }
     }
 
+    /// What some organisations may keep in place of what all may.
+    pub(crate) fn set_own(&self, own: HashMap<OrgId, u64>) {
+        self.is_any_own.store(!own.is_empty(), Ordering::Relaxed);
+        locked(&self.orgs).own_bytes_max = own;
+    }
+
     /// Whether an organisation keeps as much as it may.
     pub(crate) fn is_org_full(&self, org: OrgId) -> bool {
-        if self.org_bytes_max == 0 {
+        if self.org_bytes_max == 0 && !self.is_any_own.load(Ordering::Relaxed) {
             return false;
         }
-        let bytes = locked(&self.orgs).by_id.get(&org).and_then(|known| known.bytes);
-        bytes.is_some_and(|bytes| positive(bytes) >= self.org_bytes_max)
+        let orgs = locked(&self.orgs);
+        let bytes_max = orgs.own_bytes_max.get(&org).copied().unwrap_or(self.org_bytes_max);
+        let bytes = orgs.by_id.get(&org).and_then(|known| known.bytes).filter(|_| bytes_max > 0);
+        bytes.is_some_and(|bytes| positive(bytes) >= bytes_max)
     }
 
     /// Whether a device keeps as much as it may. One of which nothing is known does not, and the store is asked

@@ -114,7 +114,7 @@ impl ForCaller<'_> {
             idempotency,
             life_ms,
             is_read: false,
-            limits: self.engine.parts.limits,
+            limits: self.engine.limits_for(self.caller.org),
             after_commit: Arc::clone(&self.engine.after_commit),
         })
     }

@@ -76,7 +76,7 @@ impl ForCaller<'_> {
             device_id,
             patch,
             ids,
-            limits: self.engine.parts.limits,
+            limits: self.engine.limits_for(self.caller.org),
             after_commit: Arc::clone(&self.engine.after_commit),
         };
         let changed = self.engine.execute_then(operation, move |after, changed: &ChangedTwin| {

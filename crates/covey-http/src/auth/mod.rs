@@ -26,7 +26,7 @@ use crate::connection::Connection;
 use crate::door::PeerAddress;
 use crate::prefixes::Insists;
 use crate::problem::{Answer, Kind, Problem};
-use crate::shares::{self, Account, Full, Slot};
+use crate::shares::{self, Account, Full, Holder, Slot};
 use crate::unknown_names::UnknownNames;
 use callers::{Found, KeyUse};
 use credential::Credential;
@@ -101,7 +101,7 @@ impl FromRequestParts<Arc<Api>> for Asked {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let Admitted { caller, account, identity, certificate_until, is_unproved_cookie } =
             known(parts, api).await?;
-        let running = take(api, &account, shares::Kind::Requests)?;
+        let running = begin(parts, api, &account)?;
         // A parameter that nobody knows, for a caller who wants to be told: now that there is one.
         let refusal = parts.extensions.get::<UnknownNames>().and_then(UnknownNames::refusal);
         let api = Arc::clone(api);
@@ -125,7 +125,7 @@ pub(crate) async fn caller(parts: &Parts, api: &Api) -> Result<Caller, Problem> 
 /// The same, and a share that is full.
 pub(crate) async fn visitor(parts: &Parts, api: &Api) -> Result<(Caller, Slot), Problem> {
     let Admitted { caller, account, .. } = known(parts, api).await?;
-    Ok((caller, take(api, &account, shares::Kind::Requests)?))
+    Ok((caller, begin(parts, api, &account)?))
 }
 
 /// Who was let in.
@@ -258,12 +258,35 @@ pub(crate) fn address_of(parts: &Parts, api: &Api, now: UnixMs) -> Option<IpAddr
     parts.extensions.get::<PeerAddress>().map(|address| address.0.ip())
 }
 
+/// Takes a request out of a caller's rates, and a slot of its share of requests.
+fn begin(parts: &Parts, api: &Api, account: &Arc<Account>) -> Result<Slot, Problem> {
+    account.follow(api.engine.server());
+    let rates = account.ask();
+    if let Some(asked_by) = parts.extensions.get::<AskedBy>() {
+        asked_by.rates(rates);
+    }
+    for (left, who, holder) in [
+        (rates.key, "this credential", Holder::Key),
+        (rates.organisation, "this organisation", Holder::Organisation),
+    ] {
+        if let Some(left) = left.filter(|left| left.is_refused()) {
+            let max = usize::try_from(left.per_s).unwrap_or(usize::MAX);
+            api.metrics.share_was_full(Full { kind: shares::Kind::Requests, holder, max });
+            let detail = format!("{who} asks more than {max} requests a second; try again later");
+            return Err(Problem::new(Kind::LimitReached, detail));
+        }
+    }
+    take(api, account, shares::Kind::Requests)
+}
+
 /// Takes a slot of the share of a caller whose credential this request does not show.
 ///
 /// # Errors
 /// A share that is full.
 pub(crate) fn take_of(api: &Api, caller: &Caller, kind: shares::Kind) -> Result<Slot, Problem> {
-    take(api, &api.shares.account(caller), kind)
+    let account = api.shares.account(caller);
+    account.follow(api.engine.server());
+    take(api, &account, kind)
 }
 
 fn take(api: &Api, account: &Arc<Account>, kind: shares::Kind) -> Result<Slot, Problem> {

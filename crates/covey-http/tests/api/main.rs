@@ -4,6 +4,7 @@
 mod browsers;
 mod certificates;
 mod contract;
+mod limits;
 mod nodes;
 mod server;
 mod stage;

@@ -17,13 +17,15 @@ const GIVES_AWAY: [&str; 1] = ["POST /api/v1/api-keys"];
 const EITHER_RIGHT: [&str; 1] = ["PATCH /api/v1/devices/{device_id}/twin"];
 /// Operations on what belongs to the deployment and not to an organisation: who
 /// may manage keys manages those of all, and a chain of the audit log has rows of all. This list may only become shorter.
-const OF_EVERY_ORGANISATION: [&str; 6] = [
+const OF_EVERY_ORGANISATION: [&str; 8] = [
     "/api/v1/api-keys",
     "/api/v1/api-keys/{id}",
+    "/api/v1/api-keys/{id}/limits",
     "/api/v1/audit/chains",
     "/api/v1/audit/rows",
     "/api/v1/orgs",
     "/api/v1/orgs/{org_id}",
+    "/api/v1/orgs/{org_id}/limits",
 ];
 /// Operations that change nothing, though they are no GET. This list may only become shorter.
 const CHANGE_NOTHING: [&str; 0] = [];

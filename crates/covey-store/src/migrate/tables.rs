@@ -77,10 +77,11 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 38] = [
+pub(super) static LISTED: [Listed; 39] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("token_keys", &["id"]),
+    table("own_limits", &["kind", "id"]),
     table("devices", &["id"]),
     table("device_tags", &["id"]),
     table("certificates", &["serial", "device_key"]),

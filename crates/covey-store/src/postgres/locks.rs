@@ -29,7 +29,7 @@ pub(crate) enum LockClass {
     /// Which webhooks an organisation has, by the number of the organisation.
     Webhooks = 0x436f_760b,
     /// Counting devices of days that are over: one server at a time.
-    Usage = 0x436f_760c,
+    Usage = 0x436f_760d,
 }
 
 impl LockClass {

@@ -26,6 +26,7 @@ mod migrations;
 mod node;
 pub(crate) mod numbers;
 mod options;
+mod own_limits;
 pub(crate) mod partitions;
 mod peer_message;
 mod peers;

@@ -11,6 +11,7 @@ mod enrolment;
 mod event;
 mod grants;
 mod node;
+mod own_limits;
 mod presence;
 mod quota;
 mod record;
@@ -33,6 +34,7 @@ pub(crate) use enrolment::*;
 pub(crate) use event::*;
 pub(crate) use grants::*;
 pub(crate) use node::*;
+pub(crate) use own_limits::*;
 pub(crate) use presence::*;
 pub(crate) use quota::*;
 pub(crate) use record::*;
@@ -60,6 +62,8 @@ mod tests {
             super::AUDIT_HEAD,
             super::AUDIT_ROWS,
             super::USAGE,
+            super::OWN_LIMITS,
+            super::OWN_LIMITS_PUT,
             super::ORG_OF_NUMBER,
             super::ORG_OF_NAME,
             super::TOKEN_KEY_INSERT,

@@ -25,6 +25,7 @@ mod event_series;
 mod first;
 mod migrations;
 mod node;
+mod own_limits;
 mod presence;
 mod quota;
 mod reader;

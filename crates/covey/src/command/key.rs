@@ -13,6 +13,7 @@ use covey_core::address::parse_range;
 use covey_sim::parse_duration;
 
 use crate::command::connection::{Connection, Target};
+use crate::command::limits::{self, LimitArgs};
 use crate::command::output::cell;
 use crate::command::{key_fernet, key_grant, key_psk, key_recover, moment};
 
@@ -74,6 +75,20 @@ enum KeyCommand {
     /// List API keys with their rights and last use (never the keys themselves)
     #[command(after_help = "Example: covey key list")]
     List,
+    /// Show and set limits of a key's own, none above that of its organisation
+    ///
+    /// They hold within two seconds on all servers.
+    #[command(after_help = "Examples:\n  \
+        covey key limit 3\n  \
+        covey key limit 3 --requests-per-s 20 --streams 5\n  \
+        covey key limit 3 --streams default")]
+    Limit {
+        /// Its number
+        #[arg(value_name = "ID")]
+        id: i64,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
     /// Revoke an API key: within a second no server accepts it any more
     #[command(after_help = "Example: covey key rm 3   (the number is the one that covey key list shows)")]
     Rm {
@@ -139,6 +154,7 @@ pub async fn run(args: KeyArgs, connection: &Connection) -> Result<ExitCode> {
             add(connection, request).await?;
         }
         KeyCommand::List => list(connection).await?,
+        KeyCommand::Limit { id, limits } => limits::run_key(connection, id, &limits).await?,
         KeyCommand::Rm { id } => rm(connection, id).await?,
         KeyCommand::Recover(args) => return key_recover::run(&args, &target).await,
         KeyCommand::Fernet(args) => return key_fernet::run(&args, target.json),

@@ -21,6 +21,7 @@ mod key_fernet;
 mod key_grant;
 mod key_psk;
 mod key_recover;
+mod limits;
 mod moment;
 mod node;
 mod org;

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use covey_client::{Org, PageRequest};
 
 use crate::command::connection::{Connection, Target};
+use crate::command::limits::{self, OrgLimitArgs};
 use crate::command::moment;
 use crate::command::output::cell;
 
@@ -33,6 +34,20 @@ enum OrgCommand {
     /// List organisations, with how many devices and keys each has
     #[command(after_help = "Example: covey org list   (with the right orgs:admin all, else your own)")]
     List,
+    /// Show and set limits of an organisation's own
+    ///
+    /// They hold within two seconds on all servers. Setting them needs the right orgs:admin.
+    #[command(after_help = "Examples:\n  \
+        covey org limit acme\n  \
+        covey org limit acme --requests-per-s 200 --streams 50\n  \
+        covey org limit acme --streams default")]
+    Limit {
+        /// Its number or its name
+        #[arg(value_name = "ORG")]
+        org: String,
+        #[command(flatten)]
+        limits: OrgLimitArgs,
+    },
     /// Give an organisation another name; its devices, keys and tasks stay
     #[command(after_help = "Example: covey org rename acme acme-north")]
     Rename {
@@ -72,6 +87,7 @@ pub async fn run(args: OrgArgs, connection: &Connection) -> Result<ExitCode> {
                 ]
             })?;
         }
+        OrgCommand::Limit { org, limits } => limits::run_org(connection, &org, &limits).await?,
         OrgCommand::Rename { org, name } => {
             let found = find(connection, &org).await?;
             let renamed = connection.client.org_rename(found.id, &name).await?;

@@ -19,6 +19,7 @@ pub mod making;
 pub mod microcontrollers;
 pub mod nodes;
 pub mod organisations;
+pub mod own_limits;
 pub mod presence;
 pub mod quotas;
 pub mod records;
@@ -228,6 +229,11 @@ macro_rules! battery {
                 days_are_forgotten_of_each_organisation_at_its_time,
                 what_the_server_answers_for_a_device_is_counted,
                 an_organisation_that_keeps_as_much_as_it_may_gets_no_new_webhook,
+            ],
+            own_limits: [
+                who_keeps_an_organisations_keys_sets_their_limits_and_none_above_its_own,
+                what_an_organisation_may_keep_and_have_open_is_its_own,
+                what_an_organisation_may_ask_is_its_own,
             ],
             usage: [
                 what_was_used_is_kept_for_400_days,

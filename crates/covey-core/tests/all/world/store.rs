@@ -26,6 +26,7 @@ use covey_core::event::{
 };
 use covey_core::id::{ClaimId, DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
 use covey_core::node::{KnownName, Node, NodeCount, NodeFilter, NodeName, NodeReader};
+use covey_core::own_limits::{LimitHolder, LimitsReader, LimitsStamp, OwnLimits};
 use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Room, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
@@ -277,6 +278,20 @@ impl QuotaReader for WatchedStore {
 impl UsageReader for WatchedStore {
     fn usage_of_every_org(&self, org: OrgId, from: i64, to: i64) -> Found<'_, Vec<UsageDay>> {
         self.inner.usage_of_every_org(org, from, to)
+    }
+}
+
+impl LimitsReader for WatchedStore {
+    fn limits_of_every_org(&self, holder: LimitHolder) -> Found<'_, OwnLimits> {
+        self.inner.limits_of_every_org(holder)
+    }
+
+    fn limits_stamp_of_every_org(&self) -> Found<'_, LimitsStamp> {
+        self.inner.limits_stamp_of_every_org()
+    }
+
+    fn limits_list_of_every_org(&self) -> Found<'_, Vec<(LimitHolder, OwnLimits)>> {
+        self.inner.limits_list_of_every_org()
     }
 }
 
