@@ -99,7 +99,7 @@ pub struct Whoami<'a> {
     /// The organisation's name.
     #[cfg_attr(feature = "openapi", schema(example = "acme"))]
     pub org: Cow<'a, str>,
-    /// What the owner of the key or certificate calls it, or whoever has issued the token its bearer.
+    /// What the owner of the key or certificate calls it, or whoever has issued the token its bearer; the name of a person.
     #[cfg_attr(feature = "openapi", schema(example = "dashboard"))]
     pub name: Cow<'a, str>,
     /// What kind of credential it is.
@@ -109,7 +109,7 @@ pub struct Whoami<'a> {
     /// What it may do in the whole organisation.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::RightName>))]
     pub rights: Vec<Cow<'static, str>>,
-    /// From when on the key, token or certificate is not valid here. None if it does not expire.
+    /// From when on the key, token, session or certificate is not valid here. None if it does not expire.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub expires_at: Option<Time>,
     /// The addresses from which it is valid, as ranges; from anywhere if there are none.
@@ -128,6 +128,14 @@ pub struct Whoami<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub subject: Option<Cow<'a, str>>,
+    /// Of a person, and of a token that it has made: the person's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub user_id: Option<i64>,
+    /// Of a person, and of a token that it has made: the number of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub session_id: Option<i64>,
 }
 
 /// What came of a right that an operation takes.

@@ -28,6 +28,7 @@ mod limits;
 mod node;
 mod number;
 mod org;
+mod person;
 mod problem;
 mod record;
 #[cfg(feature = "proptest")]
@@ -61,6 +62,10 @@ pub use limits::{KeyLimits, KeyLimitsReport, OrgLimits, OrgLimitsReport};
 pub use node::{Node, NodePage, NodeRenamed};
 pub use number::Whole;
 pub use org::{Org, OrgNamed, OrgPage};
+pub use person::{
+    InvitationTaken, Login, Session, SessionEnded, SessionPage, User, UserLinked, UserNew, UserPage,
+    UserRemoved, UserRole,
+};
 pub use problem::{Problem, UnknownName};
 pub use record::{PresenceChange, Record, ResultChange, StreamEnd, TaskStateChange, TwinChange};
 #[cfg(feature = "openapi")]

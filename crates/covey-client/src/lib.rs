@@ -34,6 +34,7 @@ mod local;
 mod microcontroller;
 mod node;
 mod org;
+mod person;
 mod retention;
 mod stream;
 mod task;
@@ -55,7 +56,8 @@ pub use covey_api::{
     Findings, Grant, GrantMethod, KeyLimits, KeyLimitsReport, NodeNew, OrgLimits, OrgLimitsReport, Readiness,
     Record, Retention, RetentionChange, RetentionRun, RevocationNew, SecretRotation, ServerPart, TaskChange,
     TaskCreated, TaskDeleted, TaskNew, TaskStatus, Time, TokenNew, TwinDesiredValue, TwinPatch,
-    TwinReportedValue, UnitChange, UnitNew, UsageReport, WebhookFilter, WebhookNew, WebhookSet, Whole,
+    TwinReportedValue, UnitChange, UnitNew, UsageReport, UserNew, UserRole, WebhookFilter, WebhookNew,
+    WebhookSet, Whole,
 };
 pub use device::{Connection, Device, DeviceFilter, DevicePage, Registered, Tag};
 pub use error::{Error, Result};
@@ -65,6 +67,7 @@ pub use local::{Addresses, LocalServer};
 pub use microcontroller::MicrocontrollerKeys;
 pub use node::{Node, NodeFilter, NodePage};
 pub use org::{Org, OrgPage};
+pub use person::{Session, SessionPage, User, UserLinked, UserPage};
 pub use serde_json::value::RawValue;
 pub use stream::{Stream, StreamFilter, Told};
 pub use task::{

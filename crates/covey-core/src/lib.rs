@@ -35,6 +35,7 @@ mod named;
 pub mod node;
 pub mod operation;
 pub mod own_limits;
+pub mod person;
 pub mod port;
 pub mod presence;
 pub mod quota;

@@ -20,6 +20,7 @@ use crate::health::ReadinessLog;
 use crate::metrics::Metrics;
 use crate::metrics::page::Scrapes;
 use crate::outgoing::Outgoing;
+use crate::people::{OidcLogins, People, PublicUrl};
 use crate::pki::{Pki, RevocationAuthority};
 use crate::pki_forms::PkiForms;
 use crate::request_id::RequestIds;
@@ -59,6 +60,8 @@ pub struct Api {
     pub(crate) est: Option<Est>,
     /// The forms in which certificates are given beside PEM, if there are any.
     pub(crate) pki_forms: Option<Arc<dyn PkiForms>>,
+    /// What signing in is made of.
+    pub(crate) people: People,
 }
 
 impl Api {
@@ -86,6 +89,7 @@ impl Api {
             parameters: KnownParameters::default(),
             est: None,
             pki_forms: None,
+            people: People::default(),
         }
     }
 
@@ -137,6 +141,20 @@ impl Api {
     #[must_use]
     pub fn taking_tokens(mut self, tokens: Arc<Tokens>) -> Self {
         self.tokens = tokens;
+        self
+    }
+
+    /// Lets people sign in with these providers.
+    #[must_use]
+    pub fn signing_in_with(mut self, logins: OidcLogins) -> Self {
+        self.people.oidc = logins;
+        self
+    }
+
+    /// Says at which address browsers reach the server: links, cookies and the origin of its own pages follow it.
+    #[must_use]
+    pub fn reached_at(mut self, url: PublicUrl) -> Self {
+        self.people.public_url = Some(url);
         self
     }
 

@@ -16,8 +16,8 @@ use crate::request_middleware::{request_middleware, with_request_id};
 use crate::unknown_names::KnownParameters;
 use crate::{
     access, accounts, api_keys, audit, auth_tokens, certificates, claims, device_events, device_tasks,
-    devices, docs, est, findings, gauges, health, limits, metrics, nodes, orgs, pki, retention, stream,
-    units, usage, webhooks, whoami,
+    devices, docs, est, findings, gauges, health, limits, metrics, nodes, orgs, people, pki, retention,
+    stream, units, usage, webhooks, whoami,
 };
 
 /// The routes of all resources, with their parts of the OpenAPI document.
@@ -37,6 +37,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(access::router())
         .merge(orgs::router())
         .merge(limits::router())
+        .merge(people::router())
         .merge(claims::router())
         .merge(audit::router())
         .merge(usage::router())
@@ -85,7 +86,8 @@ pub fn router_with(api: Api, others: impl FnOnce(Door) -> Router) -> App {
     let (router, document) = resources().split_for_parts();
     let api = Arc::new(Api { parameters: KnownParameters::of(&document), ..api });
     let others = others(Door::of(&api));
-    let router = router.merge(docs::router(&docs::complete(document))).merge(pki::router());
+    let router =
+        router.merge(docs::router(&docs::complete(document))).merge(pki::router()).merge(people::pages());
     let router = if api.est.is_some() { router.merge(est::router()) } else { router };
     let router = if others.has_routes() {
         router.merge(others.route_layer(from_fn(with_body)).with_state(()))

@@ -25,11 +25,11 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Api>> {
     with_slash([routes!(token_make)]).routes(routes!(key_set))
 }
 
-/// Makes a token from the API key of this request
+/// Makes a token from the API key or the session of this request
 ///
-/// It is valid for 15 minutes, or for `expires_in` seconds, and never longer than the key, or than the client certificate by which
-/// it is asked for; revoking the key ends it within a second. It may be used from where the key may be used, and may do no more than
-/// the key. No body is as good as an empty object. A server without a key to sign with answers 503.
+/// It is valid for 15 minutes, or for `expires_in` seconds, and never longer than the key or session, or than the client certificate by
+/// which it is asked for; the end of that ends it within a second. It may be used from where the key may be used, and may do no more
+/// than the key or session. No body is as good as an empty object. A server without a key to sign with answers 503.
 #[utoipa::path(
     post, path = "/api/v1/auth/token", tag = "api keys",
     request_body(content = Option<TokenNew>, content_type = "application/json",

@@ -25,6 +25,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::api::Api;
 use crate::auth::cookie::COOKIE_DEFAULT;
 use crate::auth::credential::API_KEY_HEADER;
+use crate::people::SESSION_COOKIE;
 use crate::problem::PROBLEM_JSON;
 use crate::request_id::REQUEST_ID;
 use crate::unknown_names::STRICT;
@@ -32,13 +33,13 @@ use crate::unknown_names::STRICT;
 /// Where the document is.
 const OPENAPI_PATH: &str = "/openapi.json";
 /// The names of the security schemes. Each alone is enough.
-const SCHEMES: [&str; 4] = ["api_key", "bearer", "cookie", "client_certificate"];
+const SCHEMES: [&str; 5] = ["api_key", "bearer", "cookie", "client_certificate", "session"];
 
 const INTRODUCTION: &str = "\
 Call any device of a swarm, and hear from it.
 
 * Send an API key in the header `x-api-key` or as `Authorization: Bearer KEY`, a token (JWT) as `Authorization: Bearer TOKEN` \
-or in the cookie `accessToken`, or use a registered client \
+or in the cookie `accessToken`, sign in (`POST /api/v1/auth/login`), or use a registered client \
 certificate over HTTPS. Your organisation comes from that alone; what belongs to another organisation answers 404.
 * Every path under `/api/v1` is also there under `/api/key/v1`, which takes API keys and certificates alone, and under \
 `/api/jwt/v1`, which takes tokens alone.
@@ -166,6 +167,11 @@ pub(crate) fn frame() -> OpenApi {
         "A token (JWT), for browsers; the operator may give the cookie another name. Requests of pages of other origins are \
             refused (403), and so is what changes something without `Origin` or `Sec-Fetch-Site`.",
     );
+    let session = ApiKeyValue::with_description(
+        SESSION_COOKIE,
+        "The session of a person who has signed in (`POST /api/v1/auth/login`). As for the cookie of a token, requests of pages of \
+            other origins are refused.",
+    );
     let certificate = SecurityScheme::MutualTls {
         description: Some("A client certificate that is registered in place of a key.".to_owned()),
         deprecated: None,
@@ -185,6 +191,7 @@ pub(crate) fn frame() -> OpenApi {
         .security_scheme(SCHEMES[1], SecurityScheme::Http(bearer))
         .security_scheme(SCHEMES[2], SecurityScheme::ApiKey(ApiKey::Cookie(cookie)))
         .security_scheme(SCHEMES[3], certificate)
+        .security_scheme(SCHEMES[4], SecurityScheme::ApiKey(ApiKey::Cookie(session)))
         .build();
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()

@@ -44,6 +44,7 @@ mod microcontrollers;
 mod nodes;
 mod orgs;
 mod outgoing;
+mod people;
 mod pki;
 mod pki_forms;
 mod prefixes;
@@ -78,6 +79,7 @@ pub use metrics::Metrics;
 pub use microcontrollers::{
     Hosts as MicrocontrollerHosts, Key as MicrocontrollerKey, Options as MicrocontrollerOptions,
 };
+pub use people::{LOGINS_MAX as OIDC_LOGINS_MAX, OidcLogin, OidcLogins, OidcRoles, PublicUrl};
 pub use pki::{CrlSpan, RevocationAuthority};
 pub use pki_forms::{Credentials, CredentialsDer, PkiForms};
 pub use server::{CONNECTIONS_MAX, SHUTDOWN_GRACE_MS, serve_http, serve_https};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use covey_api::{ServerPart, UnknownName};
 use covey_core::Error;
@@ -148,6 +148,8 @@ pub(crate) struct Lists {
     pub(crate) errors: Vec<UnknownName<'static>>,
     /// The names that are not known and were passed over.
     pub(crate) warnings: Vec<UnknownName<'static>>,
+    /// After how many seconds a repetition makes sense, where the kind of problem does not say that.
+    pub(crate) retry_after_s: Option<u32>,
 }
 
 impl Problem {
@@ -168,11 +170,29 @@ impl Problem {
         Self { field: Some(shortened(field)), ..Self::new(kind, detail) }
     }
 
+    /// The same, where it is known when a repetition makes sense.
+    pub(crate) fn after_s(mut self, seconds: u32) -> Self {
+        self.lists.get_or_insert_default().retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Its status.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.kind.row().0
+    }
+
+    /// After how many seconds a repetition makes sense, as a header.
+    pub(crate) fn retry_after(&self) -> Option<(HeaderName, HeaderValue)> {
+        let known = self.lists.as_ref().and_then(|lists| lists.retry_after_s);
+        let seconds = known.or(self.kind.retry_after_s().map(u32::from))?;
+        Some((RETRY_AFTER, HeaderValue::from(seconds)))
+    }
+
     /// Writes the document. Only the request middleware knows the id of the request, so it
     /// calls this.
     pub(crate) fn document(&self, request_id: &str) -> Vec<u8> {
         let (status, name, title) = self.kind.row();
-        let Lists { parts, errors, warnings } = self.lists.as_deref().cloned().unwrap_or_default();
+        let Lists { parts, errors, warnings, .. } = self.lists.as_deref().cloned().unwrap_or_default();
         let document = covey_api::Problem {
             problem_type: Cow::Owned(format!("urn:covey:problem:{name}")),
             title: Cow::Borrowed(title),
@@ -233,9 +253,7 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.kind.retry_after_s() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        headers.extend(self.retry_after());
         match self.kind {
             Kind::Unauthenticated => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGES));

@@ -37,7 +37,7 @@ macro_rules! migration {
 }
 
 /// All of them, oldest first. One that was released stays as it is, byte for byte.
-const MIGRATIONS: [Migration; 25] = [
+const MIGRATIONS: [Migration; 26] = [
     migration!(sqlite: "0001_first", postgres: "0001_first", requires: 1),
     migration!(sqlite: "0002_sessions"),
     // A program that writes no records would leave changes untold.
@@ -62,6 +62,7 @@ const MIGRATIONS: [Migration; 25] = [
     migration!(sqlite: "0021_revocation", postgres: "0020_revocation", requires: 2),
     migration!(sqlite: "0022_audit", postgres: "0021_audit", requires: 2),
     migration!(sqlite: "0023_token_keys", postgres: "0022_token_keys", requires: 2),
+    migration!(sqlite: "0024_people", postgres: "0023_people", requires: 2),
     migration!(sqlite: "0025_usage", postgres: "0024_usage", requires: 2),
     migration!(sqlite: "0026_limits", postgres: "0025_limits", requires: 2),
 ];

@@ -54,6 +54,9 @@ pub enum TokenFault {
     /// The API key from which it was made is gone.
     #[error("the API key from which the token was made was revoked or has expired")]
     KeyGone,
+    /// The session in which it was made has ended.
+    #[error("the session in which the token was made has ended")]
+    SessionGone,
     /// The keys of its issuer could not be read since the server was started.
     #[error("the keys of the token's issuer cannot be read yet; try again later")]
     NoKeys,

@@ -51,18 +51,7 @@ impl Mapping {
     /// # Errors
     /// [`TokenFault::NoOrganisation`].
     pub fn org(&self, claims: &Map<String, Value>) -> Result<OrgWanted, TokenFault> {
-        let path = match &self.org {
-            OrgFrom::Fixed(org) => return Ok(org.clone()),
-            OrgFrom::Claim(path) => path,
-        };
-        match claim(claims, path) {
-            Some(Value::Number(number)) => {
-                number.as_i64().filter(|id| *id > 0).map(|id| OrgWanted::Number(OrgId(id)))
-            }
-            Some(Value::String(name)) if !name.is_empty() => Some(OrgWanted::Name(name.clone())),
-            _ => None,
-        }
-        .ok_or(TokenFault::NoOrganisation)
+        org_of(&self.org, claims)
     }
 
     /// The rights: those that are named, and those of the roles. Names that mean nothing here count for nothing.
@@ -89,6 +78,25 @@ impl Mapping {
         let name = named.map(str::trim).find(|name| !name.is_empty()).unwrap_or("token");
         name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect::<String>().into()
     }
+}
+
+/// The organisation that claims name.
+///
+/// # Errors
+/// [`TokenFault::NoOrganisation`].
+pub fn org_of(from: &OrgFrom, claims: &Map<String, Value>) -> Result<OrgWanted, TokenFault> {
+    let path = match from {
+        OrgFrom::Fixed(org) => return Ok(org.clone()),
+        OrgFrom::Claim(path) => path,
+    };
+    match claim(claims, path) {
+        Some(Value::Number(number)) => {
+            number.as_i64().filter(|id| *id > 0).map(|id| OrgWanted::Number(OrgId(id)))
+        }
+        Some(Value::String(name)) if !name.is_empty() => Some(OrgWanted::Name(name.clone())),
+        _ => None,
+    }
+    .ok_or(TokenFault::NoOrganisation)
 }
 
 /// The claim at a path such as `realm_access.roles`: the one that is called so as a whole, else one name after the other.

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use covey_core::access::Rights;
 use covey_core::id::{OrgId, UnixMs};
-use covey_core::token::TOKEN_KEYS_MAX;
+use covey_core::token::{MadeFrom, TOKEN_KEYS_MAX};
 use jsonwebtoken::{EncodingKey, Header};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
@@ -25,6 +25,8 @@ use crate::key_set::KeySet;
 
 /// The claim with the number of the API key from which a token was made.
 const KEY_CLAIM: &str = "covey_key";
+/// The claim with the number of the session in which a token was made.
+const SESSION_CLAIM: &str = "covey_session";
 
 /// How much the clocks of two servers of a deployment differ, in milliseconds, at most.
 const CLOCKS_MS: i64 = 1_000;
@@ -41,9 +43,9 @@ pub struct SigningKey {
 pub struct OwnToken<'a> {
     /// The deployment, as issuer and audience.
     pub deployment: &'a str,
-    /// The number of the API key from which it is made.
-    pub api_key: i64,
-    /// What that is called.
+    /// From what it is made.
+    pub made_from: MadeFrom,
+    /// What that is called, or who made it.
     pub name: &'a str,
     /// Its organisation.
     pub org: OrgId,
@@ -60,8 +62,8 @@ pub struct OwnToken<'a> {
 /// What a token says that one of the servers has signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnVerified {
-    /// The number of the API key from which it was made.
-    pub api_key: i64,
+    /// From what it was made.
+    pub made_from: MadeFrom,
     /// What it may do at most.
     pub rights: Rights,
     /// Until when.
@@ -114,11 +116,15 @@ impl SigningKey {
     #[must_use]
     pub fn sign(&self, token: &OwnToken<'_>) -> Option<String> {
         let header = Header { kid: Some(self.id.clone()), ..Header::new(jsonwebtoken::Algorithm::ES256) };
+        let (claim, name, number) = match token.made_from {
+            MadeFrom::Key(number) => (KEY_CLAIM, "key", number),
+            MadeFrom::Session(number) => (SESSION_CLAIM, "session", number),
+        };
         let claims = json!({
             "iss": token.deployment,
             "aud": token.deployment,
-            "sub": format!("key:{}", token.api_key),
-            KEY_CLAIM: token.api_key,
+            "sub": format!("{name}:{number}"),
+            claim: number,
             "orgId": token.org.0,
             "name": token.name,
             "rights": token.rights.names().collect::<Vec<_>>(),
@@ -197,9 +203,14 @@ impl OwnKeys {
         if !keys.key(algorithm, Some(id)).ok_or(TokenFault::Key)?.has_signed(token) {
             return Err(TokenFault::Signature);
         }
-        let api_key = token.claims.get(KEY_CLAIM).and_then(Value::as_i64).ok_or(TokenFault::Form)?;
+        let number = |claim| token.claims.get(claim).and_then(Value::as_i64);
+        let made_from = match (number(KEY_CLAIM), number(SESSION_CLAIM)) {
+            (Some(key), None) => MadeFrom::Key(key),
+            (None, Some(session)) => MadeFrom::Session(session),
+            _ => return Err(TokenFault::Form),
+        };
         let rights = token.claims.get("rights").and_then(Value::as_array).ok_or(TokenFault::Form)?;
         let rights = Rights::parse(rights.iter().filter_map(Value::as_str)).map_err(|_| TokenFault::Form)?;
-        Ok(OwnVerified { api_key, rights, expires_at })
+        Ok(OwnVerified { made_from, rights, expires_at })
     }
 }

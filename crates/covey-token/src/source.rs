@@ -18,6 +18,12 @@ pub trait Fetch: Send + Sync + 'static {
     fn get(&self, url: Url) -> Fetched;
 }
 
+/// The same, where forms are sent as well.
+pub trait Exchange: Fetch {
+    /// Posts a form to a URL, with a header `Authorization` if there is one; answers the body, whatever the status.
+    fn post_form(&self, url: Url, form: String, authorization: Option<String>) -> Fetched;
+}
+
 /// Where keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -98,7 +104,7 @@ fn keys_of(about: &[u8], issuer: &str) -> Result<Url, String> {
 }
 
 /// Whether nobody on the way can change what is at a URL.
-fn is_safe(url: &Url) -> bool {
+pub(crate) fn is_safe(url: &Url) -> bool {
     let is_local = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod nodes;
+mod people;
 mod tokens;
 mod url;
 
@@ -25,6 +26,7 @@ use crate::fault;
 use crate::logging::LogFormat;
 pub use crate::settings::bytes::Bytes;
 pub use crate::settings::nodes::{Admission, NodeKeys, OutAfter};
+pub use crate::settings::people::OidcProvider;
 pub use crate::settings::tokens::{OrgName, TokenIssuer};
 pub use crate::settings::url::ServiceUrl;
 
@@ -297,6 +299,23 @@ pub struct Options {
     /// How many days to keep the audit log, at least 30; 0 means for ever [default: 365]
     #[arg(long, env = "COVEY_AUDIT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub audit_retention_days: Option<u32>,
+    /// OpenID provider with which people sign in, by its name in iss, such as https://login.example; further ones, and what a
+    /// provider may say of people, as [[oidc_logins]] of the configuration file (docs/people.md) [default: none]
+    #[arg(long, env = "COVEY_OIDC_LOGIN", value_name = "ISSUER", help_heading = "People")]
+    pub oidc_login: Option<String>,
+    /// What this server is called at the provider
+    #[arg(long, env = "COVEY_OIDC_CLIENT_ID", value_name = "ID", help_heading = "People")]
+    pub oidc_client_id: Option<String>,
+    /// File with the secret that the provider has given it, readable by its owner alone [default: none: a public client]
+    #[arg(long, env = "COVEY_OIDC_CLIENT_SECRET_FILE", value_name = "FILE", help_heading = "People")]
+    pub oidc_client_secret_file: Option<PathBuf>,
+    /// Providers with which people sign in.
+    #[arg(skip)]
+    pub oidc_logins: Option<Vec<OidcProvider>>,
+    /// Address at which browsers reach this server, such as https://covey.example: the links in which people set a
+    /// password, cookies, and the origin of the server's own pages follow it [default: as each request has it]
+    #[arg(long, env = "COVEY_PUBLIC_URL", value_name = "URL", help_heading = "People")]
+    pub public_url: Option<String>,
     /// Origins whose pages may call the REST API from a browser, such as
     /// https://dashboard.example:8443, with a key or with the client certificate
     /// of their user [default: none]
@@ -427,10 +446,10 @@ impl Options {
             mqtt_nodes_password_file mqtt_nodes_tls mqtt_nodes_client_ca mqtt_sn
             websocket_nodes unit_gateway units units_allow pusher node_origins node_broker node_keys node_broker_ttl mcu_http
             mcu_http_key_file mcu_topic_prefix token_issuer token_audience token_keys token_org_claim token_org
-            token_ca token_cookie token_issuers store link
+            token_ca token_cookie token_issuers oidc_login oidc_client_id oidc_client_secret_file oidc_logins store link
             link_ca link_certificate link_key rabbitmq_management
             devices_url server_name pki_from crl_url ocsp_url retention_days event_retention_days record_retention_days
-            twin_retention_days audit_retention_days cors_origins names log log_format lease_seconds announcements_max
+            twin_retention_days audit_retention_days public_url cors_origins names log log_format lease_seconds announcements_max
             open_tasks_max events_per_second_max device_bytes_per_day_max organisation_bytes_per_second_max
             device_bytes_max organisation_bytes_max gauge_types rsp webhook_allow webhook_ca
             webhook_retry_seconds disk_free_min backup_days_max sessions_max sessions_bytes_max packet_bytes_max
@@ -504,6 +523,7 @@ pub struct Settings {
     pub mcu_http: Option<SocketAddr>,
     pub mcu_http_key_file: Option<PathBuf>,
     pub mcu_topic_prefix: Option<String>,
+    pub public_url: Option<String>,
     pub cors_origins: Vec<String>,
     pub names: Vec<String>,
     pub log: String,
@@ -534,8 +554,10 @@ pub struct Settings {
     pub renew_expired_days: u32,
     pub token_ca: Option<PathBuf>,
     pub token_cookie: Option<String>,
-    /// Last, because it is a list of tables.
+    /// Last, because these are lists of tables.
     pub token_issuers: Vec<TokenIssuer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oidc_logins: Vec<OidcProvider>,
 }
 
 /// What the store and the link are called that need no other program.
@@ -602,6 +624,7 @@ impl Settings {
         let secret_file = file.filter(|_| is_secret).map(Path::to_owned);
         let options = given.over(of_file);
         let token_issuers = token_issuers(&options)?;
+        let oidc_logins = people::providers(&options)?;
         let limits = covey_core::limits::Limits::default();
         let Budgets { device, org, .. } = Budgets::default();
         let data = options.data.unwrap_or_else(|| DEFAULT_DATA.into());
@@ -655,6 +678,7 @@ impl Settings {
             mcu_http: options.mcu_http,
             mcu_http_key_file: options.mcu_http_key_file,
             mcu_topic_prefix: options.mcu_topic_prefix,
+            public_url: options.public_url,
             cors_origins: options.cors_origins.unwrap_or_default(),
             names: options.names.unwrap_or_default(),
             log: options.log.unwrap_or_else(|| "info".to_owned()),
@@ -693,6 +717,7 @@ impl Settings {
             token_ca: options.token_ca,
             token_cookie: options.token_cookie,
             token_issuers,
+            oidc_logins,
         };
         let is_local = settings.node_listeners().all(|address| address.ip().is_loopback());
         settings.nodes = nodes.unwrap_or(if is_local { Admission::Open } else { Admission::Approve });
@@ -839,6 +864,7 @@ impl Settings {
                 return wrong(key, "a URL of http or https in ASCII, of at most 256 characters");
             }
         }
+        people::check(&self.oidc_logins, self.public_url.as_deref())?;
         if let Err(must) = AllowedOrigins::read(self.cors_origins.iter().map(String::as_str)) {
             return wrong("cors_origins", must);
         }

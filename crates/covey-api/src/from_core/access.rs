@@ -51,6 +51,8 @@ impl<'a> Whoami<'a> {
             grants: grants(&caller.grants),
             issuer: identity.map(|(issuer, _)| Cow::Borrowed(issuer)),
             subject: identity.map(|(_, subject)| Cow::Borrowed(subject)),
+            user_id: caller.signed_in.map(|signed_in| signed_in.person.0),
+            session_id: caller.signed_in.map(|signed_in| signed_in.session),
         }
     }
 }

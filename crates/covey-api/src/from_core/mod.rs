@@ -11,6 +11,7 @@ mod health;
 mod limits;
 mod node;
 mod org;
+mod person;
 mod record;
 mod task;
 mod token;

@@ -8,6 +8,7 @@ use crate::device::Tag;
 use crate::error::{Error, Result};
 use crate::id::{CallerId, OrgId};
 use crate::named::named;
+use crate::person::SignedIn;
 
 named! {
     /// By what somebody is known who asks.
@@ -50,6 +51,8 @@ pub struct Caller {
     pub bounds: KeyBounds,
     /// From where it asks, if that is known.
     pub from: Option<IpAddr>,
+    /// Which person it is and in which session, also by a token that was made in one.
+    pub signed_in: Option<SignedIn>,
 }
 
 impl Caller {
@@ -66,6 +69,7 @@ impl Caller {
             grants: key.grants.clone(),
             bounds: key.bounds.clone(),
             from: None,
+            signed_in: None,
         }
     }
 
@@ -82,6 +86,7 @@ impl Caller {
             grants: Grants::default(),
             bounds: KeyBounds::default(),
             from: None,
+            signed_in: None,
         }
     }
 

@@ -81,7 +81,7 @@ impl ForCaller<'_> {
     }
 
     /// The caller's organisation, where the name is its own: it may be called something else by now, and another so.
-    fn own_org(self, name: &str) -> Option<OrgId> {
+    pub(crate) fn own_org(self, name: &str) -> Option<OrgId> {
         (name == &*self.caller.org_name).then_some(self.caller.org)
     }
 
@@ -179,18 +179,22 @@ fn may_grant(caller: &Caller, org_name: &str, access: &Access) -> Result<()> {
         caller.require(Rights::ORGS_ADMIN)?;
     }
     let grants = access.grants.list();
-    let gives_devices = access.rights.contains(Rights::DEVICES_WRITE)
-        || access.grants.rights().contains(Rights::DEVICES_WRITE);
-    if gives_devices && caller.grants.list().iter().any(|grant| !grant.tags.is_empty()) {
-        // Whoever gets it could set the tags that the caller's own grants name, which the caller may not.
-        return Err(Error::Forbidden {
-            right: "devices:write of a key whose own grants name tags, to give it away,",
-        });
-    }
+    may_give_devices(caller, Rights(access.rights.0 | access.grants.rights().0))?;
     if !caller.rights.contains(access.rights)
         || !grants.iter().all(|grant| caller.grants.contains(caller.rights, grant))
     {
         return Err(Error::Forbidden { right: "of the key to be made" });
     }
     caller.bounds.require(&access.bounds)
+}
+
+/// Whoever gets devices:write could set the tags that the giver's own grants name, which the giver may not.
+pub(crate) fn may_give_devices(caller: &Caller, rights: Rights) -> Result<()> {
+    let is_bound = caller.grants.list().iter().any(|grant| !grant.tags.is_empty());
+    if rights.contains(Rights::DEVICES_WRITE) && is_bound {
+        return Err(Error::Forbidden {
+            right: "devices:write of a key whose own grants name tags, to give it away,",
+        });
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod taken_names;
 
 pub use bounds::{Access, KEY_ADDRESSES_MAX, KeyBounds};
 pub use caller::{Caller, CallerKind};
+pub(crate) use calls::may_give_devices;
 pub use ended::EndedKey;
 pub(crate) use ended::with_keys;
 pub use explain::{Because, Explanation, Question};

@@ -117,7 +117,7 @@ impl ApiKeyAdd {
     }
 
     /// Checks a name, which is in this field.
-    pub(super) fn validate_named(field: &'static str, text: &str) -> Result<()> {
+    pub(crate) fn validate_named(field: &'static str, text: &str) -> Result<()> {
         let is_good =
             (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         let problem = "must be 1 to 128 characters without control characters";

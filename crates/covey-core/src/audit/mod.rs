@@ -29,7 +29,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::access::Caller;
+use crate::access::{Caller, CallerKind};
 use crate::device::DeviceIdentity;
 use crate::id::OrgId;
 use crate::named::named;
@@ -113,6 +113,18 @@ named! {
         KeyRevoke => "key.revoke",
         /// A token was made from a key.
         TokenMake => "token.make",
+        /// A person was made, or is in one more organisation.
+        UserAdd => "user.add",
+        /// What a person may do was set.
+        UserRole => "user.role",
+        /// A person was removed.
+        UserRemove => "user.remove",
+        /// A link was made with which a person sets a password.
+        UserLink => "user.link",
+        /// Somebody has signed in.
+        SessionBegin => "session.begin",
+        /// A session was ended.
+        SessionEnd => "session.end",
         /// An organisation was made.
         OrgAdd => "org.add",
         /// An organisation got another name.
@@ -164,7 +176,12 @@ impl AuditActor {
     /// Who asks.
     #[must_use]
     pub fn of(caller: &Caller) -> Self {
-        Self { kind: Cow::Borrowed(caller.kind.name()), id: caller.id.0, name: Arc::clone(&caller.name) }
+        // Of a person its own number: that of a caller is one for each organisation.
+        let id = match caller.kind {
+            CallerKind::Person => caller.signed_in.map_or(caller.id.0, |signed_in| signed_in.person.0),
+            _ => caller.id.0,
+        };
+        Self { kind: Cow::Borrowed(caller.kind.name()), id, name: Arc::clone(&caller.name) }
     }
 }
 

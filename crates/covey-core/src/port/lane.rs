@@ -41,12 +41,18 @@ named! {
         ApiKey => "api_key",
         /// An API key by its number.
         ApiKeyOfNumber => "api_key_of_number",
-        /// All API keys.
+        /// All API keys, or the numbers of all sessions.
         ApiKeyList => "api_key_list",
         /// Organisations, counted.
         OrgList => "org_list",
         /// An organisation by its number or name.
         Org => "org",
+        /// A person by its name or a link, or a session.
+        Person => "person",
+        /// People, counted.
+        PeopleList => "people_list",
+        /// Sessions of people, counted.
+        PersonSessionList => "person_session_list",
         /// The keys of servers for tokens.
         TokenKeys => "token_keys",
         /// Whether a device may connect, and its session.
@@ -197,6 +203,7 @@ impl ReadKind {
             Self::ApiKey
             | Self::ApiKeyOfNumber
             | Self::Org
+            | Self::Person
             | Self::SessionOfCertificate
             | Self::DeviceOfCertificate
             | Self::DeviceOfSn
@@ -249,6 +256,8 @@ impl ReadKind {
             | Self::CertificateList
             | Self::NodeList
             | Self::OrgList
+            | Self::PeopleList
+            | Self::PersonSessionList
             | Self::UnitList
             | Self::ClaimList
             | Self::ClaimSerialList

@@ -51,6 +51,10 @@ pub trait Ids: Send + Sync + 'static {
     fn sn(&self) -> Sn;
     /// A new API key, in clear text.
     fn api_key(&self) -> String;
+    /// A new secret of 256 bits for a link or a session, in letters and digits.
+    fn secret(&self) -> String {
+        self.api_key()
+    }
 }
 
 /// The key of a certificate.

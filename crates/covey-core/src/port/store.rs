@@ -10,6 +10,7 @@ use crate::error::{Result, StorageFault};
 use crate::event::EventReader;
 use crate::node::NodeReader;
 use crate::own_limits::LimitsReader;
+use crate::person::PersonReader;
 use crate::port::{Found, Need, ReadSet, Room, Transaction, Turn};
 use crate::presence::PresenceReader;
 use crate::quota::QuotaReader;
@@ -72,6 +73,7 @@ pub trait Reader:
     + WebhookReader
     + AccessReader
     + TokenReader
+    + PersonReader
     + RetentionReader
     + QuotaReader
     + UsageReader

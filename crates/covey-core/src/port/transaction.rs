@@ -11,6 +11,7 @@ use crate::event::EventSteps;
 use crate::id::UnixMs;
 use crate::node::NodeSteps;
 use crate::own_limits::LimitsSteps;
+use crate::person::PersonSteps;
 use crate::presence::PresenceSteps;
 use crate::quota::QuotaSteps;
 use crate::record::RecordSteps;
@@ -41,6 +42,7 @@ pub trait Transaction:
     + WebhookSteps
     + AccessSteps
     + TokenSteps
+    + PersonSteps
     + RetentionSteps
     + QuotaSteps
     + UsageSteps

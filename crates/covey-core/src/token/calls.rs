@@ -6,7 +6,7 @@ use crate::budget::Weight;
 use crate::engine::{ForCaller, ForServer};
 use crate::error::{Error, Result};
 use crate::id::UnixMs;
-use crate::token::{NamedOrg, OrgWanted, TokenKey, TokenKeyAdd};
+use crate::token::{MadeFrom, NamedOrg, OrgWanted, TokenKey, TokenKeyAdd};
 
 /// How long a token is valid unless its maker says otherwise, in seconds.
 pub const TOKEN_SECONDS_DEFAULT: u32 = 900;
@@ -30,8 +30,8 @@ pub struct TokenWanted {
 /// A token that somebody gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenGrant {
-    /// The number of the API key from which it is made.
-    pub api_key: i64,
+    /// From what it is made.
+    pub made_from: MadeFrom,
     /// What it may do.
     pub rights: Rights,
     /// From when.
@@ -40,13 +40,22 @@ pub struct TokenGrant {
     pub expires_at: UnixMs,
 }
 
+impl std::fmt::Display for MadeFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(id) => write!(f, "key {id}"),
+            Self::Session(id) => write!(f, "session {id}"),
+        }
+    }
+}
+
 impl ForCaller<'_> {
     /// Notes that a token was made, before anybody gets it.
     ///
     /// # Errors
     /// The store's.
     pub async fn token_made(self, grant: &TokenGrant) -> Result<()> {
-        let entry = AuditEntry::of(self.caller, AuditAction::TokenMake, format!("key {}", grant.api_key));
+        let entry = AuditEntry::of(self.caller, AuditAction::TokenMake, grant.made_from.to_string());
         let rights: Vec<_> = grant.rights.names().collect();
         let seconds = (grant.expires_at.since_ms(grant.now) / 1_000).to_string();
         self.audit_note(entry.detail("rights", &rights.join(" ")).detail("seconds", &seconds)).await
@@ -56,13 +65,17 @@ impl ForCaller<'_> {
     /// made, so that each ends with its key and within a day.
     ///
     /// # Errors
-    /// [`Error::Conflict`] for who has no API key, a right that it lacks, a lifetime out of range, or too many requests.
+    /// [`Error::Conflict`] for who has neither an API key nor a session, a right that it lacks, a lifetime out of range, or too many requests.
     pub fn token_grant(self, wanted: TokenWanted) -> Result<TokenGrant> {
-        if self.caller.kind != CallerKind::Key {
-            return Err(Error::Conflict {
-                problem: "a token is made from an API key, and not from another token",
-            });
-        }
+        let made_from = match (self.caller.kind, self.caller.signed_in) {
+            (CallerKind::Key, _) => MadeFrom::Key(self.caller.id.0),
+            (CallerKind::Person, Some(signed_in)) => MadeFrom::Session(signed_in.session),
+            _ => {
+                return Err(Error::Conflict {
+                    problem: "a token is made from an API key or by a person who has signed in, and not from another token",
+                });
+            }
+        };
         let held = Rights(self.caller.rights.0 | self.caller.grants.rights().0);
         let rights = wanted.rights.unwrap_or(held);
         if !held.contains(rights) {
@@ -76,7 +89,7 @@ impl ForCaller<'_> {
         let expires_at = now.plus_ms(i64::from(wanted.seconds) * 1_000);
         let ends = [self.caller.bounds.expires_at, wanted.until];
         let expires_at = ends.into_iter().flatten().fold(expires_at, UnixMs::min);
-        Ok(TokenGrant { api_key: self.caller.id.0, rights, now, expires_at })
+        Ok(TokenGrant { made_from, rights, now, expires_at })
     }
 }
 

@@ -19,6 +19,15 @@ pub enum OrgWanted {
     Name(String),
 }
 
+/// From what a token of this deployment is made: it ends with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeFrom {
+    /// An API key, by its number.
+    Key(i64),
+    /// A session of a person, by its number.
+    Session(i64),
+}
+
 /// An organisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedOrg {

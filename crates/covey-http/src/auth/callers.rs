@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use covey_core::Engine;
 use covey_core::access::{ApiKey, Caller, KeyDigest, ShownCertificate};
 use covey_core::id::UnixMs;
+use covey_core::person::PersonSession;
 use subtle::ConstantTimeEq;
 
 use crate::auth::tokens::Identity;
@@ -26,29 +27,43 @@ pub(super) type Known = (Caller, Arc<Account>);
 #[derive(Clone)]
 pub(super) struct Found {
     pub(super) known: Known,
-    /// The use of the API key that it is, or was made from.
+    /// The use of the API key or session that it is, or of the key that it was made from.
     pub(super) key_use: Option<Arc<KeyUse>>,
     /// Who a token says it is.
     pub(super) identity: Option<Arc<Identity>>,
 }
 
-/// The use of an API key. It is noted when the key lets somebody in, which may be later than it was found.
+/// The use of an API key or a session. It is noted when that lets somebody in, which may be later than it was found.
 pub(super) struct KeyUse {
-    key: ApiKey,
-    certificate: Option<ShownCertificate>,
+    used: Used,
     is_noted: AtomicBool,
+}
+
+/// What is used.
+enum Used {
+    /// An API key, by a certificate or by its text.
+    Key(ApiKey, Option<ShownCertificate>),
+    /// A session.
+    Session(PersonSession),
 }
 
 impl KeyUse {
     pub(super) fn new(key: ApiKey, certificate: Option<ShownCertificate>) -> Arc<Self> {
-        Arc::new(Self { key, certificate, is_noted: AtomicBool::new(false) })
+        Arc::new(Self { used: Used::Key(key, certificate), is_noted: AtomicBool::new(false) })
     }
 
-    /// The key has let somebody in.
+    pub(super) fn of_session(session: PersonSession) -> Arc<Self> {
+        Arc::new(Self { used: Used::Session(session), is_noted: AtomicBool::new(false) })
+    }
+
+    /// It has let somebody in.
     pub(super) fn note(&self, engine: &Engine) {
         // Most requests only read it.
         if !self.is_noted.load(Ordering::Relaxed) && !self.is_noted.swap(true, Ordering::Relaxed) {
-            engine.server().api_key_used(&self.key, self.certificate.clone());
+            match &self.used {
+                Used::Key(key, certificate) => engine.server().api_key_used(key, certificate.clone()),
+                Used::Session(session) => engine.server().person_session_used(session),
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which credential a request shows: its API key, in `x-api-key` or as a bearer
-//! token; a token (JWT), as a bearer token or in a cookie; without any, the client certificate
-//! of its connection, or the one that a trusted proxy hands on.
+//! token; a token (JWT), as a bearer token or in a cookie; a session, in a cookie; without any, the client
+//! certificate of its connection, or the one that a trusted proxy hands on.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::auth::cookie;
 use crate::auth::tokens::Tokens;
 use crate::client_certificate::{self, CREDENTIAL_PREFIX, ClientCertificate, ProxyTrust};
 use crate::connection::Connection;
+use crate::people;
 
 /// The header that carries the key.
 pub(crate) const API_KEY_HEADER: &str = "x-api-key";
@@ -36,6 +37,8 @@ pub(super) enum Credential<'a> {
         /// Whether a browser has sent it by itself.
         is_cookie: bool,
     },
+    /// A session of a person, which a browser has sent by itself.
+    Session(&'a str),
     /// A certificate whose key the caller holds.
     Certificate {
         /// The text under which it is looked up.
@@ -64,6 +67,9 @@ impl<'a> Credential<'a> {
         }
         if let Some(text) = cookie::token_of(&parts.headers, &tokens.cookie, |text| tokens.trusts(text)) {
             return Some(Self::Token { text, is_cookie: true });
+        }
+        if let Some(text) = people::session_of(&parts.headers) {
+            return Some(Self::Session(text));
         }
         let peer = parts.extensions.get::<Arc<Connection>>()?.peer.as_ref()?;
         let is_proxy = proxies.is_some_and(|trust| peer.is_proxy(trust, now));
@@ -94,6 +100,7 @@ impl Credential<'_> {
         match self {
             Self::Key(key) => asked_by::shown(key),
             Self::Token { .. } => "token".to_owned(),
+            Self::Session(_) => "session".to_owned(),
             Self::Certificate { serial_hex, .. } => format!("certificate {serial_hex}"),
         }
     }

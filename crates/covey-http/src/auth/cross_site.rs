@@ -7,13 +7,14 @@ use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::request::Parts;
 
 use crate::cors::AllowedOrigins;
+use crate::people::PublicUrl;
 
 /// Whether a request may call with the cookie that a browser has sent by itself: not if a page of another site sent it. What
 /// changes something, and what opens a WebSocket, which no browser keeps from pages of other sites, must prove that no such page
 /// did.
-pub(super) fn may_show_cookie(parts: &Parts, allowed: &AllowedOrigins) -> bool {
+pub(super) fn may_show_cookie(parts: &Parts, allowed: &AllowedOrigins, own: Option<&PublicUrl>) -> bool {
     let only_reads = parts.method.is_safe() && !parts.headers.contains_key(UPGRADE);
-    !is_cross_origin(parts, allowed) && (only_reads || proves_origin(parts))
+    !is_cross_origin(parts, allowed, own) && (only_reads || proves_origin(parts))
 }
 
 /// Whether a request says which page sent it; one that is not of another origin then proves that.
@@ -26,8 +27,11 @@ const FETCH_SITE_HEADER: &str = "sec-fetch-site";
 
 /// Whether a browser says that a page of another origin sent this request, one
 /// that is not allowed. Clients that are no browsers send neither header.
-pub(super) fn is_cross_origin(parts: &Parts, allowed: &AllowedOrigins) -> bool {
-    if parts.headers.get(ORIGIN).is_some_and(|origin| allowed.contains(origin)) {
+///
+/// `own` is the address at which browsers reach the server, if that is known: a proxy on the way may name another host.
+pub(super) fn is_cross_origin(parts: &Parts, allowed: &AllowedOrigins, own: Option<&PublicUrl>) -> bool {
+    let is_own = |origin| own.is_some_and(|own| own.is_origin(origin));
+    if parts.headers.get(ORIGIN).is_some_and(|origin| allowed.contains(origin) || is_own(origin)) {
         return false;
     }
     if let Some(site) = parts.headers.get(FETCH_SITE_HEADER) {
@@ -53,7 +57,7 @@ mod tests {
         let request =
             headers.iter().fold(Request::post(uri), |request, (name, value)| request.header(*name, *value));
         let allowed = AllowedOrigins::read(["https://dashboard.example"]).unwrap();
-        is_cross_origin(&request.body(()).unwrap().into_parts().0, &allowed)
+        is_cross_origin(&request.body(()).unwrap().into_parts().0, &allowed, None)
     }
 
     #[test]
@@ -87,7 +91,7 @@ mod tests {
                 headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
             let allowed = AllowedOrigins::read(["https://dashboard.example"]).unwrap();
             let parts = request.body(()).unwrap().into_parts().0;
-            assert_eq!(may_show_cookie(&parts, &allowed), may, "{method} {headers:?}");
+            assert_eq!(may_show_cookie(&parts, &allowed, None), may, "{method} {headers:?}");
         }
     }
 

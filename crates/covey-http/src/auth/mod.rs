@@ -163,7 +163,8 @@ async fn known(parts: &Parts, api: &Api) -> Result<Admitted, Problem> {
         Some(Credential::Certificate { until, .. }) => Some(*until),
         _ => None,
     };
-    let is_cookie = matches!(credential, Some(Credential::Token { is_cookie: true, .. }));
+    let is_cookie =
+        matches!(credential, Some(Credential::Token { is_cookie: true, .. } | Credential::Session(_)));
     Ok(Admitted {
         caller: caller.at(from),
         account,
@@ -187,6 +188,10 @@ async fn admit(
                 "this path takes API keys; send tokens to /api/jwt/v1, or to /api/v1, which takes both";
             return Err(Problem::new(Kind::Unauthenticated, detail));
         }
+        (Some(Insists::OnKey | Insists::OnToken), Some(Credential::Session(_))) => {
+            let detail = "this path takes no sessions; send them to /api/v1";
+            return Err(Problem::new(Kind::Unauthenticated, detail));
+        }
         (Some(Insists::OnToken), Some(Credential::Key(_) | Credential::Certificate { .. })) => {
             let detail =
                 "this path takes tokens; send API keys to /api/key/v1, or to /api/v1, which takes both";
@@ -197,12 +202,16 @@ async fn admit(
     let found = match credential {
         Some(Credential::Key(key)) => find(api, key, None).await?,
         Some(Credential::Token { text, is_cookie }) => {
-            if *is_cookie && !cross_site::may_show_cookie(parts, &api.origins) {
-                return Err(foreign_cookie());
+            if *is_cookie {
+                demand_own_page(parts, api)?;
             }
             Some(find_bearer(api, text, now).await?)
         }
-        Some(Credential::Certificate { .. }) if cross_site::is_cross_origin(parts, &api.origins) => {
+        Some(Credential::Session(text)) => {
+            demand_own_page(parts, api)?;
+            find_session(api, text).await?
+        }
+        Some(Credential::Certificate { .. }) if is_cross_origin(parts, api) => {
             let detail = "a page of another site must not call with this browser's client certificate";
             return Err(Problem::new(Kind::Forbidden, detail));
         }
@@ -213,14 +222,14 @@ async fn admit(
     };
     let found = found.ok_or_else(|| {
         let detail = "send a valid API key in x-api-key or as a bearer token, a token (JWT) as a bearer token or in a cookie, \
-            or use a registered client certificate";
+            sign in, or use a registered client certificate";
         Problem::new(Kind::Unauthenticated, detail)
     })?;
     let caller = &found.known.0;
     if let Some(asked_by) = parts.extensions.get::<AskedBy>() {
         asked_by.caller(caller, from);
     }
-    let (is_token, bounds) = (caller.kind == CallerKind::Token, &caller.bounds);
+    let (is_token, bounds) = (matches!(caller.kind, CallerKind::Token), &caller.bounds);
     let refused = |of_key: &'static str, of_token: &'static str| {
         let (kind, text) =
             if is_token { (Kind::InvalidToken, of_token) } else { (Kind::Unauthenticated, of_key) };
@@ -243,7 +252,15 @@ fn foreign_cookie() -> Problem {
 
 /// Whether a page of another site, one that is not allowed, made a browser send this request.
 pub(crate) fn is_cross_origin(parts: &Parts, api: &Api) -> bool {
-    cross_site::is_cross_origin(parts, &api.origins)
+    cross_site::is_cross_origin(parts, &api.origins, api.people.public_url.as_ref())
+}
+
+/// A browser shows its cookie for any page: it must be one of this server, or one that is allowed.
+fn demand_own_page(parts: &Parts, api: &Api) -> Result<(), Problem> {
+    if cross_site::may_show_cookie(parts, &api.origins, api.people.public_url.as_ref()) {
+        return Ok(());
+    }
+    Err(foreign_cookie())
 }
 
 /// Where a request comes from: what a proxy that is trusted says of it, else the other end of its connection.
@@ -310,6 +327,23 @@ async fn find(api: &Api, text: &str, serial_hex: Option<String>) -> Result<Optio
         Ok(Some(Found { known: (caller, account), key_use, identity: None }))
     };
     remembered(api, key_digest(text), now, looked_up).await
+}
+
+/// Whom a session stands for.
+async fn find_session(api: &Api, text: &str) -> Result<Option<Found>, Problem> {
+    let now = api.engine.now();
+    let looked_up = async {
+        let Some(session) = api.engine.server().person_session_check(text).await? else { return Ok(None) };
+        let caller = Caller::of_session(&session);
+        let account = api.shares.account(&caller);
+        Ok(Some(Found {
+            known: (caller, account),
+            key_use: Some(KeyUse::of_session(session)),
+            identity: None,
+        }))
+    };
+    // Its own digest, so that a session that is shown in place of a key is none.
+    remembered(api, key_digest(&format!("session {text}")), now, looked_up).await
 }
 
 /// Whom a token stands for.

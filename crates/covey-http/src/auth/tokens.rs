@@ -7,8 +7,10 @@ use bytes::Bytes;
 use covey_core::Engine;
 use covey_core::access::{ApiKey, Caller, CallerKind, KeyBounds};
 use covey_core::id::UnixMs;
-use covey_core::token::TokenGrant;
-use covey_token::{Compact, Issuer, OwnKeys, OwnToken, SigningKey, TokenFault, Verified, caller_id};
+use covey_core::token::{MadeFrom, TokenGrant};
+use covey_token::{
+    Compact, Issuer, OwnKeys, OwnToken, OwnVerified, SigningKey, TokenFault, Verified, caller_id,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -135,7 +137,7 @@ impl Tokens {
         let (key, _) = signing.filter(|(_, signs_until)| *signs_until > grant.now)?;
         key.sign(&OwnToken {
             deployment: own.keys.deployment(),
-            api_key: grant.api_key,
+            made_from: grant.made_from,
             name: &caller.name,
             org: caller.org,
             rights: grant.rights,
@@ -212,14 +214,24 @@ impl Own {
             }
             verified => verified?,
         };
-        let key = engine.server().api_key_of_number(verified.api_key).await?.ok_or(TokenFault::KeyGone)?;
-        if key.bounds.is_over_at(now) {
-            return Err(TokenFault::KeyGone.into());
-        }
+        let OwnVerified { made_from, rights, expires_at } = verified;
+        let (caller, key) = match made_from {
+            MadeFrom::Key(id) => {
+                let key = engine.server().api_key_of_number(id).await?.ok_or(TokenFault::KeyGone)?;
+                if key.bounds.is_over_at(now) {
+                    return Err(TokenFault::KeyGone.into());
+                }
+                (Caller::of_key_token(&key, rights, expires_at), Some(key))
+            }
+            MadeFrom::Session(id) => {
+                let session = engine.server().person_session_of_number(id).await?;
+                let session = session.ok_or(TokenFault::SessionGone)?;
+                (Caller::of_session_token(&session, rights, expires_at), None)
+            }
+        };
         let subject = token.claims.get("sub").and_then(Value::as_str).unwrap_or_default().into();
         let identity = Identity { issuer: self.keys.deployment().into(), subject };
-        let caller = Caller::of_key_token(&key, verified.rights, verified.expires_at);
-        Ok(Bearer { caller, identity: Arc::new(identity), key: Some(key) })
+        Ok(Bearer { caller, identity: Arc::new(identity), key })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use covey_core::Engine;
 use covey_core::access::Caller;
 use covey_core::feed::{Batch, FollowError, Follower};
 use covey_core::id::{CallerId, RecordNumber, UnixMs};
+use covey_core::person::SignedIn;
 use covey_core::record::Record;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -52,6 +54,7 @@ impl Streams {
             streams: Arc::clone(self),
             engine: Arc::clone(engine),
             caller: caller.id,
+            signed_in: caller.signed_in,
             expires_at: caller.bounds.expires_at,
             admitted_at: Instant::now(),
             follower,
@@ -67,6 +70,8 @@ pub(super) struct OpenStream {
     pub(super) streams: Arc<Streams>,
     engine: Arc<Engine>,
     caller: CallerId,
+    /// The session in which a person has opened it, or made the token that has.
+    signed_in: Option<SignedIn>,
     /// When the caller's credential expires, if it does.
     expires_at: Option<UnixMs>,
     /// When the caller's credential was last found valid.
@@ -163,9 +168,15 @@ impl OpenStream {
         if self.admitted_at.elapsed() < ADMITTED_FOR {
             return true;
         }
-        // Whoever has no API key has a token of another issuer, which nothing ends before its time.
-        let is_admitted =
-            !self.caller.is_of_key() || self.streams.valid.contains(&self.engine, self.caller).await;
+        let valid = &self.streams.valid;
+        let is_admitted = match self.signed_in {
+            Some(signed_in) => valid.contains(&self.engine, Credential::Session(signed_in.session)).await,
+            None if self.caller.is_of_key() => {
+                valid.contains(&self.engine, Credential::Caller(self.caller)).await
+            }
+            // A token of another issuer, which nothing ends before its time.
+            None => true,
+        };
         if is_admitted {
             self.admitted_at = Instant::now();
         }
@@ -173,24 +184,53 @@ impl OpenStream {
     }
 }
 
-/// The callers whose credentials are valid, read once for all streams.
+/// What a stream was opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credential {
+    /// An API key, or a token that was made from it.
+    Caller(CallerId),
+    /// A session, or a token that was made in it.
+    Session(i64),
+}
+
+/// What was read at one time: who is valid.
+type Valid<T> = Mutex<Option<(Instant, HashSet<T>)>>;
+
+/// The credentials that are valid, read once for all streams.
 #[derive(Default)]
-struct ValidCallers(Mutex<Option<(Instant, HashSet<CallerId>)>>);
+struct ValidCallers {
+    callers: Valid<CallerId>,
+    sessions: Valid<i64>,
+}
 
 impl ValidCallers {
     /// Whether a caller's credential is valid, which has not expired. While the store
     /// does not answer, every caller is taken for valid.
-    async fn contains(&self, engine: &Engine, caller: CallerId) -> bool {
-        let mut known = self.0.lock().await;
-        if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= VALID_FOR) {
-            match engine.server().callers_valid().await {
-                Ok(callers) => *known = Some((Instant::now(), callers)),
-                Err(error) => {
-                    tracing::debug!(%error, "cannot read which credentials are valid");
-                    return true;
-                }
+    async fn contains(&self, engine: &Engine, credential: Credential) -> bool {
+        match credential {
+            Credential::Caller(caller) => among(&self.callers, caller, engine.server().callers_valid()).await,
+            Credential::Session(session) => {
+                among(&self.sessions, session, engine.server().person_sessions_valid()).await
             }
         }
-        known.as_ref().is_none_or(|(_, callers)| callers.contains(&caller))
     }
+}
+
+/// Whether one is among those that are valid, which are read anew when that was long ago.
+async fn among<T: Eq + Hash>(
+    valid: &Valid<T>,
+    one: T,
+    read: impl Future<Output = covey_core::Result<HashSet<T>>>,
+) -> bool {
+    let mut known = valid.lock().await;
+    if known.as_ref().is_none_or(|(since, _)| since.elapsed() >= VALID_FOR) {
+        match read.await {
+            Ok(found) => *known = Some((Instant::now(), found)),
+            Err(error) => {
+                tracing::debug!(%error, "cannot read which credentials are valid");
+                return true;
+            }
+        }
+    }
+    known.as_ref().is_none_or(|(_, found)| found.contains(&one))
 }

@@ -345,7 +345,8 @@ async fn the_document_names_its_server_and_its_page_keeps_the_key_over_a_reload(
             &json!({"api_key": []}),
             &json!({"bearer": []}),
             &json!({"cookie": []}),
-            &json!({"client_certificate": []})
+            &json!({"client_certificate": []}),
+            &json!({"session": []}),
         ]
     );
     let initializer = answer(stage.bare(Method::GET, "/docs/swagger-initializer.js")).await.text;

@@ -6,6 +6,7 @@ mod certificates;
 mod contract;
 mod limits;
 mod nodes;
+mod people;
 mod server;
 mod stage;
 mod tasks;

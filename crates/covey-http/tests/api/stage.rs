@@ -17,6 +17,7 @@ use covey_core::port::{
 };
 use covey_core::record::Record;
 use covey_core::task::{NewResult, ResultBody};
+use covey_core::token::TokenKey;
 use covey_core::webhook::{
     Attempt, Endpoint, EndpointSpec, NoWebhooks, ProbeFault, WebhookSecret, WebhookSender,
 };
@@ -209,6 +210,10 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let tokens = Tokens::new(Vec::new(), Some("urn:covey:stage".to_owned()), None).unwrap();
         let key = SigningKey::read_pem(&SigningKey::generate_pem().unwrap()).unwrap();
+        let (made_at, until) = (engine.now(), engine.now().plus_ms(86_400_000));
+        let (id, server, jwk) = (key.id().to_owned(), "stage".to_owned(), key.jwk());
+        let known = TokenKey { id, server, jwk, made_at, signs_until: until, valid_until: until };
+        engine.server().token_key_add(known).await.unwrap();
         tokens.sign_with(key, UnixMs(i64::MAX));
         let api = Api::new(Arc::clone(&engine), metrics, shutdown.clone()).taking_tokens(Arc::new(tokens));
         let router = covey_http::router(more(api));

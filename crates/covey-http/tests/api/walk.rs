@@ -7,12 +7,17 @@ use serde_json::{Value, json};
 use crate::stage::{KEY, Stage, answer};
 
 /// Operations that need no credential. This list may only become shorter.
-const NEED_NO_CREDENTIAL: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"];
+const NEED_NO_CREDENTIAL: [&str; 6] =
+    ["/healthz", "/readyz", "/metrics", "/.well-known/jwks.json", LOGIN, INVITATION];
+/// What proves who somebody is stands in the body.
+const LOGIN: &str = "/api/v1/auth/login";
+const INVITATION: &str = "/api/v1/auth/invitation";
+const LOGOUT: &str = "/api/v1/auth/logout";
 /// Operations that need a credential and no right. This list may only become shorter.
-const NEED_NO_RIGHT: [&str; 4] =
-    ["/api/v1/access/explain", "/api/v1/accounts", "/api/v1/auth/token", "/api/v1/whoami"];
+const NEED_NO_RIGHT: [&str; 5] =
+    ["/api/v1/access/explain", "/api/v1/accounts", "/api/v1/auth/token", LOGOUT, "/api/v1/whoami"];
 /// Operations that also take the rights that they give away.
-const GIVES_AWAY: [&str; 1] = ["POST /api/v1/api-keys"];
+const GIVES_AWAY: [&str; 3] = ["POST /api/v1/api-keys", "POST /api/v1/users", "PATCH /api/v1/users/{id}"];
 /// Operations that take one right or the other, as the body says.
 const EITHER_RIGHT: [&str; 1] = ["PATCH /api/v1/devices/{device_id}/twin"];
 /// Operations on what belongs to the deployment and not to an organisation: who
@@ -40,6 +45,9 @@ const DEVICE: &str = "7001";
 const SERIAL: &str = "d000000000000000";
 const URL: &str = "https://ours.example/hook";
 const UID: &str = "our-node";
+/// A person of ours, as the example of signing in has it.
+const USER: &str = "ada@example.com";
+const PASSWORD: &str = "correct horse battery";
 
 /// What an operation of the document is asked with.
 struct Call {
@@ -95,6 +103,12 @@ impl Walk {
         let claim =
             json!({"name": UID, "serials": ["LAMP-0001"], "expires_at": "2100-01-01T00:00:00Z"}).to_string();
         assert_eq!(answer(stage.post("/api/v1/claims", &claim)).await.status, 201);
+        // And the first person, in the first session.
+        let user = json!({"name": USER, "role": "viewer"}).to_string();
+        let linked = answer(stage.post("/api/v1/users", &user)).await;
+        assert_eq!(linked.status, 201, "{}", linked.text);
+        let taken = answer(stage.bare(Method::POST, INVITATION).body(invitation(&linked.body))).await;
+        assert_eq!((taken.status.as_u16(), &taken.body["id"]), (200, &json!(1)), "{}", taken.text);
         let document = answer(stage.bare(Method::GET, "/openapi.json")).await.body;
         let mut calls = Vec::new();
         for (template, item) in document["paths"].as_object().unwrap() {
@@ -116,9 +130,24 @@ impl Walk {
                 });
             }
         }
-        assert!(calls.len() >= 71, "the document has lost operations: {}", calls.len());
+        assert!(calls.len() >= 82, "the document has lost operations: {}", calls.len());
         Self { stage, calls, task }
     }
+}
+
+/// What is sent with the link of an answer.
+fn invitation(linked: &Value) -> String {
+    let (_, token) = linked["link"].as_str().unwrap().split_once('#').unwrap();
+    json!({"token": token, "password": PASSWORD}).to_string()
+}
+
+/// Signs our person in: the number of the session, and the cookie.
+async fn signed_in(stage: &Stage) -> (String, String) {
+    let body = json!({"name": USER, "password": PASSWORD}).to_string();
+    let found = answer(stage.bare(Method::POST, LOGIN).body(body)).await;
+    assert_eq!(found.status, 200, "{}", found.text);
+    let (cookie, _) = found.header("set-cookie").split_once(';').unwrap();
+    (found.body["id"].to_string(), cookie.to_owned())
 }
 
 /// The parameters that must be there.
@@ -231,7 +260,10 @@ async fn without_a_credential_every_operation_is_refused_with_401() {
     for call in calls {
         if NEED_NO_CREDENTIAL.contains(&call.template.as_str()) {
             let found = answer(call.request(&stage, None)).await;
-            assert_eq!(found.status, 200, "{} is in the list of those that need no credential", call.name());
+            // The link of the example is nobody's.
+            let expected = if call.template == INVITATION { 404 } else { 200 };
+            let name = call.name();
+            assert_eq!(found.status, expected, "{name} is in the list of those that need no credential");
             continue;
         }
         for key in [None, Some("ApiKey wrong"), Some("")] {
@@ -257,7 +289,9 @@ async fn without_rights_every_operation_is_refused_with_403() {
     for call in calls.iter().filter(|call| !NEED_NO_CREDENTIAL.contains(&call.template.as_str())) {
         let found = answer(call.request(&stage, Some(&powerless))).await;
         if NEED_NO_RIGHT.contains(&call.template.as_str()) {
-            assert_eq!(found.status, 200, "{} is in the list of those that need no right", call.name());
+            // An API key has no session to end.
+            let expected = if call.template == LOGOUT { 409 } else { 200 };
+            assert_eq!(found.status, expected, "{} is in the list of those that need no right", call.name());
         } else {
             found.assert_problem(403, &call.name());
         }
@@ -316,8 +350,8 @@ async fn what_another_organisation_owns_is_404_and_in_no_answer() {
         if OF_EVERY_ORGANISATION.contains(&call.template.as_str()) {
             continue;
         }
-        // A stream does not end; that it tells nothing of others is tested where streams are.
-        if call.template == "/api/v1/stream" {
+        // A stream does not end; that it tells nothing of others is tested where streams are. An API key has no session.
+        if ["/api/v1/stream", LOGOUT].contains(&call.template.as_str()) {
             continue;
         }
         let found = answer(call.request(&stage, Some(&rival)).header("orgId", "1")).await;
@@ -325,7 +359,7 @@ async fn what_another_organisation_owns_is_404_and_in_no_answer() {
             found.assert_problem(404, &call.name());
         } else {
             assert!(found.status.is_success(), "{}: {}", call.name(), found.text);
-            for ours in [SN, URL, UID, SERIAL, task.as_str()] {
+            for ours in [SN, URL, UID, SERIAL, USER, task.as_str()] {
                 assert!(!found.text.contains(ours), "{} shows {ours}: {}", call.name(), found.text);
             }
         }
@@ -440,7 +474,7 @@ async fn every_operation_that_changes_something_leaves_an_entry_in_the_audit_log
     calls.retain(|call| call.method != Method::GET && !CHANGE_NOTHING.contains(&call.name().as_str()));
     // Deletions last, of the key last of all; of a node after all else that is done with it.
     calls.sort_by_key(|call| (call.method == Method::DELETE, call.template.contains("api-keys")));
-    assert!(calls.len() >= 26, "the document has lost operations: {}", calls.len());
+    assert!(calls.len() >= 34, "the document has lost operations: {}", calls.len());
     for call in calls {
         // A key of its own, so that the walk does not end with the one that it removes.
         let (before, _) = audited(&stage).await;
@@ -456,12 +490,31 @@ async fn every_operation_that_changes_something_leaves_an_entry_in_the_audit_log
                 answer(stage.post("/api/v1/devices", r#"{"device_id":7777}"#)).await;
                 Call { path: "/api/v1/devices/7777/revoke".to_owned(), ..call }
             }
+            "POST /api/v1/auth/invitation" => {
+                let linked = answer(stage.post("/api/v1/users/1/link", "{}")).await;
+                Call { body: Some(invitation(&linked.body)), ..call }
+            }
+            "DELETE /api/v1/sessions/{id}" => {
+                let (id, _) = signed_in(&stage).await;
+                Call { path: format!("/api/v1/sessions/{id}"), ..call }
+            }
             _ => call,
         };
-        let is_prepared =
-            name.starts_with("DELETE /api/v1/api-keys") || name.ends_with("/devices/{device_id}/revoke");
-        let before = if is_prepared { before + 1 } else { before };
-        let found = answer(call.request(&stage, Some(KEY))).await;
+        // What was done for it has an entry as well.
+        let (mut before, mut request) = (before, call.request(&stage, Some(KEY)));
+        if name.starts_with("DELETE /api/v1/api-keys")
+            || name.ends_with("/devices/{device_id}/revoke")
+            || [INVITATION, "/api/v1/sessions/{id}"].contains(&call.template.as_str())
+        {
+            before += 1;
+        }
+        if call.template == LOGOUT {
+            let (_, cookie) = signed_in(&stage).await;
+            before += 1;
+            request =
+                call.request(&stage, None).header("cookie", cookie).header("sec-fetch-site", "same-origin");
+        }
+        let found = answer(request).await;
         // There is no dead letter here; that resending one is told, the tests of the core see to.
         if name.ends_with("/dead-letters/{number}/resend") {
             found.assert_problem(404, &name);

@@ -77,10 +77,14 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Listed {
 }
 
 /// All tables, those that others refer to first.
-pub(super) static LISTED: [Listed; 39] = [
+pub(super) static LISTED: [Listed; 43] = [
     table("orgs", &["id"]),
     table("api_keys", &["id"]),
     table("token_keys", &["id"]),
+    table("users", &["id"]),
+    table("user_orgs", &["user_id", "org_id"]),
+    table("user_sessions", &["id"]),
+    table("user_identities", &["issuer", "subject"]),
     table("own_limits", &["kind", "id"]),
     table("devices", &["id"]),
     table("device_tags", &["id"]),
@@ -184,9 +188,11 @@ pub(super) static LISTED: [Listed; 39] = [
 
 /// Sequences of the target, each with the table and the column of the source
 /// whose values come from it.
-pub(super) const SEQUENCES: [(&str, &str, &str); 12] = [
+pub(super) const SEQUENCES: [(&str, &str, &str); 14] = [
     ("orgs_id_seq", "orgs", "id"),
     ("api_keys_id_seq", "api_keys", "id"),
+    ("users_id_seq", "users", "id"),
+    ("user_sessions_id_seq", "user_sessions", "id"),
     ("devices_id_seq", "devices", "id"),
     ("device_tags_id_seq", "device_tags", "id"),
     ("claims_id_seq", "claims", "id"),

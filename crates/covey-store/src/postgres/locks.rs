@@ -30,6 +30,8 @@ pub(crate) enum LockClass {
     Webhooks = 0x436f_760b,
     /// Counting devices of days that are over: one server at a time.
     Usage = 0x436f_760d,
+    /// Making the first person.
+    FirstPerson = 0x436f_760c,
 }
 
 impl LockClass {

@@ -30,6 +30,7 @@ mod own_limits;
 pub(crate) mod partitions;
 mod peer_message;
 mod peers;
+mod person;
 mod pipeline;
 mod pool;
 mod prepared;

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error, Statement};
 use crate::postgres::pipeline::{self, Step};
 use crate::postgres::write::group_statement::{self, Parts};
 use crate::postgres::{
-    access, audit, certificate, device, device_session, enrolment, event, node, own_limits, presence, quota,
-    record, retention, task, token, twin, unit, usage, webhook,
+    access, audit, certificate, device, device_session, enrolment, event, node, own_limits, person, presence,
+    quota, record, retention, task, token, twin, unit, usage, webhook,
 };
 
 /// Puts the statements of nouns together.
@@ -36,12 +36,12 @@ macro_rules! of_nouns {
 
 of_nouns! {
     /// Those of the connection that writes.
-    Writing { task token device certificate device_session enrolment node event presence twin unit webhook access retention quota usage own_limits audit }
+    Writing { task token person device certificate device_session enrolment node event presence twin unit webhook access retention quota usage own_limits audit }
 }
 
 of_nouns! {
     /// Those of a connection that reads.
-    Reading { task token device certificate device_session enrolment node event record presence twin unit webhook access retention quota usage own_limits audit }
+    Reading { task token person device certificate device_session enrolment node event record presence twin unit webhook access retention quota usage own_limits audit }
 }
 
 /// The statements that write nearly all of a group.

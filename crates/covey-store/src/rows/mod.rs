@@ -12,6 +12,7 @@ mod event;
 mod grants;
 mod node;
 mod own_limits;
+mod person;
 mod presence;
 mod quota;
 mod record;
@@ -35,6 +36,7 @@ pub(crate) use event::*;
 pub(crate) use grants::*;
 pub(crate) use node::*;
 pub(crate) use own_limits::*;
+pub(crate) use person::*;
 pub(crate) use presence::*;
 pub(crate) use quota::*;
 pub(crate) use record::*;
@@ -68,6 +70,30 @@ mod tests {
             super::ORG_OF_NAME,
             super::TOKEN_KEY_INSERT,
             super::TOKEN_KEYS_FORGET,
+            super::PERSON_COUNT,
+            super::PERSON_INSERT,
+            super::PERSON_NAMED,
+            super::PERSON_IN_ORGS,
+            super::PERSON_REMOVE,
+            super::MEMBERSHIP_PUT,
+            super::MEMBERSHIP_REMOVE,
+            super::PERSON_LINK_SET,
+            super::PERSON_OF_LINK,
+            super::PERSON_PASSWORD_SET,
+            super::PERSON_SIGNED_IN,
+            super::PERSON_LINK_USE,
+            super::PERSON_SESSION_NUMBERS_VALID,
+            super::IDENTITY_PERSON,
+            super::IDENTITY_COUNT,
+            super::IDENTITY_INSERT,
+            super::IDENTITIES_REMOVE,
+            super::PERSON_CREDENTIAL,
+            super::PERSON_SESSION_INSERT,
+            super::PERSON_SESSION,
+            super::PERSON_SESSION_OF_DIGEST,
+            super::PERSON_SESSION_END,
+            super::PERSON_SESSIONS_END,
+            super::PERSON_SESSIONS_END_IN,
             super::RETENTION_PUT,
             super::RETENTION_REMOVE,
             super::SN_IS_TAKEN,

@@ -26,6 +26,7 @@ mod first;
 mod migrations;
 mod node;
 mod own_limits;
+mod person;
 mod presence;
 mod quota;
 mod reader;

@@ -2,7 +2,7 @@
 
 use covey_core::access::Rights;
 use covey_core::id::{CallerId, OrgId, UnixMs};
-use covey_core::token::TOKEN_KEYS_MAX;
+use covey_core::token::{MadeFrom, TOKEN_KEYS_MAX};
 use covey_token::{Compact, OwnKeys, OwnToken, SigningKey, TokenFault, caller_id};
 
 pub const DEPLOYMENT: &str = "urn:covey:abc";
@@ -26,7 +26,7 @@ pub fn token(key: &SigningKey) -> String {
 fn sign(key: &SigningKey, deployment: &str, expires_at: UnixMs) -> String {
     let token = OwnToken {
         deployment,
-        api_key: 7,
+        made_from: MadeFrom::Key(7),
         name: "dashboard",
         org: OrgId(3),
         rights: Rights::TASKS_READ,
@@ -43,7 +43,7 @@ fn a_token_is_taken_until_its_end_by_who_knows_its_key() {
     let check = |keys: &OwnKeys, text: &str, now| keys.check(&Compact::read(text).unwrap(), now);
     let (text, all) = (token(&key), keys(&[&other, &key]));
     let verified = check(&all, &text, NOW).unwrap();
-    assert_eq!((verified.api_key, verified.rights), (7, Rights::TASKS_READ));
+    assert_eq!((verified.made_from, verified.rights), (MadeFrom::Key(7), Rights::TASKS_READ));
     assert_eq!(verified.expires_at, NOW.plus_ms(60_000));
     assert!(check(&all, &text, NOW.plus_ms(59_999)).is_ok());
     assert_eq!(check(&all, &text, NOW.plus_ms(60_000)), Err(TokenFault::Expired));

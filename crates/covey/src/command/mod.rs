@@ -37,6 +37,8 @@ mod token;
 mod twin;
 mod unit;
 mod usage;
+mod user;
+mod user_link;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -79,6 +81,8 @@ pub enum ClientCommand {
     Key(Box<key::KeyArgs>),
     /// Make, list and rename organisations
     Org(Box<org::OrgArgs>),
+    /// Make, list and remove people who sign in, and end their sessions
+    User(Box<user::UserArgs>),
     /// Say why a key may do something, or may not
     Access(Box<access::AccessArgs>),
     /// List who did what, and check that nobody has changed that
@@ -111,6 +115,11 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
     {
         return audit_verify::run_offline(verify, &args.target).await;
     }
+    if let ClientCommand::User(args) = &command
+        && let Some(link) = args.offline()
+    {
+        return user_link::run_offline(link, &args.target).await;
+    }
     let mut command = command;
     if let ClientCommand::Token(args) = &mut command {
         args.settle()?;
@@ -129,6 +138,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Retention(args) => &args.target,
         ClientCommand::Key(args) => &args.target,
         ClientCommand::Org(args) => &args.target,
+        ClientCommand::User(args) => &args.target,
         ClientCommand::Access(args) => &args.target,
         ClientCommand::Audit(args) => &args.target,
         ClientCommand::Usage(args) => &args.target,
@@ -150,6 +160,7 @@ pub async fn run(command: ClientCommand) -> Result<ExitCode> {
         ClientCommand::Retention(args) => retention::run(*args, &connection).await,
         ClientCommand::Key(args) => key::run(*args, &connection).await,
         ClientCommand::Org(args) => org::run(*args, &connection).await,
+        ClientCommand::User(args) => user::run(*args, &connection).await,
         ClientCommand::Access(args) => access::run(*args, &connection).await,
         ClientCommand::Audit(args) => audit::run(*args, &connection).await,
         ClientCommand::Usage(args) => usage::run(*args, &connection).await,

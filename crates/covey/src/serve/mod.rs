@@ -146,6 +146,11 @@ async fn run(
     });
     let engine = Arc::new(engine);
     let admin_key = admin_key::ensure(&data, &engine).await?;
+    // Beside the first key, so that a site that was there before people were is asked nothing.
+    let first_person = match admin_key {
+        AdminKey::Made => engine.server().person_first(admin_key::FIRST_ORG, admin_key::FIRST_NAME).await?,
+        _ => None,
+    };
     let forgotten = async {
         // Nodes also where no gateway is switched on now: one may have been before.
         if heard.is_some() {
@@ -192,13 +197,18 @@ async fn run(
 
     let stop = CancellationToken::new();
     let running = TaskTracker::new();
-    let token_work = tokens::open(&settings, &data, &authority).await?;
+    let mut token_work = tokens::open(&settings, &data, &authority).await?;
     let api = covey_http::Api::new(Arc::clone(&engine), metrics, stop.clone());
-    let api = api.taking_tokens(token_work.tokens());
+    let api = api.taking_tokens(token_work.tokens()).signing_in_with(token_work.logins());
     let api = api.trusting_proxies_of(authority.root_der()).map_err(fault::setup)?;
     let api = api.telling_revocations_by(Arc::new(revocation::Revocations(Arc::clone(&authority))));
     let origins = settings.cors_origins.iter().map(String::as_str);
     let api = api.allowing_origins(covey_http::AllowedOrigins::read(origins).map_err(fault::setup)?);
+    let api = match settings.public_url.as_deref().map(covey_http::PublicUrl::read).transpose() {
+        Ok(Some(url)) => api.reached_at(url),
+        Ok(None) => api,
+        Err(must) => return Err(fault::setup(must)),
+    };
     let api = api.bounding_answers(usize::try_from(settings.answer_bytes_max.0).unwrap_or(usize::MAX));
     let api = api.with_pki(Arc::new(pki_forms::Forms(Arc::clone(&authority))));
     // Before units are asked what they read.
@@ -261,7 +271,7 @@ async fn run(
     let mut signals = Signals::listen()?;
     let link_fault = link::first_outcome(&*link_port).await;
     data.write_addresses(&addresses)?;
-    welcome(&data, &settings, &addresses, link_fault, admin_key, began.elapsed());
+    welcome(&data, &settings, &addresses, link_fault, (admin_key, first_person), began.elapsed());
     signals.wait().await;
 
     tracing::info!("stopping: finishing running requests, disconnecting devices");
@@ -381,7 +391,7 @@ fn welcome(
     settings: &Settings,
     addresses: &Addresses,
     link_fault: Option<String>,
-    admin_key: AdminKey,
+    (admin_key, first_person): (AdminKey, Option<String>),
     took: Duration,
 ) {
     let folder = data.path().display();
@@ -439,6 +449,13 @@ fn welcome(
     if let Some(advice) = admin_key.advice(data, settings) {
         say!("  API key    {advice}");
         return;
+    }
+    if let Some(token) = first_person {
+        let origin = settings.public_url.as_deref().unwrap_or(&addresses.http).trim_end_matches('/');
+        say!(
+            "  sign in    {origin}/invite#{token}   (as {}; once, within 15 minutes)",
+            admin_key::FIRST_NAME
+        );
     }
     say!("  API key    {}", data.admin_key_path().display());
     if let (AdminKey::Made, Ok(Some(key))) = (admin_key, data.admin_key()) {

@@ -61,6 +61,10 @@ impl Ids for RandomIds {
     fn api_key(&self) -> String {
         format!("covey_{}", Self::hex::<32>())
     }
+
+    fn secret(&self) -> String {
+        Self::hex::<32>()
+    }
 }
 
 /// Certificates from the authority in the data directory.

@@ -94,6 +94,8 @@ fn the_settled_settings_are_a_valid_file() {
         disk_free_min: Some(Bytes(5 << 30)),
         token_issuer: Some("https://login.example".to_owned()),
         token_audience: Some("covey".to_owned()),
+        oidc_login: Some("https://login.example".to_owned()),
+        oidc_client_id: Some("covey".to_owned()),
         token_org: "7".parse().ok(),
         ..Options::default()
     };

@@ -20,6 +20,7 @@ pub mod microcontrollers;
 pub mod nodes;
 pub mod organisations;
 pub mod own_limits;
+pub mod people;
 pub mod presence;
 pub mod quotas;
 pub mod records;
@@ -209,6 +210,13 @@ macro_rules! battery {
                 who_may_not_read_the_log_does_not,
                 refusals_are_told_as_few_entries,
                 the_chain_holds_over_restarts_and_loses_its_oldest_rows_alone,
+            ],
+            people: [
+                a_link_is_good_once_and_for_a_time_and_signs_in,
+                nobody_gives_what_it_has_not_and_people_of_others_do_not_exist,
+                a_session_ends_by_time_by_silence_by_number_and_by_what_becomes_of_its_person,
+                the_first_person_is_made_once,
+                an_account_of_a_provider_is_one_person,
             ],
             background: [
                 tasks_expire_at_their_instant,

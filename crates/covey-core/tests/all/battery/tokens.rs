@@ -3,7 +3,7 @@
 use covey_core::Error;
 use covey_core::access::{Access, Caller, CallerKind, Grant, Grants, KeyBounds, Method, Rights};
 use covey_core::id::OrgId;
-use covey_core::token::{NamedOrg, OrgWanted, TOKEN_KEYS_MAX, TokenKey, TokenWanted};
+use covey_core::token::{MadeFrom, NamedOrg, OrgWanted, TOKEN_KEYS_MAX, TokenKey, TokenWanted};
 use futures_executor::block_on;
 
 use crate::world::{Backend, World};
@@ -100,7 +100,7 @@ pub fn a_token_is_within_what_its_key_may(backend: impl Backend) {
     let granted = |caller: &Caller, wanted| world.engine().for_caller(caller).token_grant(wanted);
     let all = granted(&caller, wanted(None, 10)).unwrap();
     assert_eq!(all.rights, Rights(Rights::DEVICES_READ.0 | Rights::TASKS_READ.0 | Rights::EVENTS_READ.0));
-    assert_eq!((all.api_key, all.expires_at.since_ms(all.now)), (made.key.id, 10_000));
+    assert_eq!((all.made_from, all.expires_at.since_ms(all.now)), (MadeFrom::Key(made.key.id), 10_000));
     let long = granted(&caller, wanted(Some(Rights::TASKS_READ), 86_400)).unwrap();
     assert_eq!(Some(long.expires_at), made.key.bounds.expires_at, "no longer than its key");
     assert!(matches!(granted(&caller, wanted(Some(Rights::TASKS_WRITE), 10)), Err(Error::Forbidden { .. })));

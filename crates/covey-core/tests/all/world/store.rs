@@ -27,6 +27,7 @@ use covey_core::event::{
 use covey_core::id::{ClaimId, DeviceId, DeviceKey, OrgId, RecordNumber, ResultId, Sn, TaskId, UnixMs};
 use covey_core::node::{KnownName, Node, NodeCount, NodeFilter, NodeName, NodeReader};
 use covey_core::own_limits::{LimitHolder, LimitsReader, LimitsStamp, OwnLimits};
+use covey_core::person::{PeopleFilter, Person, PersonCredential, PersonLink, PersonReader, PersonSession};
 use covey_core::port::{Entries, Found, Job, Page, PageRequest, Reader, Room, Store};
 use covey_core::presence::{OnlineDevice, PresenceReader};
 use covey_core::record::{RecordPage, RecordReader, RecordRequest, RecordSpan};
@@ -252,6 +253,41 @@ impl TokenReader for WatchedStore {
 
     fn api_key_of_number_of_every_org(&self, id: i64) -> Found<'_, Option<ApiKey>> {
         self.inner.api_key_of_number_of_every_org(id)
+    }
+}
+
+impl PersonReader for WatchedStore {
+    fn person_credential_of_every_org(&self, name: &str) -> Found<'_, Option<PersonCredential>> {
+        self.inner.person_credential_of_every_org(name)
+    }
+
+    fn person_link_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<PersonLink>> {
+        self.inner.person_link_of_every_org(digest)
+    }
+
+    fn people_of_every_org(&self, filter: PeopleFilter, page: PageRequest) -> Found<'_, Page<Person>> {
+        self.inner.people_of_every_org(filter, page)
+    }
+
+    fn person_session_of_every_org(&self, digest: KeyDigest) -> Found<'_, Option<PersonSession>> {
+        self.inner.person_session_of_every_org(digest)
+    }
+
+    fn person_session_of_number_of_every_org(&self, id: i64) -> Found<'_, Option<PersonSession>> {
+        self.inner.person_session_of_number_of_every_org(id)
+    }
+
+    fn person_session_numbers_valid_of_every_org(&self, after: (UnixMs, UnixMs)) -> Found<'_, Vec<i64>> {
+        self.inner.person_session_numbers_valid_of_every_org(after)
+    }
+
+    fn person_sessions_of_every_org(
+        &self,
+        filter: PeopleFilter,
+        times: (UnixMs, UnixMs),
+        page: PageRequest,
+    ) -> Found<'_, Page<PersonSession>> {
+        self.inner.person_sessions_of_every_org(filter, times, page)
     }
 }
 

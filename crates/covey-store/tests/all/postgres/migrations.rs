@@ -29,7 +29,7 @@ fn servers_that_start_together_migrate_once() {
     assert_eq!(stores.len(), 8);
     // From the second on all need a server that knows of it.
     let versions: Vec<_> =
-        (1..=24).map(|version: u32| vec![version.to_string(), version.min(2).to_string()]).collect();
+        (1..=25).map(|version: u32| vec![version.to_string(), version.min(2).to_string()]).collect();
     assert_eq!(say(&url, &["SELECT version, requires FROM covey_schema"]), versions);
     let slots = "SELECT count(*) FROM pg_locks WHERE classid = 1131378181 \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
