@@ -119,7 +119,7 @@ impl Walk {
                     .replace("{number}", "1")
                     .replace("{org_id}", "1")
                     .replace("{device_id}", DEVICE)
-                    .replace("{serial_hex}", SERIAL)
+                    .replace("{serial}", SERIAL)
                     .replace("{id}", "1");
                 assert!(!path.contains('{'), "{template} has a parameter that this walk does not know");
                 calls.push(Call {
