@@ -219,8 +219,8 @@ fn dotted(steps: &[Step<'_>]) -> String {
 fn escaped<T: AsRef<str>>(steps: impl Iterator<Item = T>, separator: &str) -> String {
     let mut text = String::new();
     for step in steps {
-        text.push_str(separator);
-        for piece in utf8_percent_encode(step.as_ref(), ESCAPED) {
+        // A step may be empty.
+        for piece in std::iter::once(separator).chain(utf8_percent_encode(step.as_ref(), ESCAPED)) {
             text.push_str(piece);
             if text.len() > NAME_BYTES_MAX {
                 return cut(&text);

@@ -165,9 +165,9 @@ mod tests {
                 let charge = |_: &u32| meters.charge(peer, Weight::event(0, 0), now_us).is_ok();
                 (0..1_000_u32).filter(charge).count()
             };
-            meters.set_own(&of_all, &[(1, Some(3), None), (17, Some(50), None)]);
+            meters.set_own(&of_all, &[(1, Some(4), None), (17, Some(50), None)]);
             // Ten seconds' worth at once.
-            assert_eq!([1, 17, 2].map(|peer| taken(peer, 7)), [30, 500, others]);
+            assert_eq!([1, 17, 2].map(|peer| taken(peer, 7)), [40, 500, others]);
             meters.set_own(&of_all, &[]);
             assert_eq!(taken(1, 2_000_000_007), others);
         }
