@@ -19,6 +19,8 @@ DEVICE_ID = int(os.environ["COVEY_CONFORMANCE_DEVICE_ID"])
 # The number of its own key.
 KEY_ID = int(os.environ["COVEY_CONFORMANCE_KEY_ID"])
 UNKNOWN_ID = 4_321_987
+# What the organisation has at least, of everything that can be limited.
+ORG_LIMIT_MIN = 5_000
 
 numbers = itertools.count()
 
@@ -36,8 +38,28 @@ def before_call(_context, case, _kwargs):
     if case.method.upper() == "DELETE":
         spare(case, "/api-keys/", KEY_ID)
         spare(case, "/devices/", DEVICE_ID)
+    if case.operation.path.endswith("/limits"):
+        leave_room(case)
     if case.meta is not None and case.meta.generation.mode.is_positive:
         make_good(case)
+
+
+def leave_room(case) -> None:
+    """Takes from nobody what all calls need: its own key is left alone, and its organisation keeps much."""
+    if case.method.upper() != "PUT":
+        return
+    spare(case, "/api-keys/", KEY_ID)
+    body = case.body if isinstance(case.body, dict) else {}
+    if "/orgs/" in case.operation.path:
+        body.pop("bytes_per_s", None)
+        body.pop("work_per_s", None)
+        for name in limits_in(body):
+            body[name] = max(body[name], ORG_LIMIT_MIN)
+
+
+def limits_in(body: dict) -> list[str]:
+    """The members that are limits which may be."""
+    return [name for name, value in body.items() if type(value) is int and value > 0]
 
 
 def spare(case, path: str, number: int) -> None:
@@ -65,6 +87,14 @@ def make_good(case) -> None:
         for name in ("path", "from", "until", "bucket_s"):
             query.pop(name, None)
         query["tag"] = "310"
+    if path.endswith("/usage"):
+        # Not so long before the other day; and no day of long ago.
+        query.pop("from", None)
+        if "to" in query:
+            query["to"] = "2026-12-01"
+    if "/api-keys/" in path and path.endswith("/limits"):
+        # No key gets more than its organisation has.
+        body.update(dict.fromkeys(limits_in(body), 1))
     if path.endswith("/device-events/fields"):
         query["tag"] = "310"
     if path.endswith("/twin/history"):
@@ -122,7 +152,7 @@ def make_good(case) -> None:
             body["pattern"] = "LAMP-*"
         if body.get("limit") is None:
             body["limit"] = 1
-    if path.endswith("/webhooks") and body.get("event_type") != "msg-event":
+    if "/webhooks" in path and body.get("event_type") != "msg-event":
         body.pop("device_id_in_path", None)
     if path.endswith("/api-keys") and case.method.upper() == "POST":
         # One at least of what a grant may name is named, and no text has a NUL.
