@@ -300,7 +300,7 @@ pub struct Options {
     #[arg(long, env = "COVEY_AUDIT_RETENTION_DAYS", value_name = "N", help_heading = "Retention")]
     pub audit_retention_days: Option<u32>,
     /// OpenID provider with which people sign in, by its name in iss, such as https://login.example; further ones, and what a
-    /// provider may say of people, as [[oidc_logins]] of the configuration file (docs/people.md) [default: none]
+    /// provider may say of people, as the tables oidc_logins of the configuration file do (docs/people.md) [default: none]
     #[arg(long, env = "COVEY_OIDC_LOGIN", value_name = "ISSUER", help_heading = "People")]
     pub oidc_login: Option<String>,
     /// What this server is called at the provider

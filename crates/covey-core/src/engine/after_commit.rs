@@ -92,6 +92,13 @@ impl AfterCommit {
         self.peers.broadcast(PeerMessage::RevokedCertificate(sn.clone(), serial_hex.to_owned()));
     }
 
+    /// A certificate of a device gave way to a newer one, while others of it are good: only links that tell certificates
+    /// apart need to know. A broker that knows names alone would cut the device off.
+    pub(crate) fn superseded_certificate(&self, sn: &Sn, serial_hex: &str) {
+        self.links.revoke_certificate_after_peer(sn, serial_hex);
+        self.peers.broadcast(PeerMessage::RevokedCertificate(sn.clone(), serial_hex.to_owned()));
+    }
+
     /// A gateway may get another answer for this name than before.
     pub(crate) fn node_changed(&self, org: OrgId, name: &NodeName) {
         self.links.node_changed(org, name);

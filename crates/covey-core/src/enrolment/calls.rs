@@ -132,7 +132,7 @@ impl ForServer<'_> {
             certificate: issued.record.clone(),
         };
         let then = |after: &AfterCommit, (certified, _): &(Certified, _)| {
-            certified.tell(after);
+            certified.tell_all_gone(after);
             after.links.admit(&certified.device.sn)
         };
         let ((certified, _), admitted) = self.engine.execute_with(operation, then).await?;
@@ -163,7 +163,7 @@ impl ForServer<'_> {
             expired_ms_max: self.engine.parts.limits.renew_expired_ms_max,
             certificate: issued.record.clone(),
         };
-        let then = |after: &AfterCommit, certified: &Certified| certified.tell(after);
+        let then = |after: &AfterCommit, certified: &Certified| certified.tell_some_gone(after);
         Ok((self.engine.execute_then(operation, then).await?.device, issued))
     }
 

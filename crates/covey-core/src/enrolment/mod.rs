@@ -162,10 +162,17 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// Tells the ways to the device which of its certificates are good no more.
-    pub(crate) fn tell(&self, after: &AfterCommit) {
+    /// Tells the ways to the device that none of the certificates that it had is good any more.
+    pub(crate) fn tell_all_gone(&self, after: &AfterCommit) {
         for serial_hex in &self.superseded_hex {
             after.revoked_certificate(&self.device.sn, serial_hex);
+        }
+    }
+
+    /// Tells the ways to the device which of its certificates are good no more, beside those that are.
+    pub(crate) fn tell_some_gone(&self, after: &AfterCommit) {
+        for serial_hex in &self.superseded_hex {
+            after.superseded_certificate(&self.device.sn, serial_hex);
         }
     }
 

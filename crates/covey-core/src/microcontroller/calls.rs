@@ -95,7 +95,7 @@ impl ForCaller<'_> {
         let certificate = certificate.record.clone();
         let operation = MicrocontrollerRegister { caller: self.caller.clone(), sn, certificate };
         let then = |after: &AfterCommit, certified: &Certified| {
-            certified.tell(after);
+            certified.tell_some_gone(after);
             after.links.admit(&certified.device.sn)
         };
         let (certified, admitted) = self.engine.execute_with(operation, then).await?;

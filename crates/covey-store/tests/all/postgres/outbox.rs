@@ -126,6 +126,9 @@ fn a_writer_that_has_not_ended_holds_back_what_comes_after_it() {
 fn a_server_that_has_not_committed_holds_back_what_another_tells() {
     let (first, url, device) = one();
     let second = World::on_what_is_there(Another::new(&url, "server-2"), 1_000_000);
+    // That a device was heard today is noted before what it brings first.
+    add(&second, &device, event(2, 3, "{}"));
+    assert_eq!(next(&first), [3]);
     let begin = settled(&first);
     let stopper = Session::new(&url);
     // It writes its mark with all the rest, in one statement.
