@@ -58,8 +58,8 @@ class Prometheus:
         return answer.json()["data"]["result"]
 
     def firing(self, instance: str) -> set[str]:
-        """The alerts that fire for a server."""
-        found = self.query(f'ALERTS{{alertstate="firing", instance="{instance}"}}')
+        """The alerts that fire for a server, or for all of its job, such as those about a webhook."""
+        found = self.query(f'ALERTS{{alertstate="firing", instance=~"{instance}|"}}')
         return {one["metric"]["alertname"] for one in found}
 
     def close(self) -> None:
